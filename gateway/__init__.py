@@ -1,0 +1,3 @@
+"""A horizontally scaled WebSocket gateway for FastAPI."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,267 @@
+"""What clients, server and broker say to each other, whatever the wire format.
+
+Names and defaults follow the Centrifuge protocol. A field at its default is left out on the wire; a field
+without default is always written. Requests come from clients, results answer them, pushes come unasked.
+"""
+
+from msgspec import Raw, Struct
+
+NO_PAYLOAD = Raw()
+
+
+class Payload(bytes):
+    """Application data: carried as the publisher's own bytes, never parsed and written again."""
+
+    __slots__ = ()
+
+
+class Position(Struct, omit_defaults=True, frozen=True):
+    """Where a subscriber stands in a channel's stream."""
+
+    offset: int = 0
+    epoch: str = ""
+
+
+class ClientInfo(Struct, omit_defaults=True):
+    """Who a client is: ``conn_info`` comes from the connection, ``chan_info`` from the subscription."""
+
+    user: str
+    client: str
+    conn_info: Payload | None = None
+    chan_info: Payload | None = None
+
+
+class Publication(Struct, omit_defaults=True):
+    """Data in a channel. ``offset`` is 0 when the channel keeps no history.
+
+    ``binary`` marks data that is not valid JSON; ``time`` is when it was published (Unix ms) and is not sent
+    to clients; ``epoch`` is only set on live publications.
+    """
+
+    data: Payload
+    info: ClientInfo | None = None
+    offset: int = 0
+    tags: dict[str, str] | None = None
+    binary: bool = False
+    time: int = 0
+    epoch: str = ""
+
+
+# — requests —
+
+
+class SubscribeRequest(Struct):
+    channel: str = ""
+    token: str = ""
+    recover: bool = False
+    epoch: str = ""
+    offset: int = 0
+    data: Raw = NO_PAYLOAD
+    positioned: bool = False
+    recoverable: bool = False
+    join_leave: bool = False
+    delta: str = ""
+    tf: Raw = NO_PAYLOAD
+    flag: int = 0
+    type: int = 0
+
+
+class ConnectRequest(Struct):
+    token: str = ""
+    data: Raw = NO_PAYLOAD
+    subs: dict[str, SubscribeRequest] = {}
+    name: str = ""
+    version: str = ""
+    headers: dict[str, str] = {}
+
+
+class UnsubscribeRequest(Struct):
+    channel: str = ""
+
+
+class PublishRequest(Struct):
+    channel: str = ""
+    data: Raw = NO_PAYLOAD
+    type: int = 0
+
+
+class PresenceRequest(Struct):
+    channel: str = ""
+
+
+class PresenceStatsRequest(Struct):
+    channel: str = ""
+
+
+class HistoryRequest(Struct):
+    channel: str = ""
+    limit: int = 0
+    since: Position | None = None
+    reverse: bool = False
+
+
+class PingRequest(Struct):
+    pass
+
+
+class SendRequest(Struct):
+    data: Raw = NO_PAYLOAD
+
+
+class RPCRequest(Struct):
+    data: Raw = NO_PAYLOAD
+    method: str = ""
+
+
+class RefreshRequest(Struct):
+    token: str = ""
+
+
+class SubRefreshRequest(Struct):
+    channel: str = ""
+    token: str = ""
+    type: int = 0
+
+
+class Pong(Struct):
+    """The client's answer to a ping: a command without id."""
+
+
+Request = (
+    ConnectRequest
+    | SubscribeRequest
+    | UnsubscribeRequest
+    | PublishRequest
+    | PresenceRequest
+    | PresenceStatsRequest
+    | HistoryRequest
+    | PingRequest
+    | SendRequest
+    | RPCRequest
+    | RefreshRequest
+    | SubRefreshRequest
+    | Pong
+)
+
+
+class Command(Struct):
+    """One request of a client. ``id`` is 0 for those that want no reply."""
+
+    id: int
+    request: Request
+
+
+# — results —
+
+
+class SubscribeResult(Struct, omit_defaults=True):
+    expires: bool = False
+    ttl: int = 0
+    recoverable: bool = False
+    epoch: str = ""
+    publications: list[Publication] = []
+    recovered: bool = False
+    offset: int = 0
+    positioned: bool = False
+    data: Payload | None = None
+    was_recovering: bool = False
+
+
+class ConnectResult(Struct, omit_defaults=True):
+    client: str
+    version: str
+    expires: bool = False
+    ttl: int = 0
+    data: Payload | None = None
+    subs: dict[str, SubscribeResult] = {}
+    ping: int = 0
+    pong: bool = False
+    session: str = ""
+    node: str = ""
+    time: int = 0
+
+
+class UnsubscribeResult(Struct, omit_defaults=True):
+    pass
+
+
+class PublishResult(Struct, omit_defaults=True):
+    pass
+
+
+class PresenceResult(Struct, omit_defaults=True):
+    presence: dict[str, ClientInfo]
+
+
+class PresenceStatsResult(Struct, omit_defaults=True):
+    num_clients: int
+    num_users: int
+
+
+class HistoryResult(Struct, omit_defaults=True):
+    publications: list[Publication]
+    offset: int
+    epoch: str
+
+
+class RPCResult(Struct, omit_defaults=True):
+    data: Payload | None = None
+
+
+class RefreshResult(Struct, omit_defaults=True):
+    client: str = ""
+    version: str = ""
+    expires: bool = False
+    ttl: int = 0
+
+
+class SubRefreshResult(Struct, omit_defaults=True):
+    expires: bool = False
+    ttl: int = 0
+
+
+Result = (
+    ConnectResult
+    | SubscribeResult
+    | UnsubscribeResult
+    | PublishResult
+    | PresenceResult
+    | PresenceStatsResult
+    | HistoryResult
+    | RPCResult
+    | RefreshResult
+    | SubRefreshResult
+)
+
+# — pushes —
+
+
+class Join(Struct, omit_defaults=True):
+    info: ClientInfo
+
+
+class Leave(Struct, omit_defaults=True):
+    info: ClientInfo
+
+
+class Unsubscribe(Struct, omit_defaults=True):
+    code: int
+    reason: str
+
+
+class Subscribe(Struct, omit_defaults=True):
+    """A server-side subscription made while the client was connected."""
+
+    recoverable: bool = False
+    epoch: str = ""
+    offset: int = 0
+    positioned: bool = False
+    data: Payload | None = None
+
+
+class Refresh(Struct, omit_defaults=True):
+    expires: bool = False
+    ttl: int = 0
+
+
+Push = Publication | Join | Leave | Unsubscribe | Subscribe | Refresh
