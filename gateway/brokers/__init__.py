@@ -1,0 +1,1 @@
+"""Brokers: carry publications between nodes, keep their history."""

@@ -1,0 +1,125 @@
+"""The broker: carries publications between nodes and keeps the history of channels."""
+
+from typing import Protocol
+
+from msgspec import Struct
+
+from gateway.messages import ClientInfo, Position, Publication
+
+IDEMPOTENCY_TTL = 300.0
+"""Seconds for which the result of a publish with an idempotency key is remembered."""
+
+
+class StreamOptions(Struct, frozen=True):
+    """How a channel keeps its stream. History is on when both size and ttl (seconds) are positive."""
+
+    history_size: int = 0
+    history_ttl: float = 0.0
+    history_meta_ttl: float = 720 * 3600.0
+
+    @property
+    def keeps_history(self) -> bool:
+        return self.history_size > 0 and self.history_ttl > 0
+
+
+class PublishOptions(Struct, frozen=True):
+    """Extras of one publish.
+
+    ``version`` > 0 drops the publication when the stream already holds that version or a later one of the
+    same ``version_epoch``. A repeat with the same ``idempotency_key`` publishes nothing and answers as the
+    first did, for ``IDEMPOTENCY_TTL``. ``skip_history`` delivers without offset.
+    """
+
+    skip_history: bool = False
+    idempotency_key: str = ""
+    version: int = 0
+    version_epoch: str = ""
+
+
+class HistoryFilter(Struct, frozen=True):
+    """Which part of a stream: at most ``limit`` publications (-1: all, 0: none, only the position).
+
+    ``since`` means strictly after its offset, or, in ``reverse`` (newest first), strictly before it. Its epoch
+    is not looked at.
+    """
+
+    limit: int = 0
+    since: Position | None = None
+    reverse: bool = False
+
+
+class BrokerEvents(Protocol):
+    """What a broker tells the node. All are plain calls that return at once and raise nothing."""
+
+    def on_publication(self, channel: str, publication: Publication) -> None: ...
+
+    def on_join(self, channel: str, info: ClientInfo) -> None: ...
+
+    def on_leave(self, channel: str, info: ClientInfo) -> None: ...
+
+    def on_control(self, data: bytes) -> None: ...
+
+    def on_gap(self) -> None:
+        """Publications may have been missed: the broker connection was away and has come back."""
+
+
+class BrokerHealth(Struct, frozen=True):
+    """``connected``: commands are answered. ``deaf``: nothing arrives though it should.
+
+    ``lag`` is the last measured time from publish to arrival, in seconds; ``reconnects`` counts.
+    """
+
+    connected: bool = True
+    deaf: bool = False
+    lag: float = 0.0
+    reconnects: int = 0
+
+    @property
+    def ok(self) -> bool:
+        return self.connected and not self.deaf
+
+
+class Broker(Protocol):
+    """One implementation per backend. Every method may raise ``BrokerUnavailable``, within five seconds."""
+
+    async def start(self, node: str, events: BrokerEvents) -> None:
+        """Begin to deliver to ``events``; also listens for control messages to all nodes and to ``node``.
+
+        Returns even when the backend cannot be reached yet: the connection is supervised from then on.
+        """
+
+    async def close(self) -> None: ...
+
+    async def subscribe(self, channel: str) -> None:
+        """Ask for the channel's messages. Returns when the backend has confirmed; kept across reconnects."""
+
+    async def unsubscribe(self, channel: str) -> None: ...
+
+    async def publish(
+        self, channel: str, publication: Publication, stream: StreamOptions, options: PublishOptions
+    ) -> Position:
+        """Store and publish as one atomic act. Answers the publication's position, empty without history."""
+
+    async def publish_join(self, channel: str, info: ClientInfo) -> None: ...
+
+    async def publish_leave(self, channel: str, info: ClientInfo) -> None: ...
+
+    async def history(
+        self, channel: str, which: HistoryFilter, stream: StreamOptions
+    ) -> tuple[list[Publication], Position]:
+        """Part of the stream, and its top position. Makes the stream (a new epoch) if there is none."""
+
+    async def verify(self, channel: str, position: Position, stream: StreamOptions) -> bool:
+        """Whether ``position`` is the top of the stream.
+
+        A stream of the same epoch that ends *before* ``position`` has lost publications (a restored or
+        failed-over server): it gets a new epoch, so that nobody takes what follows for a continuation.
+        """
+
+    async def remove_history(self, channel: str) -> None:
+        """Drop the publications; offset and epoch stay."""
+
+    async def publish_control(self, data: bytes, node: str = "") -> None:
+        """Send to every node (this one too), or to ``node`` alone."""
+
+    def health(self) -> BrokerHealth: ...

@@ -1,0 +1,32 @@
+"""A wire protocol: bytes to commands, replies and pushes to bytes. No network here."""
+
+from collections.abc import Sequence
+from typing import ClassVar, Protocol
+
+from gateway.errors import Error
+from gateway.messages import Command, Push, Result
+
+
+class WireProtocol(Protocol):
+    """One instance serves all connections that speak it; it holds no state of theirs."""
+
+    name: ClassVar[str]
+    """``json`` or ``protobuf``."""
+    binary: ClassVar[bool]
+    """Whether frames are binary."""
+    ping: ClassVar[bytes]
+    pong: ClassVar[bytes]
+    """The usual bytes of a pong, so that it is known before any parsing."""
+
+    def decode(self, frame: bytes) -> list[Command]:
+        """The commands of one frame, at least one. Raises ``Disconnect`` (bad request)."""
+
+    def encode_result(self, command_id: int, result: Result) -> bytes: ...
+
+    def encode_error(self, command_id: int, error: Error) -> bytes: ...
+
+    def encode_push(self, channel: str, push: Push) -> bytes:
+        """Raises ``Disconnect`` (inappropriate protocol) for data that this protocol cannot carry."""
+
+    def join(self, messages: Sequence[bytes]) -> bytes:
+        """Several messages as the payload of one frame."""
