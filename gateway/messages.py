@@ -4,9 +4,14 @@ Names and defaults follow the Centrifuge protocol. A field at its default is lef
 without default is always written. Requests come from clients, results answer them, pushes come unasked.
 """
 
-from msgspec import Raw, Struct
+from typing import Annotated
+
+from msgspec import Meta, Raw, Struct
 
 NO_PAYLOAD = Raw()
+
+Offset = Annotated[int, Meta(ge=0, le=2**53)]
+"""A place in a stream: counts from 1, and stays exact in JSON and in Redis scripts."""
 
 
 class Payload(bytes):
@@ -18,7 +23,7 @@ class Payload(bytes):
 class Position(Struct, omit_defaults=True, frozen=True):
     """Where a subscriber stands in a channel's stream."""
 
-    offset: int = 0
+    offset: Offset = 0
     epoch: str = ""
 
 
@@ -40,7 +45,7 @@ class Publication(Struct, omit_defaults=True):
 
     data: Payload
     info: ClientInfo | None = None
-    offset: int = 0
+    offset: Offset = 0
     tags: dict[str, str] | None = None
     binary: bool = False
     time: int = 0
@@ -55,7 +60,7 @@ class SubscribeRequest(Struct):
     token: str = ""
     recover: bool = False
     epoch: str = ""
-    offset: int = 0
+    offset: Offset = 0
     data: Raw = NO_PAYLOAD
     positioned: bool = False
     recoverable: bool = False
@@ -161,7 +166,7 @@ class SubscribeResult(Struct, omit_defaults=True):
     epoch: str = ""
     publications: list[Publication] = []
     recovered: bool = False
-    offset: int = 0
+    offset: Offset = 0
     positioned: bool = False
     data: Payload | None = None
     was_recovering: bool = False
@@ -254,7 +259,7 @@ class Subscribe(Struct, omit_defaults=True):
 
     recoverable: bool = False
     epoch: str = ""
-    offset: int = 0
+    offset: Offset = 0
     positioned: bool = False
     data: Payload | None = None
 

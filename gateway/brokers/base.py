@@ -1,5 +1,7 @@
 """The broker: carries publications between nodes and keeps the history of channels."""
 
+import random
+from string import ascii_letters
 from typing import Protocol
 
 from msgspec import Struct
@@ -8,6 +10,11 @@ from gateway.messages import ClientInfo, Position, Publication
 
 IDEMPOTENCY_TTL = 300.0
 """Seconds for which the result of a publish with an idempotency key is remembered."""
+
+
+def new_epoch() -> str:
+    """Name a new stream: eight random letters."""
+    return "".join(random.choices(ascii_letters, k=8))  # noqa: S311  a name, not a secret
 
 
 class StreamOptions(Struct, frozen=True):
@@ -39,8 +46,8 @@ class PublishOptions(Struct, frozen=True):
 class HistoryFilter(Struct, frozen=True):
     """Which part of a stream: at most ``limit`` publications (-1: all, 0: none, only the position).
 
-    ``since`` means strictly after its offset, or, in ``reverse`` (newest first), strictly before it. Its epoch
-    is not looked at.
+    ``since`` means strictly after its offset, or, in ``reverse`` (newest first), strictly before it; beyond the
+    top, there is nothing before it either. Its epoch is not looked at.
     """
 
     limit: int = 0

@@ -1,7 +1,7 @@
 """A wire protocol: bytes to commands, replies and pushes to bytes. No network here."""
 
-from collections.abc import Sequence
-from typing import ClassVar, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Protocol
 
 from gateway.errors import Error
 from gateway.messages import Command, Push, Result
@@ -30,3 +30,23 @@ class WireProtocol(Protocol):
 
     def join(self, messages: Sequence[bytes]) -> bytes:
         """Several messages as the payload of one frame."""
+
+
+class Wire:
+    """How messages become what one kind of transport writes: a protocol and its framing.
+
+    Subscribers that share a wire receive the same frames, so one instance is made for each pair of protocol
+    and transport, and compared by identity.
+    """
+
+    __slots__ = ("frame", "ping", "protocol")
+
+    def __init__(self, protocol: WireProtocol, frame: Callable[[bytes], Any]) -> None:
+        self.protocol = protocol
+        self.frame = frame
+        """A frame's payload to what the transport's ``send`` takes."""
+        self.ping = frame(protocol.ping)
+
+    def pack(self, messages: Sequence[bytes]) -> Any:
+        """Several messages as one frame."""
+        return self.frame(self.protocol.join(messages))

@@ -1,0 +1,269 @@
+"""Tokens (JWT): who may connect, and who may subscribe to a channel.
+
+Source: Centrifuge protocol, connection and subscription tokens.
+"""
+
+import base64
+import binascii
+import re
+import time
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Annotated, Any
+
+import msgspec
+from jwt import PyJWTError
+from msgspec import Meta, Raw, Struct
+
+from gateway.auth.keys import Keyring, sign
+from gateway.messages import Payload
+from gateway.settings import ChannelOptions, ClientSettings, TokenSettings
+
+MAX_TOKEN_LENGTH = 8192
+"""Characters. Longer tokens are not looked at: headers of most servers end there, too."""
+
+_LATEST = 2**32 - 1
+"""Expiry is held to this (the year 2106), since time to live is a 32-bit number on the wire."""
+
+
+class TokenInvalid(Exception):  # noqa: N818  the field's word for it
+    """The token is forged, damaged or meant for something else. The text is for the log, not for the client."""
+
+
+class TokenExpired(Exception):  # noqa: N818
+    """The token is genuine, but its time has passed or has not begun. A new one will do."""
+
+
+class Override(Struct, frozen=True):
+    """Channel options that a token changes for its subscription; None leaves one as it is."""
+
+    presence: bool | None = None
+    join_leave: bool | None = None
+    force_push_join_leave: bool | None = None
+    force_recovery: bool | None = None
+    force_positioning: bool | None = None
+
+    def apply(self, options: ChannelOptions) -> ChannelOptions:
+        return options if self == _NO_OVERRIDE else _overridden(options, self)
+
+
+_NO_OVERRIDE = Override()
+
+
+@lru_cache(1024)  # subscribers with the same override share one object
+def _overridden(options: ChannelOptions, override: Override) -> ChannelOptions:
+    changes = {name: value for name, value in msgspec.structs.asdict(override).items() if value is not None}
+    return options.model_copy(update=changes)
+
+
+class Grant(Struct, frozen=True):
+    """What a token says about one subscription: ``chan_info``, data of the subscribe result, options."""
+
+    info: Payload | None = None
+    data: Payload | None = None
+    override: Override = _NO_OVERRIDE
+
+
+class ConnectionToken(Struct, frozen=True):
+    """A verified connection token. ``expire_at`` is in Unix seconds, 0 is never; it may have passed already."""
+
+    user: str
+    expire_at: int = 0
+    info: Payload | None = None
+    meta: Payload | None = None
+    subs: dict[str, Grant] = {}
+
+
+class SubscriptionToken(Struct, frozen=True):
+    """A verified subscription token. The caller compares user, channel and, unless empty, client."""
+
+    user: str
+    channel: str
+    client: str = ""
+    expire_at: int = 0
+    grant: Grant = Grant()
+
+
+class TokenVerifier:
+    """Verifies tokens. Raises ``SettingsError`` for keys that cannot be used."""
+
+    def __init__(self, settings: ClientSettings, clock: Callable[[], float] = time.time) -> None:
+        skip = settings.insecure_skip_token_signature_verify
+        self._connection = _Checker(settings.token, "client.token", skip, clock)
+        self._subscription = self._connection
+        if settings.subscription_token.enabled:
+            self._subscription = _Checker(settings.subscription_token, "client.subscription_token", skip, clock)
+
+    def connection(self, token: str) -> ConnectionToken:
+        """Raises ``TokenInvalid`` or ``TokenExpired``."""
+        claims, user = self._connection.check(token)
+        if claims.channel is not None:
+            raise TokenInvalid("a subscription token (it has a channel claim) cannot open a connection")
+        grants = {channel: _grant(grant or _GrantClaims()) for channel, grant in (claims.subs or {}).items()}
+        return ConnectionToken(
+            user=user,
+            expire_at=_expire_at(claims),
+            info=_payload(claims.info, claims.b64info),
+            meta=_meta(claims.meta),
+            subs=grants or dict.fromkeys(claims.channels or (), Grant()),
+        )
+
+    def subscription(self, token: str) -> SubscriptionToken:
+        """Raises ``TokenInvalid`` or ``TokenExpired``."""
+        claims, user = self._subscription.check(token)
+        if not claims.channel:
+            raise TokenInvalid("a subscription token needs a channel claim")
+        return SubscriptionToken(user, claims.channel, claims.client or "", _expire_at(claims), _grant(claims))
+
+
+# — claims —
+
+
+class _Flag(Struct):
+    value: bool = False
+
+
+class _OverrideClaims(Struct):
+    presence: _Flag | None = None
+    join_leave: _Flag | None = None
+    force_push_join_leave: _Flag | None = None
+    force_recovery: _Flag | None = None
+    force_positioning: _Flag | None = None
+
+
+class _GrantClaims(Struct):
+    info: Raw = Raw()
+    b64info: str | None = None
+    data: Raw = Raw()
+    b64data: str | None = None
+    override: _OverrideClaims | None = None
+
+
+class _Claims(_GrantClaims):
+    sub: str = ""
+    exp: float | None = None
+    nbf: float | None = None
+    expire_at: Annotated[float, Meta(ge=0)] | None = None
+    iss: str | None = None
+    aud: str | list[str] | None = None
+    channels: list[str] | None = None
+    subs: dict[str, _GrantClaims | None] | None = None
+    meta: Raw = Raw()
+    channel: str | None = None
+    client: str | None = None
+
+
+_claims = msgspec.json.Decoder(_Claims)
+_raw_claims = msgspec.json.Decoder(dict[str, Raw])
+
+
+class _Checker:
+    """Signature, then issuer and audience, then times: a stranger learns nothing from the answer."""
+
+    def __init__(self, settings: TokenSettings, section: str, skip_signature: bool, clock: Callable[[], float]) -> None:
+        keyring = Keyring(settings, section, clock)
+        self._open = keyring.read if skip_signature else keyring.verify
+        self._settings = settings
+        self._clock = clock
+
+    def check(self, token: str) -> tuple[_Claims, str]:
+        """The claims, and the user id."""
+        if len(token) > MAX_TOKEN_LENGTH:
+            raise TokenInvalid(f"longer than {MAX_TOKEN_LENGTH} characters")
+        try:
+            payload = self._open(token)
+            claims = _claims.decode(payload)
+            user = self._user(claims, payload)
+        except (PyJWTError, msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            raise TokenInvalid(str(error)) from error
+        self._check_origin(claims)
+        self._check_times(claims)
+        return claims, user
+
+    def _user(self, claims: _Claims, payload: bytes) -> str:
+        name = self._settings.user_id_claim
+        if not name:
+            return claims.sub
+        return msgspec.json.decode(_raw_claims.decode(payload).get(name, b'""'), type=str)
+
+    def _check_origin(self, claims: _Claims) -> None:
+        settings = self._settings
+        audiences = [claims.aud] if isinstance(claims.aud, str) else claims.aud or []
+        issuers = [] if claims.iss is None else [claims.iss]
+        if not _meets(settings.audience, settings.audience_regex, audiences):
+            raise TokenInvalid("wrong audience (aud)")
+        if not _meets(settings.issuer, settings.issuer_regex, issuers):
+            raise TokenInvalid("wrong issuer (iss)")
+
+    def _check_times(self, claims: _Claims) -> None:
+        # No leeway: a client whose token has just expired only fetches a new one.
+        now = self._clock()
+        if claims.exp is not None and now >= claims.exp:
+            raise TokenExpired("exp has passed")
+        if claims.nbf is not None and now < claims.nbf:
+            raise TokenExpired("nbf is not reached")
+
+
+def _meets(exact: str, pattern: str, values: list[str]) -> bool:
+    if exact and exact not in values:
+        return False
+    return not pattern or any(re.search(pattern, value) for value in values)
+
+
+def _expire_at(claims: _Claims) -> int:
+    at = claims.exp if claims.expire_at is None else claims.expire_at
+    return int(min(at or 0, _LATEST))
+
+
+def _grant(claims: _GrantClaims) -> Grant:
+    override = _NO_OVERRIDE
+    if claims.override:
+        flags = {name: flag and flag.value for name, flag in msgspec.structs.asdict(claims.override).items()}
+        override = Override(**flags)
+    return Grant(_payload(claims.info, claims.b64info), _payload(claims.data, claims.b64data), override)
+
+
+def _payload(plain: Raw, encoded: str | None) -> Payload | None:
+    """JSON on one line, since frames are split at line ends; ``encoded`` (base64) wins over ``plain``."""
+    data = bytes(plain)
+    if encoded:
+        try:
+            data = base64.b64decode(encoded, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise TokenInvalid("b64info or b64data is not base64") from error
+    if data in (b"", b"null"):
+        return None
+    try:
+        msgspec.json.decode(data)  # format alone does not look at every byte
+        return Payload(msgspec.json.format(data, indent=-1))
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise TokenInvalid("info and data must be valid JSON, in base64 too") from error
+
+
+def _meta(plain: Raw) -> Payload | None:
+    meta = _payload(plain, None)
+    if meta and not meta.startswith(b"{"):
+        raise TokenInvalid("meta must be an object")
+    return meta
+
+
+# — signing, for the command line and the demo page; backends sign with a JWT library of their own —
+
+
+def sign_connection(secret: str, user: str, ttl: float = 0, now: float | None = None, **claims: Any) -> str:
+    """A connection token (HS256) for ``user``, good for ``ttl`` seconds (0: for ever), with further ``claims``."""
+    return _sign(secret, user, ttl, now, claims)
+
+
+def sign_subscription(
+    secret: str, user: str, channel: str, ttl: float = 0, now: float | None = None, **claims: Any
+) -> str:
+    """A subscription token (HS256) for ``user`` and ``channel``, otherwise as ``sign_connection``."""
+    return _sign(secret, user, ttl, now, {"channel": channel, **claims})
+
+
+def _sign(secret: str, user: str, ttl: float, now: float | None, claims: Mapping[str, Any]) -> str:
+    issued = int(time.time() if now is None else now)
+    expiry = {"exp": issued + int(ttl)} if ttl else {}
+    payload = msgspec.json.encode({"sub": user, "iat": issued, **expiry, **claims})
+    return sign(payload, secret)

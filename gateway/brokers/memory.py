@@ -1,0 +1,208 @@
+"""The broker of a single node: streams live in this process and end with it."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from heapq import heappop, heappush
+from itertools import islice
+from typing import TypeVar
+
+from msgspec.structs import replace
+
+from gateway.brokers.base import (
+    IDEMPOTENCY_TTL,
+    BrokerEvents,
+    BrokerHealth,
+    HistoryFilter,
+    PublishOptions,
+    StreamOptions,
+    new_epoch,
+)
+from gateway.messages import ClientInfo, Position, Publication
+
+_Key = TypeVar("_Key")
+
+SWEPT_PER_PUBLISH = 8
+"""How many due entries one publish looks at: more than it adds, so that in the end all expired ones go."""
+
+
+class _Stream:
+    """The publications of a channel, and the top offset and epoch that outlive them."""
+
+    __slots__ = ("epoch", "expires", "meta_expires", "offset", "publications", "version", "version_epoch", "watched")
+
+    def __init__(self) -> None:
+        self.publications: deque[Publication] = deque()
+        self.expires = 0.0
+        self.meta_expires = 0.0
+        self.watched = False  # has an entry among those that wait for their expiry
+        self.reset()
+
+    def reset(self) -> None:
+        self.publications.clear()
+        self.epoch = new_epoch()
+        self.offset = 0
+        self.version = 0
+        self.version_epoch = ""
+
+    @property
+    def position(self) -> Position:
+        return Position(self.offset, self.epoch)
+
+    def holds_version(self, options: PublishOptions) -> bool:
+        same_epoch = options.version_epoch in ("", self.version_epoch)
+        return options.version > 0 and same_epoch and self.version >= options.version
+
+    def append(self, publication: Publication, size: int, options: PublishOptions) -> None:
+        self.offset += 1
+        self.version, self.version_epoch = options.version, options.version_epoch
+        self.publications.append(replace(publication, offset=self.offset, epoch="", time=0))
+        while len(self.publications) > size:
+            self.publications.popleft()
+
+    def select(self, which: HistoryFilter) -> Iterable[Publication]:
+        since = which.since
+        if not which.reverse:
+            return self.publications if since is None else (p for p in self.publications if p.offset > since.offset)
+        if since is None:
+            return reversed(self.publications)
+        if since.offset > self.offset:
+            return ()
+        return (p for p in reversed(self.publications) if p.offset < since.offset)
+
+
+class MemoryBroker:
+    """Delivers at once, within ``publish``, to the node that it was started with."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._node = ""
+        self._events: BrokerEvents | None = None
+        self._channels: set[str] = set()
+        self._streams: dict[str, _Stream] = {}
+        self._results: dict[tuple[str, str], tuple[float, Position]] = {}
+        self._meta_expiries: list[tuple[float, str]] = []
+        self._expiries: list[tuple[float, str]] = []
+        self._result_expiries: list[tuple[float, tuple[str, str]]] = []
+
+    async def start(self, node: str, events: BrokerEvents) -> None:
+        self._node = node
+        self._events = events
+
+    async def close(self) -> None:
+        self._events = None
+        self._channels.clear()
+
+    async def subscribe(self, channel: str) -> None:
+        self._channels.add(channel)
+
+    async def unsubscribe(self, channel: str) -> None:
+        self._channels.discard(channel)
+
+    async def publish(
+        self, channel: str, publication: Publication, stream: StreamOptions, options: PublishOptions
+    ) -> Position:
+        now = self._clock()
+        self._sweep(now)
+        if not options.idempotency_key:
+            return self._publish(channel, publication, stream, options, now)
+        key = (channel, options.idempotency_key)
+        expires, position = self._results.get(key, (0.0, None))
+        if position is None or expires <= now:
+            position = self._publish(channel, publication, stream, options, now)
+            self._results[key] = (now + IDEMPOTENCY_TTL, position)
+            heappush(self._result_expiries, (now + IDEMPOTENCY_TTL, key))
+        return position
+
+    async def publish_join(self, channel: str, info: ClientInfo) -> None:
+        if self._events is not None and channel in self._channels:
+            self._events.on_join(channel, info)
+
+    async def publish_leave(self, channel: str, info: ClientInfo) -> None:
+        if self._events is not None and channel in self._channels:
+            self._events.on_leave(channel, info)
+
+    async def history(
+        self, channel: str, which: HistoryFilter, stream: StreamOptions
+    ) -> tuple[list[Publication], Position]:
+        found = self._stream(channel, stream, self._clock())
+        limit = None if which.limit < 0 else which.limit
+        return list(islice(found.select(which), limit)), found.position
+
+    async def verify(self, channel: str, position: Position, stream: StreamOptions) -> bool:
+        found = self._stream(channel, stream, self._clock())
+        if found.epoch == position.epoch and position.offset > found.offset:
+            found.reset()
+        return position.epoch in ("", found.epoch) and position.offset == found.offset
+
+    async def remove_history(self, channel: str) -> None:
+        if found := self._streams.get(channel):
+            found.publications.clear()
+
+    async def publish_control(self, data: bytes, node: str = "") -> None:
+        if self._events is not None and node in ("", self._node):
+            self._events.on_control(data)
+
+    def health(self) -> BrokerHealth:
+        return BrokerHealth()
+
+    def _publish(
+        self, channel: str, publication: Publication, stream: StreamOptions, options: PublishOptions, now: float
+    ) -> Position:
+        position = Position()
+        if stream.keeps_history and not options.skip_history:
+            found = self._stream(channel, stream, now)
+            if found.holds_version(options):
+                return found.position
+            found.append(publication, stream.history_size, options)
+            found.expires = now + stream.history_ttl
+            if not found.watched:
+                found.watched = True
+                heappush(self._expiries, (found.expires, channel))
+            position = found.position
+        if self._events is not None and channel in self._channels:
+            sent = publication.time or int(now * 1000)
+            self._events.on_publication(
+                channel, replace(publication, offset=position.offset, epoch=position.epoch, time=sent)
+            )
+        return position
+
+    def _stream(self, channel: str, options: StreamOptions, now: float) -> _Stream:
+        found = self._streams.get(channel)
+        if found is None:
+            found = self._streams[channel] = _Stream()
+            heappush(self._meta_expiries, (now + options.history_meta_ttl, channel))
+        elif found.meta_expires <= now:
+            found.reset()
+        elif found.expires <= now:
+            found.publications.clear()
+        found.meta_expires = now + options.history_meta_ttl
+        return found
+
+    def _sweep(self, now: float) -> None:
+        """Forget a few expired streams and results. An entry whose expiry has moved waits again."""
+        for channel in _due(self._expiries, now):
+            found = self._streams.get(channel)
+            if found is None:
+                continue
+            found.watched = found.expires > now
+            if found.watched:
+                heappush(self._expiries, (found.expires, channel))
+            else:
+                found.publications.clear()
+        for channel in _due(self._meta_expiries, now):
+            if (expires := self._streams[channel].meta_expires) > now:
+                heappush(self._meta_expiries, (expires, channel))
+            else:
+                del self._streams[channel]
+        for key in _due(self._result_expiries, now):
+            if key in self._results and self._results[key][0] <= now:
+                del self._results[key]
+
+
+def _due(expiries: list[tuple[float, _Key]], now: float) -> Iterator[_Key]:
+    """Take the entries that are due, at most ``SWEPT_PER_PUBLISH``."""
+    for _ in range(SWEPT_PER_PUBLISH):
+        if not expiries or expiries[0][0] > now:
+            return
+        yield heappop(expiries)[1]

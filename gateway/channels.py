@@ -1,0 +1,82 @@
+"""A channel's name, and the options that hold for it."""
+
+import re
+from functools import lru_cache
+
+from msgspec import Struct
+
+from gateway.errors import Error, ErrorCode
+from gateway.settings import ChannelOptions, ChannelSettings
+
+CACHE_SIZE = 65536
+"""Names kept resolved: some 20 MB at worst. Refused names are not kept, so nobody can crowd the others out."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+class Channel(Struct, frozen=True):
+    """A name, taken apart. ``users`` are those who may subscribe to a user-limited channel, else None."""
+
+    name: str
+    options: ChannelOptions
+    namespace: str = ""
+    private: bool = False
+    users: frozenset[str] | None = None
+
+
+class Channels:
+    """Finds the options of names. In these, ``history_meta_ttl`` is always set."""
+
+    def __init__(self, settings: ChannelSettings) -> None:
+        self._settings = settings
+        self._options = {"": self._complete(settings.without_namespace)}
+        self._options.update((namespace.name, self._complete(namespace)) for namespace in settings.namespaces)
+        self._patterns = {
+            name: re.compile(options.channel_regex) for name, options in self._options.items() if options.channel_regex
+        }
+        self._cached = lru_cache(CACHE_SIZE)(self._resolve)
+
+    def resolve(self, name: str) -> Channel:
+        """The channel of this name. Raises ``Error``: unknown channel, or bad request for a name not allowed."""
+        return self._cached(name)
+
+    def personal(self, user: str, namespace: str = "") -> str:
+        """Name of the user's personal channel."""
+        settings = self._settings
+        return f"{namespace}{settings.namespace_boundary if namespace else ''}{settings.user_boundary}{user}"
+
+    def _complete(self, options: ChannelOptions) -> ChannelOptions:
+        if options.history_meta_ttl:
+            return options
+        return options.model_copy(update={"history_meta_ttl": self._settings.history_meta_ttl})
+
+    def _resolve(self, name: str) -> Channel:
+        settings = self._settings
+        if not name or _bytes(name) > settings.max_length:
+            raise Error(ErrorCode.BAD_REQUEST)
+        private = name.startswith(settings.private_prefix)
+        namespace, boundary, rest = name.removeprefix(settings.private_prefix).partition(settings.namespace_boundary)
+        if not boundary:
+            namespace, rest = "", name
+        # A name such as ":x" has an empty namespace, which is not the same as none.
+        if (boundary and not namespace) or namespace not in self._options:
+            raise Error(ErrorCode.UNKNOWN_CHANNEL)
+        pattern = self._patterns.get(namespace)
+        if _CONTROL.search(name) or not (pattern.search(rest) if pattern else name.isascii()):
+            raise Error(ErrorCode.BAD_REQUEST)
+        options = self._options[namespace]
+        return Channel(name, options, namespace, private, self._users(name, options))
+
+    def _users(self, name: str, options: ChannelOptions) -> frozenset[str] | None:
+        if not options.allow_user_limited_channels or self._settings.user_boundary not in name:
+            return None
+        listed = name.rpartition(self._settings.user_boundary)[2].split(self._settings.user_separator)
+        # The anonymous user has an empty id, which an empty list must not let in.
+        return frozenset(listed) - {""}
+
+
+def _bytes(name: str) -> int:
+    try:
+        return len(name.encode())
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can smuggle in
+        raise Error(ErrorCode.BAD_REQUEST) from None

@@ -1,0 +1,93 @@
+"""Feeds: which channels this node hears from the broker, namely those somebody here subscribes to."""
+
+import asyncio
+import logging
+from typing import Protocol
+
+from gateway.errors import BrokerUnavailable
+from gateway.wheel import Wheel
+
+log = logging.getLogger(__name__)
+
+LINGER = 1.0
+"""Seconds for which a channel is still heard after its last subscriber left: reloads of a page come back."""
+
+
+class Source(Protocol):
+    """The part of a broker that feeds use."""
+
+    async def subscribe(self, channel: str) -> None: ...
+
+    async def unsubscribe(self, channel: str) -> None: ...
+
+
+class _Feed:
+    __slots__ = ("holders", "opening")
+
+    def __init__(self, opening: "asyncio.Task[None]") -> None:
+        self.holders = 0
+        self.opening = opening
+
+
+class Feeds:
+    """Opens a channel's feed for its first holder, closes it a while after its last."""
+
+    def __init__(self, source: Source, wheel: Wheel, linger: float = LINGER) -> None:
+        self._source = source
+        self._wheel = wheel
+        self._linger = linger
+        self._feeds: dict[str, _Feed] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def hold(self, channel: str) -> None:
+        """Returns once the broker has confirmed; each call needs one ``release``.
+
+        Raises ``BrokerUnavailable``, and then holds nothing.
+        """
+        feed = self._feeds.get(channel)
+        if feed is None:
+            opening = asyncio.ensure_future(self._source.subscribe(channel))
+            opening.add_done_callback(_retrieved)
+            feed = self._feeds[channel] = _Feed(opening)
+        feed.holders += 1
+        if feed.opening.done() and feed.opening.exception() is None:
+            return
+        try:
+            # shielded: one client that leaves must not cancel what others wait for
+            await asyncio.shield(feed.opening)
+        except BaseException:
+            if feed.opening.done() and self._feeds.get(channel) is feed:
+                del self._feeds[channel]
+            else:
+                self._let_go(channel, feed)
+            raise
+
+    def release(self, channel: str) -> None:
+        feed = self._feeds.get(channel)
+        if feed is not None:
+            self._let_go(channel, feed)
+
+    def _let_go(self, channel: str, feed: _Feed) -> None:
+        feed.holders -= 1
+        if not feed.holders:
+            self._wheel.after(self._linger, lambda: self._close(channel, feed))
+
+    def _close(self, channel: str, feed: _Feed) -> None:
+        if feed.holders or self._feeds.get(channel) is not feed:
+            return
+        del self._feeds[channel]
+        task = asyncio.ensure_future(self._unsubscribe(channel))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def _unsubscribe(self, channel: str) -> None:
+        try:
+            await self._source.unsubscribe(channel)
+        except BrokerUnavailable:
+            log.debug("could not leave %s: the broker is away, and has forgotten it anyway", channel)
+
+
+def _retrieved(opening: "asyncio.Task[None]") -> None:
+    """Take note of a failure that nobody waits for any more."""
+    if not opening.cancelled():
+        opening.exception()

@@ -1,0 +1,338 @@
+"""The local registry: connections, subscriptions, and the fan-out to them.
+
+Nothing here waits and nothing here parses. A publication is encoded once for each wire, appended to the
+audiences that want it, and each audience is written once a tick.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from gateway.errors import Disconnect
+from gateway.messages import Join, Leave, Position, Publication
+from gateway.metrics import Metrics
+from gateway.protocols.base import Wire
+
+FRAME_SIZE = 131072
+"""Bytes of messages joined into one frame at most: popular client libraries refuse frames over 1 MiB."""
+
+
+class Connection(Protocol):
+    """What the hub needs of a session."""
+
+    client: str
+    user: str
+    wire: Wire
+    outbox: list[bytes] | None
+
+    def send(self, frame: Any) -> None:
+        """Hand a frame to the transport. Never waits, never raises."""
+
+    def disconnect(self, reason: Disconnect) -> None: ...
+
+    def control(self, command: Any) -> None:
+        """A command of the cluster for this connection."""
+
+
+class Subscriber(Protocol):
+    """What the hub needs of one subscription of a session."""
+
+    @property
+    def channel(self) -> str: ...
+
+    @property
+    def connection(self) -> Connection: ...
+
+    @property
+    def joins(self) -> bool:
+        """Wants join and leave pushes."""
+
+    @property
+    def positioned(self) -> bool:
+        """Must not miss a publication without knowing it."""
+
+    @property
+    def held(self) -> list[Publication] | None:
+        """Publications that arrive while the subscription is being made."""
+
+    def lose_position(self) -> None:
+        """A publication was missed. The hub has let go of the subscriber already."""
+
+
+class AudienceKey(Struct, frozen=True):
+    """Those who receive byte-identical frames; ``behind`` is set until the stream has reached them."""
+
+    wire: Wire
+    joins: bool
+    positioned: bool
+    behind: Position | None = None
+
+    def __hash__(self) -> int:
+        return hash((id(self.wire), self.joins, self.positioned, self.behind))
+
+
+class Audience:
+    """The subscribers of one channel that receive byte-identical frames."""
+
+    __slots__ = ("key", "members", "pending", "size")
+
+    def __init__(self, key: AudienceKey) -> None:
+        self.key = key
+        self.members: dict[Subscriber, Connection] = {}
+        self.pending: list[bytes] = []
+        self.size = 0
+
+
+class LocalChannel:
+    """One channel's subscribers on this node, and the position that the node has seen."""
+
+    __slots__ = ("audiences", "joining", "name", "position", "seen_at")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.audiences: dict[AudienceKey, Audience] = {}
+        self.joining: set[Subscriber] = set()
+        self.position: Position | None = None
+        self.seen_at = 0.0
+
+    @property
+    def empty(self) -> bool:
+        return not self.audiences and not self.joining
+
+    def positions(self) -> set[Position]:
+        """Where its positioned subscribers stand."""
+        return {key.behind or self.position or Position() for key in self.audiences if key.positioned}
+
+
+class Hub:
+    """Connections and subscriptions of this node."""
+
+    def __init__(self, metrics: Metrics, *, max_lag: float = 0.0, clock: Callable[[], float] = time.time) -> None:
+        self.connections: dict[str, Connection] = {}
+        self.users: dict[str, dict[str, Connection]] = {}
+        self.channels: dict[str, LocalChannel] = {}
+        self.subscriptions = 0
+        self._metrics = metrics
+        self._max_lag = max_lag
+        self._clock = clock
+        self._written: list[Audience] = []
+        self._outboxes: list[Connection] = []
+        self._scheduled = False
+
+    # — connections —
+
+    def open(self, connection: Connection) -> None:
+        self.connections[connection.client] = connection
+        self.users.setdefault(connection.user, {})[connection.client] = connection
+
+    def close(self, connection: Connection) -> None:
+        self.connections.pop(connection.client, None)
+        mine = self.users.get(connection.user)
+        if mine is not None:
+            mine.pop(connection.client, None)
+            if not mine:
+                del self.users[connection.user]
+
+    def of_user(self, user: str) -> list[Connection]:
+        return list(self.users.get(user, {}).values())
+
+    # — subscriptions —
+
+    def join(self, subscriber: Subscriber) -> None:
+        """Hold back live publications for a subscription that is being made."""
+        channel = self.channels.get(subscriber.channel)
+        if channel is None:
+            channel = self.channels[subscriber.channel] = LocalChannel(subscriber.channel)
+        channel.joining.add(subscriber)
+
+    def enter(self, subscriber: Subscriber, position: Position | None) -> None:
+        """Begin live delivery, from ``position`` on where the subscriber is positioned.
+
+        What is pending for the others is written first: it is older than this subscription.
+        """
+        channel = self.channels[subscriber.channel]
+        channel.joining.discard(subscriber)
+        behind = position if subscriber.positioned and position != channel.position else None
+        key = AudienceKey(subscriber.connection.wire, subscriber.joins, subscriber.positioned, behind)
+        audience = channel.audiences.get(key)
+        if audience is None:
+            audience = channel.audiences[key] = Audience(key)
+        else:
+            self._write(audience)
+        audience.members[subscriber] = subscriber.connection
+        self.subscriptions += 1
+
+    def leave(self, subscriber: Subscriber) -> None:
+        """End delivery; what is pending in this tick is not delivered any more."""
+        channel = self.channels.get(subscriber.channel)
+        if channel is None:
+            return
+        channel.joining.discard(subscriber)
+        for key, audience in channel.audiences.items():
+            if audience.members.pop(subscriber, None) is not None:
+                self.subscriptions -= 1
+                if not audience.members:
+                    del channel.audiences[key]
+                break
+        if channel.empty:
+            del self.channels[channel.name]
+
+    def subscribers(self, channel: str) -> int:
+        found = self.channels.get(channel)
+        return sum(len(audience.members) for audience in found.audiences.values()) if found else 0
+
+    # — fan-out —
+
+    def publish(self, name: str, publication: Publication) -> None:
+        """A publication has come from the broker."""
+        channel = self.channels.get(name)
+        if channel is None:
+            return
+        for subscriber in channel.joining:
+            if subscriber.held is not None and publication.offset:
+                subscriber.held.append(publication)
+        readers = self._advance(channel, publication) if publication.offset else list(channel.audiences.values())
+        encoded: dict[int, bytes] = {}
+        for audience in readers:
+            wire = audience.key.wire
+            message = encoded.get(id(wire))
+            if message is None:
+                try:
+                    message = encoded[id(wire)] = wire.protocol.encode_push(name, publication)
+                except Disconnect as reason:
+                    for connection in list(audience.members.values()):
+                        connection.disconnect(reason)
+                    continue
+            self._append(audience, message)
+
+    def announce(self, name: str, push: Join | Leave) -> None:
+        """Somebody joined or left, here or on another node."""
+        channel = self.channels.get(name)
+        if channel is None:
+            return
+        for key, audience in channel.audiences.items():
+            if key.joins:
+                self._append(audience, key.wire.protocol.encode_push(name, push))
+
+    def lose(self, channel: LocalChannel, keys: Iterable[AudienceKey]) -> None:
+        """Tell these audiences that they have missed something, and let go of them."""
+        for key in keys:
+            audience = channel.audiences.pop(key, None)
+            if audience is None:
+                continue
+            self.subscriptions -= len(audience.members)
+            for subscriber in list(audience.members):
+                subscriber.lose_position()
+        if channel.empty:
+            self.channels.pop(channel.name, None)
+
+    def _advance(self, channel: LocalChannel, publication: Publication) -> list[Audience]:
+        """Move the channel on to ``publication``; answers the audiences that it belongs to."""
+        before, after = channel.position, Position(publication.offset, publication.epoch)
+        late = bool(self._max_lag and publication.time) and (self._clock() - publication.time / 1000 > self._max_lag)
+        readers: list[Audience] = []
+        lost: list[AudienceKey] = []
+        arrived: list[Audience] = []
+        for key, audience in channel.audiences.items():
+            if not key.positioned:
+                readers.append(audience)
+                continue
+            at = key.behind or before
+            assert at is not None  # a positioned audience without `behind` stands at the channel's position
+            if at.epoch != after.epoch or after.offset > at.offset + 1 or late:
+                lost.append(key)
+            elif after.offset == at.offset + 1:
+                if key.behind is None:
+                    readers.append(audience)
+                else:
+                    arrived.append(audience)
+        if before is None or before.epoch != after.epoch or before.offset < after.offset:
+            channel.position = after
+            channel.seen_at = self._clock()
+        self.lose(channel, lost)
+        for audience in arrived:
+            target = self._promote(channel, audience)
+            if target not in readers:
+                readers.append(target)
+        return readers
+
+    def _promote(self, channel: LocalChannel, audience: Audience) -> Audience:
+        """The stream has reached those who were ahead of it: they join the others."""
+        key = AudienceKey(audience.key.wire, audience.key.joins, True)
+        self._write(audience)
+        del channel.audiences[audience.key]
+        target = channel.audiences.get(key)
+        if target is None:
+            target = channel.audiences[key] = Audience(key)
+        else:
+            self._write(target)
+        target.members.update(audience.members)
+        return target
+
+    # — writing —
+
+    def post(self, connection: Connection, message: bytes) -> None:
+        """Send one message to one connection, joined with others of this tick."""
+        if connection.outbox is None:
+            connection.outbox = []
+        if not connection.outbox:
+            self._outboxes.append(connection)
+            self._schedule()
+        connection.outbox.append(message)
+
+    def flush(self) -> None:
+        """Write everything that is pending: replies first, for pushes may depend on them."""
+        self._scheduled = False
+        self._flush_outboxes()
+        audiences, self._written = self._written, []
+        for audience in audiences:
+            self._write(audience)
+
+    def _append(self, audience: Audience, message: bytes) -> None:
+        if not audience.pending:
+            self._written.append(audience)
+            self._schedule()
+        audience.pending.append(message)
+        audience.size += len(message)
+        if audience.size >= FRAME_SIZE:
+            self._write(audience)
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self.flush)
+
+    def _flush_outboxes(self) -> None:
+        connections, self._outboxes = self._outboxes, []
+        for connection in connections:
+            if connection.outbox:
+                messages, connection.outbox = connection.outbox, None
+                for frame in _frames(connection.wire, messages):
+                    connection.send(frame)
+
+    def _write(self, audience: Audience) -> None:
+        if not audience.pending:
+            return
+        if self._outboxes:
+            self._flush_outboxes()
+        frame = audience.key.wire.pack(audience.pending)
+        self._metrics.delivered(len(audience.pending) * len(audience.members), audience.size * len(audience.members))
+        audience.pending, audience.size = [], 0
+        for connection in audience.members.values():
+            connection.send(frame)
+
+
+def _frames(wire: Wire, messages: list[bytes]) -> Iterator[Any]:
+    """Messages as frames of bounded size."""
+    part: list[bytes] = []
+    size = 0
+    for message in messages:
+        if part and size + len(message) > FRAME_SIZE:
+            yield wire.pack(part)
+            part, size = [], 0
+        part.append(message)
+        size += len(message)
+    yield wire.pack(part)

@@ -1,0 +1,221 @@
+"""The Centrifuge protocol in JSON: one object a line, many lines a frame.
+
+Source: Centrifuge client protocol v2, "Two encodings" and "Messages".
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from msgspec import DecodeError, Raw, Struct
+from msgspec.json import Decoder, Encoder
+
+from gateway.errors import Disconnect, DisconnectCode, Error
+from gateway.messages import (
+    Command,
+    ConnectRequest,
+    ConnectResult,
+    HistoryRequest,
+    HistoryResult,
+    Join,
+    Leave,
+    Payload,
+    PingRequest,
+    Pong,
+    PresenceRequest,
+    PresenceResult,
+    PresenceStatsRequest,
+    PresenceStatsResult,
+    Publication,
+    PublishRequest,
+    PublishResult,
+    Push,
+    Refresh,
+    RefreshRequest,
+    RefreshResult,
+    Request,
+    Result,
+    RPCRequest,
+    RPCResult,
+    SendRequest,
+    SubRefreshRequest,
+    SubRefreshResult,
+    Subscribe,
+    SubscribeRequest,
+    SubscribeResult,
+    Unsubscribe,
+    UnsubscribeRequest,
+    UnsubscribeResult,
+)
+
+_PONG = Pong()
+
+
+class _Command(Struct):
+    """A command as it stands on the wire. If several bodies are set, the first in this order counts."""
+
+    id: int = 0
+    connect: ConnectRequest | None = None
+    ping: PingRequest | None = None
+    subscribe: SubscribeRequest | None = None
+    unsubscribe: UnsubscribeRequest | None = None
+    publish: PublishRequest | None = None
+    presence: PresenceRequest | None = None
+    presence_stats: PresenceStatsRequest | None = None
+    history: HistoryRequest | None = None
+    rpc: RPCRequest | None = None
+    send: SendRequest | None = None
+    refresh: RefreshRequest | None = None
+    sub_refresh: SubRefreshRequest | None = None
+
+    def body(self) -> Request | None:
+        return (
+            self.connect
+            or self.ping
+            or self.subscribe
+            or self.unsubscribe
+            or self.publish
+            or self.presence
+            or self.presence_stats
+            or self.history
+            or self.rpc
+            or self.send
+            or self.refresh
+            or self.sub_refresh
+        )
+
+
+_RESULT_KEYS: dict[type[Any], bytes] = {
+    ConnectResult: b"connect",
+    SubscribeResult: b"subscribe",
+    UnsubscribeResult: b"unsubscribe",
+    PublishResult: b"publish",
+    PresenceResult: b"presence",
+    PresenceStatsResult: b"presence_stats",
+    HistoryResult: b"history",
+    RPCResult: b"rpc",
+    RefreshResult: b"refresh",
+    SubRefreshResult: b"sub_refresh",
+}
+_PUSH_KEYS: dict[type[Any], bytes] = {
+    Join: b"join",
+    Leave: b"leave",
+    Unsubscribe: b"unsubscribe",
+    Subscribe: b"subscribe",
+    Refresh: b"refresh",
+}
+
+
+def _one_line(payload: bytes) -> bytes:
+    """The same JSON without line breaks, which separate messages here."""
+    return payload.replace(b"\n", b"") if b"\n" in payload else payload
+
+
+class _WirePublication(Struct, omit_defaults=True):
+    """A publication as clients see it: without the fields that are between nodes."""
+
+    data: Raw
+    info: Any = None
+    offset: int = 0
+    tags: dict[str, str] | None = None
+    epoch: str = ""
+
+
+def _wire_publication(publication: Publication) -> _WirePublication:
+    if publication.binary:
+        raise Disconnect(DisconnectCode.INAPPROPRIATE_PROTOCOL)
+    return _WirePublication(
+        data=Raw(_one_line(publication.data)),
+        info=publication.info,
+        offset=publication.offset,
+        tags=publication.tags,
+        # a client that subscribed before the stream existed learns its epoch from the first publication
+        epoch=publication.epoch if publication.offset == 1 else "",
+    )
+
+
+def _raw(value: Any) -> Any:
+    if type(value) is Payload:
+        return Raw(_one_line(value))
+    raise TypeError(f"{type(value).__name__} does not go on the wire")
+
+
+_encode = Encoder(enc_hook=_raw).encode
+
+
+def _encode_result(result: Result) -> bytes:
+    match result:
+        case SubscribeResult(publications=[_, *_]) | HistoryResult():
+            return _encode(_with_publications(result))
+        case ConnectResult(subs=subs) if any(sub.publications for sub in subs.values()):
+            return _encode({**_fields(result), "subs": {name: _with_publications(sub) for name, sub in subs.items()}})
+        case _:
+            return _encode(result)
+
+
+def _with_publications(result: SubscribeResult | HistoryResult) -> dict[str, Any]:
+    return {**_fields(result), "publications": [_wire_publication(each) for each in result.publications]}
+
+
+def _fields(result: Struct) -> dict[str, Any]:
+    """The fields that the wire shows: those without default, and those that differ from it."""
+    return {
+        name: value
+        for name in result.__struct_fields__
+        if (value := getattr(result, name)) or name not in _optional(type(result))
+    }
+
+
+def _optional(kind: type[Struct]) -> tuple[str, ...]:
+    defaults = kind.__struct_defaults__
+    return kind.__struct_fields__[len(kind.__struct_fields__) - len(defaults) :]
+
+
+class CentrifugeJson:
+    """Centrifuge JSON. Holds no state: one instance serves every connection."""
+
+    name: ClassVar[str] = "json"
+    binary: ClassVar[bool] = False
+    ping: ClassVar[bytes] = b"{}"
+    pong: ClassVar[bytes] = b"{}"
+
+    def __init__(self) -> None:
+        self._decode = Decoder(_Command).decode
+
+    def decode(self, frame: bytes) -> list[Command]:
+        """The commands of one frame. Raises ``Disconnect`` (bad request) if any line is not a command."""
+        if frame.endswith(b"\n"):
+            frame = frame[:-1]
+        try:
+            return [self._command(line) for line in frame.split(b"\n")]
+        except (DecodeError, RecursionError) as error:
+            raise Disconnect(DisconnectCode.BAD_REQUEST) from error
+
+    def _command(self, line: bytes) -> Command:
+        command = self._decode(line)
+        request = command.body()
+        if command.id == 0 and type(request) is not SendRequest:
+            return Command(0, _PONG)
+        if request is None or not 0 <= command.id <= 0xFFFFFFFF:
+            raise Disconnect(DisconnectCode.BAD_REQUEST)
+        return Command(command.id, request)
+
+    def encode_result(self, command_id: int, result: Result) -> bytes:
+        return b'{"id":%d,"%b":%b}' % (command_id, _RESULT_KEYS[type(result)], _encode_result(result))
+
+    def encode_error(self, command_id: int, error: Error) -> bytes:
+        temporary = b',"temporary":true' if error.temporary else b""
+        return b'{"id":%d,"error":{"code":%d,"message":%b%b}}' % (
+            command_id,
+            error.code,
+            _encode(error.message),
+            temporary,
+        )
+
+    def encode_push(self, channel: str, push: Push) -> bytes:
+        if type(push) is Publication:
+            return b'{"push":{"channel":%b,"pub":%b}}' % (_encode(channel), _encode(_wire_publication(push)))
+        body = b'"%b":%b' % (_PUSH_KEYS[type(push)], _encode(push))
+        return b'{"push":{%b%b}}' % (b'"channel":%b,' % _encode(channel) if channel else b"", body)
+
+    def join(self, messages: Sequence[bytes]) -> bytes:
+        return messages[0] if len(messages) == 1 else b"\n".join(messages)

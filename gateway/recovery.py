@@ -1,0 +1,62 @@
+"""Recovery, as pure functions: given a position and a stream, what was missed?
+
+Source: Centrifuge protocol, "History and recovery".
+"""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from gateway.errors import Disconnect, DisconnectCode
+from gateway.messages import Position, Publication
+
+
+class Recovery(Struct, frozen=True):
+    """What a subscriber gets, and the ``position`` at which it stands after that."""
+
+    recovered: bool
+    publications: list[Publication]
+    position: Position
+
+
+def recover_stream(since: Position, stream: Sequence[Publication], top: Position) -> Recovery:
+    """All that was published after ``since``, or nothing.
+
+    ``stream`` holds the stored publications after ``since.offset``, ascending, perhaps cut off by a limit. An
+    empty epoch in ``since`` fits any: offset 0 then asks for everything that is still retained.
+    """
+    if since.epoch and since.epoch != top.epoch:
+        return Recovery(False, [], top)
+    if stream:
+        whole = stream[0].offset == since.offset + 1 and stream[-1].offset == top.offset
+    else:
+        whole = since.offset == top.offset
+    return Recovery(whole, list(stream) if whole else [], top)
+
+
+def recover_cache(since: Position, newest: Publication | None, top: Position) -> Recovery:
+    """The newest publication alone, unless the client has it: the channel is a cell, not a log."""
+    if since.offset and since == top:
+        return Recovery(True, [], top)
+    if newest is not None and newest.offset == top.offset:
+        return Recovery(True, [newest], top)
+    return Recovery(since == top, [], top)
+
+
+def merge(found: Recovery, live: Sequence[Publication], *, recovering: bool, newest_only: bool = False) -> Recovery:
+    """Join what was stored with what arrived ``live`` meanwhile.
+
+    Raises ``Disconnect`` (insufficient state) when a publication is missing between the two.
+    """
+    position = found.position
+    publications = list(found.publications)
+    for publication in sorted(live, key=lambda each: each.offset):
+        if publication.epoch != position.epoch or publication.offset > position.offset + 1:
+            raise Disconnect(DisconnectCode.INSUFFICIENT_STATE)
+        if publication.offset == position.offset + 1:
+            position = Position(publication.offset, position.epoch)
+            publications.append(publication)
+    recovered = found.recovered or (newest_only and bool(publications))
+    if not (recovering and recovered):
+        publications = []
+    return Recovery(recovered, publications[-1:] if newest_only else publications, position)

@@ -1,0 +1,35 @@
+"""The words of a session: its states, what it knows of the client, and how it reaches it."""
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from gateway.errors import Disconnect
+
+
+class State(Enum):
+    """Where a connection stands in its life."""
+
+    NEW = "waiting for connect"
+    CONNECTED = "connected"
+    REFUSED = "connect was answered with an error"
+    CLOSED = "closed"
+
+
+class Handshake(Struct, frozen=True):
+    """What is known of a client before its first command. Header names are lower case."""
+
+    headers: Mapping[str, str] = {}
+    transport: str = "websocket"
+
+
+class Transport(Protocol):
+    """How a session reaches its client. Neither method waits or raises, also after the end."""
+
+    def send(self, frame: Any) -> None:
+        """Write one frame, as the wire's ``frame`` made it."""
+
+    def close(self, reason: Disconnect) -> None:
+        """Close, after what was sent before. The transport calls ``Session.end`` once it is closed."""

@@ -1,0 +1,190 @@
+"""Connect and refresh: who the client is, and until when.
+
+Source: Centrifuge protocol, "Connection life cycle" and "JWT".
+"""
+
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from gateway import __version__
+from gateway.auth.tokens import ConnectionToken, Grant, TokenExpired, TokenInvalid
+from gateway.cluster import DisconnectUser, RefreshUser
+from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
+from gateway.messages import (
+    ConnectRequest,
+    ConnectResult,
+    Payload,
+    Refresh,
+    RefreshRequest,
+    RefreshResult,
+    SubscribeResult,
+)
+from gateway.session import subscribing
+from gateway.session.base import State
+from gateway.session.subscription import Subscription
+
+if TYPE_CHECKING:
+    from gateway.session.session import Session
+
+REFUSED_DELAY = 5.0
+"""Seconds that a client has to leave by itself after connect was answered with an error."""
+
+
+class Credentials(Struct, frozen=True):
+    """Who a client is. ``expire_at`` is in Unix seconds, 0 is never; ``subs`` are made by the server."""
+
+    user: str = ""
+    expire_at: int = 0
+    info: Payload | None = None
+    subs: dict[str, Grant] = {}
+
+
+async def connect(session: "Session", command_id: int, request: ConnectRequest) -> Awaitable[None] | None:
+    """Authenticate, make the server-side subscriptions, answer."""
+    try:
+        credentials = _authenticate(session, request)
+        _admit(session, credentials)
+        subscriptions = subscribing.server_side(session, credentials.subs, request.subs)
+        found = [await subscribing.prepare(session, each) for each in subscriptions]
+    except Error:
+        _refuse(session)
+        raise
+    if session.closed:
+        return None
+    results = {each.channel: subscribing.settle(each, what) for each, what in zip(subscriptions, found, strict=True)}
+    session.answer(command_id, _result(session, {name: result for name, (result, _) in results.items()}))
+    session.connected()
+    for each in subscriptions:
+        subscribing.start(session, each, results[each.channel][1])
+    return _after(session, subscriptions)
+
+
+def _authenticate(session: "Session", request: ConnectRequest) -> Credentials:
+    client = session.node.settings.client
+    if request.token:
+        return _by_token(session, request.token)
+    if client.allow_anonymous_connect_without_token or client.insecure:
+        return Credentials()
+    user = session.handshake.headers.get(client.user_id_http_header.lower()) if client.user_id_http_header else None
+    if user:
+        return Credentials(user)
+    raise Disconnect(DisconnectCode.BAD_REQUEST)
+
+
+def _by_token(session: "Session", token: str) -> Credentials:
+    client = session.node.settings.client
+    try:
+        verified = session.tokens.connection(token)
+    except TokenInvalid as error:
+        raise Disconnect(DisconnectCode.INVALID_TOKEN) from error
+    except TokenExpired as error:
+        raise Error(ErrorCode.TOKEN_EXPIRED) from error
+    if not verified.user and client.disallow_anonymous_connection_tokens:
+        raise Disconnect(DisconnectCode.PERMISSION_DENIED)
+    expire_at = 0 if client.insecure else verified.expire_at
+    if expire_at and expire_at <= session.node.clock():
+        raise Error(ErrorCode.EXPIRED)
+    return Credentials(verified.user, expire_at, verified.info, verified.subs)
+
+
+def _admit(session: "Session", credentials: Credentials) -> None:
+    hub, client = session.node.hub, session.node.settings.client
+    if credentials.user and 0 < client.user_connection_limit <= len(hub.of_user(credentials.user)):
+        raise Disconnect(DisconnectCode.CONNECTION_LIMIT)
+    session.user, session.info = credentials.user, credentials.info
+    session.granted = frozenset(credentials.subs)
+    _expire(session, credentials.expire_at)
+    hub.open(session)
+
+
+def _refuse(session: "Session") -> None:
+    """An error has answered connect: the client is to leave and come again."""
+    session.state = State.REFUSED
+    session.heartbeat.cancel()
+    session.heartbeat = session.node.wheel.after(REFUSED_DELAY, lambda: session.disconnect(Disconnect(1000, "bye")))
+
+
+def _result(session: "Session", subs: dict[str, SubscribeResult]) -> ConnectResult:
+    client = session.node.settings.client
+    return ConnectResult(
+        client=session.client,
+        version=__version__,
+        expires=bool(session.expire_at),
+        ttl=session.ttl(session.expire_at),
+        data=session.node.greeting,
+        subs=subs,
+        ping=max(1, round(client.ping_interval)) if client.ping_interval else 0,
+        pong=bool(client.ping_interval and client.pong_timeout),
+        time=int(session.node.clock() * 1000) if client.connect_include_server_time else 0,
+    )
+
+
+async def _after(session: "Session", subscriptions: list[Subscription]) -> None:
+    for each in subscriptions:
+        await subscribing.announce(session, each)
+    client = session.node.settings.client.subscribe_to_user_personal_channel
+    if client.enabled and client.single_connection and session.user:
+        limit = DisconnectCode.CONNECTION_LIMIT
+        await session.node.cluster.command(
+            DisconnectUser(user=session.user, code=limit, reason=limit.reason, whitelist=[session.client])
+        )
+
+
+# — expiry and refresh —
+
+
+def _expire(session: "Session", expire_at: int) -> None:
+    """Set or replace the moment at which the connection ends, unless it is refreshed before."""
+    if session.expiry is not None:
+        session.expiry.cancel()
+        session.expiry = None
+    session.expire_at = expire_at
+    if expire_at:
+        grace = session.node.settings.client.expired_close_delay
+        session.expiry = session.node.wheel.after(
+            expire_at - session.node.clock() + grace,
+            lambda: session.disconnect(Disconnect(DisconnectCode.EXPIRED)),
+        )
+
+
+async def refresh(session: "Session", command_id: int, request: RefreshRequest) -> None:
+    """A new token for a connection that expires."""
+    if not request.token or not session.expire_at:
+        raise Disconnect(DisconnectCode.BAD_REQUEST)
+    token = _refresh_token(session, request.token)
+    _expire(session, token.expire_at)
+    if token.info is not None:
+        session.info = token.info
+    session.answer(
+        command_id,
+        RefreshResult(session.client, __version__, bool(token.expire_at), session.ttl(token.expire_at)),
+    )
+
+
+def _refresh_token(session: "Session", text: str) -> ConnectionToken:
+    try:
+        token = session.tokens.connection(text)
+    except TokenInvalid as error:
+        raise Disconnect(DisconnectCode.INVALID_TOKEN) from error
+    except TokenExpired as error:
+        raise Disconnect(DisconnectCode.EXPIRED) from error
+    if token.user != session.user:
+        raise Disconnect(DisconnectCode.INVALID_TOKEN)
+    if token.expire_at and token.expire_at <= session.node.clock():
+        raise Error(ErrorCode.EXPIRED)
+    if set(token.subs) != session.granted:
+        raise Disconnect(DisconnectCode.INSUFFICIENT_STATE)
+    return token
+
+
+def refresh_by_server(session: "Session", command: RefreshUser) -> None:
+    """The server API moves the expiry."""
+    if command.expired or (command.expire_at and command.expire_at <= session.node.clock()):
+        session.disconnect(Disconnect(DisconnectCode.EXPIRED))
+        return
+    _expire(session, command.expire_at)
+    if command.info is not None:
+        session.info = command.info
+    session.push("", Refresh(bool(command.expire_at), session.ttl(command.expire_at)))

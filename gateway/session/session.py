@@ -1,0 +1,263 @@
+"""The session: one connection's life. Which command may come when stands in one table, ``COMMANDS``."""
+
+import logging
+import random
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from gateway.auth.tokens import TokenVerifier
+from gateway.cluster import ControlCommand, DisconnectUser, RefreshUser, SubscribeUser, UnsubscribeUser
+from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
+from gateway.messages import (
+    Command,
+    ConnectRequest,
+    HistoryRequest,
+    Payload,
+    Pong,
+    PresenceRequest,
+    PresenceStatsRequest,
+    PublishRequest,
+    Push,
+    RefreshRequest,
+    Result,
+    RPCRequest,
+    SendRequest,
+    SubRefreshRequest,
+    SubscribeRequest,
+    UnsubscribeRequest,
+)
+from gateway.node import Node
+from gateway.protocols.base import Wire
+from gateway.session import asking, connecting, subscribing
+from gateway.session.base import Handshake, State, Transport
+from gateway.session.subscription import Subscription
+from gateway.wheel import Timer
+
+YEAR = 365 * 86400
+
+log = logging.getLogger(__name__)
+
+
+class Session:
+    """One connection. Its transport calls ``receive`` for each frame, one at a time, and ``end`` once."""
+
+    __slots__ = (
+        "awaits_pong",
+        "client",
+        "expire_at",
+        "expiry",
+        "granted",
+        "handshake",
+        "heartbeat",
+        "info",
+        "node",
+        "outbox",
+        "reason",
+        "state",
+        "subscriptions",
+        "tokens",
+        "transport",
+        "user",
+        "wire",
+    )
+
+    def __init__(
+        self, node: Node, tokens: TokenVerifier, wire: Wire, transport: Transport, handshake: Handshake
+    ) -> None:
+        self.node = node
+        self.tokens = tokens
+        self.wire = wire
+        self.transport = transport
+        self.handshake = handshake
+        self.client = str(uuid.uuid4())
+        self.user = ""
+        self.info: Payload | None = None
+        self.state = State.NEW
+        self.subscriptions: dict[str, Subscription] = {}
+        self.outbox: list[bytes] | None = None
+        self.awaits_pong = False
+        self.expire_at = 0
+        """When the credentials end (Unix seconds); 0 is never."""
+        self.expiry: Timer | None = None
+        self.granted: frozenset[str] = frozenset()
+        """Server-side channels that the token names."""
+        self.reason: Disconnect | None = None
+        # the stale deadline first, then pings: a connection has one of the two at a time
+        self.heartbeat = node.wheel.after(node.settings.client.stale_close_delay, self._stale)
+
+    # — from the transport —
+
+    async def receive(self, frame: bytes) -> None:
+        """Carry out the commands of one frame, in order."""
+        if self.state is State.CLOSED:
+            return
+        self.node.metrics.bytes_in += len(frame)
+        if frame == self.wire.protocol.pong and self.state is State.CONNECTED:
+            self._pong()
+            return
+        try:
+            for command in self.wire.protocol.decode(frame):
+                await self._carry_out(command)
+                if self.closed:
+                    return
+        except Disconnect as reason:
+            self.disconnect(reason)
+
+    async def end(self) -> None:
+        """The transport is closed: leave every channel."""
+        if self.reason is None:
+            self.reason = Disconnect(DisconnectCode.CONNECTION_CLOSED)
+        self.state = State.CLOSED
+        self.node.metrics.disconnects[self.reason.code] += 1
+        self.heartbeat.cancel()
+        if self.expiry is not None:
+            self.expiry.cancel()
+        self.node.hub.close(self)
+        for subscription in list(self.subscriptions.values()):
+            if subscription.prepared:
+                await subscribing.drop(self, subscription)
+
+    # — commands —
+
+    async def _carry_out(self, command: Command) -> None:
+        request = command.request
+        handler = COMMANDS[self.state].get(type(request))
+        if handler is None:
+            raise Disconnect(DisconnectCode.BAD_REQUEST)
+        self.node.metrics.commands[type(request).__name__] += 1
+        try:
+            after = await handler(self, command.id, request)
+        except Error as error:
+            self.refuse(command.id, error)
+        except Disconnect:
+            raise
+        except Exception:
+            log.exception("client %s: %s failed", self.client, type(request).__name__)
+            self.refuse(command.id, Error(ErrorCode.INTERNAL))
+        else:
+            if after is not None:
+                await after
+
+    def answer(self, command_id: int, result: Result) -> None:
+        self.node.hub.post(self, self.wire.protocol.encode_result(command_id, result))
+
+    def refuse(self, command_id: int, error: Error) -> None:
+        self.node.metrics.errors[error.code] += 1
+        self.node.hub.post(self, self.wire.protocol.encode_error(command_id, error))
+
+    def push(self, channel: str, push: Push) -> None:
+        self.node.hub.post(self, self.wire.protocol.encode_push(channel, push))
+
+    # — life —
+
+    @property
+    def closed(self) -> bool:
+        return self.state is State.CLOSED
+
+    def ttl(self, expire_at: int) -> int:
+        """Whole seconds until then, at least one, at most a year; 0 for never."""
+        return min(max(1, int(expire_at - self.node.clock())), YEAR) if expire_at else 0
+
+    def send(self, frame: Any) -> None:
+        self.transport.send(frame)
+
+    def connected(self) -> None:
+        """The connect command has succeeded: pings begin."""
+        self.state = State.CONNECTED
+        self.heartbeat.cancel()
+        interval = self.node.settings.client.ping_interval
+        if interval:
+            self.heartbeat = self.node.wheel.after(interval * random.uniform(0.5, 1), self._ping)  # noqa: S311
+
+    def disconnect(self, reason: Disconnect) -> None:
+        """Close the connection, with what was answered before."""
+        if self.closed:
+            return
+        self.state = State.CLOSED
+        self.reason = reason
+        log.debug("client %s: disconnected, %s", self.client, reason)
+        if self.outbox:
+            self.node.hub.flush()
+        self.transport.close(reason)
+
+    def lost(self, reason: Disconnect) -> None:
+        """The transport gave the client up by itself."""
+        if self.reason is None:
+            self.reason = reason
+        self.state = State.CLOSED
+
+    def lose_position(self, subscription: Subscription) -> None:
+        """A publication was missed: a client-side subscription is made again, others need a new connection."""
+        self.node.metrics.lost_positions += 1
+        if not self.closed:
+            subscribing.insufficient_state(self, subscription)
+
+    def control(self, command: ControlCommand) -> None:
+        """A command of the server API, perhaps from another node. Returns at once."""
+        if self.closed or (command.client and command.client != self.client) or command.session:
+            return
+        match command:
+            case DisconnectUser():
+                if self.client not in command.whitelist:
+                    self.disconnect(Disconnect(command.code, command.reason))
+            case UnsubscribeUser():
+                subscribing.take_away(self, command)
+            case SubscribeUser():
+                self.node.spawn(subscribing.give(self, command))
+            case RefreshUser():
+                connecting.refresh_by_server(self, command)
+
+    # — deadlines —
+
+    def _stale(self) -> None:
+        self.disconnect(Disconnect(DisconnectCode.STALE))
+
+    def _ping(self) -> None:
+        client = self.node.settings.client
+        self.transport.send(self.wire.ping)
+        if client.pong_timeout:
+            self.awaits_pong = True
+            self.heartbeat = self.node.wheel.after(client.pong_timeout, self._check_pong)
+        else:
+            self.heartbeat = self.node.wheel.after(client.ping_interval, self._ping)
+
+    def _check_pong(self) -> None:
+        if self.awaits_pong:
+            self.disconnect(Disconnect(DisconnectCode.NO_PONG))
+            return
+        client = self.node.settings.client
+        self.heartbeat = self.node.wheel.after(client.ping_interval - client.pong_timeout, self._ping)
+
+    def _pong(self) -> None:
+        if not self.awaits_pong:
+            self.disconnect(Disconnect(DisconnectCode.BAD_REQUEST))
+        self.awaits_pong = False
+
+
+async def _pong(session: Session, _id: int, _request: Pong) -> None:
+    """A pong among other commands."""
+    session._pong()
+
+
+Handler = Callable[[Session, int, Any], Awaitable[Awaitable[None] | None]]
+"""Answers the command through the session; what it returns is awaited after that."""
+
+COMMANDS: dict[State, dict[type[Any], Handler]] = {
+    State.NEW: {ConnectRequest: connecting.connect},
+    State.CONNECTED: {
+        SubscribeRequest: subscribing.subscribe,
+        UnsubscribeRequest: subscribing.unsubscribe,
+        SubRefreshRequest: subscribing.sub_refresh,
+        PublishRequest: asking.publish,
+        PresenceRequest: asking.presence,
+        PresenceStatsRequest: asking.presence_stats,
+        HistoryRequest: asking.history,
+        RPCRequest: asking.rpc,
+        SendRequest: asking.send,
+        RefreshRequest: connecting.refresh,
+        Pong: _pong,
+    },
+    State.REFUSED: {},
+    State.CLOSED: {},
+}

@@ -1,0 +1,82 @@
+"""One subscription of a session."""
+
+from typing import TYPE_CHECKING
+
+from gateway.channels import Channel
+from gateway.messages import ClientInfo, Payload, Position, Publication
+from gateway.settings import ChannelOptions
+from gateway.wheel import Timer
+
+if TYPE_CHECKING:
+    from gateway.session.session import Session
+
+
+class Subscription:
+    """What the session knows of one channel; to the hub, a subscriber."""
+
+    __slots__ = (
+        "channel",
+        "connection",
+        "data",
+        "expire_at",
+        "expiry",
+        "held",
+        "info",
+        "joins",
+        "live",
+        "options",
+        "positioned",
+        "prepared",
+        "recoverable",
+        "resolved",
+        "revoked",
+        "server_side",
+        "since",
+    )
+
+    def __init__(
+        self,
+        session: "Session",
+        channel: Channel,
+        options: ChannelOptions,
+        *,
+        joins: bool,
+        positioned: bool,
+        recoverable: bool,
+        chan_info: Payload | None = None,
+        data: Payload | None = None,
+        expire_at: int = 0,
+        since: Position | None = None,
+        server_side: bool = False,
+    ) -> None:
+        self.connection = session
+        self.channel = channel.name
+        self.resolved = channel
+        self.options = options
+        """The namespace's options, with what the token changes in them."""
+        self.joins = joins
+        self.positioned = positioned
+        self.recoverable = recoverable
+        self.info = ClientInfo(session.user, session.client, session.info, chan_info)
+        self.data = data
+        self.expire_at = expire_at
+        """Unix seconds; 0 is never."""
+        self.expiry: Timer | None = None
+        self.since = since
+        """Where a returning client says that it stood."""
+        self.server_side = server_side
+        self.prepared = False
+        """Whether it may be dropped by others than those who are making it."""
+        self.revoked = False
+        """Taken away while it was being made."""
+        self.live = False
+        """Whether the client has been told, and delivery has begun."""
+        self.held: list[Publication] | None = [] if positioned else None
+
+    @property
+    def presence_info(self) -> ClientInfo | None:
+        """What is shown in presence, if the channel keeps it."""
+        return self.info if self.options.presence else None
+
+    def lose_position(self) -> None:
+        self.connection.lose_position(self)

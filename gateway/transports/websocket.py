@@ -1,0 +1,195 @@
+"""WebSocket over plain ASGI: runs on any server.
+
+A frame is written by starting the server's ``send`` coroutine on the spot. It nearly always ends at once, for
+servers only append to the socket's buffer; then the fan-out has cost neither a task nor a queue. Where it
+waits, because the client reads slowly, a task carries on and later frames line up behind it, up to a limit.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Coroutine, Generator, Mapping
+from typing import Any, Protocol
+
+from starlette.types import Message, Receive, Scope, Send
+
+from gateway.errors import Disconnect, DisconnectCode
+from gateway.protocols.base import Wire
+from gateway.session import Session
+from gateway.transports.base import Entrance
+from gateway.wheel import Wheel
+
+CLOSE_TIMEOUT = 5.0
+"""Seconds that a client has to read what is left and answer the close frame."""
+
+
+class Abortable(Protocol):
+    """What our own server offers in the scope: to drop a connection that ASGI can only close."""
+
+    def abort(self) -> None: ...
+
+
+def text_frame(payload: bytes) -> str:
+    return payload.decode()
+
+
+class WebSocketTransport:
+    """One client's WebSocket, as the session sees it."""
+
+    __slots__ = (
+        "_backlog",
+        "_closing",
+        "_limit",
+        "_peer",
+        "_pump",
+        "_send",
+        "_size",
+        "_task",
+        "_wheel",
+        "session",
+    )
+
+    def __init__(self, scope: Scope, send: Send, limit: int, wheel: Wheel) -> None:
+        self.session: Session | None = None
+        self._send = send
+        self._limit = limit
+        self._wheel = wheel
+        self._peer: Abortable | None = (scope.get("extensions") or {}).get("gateway.transport")
+        self._task = asyncio.current_task()
+        self._pump: asyncio.Task[None] | None = None
+        self._backlog: deque[Message] = deque()
+        self._size = 0
+        self._closing = False
+
+    def send(self, frame: str) -> None:
+        if not self._closing:
+            self._write({"type": "websocket.send", "text": frame}, len(frame))
+
+    def close(self, reason: Disconnect) -> None:
+        if self._closing:
+            return
+        self._closing = True
+        self._wheel.after(CLOSE_TIMEOUT, self._abort)
+        self._write({"type": "websocket.close", "code": reason.code, "reason": reason.reason}, 0)
+
+    def closed(self) -> None:
+        """The connection is over: nothing more is written."""
+        self._closing = True
+        self._task = None
+        if self._pump is not None:
+            self._pump.cancel()
+
+    def _write(self, message: Message, size: int) -> None:
+        if self._pump is not None:
+            self._backlog.append(message)
+            self._size += size
+            if self._size > self._limit:
+                self._overflow()
+            return
+        writing = self._send(message)
+        assert isinstance(writing, Coroutine)  # ASGI: send is an async function
+        try:
+            waits_for = writing.send(None)
+        except StopIteration:
+            return
+        except Exception:  # the server says in its own way that the client has gone
+            self._closing = True
+            return
+        self._pump = asyncio.get_running_loop().create_task(self._drain(_Resumed(writing, waits_for)))
+
+    async def _drain(self, begun: "_Resumed") -> None:
+        try:
+            await begun
+            while self._backlog:
+                message = self._backlog.popleft()
+                self._size -= len(message.get("text", ""))
+                await self._send(message)
+        except Exception:
+            self._closing = True
+        finally:
+            self._pump = None
+
+    def _overflow(self) -> None:
+        """The client reads too slowly. What waits for it is dropped, and it is told so if it still reads."""
+        self._backlog.clear()
+        self._size = 0
+        if self.session is not None:
+            asyncio.get_running_loop().call_soon(self.session.disconnect, Disconnect(DisconnectCode.SLOW))
+
+    def _abort(self) -> None:
+        if self._task is None:
+            return
+        if self._peer is not None:
+            self._peer.abort()
+        else:
+            self._task.cancel()
+
+
+class _Resumed:
+    """Carries on with a coroutine that has been started by hand, from the future that it waits for."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None], waits_for: Any) -> None:
+        self._coroutine = coroutine
+        self._waits_for = waits_for
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        waits_for = self._waits_for
+        try:
+            while True:
+                try:
+                    value = yield waits_for
+                except BaseException as error:
+                    waits_for = self._coroutine.throw(error)
+                else:
+                    waits_for = self._coroutine.send(value)
+        except StopIteration:
+            return
+
+
+class WebSocketEndpoint:
+    """A raw ASGI application for WebSocket connections.
+
+    ``wires`` maps subprotocols that clients may offer to what is spoken then; the empty name is for clients
+    that offer none of them.
+    """
+
+    def __init__(self, entrance: Entrance, wires: Mapping[str, Wire], limit: int, wheel: Wheel) -> None:
+        self._entrance = entrance
+        self._wires = wires
+        self._limit = limit
+        self._wheel = wheel
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()  # websocket.connect
+        status = self._entrance.refuse(scope)
+        if status:
+            await _deny(scope, send, status)
+            return
+        subprotocol = next((each for each in scope.get("subprotocols", ()) if each and each in self._wires), None)
+        await send({"type": "websocket.accept", "subprotocol": subprotocol})
+        transport = WebSocketTransport(scope, send, self._limit, self._wheel)
+        session = self._entrance.open(self._wires[subprotocol or ""], transport, scope)
+        transport.session = session
+        try:
+            await _converse(session, receive)
+        except asyncio.CancelledError:
+            if not session.closed:  # cancelled by the server; otherwise by the transport, after its close timeout
+                raise
+        finally:
+            transport.closed()
+            await session.end()
+
+
+async def _converse(session: Session, receive: Receive) -> None:
+    while (message := await receive())["type"] == "websocket.receive":
+        text = message.get("text")
+        await session.receive(message["bytes"] if text is None else text.encode())
+
+
+async def _deny(scope: Scope, send: Send, status: int) -> None:
+    """Refuse the handshake by HTTP status, where the server can."""
+    if "websocket.http.response" not in (scope.get("extensions") or {}):
+        await send({"type": "websocket.close"})
+        return
+    headers = [(b"retry-after", b"1")] if status == 503 else []
+    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": b""})
