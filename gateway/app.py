@@ -1,7 +1,9 @@
 """The composition root: settings in, FastAPI application out."""
 
+import asyncio
+import random
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
 from fastapi import FastAPI
@@ -11,42 +13,74 @@ from gateway import __version__
 from gateway.auth.tokens import TokenVerifier
 from gateway.brokers.base import Broker
 from gateway.brokers.memory import MemoryBroker
+from gateway.brokers.redis import RedisBroker
+from gateway.errors import Disconnect, DisconnectCode
 from gateway.messages import Payload
 from gateway.node import Node
 from gateway.presence.base import PresenceStore
 from gateway.presence.memory import MemoryPresence
+from gateway.presence.redis import RedisPresence
 from gateway.protocols.base import Wire
 from gateway.protocols.centrifuge_json import CentrifugeJson
 from gateway.settings import Settings
+from gateway.shards import Shard
 from gateway.transports.base import Entrance
 from gateway.transports.websocket import WebSocketEndpoint, text_frame
+from gateway.web.api import api_router
+from gateway.web.demo import demo_router
+from gateway.web.health import health_router
+
+DRAIN_BATCH = 200
+"""Connections closed in one go at shutdown; in between, the event loop serves what these closings cause."""
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The gateway as an application of its own. Raises ``SettingsError``."""
     settings = settings or Settings()
-    broker, presence = _engine(settings)
+    shard, broker, presence = _engine(settings)
     node = Node(settings, broker, presence)
-    if settings.demo.enabled:
-        node.greeting = Payload(msgspec.json.encode({"node": node.describe().name}))
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        await node.start()
-        try:
+        async with AsyncExitStack() as stack:
+            if shard is not None:
+                await shard.start()
+                stack.push_async_callback(shard.close)
+            await node.start()
+            stack.push_async_callback(node.stop)
             yield
-        finally:
-            await node.stop()
+
+    async def drain() -> None:
+        """Ask every client to come back elsewhere. The server calls it at SIGTERM."""
+        node.draining = True
+        connections = list(node.hub.connections.values())
+        random.shuffle(connections)
+        for count, connection in enumerate(connections, 1):
+            connection.disconnect(Disconnect(DisconnectCode.SHUTDOWN))
+            if count % DRAIN_BATCH == 0:
+                await asyncio.sleep(0)
 
     app = FastAPI(title="Gateway", version=__version__, lifespan=lifespan)
     app.state.node = node
-    client = settings.client
-    json = Wire(CentrifugeJson(), text_frame)
-    entrance = Entrance(node, TokenVerifier(client))
-    endpoint = WebSocketEndpoint(entrance, {"": json, "centrifuge-json": json}, client.queue_max_size, node.wheel)
-    app.router.routes.append(WebSocketRoute("/connection/websocket", endpoint))
+    app.state.drain = drain
+    app.router.routes.append(WebSocketRoute("/connection/websocket", _endpoint(node)))
+    app.include_router(api_router(node, settings.http_api))
+    app.include_router(health_router(node, settings))
+    if settings.demo.enabled:
+        node.greeting = Payload(msgspec.json.encode({"node": node.describe().name}))
+        app.include_router(demo_router(settings.client.token.hmac_secret_key))
     return app
 
 
-def _engine(settings: Settings) -> tuple[Broker, PresenceStore]:
-    return MemoryBroker(), MemoryPresence()
+def _engine(settings: Settings) -> tuple[Shard | None, Broker, PresenceStore]:
+    if settings.engine.type == "memory":
+        return None, MemoryBroker(), MemoryPresence()
+    shard = Shard(settings.engine.redis)
+    return shard, RedisBroker(shard), RedisPresence(shard)
+
+
+def _endpoint(node: Node) -> WebSocketEndpoint:
+    client = node.settings.client
+    json = Wire(CentrifugeJson(), text_frame)
+    entrance = Entrance(node, TokenVerifier(client))
+    return WebSocketEndpoint(entrance, {"": json, "centrifuge-json": json}, client.queue_max_size, node.wheel)

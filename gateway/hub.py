@@ -20,6 +20,13 @@ FRAME_SIZE = 131072
 """Bytes of messages joined into one frame at most: popular client libraries refuse frames over 1 MiB."""
 
 
+class Writer(Protocol):
+    """What the hub needs of a transport."""
+
+    def send(self, frame: Any) -> None:
+        """Write one frame, as the wire's ``frame`` made it. Never waits, never raises, also after the end."""
+
+
 class Connection(Protocol):
     """What the hub needs of a session."""
 
@@ -28,8 +35,8 @@ class Connection(Protocol):
     wire: Wire
     outbox: list[bytes] | None
 
-    def send(self, frame: Any) -> None:
-        """Hand a frame to the transport. Never waits, never raises."""
+    @property
+    def transport(self) -> Writer: ...
 
     def disconnect(self, reason: Disconnect) -> None: ...
 
@@ -81,7 +88,7 @@ class Audience:
 
     def __init__(self, key: AudienceKey) -> None:
         self.key = key
-        self.members: dict[Subscriber, Connection] = {}
+        self.members: dict[Subscriber, Writer] = {}
         self.pending: list[bytes] = []
         self.size = 0
 
@@ -162,7 +169,7 @@ class Hub:
             audience = channel.audiences[key] = Audience(key)
         else:
             self._write(audience)
-        audience.members[subscriber] = subscriber.connection
+        audience.members[subscriber] = subscriber.connection.transport
         self.subscriptions += 1
 
     def leave(self, subscriber: Subscriber) -> None:
@@ -203,8 +210,8 @@ class Hub:
                 try:
                     message = encoded[id(wire)] = wire.protocol.encode_push(name, publication)
                 except Disconnect as reason:
-                    for connection in list(audience.members.values()):
-                        connection.disconnect(reason)
+                    for subscriber in list(audience.members):
+                        subscriber.connection.disconnect(reason)
                     continue
             self._append(audience, message)
 
@@ -311,7 +318,7 @@ class Hub:
             if connection.outbox:
                 messages, connection.outbox = connection.outbox, None
                 for frame in _frames(connection.wire, messages):
-                    connection.send(frame)
+                    connection.transport.send(frame)
 
     def _write(self, audience: Audience) -> None:
         if not audience.pending:
@@ -321,8 +328,8 @@ class Hub:
         frame = audience.key.wire.pack(audience.pending)
         self._metrics.delivered(len(audience.pending) * len(audience.members), audience.size * len(audience.members))
         audience.pending, audience.size = [], 0
-        for connection in audience.members.values():
-            connection.send(frame)
+        for writer in audience.members.values():
+            writer.send(frame)
 
 
 def _frames(wire: Wire, messages: list[bytes]) -> Iterator[Any]:

@@ -1,6 +1,7 @@
 """The node: one worker process. Orders the calls among hub, broker, presence and cluster."""
 
 import asyncio
+import fnmatch
 import logging
 import time
 import uuid
@@ -217,9 +218,11 @@ class Node:
             connection.control(command)
 
     def answer(self, kind: str, argument: str) -> dict[str, int]:
+        """Subscribers by channel, of the channels that match the pattern ``argument``."""
         if kind != "channels":
             return {}
-        return {name: count for name in self.hub.channels if (count := self.hub.subscribers(name))}
+        names = fnmatch.filter(self.hub.channels, argument) if argument else self.hub.channels
+        return {name: count for name in names if (count := self.hub.subscribers(name))}
 
     # — gauges —
 

@@ -25,7 +25,9 @@ def parse_duration(value: Any) -> Any:
     return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION.findall(text))
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0)]
+Duration = Annotated[
+    float, BeforeValidator(parse_duration, json_schema_input_type=float | str), Field(ge=0, allow_inf_nan=False)
+]
 """Seconds, as ``"10s"``, ``"300ms"`` or a number."""
 
 

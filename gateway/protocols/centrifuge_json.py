@@ -110,7 +110,7 @@ def _one_line(payload: bytes) -> bytes:
     return payload.replace(b"\n", b"") if b"\n" in payload else payload
 
 
-class _WirePublication(Struct, omit_defaults=True):
+class WirePublication(Struct, omit_defaults=True):
     """A publication as clients see it: without the fields that are between nodes."""
 
     data: Raw
@@ -120,10 +120,10 @@ class _WirePublication(Struct, omit_defaults=True):
     epoch: str = ""
 
 
-def _wire_publication(publication: Publication) -> _WirePublication:
+def wire_publication(publication: Publication) -> WirePublication:
     if publication.binary:
         raise Disconnect(DisconnectCode.INAPPROPRIATE_PROTOCOL)
-    return _WirePublication(
+    return WirePublication(
         data=Raw(_one_line(publication.data)),
         info=publication.info,
         offset=publication.offset,
@@ -139,21 +139,21 @@ def _raw(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} does not go on the wire")
 
 
-_encode = Encoder(enc_hook=_raw).encode
+encode = Encoder(enc_hook=_raw).encode
 
 
 def _encode_result(result: Result) -> bytes:
     match result:
         case SubscribeResult(publications=[_, *_]) | HistoryResult():
-            return _encode(_with_publications(result))
+            return encode(_with_publications(result))
         case ConnectResult(subs=subs) if any(sub.publications for sub in subs.values()):
-            return _encode({**_fields(result), "subs": {name: _with_publications(sub) for name, sub in subs.items()}})
+            return encode({**_fields(result), "subs": {name: _with_publications(sub) for name, sub in subs.items()}})
         case _:
-            return _encode(result)
+            return encode(result)
 
 
 def _with_publications(result: SubscribeResult | HistoryResult) -> dict[str, Any]:
-    return {**_fields(result), "publications": [_wire_publication(each) for each in result.publications]}
+    return {**_fields(result), "publications": [wire_publication(each) for each in result.publications]}
 
 
 def _fields(result: Struct) -> dict[str, Any]:
@@ -207,15 +207,15 @@ class CentrifugeJson:
         return b'{"id":%d,"error":{"code":%d,"message":%b%b}}' % (
             command_id,
             error.code,
-            _encode(error.message),
+            encode(error.message),
             temporary,
         )
 
     def encode_push(self, channel: str, push: Push) -> bytes:
         if type(push) is Publication:
-            return b'{"push":{"channel":%b,"pub":%b}}' % (_encode(channel), _encode(_wire_publication(push)))
-        body = b'"%b":%b' % (_PUSH_KEYS[type(push)], _encode(push))
-        return b'{"push":{%b%b}}' % (b'"channel":%b,' % _encode(channel) if channel else b"", body)
+            return b'{"push":{"channel":%b,"pub":%b}}' % (encode(channel), encode(wire_publication(push)))
+        body = b'"%b":%b' % (_PUSH_KEYS[type(push)], encode(push))
+        return b'{"push":{%b%b}}' % (b'"channel":%b,' % encode(channel) if channel else b"", body)
 
     def join(self, messages: Sequence[bytes]) -> bytes:
         return messages[0] if len(messages) == 1 else b"\n".join(messages)

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any, Protocol
+from typing import Protocol
 
 from msgspec import Struct
 
 from gateway.errors import Disconnect
+from gateway.hub import Writer
 
 
 class State(Enum):
@@ -25,11 +26,8 @@ class Handshake(Struct, frozen=True):
     transport: str = "websocket"
 
 
-class Transport(Protocol):
+class Transport(Writer, Protocol):
     """How a session reaches its client. Neither method waits or raises, also after the end."""
-
-    def send(self, frame: Any) -> None:
-        """Write one frame, as the wire's ``frame`` made it."""
 
     def close(self, reason: Disconnect) -> None:
         """Close, after what was sent before. The transport calls ``Session.end`` once it is closed."""

@@ -159,9 +159,6 @@ class Session:
         """Whole seconds until then, at least one, at most a year; 0 for never."""
         return min(max(1, int(expire_at - self.node.clock())), YEAR) if expire_at else 0
 
-    def send(self, frame: Any) -> None:
-        self.transport.send(frame)
-
     def connected(self) -> None:
         """The connect command has succeeded: pings begin."""
         self.state = State.CONNECTED

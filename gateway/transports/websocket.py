@@ -7,7 +7,8 @@ waits, because the client reads slowly, a task carries on and later frames line 
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine, Generator, Mapping
+from collections.abc import Awaitable, Coroutine, Generator, Mapping
+from types import CoroutineType
 from typing import Any, Protocol
 
 from starlette.types import Message, Receive, Scope, Send
@@ -61,15 +62,36 @@ class WebSocketTransport:
         self._closing = False
 
     def send(self, frame: str) -> None:
-        if not self._closing:
-            self._write({"type": "websocket.send", "text": frame}, len(frame))
+        # the fan-out's inner loop: what can be spared here is spared
+        if self._closing:
+            return
+        message = {"type": "websocket.send", "text": frame}
+        if self._pump is None:
+            writing = self._send(message)
+            if type(writing) is CoroutineType:
+                try:
+                    waits_for = writing.send(None)
+                except StopIteration:
+                    return
+                except Exception:  # the server says in its own way that the client has gone
+                    self._closing = True
+                    return
+                writing = _Resumed(writing, waits_for)
+            self._pump = asyncio.get_running_loop().create_task(self._drain(writing))
+        else:
+            self._backlog.append(message)
+            self._size += len(frame)
+            if self._size > self._limit:
+                self._overflow()
 
     def close(self, reason: Disconnect) -> None:
         if self._closing:
             return
         self._closing = True
         self._wheel.after(CLOSE_TIMEOUT, self._abort)
-        self._write({"type": "websocket.close", "code": reason.code, "reason": reason.reason}, 0)
+        self._backlog.append({"type": "websocket.close", "code": reason.code, "reason": reason.reason})
+        if self._pump is None:
+            self._pump = asyncio.get_running_loop().create_task(self._drain())
 
     def closed(self) -> None:
         """The connection is over: nothing more is written."""
@@ -78,27 +100,10 @@ class WebSocketTransport:
         if self._pump is not None:
             self._pump.cancel()
 
-    def _write(self, message: Message, size: int) -> None:
-        if self._pump is not None:
-            self._backlog.append(message)
-            self._size += size
-            if self._size > self._limit:
-                self._overflow()
-            return
-        writing = self._send(message)
-        assert isinstance(writing, Coroutine)  # ASGI: send is an async function
+    async def _drain(self, begun: Awaitable[None] | None = None) -> None:
         try:
-            waits_for = writing.send(None)
-        except StopIteration:
-            return
-        except Exception:  # the server says in its own way that the client has gone
-            self._closing = True
-            return
-        self._pump = asyncio.get_running_loop().create_task(self._drain(_Resumed(writing, waits_for)))
-
-    async def _drain(self, begun: "_Resumed") -> None:
-        try:
-            await begun
+            if begun is not None:
+                await begun
             while self._backlog:
                 message = self._backlog.popleft()
                 self._size -= len(message.get("text", ""))

@@ -1,0 +1,32 @@
+-- Read part of a stream and its top position; makes the position (a new epoch) if there is none.
+-- KEYS: meta, stream    ARGV: limit (-1: all), since ('': from the end), reverse ('1'), new epoch, meta ttl (ms)
+-- Answers {offset, epoch, {{id, {'d', publication}}, ...}}.
+local meta, stream = KEYS[1], KEYS[2]
+local limit, since, reverse = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3] == '1'
+
+local top = redis.call('HMGET', meta, 'e', 's')
+local epoch, offset = top[1], top[2] or '0'
+if not epoch then
+  epoch = ARGV[4]
+  redis.call('HSET', meta, 'e', epoch)
+  redis.call('DEL', stream)
+end
+redis.call('PEXPIRE', meta, ARGV[5])
+
+local beyond = reverse and since and since > tonumber(offset)
+if limit == 0 or beyond then return {offset, epoch, {}} end
+
+if redis.call('TYPE', stream).ok == 'string' then
+  local id, publication = string.match(redis.call('GET', stream), '^(%d+):(.*)$')
+  local number = tonumber(id)
+  local wanted = not since or (reverse and number < since) or (not reverse and number > since)
+  return {offset, epoch, wanted and {{id, {'d', publication}}} or {}}
+end
+
+local range = {reverse and 'XREVRANGE' or 'XRANGE', stream, reverse and '+' or '-', reverse and '-' or '+'}
+if since then range[3] = '(' .. ARGV[2] .. '-0' end
+if limit > 0 then
+  range[5] = 'COUNT'
+  range[6] = ARGV[1]
+end
+return {offset, epoch, redis.call(unpack(range))}

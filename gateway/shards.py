@@ -1,0 +1,351 @@
+"""Redis connections that look after themselves, and the names of the keys kept there.
+
+One ``Shard`` serves broker and presence together; whoever composes the application does ::
+
+    shard = Shard(settings.engine.redis)
+    broker, presence = RedisBroker(shard), RedisPresence(shard)
+    await shard.start()
+    await broker.start(node, events)
+    await presence.start(node, swept)
+    ...
+    await presence.close()
+    await broker.close()
+    await shard.close()
+"""
+
+import asyncio
+import logging
+import random
+import secrets
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from functools import partial
+from hashlib import sha1
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
+from zlib import crc32
+
+from gateway.errors import BrokerUnavailable
+from gateway.resp import (
+    Argument,
+    CommandRefused,
+    Endpoint,
+    Handler,
+    RedisConnection,
+    SubscriberConnection,
+    connect,
+    unavailable,
+)
+from gateway.settings import RedisSettings
+
+logger = logging.getLogger(__name__)
+
+PARTITIONS = 128
+"""Hash tags that keys are spread over. Fixed: another number would rename every key."""
+
+CHANNELS_PER_COMMAND = 512
+"""Channels that one SUBSCRIBE names: enough to be cheap, few enough not to hold up Redis."""
+
+MIN_BACKOFF = 0.05
+MAX_BACKOFF = 2.0
+
+
+class Keys:
+    """Names of keys and pub/sub channels.
+
+    What belongs to a channel carries its partition as hash tag, on one server as on a cluster:
+    ``gateway:{p042}:s:news``. The kinds are ``s`` stream, ``m`` its meta data, ``i`` idempotency results,
+    ``h`` presence, ``c`` the pub/sub channel.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._tags = [f"{prefix}:{{p{partition:03}}}:".encode() for partition in range(PARTITIONS)]
+
+    def of(self, kind: bytes, channel: str) -> bytes:
+        name = channel.encode()
+        return b"%b%b:%b" % (self._tags[crc32(name) % PARTITIONS], kind, name)
+
+    def result(self, channel: str, idempotency_key: str) -> bytes:
+        name = channel.encode()
+        # The length keeps channel "a:b" with key "c" apart from channel "a" with key "b:c".
+        return b"%bi:%d:%b:%b" % (self._tags[crc32(name) % PARTITIONS], len(name), name, idempotency_key.encode())
+
+    def shared(self, *words: str) -> bytes:
+        """What belongs to nodes rather than to a channel."""
+        return ":".join((self._prefix, *words)).encode()
+
+
+class Script:
+    """A Lua script beside the module that runs it."""
+
+    def __init__(self, path: Path) -> None:
+        self.text = path.read_bytes()
+        self.sha = sha1(self.text, usedforsecurity=False).hexdigest()
+
+
+class _Request(NamedTuple):
+    verb: str
+    name: bytes
+    future: asyncio.Future[None]
+
+
+_Connection = TypeVar("_Connection", bound=RedisConnection)
+
+
+class Link(Generic[_Connection]):
+    """A connection that is made again whenever it breaks, for as long as ``run`` runs."""
+
+    def __init__(self, name: str, open_: Callable[[], Awaitable[_Connection]], changed: Callable[[], None]) -> None:
+        self._name = name
+        self._open = open_
+        self._changed = changed
+        self._problem = ""
+        self._connection: _Connection | None = None
+        self.attempted = asyncio.Event()
+        self.connects = 0
+
+    @property
+    def connected(self) -> bool:
+        return self._connection is not None and not self._connection.closed.done()
+
+    @property
+    def connection(self) -> _Connection | None:
+        return self._connection
+
+    def execute(self, *command: Argument, replies: int = 1) -> asyncio.Future[Any]:
+        """Send a command; the answer is ``BrokerUnavailable`` if the connection is away."""
+        return unavailable() if self._connection is None else self._connection.execute(*command, replies=replies)
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        failures = 0
+        while True:
+            started = loop.time()
+            try:
+                self._connection = await self._open()
+                self._restored()
+                self._lost(await asyncio.shield(self._connection.closed))
+            except Exception as exc:  # a supervisor that dies leaves the node deaf for ever
+                self._lost(str(exc.detail if isinstance(exc, CommandRefused) else exc) or repr(exc))
+            finally:
+                if self._connection is not None:
+                    await self._connection.close("closed")
+                self._connection = None
+            # One that dies young, say of READONLY, counts as a failure to connect.
+            failures = 0 if loop.time() - started > MAX_BACKOFF else failures + 1
+            await asyncio.sleep(random.uniform(0.5, 1.0) * min(MAX_BACKOFF, MIN_BACKOFF * 2**failures))  # noqa: S311
+
+    def _restored(self) -> None:
+        logger.log(logging.WARNING if self._problem else logging.INFO, "Redis %s: connected", self._name)
+        self._problem = ""
+        self.connects += 1
+        self.attempted.set()
+        self._changed()
+
+    def _lost(self, problem: str) -> None:
+        if problem != self._problem:
+            logger.warning("Redis %s: %s; trying again until it works", self._name, problem)
+        self._problem = problem
+        self.attempted.set()
+
+
+class Shard:
+    """One Redis server, by two supervised connections: one for commands, one for pub/sub.
+
+    While a connection is away its commands fail at once with ``BrokerUnavailable``. Subscriptions come back
+    by themselves; then everybody in ``on_reconnect`` is called, since messages may have been missed and the
+    server may be another one. A probe published every ``probe_interval`` shows whether messages still arrive.
+    """
+
+    def __init__(self, settings: RedisSettings) -> None:
+        self._settings = settings
+        self._endpoint = Endpoint.parse(settings.address)
+        self.keys = Keys(settings.prefix)
+        self.on_reconnect: list[Callable[[], None]] = []
+        self.deaf = False
+        self.lag = 0.0
+        self._handlers: dict[bytes, Handler] = {}
+        self._requests: list[_Request] = []
+        self._commands = Link("command connection", self._open_commands, self._link_changed)
+        self._subscriber = Link("pub/sub connection", self._open_subscriber, self._link_changed)
+        self._links_seen = 0
+        self._probe_name = self.keys.shared("probe", secrets.token_hex(8))
+        self._probe_published = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Begin to connect. Returns after the first attempt, whether it worked or not."""
+        self._handlers[self._probe_name] = self._probe_arrived
+        links = (self._commands, self._subscriber)
+        self._tasks = [asyncio.create_task(link.run()) for link in links]
+        await asyncio.gather(*(link.attempted.wait() for link in links))
+        self._tasks.append(asyncio.create_task(self._probe()))
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+
+    @property
+    def connected(self) -> bool:
+        return self._commands.connected and self._subscriber.connected
+
+    @property
+    def reconnects(self) -> int:
+        return max(0, self._commands.connects - 1) + max(0, self._subscriber.connects - 1)
+
+    def execute(self, *command: Argument) -> asyncio.Future[Any]:
+        """Send a command. The answer may be ``BrokerUnavailable``."""
+        return self._commands.execute(*command)
+
+    async def run(self, script: Script, keys: Sequence[Argument], args: Sequence[Argument]) -> Any:
+        """Run a script, by its digest if the server knows it."""
+        try:
+            return await self.execute("EVALSHA", script.sha, len(keys), *keys, *args)
+        except CommandRefused as exc:
+            if exc.redis_code != "NOSCRIPT":
+                raise
+        return await self.execute("EVAL", script.text, len(keys), *keys, *args)
+
+    async def subscribe(self, name: bytes, handler: Handler) -> None:
+        """Have ``handler`` called with what arrives on ``name``; returns when Redis has confirmed.
+
+        A caller that is cancelled may be subscribed, and unsubscribes to be sure.
+        """
+        self._handlers[name] = handler
+        try:
+            await self._request("SUBSCRIBE", name)
+        except BrokerUnavailable:
+            self._handlers.pop(name, None)
+            raise
+
+    async def listen(self, name: bytes, handler: Handler) -> None:
+        """Like ``subscribe``, but holds even if the server is away now and comes later."""
+        self._handlers[name] = handler
+        try:
+            await self._request("SUBSCRIBE", name)
+        except BrokerUnavailable:
+            logger.debug("%r is subscribed as soon as Redis is there", name)
+
+    async def unsubscribe(self, name: bytes) -> None:
+        """Stop the handler, at once; returns when Redis has confirmed or is away. Never fails."""
+        self._handlers.pop(name, None)
+        try:
+            await self._request("UNSUBSCRIBE", name)
+        except BrokerUnavailable:
+            logger.debug("%r ended with the connection", name)
+
+    async def forget(self, names: Iterable[bytes]) -> None:
+        """Stop many handlers, at once."""
+        await asyncio.gather(*(self.unsubscribe(name) for name in names))
+
+    def _request(self, verb: str, name: bytes) -> asyncio.Future[None]:
+        loop = asyncio.get_running_loop()
+        if not self._requests:
+            loop.call_soon(self._send_requests)
+        future: asyncio.Future[None] = loop.create_future()
+        self._requests.append(_Request(verb, name, future))
+        return future
+
+    def _send_requests(self) -> None:
+        """Send the (un)subscriptions of this tick in few commands, in the order in which they were made."""
+        requests, self._requests = self._requests, []
+        for verb, same in groupby(requests, lambda request: request.verb):
+            for batch in batches(same, CHANNELS_PER_COMMAND):
+                names = [request.name for request in batch]
+                answer = self._subscriber.execute(verb, *names, replies=len(batch))
+                answer.add_done_callback(partial(_settle, [request.future for request in batch]))
+
+    async def _open_commands(self) -> RedisConnection:
+        settings = self._settings
+        return await connect(
+            self._endpoint,
+            lambda: RedisConnection(settings.io_timeout),
+            f"{settings.prefix}-commands",
+            settings.connect_timeout,
+        )
+
+    async def _open_subscriber(self) -> SubscriberConnection:
+        """Connect and subscribe everything again, before anybody may use the connection."""
+        settings = self._settings
+        connection = await connect(
+            self._endpoint,
+            lambda: SubscriberConnection(settings.io_timeout, self._handlers),
+            f"{settings.prefix}-subscriber",
+            settings.connect_timeout,
+        )
+        subscribed: set[bytes] = set()
+        try:
+            while subscribed != self._handlers.keys():  # which may change meanwhile
+                missing, ended = self._handlers.keys() - subscribed, subscribed - self._handlers.keys()
+                await _on_all(connection, "SUBSCRIBE", missing)
+                await _on_all(connection, "UNSUBSCRIBE", ended)
+                subscribed = (subscribed | missing) - ended
+        except BaseException:
+            await connection.close("subscribing again failed")
+            raise
+        self._probe_published = False
+        return connection
+
+    def _link_changed(self) -> None:
+        """Tell of a reconnect once both connections are there again."""
+        if not self.connected:
+            return
+        seen, self._links_seen = self._links_seen, self._commands.connects + self._subscriber.connects
+        if seen:
+            for callback in self.on_reconnect:
+                callback()
+
+    async def _probe(self) -> None:
+        """Publish to ourselves, and give the pub/sub connection up when a probe has not come in an interval."""
+        loop = asyncio.get_running_loop()
+        while True:
+            if (subscriber := self._subscriber.connection) is not None:
+                if self._probe_published and not subscriber.heard:
+                    self.deaf = True
+                    subscriber.drop("deaf: a probe was published and nothing arrived")
+                subscriber.heard = False
+            self._probe_published = False
+            try:
+                await asyncio.wait_for(self._publish_probe(loop.time()), self._settings.probe_interval)
+            except (BrokerUnavailable, TimeoutError):
+                logger.debug("no probe: a failed publish proves nothing about receiving")
+            await asyncio.sleep(self._settings.probe_interval)
+
+    async def _publish_probe(self, now: float) -> None:
+        await self.execute("PUBLISH", self._probe_name, repr(now))
+        self._probe_published = self._subscriber.connected
+
+    def _probe_arrived(self, payload: bytes) -> None:
+        self.lag = max(0.0, asyncio.get_running_loop().time() - float(payload))
+        self.deaf = False
+
+
+_Item = TypeVar("_Item")
+
+
+def batches(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
+    """``itertools.batched``, which Python 3.11 has not."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+async def _on_all(connection: RedisConnection, verb: str, names: Iterable[bytes]) -> None:
+    await asyncio.gather(
+        *(connection.execute(verb, *batch, replies=len(batch)) for batch in batches(names, CHANNELS_PER_COMMAND))
+    )
+
+
+def _settle(futures: Iterable[asyncio.Future[None]], answer: asyncio.Future[Any]) -> None:
+    """Pass an answer on to all who share it."""
+    refused = answer.exception() is not None
+    for future in futures:
+        if future.done():
+            continue
+        if refused:
+            future.set_exception(BrokerUnavailable())
+        else:
+            future.set_result(None)

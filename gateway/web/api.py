@@ -1,0 +1,179 @@
+"""The server API over HTTP: ``POST /api/<method>``, for backends in any language."""
+
+import asyncio
+import hmac
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import Response
+from fastapi.security import APIKeyHeader
+from msgspec import DecodeError, ValidationError
+from starlette.exceptions import HTTPException
+
+from gateway.errors import Error, ErrorCode
+from gateway.node import Node
+from gateway.protocols.centrifuge_json import encode
+from gateway.settings import HTTPAPISettings
+from gateway.web import api_messages as api
+from gateway.web.methods import METHODS, Method, error_body
+
+BODY_LIMIT = 16 * 1024 * 1024
+"""Bytes of a request. A broadcast to thousands of channels fits."""
+
+_STATUS: dict[int, int] = {
+    ErrorCode.INTERNAL: 500,
+    ErrorCode.UNKNOWN_CHANNEL: 404,
+    ErrorCode.METHOD_NOT_FOUND: 404,
+    ErrorCode.BAD_REQUEST: 400,
+    ErrorCode.NOT_AVAILABLE: 400,
+    ErrorCode.UNRECOVERABLE_POSITION: 416,
+    ErrorCode.CONCURRENT_PAGINATION: 409,
+}
+_BATCH = "batch"
+
+
+def api_router(node: Node, settings: HTTPAPISettings) -> APIRouter:
+    """All methods, with the API key checked first."""
+    key = APIKeyHeader(name="X-API-Key", auto_error=False, description="The setting http_api.key")
+    router = APIRouter(prefix="/api", tags=["server API"], dependencies=[Depends(key), Depends(_guard(settings))])
+    for name, method in METHODS.items():
+        _add(router, name, method.request, _envelope(method.result), _single(node, method, settings))
+    replies = {"type": "object", "properties": {"replies": {"type": "array", "items": {"type": "object"}}}}
+    _add(router, _BATCH, api.BatchRequest, replies, _batch(node))
+    return router
+
+
+def _guard(settings: HTTPAPISettings) -> Callable[[Request], None]:
+    expected = settings.key.encode()
+
+    def check(request: Request) -> None:
+        if settings.insecure:
+            return
+        scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+        given = request.headers.get("x-api-key") or (credentials.strip() if scheme.lower() == "apikey" else "")
+        given = given or request.query_params.get("api_key", "")
+        if not expected or not hmac.compare_digest(given.encode("latin-1", "replace"), expected):
+            raise HTTPException(401)
+
+    return check
+
+
+Endpoint = Callable[[Request], Any]
+
+
+def _add(router: APIRouter, name: str, request: type, answer: dict[str, Any], endpoint: Endpoint) -> None:
+    router.add_api_route(
+        f"/{name}",
+        endpoint,
+        methods=["POST"],
+        name=name,
+        summary=(request.__doc__ or name).strip().splitlines()[0],
+        response_class=Response,
+        responses={
+            200: {"description": "The result or an error", "content": {"application/json": {"schema": answer}}},
+            400: {"description": "The body is not a request of this method"},
+            401: {"description": "Wrong or missing API key"},
+        },
+        openapi_extra={
+            "requestBody": {"required": True, "content": {"application/json": {"schema": _schema(request)}}}
+        },
+    )
+
+
+def _single(node: Node, method: Method, settings: HTTPAPISettings) -> Endpoint:
+    decode = msgspec.json.Decoder(method.request).decode
+
+    async def endpoint(request: Request) -> Response:
+        command = decode_body(decode, await _body(request))
+        try:
+            result = await method.call(node, command)
+        except Error as error:
+            header = request.headers.get("x-centrifugo-error-mode", "")
+            if "transport" in (settings.error_mode, header):
+                return _json(error_body(error), _STATUS.get(error.code, 500))
+            return _json({"error": error_body(error)})
+        return _json({"result": result})
+
+    return endpoint
+
+
+def _batch(node: Node) -> Endpoint:
+    decode = msgspec.json.Decoder(api.BatchRequest).decode
+
+    async def endpoint(request: Request) -> Response:
+        batch = decode_body(decode, await _body(request))
+        if batch.parallel:
+            replies = await asyncio.gather(*(_one_of_batch(node, command) for command in batch.commands))
+        else:
+            replies = [await _one_of_batch(node, command) for command in batch.commands]
+        return _json({"replies": list(replies)})
+
+    return endpoint
+
+
+async def _one_of_batch(node: Node, command: dict[str, Any]) -> dict[str, Any]:
+    try:
+        if len(command) != 1:
+            raise Error(ErrorCode.BAD_REQUEST, "bad request: a command is an object with one method")
+        [(name, request)] = command.items()
+        method = METHODS.get(name)
+        if method is None:
+            raise Error(ErrorCode.METHOD_NOT_FOUND)
+        try:
+            decoded = msgspec.json.decode(request, type=method.request)
+        except (DecodeError, RecursionError) as error:
+            raise Error(ErrorCode.BAD_REQUEST, f"bad request: {error}") from error
+        return {name: await method.call(node, decoded)}
+    except Error as error:
+        return {"error": error_body(error)}
+
+
+async def _body(request: Request) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > BODY_LIMIT:
+            raise HTTPException(413)
+        parts.append(part)
+    return b"".join(parts)
+
+
+def decode_body(decode: Callable[[bytes], Any], body: bytes) -> Any:
+    """The request in a body. Raises ``HTTPException`` (400) that says what is wrong with it."""
+    try:
+        body.decode()  # payloads are passed on unread, so nobody later would find a broken character
+        return decode(body)
+    except UnicodeDecodeError:
+        detail = "the body is not UTF-8"
+    except ValidationError as error:
+        detail = str(error)
+    except (DecodeError, RecursionError) as error:
+        detail = f"the body is not JSON: {error}"
+    raise HTTPException(400, detail)
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(encode(value), status, media_type="application/json")
+
+
+def _envelope(result: type) -> dict[str, Any]:
+    return {"type": "object", "properties": {"result": _schema(result), "error": _schema(api.ErrorBody)}}
+
+
+def _schema(kind: type) -> dict[str, Any]:
+    """JSON schema of a message, complete in itself: a router cannot add components to the document."""
+    (schema,), components = msgspec.json.schema_components(
+        [kind], schema_hook=lambda _payload: {"description": "any JSON"}, ref_template="{name}"
+    )
+
+    def inline(value: Any) -> Any:
+        if isinstance(value, dict):
+            reference = value.get("$ref")
+            return inline(components[reference]) if reference else {key: inline(each) for key, each in value.items()}
+        return [inline(each) for each in value] if isinstance(value, list) else value
+
+    complete: dict[str, Any] = inline(schema)
+    return complete

@@ -1,0 +1,206 @@
+"""Requests and results of the server API, as they stand in HTTP bodies.
+
+Source: Centrifuge protocol, "Server HTTP API". Required fields have an empty default here: their absence is
+an error in the answer's envelope (107), not an unreadable body.
+"""
+
+from typing import Any
+
+from msgspec import Raw, Struct, field
+
+from gateway.messages import ClientInfo, Offset, Position
+
+
+def _no_payload() -> Raw:
+    return Raw()
+
+
+class Flag(Struct):
+    value: bool = False
+
+
+class Override(Struct):
+    """Channel options that hold for one subscription."""
+
+    presence: Flag | None = None
+    join_leave: Flag | None = None
+    force_push_join_leave: Flag | None = None
+    force_recovery: Flag | None = None
+    force_positioning: Flag | None = None
+
+
+class Publishing(Struct, kw_only=True):
+    """What publish and broadcast share. ``b64data`` (base64) wins over ``data``."""
+
+    data: Raw = field(default_factory=_no_payload)
+    b64data: str = ""
+    skip_history: bool = False
+    tags: dict[str, str] | None = None
+    idempotency_key: str = ""
+    delta: bool = False
+    version: int = 0
+    version_epoch: str = ""
+
+
+class PublishRequest(Publishing, kw_only=True):
+    """Publish data into a channel."""
+
+    channel: str = ""
+
+
+class BroadcastRequest(Publishing, kw_only=True):
+    """Publish the same data into many channels."""
+
+    channels: list[str] = []
+
+
+class SubscribeRequest(Struct, kw_only=True):
+    """Subscribe a user's connections to a channel."""
+
+    user: str = ""
+    channel: str = ""
+    expire_at: int = 0
+    info: Raw = field(default_factory=_no_payload)
+    b64info: str = ""
+    client: str = ""
+    session: str = ""
+    data: Raw = field(default_factory=_no_payload)
+    b64data: str = ""
+    recover_since: Position | None = None
+    override: Override | None = None
+
+
+class UnsubscribeRequest(Struct, kw_only=True):
+    """Unsubscribe a user's connections from a channel."""
+
+    user: str = ""
+    channel: str = ""
+    client: str = ""
+    session: str = ""
+
+
+class DisconnectReason(Struct):
+    code: int = 0
+    reason: str = ""
+
+
+class DisconnectRequest(Struct, kw_only=True):
+    """Close a user's connections, but those whose client ids stand in ``whitelist``."""
+
+    user: str = ""
+    client: str = ""
+    session: str = ""
+    whitelist: list[str] = []
+    disconnect: DisconnectReason | None = None
+
+
+class RefreshRequest(Struct, kw_only=True):
+    """Set when a user's connections expire (Unix seconds; 0 is never), or end them (``expired``)."""
+
+    user: str = ""
+    client: str = ""
+    session: str = ""
+    expired: bool = False
+    expire_at: int = 0
+    info: Raw = field(default_factory=_no_payload)
+
+
+class ChannelRequest(Struct, kw_only=True):
+    """Names a channel."""
+
+    channel: str = ""
+
+
+class HistoryRequest(Struct, kw_only=True):
+    """Read a channel's stream: ``limit`` -1 is all, 0 the position alone."""
+
+    channel: str = ""
+    limit: int = 0
+    since: Position | None = None
+    reverse: bool = False
+
+
+class ChannelsRequest(Struct, kw_only=True):
+    """List the channels with subscribers; ``pattern`` such as ``room:*``."""
+
+    pattern: str = ""
+
+
+class InfoRequest(Struct):
+    """Ask which nodes are alive."""
+
+
+class BatchRequest(Struct, kw_only=True):
+    """Several commands, each ``{"<method>": <request>}``."""
+
+    commands: list[dict[str, Raw]] = []
+    parallel: bool = False
+
+
+# — results —
+
+
+class Done(Struct):
+    """It is done."""
+
+
+class PublishResult(Struct, omit_defaults=True):
+    """Where the publication stands; empty without history."""
+
+    offset: Offset = 0
+    epoch: str = ""
+
+
+class ErrorBody(Struct, omit_defaults=True):
+    code: int
+    message: str
+    temporary: bool = False
+
+
+class PublishReply(Struct, omit_defaults=True):
+    result: PublishResult | None = None
+    error: ErrorBody | None = None
+
+
+class BroadcastResult(Struct):
+    """One reply for each channel, in order."""
+
+    responses: list[PublishReply]
+
+
+class PresenceResult(Struct):
+    presence: dict[str, ClientInfo]
+
+
+class PresenceStatsResult(Struct):
+    num_clients: int
+    num_users: int
+
+
+class HistoryResult(Struct):
+    publications: list[Any]
+    offset: Offset
+    epoch: str
+
+
+class ChannelCount(Struct):
+    num_clients: int
+
+
+class ChannelsResult(Struct):
+    channels: dict[str, ChannelCount]
+
+
+class NodeResult(Struct):
+    uid: str
+    name: str
+    version: str
+    num_clients: int
+    num_users: int
+    num_subs: int
+    num_channels: int
+    uptime: int
+
+
+class InfoResult(Struct):
+    nodes: list[NodeResult]

@@ -1,0 +1,45 @@
+"""Health and metrics, for balancers, orchestrators and operators."""
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse, Response
+
+from gateway.metrics import CONTENT_TYPE_LATEST
+from gateway.node import Node
+from gateway.settings import Settings
+
+
+def health_router(node: Node, settings: Settings) -> APIRouter:
+    """``/health/live``: the process runs. ``/health/ready``: send it connections."""
+    router = APIRouter(tags=["operation"])
+
+    async def live() -> dict[str, str]:
+        """The process runs and its event loop turns."""
+        return {"status": "ok"}
+
+    async def ready() -> Response:
+        """Whether this node wants new connections, and how its broker connection is."""
+        broker = node.broker.health()
+        wanted = not node.draining and (broker.ok or settings.health.ready_without_broker)
+        body = {
+            "status": "draining" if node.draining else "ok" if broker.ok else "degraded",
+            "node": node.uid,
+            "broker": {
+                "connected": broker.connected,
+                "deaf": broker.deaf,
+                "lag": round(broker.lag, 6),
+                "reconnects": broker.reconnects,
+            },
+        }
+        return JSONResponse(body, 200 if wanted else 503)
+
+    if settings.health.enabled:
+        router.add_api_route("/health", live, methods=["GET"])
+        router.add_api_route("/health/live", live, methods=["GET"])
+        router.add_api_route("/health/ready", ready, methods=["GET"])
+    if settings.prometheus.enabled:
+        router.add_api_route("/metrics", lambda: _metrics(node), methods=["GET"], response_class=Response)
+    return router
+
+
+def _metrics(node: Node) -> Response:
+    return Response(node.metrics.render(), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,220 @@
+"""The methods of the server API: what a backend may ask of the whole cluster.
+
+Source: Centrifuge protocol, "Server HTTP API".
+"""
+
+import asyncio
+import base64
+import binascii
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from msgspec import Raw, Struct, structs
+
+from gateway.auth.permissions import check_payload, is_json
+from gateway.brokers.base import HistoryFilter, PublishOptions
+from gateway.channels import Channel
+from gateway.cluster import DisconnectUser, NodeInfo, RefreshUser, SubscribeUser, UnsubscribeUser
+from gateway.errors import DisconnectCode, Error, ErrorCode, UnsubscribeCode
+from gateway.messages import Payload, Publication
+from gateway.node import Node
+from gateway.protocols.centrifuge_json import wire_publication
+from gateway.web import api_messages as api
+
+
+class Method(Struct, frozen=True):
+    """One method: what it takes, what it answers, and how."""
+
+    request: type[Any]
+    result: type[Any]
+    call: Callable[[Node, Any], Awaitable[Any]]
+
+
+async def publish(node: Node, request: api.PublishRequest) -> api.PublishResult:
+    channel = _channel(node, request.channel)
+    publication, extras = _publication(request, channel)
+    position = await node.publish(channel, publication, extras)
+    return api.PublishResult(position.offset, position.epoch)
+
+
+async def broadcast(node: Node, request: api.BroadcastRequest) -> api.BroadcastResult:
+    if not request.channels:
+        raise Error(ErrorCode.BAD_REQUEST, "bad request: channels must be a list of at least one channel")
+
+    async def one(name: str) -> api.PublishReply:
+        try:
+            channel = _channel(node, name)
+            position = await node.publish(channel, *_publication(request, channel))
+        except Error as error:
+            return api.PublishReply(error=error_body(error))
+        return api.PublishReply(api.PublishResult(position.offset, position.epoch))
+
+    return api.BroadcastResult(list(await asyncio.gather(*map(one, request.channels))))
+
+
+async def subscribe(node: Node, request: api.SubscribeRequest) -> api.Done:
+    channel = _channel(node, request.channel)
+    flags = structs.asdict(request.override) if request.override else {}
+    await node.cluster.command(
+        SubscribeUser(
+            user=request.user,
+            client=request.client,
+            session=request.session,
+            channel=channel.name,
+            info=_payload(request.info, request.b64info),
+            data=_payload(request.data, request.b64data),
+            override={name: flag.value for name, flag in flags.items() if flag is not None},
+            expire_at=request.expire_at,
+            since=request.recover_since,
+        )
+    )
+    return api.Done()
+
+
+async def unsubscribe(node: Node, request: api.UnsubscribeRequest) -> api.Done:
+    code = UnsubscribeCode.SERVER
+    await node.cluster.command(
+        UnsubscribeUser(
+            user=request.user,
+            client=request.client,
+            session=request.session,
+            channel=_channel(node, request.channel).name,
+            code=code,
+            reason=code.reason,
+        )
+    )
+    return api.Done()
+
+
+async def disconnect(node: Node, request: api.DisconnectRequest) -> api.Done:
+    wanted = request.disconnect or api.DisconnectReason()
+    if wanted.code and not 3000 <= wanted.code <= 4999:
+        raise Error(ErrorCode.BAD_REQUEST, "bad request: disconnect.code must lie between 3000 and 4999")
+    if len(wanted.reason.encode()) > 123:
+        raise Error(ErrorCode.BAD_REQUEST, "bad request: disconnect.reason must not be longer than 123 bytes")
+    code = DisconnectCode.FORCE_DISCONNECT
+    await node.cluster.command(
+        DisconnectUser(
+            user=request.user,
+            client=request.client,
+            session=request.session,
+            whitelist=request.whitelist,
+            code=wanted.code or code,
+            reason=wanted.reason or (code.reason if wanted.code in (0, code) else "disconnected"),
+        )
+    )
+    return api.Done()
+
+
+async def refresh(node: Node, request: api.RefreshRequest) -> api.Done:
+    await node.cluster.command(
+        RefreshUser(
+            user=request.user,
+            client=request.client,
+            session=request.session,
+            expired=request.expired,
+            expire_at=request.expire_at,
+            info=_payload(request.info, ""),
+        )
+    )
+    return api.Done()
+
+
+async def presence(node: Node, request: api.ChannelRequest) -> api.PresenceResult:
+    return api.PresenceResult(await node.presence(_channel(node, request.channel)))
+
+
+async def presence_stats(node: Node, request: api.ChannelRequest) -> api.PresenceStatsResult:
+    return api.PresenceStatsResult(*await node.presence_stats(_channel(node, request.channel)))
+
+
+async def history(node: Node, request: api.HistoryRequest) -> api.HistoryResult:
+    which = HistoryFilter(max(request.limit, -1), request.since, request.reverse)
+    publications, top = await node.history(_channel(node, request.channel), which)
+    return api.HistoryResult([_stored(each) for each in publications], top.offset, top.epoch)
+
+
+async def history_remove(node: Node, request: api.ChannelRequest) -> api.Done:
+    await node.remove_history(_channel(node, request.channel))
+    return api.Done()
+
+
+async def channels(node: Node, request: api.ChannelsRequest) -> api.ChannelsResult:
+    counts = await node.cluster.survey("channels", request.pattern)
+    return api.ChannelsResult({name: api.ChannelCount(count) for name, count in counts.items()})
+
+
+async def info(node: Node, _request: api.InfoRequest) -> api.InfoResult:
+    return api.InfoResult([_node(each) for each in node.cluster.nodes()])
+
+
+METHODS: Mapping[str, Method] = {
+    "publish": Method(api.PublishRequest, api.PublishResult, publish),
+    "broadcast": Method(api.BroadcastRequest, api.BroadcastResult, broadcast),
+    "subscribe": Method(api.SubscribeRequest, api.Done, subscribe),
+    "unsubscribe": Method(api.UnsubscribeRequest, api.Done, unsubscribe),
+    "disconnect": Method(api.DisconnectRequest, api.Done, disconnect),
+    "refresh": Method(api.RefreshRequest, api.Done, refresh),
+    "presence": Method(api.ChannelRequest, api.PresenceResult, presence),
+    "presence_stats": Method(api.ChannelRequest, api.PresenceStatsResult, presence_stats),
+    "history": Method(api.HistoryRequest, api.HistoryResult, history),
+    "history_remove": Method(api.ChannelRequest, api.Done, history_remove),
+    "channels": Method(api.ChannelsRequest, api.ChannelsResult, channels),
+    "info": Method(api.InfoRequest, api.InfoResult, info),
+}
+
+
+def error_body(error: Error) -> api.ErrorBody:
+    message = "not found" if error.code == ErrorCode.METHOD_NOT_FOUND else error.message
+    return api.ErrorBody(error.code, message, error.temporary)
+
+
+def _channel(node: Node, name: str) -> Channel:
+    if not name:
+        raise Error(ErrorCode.BAD_REQUEST, "bad request: channel must be given")
+    return node.channels.resolve(name)
+
+
+def _publication(request: api.Publishing, channel: Channel) -> tuple[Publication, PublishOptions]:
+    data = _decode(request.b64data) if request.b64data else bytes(request.data)
+    check_payload(channel.options, data, known_json=not request.b64data)
+    binary = bool(request.b64data) and not is_json(data)
+    publication = Publication(Payload(data), tags=request.tags, binary=binary)
+    extras = PublishOptions(request.skip_history, request.idempotency_key, request.version, request.version_epoch)
+    return publication, extras
+
+
+def _payload(plain: Raw, encoded: str) -> Payload | None:
+    data = _decode(encoded) if encoded else bytes(plain)
+    if data in (b"", b"null"):
+        return None
+    if encoded and not is_json(data):
+        raise Error(ErrorCode.BAD_REQUEST, "bad request: b64info and b64data must hold JSON")
+    return Payload(data)
+
+
+def _decode(encoded: str) -> bytes:
+    try:
+        return base64.b64decode(encoded, validate=True)
+    except binascii.Error as error:
+        raise Error(ErrorCode.BAD_REQUEST, "bad request: not base64") from error
+
+
+def _stored(publication: Publication) -> Any:
+    if not publication.binary:
+        return wire_publication(publication)
+    fields = {"data": None, "b64data": base64.b64encode(publication.data).decode(), "offset": publication.offset}
+    return {**fields, **({"tags": publication.tags} if publication.tags else {})}
+
+
+def _node(info: NodeInfo) -> api.NodeResult:
+    return api.NodeResult(
+        info.uid,
+        info.name,
+        info.version,
+        info.num_clients,
+        info.num_users,
+        info.num_subs,
+        info.num_channels,
+        info.uptime,
+    )
