@@ -14,7 +14,8 @@ from gateway.auth.tokens import TokenVerifier
 from gateway.brokers.base import Broker
 from gateway.brokers.memory import MemoryBroker
 from gateway.brokers.redis import RedisBroker
-from gateway.errors import Disconnect, DisconnectCode
+from gateway.contradictions import find_problems
+from gateway.errors import Disconnect, DisconnectCode, SettingsError
 from gateway.messages import Payload
 from gateway.node import Node
 from gateway.presence.base import PresenceStore
@@ -37,6 +38,8 @@ DRAIN_BATCH = 200
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The gateway as an application of its own. Raises ``SettingsError``."""
     settings = settings or Settings()
+    if problems := [f"{problem.key}: {problem.text}" for problem in find_problems(settings)]:
+        raise SettingsError("\n".join(problems))
     shard, broker, presence = _engine(settings)
     node = Node(settings, broker, presence)
 

@@ -7,11 +7,11 @@ import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-from msgspec import DecodeError, Struct, ValidationError, field
-from msgspec.msgpack import Decoder, Encoder
+from msgspec import DecodeError, Struct, field
 
 from gateway.errors import BrokerUnavailable
 from gateway.messages import Payload, Position
+from gateway.packing import pack, unpacker
 
 log = logging.getLogger(__name__)
 
@@ -105,16 +105,7 @@ class _Envelope(Struct, array_like=True):
 VERSION = 1
 
 
-def _from_payload(value: Any) -> bytes:
-    return bytes(value)
-
-
-def _to_payload(kind: type, value: Any) -> Any:
-    return kind(value)
-
-
-_encode = Encoder(enc_hook=_from_payload).encode
-_decode = Decoder(_Envelope, dec_hook=_to_payload).decode
+_decode = unpacker(_Envelope).decode
 
 
 class ControlChannel(Protocol):
@@ -204,7 +195,7 @@ class Cluster:
         """A control message has come from the broker."""
         try:
             envelope = _decode(data)
-        except (DecodeError, ValidationError):
+        except DecodeError:
             log.debug("control message of another release ignored")
             return
         if envelope.sender == self.uid:
@@ -240,7 +231,7 @@ class Cluster:
             await self._pause(HEARTBEAT)
 
     async def _send(self, body: _Body, node: str = "") -> None:
-        await self._control.publish_control(_encode(_Envelope(VERSION, self.uid, body)), node)
+        await self._control.publish_control(pack(_Envelope(VERSION, self.uid, body)), node)
 
     async def _try_send(self, body: _Body, node: str = "") -> None:
         try:

@@ -27,7 +27,18 @@ PREFIX = "GATEWAY_"
 DEV_SECRET = "gateway-dev-secret"  # noqa: S105  known to all: dev instances accept each other's tokens
 """Signs tokens in dev mode when no other secret is configured."""
 
-_LOOPBACK = ("http://localhost", "http://127.0.0.1", "http://[::1]")
+# In a pattern "[" begins a set, so that a literal one is written "[[]".
+_LOOPBACK = ("http://localhost", "http://127.0.0.1", "http://[[]::1]")
+
+_OPEN: Mapping[str, Any] = {
+    "presence": True,
+    "join_leave": True,
+    "force_push_join_leave": True,
+    "history_size": 100,
+    "history_ttl": "300s",
+    "force_recovery": True,
+    **{name: True for name in ChannelOptions.model_fields if name.startswith("allow_")},
+}
 
 DEV: Mapping[str, Any] = MappingProxyType(
     {
@@ -37,18 +48,8 @@ DEV: Mapping[str, Any] = MappingProxyType(
         "client.token.hmac_secret_key": DEV_SECRET,
         "http_api.insecure": True,
         "demo.enabled": True,
-        **{
-            f"channel.without_namespace.{name}": value
-            for name, value in {
-                "presence": True,
-                "join_leave": True,
-                "force_push_join_leave": True,
-                "history_size": 100,
-                "history_ttl": "300s",
-                "force_recovery": True,
-                **{name: True for name in ChannelOptions.model_fields if name.startswith("allow_")},
-            }.items()
-        },
+        **{f"channel.without_namespace.{name}": value for name, value in _OPEN.items()},
+        "channel.namespaces": [{"name": "room", **_OPEN}],  # the channels of the page
     }
 )
 """What dev mode opens. File, environment and flags still have the last word."""

@@ -233,8 +233,8 @@ class Hub:
             self.subscriptions -= len(audience.members)
             for subscriber in list(audience.members):
                 subscriber.lose_position()
-        if channel.empty:
-            self.channels.pop(channel.name, None)
+        if channel.empty and self.channels.get(channel.name) is channel:
+            del self.channels[channel.name]
 
     def _advance(self, channel: LocalChannel, publication: Publication) -> list[Audience]:
         """Move the channel on to ``publication``; answers the audiences that it belongs to."""

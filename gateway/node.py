@@ -146,19 +146,21 @@ class Node:
         options = self.settings.client.subscribe_to_user_personal_channel
         if not options.enabled or not user:
             return ""
-        namespace = options.personal_channel_namespace
-        boundary = self.settings.channel.namespace_boundary if namespace else ""
-        return f"{namespace}{boundary}{self.channels.personal(user)}"
+        return self.channels.personal(user, options.personal_channel_namespace)
 
     async def hold(self, subscriber: Subscriber, info: ClientInfo | None) -> None:
         """Hear the channel on behalf of a subscriber, and show it in presence if ``info`` is given.
 
-        From here on its publications are held back for it. Undone by ``release``, also after a failure.
+        From here on its publications are held back for it. Undone by ``release``; a failure leaves nothing.
         """
         await self.feeds.hold(subscriber.channel)
         self.hub.join(subscriber)
-        if info is not None:
-            await self.presence_store.add(subscriber.channel, info)
+        try:
+            if info is not None:
+                await self.presence_store.add(subscriber.channel, info)
+        except BaseException:
+            await self.release(subscriber, info)
+            raise
 
     async def release(self, subscriber: Subscriber, info: ClientInfo | None) -> None:
         self.hub.leave(subscriber)

@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
 from gateway.brokers.base import StreamOptions
@@ -16,9 +15,9 @@ log = logging.getLogger(__name__)
 IN_FLIGHT = 0.5
 """Seconds that a publication may be on its way before its absence is a loss."""
 SPREAD = 2.0
-"""Seconds over which the checks after a broker's return are spread, against a storm of resubscriptions."""
-CONCURRENCY = 64
-"""Checks under way at once."""
+"""Seconds over which many losses are spread, against a storm of resubscriptions."""
+BATCH = 256
+"""Channels looked at together, in one write to the broker."""
 
 
 class Streams(Protocol):
@@ -50,7 +49,6 @@ class PositionWatch:
         self._delay = delay
         self._clock = clock
         self._pause = pause
-        self._slots = asyncio.Semaphore(CONCURRENCY)
         self._gap: asyncio.Task[None] | None = None
         self._rounds: asyncio.Task[None] | None = None
 
@@ -64,10 +62,10 @@ class PositionWatch:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def check_all(self) -> None:
-        """The broker connection was away: look at every channel, soon."""
+        """The broker connection was away: look at every channel, now."""
         if self._gap is not None:
             self._gap.cancel()
-        self._gap = asyncio.create_task(self._check(list(self._hub.channels.values()), spread=SPREAD))
+        self._gap = asyncio.create_task(self._check(list(self._hub.channels.values())))
 
     async def _run(self) -> None:
         while True:
@@ -75,24 +73,30 @@ class PositionWatch:
             quiet = self._clock() - self._delay
             await self._check([channel for channel in self._hub.channels.values() if channel.seen_at < quiet])
 
-    async def _check(self, channels: list[LocalChannel], spread: float = 0.0) -> None:
-        watched = [(channel, position) for channel in channels for position in channel.positions()]
-        await asyncio.gather(*(self._check_one(channel, position, spread) for channel, position in watched))
-
-    async def _check_one(self, channel: LocalChannel, position: Position, spread: float) -> None:
-        if spread:
-            await self._pause(random.uniform(0, spread))  # noqa: S311  only to spread load
-        async with self._slots:
+    async def _check(self, channels: list[LocalChannel]) -> None:
+        for channel in channels:
             channel.seen_at = self._clock()
-            if await self._holds(channel, position):
-                return
-            await self._pause(IN_FLIGHT)
-            if await self._holds(channel, position):
-                return
-        lost = [key for key in channel.audiences if key.positioned and (key.behind or channel.position) == position]
-        if lost:
-            log.info("%s: subscribers at offset %d have missed something", channel.name, position.offset)
-            self._hub.lose(channel, lost)
+        watched = [(channel, position) for channel in channels for position in channel.positions()]
+        suspects = [each async for each in self._mismatched(watched)]
+        if not suspects:
+            return
+        await self._pause(IN_FLIGHT)
+        done = 0
+        async for channel, position in self._mismatched(suspects):
+            self._lose(channel, position)
+            done += 1
+            if done % BATCH == 0:
+                await self._pause(min(1.0, SPREAD * BATCH / len(suspects)))
+
+    async def _mismatched(
+        self, watched: list[tuple[LocalChannel, Position]]
+    ) -> AsyncIterator[tuple[LocalChannel, Position]]:
+        for start in range(0, len(watched), BATCH):
+            batch = watched[start : start + BATCH]
+            holds = await asyncio.gather(*(self._holds(*each) for each in batch))
+            for each, good in zip(batch, holds, strict=True):
+                if not good:
+                    yield each
 
     async def _holds(self, channel: LocalChannel, position: Position) -> bool:
         """Whether nobody stands at ``position`` any more, or it is where the stream ends, or nobody knows."""
@@ -102,3 +106,9 @@ class PositionWatch:
             return await self._streams.verify(channel.name, position, self._options(channel.name))
         except BrokerUnavailable:
             return True  # the return of the broker starts another check
+
+    def _lose(self, channel: LocalChannel, position: Position) -> None:
+        lost = [key for key in channel.audiences if key.positioned and (key.behind or channel.position) == position]
+        if lost:
+            log.info("%s: subscribers at offset %d have missed something", channel.name, position.offset)
+            self._hub.lose(channel, lost)

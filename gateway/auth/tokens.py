@@ -234,9 +234,9 @@ def _payload(plain: Raw, encoded: str | None) -> Payload | None:
     if data in (b"", b"null"):
         return None
     try:
-        msgspec.json.decode(data)  # format alone does not look at every byte
+        msgspec.json.decode(data)  # format alone does not see bytes that are not UTF-8
         return Payload(msgspec.json.format(data, indent=-1))
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise TokenInvalid("info and data must be valid JSON, in base64 too") from error
 
 

@@ -100,7 +100,9 @@ def _admit(session: "Session", credentials: Credentials) -> None:
 
 
 def _refuse(session: "Session") -> None:
-    """An error has answered connect: the client is to leave and come again."""
+    """An error answers connect: the client is to leave and come again."""
+    if session.closed:
+        return
     session.state = State.REFUSED
     session.heartbeat.cancel()
     session.heartbeat = session.node.wheel.after(REFUSED_DELAY, lambda: session.disconnect(Disconnect(1000, "bye")))

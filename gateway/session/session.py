@@ -115,8 +115,7 @@ class Session:
             self.expiry.cancel()
         self.node.hub.close(self)
         for subscription in list(self.subscriptions.values()):
-            if subscription.prepared:
-                await subscribing.drop(self, subscription)
+            await subscribing.withdraw(self, subscription)
 
     # — commands —
 

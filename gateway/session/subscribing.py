@@ -73,7 +73,7 @@ async def unsubscribe(session: "Session", command_id: int, request: UnsubscribeR
         raise Disconnect(DisconnectCode.BAD_REQUEST)
     subscription = session.subscriptions.get(request.channel)
     if subscription is not None:
-        await drop(session, subscription)
+        await withdraw(session, subscription)
     session.answer(command_id, UnsubscribeResult())
 
 
@@ -107,6 +107,10 @@ async def prepare(session: "Session", subscription: Subscription) -> Recovery | 
     session.subscriptions[subscription.channel] = subscription
     try:
         await session.node.hold(subscription, subscription.presence_info)
+    except BaseException:
+        _detach(session, subscription)
+        raise
+    try:
         found = await _look_up(session, subscription) if subscription.positioned else None
     except BaseException:
         await drop(session, subscription)
@@ -159,6 +163,14 @@ async def drop(session: "Session", subscription: Subscription) -> None:
     """End a subscription: no more delivery, out of presence, others are told."""
     if _detach(session, subscription):
         await _let_go(session, subscription)
+
+
+async def withdraw(session: "Session", subscription: Subscription) -> None:
+    """End a subscription that somebody else may be making just now."""
+    if subscription.prepared:
+        await drop(session, subscription)
+    else:
+        subscription.revoked = True
 
 
 async def announce(session: "Session", subscription: Subscription) -> None:
@@ -322,10 +334,11 @@ async def give(session: "Session", command: SubscribeUser) -> None:
     if command.channel in session.subscriptions:
         return
     grant = Grant(command.info, command.data, Override(**command.override))
-    subscription = _given(
-        session, session.node.channels.resolve(command.channel), grant, command.since, command.expire_at
-    )
     try:
+        if len(session.subscriptions) >= session.node.settings.client.channel_limit:
+            raise Disconnect(DisconnectCode.CHANNEL_LIMIT)
+        channel = session.node.channels.resolve(command.channel)
+        subscription = _given(session, channel, grant, command.since, command.expire_at)
         found = await prepare(session, subscription)
         result, position = settle(subscription, found)
     except Error as error:
@@ -348,9 +361,7 @@ def take_away(session: "Session", command: UnsubscribeUser) -> None:
     """The server API unsubscribes the connection; the push is sent even if it was not subscribed."""
     subscription = session.subscriptions.get(command.channel)
     if subscription is not None:
-        subscription.revoked = True
-        if subscription.prepared:
-            session.node.spawn(drop(session, subscription))
+        session.node.spawn(withdraw(session, subscription))
     session.push(command.channel, Unsubscribe(command.code, command.reason))
 
 

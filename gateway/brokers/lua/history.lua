@@ -13,8 +13,8 @@ if not epoch then
 end
 redis.call('PEXPIRE', meta, ARGV[5])
 
-local beyond = reverse and since and since > tonumber(offset)
-if limit == 0 or beyond then return {offset, epoch, {}} end
+local nothing = reverse and since and (since == 0 or since > tonumber(offset))
+if limit == 0 or nothing then return {offset, epoch, {}} end
 
 if redis.call('TYPE', stream).ok == 'string' then
   local id, publication = string.match(redis.call('GET', stream), '^(%d+):(.*)$')

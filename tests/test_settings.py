@@ -1,0 +1,78 @@
+import math
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from gateway.settings import ChannelOptions, ClientSettings, Duration, Namespace, RedisSettings, Settings
+
+durations: TypeAdapter[float] = TypeAdapter(Duration)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("10s", 10),
+        ("300ms", 0.3),
+        ("1h30m", 5400),
+        ("2d", 172800),
+        ("0", 0),
+        (" 1.5s ", 1.5),
+        ("7", 7),
+        (7, 7),
+        (0.5, 0.5),
+    ],
+)
+def test_durations(text: Any, seconds: float) -> None:
+    assert durations.validate_python(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["", "s", "10 s", "10x", "-1s", "1s!", -1, math.inf, math.nan, None, [1]])
+def test_what_is_no_duration(text: Any) -> None:
+    with pytest.raises(ValidationError):
+        durations.validate_python(text)
+
+
+def test_pongs_are_due_before_the_next_ping() -> None:
+    with pytest.raises(ValidationError, match=r"client\.pong_timeout \(8s\) must be less than client\.ping_interval"):
+        ClientSettings(ping_interval=8)
+    assert ClientSettings(ping_interval=0).ping_interval == 0
+
+
+def test_history_needs_size_and_ttl() -> None:
+    assert ChannelOptions(history_size=1, history_ttl=1).keeps_history
+    assert not ChannelOptions(history_size=1).keeps_history
+    assert not ChannelOptions(history_ttl=1).keeps_history
+
+
+@pytest.mark.parametrize("name", ["", "a", "a:b", "a b", "ä" * 2])
+def test_namespaces_with_names_that_cannot_be(name: str) -> None:
+    with pytest.raises(ValidationError):
+        Namespace(name=name)
+
+
+def test_a_prefix_holds_no_braces_since_they_mark_hash_tags() -> None:
+    with pytest.raises(ValidationError):
+        RedisSettings(prefix="a{b}")
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValidationError):
+        Settings().client.insecure = True  # type: ignore[misc]
+
+
+def test_nothing_is_open_by_default() -> None:
+    settings = Settings()
+    options = settings.channel.without_namespace
+    assert not any(getattr(options, name) for name in ChannelOptions.model_fields if name.startswith("allow_"))
+    client = settings.client
+    opened = [
+        client.insecure,
+        client.allow_anonymous_connect_without_token,
+        client.allowed_origins,
+        settings.http_api.insecure,
+        settings.http_api.key,
+        settings.demo.enabled,
+    ]
+    assert not any(opened)
+    assert settings.http_server.address == "127.0.0.1"
