@@ -24,7 +24,7 @@ from gateway.settings import ChannelOptions, Settings
 
 PREFIX = "GATEWAY_"
 
-DEV_SECRET = "gateway-dev-secret"  # noqa: S105  known to all: dev instances accept each other's tokens
+DEV_SECRET = "gateway-dev-secret-that-everybody-knows"  # noqa: S105  known to all: dev instances accept each other's tokens
 """Signs tokens in dev mode when no other secret is configured."""
 
 # In a pattern "[" begins a set, so that a literal one is written "[[]".

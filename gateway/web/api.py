@@ -2,7 +2,7 @@
 
 import asyncio
 import hmac
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -60,7 +60,7 @@ def _guard(settings: HTTPAPISettings) -> Callable[[Request], None]:
     return check
 
 
-Endpoint = Callable[[Request], Any]
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def _add(router: APIRouter, name: str, request: type, answer: dict[str, Any], endpoint: Endpoint) -> None:
@@ -83,34 +83,50 @@ def _add(router: APIRouter, name: str, request: type, answer: dict[str, Any], en
 
 
 def _single(node: Node, method: Method, settings: HTTPAPISettings) -> Endpoint:
-    decode = msgspec.json.Decoder(method.request).decode
-
-    async def endpoint(request: Request) -> Response:
-        command = decode_body(decode, await _body(request))
+    async def answer(command: Any, request: Request) -> Response:
         try:
-            result = await method.call(node, command)
+            return _json({"result": await method.call(node, command)})
         except Error as error:
-            header = request.headers.get("x-centrifugo-error-mode", "")
-            if "transport" in (settings.error_mode, header):
+            if "transport" in (settings.error_mode, request.headers.get("x-centrifugo-error-mode")):
                 return _json(error_body(error), _STATUS.get(error.code, 500))
             return _json({"error": error_body(error)})
-        return _json({"result": result})
 
-    return endpoint
+    return _endpoint(method.request, answer)
 
 
 def _batch(node: Node) -> Endpoint:
-    decode = msgspec.json.Decoder(api.BatchRequest).decode
-
-    async def endpoint(request: Request) -> Response:
-        batch = decode_body(decode, await _body(request))
+    async def answer(batch: api.BatchRequest, _request: Request) -> Response:
         if batch.parallel:
             replies = await asyncio.gather(*(_one_of_batch(node, command) for command in batch.commands))
         else:
             replies = [await _one_of_batch(node, command) for command in batch.commands]
         return _json({"replies": list(replies)})
 
+    return _endpoint(api.BatchRequest, answer)
+
+
+def _endpoint(kind: type[Any], answer: Callable[[Any, Request], Awaitable[Response]]) -> Endpoint:
+    """Reads the body as ``kind``; one that is something else gets status 400 and says what is wrong with it."""
+    decode = msgspec.json.Decoder(kind).decode
+
+    async def endpoint(request: Request) -> Response:
+        body = await _body(request)
+        try:
+            body.decode()  # payloads are passed on unread, so nobody later would find a broken character
+            command = decode(body)
+        except UnicodeDecodeError:
+            return _unreadable("the body is not UTF-8")
+        except ValidationError as error:
+            return _unreadable(str(error))
+        except (DecodeError, RecursionError) as error:
+            return _unreadable(f"the body is not JSON: {error}")
+        return await answer(command, request)
+
     return endpoint
+
+
+def _unreadable(detail: str) -> Response:
+    return _json({"error": api.ErrorBody(ErrorCode.BAD_REQUEST, f"bad request: {detail}")}, 400)
 
 
 async def _one_of_batch(node: Node, command: dict[str, Any]) -> dict[str, Any]:
@@ -139,20 +155,6 @@ async def _body(request: Request) -> bytes:
             raise HTTPException(413)
         parts.append(part)
     return b"".join(parts)
-
-
-def decode_body(decode: Callable[[bytes], Any], body: bytes) -> Any:
-    """The request in a body. Raises ``HTTPException`` (400) that says what is wrong with it."""
-    try:
-        body.decode()  # payloads are passed on unread, so nobody later would find a broken character
-        return decode(body)
-    except UnicodeDecodeError:
-        detail = "the body is not UTF-8"
-    except ValidationError as error:
-        detail = str(error)
-    except (DecodeError, RecursionError) as error:
-        detail = f"the body is not JSON: {error}"
-    raise HTTPException(400, detail)
 
 
 def _json(value: Any, status: int = 200) -> Response:

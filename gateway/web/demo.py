@@ -1,0 +1,71 @@
+"""The page at /: chat rooms in the browser, with a connection token for whoever asks."""
+
+import re
+from pathlib import Path
+
+from fastapi import APIRouter, HTTPException, Request
+from fastapi.responses import FileResponse, JSONResponse
+
+from gateway.auth.tokens import sign_connection
+
+_STATIC = Path(__file__).parent / "static"
+_MEDIA_TYPES = {
+    "chat.js": "text/javascript",
+    "style.css": "text/css",
+    "favicon.svg": "image/svg+xml",
+}
+_TOKEN_TTL = 3600
+_MAX_NAME_LENGTH = 32
+# What a Host header may look like to be named in the policy; anything else could smuggle in directives.
+_HOST = re.compile(r"[A-Za-z0-9.-]+(:\d+)?")
+
+
+def demo_router(secret: str) -> APIRouter:
+    """Build the routes of the page: ``/``, its files and ``/demo/token``.
+
+    ``secret`` is ``client.token.hmac_secret_key``: it signs what the connections are verified with. Everybody who
+    reaches these routes may connect under any name, so include them only where the demo is enabled.
+    Raises ``ValueError`` without a secret.
+    """
+    if not secret:
+        raise ValueError('the demo needs client.token.hmac_secret_key, for example "openssl rand -hex 32" prints one')
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/")
+    async def page(request: Request) -> FileResponse:
+        return _static_file("index.html", "text/html", request)
+
+    @router.get("/demo/token")
+    async def token(user: str = "") -> JSONResponse:
+        name = user.strip()
+        if not 1 <= len(name) <= _MAX_NAME_LENGTH or not name.isprintable():
+            raise HTTPException(400, f"a name has 1 to {_MAX_NAME_LENGTH} printable characters")
+        signed = sign_connection(secret, name, ttl=_TOKEN_TTL, info={"name": name})
+        return JSONResponse({"token": signed}, headers={"Cache-Control": "no-store"})
+
+    @router.get("/demo/{name}")
+    async def file(name: str, request: Request) -> FileResponse:
+        if name not in _MEDIA_TYPES:
+            raise HTTPException(404)
+        return _static_file(name, _MEDIA_TYPES[name], request)
+
+    return router
+
+
+def _static_file(name: str, media_type: str, request: Request) -> FileResponse:
+    headers = {
+        "Cache-Control": "no-cache",
+        "Content-Security-Policy": _content_security_policy(request.headers.get("host", "")),
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+    }
+    return FileResponse(_STATIC / name, media_type=media_type, headers=headers)
+
+
+def _content_security_policy(host: str) -> str:
+    """Allow this origin only. Older browsers do not count its WebSockets as ``'self'``, so they are named."""
+    sockets = f" ws://{host} wss://{host}" if _HOST.fullmatch(host) else ""
+    return (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+        f"connect-src 'self'{sockets}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
