@@ -10,7 +10,7 @@ import re
 import ssl
 from collections import deque
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import hiredis
 from msgspec import Struct
@@ -169,9 +169,8 @@ class RedisConnection(asyncio.Protocol):
         await self._lost.wait()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(high=MAX_UNSENT)
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one, though not by inheritance
+        self._transport.set_write_buffer_limits(high=MAX_UNSENT)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost.set()

@@ -309,7 +309,9 @@ class Shard:
                 subscriber.heard = False
             self._probe_published = False
             try:
-                await asyncio.wait_for(self._publish_probe(loop.time()), self._settings.probe_interval)
+                # Not wait_for, which on Python 3.11 can lose a cancellation.
+                async with asyncio.timeout(self._settings.probe_interval):
+                    await self._publish_probe(loop.time())
             except (BrokerUnavailable, TimeoutError):
                 logger.debug("no probe: a failed publish proves nothing about receiving")
             await asyncio.sleep(self._settings.probe_interval)

@@ -127,8 +127,10 @@ class RedisPresence:
 
     async def _keep_lease(self) -> None:
         while True:
+            # Not wait_for, which on Python 3.11 can lose a cancellation.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._renew_now.wait(), self._renew_interval)
+                async with asyncio.timeout(self._renew_interval):
+                    await self._renew_now.wait()
             self._renew_now.clear()
             await self._renew_quietly()
 
