@@ -183,6 +183,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self._deadline.end()
             self._abort_later()
         elif self._unfinished():
+            # Paused means that another message was completed by this read, too: neither wait is the peer's fault.
             self._deadline.begin(excused=self.read_paused)
         else:
             self._deadline.end()
@@ -195,10 +196,6 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().handle_connect(event)
         if self.response.status_code == 101:
             cast(dict[str, Any], self.scope["extensions"])[EXTENSION] = RawTransport(self.transport)
-
-    def send_receive_event_to_app(self) -> None:
-        self._deadline.end()  # what follows in the same read is another message, with a time of its own
-        super().send_receive_event_to_app()
 
     async def send(self, message: ASGISendEvent) -> None:
         if message["type"] == "websocket.close":
