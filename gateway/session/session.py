@@ -45,6 +45,7 @@ class Session:
     __slots__ = (
         "awaits_pong",
         "client",
+        "ended",
         "expire_at",
         "expiry",
         "granted",
@@ -83,6 +84,7 @@ class Session:
         self.granted: frozenset[str] = frozenset()
         """Server-side channels that the token names."""
         self.reason: Disconnect | None = None
+        self.ended = False
         # the stale deadline first, then pings: a connection has one of the two at a time
         self.heartbeat = node.wheel.after(node.settings.client.stale_close_delay, self._stale)
 
@@ -105,7 +107,10 @@ class Session:
             self.disconnect(reason)
 
     async def end(self) -> None:
-        """The transport is closed: leave every channel."""
+        """Leave every channel. The transport calls this when it is closed; a second call does nothing."""
+        if self.ended:
+            return
+        self.ended = True
         if self.reason is None:
             self.reason = Disconnect(DisconnectCode.CONNECTION_CLOSED)
         self.state = State.CLOSED
@@ -176,12 +181,8 @@ class Session:
         if self.outbox:
             self.node.hub.flush()
         self.transport.close(reason)
-
-    def lost(self, reason: Disconnect) -> None:
-        """The transport gave the client up by itself."""
-        if self.reason is None:
-            self.reason = reason
-        self.state = State.CLOSED
+        # not when the transport has closed: a client that does not read may take its time
+        self.node.spawn(self.end())
 
     def lose_position(self, subscription: Subscription) -> None:
         """A publication was missed: a client-side subscription is made again, others need a new connection."""
