@@ -39,9 +39,6 @@ elseif top[3] then
 end
 redis.call('PEXPIRE', meta, ARGV[5])
 
--- A stream may outlive its meta data; to the new one it is of another epoch.
-if offset == '1' then redis.call('DEL', stream) end
-
 if size == '1' then
   redis.call('SET', stream, offset .. ':' .. publication, 'PX', ttl)
 else
@@ -50,7 +47,8 @@ else
   end
   local added = add(redis.pcall)
   if type(added) == 'table' and added.err then
-    -- What lies there is a plain value of size 1, or a stream that ends later than its meta data says.
+    -- What lies there is a plain value of size 1, or a stream of another epoch that has outlived its meta
+    -- data and so ends at this offset or later.
     redis.call('DEL', stream)
     add(redis.call)
   end

@@ -1,0 +1,300 @@
+"""What every broker does.
+
+fakeredis serves all of it over TCP, Lua included. It hangs up after each error reply and cannot be killed or
+paused with its data kept, so that faults are tested with real servers alone (test_redis).
+"""
+
+import asyncio
+
+import pytest
+
+from gateway.brokers.base import Broker, HistoryFilter, PublishOptions, StreamOptions
+from gateway.messages import ClientInfo, Payload, Position, Publication
+from tests.brokers.recorder import Recorder
+from tests.waiting import until
+
+DEFAULT = PublishOptions()
+PLAIN = StreamOptions()
+KEPT = StreamOptions(history_size=5, history_ttl=60.0)
+ONE = StreamOptions(history_size=1, history_ttl=60.0)
+ALL = HistoryFilter(limit=-1)
+ONCE = PublishOptions(idempotency_key="k")
+
+
+async def say(
+    broker: Broker,
+    text: str,
+    channel: str = "news",
+    stream: StreamOptions = KEPT,
+    options: PublishOptions = DEFAULT,
+) -> Position:
+    return await broker.publish(channel, Publication(Payload(text.encode())), stream, options)
+
+
+async def texts(broker: Broker, which: HistoryFilter = ALL, stream: StreamOptions = KEPT) -> list[str]:
+    publications, _ = await broker.history("news", which, stream)
+    return [publication.data.decode() for publication in publications]
+
+
+async def top(broker: Broker, stream: StreamOptions = KEPT) -> Position:
+    _, position = await broker.history("news", HistoryFilter(), stream)
+    return position
+
+
+async def test_publications_reach_subscribers_in_order_and_unchanged(broker: Broker, recorder: Recorder) -> None:
+    await broker.subscribe("news")
+    info = ClientInfo("u", "c", conn_info=Payload(b'{"a":1}'), chan_info=Payload(b"\x00\xff"))
+    sent = Publication(Payload(b"\r\n\x00:\xff"), info=info, tags={"k": "v"}, binary=True)
+    assert await broker.publish("news", sent, PLAIN, PublishOptions()) == Position()
+    for number in range(50):
+        await say(broker, str(number), stream=KEPT if number % 2 else PLAIN)
+    await until(lambda: len(recorder.publications) == 51)
+    channel, first = recorder.publications[0]
+    assert channel == "news"
+    assert (first.data, first.info, first.tags, first.binary) == (sent.data, info, {"k": "v"}, True)
+    assert type(first.data) is Payload
+    assert first.info is not None
+    assert type(first.info.chan_info) is Payload
+    assert (first.offset, first.epoch) == (0, "")
+    assert first.time > 1_600_000_000_000
+    assert sent.time == 0
+    assert recorder.texts[1:] == [str(number) for number in range(50)]
+
+
+async def test_live_publications_carry_their_position(broker: Broker, recorder: Recorder) -> None:
+    await broker.subscribe("news")
+    positions = [await say(broker, text) for text in "abc"]
+    await until(lambda: len(recorder.publications) == 3)
+    epoch = positions[0].epoch
+    assert len(epoch) == 8
+    assert positions == [Position(1, epoch), Position(2, epoch), Position(3, epoch)]
+    assert [(each.offset, each.epoch) for _, each in recorder.publications] == [(1, epoch), (2, epoch), (3, epoch)]
+
+
+async def test_time_given_by_the_publisher_stays(broker: Broker, recorder: Recorder) -> None:
+    await broker.subscribe("news")
+    await broker.publish("news", Publication(Payload(b"1"), time=77), KEPT, PublishOptions())
+    await until(lambda: recorder.publications)
+    assert recorder.publications[0][1].time == 77
+    (stored,), _ = await broker.history("news", ALL, KEPT)
+    assert (stored.time, stored.epoch, stored.offset) == (0, "", 1)
+
+
+async def test_only_subscribed_channels_are_heard(broker: Broker, recorder: Recorder) -> None:
+    await broker.subscribe("news")
+    await broker.subscribe("other")
+    await broker.unsubscribe("other")
+    await broker.unsubscribe("never")
+    await say(broker, "unheard", channel="other")
+    await broker.publish_join("other", ClientInfo("u", "c"))
+    await broker.publish_leave("other", ClientInfo("u", "c"))
+    await say(broker, "heard")
+    await until(lambda: recorder.publications)
+    assert recorder.texts == ["heard"]
+    assert (recorder.joins, recorder.leaves) == ([], [])
+
+
+async def test_subscribing_again_after_unsubscribe(broker: Broker, recorder: Recorder) -> None:
+    await asyncio.gather(broker.subscribe("news"), broker.unsubscribe("news"), broker.subscribe("news"))
+    await say(broker, "heard")
+    await until(lambda: recorder.publications)
+
+
+async def test_join_and_leave(broker: Broker, recorder: Recorder) -> None:
+    await broker.subscribe("news")
+    info = ClientInfo("u", "c", conn_info=Payload(b"{}"))
+    await broker.publish_join("news", info)
+    await broker.publish_leave("news", info)
+    await until(lambda: recorder.leaves)
+    assert recorder.joins == recorder.leaves == [("news", info)]
+
+
+async def test_control_messages_to_all_nodes_or_one(broker: Broker, recorder: Recorder) -> None:
+    await broker.publish_control(b"else", node="n2")
+    await broker.publish_control(b"all")
+    await broker.publish_control(b"me", node="n1")
+    await until(lambda: len(recorder.controls) == 2)
+    assert recorder.controls == [b"all", b"me"]
+
+
+async def test_nothing_is_delivered_after_close(broker: Broker, recorder: Recorder) -> None:
+    await broker.subscribe("news")
+    await broker.close()
+    await say(broker, "unheard")
+    await broker.publish_join("news", ClientInfo("u", "c"))
+    await broker.publish_control(b"unheard")
+    assert (recorder.publications, recorder.joins, recorder.controls) == ([], [], [])
+
+
+async def test_history_keeps_the_newest(broker: Broker) -> None:
+    for number in range(1, 8):
+        await say(broker, str(number))
+    assert await texts(broker) == ["3", "4", "5", "6", "7"]
+    assert (await top(broker)).offset == 7
+
+
+@pytest.mark.parametrize(
+    ("which", "expected"),
+    [
+        (HistoryFilter(), ""),
+        (HistoryFilter(limit=2), "34"),
+        (HistoryFilter(limit=2, reverse=True), "76"),
+        (HistoryFilter(limit=-1, reverse=True), "76543"),
+        (HistoryFilter(limit=-1, since=Position(4)), "567"),
+        (HistoryFilter(limit=2, since=Position(4)), "56"),
+        (HistoryFilter(limit=-1, since=Position(1)), "34567"),
+        (HistoryFilter(limit=-1, since=Position(0)), "34567"),
+        (HistoryFilter(limit=-1, since=Position(7)), ""),
+        (HistoryFilter(limit=-1, since=Position(99)), ""),
+        (HistoryFilter(limit=-1, since=Position(5), reverse=True), "43"),
+        (HistoryFilter(limit=1, since=Position(5), reverse=True), "4"),
+        (HistoryFilter(limit=-1, since=Position(2), reverse=True), ""),
+        (HistoryFilter(limit=-1, since=Position(0), reverse=True), ""),
+        (HistoryFilter(limit=-1, since=Position(8), reverse=True), ""),
+        (HistoryFilter(limit=0, since=Position(4)), ""),
+    ],
+)
+async def test_history_filter(broker: Broker, which: HistoryFilter, expected: str) -> None:
+    for number in range(1, 8):
+        await say(broker, str(number))
+    assert "".join(await texts(broker, which)) == expected
+
+
+@pytest.mark.parametrize(
+    ("which", "expected"),
+    [
+        (HistoryFilter(limit=-1), ["b"]),
+        (HistoryFilter(limit=1, reverse=True), ["b"]),
+        (HistoryFilter(limit=-1, since=Position(1)), ["b"]),
+        (HistoryFilter(limit=-1, since=Position(2)), []),
+        (HistoryFilter(limit=-1, since=Position(2), reverse=True), []),
+        (HistoryFilter(limit=0), []),
+    ],
+)
+async def test_history_of_one(broker: Broker, which: HistoryFilter, expected: list[str]) -> None:
+    for text in "ab":
+        await say(broker, text, stream=ONE)
+    publications, position = await broker.history("news", which, ONE)
+    assert [each.data.decode() for each in publications] == expected
+    assert [each.offset for each in publications] == [2] * len(expected)
+    assert position.offset == 2
+
+
+async def test_binary_data_survives_a_history_of_one(broker: Broker) -> None:
+    data = Payload(bytes(range(256)) + b":\n")
+    await broker.publish("news", Publication(data, binary=True), ONE, PublishOptions())
+    (stored,), _ = await broker.history("news", ALL, ONE)
+    assert stored.data == data
+
+
+async def test_history_size_may_change(broker: Broker) -> None:
+    await say(broker, "1", stream=ONE)
+    await say(broker, "2", stream=KEPT)
+    await say(broker, "3", stream=KEPT)
+    assert (await texts(broker))[-2:] == ["2", "3"]
+    await say(broker, "4", stream=ONE)
+    assert await texts(broker, stream=ONE) == ["4"]
+    assert (await top(broker)).offset == 4
+
+
+async def test_reading_makes_the_stream(broker: Broker) -> None:
+    position = await top(broker)
+    assert position.offset == 0
+    assert position.epoch
+    assert await top(broker) == position
+    assert await say(broker, "a") == Position(1, position.epoch)
+
+
+async def test_channels_have_streams_of_their_own(broker: Broker) -> None:
+    await say(broker, "a")
+    other = await say(broker, "b", channel="news:other")
+    assert other.offset == 1
+    assert other.epoch != (await top(broker)).epoch
+
+
+async def test_removal_keeps_the_position(broker: Broker) -> None:
+    position = await say(broker, "a")
+    await broker.remove_history("news")
+    await broker.remove_history("unknown")
+    assert await texts(broker) == []
+    assert await top(broker) == position
+    assert await say(broker, "b") == Position(2, position.epoch)
+
+
+async def test_skip_history(broker: Broker, recorder: Recorder) -> None:
+    await broker.subscribe("news")
+    assert await say(broker, "fleeting", options=PublishOptions(skip_history=True)) == Position()
+    await until(lambda: recorder.publications)
+    assert recorder.publications[0][1].offset == 0
+    assert (await top(broker)).offset == 0
+
+
+@pytest.mark.parametrize("stream", [KEPT, PLAIN, ONE])
+async def test_idempotent_publish(broker: Broker, recorder: Recorder, stream: StreamOptions) -> None:
+    await broker.subscribe("news")
+    first = await say(broker, "first", stream=stream, options=ONCE)
+    assert await say(broker, "again", stream=stream, options=ONCE) == first
+    await say(broker, "other key", stream=stream, options=PublishOptions(idempotency_key="k2"))
+    await broker.subscribe("other")
+    await say(broker, "other channel", channel="other", stream=stream, options=ONCE)
+    await until(lambda: len(recorder.publications) == 3)
+    assert recorder.texts == ["first", "other key", "other channel"]
+
+
+async def test_version_drops_what_is_not_newer(broker: Broker, recorder: Recorder) -> None:
+    await broker.subscribe("news")
+    big = 2**62
+
+    async def versioned(text: str, version: int, epoch: str = "") -> int:
+        return (await say(broker, text, options=PublishOptions(version=version, version_epoch=epoch))).offset
+
+    assert await versioned("a", big) == 1
+    assert await versioned("equal", big) == 1
+    assert await versioned("older", big - 1) == 1
+    assert await versioned("shorter", 9) == 1
+    assert await versioned("b", big + 1) == 2
+    assert await versioned("c", 1, "e1") == 3
+    assert await versioned("equal", 1, "e1") == 3
+    assert await versioned("without epoch", 1) == 3
+    assert await versioned("d", 1, "e2") == 4
+    assert await versioned("e", 0) == 5
+    assert await versioned("f", 1) == 6
+    await until(lambda: len(recorder.publications) == 6)
+    assert "".join(recorder.texts) == "abcdef"
+
+
+async def test_dropped_version_is_remembered_as_result(broker: Broker) -> None:
+    await say(broker, "a", options=PublishOptions(version=5))
+    dropped = PublishOptions(version=5, idempotency_key="k")
+    first = await say(broker, "b", options=dropped)
+    await say(broker, "c", options=PublishOptions(version=6))
+    assert first.offset == 1
+    assert await say(broker, "b", options=dropped) == first
+
+
+async def test_verify(broker: Broker) -> None:
+    position = await say(broker, "a")
+    assert await broker.verify("news", position, KEPT)
+    assert await broker.verify("news", Position(1), KEPT)
+    assert not await broker.verify("news", Position(0, position.epoch), KEPT)
+    assert not await broker.verify("news", Position(1, "other"), KEPT)
+    assert not await broker.verify("unknown", position, KEPT)
+    assert await top(broker) == position
+
+
+async def test_stream_that_went_back_gets_a_new_epoch(broker: Broker) -> None:
+    position = await say(broker, "a")
+    assert not await broker.verify("news", Position(9, position.epoch), KEPT)
+    anew = await top(broker)
+    assert anew.offset == 0
+    assert anew.epoch != position.epoch
+    assert await texts(broker) == []
+    assert await say(broker, "b") == Position(1, anew.epoch)
+    assert await texts(broker) == ["b"]
+    assert not await broker.verify("news", position, KEPT)
+
+
+async def test_health(broker: Broker) -> None:
+    health = broker.health()
+    assert health.ok
+    assert (health.connected, health.deaf, health.reconnects) == (True, False, 0)

@@ -1,0 +1,128 @@
+"""What only the memory broker can show: expiry by a clock of the test's own."""
+
+from gateway.brokers.base import HistoryFilter, PublishOptions, StreamOptions
+from gateway.brokers.memory import MemoryBroker
+from gateway.messages import Payload, Position, Publication
+from tests.brokers.recorder import Recorder
+
+KEPT = StreamOptions(history_size=10, history_ttl=60.0, history_meta_ttl=600.0)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def say(broker: MemoryBroker, channel: str = "news", key: str = "") -> Position:
+    return await broker.publish(channel, Publication(Payload(b"1")), KEPT, PublishOptions(idempotency_key=key))
+
+
+async def test_publications_expire_and_the_position_stays() -> None:
+    clock = Clock()
+    broker = MemoryBroker(clock)
+    position = await say(broker)
+    clock.now += 59
+    await say(broker)
+    clock.now += 59
+    assert len((await broker.history("news", HistoryFilter(-1), KEPT))[0]) == 2
+    clock.now += 2
+    assert await broker.history("news", HistoryFilter(-1), KEPT) == ([], Position(2, position.epoch))
+    assert await say(broker) == Position(3, position.epoch)
+
+
+async def test_unused_metadata_expires_and_use_keeps_it() -> None:
+    clock = Clock()
+    broker = MemoryBroker(clock)
+    position = await say(broker)
+    clock.now += 599
+    assert await broker.verify("news", position, KEPT)
+    clock.now += 599
+    assert (await broker.history("news", HistoryFilter(), KEPT))[1] == position
+    clock.now += 600
+    publications, anew = await broker.history("news", HistoryFilter(-1), KEPT)
+    assert publications == []
+    assert anew.offset == 0
+    assert anew.epoch != position.epoch
+
+
+async def test_idempotency_key_expires() -> None:
+    clock = Clock()
+    broker = MemoryBroker(clock)
+    assert (await say(broker, key="k")).offset == 1
+    clock.now += 299
+    assert (await say(broker, key="k")).offset == 1
+    clock.now += 2
+    assert (await say(broker, key="k")).offset == 2
+    clock.now += 600
+    assert (await say(broker, key="k")).offset == 1
+
+
+async def test_live_time_is_the_clocks() -> None:
+    clock = Clock()
+    broker, recorder = MemoryBroker(clock), Recorder()
+    await broker.start("n", recorder)
+    await broker.subscribe("news")
+    await say(broker)
+    assert recorder.publications[0][1].time == 1_000_000
+
+
+async def test_expired_channels_leave_no_memory_behind() -> None:
+    clock = Clock()
+    broker = MemoryBroker(clock)
+    for number in range(200):
+        await say(broker, f"room{number}", key="k")
+    await broker.remove_history("room0")
+    clock.now += 61
+    await say(broker, "room1")
+    for _ in range(30):
+        await say(broker)
+    held = sum(len(stream.publications) for stream in broker._streams.values())
+    assert held == 10 + 1
+    clock.now += 700
+    for _ in range(60):
+        await say(broker)
+    assert set(broker._streams) == {"news"}
+    assert broker._results == {}
+    # Waiting for their expiry are "news" twice (publications, metadata), and nothing for ever.
+    clock.now += 700
+    await say(broker)
+    assert len(broker._expiries) + len(broker._meta_expiries) + len(broker._result_expiries) <= 4
+
+
+async def test_publications_outlive_a_sweep_that_comes_too_early() -> None:
+    clock = Clock()
+    broker = MemoryBroker(clock)
+    await say(broker)
+    clock.now += 40
+    await say(broker)
+    clock.now += 30
+    await say(broker, "other")
+    assert len((await broker.history("news", HistoryFilter(-1), KEPT))[0]) == 2
+    clock.now += 31
+    await say(broker, "other")
+    assert not broker._streams["news"].publications
+
+
+async def test_metadata_that_expires_first_takes_the_publications_along() -> None:
+    clock = Clock()
+    broker = MemoryBroker(clock)
+    short = StreamOptions(history_size=10, history_ttl=60.0, history_meta_ttl=10.0)
+    await broker.publish("news", Publication(Payload(b"1")), short, PublishOptions())
+    clock.now += 11
+    await say(broker, "other")
+    assert set(broker._streams) == {"other"}
+    clock.now += 50
+    await say(broker, "other")
+    assert {channel for _, channel in broker._expiries} == {"other"}
+
+
+async def test_close_ends_delivery() -> None:
+    broker, recorder = MemoryBroker(), Recorder()
+    await broker.start("n", recorder)
+    await broker.subscribe("news")
+    await broker.close()
+    await say(broker)
+    assert recorder.publications == []

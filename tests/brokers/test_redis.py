@@ -1,0 +1,295 @@
+"""The Redis broker among several nodes, and when Redis fails in the ways it does."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from gateway.brokers.base import HistoryFilter, PublishOptions, StreamOptions
+from gateway.brokers.redis import RedisBroker
+from gateway.errors import BrokerUnavailable
+from gateway.messages import Payload, Position, Publication
+from gateway.resp import CommandRefused
+from tests.brokers.recorder import Recorder
+from tests.redis_fixtures import started_shard
+from tests.redis_server import RedisServer
+from tests.waiting import until
+
+KEPT = StreamOptions(history_size=1000, history_ttl=60.0)
+PLAIN = StreamOptions()
+ALL = HistoryFilter(limit=-1)
+
+
+@asynccontextmanager
+async def node(
+    server: RedisServer, name: str, *, io_timeout: float = 0.5, probe_interval: float = 5.0
+) -> AsyncIterator[tuple[RedisBroker, Recorder]]:
+    recorder = Recorder()
+    async with started_shard(server.url, io_timeout=io_timeout, probe_interval=probe_interval) as shard:
+        broker = RedisBroker(shard)
+        await broker.start(name, recorder)
+        yield broker, recorder
+        await broker.close()
+
+
+async def say(broker: RedisBroker, text: str, channel: str = "news", stream: StreamOptions = KEPT) -> Position:
+    return await broker.publish(channel, Publication(Payload(text.encode())), stream, PublishOptions())
+
+
+async def says(broker: RedisBroker, text: str, channel: str = "news") -> bool:
+    try:
+        await say(broker, text, channel)
+    except BrokerUnavailable:
+        return False
+    return True
+
+
+@pytest.fixture
+def server(shared_server: RedisServer) -> RedisServer:
+    with shared_server.client() as client:
+        client.flushall()
+        client.script_flush()
+    return shared_server
+
+
+async def test_two_nodes_hear_the_same_order(server: RedisServer) -> None:
+    async with node(server, "n1") as (one, heard_by_one), node(server, "n2") as (two, heard_by_two):
+        await one.subscribe("news")
+        await two.subscribe("news")
+        await asyncio.gather(*(say(broker, f"{index}") for index in range(300) for broker in (one, two)))
+        await until(lambda: len(heard_by_one.publications) == len(heard_by_two.publications) == 600)
+        assert [each.offset for _, each in heard_by_one.publications] == list(range(1, 601))
+        assert heard_by_one.publications == heard_by_two.publications
+        await one.publish_control(b"to two", node="n2")
+        await until(lambda: heard_by_two.controls == [b"to two"])
+        assert heard_by_one.controls == []
+
+
+async def test_empty_restart(server: RedisServer) -> None:
+    with RedisServer() as own:
+        async with node(own, "n1") as (one, heard), node(own, "n2") as (two, _):
+            await one.subscribe("news")
+            position = await say(one, "before")
+            own.kill()
+            with pytest.raises(BrokerUnavailable):
+                await say(one, "away")
+            await until(lambda: not one.health().ok)
+            own.start()
+            await until(lambda: one.health().ok and two.health().ok)
+            await until(lambda: heard.gaps)
+            assert await says(two, "after")
+            await until(lambda: heard.texts == ["before", "after"])
+            assert not await one.verify("news", position, KEPT)
+            assert heard.publications[1][1].offset == 1
+            assert heard.publications[1][1].epoch != position.epoch
+            assert one.health().reconnects >= 2
+
+
+async def test_restart_with_data(server: RedisServer) -> None:
+    with RedisServer("--appendonly", "yes", "--appendfsync", "always") as own:
+        async with node(own, "n1") as (one, heard):
+            await one.subscribe("news")
+            position = await say(one, "before")
+            own.stop()
+            own.start()
+            await until(lambda: heard.gaps and one.health().ok)
+            assert await one.verify("news", position, KEPT)
+            assert await say(one, "after") == Position(2, position.epoch)
+            publications, _ = await one.history("news", ALL, KEPT)
+            assert [bytes(each.data) for each in publications] == [b"before", b"after"]
+
+
+async def test_frozen_redis_fails_commands_in_time_and_heals(server: RedisServer) -> None:
+    with RedisServer() as own:
+        async with node(own, "n1", probe_interval=0.3) as (one, heard):
+            await one.subscribe("news")
+            own.pause()
+            async with asyncio.timeout(5):
+                results = await asyncio.gather(*(say(one, "lost") for _ in range(3)), return_exceptions=True)
+                assert [type(result) for result in results] == [BrokerUnavailable] * 3
+                with pytest.raises(BrokerUnavailable):
+                    await one.subscribe("other")
+            await until(lambda: not one.health().connected)
+            own.resume()
+            await until(lambda: one.health().ok and heard.gaps)
+            assert await says(one, "healed")
+            await until(lambda: "healed" in heard.texts)
+
+
+async def test_flushed_scripts_are_loaded_again(server: RedisServer) -> None:
+    async with node(server, "n1") as (one, _):
+        assert (await say(one, "a")).offset == 1
+        with server.client() as client:
+            client.script_flush()
+        assert (await say(one, "b")).offset == 2
+
+
+@pytest.mark.parametrize("kind", ["pubsub", "normal"])
+async def test_killed_connections_come_back_and_tell(server: RedisServer, kind: str) -> None:
+    async with node(server, "n1") as (one, heard):
+        await one.subscribe("news")
+        with server.client() as client:
+            client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+        await until(lambda: heard.gaps == 1 and one.health().ok)
+        assert await says(one, "after")
+        await until(lambda: heard.texts == ["after"])
+
+
+async def test_reader_that_was_too_slow_for_redis(server: RedisServer) -> None:
+    with RedisServer("--client-output-buffer-limit", "pubsub 1mb 0 0") as own:
+        async with node(own, "n1", io_timeout=4.0) as (one, heard), node(own, "n2", io_timeout=4.0) as (two, _):
+            await one.subscribe("news")
+            connection = one._shard._subscriber.connection
+            assert connection is not None
+            assert connection._transport is not None
+            connection._transport.pause_reading()
+            with own.client() as client:
+                for _ in range(20):
+                    await say(two, "x" * 1_000_000, stream=PLAIN)
+                await until(lambda: len(client.client_list(_type="pubsub")) == 1, what="Redis hung up on n1")
+            connection._transport.resume_reading()
+            await until(lambda: heard.gaps == 1 and one.health().ok)
+            assert await says(two, "after")
+            await until(lambda: heard.texts[-1:] == ["after"])
+
+
+async def test_cancelled_callers_leave_others_their_own_replies(server: RedisServer) -> None:
+    async with node(server, "n1", io_timeout=4.0) as (one, _):
+        for number in range(20):
+            await say(one, str(number), channel=f"room{number}")
+        tasks = [asyncio.create_task(one.history(f"room{number % 20}", ALL, KEPT)) for number in range(200)]
+        started = asyncio.Event()
+        asyncio.get_running_loop().call_soon(started.set)
+        await started.wait()
+        for task in tasks[::2]:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        for number, result in enumerate(results):
+            if number % 2 == 0:
+                assert isinstance(result, asyncio.CancelledError)
+            else:
+                assert not isinstance(result, BaseException)
+                assert bytes(result[0][0].data) == str(number % 20).encode()
+
+
+async def test_thousands_of_channels_in_one_tick(server: RedisServer) -> None:
+    async with node(server, "n1", io_timeout=4.0) as (one, heard):
+        with server.client() as client:
+            before = _calls(client.info("commandstats"), "subscribe")
+            await asyncio.gather(*(one.subscribe(f"room{number}") for number in range(5000)))
+            assert _calls(client.info("commandstats"), "subscribe") - before == 10
+            assert len(client.pubsub_channels("gateway:{*")) == 5000
+            client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+            await until(lambda: heard.gaps == 1 and one.health().ok)
+            assert len(client.pubsub_channels("gateway:{*")) == 5000
+            await asyncio.gather(*(one.unsubscribe(f"room{number}") for number in range(5000)))
+            assert client.pubsub_channels("gateway:{*") == []
+
+
+async def test_out_of_memory_answers_the_publisher_alone(server: RedisServer) -> None:
+    with RedisServer() as own:
+        async with node(own, "n1") as (one, heard):
+            with own.client() as client:
+                client.config_set("maxmemory", "1")
+                with pytest.raises(CommandRefused) as caught:
+                    await say(one, "a")
+                assert caught.value.redis_code == "OOM"
+                assert "OOM" not in caught.value.message
+                client.config_set("maxmemory", "0")
+            assert await says(one, "b")
+            assert one.health().reconnects == heard.gaps == 0
+
+
+async def test_read_only_server_is_left(server: RedisServer) -> None:
+    with RedisServer() as own:
+        async with node(own, "n1") as (one, heard):
+            with own.client() as client:
+                client.execute_command("REPLICAOF", "127.0.0.1", "1")
+                with pytest.raises(BrokerUnavailable):
+                    await say(one, "a")
+                client.execute_command("REPLICAOF", "NO", "ONE")
+            await until(lambda: says(one, "b"))
+            assert one.health().reconnects >= 1
+            await until(lambda: heard.gaps)
+
+
+async def test_lost_metadata_starts_a_new_stream(server: RedisServer) -> None:
+    async with node(server, "n1") as (one, _):
+        keys = one._keys
+        for stream in (KEPT, StreamOptions(history_size=1, history_ttl=60.0)):
+            for text in "abc":
+                old = await say(one, text, stream=stream)
+            with server.client() as client:
+                client.delete(keys.of(b"m", "news").decode())
+            assert (await say(one, "d", stream=stream)).offset == 1
+            publications, position = await one.history("news", ALL, stream)
+            assert [bytes(each.data) for each in publications] == [b"d"]
+            assert position.epoch != old.epoch
+            with server.client() as client:
+                client.delete(keys.of(b"m", "news").decode())
+            publications, position = await one.history("news", ALL, stream)
+            assert (publications, position.offset) == ([], 0)
+
+
+async def test_metadata_that_went_back_does_not_stop_publishing(server: RedisServer) -> None:
+    async with node(server, "n1") as (one, _):
+        for text in "abc":
+            await say(one, text)
+        with server.client() as client:
+            client.hset(one._keys.of(b"m", "news").decode(), "s", 1)
+        assert (await say(one, "d")).offset == 2
+        publications, _ = await one.history("news", ALL, KEPT)
+        assert [bytes(each.data) for each in publications] == [b"d"]
+
+
+async def test_all_keys_of_a_channel_expire(server: RedisServer) -> None:
+    stream = StreamOptions(history_size=5, history_ttl=10.0, history_meta_ttl=100.0)
+    async with node(server, "n1") as (one, _):
+        await one.publish("kept", Publication(Payload(b"1")), stream, PublishOptions(idempotency_key="k"))
+        await one.publish("plain", Publication(Payload(b"1")), PLAIN, PublishOptions(idempotency_key="k"))
+        await one.history("read", ALL, stream)
+        keys = one._keys
+        with server.client() as client:
+            assert 9_000 < client.pttl(keys.of(b"s", "kept").decode()) <= 10_000
+            assert 99_000 < client.pttl(keys.of(b"m", "kept").decode()) <= 100_000
+            assert 299_000 < client.pttl(keys.result("kept", "k").decode()) <= 300_000
+            assert 299_000 < client.pttl(keys.result("plain", "k").decode()) <= 300_000
+            assert 99_000 < client.pttl(keys.of(b"m", "read").decode()) <= 100_000
+            assert len(client.keys("*")) == 5
+
+
+async def test_messages_of_unknown_release_are_ignored(server: RedisServer) -> None:
+    async with node(server, "n1") as (one, heard):
+        await one.subscribe("news")
+        with server.client() as client:
+            client.publish(one._keys.of(b"c", "news").decode(), b"9z...")
+        await say(one, "a")
+        await until(lambda: heard.publications)
+        assert heard.texts == ["a"]
+
+
+async def test_start_without_redis(server: RedisServer) -> None:
+    with RedisServer() as own:
+        own.kill()
+        async with node(own, "n1") as (one, heard):
+            assert not one.health().ok
+            with pytest.raises(BrokerUnavailable):
+                await one.subscribe("news")
+            with pytest.raises(BrokerUnavailable):
+                await say(one, "a")
+            await one.unsubscribe("news")
+            own.start()
+            await until(lambda: one.health().ok)
+            await one.publish_control(b"hello", node="n1")
+            await until(lambda: heard.controls == [b"hello"])
+            assert heard.gaps == 0
+
+
+async def test_close_before_start_is_harmless(server: RedisServer) -> None:
+    async with started_shard(server.url) as shard:
+        await RedisBroker(shard).close()
+
+
+def _calls(stats: dict[str, dict[str, int]], command: str) -> int:
+    return stats.get(f"cmdstat_{command}", {"calls": 0})["calls"]
