@@ -92,11 +92,11 @@ def systems(port: int) -> list[System]:
         ),
         System(
             "gateway",
-            [python, "-m", "gateway", "serve", "--dev", "--port", str(port)],
+            [python, "-m", "gateway", "serve", "--config", str(HERE / "gateway.toml"), "--port", str(port)],
             "/connection/websocket",
-            b'{"id":1,"connect":{}}\n{"id":2,"subscribe":{"channel":"bench:all"}}',
-            b'"id":2',
-            '{"id":3,"publish":{"channel":"bench:all","data":' + data + "}}",
+            b'{"id":1,"connect":{}}\n{"id":2,"subscribe":{"channel":"bench"}}',
+            b'"id":2,"subscribe"',
+            '{"id":3,"publish":{"channel":"bench","data":' + data + "}}",
         ),
     ]
 
@@ -139,6 +139,8 @@ async def measure(
     before, started, used = total, time.perf_counter(), cpu_seconds(pid)
     await asyncio.sleep(seconds)
     done = total - before
+    if not done:
+        raise SystemExit(f"{system.name} delivers nothing")
     rate = done / (time.perf_counter() - started), done / (cpu_seconds(pid) - used)
     for client in clients:
         client.transport.abort()

@@ -198,7 +198,7 @@ class Cluster:
         except DecodeError:
             log.debug("control message of another release ignored")
             return
-        if envelope.sender == self.uid:
+        if envelope.sender == self.uid or envelope.version != VERSION:
             return
         match envelope.body:
             case NodeInfo() as info:

@@ -50,13 +50,13 @@ class Feeds:
             opening.add_done_callback(_retrieved)
             feed = self._feeds[channel] = _Feed(opening)
         feed.holders += 1
-        if feed.opening.done() and feed.opening.exception() is None:
+        if feed.opening.done() and not _failed(feed.opening):
             return
         try:
             # shielded: one client that leaves must not cancel what others wait for
             await asyncio.shield(feed.opening)
         except BaseException:
-            if feed.opening.done() and self._feeds.get(channel) is feed:
+            if _failed(feed.opening) and self._feeds.get(channel) is feed:
                 del self._feeds[channel]
             else:
                 self._let_go(channel, feed)
@@ -87,7 +87,10 @@ class Feeds:
             log.debug("could not leave %s: the broker is away, and has forgotten it anyway", channel)
 
 
+def _failed(opening: "asyncio.Task[None]") -> bool:
+    return opening.done() and (opening.cancelled() or opening.exception() is not None)
+
+
 def _retrieved(opening: "asyncio.Task[None]") -> None:
     """Take note of a failure that nobody waits for any more."""
-    if not opening.cancelled():
-        opening.exception()
+    _failed(opening)

@@ -230,6 +230,7 @@ class Hub:
             audience = channel.audiences.pop(key, None)
             if audience is None:
                 continue
+            self._write(audience)  # what came before the gap is good
             self.subscriptions -= len(audience.members)
             for subscriber in list(audience.members):
                 subscriber.lose_position()
@@ -240,12 +241,14 @@ class Hub:
         """Move the channel on to ``publication``; answers the audiences that it belongs to."""
         before, after = channel.position, Position(publication.offset, publication.epoch)
         late = bool(self._max_lag and publication.time) and (self._clock() - publication.time / 1000 > self._max_lag)
+        stale = before is not None and before.epoch == after.epoch and after.offset <= before.offset
         readers: list[Audience] = []
         lost: list[AudienceKey] = []
         arrived: list[Audience] = []
         for key, audience in channel.audiences.items():
             if not key.positioned:
                 readers.append(audience)
+            if not key.positioned or (stale and key.behind is None):
                 continue
             at = key.behind or before
             assert at is not None  # a positioned audience without `behind` stands at the channel's position
@@ -256,19 +259,20 @@ class Hub:
                     readers.append(audience)
                 else:
                     arrived.append(audience)
-        if before is None or before.epoch != after.epoch or before.offset < after.offset:
+        if not stale:
             channel.position = after
             channel.seen_at = self._clock()
         self.lose(channel, lost)
         for audience in arrived:
-            target = self._promote(channel, audience)
+            # a stream that goes over old ground does not bring those who follow it to the channel's position
+            target = self._promote(channel, audience, after if stale else None)
             if target not in readers:
                 readers.append(target)
         return readers
 
-    def _promote(self, channel: LocalChannel, audience: Audience) -> Audience:
+    def _promote(self, channel: LocalChannel, audience: Audience, behind: Position | None) -> Audience:
         """The stream has reached those who were ahead of it: they join the others."""
-        key = AudienceKey(audience.key.wire, audience.key.joins, True)
+        key = AudienceKey(audience.key.wire, audience.key.joins, True, behind)
         self._write(audience)
         del channel.audiences[audience.key]
         target = channel.audiences.get(key)
@@ -299,13 +303,13 @@ class Hub:
             self._write(audience)
 
     def _append(self, audience: Audience, message: bytes) -> None:
+        if audience.size + len(message) > FRAME_SIZE:
+            self._write(audience)
         if not audience.pending:
             self._written.append(audience)
             self._schedule()
         audience.pending.append(message)
         audience.size += len(message)
-        if audience.size >= FRAME_SIZE:
-            self._write(audience)
 
     def _schedule(self) -> None:
         if not self._scheduled:

@@ -169,6 +169,11 @@ class Node:
             with suppress(BrokerUnavailable):
                 await self.presence_store.remove(subscriber.channel, info.client)
 
+    async def show(self, channel: str, info: ClientInfo) -> None:
+        """Show a member that is in presence already with another info."""
+        with suppress(BrokerUnavailable):
+            await self.presence_store.add(channel, info)
+
     async def announce_join(self, channel: str, info: ClientInfo) -> None:
         with suppress(BrokerUnavailable):
             await self.broker.publish_join(channel, info)

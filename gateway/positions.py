@@ -71,7 +71,10 @@ class PositionWatch:
         while True:
             await self._pause(self._delay / 4)
             quiet = self._clock() - self._delay
-            await self._check([channel for channel in self._hub.channels.values() if channel.seen_at < quiet])
+            try:
+                await self._check([channel for channel in self._hub.channels.values() if channel.seen_at < quiet])
+            except Exception:  # a watch that dies leaves everybody unwatched
+                log.exception("a check of positions failed")
 
     async def _check(self, channels: list[LocalChannel]) -> None:
         for channel in channels:

@@ -34,19 +34,19 @@ class Wheel:
         self._clock = clock
         self._tick = tick
         self._slots: dict[int, list[Timer]] = {}
-        self._turned = int(clock() / tick)
+        self._turned = self._slot(clock())
         self._handle: asyncio.TimerHandle | None = None
 
     def after(self, delay: float, callback: Callable[[], None]) -> Timer:
         """Call ``callback`` once, ``delay`` seconds from now."""
         timer = Timer(callback)
-        due = max(int((self._clock() + delay) / self._tick) + 1, self._turned + 1)
+        due = max(-self._slot(-self._clock() - delay), self._turned + 1)  # rounded up
         self._slots.setdefault(due, []).append(timer)
         return timer
 
     def turn(self) -> None:
         """Run everything that is due."""
-        now = int(self._clock() / self._tick)
+        now = self._slot(self._clock())
         while self._turned < now:
             self._turned += 1
             for timer in self._slots.pop(self._turned, ()):
@@ -55,6 +55,10 @@ class Wheel:
                         timer.callback()
                     except Exception:
                         log.exception("a deadline's callback failed")
+
+    def _slot(self, at: float) -> int:
+        """The slot in which a moment lies, by whole milliseconds: a float's last bit must not cost a tick."""
+        return round(at * 1000) // round(self._tick * 1000)
 
     def start(self) -> None:
         self._handle = asyncio.get_running_loop().call_later(self._tick, self._run)

@@ -3,6 +3,7 @@
 Source: Centrifuge client protocol v2, "Two encodings" and "Messages".
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -124,10 +125,10 @@ def wire_publication(publication: Publication) -> WirePublication:
     if publication.binary:
         raise Disconnect(DisconnectCode.INAPPROPRIATE_PROTOCOL)
     return WirePublication(
-        data=Raw(_one_line(publication.data)),
+        data=Raw(_one_line(publication.data) or b"null"),
         info=publication.info,
         offset=publication.offset,
-        tags=publication.tags,
+        tags=publication.tags or None,
         # a client that subscribed before the stream existed learns its epoch from the first publication
         epoch=publication.epoch if publication.offset == 1 else "",
     )
@@ -153,7 +154,10 @@ def _encode_result(result: Result) -> bytes:
 
 
 def _with_publications(result: SubscribeResult | HistoryResult) -> dict[str, Any]:
-    return {**_fields(result), "publications": [wire_publication(each) for each in result.publications]}
+    fields = _fields(result)
+    if "publications" in fields:
+        fields["publications"] = [wire_publication(each) for each in result.publications]
+    return fields
 
 
 def _fields(result: Struct) -> dict[str, Any]:
@@ -168,6 +172,17 @@ def _fields(result: Struct) -> dict[str, Any]:
 def _optional(kind: type[Struct]) -> tuple[str, ...]:
     defaults = kind.__struct_defaults__
     return kind.__struct_fields__[len(kind.__struct_fields__) - len(defaults) :]
+
+
+_ESCAPE = re.compile(rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F]..)|.)", re.DOTALL)
+
+
+def _without_lone_surrogates(line: bytes) -> bytes:
+    """JSON in which half a character, as a browser makes by cutting an emoji in two, is U+FFFD.
+
+    RFC 8259, section 8.2, leaves such strings to the receiver; ours would refuse them, with the connection.
+    """
+    return _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], line)
 
 
 class CentrifugeJson:
@@ -186,8 +201,12 @@ class CentrifugeJson:
         if frame.endswith(b"\n"):
             frame = frame[:-1]
         try:
-            return [self._command(line) for line in frame.split(b"\n")]
-        except (DecodeError, RecursionError) as error:
+            frame.decode()  # payloads are passed on unread, so nobody later would find a broken character
+            try:
+                return [self._command(line) for line in frame.split(b"\n")]
+            except DecodeError:
+                return [self._command(_without_lone_surrogates(line)) for line in frame.split(b"\n")]
+        except (UnicodeDecodeError, DecodeError, RecursionError) as error:
             raise Disconnect(DisconnectCode.BAD_REQUEST) from error
 
     def _command(self, line: bytes) -> Command:

@@ -4,6 +4,7 @@ Source: Centrifuge protocol, "Connection life cycle" and "JWT".
 """
 
 from collections.abc import Awaitable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -11,7 +12,7 @@ from msgspec import Struct
 from gateway import __version__
 from gateway.auth.tokens import ConnectionToken, Grant, TokenExpired, TokenInvalid
 from gateway.cluster import DisconnectUser, RefreshUser
-from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
+from gateway.errors import BrokerUnavailable, Disconnect, DisconnectCode, Error, ErrorCode
 from gateway.messages import (
     ConnectRequest,
     ConnectResult,
@@ -41,23 +42,23 @@ class Credentials(Struct, frozen=True):
     subs: dict[str, Grant] = {}
 
 
-async def connect(session: "Session", command_id: int, request: ConnectRequest) -> Awaitable[None] | None:
+async def connect(session: "Session", command_id: int, request: ConnectRequest) -> Awaitable[None]:
     """Authenticate, make the server-side subscriptions, answer."""
     try:
         credentials = _authenticate(session, request)
         _admit(session, credentials)
         subscriptions = subscribing.server_side(session, credentials.subs, request.subs)
         found = [await subscribing.prepare(session, each) for each in subscriptions]
-    except Error:
+    except Disconnect:
+        raise
+    except Exception:
         _refuse(session)
         raise
-    if session.closed:
-        return None
     results = {each.channel: subscribing.settle(each, what) for each, what in zip(subscriptions, found, strict=True)}
     session.answer(command_id, _result(session, {name: result for name, (result, _) in results.items()}))
-    session.connected()
     for each in subscriptions:
         subscribing.start(session, each, results[each.channel][1])
+    session.connected()
     return _after(session, subscriptions)
 
 
@@ -104,6 +105,7 @@ def _refuse(session: "Session") -> None:
     if session.closed:
         return
     session.state = State.REFUSED
+    session.node.hub.close(session)
     session.heartbeat.cancel()
     session.heartbeat = session.node.wheel.after(REFUSED_DELAY, lambda: session.disconnect(Disconnect(1000, "bye")))
 
@@ -129,9 +131,9 @@ async def _after(session: "Session", subscriptions: list[Subscription]) -> None:
     client = session.node.settings.client.subscribe_to_user_personal_channel
     if client.enabled and client.single_connection and session.user:
         limit = DisconnectCode.CONNECTION_LIMIT
-        await session.node.cluster.command(
-            DisconnectUser(user=session.user, code=limit, reason=limit.reason, whitelist=[session.client])
-        )
+        others = DisconnectUser(user=session.user, code=limit, reason=limit.reason, whitelist=[session.client])
+        with suppress(BrokerUnavailable):  # those on this node are gone by then
+            await session.node.cluster.command(others)
 
 
 # — expiry and refresh —

@@ -3,7 +3,7 @@
 import logging
 import random
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from gateway.auth.tokens import TokenVerifier
@@ -45,6 +45,7 @@ class Session:
     __slots__ = (
         "awaits_pong",
         "client",
+        "deferred",
         "ended",
         "expire_at",
         "expiry",
@@ -85,6 +86,8 @@ class Session:
         """Server-side channels that the token names."""
         self.reason: Disconnect | None = None
         self.ended = False
+        self.deferred: Sequence[ControlCommand] = ()
+        """Commands that came while the client was connecting: nothing is pushed before the reply."""
         # the stale deadline first, then pings: a connection has one of the two at a time
         self.heartbeat = node.wheel.after(node.settings.client.stale_close_delay, self._stale)
 
@@ -120,7 +123,10 @@ class Session:
             self.expiry.cancel()
         self.node.hub.close(self)
         for subscription in list(self.subscriptions.values()):
-            await subscribing.withdraw(self, subscription)
+            try:
+                await subscribing.withdraw(self, subscription)
+            except Exception:  # the others are to be left all the same
+                log.exception("client %s: leaving %s failed", self.client, subscription.channel)
 
     # — commands —
 
@@ -141,7 +147,14 @@ class Session:
             self.refuse(command.id, Error(ErrorCode.INTERNAL))
         else:
             if after is not None:
-                await after
+                await self._follow_up(after)
+
+    async def _follow_up(self, after: Awaitable[None]) -> None:
+        """What comes after the answer, and before the next command; its failure is nobody's answer."""
+        try:
+            await after
+        except Exception:
+            log.exception("client %s: what follows a command failed", self.client)
 
     def answer(self, command_id: int, result: Result) -> None:
         self.node.hub.post(self, self.wire.protocol.encode_result(command_id, result))
@@ -167,6 +180,9 @@ class Session:
         """The connect command has succeeded: pings begin."""
         self.state = State.CONNECTED
         self.heartbeat.cancel()
+        deferred, self.deferred = self.deferred, ()
+        for command in deferred:
+            self._obey(command)
         interval = self.node.settings.client.ping_interval
         if interval:
             self.heartbeat = self.node.wheel.after(interval * random.uniform(0.5, 1), self._ping)  # noqa: S311
@@ -178,7 +194,7 @@ class Session:
         self.state = State.CLOSED
         self.reason = reason
         log.debug("client %s: disconnected, %s", self.client, reason)
-        if self.outbox:
+        if reason.code != DisconnectCode.SLOW:
             self.node.hub.flush()
         self.transport.close(reason)
         # not when the transport has closed: a client that does not read may take its time
@@ -194,10 +210,16 @@ class Session:
         """A command of the server API, perhaps from another node. Returns at once."""
         if self.closed or (command.client and command.client != self.client) or command.session:
             return
+        if isinstance(command, DisconnectUser):
+            if self.client not in command.whitelist:
+                self.disconnect(Disconnect(command.code, command.reason))
+        elif self.state is State.NEW:
+            self.deferred = [*self.deferred, command]
+        elif self.state is State.CONNECTED:
+            self._obey(command)
+
+    def _obey(self, command: ControlCommand) -> None:
         match command:
-            case DisconnectUser():
-                if self.client not in command.whitelist:
-                    self.disconnect(Disconnect(command.code, command.reason))
             case UnsubscribeUser():
                 subscribing.take_away(self, command)
             case SubscribeUser():

@@ -13,6 +13,9 @@ import logging
 from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING
 
+from msgspec import convert
+from msgspec.structs import replace
+
 from gateway.auth.permissions import Features, granted_features, may_subscribe
 from gateway.auth.tokens import Grant, Override, SubscriptionToken, TokenExpired, TokenInvalid
 from gateway.brokers.base import HistoryFilter
@@ -77,7 +80,7 @@ async def unsubscribe(session: "Session", command_id: int, request: UnsubscribeR
     session.answer(command_id, UnsubscribeResult())
 
 
-async def sub_refresh(session: "Session", command_id: int, request: SubRefreshRequest) -> None:
+async def sub_refresh(session: "Session", command_id: int, request: SubRefreshRequest) -> Awaitable[None] | None:
     """A new token for a subscription that expires. Without ``channel``, the token's claim names it."""
     if not request.channel and not request.token:
         raise Disconnect(DisconnectCode.BAD_REQUEST)
@@ -94,9 +97,11 @@ async def sub_refresh(session: "Session", command_id: int, request: SubRefreshRe
     if token.expire_at and token.expire_at <= session.node.clock():
         raise Error(ErrorCode.EXPIRED)
     if token.grant.info is not None:
-        subscription.info.chan_info = token.grant.info
+        # another object: publications and presence of before keep what they were made with
+        subscription.info = replace(subscription.info, chan_info=token.grant.info)
     _expire(session, subscription, token.expire_at)
     session.answer(command_id, SubRefreshResult(bool(token.expire_at), session.ttl(token.expire_at)))
+    return session.node.show(subscription.channel, subscription.info) if subscription.options.presence else None
 
 
 # — the four steps —
@@ -136,7 +141,7 @@ def settle(subscription: Subscription, found: Recovery | None) -> tuple[Subscrib
         found,
         subscription.held or [],
         recovering=since is not None,
-        newest_only=subscription.options.force_recovery_mode == "cache",
+        newest_only=subscription.recoverable and subscription.options.force_recovery_mode == "cache",
     )
     subscription.held = None
     result.positioned = True
@@ -333,7 +338,7 @@ async def give(session: "Session", command: SubscribeUser) -> None:
     """The server API subscribes the connection."""
     if command.channel in session.subscriptions:
         return
-    grant = Grant(command.info, command.data, Override(**command.override))
+    grant = Grant(command.info, command.data, convert(command.override, Override))
     try:
         if len(session.subscriptions) >= session.node.settings.client.channel_limit:
             raise Disconnect(DisconnectCode.CHANNEL_LIMIT)
@@ -341,18 +346,18 @@ async def give(session: "Session", command: SubscribeUser) -> None:
         subscription = _given(session, channel, grant, command.since, command.expire_at)
         found = await prepare(session, subscription)
         result, position = settle(subscription, found)
+        session.push(
+            subscription.channel,
+            Subscribe(result.recoverable, result.epoch, result.offset, result.positioned, result.data),
+        )
+        for publication in result.publications:
+            session.push(subscription.channel, publication)
     except Error as error:
         log.warning("client %s: not subscribed to %s: %s", session.client, command.channel, error)
         return
     except Disconnect as reason:
         session.disconnect(reason)
         return
-    session.push(
-        subscription.channel,
-        Subscribe(result.recoverable, result.epoch, result.offset, result.positioned, result.data),
-    )
-    for publication in result.publications:
-        session.push(subscription.channel, publication)
     start(session, subscription, position)
     await announce(session, subscription)
 
@@ -360,8 +365,11 @@ async def give(session: "Session", command: SubscribeUser) -> None:
 def take_away(session: "Session", command: UnsubscribeUser) -> None:
     """The server API unsubscribes the connection; the push is sent even if it was not subscribed."""
     subscription = session.subscriptions.get(command.channel)
+    if subscription is not None and subscription.prepared:
+        _end(session, subscription, command.code, command.reason)
+        return
     if subscription is not None:
-        session.node.spawn(withdraw(session, subscription))
+        subscription.revoked = True
     session.push(command.channel, Unsubscribe(command.code, command.reason))
 
 
@@ -370,13 +378,15 @@ def insufficient_state(session: "Session", subscription: Subscription) -> None:
     if subscription.server_side:
         session.disconnect(Disconnect(DisconnectCode.INSUFFICIENT_STATE))
     else:
-        _end(session, subscription, UnsubscribeCode.INSUFFICIENT_STATE)
+        code = UnsubscribeCode.INSUFFICIENT_STATE
+        _end(session, subscription, code, code.reason)
 
 
-def _end(session: "Session", subscription: Subscription, code: UnsubscribeCode) -> None:
+def _end(session: "Session", subscription: Subscription, code: int, reason: str) -> None:
+    """No publication follows the push."""
     if _detach(session, subscription):
         session.node.hub.leave(subscription)
-        session.push(subscription.channel, Unsubscribe(code, code.reason))
+        session.push(subscription.channel, Unsubscribe(code, reason))
         session.node.spawn(_let_go(session, subscription))
 
 
@@ -395,4 +405,4 @@ def _expired(session: "Session", subscription: Subscription) -> None:
     if subscription.server_side:
         session.disconnect(Disconnect(DisconnectCode.SUBSCRIPTION_EXPIRED))
     else:
-        _end(session, subscription, UnsubscribeCode.EXPIRED)
+        _end(session, subscription, UnsubscribeCode.EXPIRED, UnsubscribeCode.EXPIRED.reason)

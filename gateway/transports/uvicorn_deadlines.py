@@ -7,7 +7,7 @@ read before its connection can close. `protocol_classes` gives the classes for `
 import asyncio
 import logging
 from asyncio import AbstractEventLoop, TimerHandle
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from types import GeneratorType
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
+from websockets.protocol import OPEN
 from websockets.streams import StreamReader
 
 EXTENSION = "gateway.transport"
@@ -25,6 +26,9 @@ HEAD_LIMIT = 65536
 
 DEFAULT_TIMEOUT = 10.0
 """Seconds for a class used as it stands, as in ``uvicorn --http gateway.transports.uvicorn_deadlines:HttpProtocol``."""
+
+TEXT, BINARY = 0x81, 0x82
+"""First bytes of whole messages: final frame, and the opcode."""
 
 _BETWEEN_FRAMES = StreamReader.at_eof.__code__
 """Where the parser of `websockets` waits when it has no part of a frame."""
@@ -197,10 +201,21 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self.response.status_code == 101:
             cast(dict[str, Any], self.scope["extensions"])[EXTENSION] = RawTransport(self.transport)
 
-    async def send(self, message: ASGISendEvent) -> None:
+    def send(self, message: ASGISendEvent) -> Coroutine[Any, Any, None]:
+        # uvicorn's coroutine is handed on, since one of our own around it would cost every message
+        if message["type"] == "websocket.send" and self._writes_at_once():
+            text = message.get("text")
+            payload = (message.get("bytes") or b"") if text is None else text.encode()
+            self.transport.write(_header(BINARY if text is None else TEXT, len(payload)) + payload)
+            return _done()
         if message["type"] == "websocket.close":
             self._abort_later()
-        await super().send(message)
+        return super().send(message)
+
+    def _writes_at_once(self) -> bool:
+        """Whether a frame may go out as it is: nothing to compress, nothing to wait for, nobody gone."""
+        conn = self.conn
+        return conn.state is OPEN and self.writable.is_set() and not conn.extensions and not self.disconnected
 
     async def run_asgi(self) -> None:
         await super().run_asgi()
@@ -238,6 +253,19 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """Bound the wait for a peer that must read, or answer, before the connection closes."""
         if self._abort_timer is None and not self.disconnected:
             self._abort_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
+
+
+def _header(opcode: int, size: int) -> bytes:
+    """The header of a whole, unmasked frame (RFC 6455, section 5.2)."""
+    if size < 126:
+        return bytes((opcode, size))
+    if size < 65536:
+        return bytes((opcode, 126)) + size.to_bytes(2, "big")
+    return bytes((opcode, 127)) + size.to_bytes(8, "big")
+
+
+async def _done() -> None:
+    """What is awaited when there is nothing to wait for."""
 
 
 def protocol_classes(timeout: float) -> tuple[type[HttpProtocol], type[WebSocketProtocol]]:

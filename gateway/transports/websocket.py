@@ -7,7 +7,7 @@ waits, because the client reads slowly, a task carries on and later frames line 
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Coroutine, Generator, Mapping
+from collections.abc import Awaitable, Generator, Mapping
 from types import CoroutineType
 from typing import Any, Protocol
 
@@ -18,6 +18,8 @@ from gateway.protocols.base import Wire
 from gateway.session import Session
 from gateway.transports.base import Entrance
 from gateway.wheel import Wheel
+
+_DONE: Any = object()
 
 CLOSE_TIMEOUT = 5.0
 """Seconds that a client has to read what is left and answer the close frame."""
@@ -30,6 +32,7 @@ class Abortable(Protocol):
 
 
 def text_frame(payload: bytes) -> str:
+    """What ``send`` takes: ASGI wants text frames decoded."""
     return payload.decode()
 
 
@@ -46,6 +49,7 @@ class WebSocketTransport:
         "_size",
         "_task",
         "_wheel",
+        "_writable",
         "session",
     )
 
@@ -59,32 +63,35 @@ class WebSocketTransport:
         self._pump: asyncio.Task[None] | None = None
         self._backlog: deque[Message] = deque()
         self._size = 0
+        self._writable = True
         self._closing = False
 
     def send(self, frame: str) -> None:
         # the fan-out's inner loop: what can be spared here is spared
-        if self._closing:
+        if not self._writable:
             return
         message = {"type": "websocket.send", "text": frame}
         if self._pump is None:
             writing = self._send(message)
             if type(writing) is CoroutineType:
+                steps = writing.__await__()
                 try:
-                    waits_for = writing.send(None)
-                except StopIteration:
-                    return
+                    waits_for = next(steps, _DONE)
                 except Exception:  # the server says in its own way that the client has gone
-                    self._closing = True
+                    self._fail()
                     return
-                writing = _Resumed(writing, waits_for)
+                if waits_for is _DONE:
+                    return
+                writing = _Resumed(steps, waits_for)
             self._pump = asyncio.get_running_loop().create_task(self._drain(writing))
         else:
             self._backlog.append(message)
-            self._size += len(frame)
+            self._size += len(frame.encode())
             if self._size > self._limit:
                 self._overflow()
 
     def close(self, reason: Disconnect) -> None:
+        self._writable = False
         if self._closing:
             return
         self._closing = True
@@ -95,7 +102,7 @@ class WebSocketTransport:
 
     def closed(self) -> None:
         """The connection is over: nothing more is written."""
-        self._closing = True
+        self._writable = False
         self._task = None
         if self._pump is not None:
             self._pump.cancel()
@@ -106,19 +113,27 @@ class WebSocketTransport:
                 await begun
             while self._backlog:
                 message = self._backlog.popleft()
-                self._size -= len(message.get("text", ""))
+                self._size -= len(message.get("text", "").encode())
                 await self._send(message)
         except Exception:
-            self._closing = True
+            self._fail()
         finally:
             self._pump = None
 
     def _overflow(self) -> None:
         """The client reads too slowly. What waits for it is dropped, and it is told so if it still reads."""
+        self._writable = False
         self._backlog.clear()
         self._size = 0
         if self.session is not None:
             asyncio.get_running_loop().call_soon(self.session.disconnect, Disconnect(DisconnectCode.SLOW))
+
+    def _fail(self) -> None:
+        """Nothing can be written any more; the server may not notice that the connection is over."""
+        self._writable = False
+        if not self._closing:
+            self._closing = True
+            self._wheel.after(CLOSE_TIMEOUT, self._abort)
 
     def _abort(self) -> None:
         if self._task is None:
@@ -132,8 +147,8 @@ class WebSocketTransport:
 class _Resumed:
     """Carries on with a coroutine that has been started by hand, from the future that it waits for."""
 
-    def __init__(self, coroutine: Coroutine[Any, Any, None], waits_for: Any) -> None:
-        self._coroutine = coroutine
+    def __init__(self, steps: Generator[Any, Any, None], waits_for: Any) -> None:
+        self._steps = steps
         self._waits_for = waits_for
 
     def __await__(self) -> Generator[Any, Any, None]:
@@ -143,9 +158,9 @@ class _Resumed:
                 try:
                     value = yield waits_for
                 except BaseException as error:
-                    waits_for = self._coroutine.throw(error)
+                    waits_for = self._steps.throw(error)
                 else:
-                    waits_for = self._coroutine.send(value)
+                    waits_for = self._steps.send(value)
         except StopIteration:
             return
 

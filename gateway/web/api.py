@@ -31,33 +31,34 @@ _STATUS: dict[int, int] = {
     ErrorCode.UNRECOVERABLE_POSITION: 416,
     ErrorCode.CONCURRENT_PAGINATION: 409,
 }
-_BATCH = "batch"
 
 
 def api_router(node: Node, settings: HTTPAPISettings) -> APIRouter:
     """All methods, with the API key checked first."""
     key = APIKeyHeader(name="X-API-Key", auto_error=False, description="The setting http_api.key")
-    router = APIRouter(prefix="/api", tags=["server API"], dependencies=[Depends(key), Depends(_guard(settings))])
+    router = APIRouter(prefix="/api", tags=["server API"], dependencies=[Depends(key)])
     for name, method in METHODS.items():
-        _add(router, name, method.request, _envelope(method.result), _single(node, method, settings))
+        answer = _single(node, method, settings)
+        _add(router, name, method.request, _envelope(method.result), _endpoint(settings, method.request, answer))
     replies = {"type": "object", "properties": {"replies": {"type": "array", "items": {"type": "object"}}}}
-    _add(router, _BATCH, api.BatchRequest, replies, _batch(node))
+    _add(router, "batch", api.BatchRequest, replies, _endpoint(settings, api.BatchRequest, _batch(node)))
     return router
 
 
-def _guard(settings: HTTPAPISettings) -> Callable[[Request], None]:
+def _guard(settings: HTTPAPISettings) -> Callable[[Request], bool]:
+    """Whether a caller knows the key."""
     expected = settings.key.encode()
 
-    def check(request: Request) -> None:
+    def admits(request: Request) -> bool:
         if settings.insecure:
-            return
+            return True
         scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
         given = request.headers.get("x-api-key") or (credentials.strip() if scheme.lower() == "apikey" else "")
-        given = given or request.query_params.get("api_key", "")
-        if not expected or not hmac.compare_digest(given.encode("latin-1", "replace"), expected):
-            raise HTTPException(401)
+        # header values come decoded from Latin-1, query values from UTF-8
+        sent = given.encode("latin-1") if given else request.query_params.get("api_key", "").encode()
+        return bool(expected) and hmac.compare_digest(sent, expected)
 
-    return check
+    return admits
 
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -82,7 +83,10 @@ def _add(router: APIRouter, name: str, request: type, answer: dict[str, Any], en
     )
 
 
-def _single(node: Node, method: Method, settings: HTTPAPISettings) -> Endpoint:
+Answer = Callable[[Any, Request], Awaitable[Response]]
+
+
+def _single(node: Node, method: Method, settings: HTTPAPISettings) -> Answer:
     async def answer(command: Any, request: Request) -> Response:
         try:
             return _json({"result": await method.call(node, command)})
@@ -91,10 +95,10 @@ def _single(node: Node, method: Method, settings: HTTPAPISettings) -> Endpoint:
                 return _json(error_body(error), _STATUS.get(error.code, 500))
             return _json({"error": error_body(error)})
 
-    return _endpoint(method.request, answer)
+    return answer
 
 
-def _batch(node: Node) -> Endpoint:
+def _batch(node: Node) -> Answer:
     async def answer(batch: api.BatchRequest, _request: Request) -> Response:
         if batch.parallel:
             replies = await asyncio.gather(*(_one_of_batch(node, command) for command in batch.commands))
@@ -102,14 +106,17 @@ def _batch(node: Node) -> Endpoint:
             replies = [await _one_of_batch(node, command) for command in batch.commands]
         return _json({"replies": list(replies)})
 
-    return _endpoint(api.BatchRequest, answer)
+    return answer
 
 
-def _endpoint(kind: type[Any], answer: Callable[[Any, Request], Awaitable[Response]]) -> Endpoint:
-    """Reads the body as ``kind``; one that is something else gets status 400 and says what is wrong with it."""
+def _endpoint(settings: HTTPAPISettings, kind: type[Any], answer: Answer) -> Endpoint:
+    """Checks the key, and reads the body as ``kind``: anything else gets status 400, and what is wrong with it."""
+    admits = _guard(settings)
     decode = msgspec.json.Decoder(kind).decode
 
     async def endpoint(request: Request) -> Response:
+        if not admits(request):
+            return Response(status_code=401)
         body = await _body(request)
         try:
             body.decode()  # payloads are passed on unread, so nobody later would find a broken character

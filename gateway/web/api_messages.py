@@ -4,11 +4,16 @@ Source: Centrifuge protocol, "Server HTTP API". Required fields have an empty de
 an error in the answer's envelope (107), not an unreadable body.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
-from msgspec import Raw, Struct, field
+from msgspec import Meta, Raw, Struct, field
 
 from gateway.messages import ClientInfo, Offset, Position
+
+Timestamp = Annotated[int, Meta(ge=-(2**53), le=2**53)]
+"""Unix seconds."""
+Limit = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
+Version = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 def _no_payload() -> Raw:
@@ -38,7 +43,7 @@ class Publishing(Struct, kw_only=True):
     tags: dict[str, str] | None = None
     idempotency_key: str = ""
     delta: bool = False
-    version: int = 0
+    version: Version = 0
     version_epoch: str = ""
 
 
@@ -59,7 +64,7 @@ class SubscribeRequest(Struct, kw_only=True):
 
     user: str = ""
     channel: str = ""
-    expire_at: int = 0
+    expire_at: Timestamp = 0
     info: Raw = field(default_factory=_no_payload)
     b64info: str = ""
     client: str = ""
@@ -101,7 +106,7 @@ class RefreshRequest(Struct, kw_only=True):
     client: str = ""
     session: str = ""
     expired: bool = False
-    expire_at: int = 0
+    expire_at: Timestamp = 0
     info: Raw = field(default_factory=_no_payload)
 
 
@@ -115,7 +120,7 @@ class HistoryRequest(Struct, kw_only=True):
     """Read a channel's stream: ``limit`` -1 is all, 0 the position alone."""
 
     channel: str = ""
-    limit: int = 0
+    limit: Limit = 0
     since: Position | None = None
     reverse: bool = False
 
@@ -128,6 +133,13 @@ class ChannelsRequest(Struct, kw_only=True):
 
 class InfoRequest(Struct):
     """Ask which nodes are alive."""
+
+
+class RPCRequest(Struct, kw_only=True):
+    """Call a method that an application adds to the server."""
+
+    method: str = ""
+    params: Raw = field(default_factory=_no_payload)
 
 
 class BatchRequest(Struct, kw_only=True):

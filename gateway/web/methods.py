@@ -148,6 +148,11 @@ async def info(node: Node, _request: api.InfoRequest) -> api.InfoResult:
     return api.InfoResult([_node(each) for each in node.cluster.nodes()])
 
 
+async def rpc(_node: Node, _request: api.RPCRequest) -> api.Done:
+    """No application is attached to answer."""
+    raise Error(ErrorCode.METHOD_NOT_FOUND)
+
+
 METHODS: Mapping[str, Method] = {
     "publish": Method(api.PublishRequest, api.PublishResult, publish),
     "broadcast": Method(api.BroadcastRequest, api.BroadcastResult, broadcast),
@@ -161,6 +166,7 @@ METHODS: Mapping[str, Method] = {
     "history_remove": Method(api.ChannelRequest, api.Done, history_remove),
     "channels": Method(api.ChannelsRequest, api.ChannelsResult, channels),
     "info": Method(api.InfoRequest, api.InfoResult, info),
+    "rpc": Method(api.RPCRequest, api.Done, rpc),
 }
 
 
@@ -178,7 +184,7 @@ def _channel(node: Node, name: str) -> Channel:
 def _publication(request: api.Publishing, channel: Channel) -> tuple[Publication, PublishOptions]:
     data = _decode(request.b64data) if request.b64data else bytes(request.data)
     check_payload(channel.options, data, known_json=not request.b64data)
-    binary = bool(request.b64data) and not is_json(data)
+    binary = bool(data and request.b64data) and not is_json(data)
     publication = Publication(Payload(data), tags=request.tags, binary=binary)
     extras = PublishOptions(request.skip_history, request.idempotency_key, request.version, request.version_epoch)
     return publication, extras

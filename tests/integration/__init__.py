@@ -1,0 +1,1 @@
+"""Tests with real servers, real balancers and the official SDKs."""

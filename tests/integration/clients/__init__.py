@@ -1,0 +1,1 @@
+"""The official SDKs, and a raw WebSocket, behind interfaces that tests can drive."""

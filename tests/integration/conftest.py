@@ -1,0 +1,112 @@
+"""Servers and SDKs for the integration tests."""
+
+import uuid
+from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import AsyncExitStack
+from typing import Protocol
+
+import cent
+import pytest
+
+from tests.integration.clients.base import SDK
+from tests.integration.clients.javascript import JavaScriptSDK
+from tests.integration.clients.python import PythonSDK
+from tests.integration.processes import Process
+from tests.integration.servers import Cluster, GatewayServer, Server, cluster
+from tests.integration.settings import IMPATIENT, PINGING, on_redis
+from tests.integration.tokens import API_KEY
+from tests.redis_server import RedisServer
+
+SDKS: list[type[SDK]] = [JavaScriptSDK, PythonSDK]
+TAIL = 8000
+"""How much of each log a failing test shows, in characters."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the output of the servers beside a failure."""
+    report = yield
+    if report.failed:
+        for process in Process.running:
+            report.sections.append((f"log of {process.name}", process.log[-TAIL:]))
+    return report
+
+
+@pytest.fixture(autouse=True)
+def clean_logs() -> Iterator[None]:
+    """Whatever a test does, no gateway may log a traceback or an unhandled error."""
+    yield
+    for process in Process.running:
+        if isinstance(process, GatewayServer):
+            process.check_log()
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[RedisServer]:
+    """A Redis that stays up."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def gateways(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Two gateways on one Redis behind HAProxy, for all tests that let them live."""
+    with cluster(tmp_path_factory.mktemp("gateways"), on_redis(redis.url)) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayServer]:
+    """One gateway with short deadlines and a memory broker."""
+    with GatewayServer("impatient", tmp_path_factory.mktemp("impatient"), IMPATIENT) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def pinging(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayServer]:
+    """One gateway with pings each second."""
+    with GatewayServer("pinging", tmp_path_factory.mktemp("pinging"), PINGING) as server:
+        yield server
+
+
+@pytest.fixture(params=SDKS, ids=lambda sdk: sdk.name)
+async def sdk(request: pytest.FixtureRequest) -> AsyncIterator[SDK]:
+    """Each official SDK in turn."""
+    async with request.param() as running:
+        yield running
+
+
+@pytest.fixture
+async def sdks() -> AsyncIterator[list[SDK]]:
+    """Both official SDKs at once."""
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(sdk()) for sdk in SDKS]
+
+
+class ConnectAPI(Protocol):
+    def __call__(self, server: Server, key: str = API_KEY, timeout: float = 10.0) -> cent.AsyncClient: ...
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[ConnectAPI]:
+    """The official client of the server API, for any server."""
+    async with AsyncExitStack() as stack:
+
+        def connect(server: Server, key: str = API_KEY, timeout: float = 10.0) -> cent.AsyncClient:
+            client = cent.AsyncClient(server.api_url, key, timeout)
+            stack.push_async_callback(client.close)
+            return client
+
+        yield connect
+
+
+@pytest.fixture
+def name() -> str:
+    """A word that no other test uses, for channels and users."""
+    return uuid.uuid4().hex[:12]
+
+
+@pytest.fixture
+def channel(name: str) -> str:
+    """A channel with everything on."""
+    return f"chat:{name}"

@@ -1,0 +1,156 @@
+"""The servers under test: gateways, and balancers in front of them."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+from tests.deploy.balancers import haproxy_config, nginx_config
+from tests.integration.processes import Process, free_port, program
+from tests.waiting import until_blocking
+
+START = 30.0
+"""Seconds that a server has to come up, on a busy machine."""
+TROUBLE = ("Traceback", "unhandled", "Unhandled", "Exception in")
+"""Words that no log of a gateway may hold, whatever clients do."""
+
+
+class Server(Process):
+    """Something that speaks HTTP and WebSocket on a port of its own."""
+
+    def __init__(self, name: str, directory: Path) -> None:
+        super().__init__(name, directory)
+        self.port = free_port()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def ws_url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}/connection/websocket"
+
+    @property
+    def api_url(self) -> str:
+        return f"{self.url}/api"
+
+    def answers(self, path: str) -> bool:
+        """Whether a GET of ``path`` gives 200 just now."""
+        try:
+            return httpx.get(self.url + path, timeout=2.0).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def wait(self, path: str = "/health/live") -> None:
+        def up() -> bool:
+            if not self.alive:
+                raise AssertionError(f"{self.name} ended while it started:\n{self.log}")
+            return self.answers(path)
+
+        try:
+            until_blocking(up, START, f"{self.name} answers {path}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.log}") from None
+
+
+class GatewayServer(Server):
+    """One ``gateway serve`` process."""
+
+    def __init__(
+        self, name: str, directory: Path, settings: Mapping[str, Any], flags: Sequence[str] = (), **environment: str
+    ) -> None:
+        super().__init__(name, directory)
+        self._config = directory / f"{name}.json"
+        ours = {"http_server": {"port": self.port}, "node": {"name": name}}
+        self._config.write_text(json.dumps({**settings, **ours}))
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("GATEWAY_")}
+        self._environment = {**inherited, "PYTHONUNBUFFERED": "1", **environment}
+
+        self._flags = flags
+        self._checked = 0
+
+    def start(self) -> None:
+        """Start it, or start it again on the same port."""
+        command = [sys.executable, "-m", "gateway", "serve", "--config", str(self._config), *self._flags]
+        self.spawn(command, self._environment)
+
+    def check_log(self) -> None:
+        """What was logged since the last look must not hold a traceback."""
+        lines = self.log[self._checked :]
+        self._checked += len(lines)
+        bad = [word for word in TROUBLE if word in lines]
+        assert not bad, f"{self.name} logged {bad}:\n{lines}"
+
+    def __enter__(self) -> "GatewayServer":
+        self.start()
+        self.wait()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        if error is None:
+            self.check_log()
+
+
+class Balancer(Server):
+    """HAProxy or nginx in front of gateways."""
+
+    def __init__(self, name: str, directory: Path, command: Callable[[str], list[str]], config: str, port: int) -> None:
+        super().__init__(name, directory)
+        self.port = port
+        self._file = directory / f"{name}.conf"
+        self._file.write_text(config)
+        self._command = command
+
+    def __enter__(self) -> "Balancer":
+        self.spawn(self._command(str(self._file)))
+        self.wait()
+        return self
+
+
+def haproxy(directory: Path, gateways: Sequence[Server]) -> Balancer:
+    port = free_port()
+    path = program("haproxy", "haproxy")
+    config = haproxy_config(port, [("127.0.0.1", gateway.port) for gateway in gateways])
+    return Balancer("haproxy", directory, lambda file: [path, "-db", "-f", file], config, port)
+
+
+def nginx(directory: Path, gateways: Sequence[Server]) -> Balancer:
+    port = free_port()
+    path = program("nginx", "nginx")
+    config = nginx_config(port, [("127.0.0.1", gateway.port) for gateway in gateways], directory)
+    return Balancer("nginx", directory, lambda file: [path, "-c", file, "-g", "daemon off;"], config, port)
+
+
+@dataclass
+class Cluster:
+    """Two gateways on one Redis, and what balances between them."""
+
+    a: GatewayServer
+    b: GatewayServer
+    balancer: Balancer
+
+
+@contextmanager
+def cluster(
+    directory: Path,
+    settings: Mapping[str, Any],
+    balance: Callable[[Path, Sequence[Server]], Balancer] = haproxy,
+) -> Iterator[Cluster]:
+    with ExitStack() as stack:
+        a, b = (GatewayServer(name, directory, settings) for name in ("a", "b"))
+        for gateway in (a, b):
+            gateway.start()
+            stack.push(gateway)
+        for gateway in (a, b):
+            gateway.wait()
+        yield Cluster(a, b, stack.enter_context(balance(directory, [a, b])))

@@ -1,0 +1,56 @@
+"""Settings of the gateways under test."""
+
+from typing import Any
+
+from tests.integration.tokens import API_KEY, SECRET
+
+CHAT: dict[str, Any] = {
+    "presence": True,
+    "join_leave": True,
+    "force_push_join_leave": True,
+    "history_size": 100,
+    "history_ttl": "300s",
+    "force_recovery": True,
+    "allow_subscribe_for_client": True,
+    "allow_subscribe_for_anonymous": True,
+    "allow_publish_for_client": True,
+    "allow_presence_for_client": True,
+    "allow_history_for_client": True,
+}
+"""Everything on, and open to every user."""
+
+NAMESPACES: list[dict[str, Any]] = [
+    {"name": "chat", **CHAT},
+    {"name": "short", **CHAT, "history_size": 2},
+    {"name": "plain", "allow_subscribe_for_client": True, "allow_publish_for_subscriber": True},
+    {"name": "closed", "presence": True, "history_size": 10, "history_ttl": "300s"},
+]
+"""``plain`` keeps nothing; nobody may do anything in ``closed`` without a token."""
+
+SETTINGS: dict[str, Any] = {
+    "client": {"token": {"hmac_secret_key": SECRET}},
+    "http_api": {"key": API_KEY},
+    "channel": {"namespaces": NAMESPACES},
+}
+
+IMPATIENT: dict[str, Any] = {
+    **SETTINGS,
+    "client": {
+        "token": {"hmac_secret_key": SECRET, "audience": "integration"},
+        "stale_close_delay": "1s",
+        "message_timeout": "1s",
+        "message_size_limit": 262144,
+    },
+}
+"""Short deadlines, and an audience that every token has to name."""
+
+PINGING: dict[str, Any] = {
+    **SETTINGS,
+    "client": {"token": {"hmac_secret_key": SECRET}, "ping_interval": "1s", "pong_timeout": "500ms"},
+}
+"""A ping each second."""
+
+
+def on_redis(url: str, prefix: str = "gateway") -> dict[str, Any]:
+    """On this Redis; gateways of another prefix see nothing of these."""
+    return {**SETTINGS, "engine": {"type": "redis", "redis": {"address": url, "prefix": prefix}}}

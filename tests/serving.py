@@ -1,0 +1,49 @@
+"""ASGI servers in the event loop of a test, each on a port of its own."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import hypercorn.asyncio
+import hypercorn.config
+import uvicorn
+
+from gateway.server import bind, uvicorn_config
+from gateway.settings import Settings
+from tests.waiting import until
+
+Serve = Callable[[Any, Settings], AbstractAsyncContextManager[int]]
+"""Serves the application and yields the port."""
+
+
+@asynccontextmanager
+async def on_uvicorn(app: Any, settings: Settings) -> AsyncIterator[int]:
+    with bind("127.0.0.1", 0) as listener:
+        server = uvicorn.Server(uvicorn_config(settings, app))
+        task = asyncio.create_task(server.serve([listener]))
+        try:
+            await until(lambda: server.started or task.done())
+            yield listener.getsockname()[1]
+        finally:
+            server.should_exit = True
+            await task
+
+
+@asynccontextmanager
+async def on_hypercorn(app: Any, settings: Settings) -> AsyncIterator[int]:
+    stop = asyncio.Event()
+    with bind("127.0.0.1", 0) as listener:
+        listener.listen()  # who connects before it serves waits
+        config = hypercorn.config.Config()
+        config.bind = [f"fd://{os.dup(listener.fileno())}"]
+        config.websocket_max_message_size = settings.client.message_size_limit
+        config.graceful_timeout = 1.0
+        config.errorlog = None
+        task = asyncio.create_task(hypercorn.asyncio.serve(app, config, shutdown_trigger=stop.wait, mode="asgi"))
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            stop.set()
+            await task

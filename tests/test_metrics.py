@@ -1,0 +1,100 @@
+"""What Prometheus reads."""
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway.metrics import Metrics
+
+
+class Gauges:
+    """A node with made-up figures."""
+
+    def num_clients(self) -> int:
+        return 7
+
+    def num_users(self) -> int:
+        return 5
+
+    def num_subscriptions(self) -> int:
+        return 11
+
+    def num_channels(self) -> int:
+        return 3
+
+    def num_nodes(self) -> int:
+        return 2
+
+    def broker_connected(self) -> bool:
+        return True
+
+    def broker_lag(self) -> float:
+        return 0.25
+
+    def broker_reconnects(self) -> int:
+        return 4
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics(clock=lambda: 1000.0)
+
+
+def scraped(metrics: Metrics) -> dict[tuple[str, ...], float]:
+    families = text_string_to_metric_families(metrics.render().decode())
+    return {(sample.name, *sample.labels.values()): sample.value for family in families for sample in family.samples}
+
+
+def test_counters_begin_at_nothing(metrics: Metrics) -> None:
+    found = scraped(metrics)
+    assert found[("gateway_publications_in_total",)] == 0
+    assert set(found.values()) == {0}
+    assert metrics.started_at == 1000.0
+
+
+def test_counts(metrics: Metrics) -> None:
+    metrics.publications_in = 1
+    metrics.publications_out = 2
+    metrics.delivered(30, 400)
+    metrics.delivered(3, 40)
+    metrics.bytes_in = 5
+    metrics.lost_positions = 6
+    metrics.commands["ConnectRequest"] += 7
+    metrics.errors[103] += 8
+    metrics.disconnects[3001] += 9
+    metrics.recoveries[True] += 10
+    metrics.recoveries[False] += 11
+    assert scraped(metrics) == {
+        ("gateway_publications_in_total",): 1,
+        ("gateway_publications_out_total",): 2,
+        ("gateway_deliveries_total",): 33,
+        ("gateway_sent_bytes_total",): 440,
+        ("gateway_received_bytes_total",): 5,
+        ("gateway_lost_positions_total",): 6,
+        ("gateway_commands_total", "ConnectRequest"): 7,
+        ("gateway_errors_total", "103"): 8,
+        ("gateway_disconnects_total", "3001"): 9,
+        ("gateway_recoveries_total", "true"): 10,
+        ("gateway_recoveries_total", "false"): 11,
+    }
+
+
+def test_gauges_are_read_when_asked_for(metrics: Metrics) -> None:
+    metrics.watch(Gauges())
+    found = scraped(metrics)
+    assert {name[0]: value for name, value in found.items() if value} == {
+        "gateway_connections": 7,
+        "gateway_users": 5,
+        "gateway_subscriptions": 11,
+        "gateway_channels": 3,
+        "gateway_nodes": 2,
+        "gateway_broker_connected": 1,
+        "gateway_broker_lag_seconds": 0.25,
+        "gateway_broker_reconnects_total": 4,
+    }
+
+
+def test_every_metric_is_explained(metrics: Metrics) -> None:
+    metrics.watch(Gauges())
+    families = list(text_string_to_metric_families(metrics.render().decode()))
+    assert len(families) == 18
+    assert all(family.documentation for family in families)

@@ -1,0 +1,92 @@
+"""Who may open a connection, and what is known of a client by then."""
+
+from typing import Any
+
+import pytest
+
+from gateway.auth.tokens import TokenVerifier
+from gateway.brokers.memory import MemoryBroker
+from gateway.node import Node
+from gateway.presence.memory import MemoryPresence
+from gateway.protocols.base import Wire
+from gateway.protocols.centrifuge_json import CentrifugeJson
+from gateway.settings import Settings
+from gateway.transports.base import FORBIDDEN, UNAVAILABLE, Entrance, header
+from tests.test_hub import Client
+
+
+def entrance(**client: Any) -> tuple[Entrance, Node]:
+    settings = Settings.model_validate({"client": client})
+    node = Node(settings, MemoryBroker(), MemoryPresence())
+    return Entrance(node, TokenVerifier(settings.client)), node
+
+
+def scope(**headers: str) -> dict[str, Any]:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return {"headers": [(name.encode(), value.encode("latin-1")) for name, value in named.items()]}
+
+
+@pytest.mark.parametrize(
+    ("allowed", "origin", "status"),
+    [
+        ([], None, 0),
+        ([], "https://example.com", FORBIDDEN),
+        ([], "null", FORBIDDEN),
+        (["*"], "https://example.com", 0),
+        (["*"], "null", 0),
+        (["https://example.com"], "https://example.com", 0),
+        (["https://example.com"], "HTTPS://Example.COM", 0),
+        (["HTTPS://Example.COM"], "https://example.com", 0),
+        (["https://example.com"], "http://example.com", FORBIDDEN),
+        (["https://example.com"], "https://example.com.evil.net", FORBIDDEN),
+        (["https://example.com"], "https://example.com:8443", FORBIDDEN),
+        (["https://*.example.com"], "https://chat.example.com", 0),
+        (["https://*.example.com"], "https://example.com", FORBIDDEN),
+        (["https://*.example.com"], "https://chat.example.com.evil.net", FORBIDDEN),
+        (["https://a.net", "https://b.net"], "https://b.net", 0),
+        (["https://a.net"], "", FORBIDDEN),
+    ],
+)
+def test_origins(allowed: list[str], origin: str | None, status: int) -> None:
+    door, _ = entrance(allowed_origins=allowed)
+    assert door.refuse(scope() if origin is None else scope(origin=origin)) == status
+
+
+def test_a_node_that_drains_takes_nobody() -> None:
+    door, node = entrance()
+    assert door.refuse(scope()) == 0
+    node.draining = True
+    assert door.refuse(scope()) == UNAVAILABLE
+
+
+def test_a_full_node_takes_nobody() -> None:
+    door, node = entrance(connection_limit=2)
+    for name in ("1", "2"):
+        assert door.refuse(scope()) == 0
+        node.hub.open(Client(client=name))
+    assert door.refuse(scope()) == UNAVAILABLE
+    assert door.refuse(scope(origin="https://evil.net")) == FORBIDDEN
+    node.hub.close(node.hub.connections["1"])
+    assert door.refuse(scope()) == 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "headers", "seen"),
+    [
+        ("X-User", {"x_user": "ann"}, {"x-user": "ann"}),
+        ("X-User", {"x_user": "jürgen"}, {"x-user": "jürgen"}),
+        ("X-User", {"x_user": ""}, {}),
+        ("X-User", {}, {}),
+        ("", {"x_user": "ann"}, {}),
+    ],
+)
+def test_the_trusted_header_names_the_user(setting: str, headers: dict[str, str], seen: dict[str, str]) -> None:
+    door, _ = entrance(user_id_http_header=setting)
+    session = door.open(Wire(CentrifugeJson(), bytes.decode), Client(), scope(**headers))  # type: ignore[arg-type]
+    assert session.handshake.headers == seen
+
+
+def test_finds_the_first_header_of_a_name() -> None:
+    found = {"headers": [(b"a", b"1"), (b"b", b"2"), (b"b", b"3")]}
+    assert header(found, b"b") == b"2"
+    assert header(found, b"c") is None

@@ -1,0 +1,45 @@
+"""Waiting for conditions with a deadline: the only place of the tests that sleeps."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from inspect import isawaitable
+from typing import TypeVar, overload
+
+T = TypeVar("T")
+
+_PAUSE = 0.01
+"""Seconds between two looks at a condition."""
+
+
+@overload
+async def until(condition: Callable[[], Awaitable[T]], deadline: float = 10.0, what: str = "") -> T: ...
+@overload
+async def until(condition: Callable[[], T], deadline: float = 10.0, what: str = "") -> T: ...
+
+
+async def until(condition: Callable[[], T | Awaitable[T]], deadline: float = 10.0, what: str = "") -> T:
+    """Wait until ``condition`` is true and return its value; it may be a coroutine function."""
+    end = time.monotonic() + deadline
+    while True:
+        value = condition()
+        result = await value if isawaitable(value) else value
+        if result:
+            return result
+        if time.monotonic() > end:
+            raise AssertionError(_late(condition, deadline, what, result))
+        await asyncio.sleep(_PAUSE)
+
+
+def until_blocking(condition: Callable[[], T], deadline: float = 10.0, what: str = "") -> T:
+    """The same without an event loop, for fixtures that outlive one test."""
+    end = time.monotonic() + deadline
+    while not (result := condition()):
+        if time.monotonic() > end:
+            raise AssertionError(_late(condition, deadline, what, result))
+        time.sleep(_PAUSE)
+    return result
+
+
+def _late(condition: Callable[[], object], deadline: float, what: str, result: object) -> str:
+    return f"not within {deadline:g} s: {what or condition} (last {result!r})"

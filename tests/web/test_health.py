@@ -1,0 +1,90 @@
+"""Health and metrics, as balancers and Prometheus see them."""
+
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from gateway.brokers.base import BrokerHealth
+from gateway.brokers.memory import MemoryBroker
+from gateway.node import Node
+from gateway.presence.memory import MemoryPresence
+from gateway.settings import Settings
+from gateway.web.health import health_router
+
+
+class Broker(MemoryBroker):
+    """As healthy as the test says."""
+
+    state = BrokerHealth(lag=0.1234567891, reconnects=3)
+
+    def health(self) -> BrokerHealth:
+        return self.state
+
+
+class Operator:
+    """One who asks a node how it is."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.broker = Broker()
+        configured = Settings.model_validate(settings)
+        self.node = Node(configured, self.broker, MemoryPresence())
+        app = FastAPI()
+        app.include_router(health_router(self.node, configured))
+        self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway")
+
+    async def status(self, path: str) -> int:
+        return (await self.http.get(path)).status_code
+
+    async def ready(self) -> tuple[int, str]:
+        response = await self.http.get("/health/ready")
+        return response.status_code, response.json()["status"]
+
+
+async def test_lives() -> None:
+    operator = Operator()
+    for path in ("/health", "/health/live"):
+        response = await operator.http.get(path)
+        assert (response.status_code, response.json()) == (200, {"status": "ok"})
+
+
+async def test_says_how_its_broker_is() -> None:
+    operator = Operator()
+    response = await operator.http.get("/health/ready")
+    assert response.json() == {
+        "status": "ok",
+        "node": operator.node.uid,
+        "broker": {"connected": True, "deaf": False, "lag": 0.123457, "reconnects": 3},
+    }
+
+
+@pytest.mark.parametrize("state", [BrokerHealth(connected=False), BrokerHealth(deaf=True)])
+async def test_without_broker_the_settings_decide(state: BrokerHealth) -> None:
+    patient, strict = Operator(), Operator(health={"ready_without_broker": False})
+    assert await strict.ready() == (200, "ok")
+    for operator in (patient, strict):
+        operator.broker.state = state
+    assert await patient.ready() == (200, "degraded")
+    assert await strict.ready() == (503, "degraded")
+    assert await strict.status("/health/live") == 200
+
+
+async def test_a_node_that_drains_wants_nobody() -> None:
+    operator = Operator()
+    operator.node.draining = True
+    assert await operator.ready() == (503, "draining")
+    assert await operator.status("/health/live") == 200
+
+
+async def test_metrics_are_for_prometheus() -> None:
+    response = await Operator().http.get("/metrics")
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/plain; version=")
+    assert b"gateway_broker_reconnects_total 3.0" in response.content
+
+
+async def test_both_can_be_switched_off() -> None:
+    operator = Operator(health={"enabled": False}, prometheus={"enabled": False})
+    for path in ("/health", "/health/live", "/health/ready", "/metrics"):
+        assert await operator.status(path) == 404

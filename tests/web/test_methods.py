@@ -1,0 +1,242 @@
+"""The methods of the server API: what each takes, does and answers."""
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from gateway.brokers.base import HistoryFilter
+from gateway.cluster import DisconnectUser, RefreshUser, SubscribeUser, UnsubscribeUser
+from gateway.messages import ClientInfo, Payload, Position
+from tests.web.conftest import API
+
+NOT_AVAILABLE = {"code": 108, "message": "not available"}
+
+# — publish and broadcast —
+
+
+async def test_publish_answers_the_position(api: API) -> None:
+    assert await api.result("publish", channel="room", data={}) == {}
+    first = await api.result("publish", channel="kept:a", data={})
+    assert first == {"offset": 1, "epoch": first["epoch"]}
+    assert len(first["epoch"]) > 3
+    assert await api.result("publish", channel="kept:a", data={}, skip_history=True) == {}
+
+
+async def test_a_repeat_with_the_same_key_publishes_nothing(api: API) -> None:
+    answers = [await api.result("publish", channel="kept:a", data=n, idempotency_key="k") for n in range(3)]
+    assert answers == [answers[0]] * 3
+    assert (await api.result("publish", channel="kept:a", data=9))["offset"] == 2
+
+
+async def test_an_older_version_is_dropped(api: API) -> None:
+    for version, offset in ((5, 1), (5, 1), (4, 1), (6, 2)):
+        assert (await api.result("publish", channel="kept:a", data=0, version=version))["offset"] == offset
+    other = await api.result("publish", channel="kept:a", data=0, version=1, version_epoch="next")
+    assert other["offset"] == 3
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {},
+        {"data": {}},
+        {"channel": "room"},
+        {"channel": "", "data": {}},
+        {"channel": "objects:a", "data": [1]},
+        {"channel": "objects:a", "b64data": base64.b64encode(b"{broken").decode()},
+        {"channel": "strict:a", "b64data": base64.b64encode(b"\xff").decode()},
+        {"channel": "room", "b64data": "not base64!"},
+        {"channel": "a\nb", "data": {}},
+        {"channel": "x" * 256, "data": {}},
+    ],
+)
+async def test_what_cannot_be_published(api: API, request_: dict[str, Any]) -> None:
+    error = await api.error("publish", **request_)
+    assert error["code"] == 107
+    assert error["message"].startswith("bad request")
+
+
+async def test_payloads_keep_their_bytes(api: API) -> None:
+    data = '{"big":123456789012345678901234567890,"float":1.10,"e":1E400,"ü":"\\u00fc", "again":1,"again":2}'
+    await api.post("publish", f'{{"channel":"kept:a","data": {data} }}'.encode())
+    [stored], _ = await api.node.history(api.node.channels.resolve("kept:a"), HistoryFilter(-1))
+    assert stored.data == data.encode()
+    assert data in (await api.post("history", '{"channel":"kept:a","limit":-1}')).text
+
+
+async def test_data_may_come_as_base64(api: API) -> None:
+    for data in (b'{"a":  1}', b"\xff\x00"):
+        await api.result("publish", channel="kept:a", data="ignored", b64data=base64.b64encode(data).decode())
+    history = await api.result("history", channel="kept:a", limit=-1)
+    assert history["publications"] == [
+        {"data": {"a": 1}, "offset": 1},
+        {"data": None, "b64data": base64.b64encode(b"\xff\x00").decode(), "offset": 2},
+    ]
+
+
+async def test_broadcast_answers_for_each_channel_in_order(api: API) -> None:
+    channels = ["kept:a", "nowhere:a", "room", "kept:b", "", "objects:a"]
+    result = await api.result("broadcast", channels=channels, data=[1])
+    kept, unknown, plain, other, nameless, no_object = result["responses"]
+    assert kept["result"]["offset"] == other["result"]["offset"] == 1
+    assert plain == {"result": {}}
+    assert unknown == {"error": {"code": 102, "message": "unknown channel"}}
+    assert (nameless["error"]["code"], no_object["error"]["code"]) == (107, 107)
+    assert (await api.error("broadcast", data=1))["code"] == 107
+    assert (await api.error("broadcast", channels=[], data=1))["code"] == 107
+
+
+# — commands for connections —
+
+
+async def test_subscribe(api: API, commands: list[Any]) -> None:
+    assert await api.result("subscribe", user="ann", channel="room") == {}
+    override = {"presence": {"value": True}, "force_recovery": {"value": False}}
+    await api.result(
+        "subscribe",
+        user="ann",
+        channel="kept:a",
+        expire_at=99,
+        info={"a": 1},
+        b64data=base64.b64encode(b"[1]").decode(),
+        client="c",
+        session="s",
+        recover_since={"offset": 4, "epoch": "abcd"},
+        override=override,
+    )
+    assert commands == [
+        SubscribeUser(user="ann", channel="room"),
+        SubscribeUser(
+            user="ann",
+            client="c",
+            session="s",
+            channel="kept:a",
+            info=Payload(b'{"a": 1}'),
+            data=Payload(b"[1]"),
+            override={"presence": True, "force_recovery": False},
+            expire_at=99,
+            since=Position(4, "abcd"),
+        ),
+    ]
+    for broken in ("!", base64.b64encode(b"\xff").decode()):
+        assert (await api.error("subscribe", user="ann", channel="room", b64info=broken))["code"] == 107
+    assert (await api.error("subscribe", user="ann"))["code"] == 107
+    assert (await api.error("subscribe", user="ann", channel="nowhere:a"))["code"] == 102
+    assert len(commands) == 2
+
+
+async def test_unsubscribe(api: API, commands: list[Any]) -> None:
+    assert await api.result("unsubscribe", user="ann", channel="room", client="c") == {}
+    assert commands == [UnsubscribeUser(user="ann", client="c", channel="room", code=2000, reason="server unsubscribe")]
+    assert (await api.error("unsubscribe", user="ann"))["code"] == 107
+
+
+async def test_disconnect(api: API, commands: list[Any]) -> None:
+    assert await api.result("disconnect", user="") == {}
+    await api.result("disconnect", user="ann", whitelist=["a"], disconnect={"code": 4001, "reason": "lunch"})
+    await api.result("disconnect", user="ann", disconnect={"code": 4001})
+    assert commands == [
+        DisconnectUser(user="", code=3503, reason="force disconnect"),
+        DisconnectUser(user="ann", code=4001, reason="lunch", whitelist=["a"]),
+        DisconnectUser(user="ann", code=4001, reason="disconnected"),
+    ]
+    for wrong in ({"code": 1000}, {"code": 2999}, {"code": 5000}, {"code": -1}, {"reason": "ü" * 62}):
+        assert (await api.error("disconnect", user="ann", disconnect=wrong))["code"] == 107
+    assert len(commands) == 3
+
+
+async def test_refresh(api: API, commands: list[Any]) -> None:
+    assert await api.result("refresh", user="ann", expired=True) == {}
+    await api.result("refresh", user="ann", expire_at=99, info={})
+    assert commands == [
+        RefreshUser(user="ann", expired=True),
+        RefreshUser(user="ann", expire_at=99, info=Payload(b"{}")),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("method", "request_"),
+    [
+        ("refresh", {"user": "ann", "expire_at": 10**30}),
+        ("subscribe", {"user": "ann", "channel": "room", "expire_at": 10**30}),
+        ("history", {"channel": "kept:a", "limit": 10**30}),
+        ("publish", {"channel": "kept:a", "data": 1, "version": 10**30}),
+    ],
+)
+async def test_numbers_beyond_all_bounds_are_no_internal_error(api: API, method: str, request_: dict[str, Any]) -> None:
+    response = await api.post(method, json.dumps(request_))
+    assert response.status_code in (200, 400)
+
+
+# — what is known —
+
+
+async def test_presence(api: API) -> None:
+    await api.node.presence_store.add("shown:a", ClientInfo("ann", "c1", Payload(b'{"n": 1}'), Payload(b"[]")))
+    await api.node.presence_store.add("shown:a", ClientInfo("ann", "c2"))
+    assert await api.result("presence", channel="shown:a") == {
+        "presence": {
+            "c1": {"user": "ann", "client": "c1", "conn_info": {"n": 1}, "chan_info": []},
+            "c2": {"user": "ann", "client": "c2"},
+        }
+    }
+    assert await api.result("presence_stats", channel="shown:a") == {"num_clients": 2, "num_users": 1}
+    assert await api.result("presence_stats", channel="shown:b") == {"num_clients": 0, "num_users": 0}
+    for method in ("presence", "presence_stats"):
+        assert await api.error(method, channel="kept:a") == NOT_AVAILABLE
+        assert (await api.error(method))["code"] == 107
+
+
+async def test_history(api: API) -> None:
+    assert (await api.result("history", channel="kept:a"))["publications"] == []
+    for n in range(5):
+        await api.result("publish", channel="kept:a", data=n, tags={"n": str(n)})
+    top = await api.result("history", channel="kept:a")
+    assert top == {"publications": [], "offset": 5, "epoch": top["epoch"]}
+    newest = await api.result("history", channel="kept:a", limit=1, reverse=True)
+    assert newest == {**top, "publications": [{"data": 4, "offset": 5, "tags": {"n": "4"}}]}
+
+    async def offsets(**request: Any) -> list[int]:
+        result = await api.result("history", channel="kept:a", **request)
+        return [each["offset"] for each in result["publications"]]
+
+    since = {"offset": 3, "epoch": top["epoch"]}
+    assert await offsets(limit=-1) == [1, 2, 3, 4, 5]
+    assert await offsets(limit=2) == [1, 2]
+    assert await offsets(limit=-1, since=since) == [4, 5]
+    assert await offsets(limit=-1, since=since, reverse=True) == [2, 1]
+    assert (await api.error("history", channel="kept:a", since={"epoch": "other"}))["code"] == 112
+    assert (await api.error("history", channel="kept:a", since={"offset": 0}, reverse=True))["code"] == 107
+
+    assert await api.result("history_remove", channel="kept:a") == {}
+    assert await api.result("history", channel="kept:a", limit=-1) == top
+    assert await api.error("history", channel="room") == NOT_AVAILABLE
+    assert await api.error("history_remove", channel="room") == NOT_AVAILABLE
+
+
+async def test_channels(api: API, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert await api.result("channels") == {"channels": {}}
+    monkeypatch.setattr(api.node, "answer", lambda kind, pattern: {pattern or "room": 2})
+    assert await api.result("channels") == {"channels": {"room": {"num_clients": 2}}}
+    assert await api.result("channels", pattern="r*") == {"channels": {"r*": {"num_clients": 2}}}
+
+
+async def test_info(api: API) -> None:
+    [node] = (await api.result("info"))["nodes"]
+    assert node == {
+        "uid": api.node.uid,
+        "name": api.node.describe().name,
+        "version": api.node.describe().version,
+        "num_clients": 0,
+        "num_users": 0,
+        "num_subs": 0,
+        "num_channels": 0,
+        "uptime": node["uptime"],
+    }
+
+
+async def test_rpc_without_extensions_is_not_found(api: API) -> None:
+    response = await api.post("rpc", '{"method":"weather","params":{}}')
+    assert (response.status_code, response.json()) == (200, {"error": {"code": 104, "message": "not found"}})
