@@ -1,7 +1,5 @@
 """The composition root: settings in, FastAPI application out."""
 
-import asyncio
-import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -15,7 +13,7 @@ from gateway.brokers.base import Broker
 from gateway.brokers.memory import MemoryBroker
 from gateway.brokers.redis import RedisBroker
 from gateway.contradictions import find_problems
-from gateway.errors import Disconnect, DisconnectCode, SettingsError
+from gateway.errors import SettingsError
 from gateway.messages import Payload
 from gateway.node import Node
 from gateway.presence.base import PresenceStore
@@ -31,9 +29,6 @@ from gateway.web.api import api_router
 from gateway.web.demo import demo_router
 from gateway.web.health import health_router
 
-DRAIN_BATCH = 200
-"""Connections closed in one go at shutdown; in between, the event loop serves what these closings cause."""
-
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The gateway as an application of its own. Raises ``SettingsError``."""
@@ -42,6 +37,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         raise SettingsError("\n".join(problems))
     shard, broker, presence = _engine(settings)
     node = Node(settings, broker, presence)
+    entrance = Entrance(node, TokenVerifier(settings.client))
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -53,20 +49,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             stack.push_async_callback(node.stop)
             yield
 
-    async def drain() -> None:
-        """Ask every client to come back elsewhere. The server calls it at SIGTERM."""
-        node.draining = True
-        connections = list(node.hub.connections.values())
-        random.shuffle(connections)
-        for count, connection in enumerate(connections, 1):
-            connection.disconnect(Disconnect(DisconnectCode.SHUTDOWN))
-            if count % DRAIN_BATCH == 0:
-                await asyncio.sleep(0)
-
     app = FastAPI(title="Gateway", version=__version__, lifespan=lifespan)
     app.state.node = node
-    app.state.drain = drain
-    app.router.routes.append(WebSocketRoute("/connection/websocket", _endpoint(node)))
+    app.state.drain = entrance.drain  # the server calls it at SIGTERM
+    app.router.routes.append(WebSocketRoute("/connection/websocket", _endpoint(node, entrance)))
     app.include_router(api_router(node, settings.http_api))
     app.include_router(health_router(node, settings))
     if settings.demo.enabled:
@@ -82,8 +68,7 @@ def _engine(settings: Settings) -> tuple[Shard | None, Broker, PresenceStore]:
     return shard, RedisBroker(shard), RedisPresence(shard)
 
 
-def _endpoint(node: Node) -> WebSocketEndpoint:
-    client = node.settings.client
+def _endpoint(node: Node, entrance: Entrance) -> WebSocketEndpoint:
     json = Wire(CentrifugeJson(), text_frame)
-    entrance = Entrance(node, TokenVerifier(client))
-    return WebSocketEndpoint(entrance, {"": json, "centrifuge-json": json}, client.queue_max_size, node.wheel)
+    limit = node.settings.client.queue_max_size
+    return WebSocketEndpoint(entrance, {"": json, "centrifuge-json": json}, limit, node.wheel)

@@ -227,7 +227,10 @@ class Cluster:
 
     async def _beat(self) -> None:
         while True:
-            await self._try_send(self._local.describe())
+            try:
+                await self._try_send(self._local.describe())
+            except Exception:  # a node that stops beating is taken for dead
+                log.exception("no sign of life could be sent")
             await self._pause(HEARTBEAT)
 
     async def _send(self, body: _Body, node: str = "") -> None:

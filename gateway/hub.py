@@ -5,6 +5,7 @@ audiences that want it, and each audience is written once a tick.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
@@ -18,6 +19,11 @@ from gateway.protocols.base import Wire
 
 FRAME_SIZE = 131072
 """Bytes of messages joined into one frame at most: popular client libraries refuse frames over 1 MiB."""
+
+HELD = 4096
+"""Publications held back for a subscription that is being made. Who misses more is found out, and recovers."""
+
+log = logging.getLogger(__name__)
 
 
 class Writer(Protocol):
@@ -199,7 +205,7 @@ class Hub:
         if channel is None:
             return
         for subscriber in channel.joining:
-            if subscriber.held is not None and publication.offset:
+            if subscriber.held is not None and publication.offset and len(subscriber.held) < HELD:
                 subscriber.held.append(publication)
         readers = self._advance(channel, publication) if publication.offset else list(channel.audiences.values())
         encoded: dict[int, bytes] = {}
@@ -300,7 +306,11 @@ class Hub:
         self._flush_outboxes()
         audiences, self._written = self._written, []
         for audience in audiences:
-            self._write(audience)
+            try:
+                self._write(audience)
+            except Exception:  # one channel's trouble is not to be everybody's
+                log.exception("a frame could not be made")
+                audience.pending, audience.size = [], 0
 
     def _append(self, audience: Audience, message: bytes) -> None:
         if audience.size + len(message) > FRAME_SIZE:
@@ -321,6 +331,7 @@ class Hub:
         for connection in connections:
             if connection.outbox:
                 messages, connection.outbox = connection.outbox, None
+                self._metrics.bytes_out += sum(map(len, messages))
                 for frame in _frames(connection.wire, messages):
                     connection.transport.send(frame)
 

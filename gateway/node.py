@@ -77,7 +77,9 @@ class Node:
         await self.watch.stop()
         await self.cluster.stop()
         if self._work:
-            await asyncio.wait(self._work, timeout=5)
+            _, stuck = await asyncio.wait(self._work, timeout=5)
+            for task in stuck:
+                task.cancel()
         await self.presence_store.close()
         await self.broker.close()
         self.wheel.stop()

@@ -306,7 +306,7 @@ class NodeSettings(Section):
     """This node."""
 
     name: str = ""
-    """Name in the registry; by default host and port."""
+    """Name in the registry; by default the first letters of its id."""
 
 
 class Settings(BaseSettings):

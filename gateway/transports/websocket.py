@@ -196,7 +196,7 @@ class WebSocketEndpoint:
                 raise
         finally:
             transport.closed()
-            await session.end()
+            await self._entrance.close(session)
 
 
 async def _converse(session: Session, receive: Receive) -> None:

@@ -223,9 +223,9 @@ def test_scraps_of_commands_are_commands_or_a_bad_request(scraps: list[bytes]) -
 @pytest.mark.parametrize(
     ("escaped", "read"),
     [
-        (rb"\ud83d", b"\\ufffd"),
-        (rb"a\ud83db", b"a\\ufffdb"),
-        (rb"\udc00\ud83d", b"\\ufffd\\ufffd"),
+        (rb"\ud83d", rb"\ufffd"),
+        (rb"a\ud83db", rb"a\ufffdb"),
+        (rb"\udc00\ud83d", rb"\ufffd\ufffd"),
         (rb"\ud83d\ude00", rb"\ud83d\ude00"),
         (rb"\ud83d\ud83d\ude00", rb"\ufffd\ud83d\ude00"),
         (rb"\\ud83d\ud83d", rb"\\ud83d\ufffd"),
@@ -236,4 +236,4 @@ def test_half_a_character_does_not_cost_the_connection(escaped: bytes, read: byt
     """A browser escapes the halves of an emoji that a program has cut in two."""
     [command] = CentrifugeJson().decode(b'{"id":1,"publish":{"channel":"a","data":"%b"}}' % escaped)
     assert isinstance(command.request, PublishRequest)
-    assert bytes(command.request.data) == b'"%b"' % read.replace(b"\\\\ufffd", b"\\ufffd")
+    assert bytes(command.request.data) == b'"%b"' % read

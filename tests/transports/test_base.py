@@ -59,14 +59,16 @@ def test_a_node_that_drains_takes_nobody() -> None:
     assert door.refuse(scope()) == UNAVAILABLE
 
 
-def test_a_full_node_takes_nobody() -> None:
-    door, node = entrance(connection_limit=2)
-    for name in ("1", "2"):
+async def test_a_full_node_takes_nobody() -> None:
+    """Sockets that say nothing count as well: they cost as much."""
+    door, _ = entrance(connection_limit=2)
+    sessions = []
+    for _ in range(2):
         assert door.refuse(scope()) == 0
-        node.hub.open(Client(client=name))
+        sessions.append(door.open(Wire(CentrifugeJson(), bytes.decode), Client(), scope()))  # type: ignore[arg-type]
     assert door.refuse(scope()) == UNAVAILABLE
     assert door.refuse(scope(origin="https://evil.net")) == FORBIDDEN
-    node.hub.close(node.hub.connections["1"])
+    await door.close(sessions[0])
     assert door.refuse(scope()) == 0
 
 

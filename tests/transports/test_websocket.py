@@ -243,7 +243,7 @@ async def test_the_reason_of_a_close_comes_after_what_was_sent(gateway: Gateway)
 
 
 async def test_drain_sends_everybody_elsewhere(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.app.DRAIN_BATCH", 2)
+    monkeypatch.setattr("gateway.transports.base.DRAIN_BATCH", 2)
     async with gateway.client() as first, gateway.client() as second, gateway.client() as third:
         await gateway.app.state.drain()
         for client in (first, second, third):
