@@ -36,8 +36,8 @@ class ErrorCode(IntEnum):
     CONCURRENT_PAGINATION = 113, "concurrent pagination", True
 
 
-class DisconnectCode(IntEnum):
-    """Disconnects, sent as WebSocket close codes. Codes of applications lie between 4000 and 4999."""
+class _Ending(IntEnum):
+    """Codes with the reason that goes with them."""
 
     reason: str
 
@@ -46,6 +46,10 @@ class DisconnectCode(IntEnum):
         member._value_ = code
         member.reason = reason
         return member
+
+
+class DisconnectCode(_Ending):
+    """Disconnects, sent as WebSocket close codes. Codes of applications lie between 4000 and 4999."""
 
     CONNECTION_CLOSED = 3000, "connection closed"
     SHUTDOWN = 3001, "shutdown"
@@ -71,16 +75,8 @@ class DisconnectCode(IntEnum):
     TOO_MANY_ERRORS = 3509, "too many errors"
 
 
-class UnsubscribeCode(IntEnum):
+class UnsubscribeCode(_Ending):
     """Why the server ended a subscription. From 2500 on, the client subscribes again by itself."""
-
-    reason: str
-
-    def __new__(cls, code: int, reason: str) -> Self:
-        member = int.__new__(cls, code)
-        member._value_ = code
-        member.reason = reason
-        return member
 
     SERVER = 2000, "server unsubscribe"
     INSUFFICIENT_STATE = 2500, "insufficient state"

@@ -51,7 +51,10 @@ const message = (page, text) => page.getByTestId('message').filter({ hasText: te
 const person = (page, text) => page.getByTestId('person').filter({ hasText: text });
 const texts = (page) => page.locator('[data-testid="message"] .text').allTextContents();
 const count = (page, id, expected) =>
-  page.waitForFunction(([each, n]) => document.querySelectorAll(`[data-testid="${each}"]`).length === n, [id, expected]);
+  page.waitForFunction(
+    ([each, n]) => document.querySelectorAll(`[data-testid="${each}"]`).length === n,
+    [id, expected],
+  );
 
 async function say(page, text) {
   await page.getByRole('textbox', { name: 'Message' }).fill(text);
