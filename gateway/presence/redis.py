@@ -139,6 +139,8 @@ class RedisPresence:
             await self._renew()
         except BrokerUnavailable:
             logger.debug("the lease is renewed when Redis is back")
+        except Exception:  # a node that stops renewing is swept
+            logger.exception("the presence lease could not be renewed")
 
     async def _renew(self) -> None:
         lease = self._lease_key(self._owner)
@@ -207,6 +209,8 @@ class RedisPresence:
                     await self._sweep(swept)
             except BrokerUnavailable:
                 logger.debug("the dead are swept when Redis is back")
+            except Exception:  # the next turn, or another node, may fare better
+                logger.exception("sweeping failed")
 
     async def _sweep(self, swept: Swept) -> None:
         owners = {owner.decode() for owner in await self._shard.execute("SMEMBERS", self._keys.shared("presence"))}

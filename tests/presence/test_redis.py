@@ -212,3 +212,20 @@ async def _has(presence: RedisPresence, channel: str, expected: dict[str, Client
 
 async def _absent(presence: RedisPresence, channel: str) -> bool:
     return await _has(presence, channel, {})
+
+
+@pytest.mark.parametrize(("work", "told"), [("_sweep", "sweeping failed"), ("_renew", "lease could not be renewed")])
+async def test_a_failure_nobody_thought_of_does_not_end_the_watch(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, work: str, told: str
+) -> None:
+    async with node(server, "n1") as presence:
+        calls = 0
+
+        async def fails(*_: object) -> None:
+            nonlocal calls
+            calls += 1
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(presence, work, fails)
+        await until(lambda: calls >= 2)
+        assert told in caplog.text
