@@ -70,6 +70,11 @@ class SubscribeRequest(Struct):
     flag: int = 0
     type: int = 0
 
+    @property
+    def since(self) -> Position | None:
+        """Where a returning client says that it stood."""
+        return Position(self.offset, self.epoch) if self.recover else None
+
 
 class ConnectRequest(Struct):
     token: str = ""

@@ -14,6 +14,8 @@ log = logging.getLogger(__name__)
 
 IN_FLIGHT = 0.5
 """Seconds that a publication may be on its way before its absence is a loss."""
+MAKING = 5.0
+"""Seconds that making a subscription takes at most, while the broker answers."""
 SPREAD = 2.0
 """Seconds over which many losses are spread, against a storm of resubscriptions."""
 BATCH = 256
@@ -65,7 +67,16 @@ class PositionWatch:
         """The broker connection was away: look at every channel, now."""
         if self._gap is not None:
             self._gap.cancel()
-        self._gap = asyncio.create_task(self._check(list(self._hub.channels.values())))
+        self._gap = asyncio.create_task(self._check_after_gap())
+
+    async def _check_after_gap(self) -> None:
+        channels = list(self._hub.channels.values())
+        # a subscriber in the making may have read its position before the gap, and come in after this check
+        making = [channel for channel in channels if channel.joining]
+        await self._check(channels)
+        if making:
+            await self._pause(MAKING)
+            await self._check(making)
 
     async def _run(self) -> None:
         while True:

@@ -11,8 +11,8 @@ from gateway.errors import BrokerUnavailable
 from gateway.hub import Hub
 from gateway.messages import Position
 from gateway.metrics import Metrics
-from gateway.positions import BATCH, IN_FLIGHT, SPREAD, PositionWatch
-from tests.test_hub import at, publication, reader
+from gateway.positions import BATCH, IN_FLIGHT, MAKING, SPREAD, PositionWatch
+from tests.test_hub import WIRE, Client, Reader, at, publication, reader
 from tests.test_wheel import Clock
 from tests.waiting import until
 
@@ -234,6 +234,22 @@ async def test_another_return_starts_over(hub: Hub, watch: PositionWatch, stream
     await pauses.end(IN_FLIGHT)
     assert streams.asked == [("room", 3)] * 3
     assert one.losses == 1
+
+
+async def test_one_that_was_being_made_during_the_gap_is_checked_too(
+    watch: PositionWatch, hub: Hub, streams: Streams, pauses: Pauses
+) -> None:
+    """It read its position before the gap, and comes in when the others have been looked at."""
+    late = Reader(Client(WIRE), positioned=True)
+    hub.join(late)
+    streams.tops["room"] = at(4)
+    watch.check_all()
+    await until(lambda: pauses.lengths == [MAKING])
+    hub.enter(late, at(3))
+    await pauses.end(MAKING)
+    await until(lambda: pauses.lengths == [IN_FLIGHT])
+    await pauses.end(IN_FLIGHT)
+    assert late.losses == 1
 
 
 async def test_stops_before_it_was_started(watch: PositionWatch) -> None:

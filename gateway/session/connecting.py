@@ -22,7 +22,7 @@ from gateway.messages import (
     RefreshResult,
     SubscribeResult,
 )
-from gateway.session import subscribing
+from gateway.session import making, server_side
 from gateway.session.base import State
 from gateway.session.subscription import Subscription
 
@@ -47,17 +47,17 @@ async def connect(session: "Session", command_id: int, request: ConnectRequest) 
     try:
         credentials = _authenticate(session, request)
         _admit(session, credentials)
-        subscriptions = subscribing.server_side(session, credentials.subs, request.subs)
-        found = [await subscribing.prepare(session, each) for each in subscriptions]
+        subscriptions = server_side.planned(session, credentials.subs, request.subs)
+        found = [await making.prepare(session, each) for each in subscriptions]
     except Disconnect:
         raise
     except Exception:
         _refuse(session)
         raise
-    results = {each.channel: subscribing.settle(each, what) for each, what in zip(subscriptions, found, strict=True)}
+    results = {each.channel: making.settle(each, what) for each, what in zip(subscriptions, found, strict=True)}
     session.answer(command_id, _result(session, {name: result for name, (result, _) in results.items()}))
     for each in subscriptions:
-        subscribing.start(session, each, results[each.channel][1])
+        making.start(session, each, results[each.channel][1])
     session.connected()
     return _after(session, subscriptions)
 
@@ -127,7 +127,7 @@ def _result(session: "Session", subs: dict[str, SubscribeResult]) -> ConnectResu
 
 async def _after(session: "Session", subscriptions: list[Subscription]) -> None:
     for each in subscriptions:
-        await subscribing.announce(session, each)
+        await making.announce(session, each)
     client = session.node.settings.client.subscribe_to_user_personal_channel
     if client.enabled and client.single_connection and session.user:
         limit = DisconnectCode.CONNECTION_LIMIT

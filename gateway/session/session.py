@@ -29,7 +29,7 @@ from gateway.messages import (
 )
 from gateway.node import Node
 from gateway.protocols.base import Wire
-from gateway.session import asking, connecting, subscribing
+from gateway.session import asking, connecting, making, server_side, subscribing
 from gateway.session.base import Handshake, State, Transport
 from gateway.session.subscription import Subscription
 from gateway.wheel import Timer
@@ -124,7 +124,7 @@ class Session:
         self.node.hub.close(self)
         for subscription in list(self.subscriptions.values()):
             try:
-                await subscribing.withdraw(self, subscription)
+                await making.withdraw(self, subscription)
             except Exception:  # the others are to be left all the same
                 log.exception("client %s: leaving %s failed", self.client, subscription.channel)
 
@@ -204,7 +204,7 @@ class Session:
         """A publication was missed: a client-side subscription is made again, others need a new connection."""
         self.node.metrics.lost_positions += 1
         if not self.closed:
-            subscribing.insufficient_state(self, subscription)
+            making.lose_position(self, subscription)
 
     def control(self, command: ControlCommand) -> None:
         """A command of the server API, perhaps from another node. Returns at once."""
@@ -221,9 +221,9 @@ class Session:
     def _obey(self, command: ControlCommand) -> None:
         match command:
             case UnsubscribeUser():
-                subscribing.take_away(self, command)
+                server_side.take_away(self, command)
             case SubscribeUser():
-                self.node.spawn(subscribing.give(self, command))
+                self.node.spawn(server_side.give(self, command))
             case RefreshUser():
                 connecting.refresh_by_server(self, command)
 

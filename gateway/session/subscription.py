@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING
 
+from gateway.auth.permissions import Features
+from gateway.auth.tokens import Grant
 from gateway.channels import Channel
-from gateway.messages import ClientInfo, Payload, Position, Publication
-from gateway.settings import ChannelOptions
+from gateway.messages import ClientInfo, Position, Publication
 from gateway.wheel import Timer
 
 if TYPE_CHECKING:
@@ -38,31 +39,27 @@ class Subscription:
         self,
         session: "Session",
         channel: Channel,
-        options: ChannelOptions,
+        grant: Grant,
+        features: Features,
+        since: Position | None,
         *,
-        joins: bool,
-        positioned: bool,
-        recoverable: bool,
-        chan_info: Payload | None = None,
-        data: Payload | None = None,
         expire_at: int = 0,
-        since: Position | None = None,
         server_side: bool = False,
     ) -> None:
         self.connection = session
         self.channel = channel.name
         self.resolved = channel
-        self.options = options
+        self.options = grant.override.apply(channel.options)
         """The namespace's options, with what the token changes in them."""
-        self.joins = joins
-        self.positioned = positioned
-        self.recoverable = recoverable
-        self.info = ClientInfo(session.user, session.client, session.info, chan_info)
-        self.data = data
+        self.joins = features.join_leave
+        self.positioned = features.positioned
+        self.recoverable = features.recoverable
+        self.info = ClientInfo(session.user, session.client, session.info, grant.info)
+        self.data = grant.data
         self.expire_at = expire_at
         """Unix seconds; 0 is never."""
         self.expiry: Timer | None = None
-        self.since = since
+        self.since = since if features.positioned else None
         """Where a returning client says that it stood."""
         self.server_side = server_side
         self.prepared = False
@@ -71,7 +68,7 @@ class Subscription:
         """Taken away while it was being made."""
         self.live = False
         """Whether the client has been told, and delivery has begun."""
-        self.held: list[Publication] | None = [] if positioned else None
+        self.held: list[Publication] | None = [] if features.positioned else None
 
     @property
     def presence_info(self) -> ClientInfo | None:

@@ -1,0 +1,166 @@
+"""How a subscription is made, and how it ends.
+
+It is made in four steps: ``prepare`` hears the channel and reads its stream, holding live publications back;
+``settle`` joins the two and makes the result; the answer is sent; ``start`` begins live delivery. Nothing waits
+between the last three, so nothing can slip in between. A subscription that is not prepared yet belongs to whoever
+makes it, and is dropped by nobody else.
+
+Source: Centrifuge protocol, "Race between live and stored", "Position control while subscribed".
+"""
+
+from typing import TYPE_CHECKING
+
+from gateway.brokers.base import HistoryFilter
+from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode, UnsubscribeCode
+from gateway.messages import Position, SubscribeResult, Unsubscribe
+from gateway.recovery import Recovery, merge, recover_cache, recover_stream
+from gateway.session.subscription import Subscription
+
+if TYPE_CHECKING:
+    from gateway.session.session import Session
+
+
+async def prepare(session: "Session", subscription: Subscription) -> Recovery | None:
+    """Hear the channel, appear in its presence, and read its stream where that is asked for."""
+    session.subscriptions[subscription.channel] = subscription
+    try:
+        await session.node.hold(subscription, subscription.presence_info)
+    except BaseException:
+        _detach(session, subscription)
+        raise
+    try:
+        found = await _look_up(session, subscription) if subscription.positioned else None
+    except BaseException:
+        await drop(session, subscription)
+        raise
+    if session.closed or subscription.revoked:
+        await drop(session, subscription)
+        raise Error(ErrorCode.PERMISSION_DENIED)
+    subscription.prepared = True
+    return found
+
+
+def settle(subscription: Subscription, found: Recovery | None) -> tuple[SubscribeResult, Position | None]:
+    """The result for the client, and the position from which live delivery goes on."""
+    result = SubscribeResult(
+        expires=bool(subscription.expire_at),
+        ttl=subscription.connection.ttl(subscription.expire_at),
+        data=subscription.data,
+    )
+    if found is None:
+        return result, None
+    since = subscription.since
+    recovered = merge(
+        found,
+        subscription.held or [],
+        recovering=since is not None,
+        newest_only=subscription.recoverable and subscription.options.force_recovery_mode == "cache",
+    )
+    subscription.held = None
+    result.positioned = True
+    result.recoverable = subscription.recoverable
+    result.epoch = recovered.position.epoch
+    result.offset = recovered.position.offset
+    if since is not None:
+        result.was_recovering = True
+        subscription.connection.node.metrics.recoveries[recovered.recovered] += 1
+        if recovered.recovered:
+            result.recovered = True
+            result.publications = recovered.publications
+            result.offset = since.offset  # each recovered publication moves the client on from there
+    return result, recovered.position
+
+
+def start(session: "Session", subscription: Subscription, position: Position | None) -> None:
+    session.node.hub.enter(subscription, position)
+    subscription.live = True
+    expire(session, subscription, subscription.expire_at)
+
+
+async def drop(session: "Session", subscription: Subscription) -> None:
+    """End a subscription: no more delivery, out of presence, others are told."""
+    if _detach(session, subscription):
+        await _let_go(session, subscription)
+
+
+async def withdraw(session: "Session", subscription: Subscription) -> None:
+    """End a subscription that somebody else may be making just now."""
+    if subscription.prepared:
+        await drop(session, subscription)
+    else:
+        subscription.revoked = True
+
+
+async def announce(session: "Session", subscription: Subscription) -> None:
+    """Tell the channel of a join."""
+    if subscription.options.join_leave and subscription.live:
+        await session.node.announce_join(subscription.channel, subscription.info)
+
+
+async def _look_up(session: "Session", subscription: Subscription) -> Recovery:
+    node, since = session.node, subscription.since
+    channel = subscription.resolved
+    if since is None or not subscription.recoverable:
+        _, top = await node.broker.history(channel.name, HistoryFilter(), node.stream(channel))
+        return Recovery(False, [], top)
+    if subscription.options.force_recovery_mode == "cache":
+        which = HistoryFilter(limit=1, reverse=True)
+        newest, top = await node.broker.history(channel.name, which, node.stream(channel))
+        return recover_cache(since, newest[0] if newest else None, top)
+    which = HistoryFilter(limit=node.settings.client.recovery_max_publication_limit, since=since)
+    stream, top = await node.broker.history(channel.name, which, node.stream(channel))
+    return recover_stream(since, stream, top)
+
+
+def _detach(session: "Session", subscription: Subscription) -> bool:
+    """Whether the subscription was the session's until now."""
+    if session.subscriptions.get(subscription.channel) is not subscription:
+        return False
+    del session.subscriptions[subscription.channel]
+    if subscription.expiry is not None:
+        subscription.expiry.cancel()
+    return True
+
+
+async def _let_go(session: "Session", subscription: Subscription) -> None:
+    was_live, subscription.live = subscription.live, False
+    await session.node.release(subscription, subscription.presence_info)
+    if was_live and subscription.options.join_leave:
+        await session.node.announce_leave(subscription.channel, subscription.info)
+
+
+def end(session: "Session", subscription: Subscription, code: int, reason: str) -> None:
+    """Take a subscription away from its client. No publication follows the push."""
+    if _detach(session, subscription):
+        session.node.hub.leave(subscription)
+        session.push(subscription.channel, Unsubscribe(code, reason))
+        session.node.spawn(_let_go(session, subscription))
+
+
+def lose_position(session: "Session", subscription: Subscription) -> None:
+    """The client has missed something: it subscribes again and recovers."""
+    _make_anew(session, subscription, UnsubscribeCode.INSUFFICIENT_STATE, DisconnectCode.INSUFFICIENT_STATE)
+
+
+def expire(session: "Session", subscription: Subscription, expire_at: int) -> None:
+    """Set or replace the moment at which the subscription ends, unless it is refreshed before."""
+    if subscription.expiry is not None:
+        subscription.expiry.cancel()
+        subscription.expiry = None
+    subscription.expire_at = expire_at
+    if expire_at:
+        codes = UnsubscribeCode.EXPIRED, DisconnectCode.SUBSCRIPTION_EXPIRED
+        subscription.expiry = session.node.wheel.after(
+            expire_at - session.node.clock() + session.node.settings.client.expired_sub_close_delay,
+            lambda: _make_anew(session, subscription, *codes),
+        )
+
+
+def _make_anew(
+    session: "Session", subscription: Subscription, code: UnsubscribeCode, reconnect: DisconnectCode
+) -> None:
+    """Have the client subscribe again; what the server subscribed takes a new connection."""
+    if subscription.server_side:
+        session.disconnect(Disconnect(reconnect))
+    else:
+        end(session, subscription, code, code.reason)

@@ -1,0 +1,106 @@
+"""Subscriptions that the server makes: with connect, or by the server API.
+
+Source: Centrifuge protocol, "Server-side subscriptions" and "``subs`` in a connect request".
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from msgspec import convert
+
+from gateway.auth.permissions import granted_features, may_subscribe
+from gateway.auth.tokens import Grant, Override
+from gateway.channels import Channel
+from gateway.cluster import SubscribeUser, UnsubscribeUser
+from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
+from gateway.messages import Position, Subscribe, SubscribeRequest, Unsubscribe
+from gateway.session import making
+from gateway.session.subscription import Subscription
+
+if TYPE_CHECKING:
+    from gateway.session.session import Session
+
+log = logging.getLogger(__name__)
+
+NOTHING = SubscribeRequest()
+"""Asks for no feature and for no recovery."""
+
+
+def planned(
+    session: "Session", grants: Mapping[str, Grant], requests: Mapping[str, SubscribeRequest]
+) -> list[Subscription]:
+    """The subscriptions that come with connect: from the token, personal, and those asked for and allowed."""
+    node = session.node
+    personal = node.personal_channel(session.user)
+    plan = dict(grants)
+    if personal:
+        plan.setdefault(personal, Grant())
+    channels = {name: node.channels.resolve(name) for name in plan}
+    for name in requests:
+        if name not in channels and (allowed := _allowed(session, name)) is not None:
+            channels[name] = allowed
+    if len(channels) > node.settings.client.channel_limit:
+        raise Disconnect(DisconnectCode.CHANNEL_LIMIT)
+    return [
+        _given(session, channel, plan.get(name, Grant()), requests.get(name, NOTHING).since)
+        for name, channel in channels.items()
+    ]
+
+
+def _allowed(session: "Session", name: str) -> Channel | None:
+    """A channel asked for in the connect request, if the client might also subscribe to it by itself."""
+    try:
+        channel = session.node.channels.resolve(name)
+    except Error as error:
+        if error.code == ErrorCode.UNKNOWN_CHANNEL:
+            raise Disconnect(DisconnectCode.BAD_REQUEST) from error
+        return None
+    insecure = session.node.settings.client.insecure
+    return channel if may_subscribe(channel, session.user, insecure=insecure) else None
+
+
+def _given(
+    session: "Session", channel: Channel, grant: Grant, since: Position | None, expire_at: int = 0
+) -> Subscription:
+    features = granted_features(grant.override.apply(channel.options), session.user, NOTHING)
+    return Subscription(session, channel, grant, features, since, expire_at=expire_at, server_side=True)
+
+
+async def give(session: "Session", command: SubscribeUser) -> None:
+    """The server API subscribes the connection."""
+    if command.channel in session.subscriptions:
+        return
+    grant = Grant(command.info, command.data, convert(command.override, Override))
+    try:
+        if len(session.subscriptions) >= session.node.settings.client.channel_limit:
+            raise Disconnect(DisconnectCode.CHANNEL_LIMIT)
+        channel = session.node.channels.resolve(command.channel)
+        subscription = _given(session, channel, grant, command.since, command.expire_at)
+        found = await making.prepare(session, subscription)
+        result, position = making.settle(subscription, found)
+        session.push(
+            subscription.channel,
+            Subscribe(result.recoverable, result.epoch, result.offset, result.positioned, result.data),
+        )
+        for publication in result.publications:
+            session.push(subscription.channel, publication)
+    except Error as error:
+        log.warning("client %s: not subscribed to %s: %s", session.client, command.channel, error)
+        return
+    except Disconnect as reason:
+        session.disconnect(reason)
+        return
+    making.start(session, subscription, position)
+    await making.announce(session, subscription)
+
+
+def take_away(session: "Session", command: UnsubscribeUser) -> None:
+    """The server API unsubscribes the connection; the push is sent even if it was not subscribed."""
+    subscription = session.subscriptions.get(command.channel)
+    if subscription is not None and subscription.prepared:
+        making.end(session, subscription, command.code, command.reason)
+        return
+    if subscription is not None:
+        subscription.revoked = True
+    session.push(command.channel, Unsubscribe(command.code, command.reason))
