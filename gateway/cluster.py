@@ -5,13 +5,14 @@ import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from msgspec import DecodeError, Struct, field
 
 from gateway.errors import BrokerUnavailable
 from gateway.messages import Payload, Position
 from gateway.packing import pack, unpacker
+from gateway.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +148,7 @@ class Cluster:
         self._known: dict[str, tuple[float, NodeInfo]] = {}
         self._surveys: dict[str, _Survey] = {}
         self._task: asyncio.Task[None] | None = None
-        self._greetings: set[asyncio.Task[None]] = set()
+        self._sending = Tasks()
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._beat())
@@ -206,7 +207,7 @@ class Cluster:
             case Shutdown(uid=uid):
                 self._known.pop(uid, None)
             case Question() as question:
-                self._spawn(self._reply(question))
+                self._sending.spawn(self._reply(question))
             case Answer() as answer:
                 survey = self._surveys.get(answer.id)
                 if survey is not None:
@@ -219,7 +220,7 @@ class Cluster:
         self._known[info.uid] = (self._clock(), info)
         if new:
             # it need not wait a heartbeat to know of us
-            self._spawn(self._try_send(self._local.describe(), info.uid))
+            self._sending.spawn(self._try_send(self._local.describe(), info.uid))
 
     async def _reply(self, question: Question) -> None:
         answer = Answer(question.id, self.uid, self._local.answer(question.kind, question.argument))
@@ -241,11 +242,6 @@ class Cluster:
             await self._send(body, node)
         except BrokerUnavailable as error:
             log.debug("control message not sent: %s", error)
-
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.ensure_future(work)
-        self._greetings.add(task)
-        task.add_done_callback(self._greetings.discard)
 
 
 class _Survey:

@@ -5,6 +5,7 @@ import logging
 from typing import Protocol
 
 from gateway.errors import BrokerUnavailable
+from gateway.tasks import Tasks
 from gateway.wheel import Wheel
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ class Feeds:
         self._wheel = wheel
         self._linger = linger
         self._feeds: dict[str, _Feed] = {}
-        self._closing: set[asyncio.Task[None]] = set()
+        self._closing = Tasks()
 
     async def hold(self, channel: str) -> None:
         """Returns once the broker has confirmed; each call needs one ``release``.
@@ -76,9 +77,7 @@ class Feeds:
         if feed.holders or self._feeds.get(channel) is not feed:
             return
         del self._feeds[channel]
-        task = asyncio.ensure_future(self._unsubscribe(channel))
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+        self._closing.spawn(self._unsubscribe(channel))
 
     async def _unsubscribe(self, channel: str) -> None:
         try:

@@ -1,8 +1,6 @@
 """The node: one worker process. Orders the calls among hub, broker, presence and cluster."""
 
-import asyncio
 import fnmatch
-import logging
 import time
 import uuid
 from collections.abc import Callable, Coroutine
@@ -21,9 +19,8 @@ from gateway.metrics import Metrics
 from gateway.positions import PositionWatch
 from gateway.presence.base import PresenceStore
 from gateway.settings import Settings
+from gateway.tasks import Tasks
 from gateway.wheel import Wheel
-
-log = logging.getLogger(__name__)
 
 NO_EXTRAS = PublishOptions()
 
@@ -63,7 +60,7 @@ class Node:
         """Data of every connect reply."""
         self.draining = False
         self._streams: dict[str, StreamOptions] = {}
-        self._work: set[asyncio.Task[None]] = set()
+        self._work = Tasks()
 
     async def start(self) -> None:
         self.wheel.start()
@@ -76,24 +73,14 @@ class Node:
         self.draining = True
         await self.watch.stop()
         await self.cluster.stop()
-        if self._work:
-            _, stuck = await asyncio.wait(self._work, timeout=5)
-            for task in stuck:
-                task.cancel()
+        await self._work.finish(within=5)
         await self.presence_store.close()
         await self.broker.close()
         self.wheel.stop()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run work that nobody waits for. Its failure is logged."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._work.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._work.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("background work failed", exc_info=error)
+        """Run work that nobody waits for; ``stop`` does. Its failure is logged."""
+        self._work.spawn(work)
 
     # — channels —
 

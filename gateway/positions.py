@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any, Protocol
 
 from gateway.brokers.base import StreamOptions
 from gateway.errors import BrokerUnavailable
@@ -67,7 +67,7 @@ class PositionWatch:
         """The broker connection was away: look at every channel, now."""
         if self._gap is not None:
             self._gap.cancel()
-        self._gap = asyncio.create_task(self._check_after_gap())
+        self._gap = asyncio.create_task(self._logged(self._check_after_gap()))
 
     async def _check_after_gap(self) -> None:
         channels = list(self._hub.channels.values())
@@ -82,10 +82,15 @@ class PositionWatch:
         while True:
             await self._pause(self._delay / 4)
             quiet = self._clock() - self._delay
-            try:
-                await self._check([channel for channel in self._hub.channels.values() if channel.seen_at < quiet])
-            except Exception:  # a watch that dies leaves everybody unwatched
-                log.exception("a check of positions failed")
+            await self._logged(
+                self._check([channel for channel in self._hub.channels.values() if channel.seen_at < quiet])
+            )
+
+    async def _logged(self, check: Coroutine[Any, Any, None]) -> None:
+        try:
+            await check
+        except Exception:  # a watch that dies leaves everybody unwatched
+            log.exception("a check of positions failed")
 
     async def _check(self, channels: list[LocalChannel]) -> None:
         for channel in channels:

@@ -46,6 +46,9 @@ PARTITIONS = 128
 CHANNELS_PER_COMMAND = 512
 """Channels that one SUBSCRIBE names: enough to be cheap, few enough not to hold up Redis."""
 
+COMMANDS_UNDER_WAY = 16
+"""Of these while subscribing again, so that the deadline is one for some thousand channels, not for a million."""
+
 MIN_BACKOFF = 0.05
 MAX_BACKOFF = 2.0
 
@@ -169,7 +172,6 @@ class Shard:
         self._requests: list[_Request] = []
         self._commands = Link("command connection", self._open_commands, self._link_changed)
         self._subscriber = Link("pub/sub connection", self._open_subscriber, self._link_changed)
-        self._links_seen = 0
         self._probe_name = self.keys.shared("probe", secrets.token_hex(8))
         self._probe_published = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -290,11 +292,11 @@ class Shard:
         return connection
 
     def _link_changed(self) -> None:
-        """Tell of a reconnect once both connections are there again."""
-        if not self.connected:
-            return
-        seen, self._links_seen = self._links_seen, self._commands.connects + self._subscriber.connects
-        if seen:
+        """Tell of a reconnect, as soon as commands can be sent.
+
+        Not only once both connections are there: who looks at positions must come before new publications.
+        """
+        if self._commands.connected and self.reconnects:
             for callback in self.on_reconnect:
                 callback()
 
@@ -305,7 +307,10 @@ class Shard:
             if (subscriber := self._subscriber.connection) is not None:
                 if self._probe_published and not subscriber.heard:
                     self.deaf = True
+                    # either may have come to be at another server than the other one
                     subscriber.drop("deaf: a probe was published and nothing arrived")
+                    if self._commands.connection is not None:
+                        self._commands.connection.drop("published a probe that did not arrive")
                 subscriber.heard = False
             self._probe_published = False
             try:
@@ -336,9 +341,8 @@ def batches(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
 
 
 async def _on_all(connection: RedisConnection, verb: str, names: Iterable[bytes]) -> None:
-    await asyncio.gather(
-        *(connection.execute(verb, *batch, replies=len(batch)) for batch in batches(names, CHANNELS_PER_COMMAND))
-    )
+    for some in batches(batches(names, CHANNELS_PER_COMMAND), COMMANDS_UNDER_WAY):
+        await asyncio.gather(*(connection.execute(verb, *batch, replies=len(batch)) for batch in some))
 
 
 def _settle(futures: Iterable[asyncio.Future[None]], answer: asyncio.Future[Any]) -> None:

@@ -14,13 +14,24 @@ TICK = 0.1
 class Timer:
     """One deadline on the wheel."""
 
-    __slots__ = ("callback",)
+    __slots__ = ("_due", "_slots", "callback")
 
-    def __init__(self, callback: Callable[[], None]) -> None:
+    def __init__(self, callback: Callable[[], None], due: int, slots: "Slots") -> None:
         self.callback: Callable[[], None] | None = callback
+        self._due = due
+        self._slots = slots
 
     def cancel(self) -> None:
+        """Take it off the wheel: a deadline may lie a year ahead, and there may be many."""
         self.callback = None
+        slot = self._slots.get(self._due)
+        if slot is not None:
+            slot.pop(self, None)
+            if not slot:
+                del self._slots[self._due]
+
+
+Slots = dict[int, dict[Timer, None]]
 
 
 class Wheel:
@@ -33,15 +44,15 @@ class Wheel:
     def __init__(self, clock: Callable[[], float] = time.monotonic, tick: float = TICK) -> None:
         self._clock = clock
         self._tick = tick
-        self._slots: dict[int, list[Timer]] = {}
+        self._slots: Slots = {}
         self._turned = self._slot(clock())
         self._handle: asyncio.TimerHandle | None = None
 
     def after(self, delay: float, callback: Callable[[], None]) -> Timer:
         """Call ``callback`` once, ``delay`` seconds from now."""
-        timer = Timer(callback)
         due = max(-self._slot(-self._clock() - delay), self._turned + 1)  # rounded up
-        self._slots.setdefault(due, []).append(timer)
+        timer = Timer(callback, due, self._slots)
+        self._slots.setdefault(due, {})[timer] = None
         return timer
 
     def turn(self) -> None:

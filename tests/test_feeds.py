@@ -155,7 +155,7 @@ async def test_a_broker_that_is_away_has_forgotten_the_channel(
     await feeds.hold("room")
     feeds.release("room")
     await timeline.pass_(2 * LINGER)
-    await until(lambda: not feeds._closing)
+    await until(lambda: not feeds._closing.running)
     assert source.calls == ["+room", "-room"]
 
 

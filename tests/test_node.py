@@ -327,13 +327,13 @@ async def test_failures_in_the_background_are_logged(node: Node, caplog: pytest.
 
     with caplog.at_level(logging.ERROR):
         node.spawn(fail())
-        await until(lambda: not node._work)
+        await until(lambda: not node._work.running)
     assert "broken" in caplog.text
     caplog.clear()
     node.spawn(wait())
-    [task] = node._work
+    [task] = node._work.running
     task.cancel()
-    await until(lambda: not node._work)
+    await until(lambda: not node._work.running)
     assert caplog.text == ""
 
 

@@ -1,6 +1,7 @@
 """Connections to Redis: logging in, supervision, and a pub/sub connection that has gone deaf."""
 
 import asyncio
+import contextlib
 import logging
 import subprocess
 from collections.abc import AsyncIterator
@@ -320,7 +321,7 @@ class DeafProxy:
     """Passes bytes on between a shard and Redis, and can swallow what pub/sub connections should hear."""
 
     def __init__(self, target: int) -> None:
-        self._target = target
+        self.target = target
         self._tasks: set[asyncio.Task[None]] = set()
         self.deaf = False
 
@@ -337,7 +338,7 @@ class DeafProxy:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        there, to_redis = await asyncio.open_connection("127.0.0.1", self._target)
+        there, to_redis = await asyncio.open_connection("127.0.0.1", self.target)
         kind = b""
 
         async def inwards() -> None:
@@ -433,3 +434,45 @@ async def test_logs_once_while_redis_is_away(caplog: pytest.LogCaptureFixture) -
             shard._commands._open = counted
             await until(lambda: attempts >= 2)
     assert len([record for record in caplog.records if "command connection" in record.message]) == 1
+
+
+async def test_connections_that_came_to_be_at_different_servers(server: RedisServer) -> None:
+    """The address means another server now, and only the pub/sub connection has noticed."""
+    with server, RedisServer() as other:
+        proxy = DeafProxy(server.port)
+        async with proxy.serving() as url, started_shard(url, probe_interval=0.1) as shard:
+            proxy.target = other.port
+            assert shard._subscriber.connection is not None
+            shard._subscriber.connection.drop("for whatever reason")
+            await until(lambda: shard._commands.connects == 2)
+            heard: list[bytes] = []
+            await shard.listen(b"news", heard.append)
+
+            async def arrives() -> bool:
+                with contextlib.suppress(BrokerUnavailable):
+                    await shard.execute("PUBLISH", b"news", b"hello")
+                return bool(heard)
+
+            await until(arrives)
+
+
+async def test_subscribing_again_leaves_redis_time() -> None:
+    """A million channels at once would overrun the deadline of the last command before Redis comes to it."""
+    under_way: list[asyncio.Future[None]] = []
+
+    class Connection:
+        def execute(self, *command: Any, replies: int) -> asyncio.Future[None]:
+            assert len(command) == replies + 1
+            answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            under_way.append(answer)
+            return answer
+
+    names = [b"%d" % number for number in range(shards.CHANNELS_PER_COMMAND * (shards.COMMANDS_UNDER_WAY + 1))]
+    work = asyncio.ensure_future(shards._on_all(Connection(), "SUBSCRIBE", names))  # type: ignore[arg-type]
+    await until(lambda: under_way)
+    assert len(under_way) == shards.COMMANDS_UNDER_WAY
+    for answer in under_way:
+        answer.set_result(None)
+    await until(lambda: len(under_way) == shards.COMMANDS_UNDER_WAY + 1)
+    under_way[-1].set_result(None)
+    await work

@@ -114,3 +114,13 @@ async def test_the_event_loop_turns_it_until_it_is_stopped() -> None:
     wheel.stop()
     wheel.stop()
     assert wheel._handle is None
+
+
+def test_a_cancelled_deadline_leaves_nothing_behind() -> None:
+    """A token may be good for a year, and its connection for a minute."""
+    wheel = Wheel(Clock())
+    one, other = wheel.after(86400, print), wheel.after(86400, print)
+    one.cancel()
+    one.cancel()
+    other.cancel()
+    assert not wheel._slots

@@ -60,8 +60,8 @@ class RedisBroker:
     async def subscribe(self, channel: str) -> None:
         assert self._events is not None, "start() comes first"
         name = self._keys.of(b"c", channel)
-        self._subscribed.add(name)
         await self._shard.subscribe(name, partial(self._receive, self._events, channel))
+        self._subscribed.add(name)
 
     async def unsubscribe(self, channel: str) -> None:
         name = self._keys.of(b"c", channel)

@@ -17,6 +17,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from msgspec import DecodeError
+
 from gateway.errors import BrokerUnavailable
 from gateway.messages import ClientInfo
 from gateway.packing import pack, unpacker
@@ -61,13 +63,13 @@ class RedisPresence:
 
     async def start(self, node: str, swept: Swept) -> None:
         self._node = node
-        self._shard.on_reconnect.append(self._renew_now.set)
+        self._shard.on_reconnect.append(self._doubt)
         await self._renew_quietly()
         self._tasks = [asyncio.create_task(self._keep_lease()), asyncio.create_task(self._keep_sweeping(swept))]
 
     async def close(self) -> None:
         if self._tasks:
-            self._shard.on_reconnect.remove(self._renew_now.set)
+            self._shard.on_reconnect.remove(self._doubt)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -86,12 +88,14 @@ class RedisPresence:
         """Add a member. A caller that is cancelled meanwhile has to ``remove`` it."""
         members = self._members.setdefault(channel, {})
         first = not members
+        known = info.client in members
         members[info.client] = info
         try:
             await self._all(self._adding(channel, [info], first))
         except BrokerUnavailable:
             self._sure = False
-            self._drop(channel, info.client)
+            if not known:
+                self._drop(channel, info.client)
             raise
 
     async def remove(self, channel: str, client: str) -> None:
@@ -109,7 +113,8 @@ class RedisPresence:
         stored = await self._shard.execute("HGETALL", self._keys.of(b"h", channel))
         found = [(client.decode(), *_split(value)) for client, value in zip(stored[::2], stored[1::2], strict=True)]
         living = await self._living({owner for _, owner, _ in found})
-        return {client: _infos.decode(info) for client, owner, info in found if owner in living}
+        read = {client: _read(info) for client, owner, info in found if owner in living}
+        return {client: info for client, info in read.items() if info is not None}
 
     async def stats(self, channel: str) -> tuple[int, int]:
         members = await self.members(channel)
@@ -142,12 +147,21 @@ class RedisPresence:
         except Exception:  # a node that stops renewing is swept
             logger.exception("the presence lease could not be renewed")
 
+    def _doubt(self) -> None:
+        """The connection was away: Redis may have come back with an older state."""
+        self._sure = False
+        self._renew_now.set()
+
     async def _renew(self) -> None:
+        # PEXPIRE, since a Redis that is out of memory refuses SET
         lease = self._lease_key(self._owner)
-        if self._sure and await self._shard.execute("SET", lease, 1, "XX", "PX", _ms(self._lease)) is not None:
+        held = bool(self._owner) and await self._shard.execute("PEXPIRE", lease, _ms(self._lease))
+        if held and self._sure:
             await self._touch_some()
             return
-        former, self._owner = self._owner, self._next_owner()
+        owner = self._next_owner()
+        await self._shard.execute("SET", self._lease_key(owner), 1, "PX", _ms(self._lease))
+        former, self._owner = self._owner, owner
         self._sure = True  # until a command fails from here on
         await self._enter()
         if former:
@@ -159,11 +173,11 @@ class RedisPresence:
         return f"{self._node}.{self._incarnation}"
 
     async def _enter(self) -> None:
-        """Take a lease for the present owner and add all members under its name."""
+        """Add all members under the present owner's name."""
         nodes = self._keys.shared("presence")
         lease = ("SET", self._lease_key(self._owner), 1, "PX", _ms(self._lease))
         try:
-            await self._all([("SADD", nodes, self._owner), ("PEXPIRE", nodes, _ms(KEEP)), lease])
+            await self._all([("SADD", nodes, self._owner), ("PEXPIRE", nodes, _ms(KEEP))])
             for batch in batches(self._pairs(), BATCH):
                 commands: list[tuple[Any, ...]] = [lease]
                 for channel, pairs in groupby(batch, itemgetter(0)):
@@ -231,7 +245,8 @@ class RedisPresence:
             clients = [client for client, value in pairs if _split(value)[0] == owner]
             for batch in batches(clients, BATCH):
                 for value in await self._shard.run(_SWEEP, [key], [owner, *batch]):
-                    swept(channel, _infos.decode(_split(value)[1]))
+                    if (info := _read(_split(value)[1])) is not None:
+                        swept(channel, info)
             if int(cursor) == 0:
                 return
 
@@ -267,6 +282,15 @@ def _split(stored: bytes) -> tuple[str, bytes]:
     """Owner and encoded info of a member."""
     owner, _, info = stored.partition(b"\n")
     return owner.decode(), info
+
+
+def _read(info: bytes) -> ClientInfo | None:
+    """A member, if this release can read it; one that cannot be read is nobody's, and is swept with its owner."""
+    try:
+        return _infos.decode(info)
+    except DecodeError:
+        logger.warning("a member in presence cannot be read")
+        return None
 
 
 def _ms(seconds: float) -> int:

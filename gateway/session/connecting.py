@@ -48,7 +48,7 @@ async def connect(session: "Session", command_id: int, request: ConnectRequest) 
         credentials = _authenticate(session, request)
         _admit(session, credentials)
         subscriptions = server_side.planned(session, credentials.subs, request.subs)
-        found = [await making.prepare(session, each) for each in subscriptions]
+        found = await making.prepare_all(session, subscriptions)
     except Disconnect:
         raise
     except Exception:

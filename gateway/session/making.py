@@ -8,6 +8,7 @@ makes it, and is dropped by nobody else.
 Source: Centrifuge protocol, "Race between live and stored", "Position control while subscribed".
 """
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from gateway.brokers.base import HistoryFilter
@@ -37,6 +38,17 @@ async def prepare(session: "Session", subscription: Subscription) -> Recovery | 
         await drop(session, subscription)
         raise Error(ErrorCode.PERMISSION_DENIED)
     subscription.prepared = True
+    return found
+
+
+async def prepare_all(session: "Session", subscriptions: list[Subscription]) -> list[Recovery | None]:
+    """Prepare several at once. If one fails the others have been prepared, and end with the session."""
+    outcomes = await asyncio.gather(*(prepare(session, each) for each in subscriptions), return_exceptions=True)
+    found: list[Recovery | None] = []
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+        found.append(outcome)
     return found
 
 

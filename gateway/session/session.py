@@ -1,5 +1,6 @@
 """The session: one connection's life. Which command may come when stands in one table, ``COMMANDS``."""
 
+import asyncio
 import logging
 import random
 import uuid
@@ -122,11 +123,10 @@ class Session:
         if self.expiry is not None:
             self.expiry.cancel()
         self.node.hub.close(self)
-        for subscription in list(self.subscriptions.values()):
-            try:
-                await making.withdraw(self, subscription)
-            except Exception:  # the others are to be left all the same
-                log.exception("client %s: leaving %s failed", self.client, subscription.channel)
+        leaving = [making.withdraw(self, subscription) for subscription in self.subscriptions.values()]
+        for failure in await asyncio.gather(*leaving, return_exceptions=True):
+            if isinstance(failure, Exception):
+                log.error("client %s: leaving a channel failed", self.client, exc_info=failure)
 
     # — commands —
 

@@ -48,10 +48,11 @@ class Entrance:
         self.sessions.add(session)
         return session
 
-    async def close(self, session: Session) -> None:
+    def close(self, session: Session) -> None:
         """The session's transport is closed."""
         self.sessions.discard(session)
-        await session.end()
+        # not awaited here: a server that cancels its application must not keep the session from leaving
+        self._node.spawn(session.end())
 
     async def drain(self) -> None:
         """Ask every client to come back elsewhere, and let nobody in."""

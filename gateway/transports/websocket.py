@@ -125,8 +125,12 @@ class WebSocketTransport:
         self._writable = False
         self._backlog.clear()
         self._size = 0
+        self._give_up(DisconnectCode.SLOW)
+
+    def _give_up(self, code: DisconnectCode) -> None:
+        """End the session: soon, for the fan-out that is writing just now must not be changed under its hands."""
         if self.session is not None:
-            asyncio.get_running_loop().call_soon(self.session.disconnect, Disconnect(DisconnectCode.SLOW))
+            asyncio.get_running_loop().call_soon(self.session.disconnect, Disconnect(code))
 
     def _fail(self) -> None:
         """Nothing can be written any more; the server may not notice that the connection is over."""
@@ -134,6 +138,7 @@ class WebSocketTransport:
         if not self._closing:
             self._closing = True
             self._wheel.after(CLOSE_TIMEOUT, self._abort)
+        self._give_up(DisconnectCode.WRITE_ERROR)
 
     def _abort(self) -> None:
         if self._task is None:
@@ -196,7 +201,7 @@ class WebSocketEndpoint:
                 raise
         finally:
             transport.closed()
-            await self._entrance.close(session)
+            self._entrance.close(session)
 
 
 async def _converse(session: Session, receive: Receive) -> None:

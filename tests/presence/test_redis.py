@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 import pytest
 
 from gateway.errors import BrokerUnavailable
-from gateway.messages import ClientInfo
+from gateway.messages import ClientInfo, Payload
 from gateway.presence import redis as module
 from gateway.presence.redis import RedisPresence
 from tests.redis_fixtures import started_shard
@@ -229,3 +230,59 @@ async def test_a_failure_nobody_thought_of_does_not_end_the_watch(
         monkeypatch.setattr(presence, work, fails)
         await until(lambda: calls >= 2)
         assert told in caplog.text
+
+
+async def shows(presence: RedisPresence, members: dict[str, ClientInfo]) -> bool:
+    with suppress(BrokerUnavailable):
+        return await presence.members("news") == members
+    return False
+
+
+async def test_redis_comes_back_with_an_older_state(server: RedisServer) -> None:
+    """No command has failed and the lease still runs, but what Redis holds is not what it was told last."""
+    with RedisServer() as own:
+        async with started_shard(own.url) as shard:
+            presence = RedisPresence(shard, renew_interval=0.1)
+            await presence.start("n1", lambda _channel, _info: None)
+            await presence.add("news", ANN)
+            with own.client() as client:
+                client.save()
+            await presence.remove("news", ANN.client)
+            await presence.add("news", BOB)
+            own.kill()
+            own.start()
+
+            await until(partial(shows, presence, {"c2": BOB}))
+            await presence.close()
+
+
+async def test_one_that_could_not_be_shown_anew_stays_present(server: RedisServer) -> None:
+    with RedisServer() as own:
+        async with started_shard(own.url) as shard:
+            presence = RedisPresence(shard, renew_interval=0.1)
+            await presence.start("n1", lambda _channel, _info: None)
+            await presence.add("news", ANN)
+            own.kill()
+            renewed = ClientInfo("ann", "c1", chan_info=Payload(b"1"))
+            with pytest.raises(BrokerUnavailable):
+                await presence.add("news", renewed)
+            own.start()
+
+            await until(partial(shows, presence, {"c1": renewed}))
+            await presence.close()
+
+
+async def test_what_cannot_be_read_is_nobody_and_is_swept(server: RedisServer) -> None:
+    async with node(server, "n1") as living:
+        shard = living._shard
+        await shard.execute("SADD", shard.keys.shared("presence"), "dead.1")
+        await shard.execute("SADD", shard.keys.shared("presence", "channels", "dead.1"), "news")
+        await shard.execute("HSET", shard.keys.of(b"h", "news"), "z", b"dead.1\n\x92unreadable")
+        await shard.execute("HSET", shard.keys.of(b"h", "news"), "y", b"n1.1\n\x92unreadable")
+        await living.add("news", ANN)
+        assert await living.members("news") == {"c1": ANN}
+
+        async def swept() -> bool:
+            return not await shard.execute("HEXISTS", shard.keys.of(b"h", "news"), "z")
+
+        await until(swept)

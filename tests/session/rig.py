@@ -318,7 +318,7 @@ class Rig:
 
     async def settle(self) -> None:
         """Wait for background work to end."""
-        while tasks := self.node._work | self.node.feeds._closing:
+        while tasks := self.node._work.running | self.node.feeds._closing.running:
             await asyncio.wait(tasks)
         self.node.hub.flush()
 

@@ -68,7 +68,7 @@ async def test_a_full_node_takes_nobody() -> None:
         sessions.append(door.open(Wire(CentrifugeJson(), bytes.decode), Client(), scope()))  # type: ignore[arg-type]
     assert door.refuse(scope()) == UNAVAILABLE
     assert door.refuse(scope(origin="https://evil.net")) == FORBIDDEN
-    await door.close(sessions[0])
+    door.close(sessions[0])
     assert door.refuse(scope()) == 0
 
 
