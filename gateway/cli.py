@@ -63,6 +63,8 @@ def _told() -> Iterator[None]:
         _fail(str(error), USAGE)
     except (Failure, ServeError) as error:
         _fail(str(error), FAILURE)
+    except (RecursionError, OverflowError, UnicodeError) as error:
+        _fail(f"a value cannot be used: {error}", USAGE)
 
 
 def _fail(text: str, code: int) -> None:

@@ -110,6 +110,6 @@ def _token_problems(settings: Settings) -> Iterator[Problem]:
 def _regex_error(pattern: str) -> str:
     try:
         re.compile(pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         return f"{json.dumps(pattern)} is not a regular expression ({error})"
     return ""

@@ -299,6 +299,8 @@ class Hub:
             self._outboxes.append(connection)
             self._schedule()
         connection.outbox.append(message)
+        if len(message) >= FRAME_SIZE:
+            self._flush_outboxes()  # so that the transport's limit is looked at before there is more of it
 
     def flush(self) -> None:
         """Write everything that is pending: replies first, for pushes may depend on them."""

@@ -115,9 +115,9 @@ def bind(address: str, port: int, *, shared: bool = False) -> socket.socket:
             name = sock.getsockname()
             sock.close()
             sock = _bind(family, name, shared=True)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise ServeError(
-            f"cannot listen on {address}:{port}: {error.strerror}; "
+            f"cannot listen on {address}:{port}: {getattr(error, 'strerror', None) or 'no such address'}; "
             "choose another place with --host and --port (http_server.address, http_server.port)"
         ) from error
     return sock

@@ -405,3 +405,9 @@ def test_listening_waits_for_a_server() -> None:
         assert listener.stderr is not None
         wait_for_line(listener.stderr, "ws://127.0.0.1:1: ")
         assert interrupt(listener) == 0
+
+
+def test_text_that_is_none_is_told() -> None:
+    result = CliRunner().invoke(cli.app, ["token", "--dev", "--user", "\udcff"])
+    assert result.exit_code == 2
+    assert "cannot be used" in result.output

@@ -363,3 +363,9 @@ async def test_a_second_death_in_a_row_waits_longer() -> None:
         await until(lambda: not pause.done())
         supervisor._stop()
         await pause
+
+
+@pytest.mark.parametrize("address", ["a..b", "x" * 300, "\udcff"])
+def test_an_address_that_cannot_be_one_is_told(address: str) -> None:
+    with pytest.raises(ServeError, match="cannot listen"):
+        bind(address, 0)

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from gateway.contradictions import find_problems
 from gateway.settings import ChannelOptions, ClientSettings, Duration, Namespace, RedisSettings, Settings
 
 durations: TypeAdapter[float] = TypeAdapter(Duration)
@@ -76,3 +77,9 @@ def test_nothing_is_open_by_default() -> None:
     ]
     assert not any(opened)
     assert settings.http_server.address == "127.0.0.1"
+
+
+@pytest.mark.parametrize("pattern", ["(", "a{99999999999}", "(" * 5000])
+def test_patterns_that_cannot_be_compiled_are_a_problem(pattern: str) -> None:
+    settings = Settings.model_validate({"channel": {"without_namespace": {"channel_regex": pattern}}})
+    assert any("is not a regular expression" in problem.text for problem in find_problems(settings))

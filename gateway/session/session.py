@@ -35,6 +35,9 @@ from gateway.session.base import Handshake, State, Transport
 from gateway.session.subscription import Subscription
 from gateway.wheel import Timer
 
+FAIR = 32
+"""Commands of one client carried out in a row, before others have their turn."""
+
 YEAR = 365 * 86400
 
 log = logging.getLogger(__name__)
@@ -103,8 +106,11 @@ class Session:
             self._pong()
             return
         try:
-            for command in self.wire.protocol.decode(frame):
+            commands = self.wire.protocol.decode(frame)
+            for count, command in enumerate(commands, 1):
                 await self._carry_out(command)
+                if count < len(commands) and (count % FAIR == 0 or self.outbox is None):
+                    await asyncio.sleep(0)  # also after a reply too large to wait for others
                 if self.closed:
                     return
         except Disconnect as reason:

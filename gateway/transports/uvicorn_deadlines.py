@@ -14,6 +14,7 @@ from typing import Any, cast
 from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
 from websockets.http11 import Request
 from websockets.protocol import OPEN
 from websockets.streams import StreamReader
@@ -27,11 +28,31 @@ HEAD_LIMIT = 65536
 DEFAULT_TIMEOUT = 10.0
 """Seconds for a class used as it stands, as in ``uvicorn --http gateway.transports.uvicorn_deadlines:HttpProtocol``."""
 
+FRAGMENTS = 1024
+"""Fragments of one message. Nobody needs them smaller than 64 bytes, and each costs as much as a message."""
+
+CONTROL_FRAMES = 256
+"""Pings and pongs in one read from the socket. While they are answered nobody else is."""
+
+UNREAD_PONGS = 65536
+"""Bytes that may wait to be sent when a ping asks for more. Pongs go past every limit of the application."""
+
 TEXT, BINARY = 0x81, 0x82
 """First bytes of whole messages: final frame, and the opcode."""
 
 _BETWEEN_FRAMES = StreamReader.at_eof.__code__
 """Where the parser of `websockets` waits when it has no part of a frame."""
+
+
+_log = logging.getLogger("gateway.websocket")
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Leave out what uvicorn logs as errors of the server, and are a client's to make."""
+    return not str(record.msg).startswith(("Invalid UTF-8", "ASGI callable returned without completing"))
+
+
+_log.addFilter(_is_ours)
 
 
 class RawTransport:
@@ -168,7 +189,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # Uvicorn's own logger would tell every URL with its query, hence every token in one.
-        self.logger = self.conn.logger = logging.getLogger("gateway.websocket")
+        self.logger = self.conn.logger = _log
+        self._control_frames = 0
         self.close_timeout = self.timeout
         self._deadline = Deadline(self.loop, self.timeout, self._overdue)
         self._abort_timer: TimerHandle | None = None
@@ -180,6 +202,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self._abort_timer.cancel()
 
     def data_received(self, data: bytes) -> None:
+        self._control_frames = 0
         super().data_received(data)
         if not self.handshake_initiated:
             self._refuse()
@@ -191,6 +214,27 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self._deadline.begin(excused=self.read_paused)
         else:
             self._deadline.end()
+
+    def handle_cont(self, event: Frame) -> None:
+        super().handle_cont(event)
+        if len(self.frames) > FRAGMENTS:
+            self._violated("too many fragments")
+
+    def handle_ping(self) -> None:
+        if self._is_one_too_many() or self.transport.get_write_buffer_size() > UNREAD_PONGS:
+            self._violated("too many pings")
+        else:
+            super().handle_ping()
+
+    def handle_pong(self, event: Frame) -> None:
+        if self._is_one_too_many():
+            self._violated("too many pongs")
+        else:
+            super().handle_pong(event)
+
+    def _is_one_too_many(self) -> bool:
+        self._control_frames += 1
+        return self._control_frames > CONTROL_FRAMES
 
     def handle_connect(self, event: Request) -> None:
         offers = event.headers.get_all("Sec-WebSocket-Protocol")
@@ -241,9 +285,13 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.transport.close()
 
     def _overdue(self) -> None:
+        self._violated("message timeout")
+
+    def _violated(self, reason: str) -> None:
+        """End a connection that takes more than its part: close code 1008 (RFC 6455, section 7.4.1)."""
         if self.handshake_complete and not self.close_sent:
-            self.conn.fail(1008, "message timeout")
-            self.queue.put_nowait({"type": "websocket.disconnect", "code": 1008, "reason": "message timeout"})
+            self.conn.fail(1008, reason)
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": 1008, "reason": reason})
             self.transport.write(b"".join(self.conn.data_to_send()))
             self.close_sent = True
         self.transport.close()

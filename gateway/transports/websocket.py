@@ -17,7 +17,7 @@ from gateway.errors import Disconnect, DisconnectCode
 from gateway.protocols.base import Wire
 from gateway.session import Session
 from gateway.transports.base import Entrance
-from gateway.wheel import Wheel
+from gateway.wheel import Timer, Wheel
 
 _DONE: Any = object()
 
@@ -48,6 +48,7 @@ class WebSocketTransport:
         "_send",
         "_size",
         "_task",
+        "_timer",
         "_wheel",
         "_writable",
         "session",
@@ -65,6 +66,7 @@ class WebSocketTransport:
         self._size = 0
         self._writable = True
         self._closing = False
+        self._timer: Timer | None = None
 
     def send(self, frame: str) -> None:
         # the fan-out's inner loop: what can be spared here is spared
@@ -95,7 +97,7 @@ class WebSocketTransport:
         if self._closing:
             return
         self._closing = True
-        self._wheel.after(CLOSE_TIMEOUT, self._abort)
+        self._timer = self._wheel.after(CLOSE_TIMEOUT, self._abort)
         self._backlog.append({"type": "websocket.close", "code": reason.code, "reason": reason.reason})
         if self._pump is None:
             self._pump = asyncio.get_running_loop().create_task(self._drain())
@@ -104,6 +106,8 @@ class WebSocketTransport:
         """The connection is over: nothing more is written."""
         self._writable = False
         self._task = None
+        if self._timer is not None:
+            self._timer.cancel()
         if self._pump is not None:
             self._pump.cancel()
 
@@ -137,7 +141,7 @@ class WebSocketTransport:
         self._writable = False
         if not self._closing:
             self._closing = True
-            self._wheel.after(CLOSE_TIMEOUT, self._abort)
+            self._timer = self._wheel.after(CLOSE_TIMEOUT, self._abort)
         self._give_up(DisconnectCode.WRITE_ERROR)
 
     def _abort(self) -> None:

@@ -11,13 +11,14 @@ from fastapi.responses import Response
 from fastapi.security import APIKeyHeader
 from msgspec import DecodeError, ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from gateway.errors import Error, ErrorCode
 from gateway.node import Node
 from gateway.protocols.centrifuge_json import encode
 from gateway.settings import HTTPAPISettings
 from gateway.web import api_messages as api
-from gateway.web.methods import METHODS, Method, error_body
+from gateway.web.methods import CHUNK, METHODS, Method, at_once, error_body
 
 BODY_LIMIT = 16 * 1024 * 1024
 """Bytes of a request. A broadcast to thousands of channels fits."""
@@ -101,10 +102,14 @@ def _single(node: Node, method: Method, settings: HTTPAPISettings) -> Answer:
 def _batch(node: Node) -> Answer:
     async def answer(batch: api.BatchRequest, _request: Request) -> Response:
         if batch.parallel:
-            replies = await asyncio.gather(*(_one_of_batch(node, command) for command in batch.commands))
+            replies = await at_once(lambda command: _one_of_batch(node, command), batch.commands)
         else:
-            replies = [await _one_of_batch(node, command) for command in batch.commands]
-        return _json({"replies": list(replies)})
+            replies = []
+            for count, command in enumerate(batch.commands, 1):
+                replies.append(await _one_of_batch(node, command))
+                if count % CHUNK == 0:
+                    await asyncio.sleep(0)
+        return _json({"replies": replies})
 
     return answer
 
@@ -156,11 +161,14 @@ async def _one_of_batch(node: Node, command: dict[str, Any]) -> dict[str, Any]:
 async def _body(request: Request) -> bytes:
     parts: list[bytes] = []
     size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > BODY_LIMIT:
-            raise HTTPException(413)
-        parts.append(part)
+    try:
+        async for part in request.stream():
+            size += len(part)
+            if size > BODY_LIMIT:
+                raise HTTPException(413)
+            parts.append(part)
+    except ClientDisconnect:
+        raise HTTPException(400) from None  # nobody is there to read it, and it is not our failure
     return b"".join(parts)
 
 

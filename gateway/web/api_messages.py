@@ -59,10 +59,15 @@ class BroadcastRequest(Publishing, kw_only=True):
     channels: list[str] = []
 
 
-class SubscribeRequest(Struct, kw_only=True):
+class Addressed(Struct, kw_only=True):
+    """Names the connections of a user; an empty one means the anonymous clients, so it must be there."""
+
+    user: str | None = None
+
+
+class SubscribeRequest(Addressed, kw_only=True):
     """Subscribe a user's connections to a channel."""
 
-    user: str = ""
     channel: str = ""
     expire_at: Timestamp = 0
     info: Raw = field(default_factory=_no_payload)
@@ -75,10 +80,9 @@ class SubscribeRequest(Struct, kw_only=True):
     override: Override | None = None
 
 
-class UnsubscribeRequest(Struct, kw_only=True):
+class UnsubscribeRequest(Addressed, kw_only=True):
     """Unsubscribe a user's connections from a channel."""
 
-    user: str = ""
     channel: str = ""
     client: str = ""
     session: str = ""
@@ -89,20 +93,18 @@ class DisconnectReason(Struct):
     reason: str = ""
 
 
-class DisconnectRequest(Struct, kw_only=True):
+class DisconnectRequest(Addressed, kw_only=True):
     """Close a user's connections, but those whose client ids stand in ``whitelist``."""
 
-    user: str = ""
     client: str = ""
     session: str = ""
     whitelist: list[str] = []
     disconnect: DisconnectReason | None = None
 
 
-class RefreshRequest(Struct, kw_only=True):
+class RefreshRequest(Addressed, kw_only=True):
     """Set when a user's connections expire (Unix seconds; 0 is never), or end them (``expired``)."""
 
-    user: str = ""
     client: str = ""
     session: str = ""
     expired: bool = False

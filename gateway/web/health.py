@@ -36,6 +36,8 @@ def health_router(node: Node, settings: Settings) -> APIRouter:
         router.add_api_route("/health", live, methods=["GET"])
         router.add_api_route("/health/live", live, methods=["GET"])
         router.add_api_route("/health/ready", ready, methods=["GET"])
+        for path, check in (("/health", live), ("/health/live", live), ("/health/ready", ready)):
+            router.add_api_route(path, check, methods=["HEAD"], include_in_schema=False)
     if settings.prometheus.enabled:
         router.add_api_route("/metrics", lambda: _metrics(node), methods=["GET"], response_class=Response)
     return router

@@ -6,8 +6,8 @@ Source: Centrifuge protocol, "Server HTTP API".
 import asyncio
 import base64
 import binascii
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from msgspec import Raw, Struct, structs
 
@@ -49,7 +49,7 @@ async def broadcast(node: Node, request: api.BroadcastRequest) -> api.BroadcastR
             return api.PublishReply(error=error_body(error))
         return api.PublishReply(api.PublishResult(position.offset, position.epoch))
 
-    return api.BroadcastResult(list(await asyncio.gather(*map(one, request.channels))))
+    return api.BroadcastResult(await at_once(one, request.channels))
 
 
 async def subscribe(node: Node, request: api.SubscribeRequest) -> api.Done:
@@ -57,7 +57,7 @@ async def subscribe(node: Node, request: api.SubscribeRequest) -> api.Done:
     flags = structs.asdict(request.override) if request.override else {}
     await node.cluster.command(
         SubscribeUser(
-            user=request.user,
+            user=_user(request),
             client=request.client,
             session=request.session,
             channel=channel.name,
@@ -75,7 +75,7 @@ async def unsubscribe(node: Node, request: api.UnsubscribeRequest) -> api.Done:
     code = UnsubscribeCode.SERVER
     await node.cluster.command(
         UnsubscribeUser(
-            user=request.user,
+            user=_user(request),
             client=request.client,
             session=request.session,
             channel=_channel(node, request.channel).name,
@@ -95,7 +95,7 @@ async def disconnect(node: Node, request: api.DisconnectRequest) -> api.Done:
     code = DisconnectCode.FORCE_DISCONNECT
     await node.cluster.command(
         DisconnectUser(
-            user=request.user,
+            user=_user(request),
             client=request.client,
             session=request.session,
             whitelist=request.whitelist,
@@ -109,7 +109,7 @@ async def disconnect(node: Node, request: api.DisconnectRequest) -> api.Done:
 async def refresh(node: Node, request: api.RefreshRequest) -> api.Done:
     await node.cluster.command(
         RefreshUser(
-            user=request.user,
+            user=_user(request),
             client=request.client,
             session=request.session,
             expired=request.expired,
@@ -140,6 +140,8 @@ async def history_remove(node: Node, request: api.ChannelRequest) -> api.Done:
 
 
 async def channels(node: Node, request: api.ChannelsRequest) -> api.ChannelsResult:
+    if len(request.pattern) > node.settings.channel.max_length:
+        raise Error(ErrorCode.BAD_REQUEST, "bad request: pattern is longer than a channel's name may be")
     counts = await node.cluster.survey("channels", request.pattern)
     return api.ChannelsResult({name: api.ChannelCount(count) for name, count in counts.items()})
 
@@ -170,6 +172,21 @@ METHODS: Mapping[str, Method] = {
 }
 
 
+CHUNK = 500
+"""Items of one call worked on together: more would hold up everybody else."""
+
+_Item = TypeVar("_Item")
+_Answer = TypeVar("_Answer")
+
+
+async def at_once(work: Callable[[_Item], Awaitable[_Answer]], items: Sequence[_Item]) -> list[_Answer]:
+    """Answers for all items, in order, worked on together in chunks."""
+    answers: list[_Answer] = []
+    for start in range(0, len(items), CHUNK):
+        answers += await asyncio.gather(*(work(item) for item in items[start : start + CHUNK]))
+    return answers
+
+
 def error_body(error: Error) -> api.ErrorBody:
     message = "not found" if error.code == ErrorCode.METHOD_NOT_FOUND else error.message
     return api.ErrorBody(error.code, message, error.temporary)
@@ -188,6 +205,12 @@ def _publication(request: api.Publishing, channel: Channel) -> tuple[Publication
     publication = Publication(Payload(data), tags=request.tags, binary=binary)
     extras = PublishOptions(request.skip_history, request.idempotency_key, request.version, request.version_epoch)
     return publication, extras
+
+
+def _user(request: api.Addressed) -> str:
+    if request.user is None:
+        raise Error(ErrorCode.BAD_REQUEST, "bad request: user must be given; an empty one means anonymous clients")
+    return request.user
 
 
 def _payload(plain: Raw, encoded: str) -> Payload | None:

@@ -1,5 +1,6 @@
 """States and commands, frames, pings, deadlines, and the ways in which a connection ends."""
 
+import asyncio
 import json
 import logging
 from contextlib import suppress
@@ -11,6 +12,7 @@ from gateway.cluster import DisconnectUser, SubscribeUser
 from gateway.errors import BrokerUnavailable, Disconnect, DisconnectCode, UnsubscribeCode
 from gateway.messages import Payload, Publication
 from gateway.session import State
+from gateway.session.session import FAIR
 from tests.session.rig import Rig
 
 BAD_REQUEST = (3501, "bad request")
@@ -287,3 +289,19 @@ def test_unsubscribe_codes() -> None:
         (2501, "subscription expired"),
         (2502, "state invalidated"),
     ]
+
+
+async def test_a_frame_of_many_commands_lets_others_have_their_turn() -> None:
+    client = await (await Rig.open()).connected("alice")
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.ensure_future(others())
+    await client.say(*({"id": number, "presence": {"channel": "lobby:1"}} for number in range(10, 10 + 4 * FAIR)))
+    task.cancel()
+    assert turns >= 3

@@ -15,7 +15,7 @@ import uvicorn
 
 from gateway.server import bind, uvicorn_config
 from gateway.settings import ClientSettings, Settings
-from gateway.transports.uvicorn_deadlines import HEAD_LIMIT, Deadline, RawTransport
+from gateway.transports.uvicorn_deadlines import CONTROL_FRAMES, FRAGMENTS, HEAD_LIMIT, Deadline, RawTransport
 from tests.waiting import until
 
 TIMEOUT = 0.3
@@ -542,3 +542,35 @@ def test_an_end_stops_the_timer_and_takes_the_excuse() -> None:
     deadline.begin()
     loop.timers[1].fire()
     assert expired == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("first", "each", "count"),
+    [
+        (client_frame(b"", fin=False), client_frame(b"", 0, fin=False), FRAGMENTS + 1),
+        (b"", client_frame(b"", 9), CONTROL_FRAMES + 1),
+        (b"", client_frame(b"", 10), CONTROL_FRAMES + 1),
+    ],
+    ids=["fragments", "pings", "pongs"],
+)
+async def test_a_flood_of_tiny_frames_ends_the_connection(run: Running, first: bytes, each: bytes, count: int) -> None:
+    """Each costs as much as a message, and while they are handled nobody else is."""
+    peer = await run.websocket()
+    peer.write(first + each * count)
+    assert b"\x03\xf0too many " in await peer.rest()
+
+
+async def test_pings_whose_pongs_are_not_read_end_the_connection(run: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.transports.uvicorn_deadlines.UNREAD_PONGS", -1)
+    peer = await run.websocket()
+    peer.write(client_frame(b"", 9))
+    assert b"\x03\xf0too many pings" in await peer.rest()
+
+
+async def test_what_a_client_does_wrong_is_no_error_of_the_server(
+    run: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    peer = await run.websocket()
+    peer.write(client_frame(b"\xff"))
+    assert (await peer.frame())[1][:2] == struct.pack("!H", 1007)
+    assert not caplog.records

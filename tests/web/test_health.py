@@ -88,3 +88,9 @@ async def test_both_can_be_switched_off() -> None:
     operator = Operator(health={"enabled": False}, prometheus={"enabled": False})
     for path in ("/health", "/health/live", "/health/ready", "/metrics"):
         assert await operator.status(path) == 404
+
+
+async def test_balancers_may_ask_for_the_head_alone() -> None:
+    operator = Operator()
+    for path in ("/health", "/health/live", "/health/ready"):
+        assert (await operator.http.head(path)).status_code == 200

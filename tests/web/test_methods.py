@@ -9,7 +9,7 @@ import pytest
 from gateway.brokers.base import HistoryFilter
 from gateway.cluster import DisconnectUser, RefreshUser, SubscribeUser, UnsubscribeUser
 from gateway.messages import ClientInfo, Payload, Position
-from tests.web.conftest import API
+from tests.web.conftest import API, KEY
 
 NOT_AVAILABLE = {"code": 108, "message": "not available"}
 
@@ -240,3 +240,43 @@ async def test_info(api: API) -> None:
 async def test_rpc_without_extensions_is_not_found(api: API) -> None:
     response = await api.post("rpc", '{"method":"weather","params":{}}')
     assert (response.status_code, response.json()) == (200, {"error": {"code": 104, "message": "not found"}})
+
+
+@pytest.mark.parametrize("method", ["subscribe", "unsubscribe", "disconnect", "refresh"])
+async def test_a_user_that_is_missing_is_not_everybody_without_name(api: API, method: str) -> None:
+    assert (await api.error(method, channel="news"))["code"] == 107
+    assert await api.result(method, channel="news", user="") == {}
+
+
+async def test_a_pattern_is_no_longer_than_a_name(api: API) -> None:
+    """Translating it takes quadratic time."""
+    assert await api.result("channels", pattern="[" * 255) == {"channels": {}}
+    assert (await api.error("channels", pattern="[" * 256))["code"] == 107
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+async def test_many_items_are_worked_on_in_chunks(api: API, monkeypatch: pytest.MonkeyPatch, parallel: bool) -> None:
+    monkeypatch.setattr("gateway.web.methods.CHUNK", 2)
+    monkeypatch.setattr("gateway.web.api.CHUNK", 2)
+    answer = await api.result("broadcast", channels=[f"kept:{n}" for n in range(5)], data=1)
+    assert [each["result"]["offset"] for each in answer["responses"]] == [1] * 5
+    commands = [{"presence_stats": {"channel": f"shown:{n}"}} for n in range(5)]
+    replies = (await api.answer("batch", commands=commands, parallel=parallel))["replies"]
+    assert replies == [{"presence_stats": {"num_clients": 0, "num_users": 0}}] * 5
+
+
+async def test_a_caller_that_leaves_amid_its_body_is_no_failure_of_ours(
+    api: API, caplog: pytest.LogCaptureFixture
+) -> None:
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/api/info", "query_string": b"", "http_version": "1.1"}
+    await api.app({**scope, "headers": [(b"x-api-key", KEY.encode())]}, receive, send)
+    assert sent[0]["status"] == 400
+    assert not caplog.records
