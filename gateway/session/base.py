@@ -23,7 +23,6 @@ class Handshake(Struct, frozen=True):
     """What is known of a client before its first command. Header names are lower case."""
 
     headers: Mapping[str, str] = {}
-    transport: str = "websocket"
 
 
 class Transport(Writer, Protocol):

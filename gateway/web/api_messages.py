@@ -60,9 +60,14 @@ class BroadcastRequest(Publishing, kw_only=True):
 
 
 class Addressed(Struct, kw_only=True):
-    """Names the connections of a user; an empty one means the anonymous clients, so it must be there."""
+    """Names the connections of a user, narrowed by ``client`` and ``session``.
+
+    An empty user means the anonymous clients, so the field must be there.
+    """
 
     user: str | None = None
+    client: str = ""
+    session: str = ""
 
 
 class SubscribeRequest(Addressed, kw_only=True):
@@ -72,8 +77,6 @@ class SubscribeRequest(Addressed, kw_only=True):
     expire_at: Timestamp = 0
     info: Raw = field(default_factory=_no_payload)
     b64info: str = ""
-    client: str = ""
-    session: str = ""
     data: Raw = field(default_factory=_no_payload)
     b64data: str = ""
     recover_since: Position | None = None
@@ -84,8 +87,6 @@ class UnsubscribeRequest(Addressed, kw_only=True):
     """Unsubscribe a user's connections from a channel."""
 
     channel: str = ""
-    client: str = ""
-    session: str = ""
 
 
 class DisconnectReason(Struct):
@@ -96,8 +97,6 @@ class DisconnectReason(Struct):
 class DisconnectRequest(Addressed, kw_only=True):
     """Close a user's connections, but those whose client ids stand in ``whitelist``."""
 
-    client: str = ""
-    session: str = ""
     whitelist: list[str] = []
     disconnect: DisconnectReason | None = None
 
@@ -105,8 +104,6 @@ class DisconnectRequest(Addressed, kw_only=True):
 class RefreshRequest(Addressed, kw_only=True):
     """Set when a user's connections expire (Unix seconds; 0 is never), or end them (``expired``)."""
 
-    client: str = ""
-    session: str = ""
     expired: bool = False
     expire_at: Timestamp = 0
     info: Raw = field(default_factory=_no_payload)

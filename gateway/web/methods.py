@@ -7,7 +7,7 @@ import asyncio
 import base64
 import binascii
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 from msgspec import Raw, Struct, structs
 
@@ -57,9 +57,7 @@ async def subscribe(node: Node, request: api.SubscribeRequest) -> api.Done:
     flags = structs.asdict(request.override) if request.override else {}
     await node.cluster.command(
         SubscribeUser(
-            user=_user(request),
-            client=request.client,
-            session=request.session,
+            **_target(request),
             channel=channel.name,
             info=_payload(request.info, request.b64info),
             data=_payload(request.data, request.b64data),
@@ -75,9 +73,7 @@ async def unsubscribe(node: Node, request: api.UnsubscribeRequest) -> api.Done:
     code = UnsubscribeCode.SERVER
     await node.cluster.command(
         UnsubscribeUser(
-            user=_user(request),
-            client=request.client,
-            session=request.session,
+            **_target(request),
             channel=_channel(node, request.channel).name,
             code=code,
             reason=code.reason,
@@ -95,9 +91,7 @@ async def disconnect(node: Node, request: api.DisconnectRequest) -> api.Done:
     code = DisconnectCode.FORCE_DISCONNECT
     await node.cluster.command(
         DisconnectUser(
-            user=_user(request),
-            client=request.client,
-            session=request.session,
+            **_target(request),
             whitelist=request.whitelist,
             code=wanted.code or code,
             reason=wanted.reason or (code.reason if wanted.code in (0, code) else "disconnected"),
@@ -109,9 +103,7 @@ async def disconnect(node: Node, request: api.DisconnectRequest) -> api.Done:
 async def refresh(node: Node, request: api.RefreshRequest) -> api.Done:
     await node.cluster.command(
         RefreshUser(
-            user=_user(request),
-            client=request.client,
-            session=request.session,
+            **_target(request),
             expired=request.expired,
             expire_at=request.expire_at,
             info=_payload(request.info, ""),
@@ -207,10 +199,16 @@ def _publication(request: api.Publishing, channel: Channel) -> tuple[Publication
     return publication, extras
 
 
-def _user(request: api.Addressed) -> str:
+class _Target(TypedDict):
+    user: str
+    client: str
+    session: str
+
+
+def _target(request: api.Addressed) -> _Target:
     if request.user is None:
         raise Error(ErrorCode.BAD_REQUEST, "bad request: user must be given; an empty one means anonymous clients")
-    return request.user
+    return {"user": request.user, "client": request.client, "session": request.session}
 
 
 def _payload(plain: Raw, encoded: str) -> Payload | None:
