@@ -2,10 +2,11 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import msgspec
 from fastapi import FastAPI
-from starlette.routing import WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway import __version__
 from gateway.auth.tokens import TokenVerifier
@@ -19,15 +20,36 @@ from gateway.node import Node
 from gateway.presence.base import PresenceStore
 from gateway.presence.memory import MemoryPresence
 from gateway.presence.redis import RedisPresence
-from gateway.protocols.base import Wire
 from gateway.protocols.centrifuge_json import CentrifugeJson
 from gateway.settings import Settings
 from gateway.shards import Shard
 from gateway.transports.base import Entrance
-from gateway.transports.websocket import WebSocketEndpoint, text_frame
+from gateway.transports.endpoint import WebSocketEndpoint
 from gateway.web.api import api_router
 from gateway.web.demo import demo_router
 from gateway.web.health import health_router
+
+
+class Application(FastAPI):
+    """FastAPI, but WebSockets of the gateway do not pass what it puts around every route.
+
+    That is made for HTTP, keeps its frames for as long as the connection lasts, and costs more than the handshake.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.websockets: dict[str, ASGIApp] = {}
+        """Endpoints by path."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket" and (endpoint := self._endpoint(scope)):
+            await endpoint(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+    def _endpoint(self, scope: Scope) -> ASGIApp | None:
+        path: str = scope["path"]
+        return self.websockets.get(path.removeprefix(scope.get("root_path", "")))
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -49,10 +71,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             stack.push_async_callback(node.stop)
             yield
 
-    app = FastAPI(title="Gateway", version=__version__, lifespan=lifespan)
+    app = Application(title="Gateway", version=__version__, lifespan=lifespan)
     app.state.node = node
     app.state.drain = entrance.drain  # the server calls it at SIGTERM
-    app.router.routes.append(WebSocketRoute("/connection/websocket", _endpoint(node, entrance)))
+    app.websockets["/connection/websocket"] = _endpoint(node, entrance)
     app.include_router(api_router(node, settings.http_api))
     app.include_router(health_router(node, settings))
     if settings.demo.enabled:
@@ -69,6 +91,5 @@ def _engine(settings: Settings) -> tuple[Shard | None, Broker, PresenceStore]:
 
 
 def _endpoint(node: Node, entrance: Entrance) -> WebSocketEndpoint:
-    json = Wire(CentrifugeJson(), text_frame)
-    limit = node.settings.client.queue_max_size
-    return WebSocketEndpoint(entrance, {"": json, "centrifuge-json": json}, limit, node.wheel)
+    json = CentrifugeJson()
+    return WebSocketEndpoint(entrance, {"": json, "centrifuge-json": json}, node.settings, node.wheel)

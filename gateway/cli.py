@@ -1,4 +1,4 @@
-"""The command line: serve, token, publish, listen, info, config."""
+"""The command line: serve, token, publish, listen, bench, info, config."""
 
 import asyncio
 import random
@@ -18,6 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidURI, WebSocketExcepti
 
 from gateway import __version__
 from gateway.auth.tokens import sign_connection, sign_subscription
+from gateway.bench.command import command as bench_command
 from gateway.configuration import load, schema, show
 from gateway.errors import Disconnect, SettingsError
 from gateway.server import ServeError, reachable, serve
@@ -298,6 +299,9 @@ class Listener:
 
 def _say(text: str) -> None:
     typer.echo(text, err=True)
+
+
+app.command()(_told()(bench_command(_mint, reachable)))
 
 
 @config.command("check")

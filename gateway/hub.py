@@ -68,6 +68,10 @@ class Subscriber(Protocol):
         """Must not miss a publication without knowing it."""
 
     @property
+    def batch_delay(self) -> float:
+        """Seconds that the channel's publications may wait to leave together."""
+
+    @property
     def held(self) -> list[Publication] | None:
         """Publications that arrive while the subscription is being made."""
 
@@ -90,10 +94,11 @@ class AudienceKey(Struct, frozen=True):
 class Audience:
     """The subscribers of one channel that receive byte-identical frames."""
 
-    __slots__ = ("key", "members", "pending", "size")
+    __slots__ = ("delay", "key", "members", "pending", "size")
 
-    def __init__(self, key: AudienceKey) -> None:
+    def __init__(self, key: AudienceKey, delay: float) -> None:
         self.key = key
+        self.delay = delay
         self.members: dict[Subscriber, Writer] = {}
         self.pending: list[bytes] = []
         self.size = 0
@@ -172,7 +177,7 @@ class Hub:
         key = AudienceKey(subscriber.connection.wire, subscriber.joins, subscriber.positioned, behind)
         audience = channel.audiences.get(key)
         if audience is None:
-            audience = channel.audiences[key] = Audience(key)
+            audience = channel.audiences[key] = Audience(key, subscriber.batch_delay)
         else:
             self._write(audience)
         audience.members[subscriber] = subscriber.connection.transport
@@ -226,9 +231,13 @@ class Hub:
         channel = self.channels.get(name)
         if channel is None:
             return
+        encoded: dict[int, bytes] = {}
         for key, audience in channel.audiences.items():
             if key.joins:
-                self._append(audience, key.wire.protocol.encode_push(name, push))
+                message = encoded.get(id(key.wire))
+                if message is None:
+                    message = encoded[id(key.wire)] = key.wire.protocol.encode_push(name, push)
+                self._append(audience, message)
 
     def lose(self, channel: LocalChannel, keys: Iterable[AudienceKey]) -> None:
         """Tell these audiences that they have missed something, and let go of them."""
@@ -283,7 +292,7 @@ class Hub:
         del channel.audiences[audience.key]
         target = channel.audiences.get(key)
         if target is None:
-            target = channel.audiences[key] = Audience(key)
+            target = channel.audiences[key] = Audience(key, audience.delay)
         else:
             self._write(target)
         target.members.update(audience.members)
@@ -305,23 +314,46 @@ class Hub:
     def flush(self) -> None:
         """Write everything that is pending: replies first, for pushes may depend on them."""
         self._scheduled = False
-        self._flush_outboxes()
         audiences, self._written = self._written, []
+        shared: list[Audience] = []
         for audience in audiences:
-            try:
-                self._write(audience)
-            except Exception:  # one channel's trouble is not to be everybody's
-                log.exception("a frame could not be made")
-                audience.pending, audience.size = [], 0
+            if len(audience.members) == 1:
+                self._join_outbox(audience)
+            else:
+                shared.append(audience)
+        self._flush_outboxes()
+        for audience in shared:
+            self._write(audience)
+
+    def _join_outbox(self, audience: Audience) -> None:
+        """Let what is for one connection alone leave with whatever else it gets in this tick."""
+        if not audience.pending:
+            return
+        [subscriber] = audience.members
+        connection = subscriber.connection
+        if not connection.outbox:
+            self._outboxes.append(connection)
+            connection.outbox = audience.pending
+        else:
+            connection.outbox += audience.pending
+        self._metrics.deliveries += len(audience.pending)
+        audience.pending, audience.size = [], 0
 
     def _append(self, audience: Audience, message: bytes) -> None:
         if audience.size + len(message) > FRAME_SIZE:
             self._write(audience)
         if not audience.pending:
-            self._written.append(audience)
-            self._schedule()
+            if audience.delay:
+                asyncio.get_running_loop().call_later(audience.delay, self._end_delay, audience)
+            else:
+                self._written.append(audience)
+                self._schedule()
         audience.pending.append(message)
         audience.size += len(message)
+
+    def _end_delay(self, audience: Audience) -> None:
+        self._written.append(audience)
+        self.flush()
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -331,32 +363,44 @@ class Hub:
     def _flush_outboxes(self) -> None:
         connections, self._outboxes = self._outboxes, []
         for connection in connections:
-            if connection.outbox:
-                messages, connection.outbox = connection.outbox, None
-                self._metrics.bytes_out += sum(map(len, messages))
-                for frame in _frames(connection.wire, messages):
-                    connection.transport.send(frame)
+            messages, connection.outbox = connection.outbox, None
+            if messages:
+                try:
+                    for frame, size in _frames(connection.wire, messages):
+                        self._metrics.bytes_out += size
+                        connection.transport.send(frame)
+                except Exception:  # one connection's trouble is not to be everybody's
+                    log.exception("client %s: a frame could not be made", connection.client)
 
     def _write(self, audience: Audience) -> None:
         if not audience.pending:
             return
         if self._outboxes:
             self._flush_outboxes()
-        frame = audience.key.wire.pack(audience.pending)
-        self._metrics.delivered(len(audience.pending) * len(audience.members), audience.size * len(audience.members))
+        messages, size = audience.pending, audience.size
         audience.pending, audience.size = [], 0
+        try:
+            frame = audience.key.wire.pack(messages)
+        except Exception:
+            log.exception("a frame could not be made")
+            return
+        self._metrics.delivered(len(messages) * len(audience.members), size * len(audience.members))
         for writer in audience.members.values():
             writer.send(frame)
 
 
-def _frames(wire: Wire, messages: list[bytes]) -> Iterator[Any]:
-    """Messages as frames of bounded size."""
+def _frames(wire: Wire, messages: list[bytes]) -> Iterator[tuple[Any, int]]:
+    """Messages as frames of bounded size, with the bytes that are in each."""
+    size = sum(map(len, messages))
+    if size <= FRAME_SIZE or len(messages) == 1:
+        yield wire.pack(messages), size
+        return
     part: list[bytes] = []
     size = 0
     for message in messages:
         if part and size + len(message) > FRAME_SIZE:
-            yield wire.pack(part)
+            yield wire.pack(part), size
             part, size = [], 0
         part.append(message)
         size += len(message)
-    yield wire.pack(part)
+    yield wire.pack(part), size

@@ -82,6 +82,8 @@ class ChannelOptions(Section):
     """Those subscribed to the channel may read history."""
     allow_history_for_anonymous: bool = False
     """Users without id may, too."""
+    batch_delay: Annotated[Duration, Field(le=1)] = 0.0
+    """How long publications may wait for others to leave together; without, those of one moment do."""
     allow_user_limited_channels: bool = False
     """Channels such as `dm#7,9` are open to the users named and closed to others."""
     channel_regex: str = ""
@@ -229,6 +231,28 @@ class ClientSettings(Section):
         return self
 
 
+class WebSocketSettings(Section):
+    """The WebSocket transport."""
+
+    compression: bool = False
+    """Offer permessage-deflate. Saves traffic, and costs processor time for every message."""
+    compression_min_size: int = Field(default=128, ge=0)
+    """Smaller frames are sent as they are, in bytes."""
+    compression_level: int = Field(default=1, ge=1, le=9)
+    """From 1, fast, to 9, small."""
+    write_timeout: Annotated[Duration, Field(gt=0)] = 10.0
+    """How long a client may leave what it is sent unread, beyond what the kernel takes, before it is cut off."""
+
+
+class ShutdownSettings(Section):
+    """How clients are sent away when a node stops."""
+
+    drain_rate: int = Field(default=100, ge=1)
+    """Connections asked to leave each second."""
+    drain_time: Duration = 120.0
+    """Longest time for all of them; the rate is higher where that is needed."""
+
+
 class HTTPAPISettings(Section):
     """The server API at /api."""
 
@@ -326,6 +350,10 @@ class Settings(BaseSettings):
     """Where the gateway listens."""
     client: ClientSettings = ClientSettings()
     """Connections."""
+    websocket: WebSocketSettings = WebSocketSettings()
+    """WebSockets."""
+    shutdown: ShutdownSettings = ShutdownSettings()
+    """Stopping."""
     channel: ChannelSettings = ChannelSettings()
     """Channels."""
     engine: EngineSettings = EngineSettings()

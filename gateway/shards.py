@@ -168,6 +168,7 @@ class Shard:
         self.on_reconnect: list[Callable[[], None]] = []
         self.deaf = False
         self.lag = 0.0
+        self._scripts: list[Script] = []
         self._handlers: dict[bytes, Handler] = {}
         self._requests: list[_Request] = []
         self._commands = Link("command connection", self._open_commands, self._link_changed)
@@ -201,6 +202,10 @@ class Shard:
     def execute(self, *command: Argument) -> asyncio.Future[Any]:
         """Send a command. The answer may be ``BrokerUnavailable``."""
         return self._commands.execute(*command)
+
+    def load(self, *scripts: Script) -> None:
+        """Have every server that is connected to know these. To be called before ``start``."""
+        self._scripts += scripts
 
     async def run(self, script: Script, keys: Sequence[Argument], args: Sequence[Argument]) -> Any:
         """Run a script, by its digest if the server knows it."""
@@ -262,12 +267,16 @@ class Shard:
 
     async def _open_commands(self) -> RedisConnection:
         settings = self._settings
-        return await connect(
+        connection = await connect(
             self._endpoint,
             lambda: RedisConnection(settings.io_timeout),
             f"{settings.prefix}-commands",
             settings.connect_timeout,
         )
+        # A script that is unknown is sent again whole, and what was sent after it may then come before it
+        for script in self._scripts:
+            connection.execute("SCRIPT", "LOAD", script.text).add_done_callback(_ignored)
+        return connection
 
     async def _open_subscriber(self) -> SubscriberConnection:
         """Connect and subscribe everything again, before anybody may use the connection."""
@@ -328,6 +337,12 @@ class Shard:
     def _probe_arrived(self, payload: bytes) -> None:
         self.lag = max(0.0, asyncio.get_running_loop().time() - float(payload))
         self.deaf = False
+
+
+def _ignored(answer: asyncio.Future[Any]) -> None:
+    """Take note of a failure without consequence."""
+    if not answer.cancelled():
+        answer.exception()
 
 
 _Item = TypeVar("_Item")

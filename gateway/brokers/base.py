@@ -1,7 +1,6 @@
 """The broker: carries publications between nodes and keeps the history of channels."""
 
 import random
-from string import ascii_letters
 from typing import Protocol
 
 from msgspec import Struct
@@ -13,8 +12,8 @@ IDEMPOTENCY_TTL = 300.0
 
 
 def new_epoch() -> str:
-    """Name a new stream: eight random letters."""
-    return "".join(random.choices(ascii_letters, k=8))  # noqa: S311  a name, not a secret
+    """Name a new stream, at random: two streams of a channel must not have one name."""
+    return f"{random.getrandbits(32):08x}"
 
 
 class StreamOptions(Struct, frozen=True):

@@ -37,6 +37,7 @@ class RedisBroker:
 
     def __init__(self, shard: Shard, clock: Callable[[], float] = time.time) -> None:
         self._shard = shard
+        shard.load(_PUBLISH, _PUBLISH_ONCE, _HISTORY, _VERIFY)
         self._keys = shard.keys
         self._clock = clock
         self._reader = envelope.Reader()

@@ -21,6 +21,7 @@ from gateway.messages import (
     RPCRequest,
     SendRequest,
 )
+from gateway.session.pipeline import Pipeline
 
 if TYPE_CHECKING:
     from gateway.session.session import Session
@@ -33,8 +34,18 @@ async def publish(session: "Session", command_id: int, request: PublishRequest) 
         raise Error(ErrorCode.PERMISSION_DENIED)
     data = Payload(request.data)
     check_payload(channel.options, data, known_json=True)
-    await session.node.publish(channel, Publication(data, _info(session, channel)))
-    session.answer(command_id, PublishResult())
+    if session.pipeline is None:
+        session.pipeline = Pipeline()
+    await session.pipeline.add(_publish(session, command_id, channel, Publication(data, _info(session, channel))))
+
+
+async def _publish(session: "Session", command_id: int, channel: Channel, publication: Publication) -> None:
+    try:
+        await session.node.publish(channel, publication)
+    except Exception as error:
+        session.fail(command_id, error)
+    else:
+        session.answer(command_id, PublishResult())
 
 
 async def presence(session: "Session", command_id: int, request: PresenceRequest) -> None:

@@ -43,6 +43,8 @@ async def prepare(session: "Session", subscription: Subscription) -> Recovery | 
 
 async def prepare_all(session: "Session", subscriptions: list[Subscription]) -> list[Recovery | None]:
     """Prepare several at once. If one fails the others have been prepared, and end with the session."""
+    if not subscriptions:
+        return []
     outcomes = await asyncio.gather(*(prepare(session, each) for each in subscriptions), return_exceptions=True)
     found: list[Recovery | None] = []
     for outcome in outcomes:

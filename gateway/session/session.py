@@ -32,6 +32,7 @@ from gateway.node import Node
 from gateway.protocols.base import Wire
 from gateway.session import asking, connecting, making, server_side, subscribing
 from gateway.session.base import Handshake, State, Transport
+from gateway.session.pipeline import Pipeline
 from gateway.session.subscription import Subscription
 from gateway.wheel import Timer
 
@@ -59,6 +60,7 @@ class Session:
         "info",
         "node",
         "outbox",
+        "pipeline",
         "reason",
         "state",
         "subscriptions",
@@ -82,6 +84,8 @@ class Session:
         self.state = State.NEW
         self.subscriptions: dict[str, Subscription] = {}
         self.outbox: list[bytes] | None = None
+        self.pipeline: Pipeline | None = None
+        """Publishes that the broker has not answered yet; made by the first of them."""
         self.awaits_pong = False
         self.expire_at = 0
         """When the credentials end (Unix seconds); 0 is never."""
@@ -144,13 +148,10 @@ class Session:
         self.node.metrics.commands[type(request).__name__] += 1
         try:
             after = await handler(self, command.id, request)
-        except Error as error:
-            self.refuse(command.id, error)
         except Disconnect:
             raise
-        except Exception:
-            log.exception("client %s: %s failed", self.client, type(request).__name__)
-            self.refuse(command.id, Error(ErrorCode.INTERNAL))
+        except Exception as error:
+            self.fail(command.id, error)
         else:
             if after is not None:
                 await self._follow_up(after)
@@ -164,6 +165,13 @@ class Session:
 
     def answer(self, command_id: int, result: Result) -> None:
         self.node.hub.post(self, self.wire.protocol.encode_result(command_id, result))
+
+    def fail(self, command_id: int, error: Exception) -> None:
+        """Answer with an error; what is none of the catalogue's is a defect, and the client learns nothing of it."""
+        if not isinstance(error, Error):
+            log.error("client %s: command %d failed", self.client, command_id, exc_info=error)
+            error = Error(ErrorCode.INTERNAL)
+        self.refuse(command_id, error)
 
     def refuse(self, command_id: int, error: Error) -> None:
         self.node.metrics.errors[error.code] += 1

@@ -71,6 +71,10 @@ class Subscription:
         self.held: list[Publication] | None = [] if features.positioned else None
 
     @property
+    def batch_delay(self) -> float:
+        return self.options.batch_delay
+
+    @property
     def presence_info(self) -> ClientInfo | None:
         """What is shown in presence, if the channel keeps it."""
         return self.info if self.options.presence else None

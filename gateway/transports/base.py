@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
+from math import ceil
 
 from starlette.types import Scope
 
@@ -15,8 +16,8 @@ from gateway.session import Handshake, Session, Transport
 
 FORBIDDEN, UNAVAILABLE = 403, 503
 
-DRAIN_BATCH = 200
-"""Connections closed in one go; in between, the event loop serves what these closings cause."""
+DRAIN_PAUSE = 0.1
+"""Seconds between two batches of a drain, on average."""
 
 
 class Entrance:
@@ -55,14 +56,25 @@ class Entrance:
         self._node.spawn(session.end())
 
     async def drain(self) -> None:
-        """Ask every client to come back elsewhere, and let nobody in."""
+        """Ask every client to come back elsewhere, some at a time, and let nobody in.
+
+        All at once they would all return at once, to the nodes that are left.
+        """
         self._node.draining = True
         sessions = list(self.sessions)
         random.shuffle(sessions)
-        for count, session in enumerate(sessions, 1):
-            session.disconnect(Disconnect(DisconnectCode.SHUTDOWN))
-            if count % DRAIN_BATCH == 0:
-                await asyncio.sleep(0)
+        options = self._node.settings.shutdown
+        left = min(options.drain_time, len(sessions) / options.drain_rate)
+        while sessions:
+            pause = DRAIN_PAUSE * random.uniform(0.5, 1.5)  # noqa: S311  spreads, hides nothing
+            count = ceil(len(sessions) * min(1.0, pause / left)) if left > 0 else len(sessions)
+            for session in sessions[:count]:
+                session.disconnect(Disconnect(DisconnectCode.SHUTDOWN))
+            del sessions[:count]
+            left -= pause
+            if sessions:
+                await asyncio.sleep(pause)
+                sessions = [session for session in sessions if session in self.sessions]
 
     def _known(self, origin: str) -> bool:
         return any(fnmatchcase(origin, pattern) for pattern in self._origins)

@@ -1,0 +1,94 @@
+"""Where WebSockets come in: a raw ASGI application that opens sessions on what the server offers."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+
+from starlette.types import Receive, Scope, Send
+
+from gateway.protocols.base import Wire, WireProtocol
+from gateway.settings import Settings
+from gateway.transports.base import Entrance
+from gateway.transports.deflate import Compression, deflate
+from gateway.transports.direct import DirectTransport
+from gateway.transports.frames import BINARY, TEXT, frame
+from gateway.transports.raw import RawConnection, raw_connection
+from gateway.transports.websocket import WebSocketTransport, converse, text_frame
+from gateway.wheel import Wheel
+
+
+class WebSocketEndpoint:
+    """A raw ASGI application for WebSocket connections.
+
+    ``protocols`` maps subprotocols that clients may offer to what is spoken then; the empty name is for clients
+    that offer none of them.
+    """
+
+    def __init__(
+        self, entrance: Entrance, protocols: Mapping[str, WireProtocol], settings: Settings, wheel: Wheel
+    ) -> None:
+        self._entrance = entrance
+        self._protocols = protocols
+        self._wheel = wheel
+        self._limit = settings.client.queue_max_size
+        self._patience = settings.websocket.write_timeout
+        self._portable = {protocol: Wire(protocol, text_frame) for protocol in protocols.values()}
+        self._direct: dict[tuple[WireProtocol, Compression | None], Wire] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()  # websocket.connect
+        status = self._entrance.refuse(scope)
+        if status:
+            await _deny(scope, send, status)
+            return
+        subprotocol = next((each for each in scope.get("subprotocols", ()) if each and each in self._protocols), None)
+        await send({"type": "websocket.accept", "subprotocol": subprotocol})
+        protocol = self._protocols[subprotocol or ""]
+        connection = raw_connection(scope)
+        if connection is None:
+            await self._converse(protocol, scope, receive, send)
+        else:
+            self._attach(protocol, scope, connection)
+
+    def _attach(self, protocol: WireProtocol, scope: Scope, connection: RawConnection) -> None:
+        """Hand the connection over to a session. The application call ends, and the connection lives on."""
+        transport = DirectTransport(connection, self._entrance, self._wheel, self._limit, self._patience)
+        key = protocol, connection.compression
+        wire = self._direct.get(key)
+        if wire is None:
+            wire = self._direct[key] = Wire(protocol, _framing(BINARY if protocol.binary else TEXT, key[1]))
+        transport.session = self._entrance.open(wire, transport, scope)
+        connection.attach(transport)
+
+    async def _converse(self, protocol: WireProtocol, scope: Scope, receive: Receive, send: Send) -> None:
+        transport = WebSocketTransport(send, self._wheel, self._limit, self._patience)
+        session = self._entrance.open(self._portable[protocol], transport, scope)
+        transport.session = session
+        try:
+            await converse(session, receive)
+        except asyncio.CancelledError:
+            if not session.closed:  # cancelled by the server; otherwise by the transport, after its close timeout
+                raise
+        finally:
+            transport.closed()
+            self._entrance.close(session)
+
+
+def _framing(opcode: int, compression: Compression | None) -> Callable[[bytes], bytes]:
+    """How a payload becomes a frame, for everybody who shares this compression."""
+
+    def pack(payload: bytes) -> bytes:
+        compressed = None if compression is None else deflate(payload, compression)
+        return frame(opcode, payload) if compressed is None else frame(opcode, compressed, compressed=True)
+
+    return pack
+
+
+async def _deny(scope: Scope, send: Send, status: int) -> None:
+    """Refuse the handshake by HTTP status, where the server can."""
+    if "websocket.http.response" not in (scope.get("extensions") or {}):
+        await send({"type": "websocket.close"})
+        return
+    headers = [(b"retry-after", b"1")] if status == HTTPStatus.SERVICE_UNAVAILABLE else []
+    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": b""})

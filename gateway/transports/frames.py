@@ -1,0 +1,247 @@
+"""WebSocket frames: bytes in, messages out, and messages to bytes. No network here.
+
+Source: RFC 6455, sections 5 to 8; RFC 7692 for compressed messages.
+"""
+
+import codecs
+import zlib
+from collections.abc import Callable
+
+from websockets import frames as _websockets
+
+from gateway.transports.deflate import inflate
+
+apply_mask: Callable[[bytes, bytes], bytes] = getattr(_websockets, "apply_mask")  # noqa: B009  # in C where built
+"""Exclusive or of a payload with a mask of four bytes."""
+
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
+FINAL, COMPRESSED = 0x80, 0x40
+_RESERVED = 0x70
+_MASKED = 0x80
+_CONTROL = 0x8
+
+CONTROL_SIZE = 125
+"""Most bytes of a control frame's payload (RFC 6455, section 5.5)."""
+
+FRAGMENTS = 1024
+"""Fragments of one message. Nobody needs them smaller than 64 bytes, and each costs as much as a message."""
+
+NORMAL, NO_CODE, ABNORMAL = 1000, 1005, 1006
+PROTOCOL_ERROR, INVALID_DATA, POLICY, TOO_BIG = 1002, 1007, 1008, 1009
+
+_CODES = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015)})
+"""What a peer may send of the codes that the protocol has for itself (RFC 6455, section 7.4, and its registry)."""
+
+_utf8_decoder = codecs.getincrementaldecoder("utf-8")
+
+
+class Violation(Exception):  # noqa: N818  the word of RFC 6455 for what fails a connection
+    """What a peer must not send. The connection fails with this close code (RFC 6455, section 7.1.7)."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        self.code = code
+        self.reason = reason
+        super().__init__(f"{code} {reason}")
+
+
+class FrameParser:
+    """The receiving half of a server's connection.
+
+    ``window_bits`` is the window of a client that may compress its messages, 0 if it may not.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_decoder",
+        "_ended",
+        "_fragments",
+        "_kind",
+        "_limit",
+        "_needed",
+        "_size",
+        "_window",
+        "violation",
+    )
+
+    def __init__(self, limit: int, window_bits: int = 0) -> None:
+        self.violation: Violation | None = None
+        """Set when the peer broke the protocol."""
+        self._ended = False
+        """After a close frame or a violation nothing is parsed any more."""
+        self._limit = limit
+        self._window = window_bits
+        self._buffer: bytearray | None = None
+        self._needed = 2
+        self._kind = 0
+        """First byte of the message whose fragments are being gathered, 0 for none."""
+        self._fragments: list[bytes] | None = None
+        self._size = 0
+        self._decoder: codecs.IncrementalDecoder | None = None
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a part of a frame or of a message waits for its end."""
+        return self._buffer is not None or self._kind != 0
+
+    def feed(self, data: bytes) -> list[tuple[int, bytes]]:
+        """Messages and control frames that these bytes complete, as (opcode, payload).
+
+        Text is valid UTF-8. A close frame is the last, and a valid one; ``violation`` is to be looked at afterwards.
+        """
+        if self._ended:
+            return []
+        if self._buffer is not None:
+            self._buffer += data
+            if len(self._buffer) < self._needed:
+                return []
+            data, self._buffer = bytes(self._buffer), None
+        messages: list[tuple[int, bytes]] = []
+        try:
+            rest = self._parse(data, messages)
+        except Violation as violation:
+            self.violation = violation
+            self._end()
+        else:
+            if rest < len(data):
+                self._buffer = bytearray(data[rest:])
+        return messages
+
+    def _parse(self, data: bytes, messages: list[tuple[int, bytes]]) -> int:
+        """Parse whole frames; answers where the rest begins."""
+        position, end = 0, len(data)
+        while True:
+            self._needed = 2
+            if end - position < 2:
+                return position
+            first, size = data[position], data[position + 1] & 0x7F
+            start = position + 6
+            if size > CONTROL_SIZE:
+                extended = 2 if size == 126 else 8
+                start += extended
+                self._needed = 2 + extended
+                if end - position < self._needed:
+                    self._check(first, data[position + 1], 0)
+                    return position
+                size = int.from_bytes(data[position + 2 : position + 2 + extended], "big")
+            self._check(first, data[position + 1], size)
+            if end < start + size:
+                self._needed = start + size - position
+                return position
+            payload = apply_mask(data[start : start + size], data[start - 4 : start])
+            position = start + size
+            if first == FINAL | TEXT:
+                messages.append((TEXT, _utf8(payload)))
+            elif first & _CONTROL:
+                if first == FINAL | CLOSE:
+                    parse_close(payload)
+                    messages.append((CLOSE, payload))
+                    self._end()
+                    return end
+                messages.append((first & 0x0F, payload))
+            else:
+                self._gather(first, payload, messages)
+
+    def _end(self) -> None:
+        self._ended = True
+        self._kind = 0
+        self._fragments = None
+
+    def _check(self, first: int, second: int, size: int) -> None:
+        """Refuse a frame by its header, before its payload arrives."""
+        if not second & _MASKED:
+            raise Violation(PROTOCOL_ERROR, "frame is not masked")
+        opcode = first & 0x0F
+        allowed = COMPRESSED if self._window and opcode in (TEXT, BINARY) else 0
+        if first & _RESERVED & ~allowed:
+            raise Violation(PROTOCOL_ERROR, "reserved bits are set")
+        if opcode & _CONTROL:
+            if opcode > PONG:
+                raise Violation(PROTOCOL_ERROR, "unknown opcode")
+            if not first & FINAL:
+                raise Violation(PROTOCOL_ERROR, "control frame is fragmented")
+            if second & 0x7F > CONTROL_SIZE:
+                raise Violation(PROTOCOL_ERROR, "control frame is too long")
+            return
+        if opcode > BINARY:
+            raise Violation(PROTOCOL_ERROR, "unknown opcode")
+        if (opcode == CONTINUATION) != (self._kind != 0):
+            raise Violation(
+                PROTOCOL_ERROR, "continuation of nothing" if opcode == CONTINUATION else "unfinished message"
+            )
+        if self._size + size > self._limit:
+            raise Violation(TOO_BIG, "message is too big")
+
+    def _gather(self, first: int, payload: bytes, messages: list[tuple[int, bytes]]) -> None:
+        """A fragment, a compressed message, or binary data."""
+        kind = self._kind or first
+        if kind & COMPRESSED == 0 and kind & 0x0F == TEXT:
+            self._decoder = self._decoder or _utf8_decoder()
+            try:
+                self._decoder.decode(payload, bool(first & FINAL))
+            except UnicodeDecodeError as error:
+                raise Violation(INVALID_DATA, "text is not UTF-8") from error
+        if not first & FINAL:
+            fragments = self._fragments = self._fragments or []
+            fragments.append(payload)
+            self._kind = kind
+            self._size += len(payload)
+            if len(fragments) > FRAGMENTS:
+                raise Violation(POLICY, "too many fragments")
+            return
+        if self._fragments:
+            payload = b"".join((*self._fragments, payload))
+        self._kind = self._size = 0
+        self._fragments = self._decoder = None
+        if kind & COMPRESSED:
+            payload = self._inflate(payload)
+            if kind & 0x0F == TEXT:
+                _utf8(payload)
+        messages.append((kind & 0x0F, payload))
+
+    def _inflate(self, payload: bytes) -> bytes:
+        try:
+            inflated = inflate(payload, self._window, self._limit + 1)
+        except zlib.error as error:
+            raise Violation(INVALID_DATA, "cannot be decompressed") from error
+        if len(inflated) > self._limit:
+            raise Violation(TOO_BIG, "message is too big")
+        return inflated
+
+
+def _utf8(text: bytes) -> bytes:
+    """The same bytes, which are UTF-8."""
+    if not text.isascii():
+        try:
+            text.decode()
+        except UnicodeDecodeError as error:
+            raise Violation(INVALID_DATA, "text is not UTF-8") from error
+    return text
+
+
+def parse_close(payload: bytes) -> tuple[int, str]:
+    """Code and reason of a close frame; 1005 for none. Raises `Violation`."""
+    if not payload:
+        return NO_CODE, ""
+    code = int.from_bytes(payload[:2], "big")
+    if len(payload) == 1 or not (code in _CODES or 3000 <= code < 5000):
+        raise Violation(PROTOCOL_ERROR, "invalid close code")
+    return code, _utf8(payload[2:]).decode()
+
+
+def frame(opcode: int, payload: bytes, *, compressed: bool = False) -> bytes:
+    """One whole, unmasked frame."""
+    first = FINAL | opcode | (COMPRESSED if compressed else 0)
+    size = len(payload)
+    if size < 126:
+        return bytes((first, size)) + payload
+    if size < 65536:
+        return bytes((first, 126)) + size.to_bytes(2, "big") + payload
+    return bytes((first, 127)) + size.to_bytes(8, "big") + payload
+
+
+def close_frame(code: int, reason: str = "") -> bytes:
+    """A close frame; a reason too long for one is cut. Without ``code`` if it is 1005, "none"."""
+    if code == NO_CODE:
+        return frame(CLOSE, b"")
+    text = reason.encode()[: CONTROL_SIZE - 2].decode(errors="ignore")  # never through a character
+    return frame(CLOSE, code.to_bytes(2, "big") + text.encode())

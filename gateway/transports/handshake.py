@@ -1,0 +1,142 @@
+"""The opening handshake: an upgrade request in, the HTTP response out. No network here.
+
+Source: RFC 6455, section 4.2; RFC 9110 and 9112 for what is around it.
+"""
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterable
+from email.utils import formatdate
+from http import HTTPStatus
+
+from msgspec import Struct
+
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_TARGET = re.compile(rb"(?:(?i:https?)://[!-.0->@-~]+|(?=/))([!-~]*)")
+"""A path with a query, which may have a scheme and a host before it (RFC 9112, section 3.2.2)."""
+_VALUE = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*")
+_FIELDS = re.compile(rb"(?:%b:%b\r\n)*" % (_TOKEN.pattern, _VALUE.pattern))
+_FIELD = re.compile(rb"([^:]+):([^\r]*)\r\n")
+
+_ACCEPTED = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: %b\r\n%b\r\n"
+)
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Refusal(Exception):  # noqa: N818  not an error of ours
+    """A request that does not open a WebSocket. ``response`` is what the client is told."""
+
+    def __init__(self, status: HTTPStatus, text: str, *headers: tuple[bytes, bytes]) -> None:
+        self.response = response(status, list(headers), text.encode() + b"\n")
+        super().__init__(text)
+
+
+class UpgradeRequest(Struct):
+    """A request that opens a WebSocket."""
+
+    target: str
+    """Path and query as sent, without scheme and host."""
+    headers: Headers
+    """Names in lower case."""
+    key: bytes
+
+    def values(self, name: bytes) -> list[str]:
+        """Elements of a header that is a list, over all its lines; empty ones left out."""
+        found = [value for key, value in self.headers if key == name]
+        elements = b",".join(found).decode("latin-1").split(",") if found else ()
+        return [element for each in elements if (element := each.strip())]
+
+
+def parse_request(head: bytes) -> UpgradeRequest:
+    """The request in these bytes, up to and without the blank line. Raises `Refusal`."""
+    first, _, fields = head.partition(b"\r\n")
+    target = _target(first)
+    fields += b"\r\n" if fields else b""
+    if not _FIELDS.fullmatch(fields):  # all of them by one pattern: this is a part of what every connection costs
+        raise Refusal(HTTPStatus.BAD_REQUEST, "Invalid header.")
+    headers = [(name.lower(), value.strip(b" \t")) for name, value in _FIELD.findall(fields)]
+    request = UpgradeRequest(target, headers, b"")
+    if [name for name, _ in headers].count(b"host") != 1:
+        raise Refusal(HTTPStatus.BAD_REQUEST, "Host is needed, once.")
+    if not any(value.lower() == "websocket" for value in request.values(b"upgrade")):
+        raise Refusal(HTTPStatus.UPGRADE_REQUIRED, "Upgrade must be websocket.", (b"upgrade", b"websocket"))
+    if not any(value.lower() == "upgrade" for value in request.values(b"connection")):
+        raise Refusal(HTTPStatus.BAD_REQUEST, "Connection must have upgrade.")
+    if request.values(b"sec-websocket-version") != ["13"]:
+        version_header = (b"sec-websocket-version", b"13")
+        raise Refusal(HTTPStatus.UPGRADE_REQUIRED, "Sec-WebSocket-Version must be 13.", version_header)
+    request.key = _key([value for name, value in request.headers if name == b"sec-websocket-key"])
+    return request
+
+
+def _target(line: bytes) -> str:
+    """Path and query of a request line."""
+    try:
+        method, target, version = line.split(b" ")
+    except ValueError:
+        raise Refusal(HTTPStatus.BAD_REQUEST, "Invalid request line.") from None
+    match = _TARGET.fullmatch(target)
+    if version != b"HTTP/1.1" or match is None:
+        raise Refusal(HTTPStatus.BAD_REQUEST, "Invalid request line.")
+    if method != b"GET":
+        raise Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "A WebSocket is opened by GET.", (b"allow", b"GET"))
+    path: str = match[1].decode("ascii")
+    return path if path.startswith("/") else f"/{path}"
+
+
+def _key(found: list[bytes]) -> bytes:
+    """The one Sec-WebSocket-Key: sixteen bytes in base64."""
+    try:
+        [key] = found
+        if len(base64.b64decode(key, validate=True)) == 16:
+            return key
+    except ValueError:
+        pass
+    raise Refusal(HTTPStatus.BAD_REQUEST, "Sec-WebSocket-Key must be 16 bytes in base64, once.")
+
+
+def accept(key: bytes, subprotocol: str | None, extensions: str, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The response that opens the WebSocket. Raises `ValueError` for a header that cannot be sent."""
+    digest = base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
+    lines: Headers = []
+    if extensions:
+        lines.append((b"Sec-WebSocket-Extensions", extensions.encode("ascii")))
+    if subprotocol:
+        lines.append((b"Sec-WebSocket-Protocol", subprotocol.encode("ascii")))
+    return _ACCEPTED % (digest, _fields([*lines, *headers]))
+
+
+def response(status: int, headers: Headers, body: bytes) -> bytes:
+    """A whole HTTP response, after which the connection closes. Raises `ValueError` as `accept`."""
+    names = {name.lower() for name, _ in headers}
+    lines = list(headers)
+    for name, value in (
+        (b"date", formatdate(usegmt=True).encode("ascii")),
+        (b"connection", b"close"),
+        (b"content-length", str(len(body)).encode("ascii")),
+        (b"content-type", b"text/plain; charset=utf-8"),
+    ):
+        if name not in names:
+            lines.append((name, value))
+    return _head(status, lines) + body
+
+
+def _head(status: int, headers: Headers) -> bytes:
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:
+        phrase = ""
+    return b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, phrase.encode("ascii"), _fields(headers))
+
+
+def _fields(headers: Headers) -> bytes:
+    for name, value in headers:
+        if not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value):
+            raise ValueError(f"header {name!r}: {value!r} cannot be sent")
+    return b"".join([b"%b: %b\r\n" % field for field in headers])

@@ -1,0 +1,81 @@
+"""A connection below ASGI: what our own WebSocket protocol class offers to an application in the scope.
+
+``scope["extensions"]["gateway.transport"]`` is a `RawConnection`. An application that has accepted the WebSocket
+may `attach` a receiver to it and return: from then on frames go straight to the receiver, without task or queue.
+"""
+
+from enum import IntEnum
+from typing import Any, Protocol
+
+from starlette.types import Scope
+
+from gateway.transports.deflate import Compression
+
+EXTENSION = "gateway.transport"
+
+
+class State(IntEnum):
+    """Where a connection stands. In the order of its life, so that states can be compared."""
+
+    OPENING = 0
+    """The request is arriving."""
+    ASKED = 1
+    """The application has the request."""
+    OPEN = 2
+    CLOSING = 3
+    """A close frame has been sent; what still arrives counts only as the answer to it."""
+    CLOSED = 4
+    """Refused, failed or gone: nothing that arrives counts any more."""
+
+
+class Receiver(Protocol):
+    """Who hears of what happens on a connection. None of it waits, none of it raises."""
+
+    def take(self, messages: list[tuple[int, bytes]]) -> None:
+        """Messages of one read, as (opcode, payload): text, which is valid UTF-8, or binary."""
+
+    def pause(self) -> None:
+        """Much waits to be written: the peer reads slowly."""
+
+    def resume(self) -> None:
+        """What waited has been written, nearly all of it."""
+
+    def drain(self) -> None:
+        """The server is stopping: close."""
+
+    def lose(self, code: int, reason: str) -> None:
+        """The peer has closed or gone (code 1006), or broken the protocol. Called once, and the last."""
+
+
+class RawConnection(Protocol):
+    """One WebSocket. Nothing here waits, or raises when the connection is gone."""
+
+    @property
+    def compression(self) -> Compression | None:
+        """How messages may be compressed; None if the client could not read them."""
+
+    def attach(self, receiver: Receiver) -> None:
+        """Hand the connection over, once it has been accepted. The application may return."""
+
+    def write(self, data: bytes) -> None:
+        """Whole frames, as `frames.frame` makes them."""
+
+    def waiting(self) -> int:
+        """Bytes written that the kernel has not taken yet."""
+
+    def hold(self) -> None:
+        """Read nothing more for now."""
+
+    def go_on(self) -> None:
+        """Read again."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Close, after what was written before; ends in `Receiver.lose`, also when the peer does not answer."""
+
+    def abort(self) -> None:
+        """Drop the connection with all that waits to be written."""
+
+
+def raw_connection(scope: Scope) -> Any:
+    """The connection, a `RawConnection`, if the server offers it, else None."""
+    return (scope.get("extensions") or {}).get(EXTENSION)

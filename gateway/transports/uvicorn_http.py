@@ -1,0 +1,131 @@
+"""Uvicorn's HTTP protocol class, with an end to every wait for a client.
+
+Uvicorn waits without end for a request's head, its body, and a client that must read before its connection can
+close. `protocol_class` gives the class for ``uvicorn.Config(http=)``.
+"""
+
+import asyncio
+from asyncio import AbstractEventLoop, TimerHandle
+from collections.abc import Callable
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEAD_LIMIT = 65536
+"""Most bytes of a request line and headers. Nginx allows 32 KiB, Node 16, httptools any number."""
+
+DEFAULT_TIMEOUT = 10.0
+"""Seconds for a class used as it stands, as in ``uvicorn --http gateway.transports.uvicorn_http:HttpProtocol``."""
+
+
+class Deadline:
+    """The time by which a peer must finish what it has begun."""
+
+    __slots__ = ("_excused", "_expire", "_loop", "_seconds", "_timer")
+
+    def __init__(self, loop: AbstractEventLoop, seconds: float, expire: Callable[[], None]) -> None:
+        self._loop = loop
+        self._seconds = seconds
+        self._expire = expire
+        self._timer: TimerHandle | None = None
+        self._excused = False
+
+    def begin(self, *, excused: bool = False) -> None:
+        """Start the time, unless it runs. An excuse lets it run once more: for while we did not read."""
+        self._excused |= excused
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._seconds, self._fire)
+
+    def end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._excused = False
+
+    def _fire(self) -> None:
+        self._timer = None
+        if self._excused:
+            self._excused = False
+            self.begin()
+        else:
+            self._expire()
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """HTTP/1.1: a request's head and its body each arrive in time, and the head is of limited size."""
+
+    timeout = DEFAULT_TIMEOUT
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._deadline = Deadline(self.loop, self.timeout, self._overdue)
+        self._reading = True
+        self._in_head = True
+        self._head_size = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self._deadline.begin()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._deadline.end()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.transport.is_closing() or self.transport.get_protocol() is not self:
+            return
+        if self._in_head:
+            # Headers are counted when whole. One that never ends would otherwise grow in the parser.
+            self._head_size += len(data)
+            if self._head_size > HEAD_LIMIT:
+                self.send_400_response("Request head too large.")
+                return
+        # Blank lines between requests begin none, but have stopped uvicorn's keep-alive timer.
+        if self._reading or (self.cycle.response_complete and self.timeout_keep_alive_task is None):
+            self._deadline.begin(excused=self.flow.read_paused)
+        else:
+            self._deadline.end()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._reading = self._in_head = True
+        self._head_size = 0
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._count(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        self._count(len(name) + len(value))
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self._in_head = False
+        self._deadline.end()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._reading = False
+
+    def handle_websocket_upgrade(self) -> None:
+        self._deadline.end()
+        super().handle_websocket_upgrade()
+
+    def timeout_keep_alive_handler(self) -> None:
+        # close() would wait without end for a peer that has not read its response yet.
+        self.transport.abort()
+
+    def _count(self, size: int) -> None:
+        self._head_size += size
+        if self._head_size > HEAD_LIMIT:
+            raise ValueError("request head too large")  # httptools stops, and uvicorn answers 400
+
+    def _overdue(self) -> None:
+        self.transport.abort()
+
+
+def protocol_class(timeout: float) -> type[HttpProtocol]:
+    """The class for uvicorn's ``http``, with `timeout` seconds for every wait."""
+    return type("HttpProtocol", (HttpProtocol,), {"timeout": timeout})

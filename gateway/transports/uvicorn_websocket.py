@@ -1,0 +1,387 @@
+"""WebSockets for uvicorn: frames parsed and written here, with nothing between a session and its socket.
+
+``gateway serve`` uses it by itself. For an application of your own::
+
+    uvicorn --ws gateway.transports.uvicorn_websocket:WebSocketProtocol app:app
+
+Ordinary routes run on it as they are; the gateway's own endpoints use the extension of `gateway.transports.raw`.
+Options of uvicorn that count: ``ws_max_size``, ``ws_ping_interval`` and ``ws_ping_timeout`` (ordinary routes alone).
+permessage-deflate is off, whatever ``ws_per_message_deflate`` says, for its default is on: use
+`CompressingWebSocketProtocol`, or set ``offered`` in a subclass.
+"""
+
+import asyncio
+import random
+from asyncio import AbstractEventLoop, TimerHandle
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, cast
+from urllib.parse import unquote
+
+from starlette.types import Scope
+from uvicorn.config import Config
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
+from uvicorn.server import ServerState
+
+from gateway.transports.conversation import Conversation
+from gateway.transports.deflate import Agreement, Compression, agree
+from gateway.transports.frames import (
+    ABNORMAL,
+    CLOSE,
+    PING,
+    POLICY,
+    PONG,
+    FrameParser,
+    Violation,
+    close_frame,
+    frame,
+    parse_close,
+)
+from gateway.transports.handshake import Headers, Refusal, UpgradeRequest, accept, parse_request
+from gateway.transports.raw import EXTENSION, Receiver, State
+
+DEFAULT_TIMEOUT = 10.0
+"""Seconds for the class as it stands: to finish a message, and to close."""
+
+HEAD_LIMIT = 65536
+"""Most bytes of the upgrade request, as in `gateway.transports.uvicorn_http`."""
+
+CONTROL_FRAMES = 256
+"""Pings and pongs in one read from the socket. While they are answered nobody else is."""
+
+UNREAD_PONGS = 65536
+"""Bytes that may wait to be sent when a ping asks for more. Pongs go past every limit of the application."""
+
+DRAIN_RATE = 500
+"""Connections closed each second when uvicorn shuts down: a storm of returning clients is worse than waiting."""
+
+LONGEST_DRAIN = 30.0
+"""Seconds at most. With uvicorn's timeout_graceful_shutdown, four fifths of that."""
+
+
+class WebSocketProtocol(asyncio.Protocol):
+    """One connection. Satisfies `RawConnection`."""
+
+    __slots__ = (
+        "_agreement",
+        "_app_state",
+        "_close_timer",
+        "_deadline",
+        "_head",
+        "_held",
+        "_parser",
+        "_receiver",
+        "_request",
+        "config",
+        "loop",
+        "server",
+        "state",
+        "transport",
+        "write",
+    )
+
+    timeout = DEFAULT_TIMEOUT
+    offered: Compression | None = None
+    """What to do for clients that can decompress; None sends and takes no compressed messages."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: AbstractEventLoop | None = None,
+    ) -> None:
+        if not config.loaded:
+            config.load()
+        self.config = config
+        self.server = server_state
+        self.loop = _loop or asyncio.get_running_loop()
+        self.state = State.OPENING
+        self._app_state: dict[str, Any] | None = app_state
+        self._head: bytearray | None = bytearray()
+        self._request: UpgradeRequest | None = None
+        self._agreement: Agreement | None = None
+        self._receiver: Receiver | None = None
+        self._held = False
+        self._deadline: TimerHandle | None = None
+        self._close_timer: TimerHandle | None = None
+
+    # — from the socket —
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+        self.write: Callable[[bytes], None] = self.transport.write
+        self.server.connections.add(cast(Any, self))
+
+    def data_received(self, data: bytes) -> None:
+        if self._head is not None:
+            self._open(data)
+            return
+        if self.state is State.CLOSED:
+            return
+        messages = self._parser.feed(data)
+        if messages:
+            control = [message for message in messages if message[0] >= CLOSE]
+            if control:
+                messages = [message for message in messages if message[0] < CLOSE]
+            if messages and self.state < State.CLOSING and self._receiver is not None:
+                self._receiver.take(messages)
+            if control:
+                self._answer(control)
+        violation = self._parser.violation
+        if violation is not None:
+            self._fail(violation)
+        elif self._deadline is not None or self._parser.unfinished:
+            if messages:
+                self._end_watch()
+            self._watch()
+
+    def eof_received(self) -> None:
+        self._bound_closing()  # the transport closes itself, once the peer has read what is left
+
+    def pause_writing(self) -> None:
+        if self._receiver is not None:
+            self._receiver.pause()
+
+    def resume_writing(self) -> None:
+        if self._receiver is not None:
+            self._receiver.resume()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.server.connections.discard(cast(Any, self))
+        self.state = State.CLOSED
+        for timer in (self._deadline, self._close_timer):
+            if timer is not None:
+                timer.cancel()
+        self._lose(ABNORMAL, "")
+
+    # — the handshake —
+
+    def _open(self, data: bytes) -> None:
+        head = self._head
+        assert head is not None
+        head += data
+        end = head.find(b"\r\n\r\n")
+        try:
+            if max(end, 0 if end >= 0 else len(head)) > HEAD_LIMIT:
+                raise Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "Request head too large.")
+            if end < 0:
+                self._watch()
+                return
+            self._head = None
+            self._request = request = parse_request(bytes(head[:end]))
+        except Refusal as refusal:
+            self._head = None
+            self.refuse(refusal.response)
+            return
+        self._end_watch()
+        self.state = State.ASKED
+        if self.offered is not None:
+            self._agreement = agree(request.values(b"sec-websocket-extensions"), self.offered)
+        self._parser = FrameParser(
+            self.config.ws_max_size, self._agreement.client_window_bits if self._agreement else 0
+        )
+        self._ask(request)
+        if rest := bytes(head[end + 4 :]):
+            self.data_received(rest)
+
+    def _ask(self, request: UpgradeRequest) -> None:
+        """Call the application."""
+        keepalive = self.config.ws_ping_interval or 0, self.config.ws_ping_timeout or 0
+        conversation = Conversation(self, self._scope(request), keepalive)
+        self._receiver = conversation
+        task = self.loop.create_task(conversation.run(self.config.loaded_app))
+        self.server.tasks.add(task)
+        task.add_done_callback(self.server.tasks.discard)
+
+    def _scope(self, request: UpgradeRequest) -> Scope:
+        state, self._app_state = self._app_state or {}, None
+        path, _, query = request.target.partition("?")
+        root_path = self.config.root_path
+        return {
+            "type": "websocket",
+            "asgi": {"version": self.config.asgi_version, "spec_version": "2.4"},
+            "http_version": "1.1",
+            "scheme": "wss" if is_ssl(self.transport) else "ws",
+            "server": get_local_addr(self.transport),
+            "client": get_remote_addr(self.transport),
+            "root_path": root_path,
+            "path": root_path + unquote(path),
+            "raw_path": (root_path + path).encode("ascii"),
+            "query_string": query.encode("ascii"),
+            "headers": request.headers,
+            "subprotocols": request.values(b"sec-websocket-protocol"),
+            "state": state.copy(),
+            "extensions": {"websocket.http.response": {}, EXTENSION: self},
+        }
+
+    def accept(self, subprotocol: str | None, headers: Headers) -> None:
+        """Answer that the WebSocket is open. Raises ``ValueError`` for a header that cannot be sent."""
+        assert self._request is not None
+        extensions = self._agreement.answer if self._agreement else ""
+        self.write(accept(self._request.key, subprotocol, extensions, [*self.server.default_headers, *headers]))
+        self._request = None
+        self.state = State.OPEN
+
+    def refuse(self, response: bytes) -> None:
+        """Answer with an HTTP response instead."""
+        self.state = State.CLOSED
+        self._end_watch()
+        self.write(response)
+        self._close_transport()
+
+    # — for receivers —
+
+    @property
+    def compression(self) -> Compression | None:
+        return self._agreement.compression if self._agreement else None
+
+    def attach(self, receiver: Receiver) -> None:
+        conversation = self._receiver
+        if not isinstance(conversation, Conversation):
+            raise RuntimeError("the connection has been handed over before")
+        self._receiver = receiver if self.state <= State.OPEN else None  # it loses the connection at once
+        conversation.hand_over(receiver)
+
+    def waiting(self) -> int:
+        return self.transport.get_write_buffer_size()
+
+    def hold(self) -> None:
+        if not self._held:
+            self._held = True
+            self.transport.pause_reading()
+            self._end_watch()  # that nothing arrives is now our doing
+
+    def go_on(self) -> None:
+        if self._held:
+            self._held = False
+            self.transport.resume_reading()
+            if self._parser.unfinished:
+                self._watch()
+
+    def close(self, code: int, reason: str) -> None:
+        if self.state is not State.OPEN:
+            return
+        self.state = State.CLOSING
+        self.write(close_frame(code, reason))
+        self.go_on()  # the answer must be seen
+        self._bound_closing()
+
+    def abort(self) -> None:
+        self.transport.abort()
+
+    def shutdown(self) -> None:
+        """Uvicorn stops. Connections close one after the other, in no order."""
+        if self._receiver is None or self.state is State.CLOSED:
+            self._close_transport()
+            return
+        longest = LONGEST_DRAIN
+        if self.config.timeout_graceful_shutdown is not None:
+            longest = min(longest, 0.8 * self.config.timeout_graceful_shutdown)
+        spread = min(longest, (len(self.server.connections) - 1) / DRAIN_RATE)
+        self.loop.call_later(random.uniform(0, spread), self._drain)  # noqa: S311  spreads, hides nothing
+
+    def _drain(self) -> None:
+        if self._receiver is not None:
+            self._receiver.drain()
+
+    # — frames —
+
+    def _answer(self, control: list[tuple[int, bytes]]) -> None:
+        if len(control) > CONTROL_FRAMES:
+            self._fail(Violation(POLICY, "too many control frames"))
+            return
+        for opcode, payload in control:
+            if opcode == PING:
+                self._answer_ping(payload)
+            elif opcode == PONG and isinstance(self._receiver, Conversation):
+                self._receiver.hear_pong(payload)
+            elif opcode == CLOSE and self._parser.violation is None:
+                self._answer_close(*parse_close(payload))
+
+    def _answer_ping(self, payload: bytes) -> None:
+        if self.waiting() > UNREAD_PONGS:
+            self._fail(Violation(POLICY, "too many pings"))
+        elif self.state is State.OPEN:
+            self.write(frame(PONG, payload))
+
+    def _answer_close(self, code: int, reason: str) -> None:
+        if self.state is State.OPEN:
+            self.write(close_frame(code))
+        self.state = State.CLOSING
+        self._lose(code, reason)
+        self._close_transport()
+
+    # — the end —
+
+    def _lose(self, code: int, reason: str) -> None:
+        receiver = self._receiver
+        if not isinstance(receiver, Conversation):  # which may yet be handed over, with what has arrived
+            self._receiver = None
+        self.write = _discard  # uvloop's raises
+        if receiver is not None:
+            receiver.lose(code, reason)
+
+    def _fail(self, violation: Violation) -> None:
+        """End a connection whose peer breaks the rules (RFC 6455, section 7.1.7)."""
+        if self.state is State.OPEN:
+            self.write(close_frame(violation.code, violation.reason))
+        self.state = State.CLOSED
+        self._lose(violation.code, violation.reason)
+        self.go_on()
+        if self.transport.can_write_eof():
+            # The rest of its input is thrown away unread. To close at once would answer that with a reset, which
+            # can overtake the close frame.
+            self.transport.write_eof()
+            self._bound_closing()
+        else:
+            self._close_transport()
+
+    def _close_transport(self) -> None:
+        self.transport.close()
+        self._bound_closing()
+
+    def _bound_closing(self) -> None:
+        """A peer that must read, or answer, before the connection closes has so long for it."""
+        if self._close_timer is None:
+            self._close_timer = self.loop.call_later(self.timeout, self.transport.abort)
+
+    # — deadlines —
+
+    def _watch(self) -> None:
+        """What has begun must end in time. While we do not read, that is not for the peer to do."""
+        if self._head is None and not self._parser.unfinished:
+            self._end_watch()
+        elif self._deadline is None and not self._held and self.state < State.CLOSED:
+            self._deadline = self.loop.call_later(self.timeout, self._overdue)
+
+    def _end_watch(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _overdue(self) -> None:
+        self._deadline = None
+        if self.state is State.OPENING:
+            self.transport.abort()
+        elif self.state < State.CLOSED:
+            self._fail(Violation(POLICY, "message timeout"))
+
+
+class CompressingWebSocketProtocol(WebSocketProtocol):
+    """The same with permessage-deflate for clients that offer it."""
+
+    __slots__ = ()
+
+    offered = Compression()
+
+
+def _discard(data: bytes) -> None:
+    """What writing is once the connection is gone."""
+
+
+def protocol_class(timeout: float, compression: Compression | None) -> type[WebSocketProtocol]:
+    """The class for uvicorn's ``ws``, with `timeout` seconds for every wait."""
+    return type(
+        "WebSocketProtocol", (WebSocketProtocol,), {"__slots__": (), "timeout": timeout, "offered": compression}
+    )
