@@ -13,6 +13,7 @@ from gateway.hub import FRAME_SIZE, Hub
 from gateway.messages import ClientInfo, Command, Join, Leave, Payload, Position, Publication, Push, Result
 from gateway.metrics import Metrics
 from gateway.protocols.base import Wire
+from tests.waiting import until
 
 EPOCH = "abcd"
 ANN = ClientInfo("ann", "c1")
@@ -95,6 +96,7 @@ class Reader:
     positioned: bool = False
     held: list[Publication] | None = None
     losses: int = 0
+    batch_delay: float = 0.0
 
     def lose_position(self) -> None:
         self.losses += 1
@@ -128,10 +130,16 @@ async def hub(metrics: Metrics, clock: Clock) -> Hub:
 
 
 def reader(
-    hub: Hub, position: Position | None = None, *, wire: Wire = WIRE, joins: bool = False, channel: str = "room"
+    hub: Hub,
+    position: Position | None = None,
+    *,
+    wire: Wire = WIRE,
+    joins: bool = False,
+    channel: str = "room",
+    batch_delay: float = 0.0,
 ) -> Reader:
     """A subscriber whose delivery has begun."""
-    subscriber = Reader(Client(wire), channel, joins, positioned=position is not None)
+    subscriber = Reader(Client(wire), channel, joins, positioned=position is not None, batch_delay=batch_delay)
     hub.join(subscriber)
     hub.enter(subscriber, position)
     return subscriber
@@ -200,13 +208,47 @@ async def test_a_tick_makes_one_frame(hub: Hub) -> None:
     assert one.frames == ["p1 p2 p3", "p4"]
 
 
+@pytest.mark.parametrize("readers", [1, 2])
+async def test_publications_may_wait_for_each_other(hub: Hub, readers: int) -> None:
+    found = [reader(hub, batch_delay=0.01) for _ in range(readers)]
+    plain = reader(hub, channel="other")
+    publish(hub, 1)
+    await asyncio.sleep(0)
+    hub.publish("other", publication(1))
+    publish(hub, 2)
+    await asyncio.sleep(0)
+    assert plain.frames == ["p1"]
+    assert not any(each.frames for each in found)
+    await until(lambda: found[0].frames)
+    assert [each.frames for each in found] == [["p1 p2"]] * readers
+    publish(hub, 3)
+    late = reader(hub, batch_delay=0.01)
+    publish(hub, 4)
+    await until(lambda: late.frames)
+    assert late.frames == ["p4"]
+    assert found[0].frames == ["p1 p2", "p3", "p4"]
+
+
+async def test_one_who_is_alone_gets_pushes_of_several_channels_in_one_write(hub: Hub, metrics: Metrics) -> None:
+    one = reader(hub)
+    other = Reader(one.connection, "other")
+    hub.join(other)
+    hub.enter(other, None)
+    publish(hub, 1)
+    hub.publish("other", publication(text="q1"))
+    publish(hub, 2)
+    await asyncio.sleep(0)
+    assert one.frames == ["p1 p2 q1"]
+    assert (metrics.deliveries, metrics.bytes_out) == (3, 6)
+
+
 async def test_replies_go_out_before_pushes(hub: Hub) -> None:
     one = reader(hub)
     publish(hub, 1)
     hub.post(one.connection, b"reply")
     hub.post(one.connection, b"another")
     await asyncio.sleep(0)
-    assert one.frames == ["reply another", "p1"]
+    assert one.frames == ["reply another p1"]  # in one write
     assert not one.connection.outbox
 
 

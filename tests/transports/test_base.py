@@ -1,11 +1,13 @@
 """Who may open a connection, and what is known of a client by then."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from gateway.auth.tokens import TokenVerifier
 from gateway.brokers.memory import MemoryBroker
+from gateway.errors import Disconnect
 from gateway.node import Node
 from gateway.presence.memory import MemoryPresence
 from gateway.protocols.base import Wire
@@ -86,6 +88,87 @@ def test_the_trusted_header_names_the_user(setting: str, headers: dict[str, str]
     door, _ = entrance(user_id_http_header=setting)
     session = door.open(Wire(CentrifugeJson(), bytes.decode), Client(), scope(**headers))  # type: ignore[arg-type]
     assert session.handshake.headers == seen
+
+
+class Closing:
+    """A transport that notes how it is closed."""
+
+    def __init__(self) -> None:
+        self.codes: list[int] = []
+
+    def send(self, frame: Any) -> None:
+        raise NotImplementedError
+
+    def close(self, reason: Disconnect) -> None:
+        self.codes.append(reason.code)
+
+
+class Pauses(list[float]):
+    """How long a drain would have slept, and what happens meanwhile."""
+
+    meanwhile: Callable[[], None] = staticmethod(lambda: None)
+
+    async def sleep(self, seconds: float) -> None:
+        self.append(seconds)
+        self.meanwhile()
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> Pauses:
+    found = Pauses()
+    monkeypatch.setattr("gateway.transports.base.asyncio.sleep", found.sleep)
+    return found
+
+
+def crowd(shutdown: dict[str, Any], count: int) -> tuple[Entrance, Node, list[Closing]]:
+    settings = Settings.model_validate({"shutdown": shutdown})
+    node = Node(settings, MemoryBroker(), MemoryPresence())
+    door = Entrance(node, TokenVerifier(settings.client))
+    transports = [Closing() for _ in range(count)]
+    for transport in transports:
+        door.open(Wire(CentrifugeJson(), bytes.decode), transport, scope())
+    return door, node, transports
+
+
+@pytest.mark.parametrize(
+    ("shutdown", "seconds"),
+    [({"drain_rate": 100, "drain_time": "5s"}, 5.0), ({"drain_rate": 500}, 2.0)],
+    ids=["in the time", "at the rate"],
+)
+async def test_a_drain_is_spread(shutdown: dict[str, Any], seconds: float, pauses: Pauses) -> None:
+    door, node, transports = crowd(shutdown, 1000)
+    batches: list[int] = []
+    disconnected = 0
+
+    def count() -> None:
+        nonlocal disconnected
+        now = sum(len(transport.codes) for transport in transports)
+        batches.append(now - disconnected)
+        disconnected = now
+
+    pauses.meanwhile = count
+    await door.drain()
+    assert node.draining
+    assert [transport.codes for transport in transports] == [[3001]] * 1000
+    assert sum(pauses) == pytest.approx(seconds, abs=0.2)
+    assert max(batches) <= 1000 * 0.16 / seconds + 1
+
+
+async def test_few_connections_are_drained_at_once(pauses: Pauses) -> None:
+    door, _, transports = crowd({}, 5)
+    await door.drain()
+    assert [transport.codes for transport in transports] == [[3001]] * 5
+    assert not pauses
+    await door.drain()
+
+
+async def test_a_drain_ends_with_the_last_client(pauses: Pauses) -> None:
+    door, _, _ = crowd({"drain_rate": 1}, 100)
+    everybody = list(door.sessions)
+    pauses.meanwhile = door.sessions.clear
+    await door.drain()
+    assert len(pauses) == 1
+    assert sum(session.closed for session in everybody) == 1
 
 
 def test_finds_the_first_header_of_a_name() -> None:

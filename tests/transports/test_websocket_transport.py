@@ -13,6 +13,7 @@ from tests.test_wheel import Clock
 from tests.waiting import until
 
 LIMIT = 100
+PATIENCE = 10.0
 SLOW = Disconnect(DisconnectCode.SLOW)
 
 
@@ -70,14 +71,6 @@ class Session:
         self.transport.close(reason)
 
 
-class Peer:
-    def __init__(self) -> None:
-        self.aborted = 0
-
-    def abort(self) -> None:
-        self.aborted += 1
-
-
 @pytest.fixture
 async def wire() -> Wire:
     return Wire()
@@ -98,8 +91,8 @@ async def transport(wire: Wire, wheel: Wheel) -> WebSocketTransport:
     return make(wire, wheel)
 
 
-def make(wire: Any, wheel: Wheel, scope: dict[str, Any] | None = None) -> WebSocketTransport:
-    transport = WebSocketTransport(scope or {}, wire, LIMIT, wheel)
+def make(wire: Any, wheel: Wheel) -> WebSocketTransport:
+    transport = WebSocketTransport(wire, wheel, LIMIT, PATIENCE)
     transport.session = Session(transport)  # type: ignore[assignment]
     return transport
 
@@ -208,29 +201,43 @@ async def test_a_send_that_was_cancelled_inside_the_server_is_a_failure(
 ) -> None:
     wire.hold()
     transport.send(text("a"))
+    transport.send(text("b"))
     await asyncio.sleep(0)
     assert wire.gate is not None
     wire.gate.cancel()
     await idle(transport)
+    wire.gate = None
+    transport.send(text("c"))
+    await until(lambda: session(transport).reasons)
     assert wire.sent == []
+    assert session(transport).reasons == [DisconnectCode.WRITE_ERROR]
 
 
 @pytest.mark.parametrize("waits", [False, True])
-async def test_a_connection_that_cannot_be_written_is_dropped(
+async def test_an_endpoint_whose_client_cannot_be_written_to_ends(
     wire: Wire, wheel: Wheel, clock: Clock, waits: bool
 ) -> None:
     """The server may not notice by itself, so the endpoint must not wait for it for ever."""
-    peer = Peer()
-    transport = make(wire, wheel, {"extensions": {"gateway.transport": peer}})
-    if waits:
-        wire.steps = 1
+
+    async def endpoint() -> None:
+        transport = make(wire, wheel)
+        transport.send(text("a"))
+        await idle(transport)
+        transport.close(SLOW)
+        await asyncio.Event().wait()
+
+    wire.steps = int(waits)
     wire.error = RuntimeError("not only the client's end")
-    transport.send(text("a"))
-    await idle(transport)
-    transport.close(SLOW)
-    clock.now += CLOSE_TIMEOUT + 1
+    task = asyncio.create_task(endpoint())
+    await until(lambda: wheel._slots)
+    await asyncio.sleep(0)
+    clock.now += CLOSE_TIMEOUT - 0.2
     wheel.turn()
-    assert peer.aborted == 1
+    assert not task.cancelling()
+    clock.now += 0.4
+    wheel.turn()
+    await asyncio.wait([task])
+    assert task.cancelled()
 
 
 # — a client that reads slowly —
@@ -288,6 +295,52 @@ async def test_the_limit_counts_bytes(transport: WebSocketTransport, wire: Wire)
     transport.closed()
 
 
+async def test_patience_with_one_who_does_not_read_ends(
+    transport: WebSocketTransport, wire: Wire, wheel: Wheel, clock: Clock
+) -> None:
+    wire.hold()
+    transport.send(text("waits"))
+    transport.send(text("dropped"))
+    clock.now += PATIENCE - 0.2
+    wheel.turn()
+    await asyncio.sleep(0)
+    assert session(transport).reasons == []
+    clock.now += 0.4
+    wheel.turn()
+    await until(lambda: session(transport).reasons)
+    wire.let_go()
+    await idle(transport)
+    assert wire.frames == ["waits"]
+    assert wire.closed == {"type": "websocket.close", "code": 3008, "reason": "slow"}
+
+
+async def test_who_has_read_in_time_is_waited_for_as_long_again(
+    transport: WebSocketTransport, wire: Wire, wheel: Wheel, clock: Clock
+) -> None:
+    for _ in range(2):
+        wire.hold()
+        transport.send(text("waits"))
+        clock.now += PATIENCE - 0.2
+        wheel.turn()
+        wire.let_go()
+        await idle(transport)
+        assert not wheel._slots
+    assert session(transport).reasons == []
+
+
+async def test_patience_does_not_end_with_the_time_to_close(
+    transport: WebSocketTransport, wire: Wire, wheel: Wheel, clock: Clock
+) -> None:
+    wire.hold()
+    transport.send(text("waits"))
+    transport.close(Disconnect(4001, "lunch"))
+    assert len(wheel._slots) == 1, "one deadline at a time"
+    wire.let_go()
+    await idle(transport)
+    assert wheel._slots, "that of closing stays"
+    transport.closed()
+
+
 async def test_a_transport_without_session_only_drops(wire: Wire, wheel: Wheel) -> None:
     transport = make(wire, wheel)
     transport.session = None
@@ -316,41 +369,32 @@ async def test_closes_after_what_was_sent(transport: WebSocketTransport, wire: W
     assert len(wire.sent) == 3
 
 
-async def test_one_who_does_not_close_is_dropped(wire: Wire, wheel: Wheel, clock: Clock) -> None:
-    peer = Peer()
-    transport = make(wire, wheel, {"extensions": {"gateway.transport": peer}})
-    transport.close(SLOW)
-    await idle(transport)
-    clock.now += CLOSE_TIMEOUT - 0.2
-    wheel.turn()
-    assert peer.aborted == 0
-    clock.now += 0.4
-    wheel.turn()
-    assert peer.aborted == 1
-
-
-async def test_one_who_does_close_is_not(wire: Wire, wheel: Wheel, clock: Clock) -> None:
-    peer = Peer()
-    transport = make(wire, wheel, {"extensions": {"gateway.transport": peer}})
-    transport.close(SLOW)
-    await idle(transport)
-    transport.closed()
-    clock.now += 2 * CLOSE_TIMEOUT
-    wheel.turn()
-    assert peer.aborted == 0
-
-
-async def test_where_the_server_cannot_drop_the_endpoint_ends(wire: Wire, wheel: Wheel, clock: Clock) -> None:
+async def test_an_endpoint_whose_client_does_not_close_ends(wire: Wire, wheel: Wheel, clock: Clock) -> None:
     async def endpoint() -> None:
         make(wire, wheel).close(SLOW)
         await asyncio.Event().wait()
 
     task = asyncio.create_task(endpoint())
     await until(lambda: wire.closed)
-    clock.now += 2 * CLOSE_TIMEOUT
+    clock.now += CLOSE_TIMEOUT - 0.2
+    wheel.turn()
+    assert not task.cancelling()
+    clock.now += 0.4
     wheel.turn()
     await asyncio.wait([task])
     assert task.cancelled()
+
+
+async def test_an_endpoint_that_has_ended_is_left_alone(wire: Wire, wheel: Wheel, clock: Clock) -> None:
+    transport = make(wire, wheel)
+    transport.close(SLOW)
+    await idle(transport)
+    transport.closed()
+    assert not wheel._slots
+    transport._abort()
+    task = asyncio.current_task()
+    assert task is not None
+    assert not task.cancelling()
 
 
 @pytest.mark.parametrize("begun", [False, True])

@@ -1,0 +1,1 @@
+"""Side-by-side runs of the gateway and its peers: ``bench/run``."""

@@ -1,0 +1,69 @@
+"""Figures of all rounds, and what follows from them: medians, ratios, bars."""
+
+from collections.abc import Iterator
+from itertools import chain
+from statistics import median
+from typing import NamedTuple
+
+import msgspec
+
+from bench.measures import Values
+from bench.works import Bar, Work
+
+
+class Sample(NamedTuple):
+    """What a system reached in one round, and what the base did just before (nothing for the base itself)."""
+
+    round: int
+    values: Values
+    beside: Values
+
+
+class Verdict(NamedTuple):
+    """How a bar was taken."""
+
+    bar: Bar
+    reached: float
+    passed: bool
+
+
+class Result(msgspec.Struct):
+    """One work, as far as it was measured."""
+
+    work: Work
+    samples: dict[str, list[Sample]] = {}
+
+    def add(self, system: str, sample: Sample) -> None:
+        self.samples.setdefault(system, []).append(sample)
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the values, those of all systems together; the compared one is first."""
+        names: dict[str, None] = {}
+        for sample in chain.from_iterable(self.samples.values()):
+            names.update(dict.fromkeys(sample.values))
+        return list(names)
+
+    def median(self, system: str, value: str) -> float | None:
+        return _median(sample.values[value] for sample in self.samples.get(system, ()) if value in sample.values)
+
+    def ratio(self, system: str, other: str, value: str) -> float | None:
+        """The median of what each round gave: what was measured side by side is compared, not what was hours apart."""
+        if other == self.work.base:
+            pairs = [(sample.values, sample.beside) for sample in self.samples.get(system, ())]
+        else:
+            others = {sample.round: sample.values for sample in self.samples.get(other, ())}
+            pairs = [(s.values, others[s.round]) for s in self.samples.get(system, ()) if s.round in others]
+        return _median(ours[value] / theirs[value] for ours, theirs in pairs if theirs.get(value))
+
+    def verdicts(self) -> Iterator[Verdict]:
+        for bar in self.work.bars:
+            reached = self.ratio(bar.system, bar.of, bar.value) if bar.of else self.median(bar.system, bar.value)
+            if reached is not None:
+                enough = bar.least is None or reached >= bar.least
+                yield Verdict(bar, reached, enough and (bar.most is None or reached <= bar.most))
+
+
+def _median(values: Iterator[float]) -> float | None:
+    found = list(values)
+    return median(found) if found else None

@@ -1,0 +1,139 @@
+"""The systems that are compared: how each is started, what it speaks and what it is made of."""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from bench.environment import HERE, PEERS, Compiled, Environment, Here, Node, Virtualenv
+from bench.servers import Server, free_port
+from gateway.bench.dialect import CENTRIFUGE, Dialect
+
+PLAIN = Dialect(path="/ws")
+"""Every text frame is a message to all, and nothing is said before."""
+
+SOCKET_IO = Dialect(
+    path="/socket.io/?EIO=4&transport=websocket",
+    steps=(b"0{", b"40{"),
+    hello=(b"40", b'420["subscribe","{channel}"]'),
+    ready=b"430[",
+    publish=b'42["publish","{channel}",{data}]',
+    ping=b"2",
+    pong=b"3",
+)
+"""Engine.IO 4 over WebSocket alone, and a room per channel."""
+
+LIMIT = Compiled(PEERS / "limit.c")
+GATEWAY = Here()
+PYTHON = Virtualenv("peers", PEERS / "requirements.txt")
+BROADCASTER = Virtualenv("broadcaster", PEERS / "requirements-broadcaster.txt")
+NODE = Node()
+
+
+class System(msgspec.Struct, frozen=True, kw_only=True):
+    """A server to measure. ``{port}`` and ``{redis}`` in its words are filled in."""
+
+    name: str
+    title: str
+    packages: tuple[str, ...]
+    """Whose versions belong into the table."""
+    environment: Environment
+    words: tuple[str, ...]
+    dialect: Dialect = PLAIN
+    announces: str = ""
+    """What it logs once it is up, if listening says too little."""
+    variables: Mapping[str, str] = {}
+
+    def versions(self) -> str:
+        return ", ".join(self.environment.version(package) for package in self.packages)
+
+    def server(self, core: int, redis: str) -> Server:
+        """The server, not started yet."""
+        port = free_port()
+        filled = [word.replace("{port}", str(port)).replace("{redis}", redis) for word in self.words]
+        command = self.environment.command(filled)
+        return Server(self.name, command, core, port, self.announces, BENCH_REDIS=redis, **self.variables)
+
+
+def uvicorn(app: str) -> tuple[str, ...]:
+    """One process of uvicorn as it is fastest: uvloop, httptools, the newer of its WebSocket protocols, no logs."""
+    where = ("-m", "uvicorn", "--app-dir", str(PEERS), f"{app}:app", "--port", "{port}")
+    made_of = ("--loop", "uvloop", "--http", "httptools", "--ws", "websockets-sansio")
+    return (*where, *made_of, "--ws-per-message-deflate", "false", "--log-level", "error", "--no-access-log")
+
+
+def gateway(name: str, title: str, *words: str, **variables: str) -> System:
+    serve = ("-m", "gateway", "serve", "--config", str(HERE / "gateway.toml"), "--port", "{port}")
+    return System(
+        name=name,
+        title=title,
+        packages=("wsgateway", "uvicorn"),
+        environment=GATEWAY,
+        words=(*serve, *words),
+        dialect=CENTRIFUGE,
+        announces="ready on",
+        variables=variables,
+    )
+
+
+def on_uvicorn(name: str, title: str, app: str, *packages: str, dialect: Dialect = PLAIN) -> System:
+    environment = BROADCASTER if "broadcaster" in packages else PYTHON
+    return System(
+        name=name,
+        title=title,
+        packages=(*packages, "uvicorn"),
+        environment=environment,
+        words=uvicorn(app),
+        dialect=dialect,
+    )
+
+
+def on_node(name: str, title: str, script: str, *packages: str, dialect: Dialect = PLAIN) -> System:
+    return System(
+        name=name,
+        title=title,
+        packages=(*packages, "node"),
+        environment=NODE,
+        words=(str(PEERS / script), "{port}"),
+        dialect=dialect,
+        variables={"NODE_ENV": "production"},
+    )
+
+
+_REDIS = ("--redis-url", "{redis}")
+
+SYSTEMS: Sequence[System] = (
+    System(name="limit", title="limit (C)", packages=("gcc",), environment=LIMIT, words=("{port}",)),
+    gateway("gateway", "**gateway**"),
+    gateway("gateway-redis", "**gateway** + Redis", *_REDIS),
+    gateway("gateway-two", "**two gateways** + Redis", *_REDIS, "--workers", "2"),
+    gateway(
+        "gateway-history",
+        "**gateway** + history in Redis",
+        *_REDIS,
+        GATEWAY_CHANNEL__WITHOUT_NAMESPACE__HISTORY_SIZE="100",
+        GATEWAY_CHANNEL__WITHOUT_NAMESPACE__HISTORY_TTL="60s",
+    ),
+    on_uvicorn("tutorial", "tutorial ConnectionManager", "tutorial", "fastapi"),
+    on_uvicorn("tutorial-redis", "tutorial ConnectionManager + Redis", "tutorial_redis", "fastapi", "redis"),
+    on_uvicorn("broadcaster", "Starlette + broadcaster", "starlette_broadcaster", "starlette", "broadcaster", "redis"),
+    on_uvicorn("channels", "Django Channels", "django_channels", "channels", "channels_redis", "redis"),
+    on_uvicorn(
+        "python-socketio",
+        "python-socketio + Redis manager",
+        "python_socketio",
+        "python-socketio",
+        "redis",
+        dialect=SOCKET_IO,
+    ),
+    on_node(
+        "socket.io",
+        "Socket.IO + Redis adapter",
+        "socket_io.mjs",
+        "socket.io",
+        "@socket.io/redis-adapter",
+        dialect=SOCKET_IO,
+    ),
+    on_node("ws", "plain ws + Redis", "ws.mjs", "ws", "redis"),
+)
+
+BY_NAME: Mapping[str, System] = {system.name: system for system in SYSTEMS}

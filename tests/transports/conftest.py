@@ -1,0 +1,25 @@
+"""What runs close to the socket is tested on both event loops."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+import pytest
+import uvloop
+
+ON_BOTH = {
+    "test_conversation",
+    "test_raw",
+    "test_uvicorn_dispatch",
+    "test_uvicorn_http",
+    "test_uvicorn_stopping",
+    "test_uvicorn_tls",
+    "test_uvicorn_upgrade",
+    "test_uvicorn_websocket",
+}
+
+ASYNCIO = {"asyncio": asyncio.new_event_loop}
+UVLOOP = {"uvloop": uvloop.new_event_loop}
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return ASYNCIO | UVLOOP if item.path.stem in ON_BOTH else ASYNCIO

@@ -1,0 +1,329 @@
+"""A session on a raw connection: frames in order, slow clients judged, the end told once."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from gateway.errors import Disconnect, DisconnectCode
+from gateway.session import FAIR
+from gateway.transports.base import Entrance
+from gateway.transports.direct import QUEUED, DirectTransport
+from gateway.transports.frames import TEXT
+from gateway.transports.raw import RawConnection
+from gateway.wheel import Wheel
+from tests.test_wheel import Clock
+from tests.waiting import until
+
+LIMIT = 1000
+PATIENCE = 10.0
+
+
+class Connection:
+    """Writes down what is asked of it."""
+
+    compression = None
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+        self.written: list[bytes] = []
+        self.unread = 0
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+    def waiting(self) -> int:
+        return self.unread
+
+    def hold(self) -> None:
+        self.calls.append("hold")
+
+    def go_on(self) -> None:
+        self.calls.append("go on")
+
+    def close(self, code: int, reason: str) -> None:
+        self.calls.append((code, reason))
+
+
+class Session:
+    """Carries out frames as its ``work`` does, and closes its transport as a session does."""
+
+    client = "a-client"
+
+    def __init__(self, transport: DirectTransport) -> None:
+        self.transport = transport
+        self.received: list[bytes] = []
+        self.reasons: list[int] = []
+        self.work: Callable[[bytes], Any] | None = None
+
+    async def receive(self, frame: bytes) -> None:
+        if self.reasons:
+            return
+        if self.work is not None:
+            await self.work(frame)
+        self.received.append(frame)
+
+    def disconnect(self, reason: Disconnect) -> None:
+        if not self.reasons:
+            self.reasons.append(reason.code)
+            self.transport.close(reason)
+
+
+class Doorkeeper:
+    def __init__(self) -> None:
+        self.closed: list[Any] = []
+
+    def close(self, session: Any) -> None:
+        self.closed.append(session)
+
+
+class Gate:
+    """Work that waits for the test at the frames it names."""
+
+    def __init__(self, *frames: bytes) -> None:
+        self.waiting = {frame: asyncio.get_running_loop().create_future() for frame in frames}
+
+    async def __call__(self, frame: bytes) -> None:
+        if frame in self.waiting:
+            await self.waiting[frame]
+
+    def open(self, frame: bytes) -> None:
+        self.waiting[frame].set_result(None)
+
+
+class Scene:
+    """A transport and all around it."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.wheel = Wheel(self.clock)
+        self.connection = Connection()
+        self.doorkeeper = Doorkeeper()
+        self.transport = DirectTransport(
+            cast(RawConnection, self.connection), cast(Entrance, self.doorkeeper), self.wheel, LIMIT, PATIENCE
+        )
+        self.session = Session(self.transport)
+        self.transport.session = self.session  # type: ignore[assignment]
+
+    def take(self, *frames: bytes) -> None:
+        self.transport.take([(TEXT, frame) for frame in frames])
+
+    async def idle(self) -> None:
+        await until(lambda: self.transport._pump is None)
+
+    def later(self, seconds: float) -> None:
+        self.clock.now += seconds
+        self.wheel.turn()
+
+
+@pytest.fixture
+async def scene() -> Scene:
+    return Scene()
+
+
+def numbered(count: int, start: int = 0) -> list[bytes]:
+    return [b"%d" % number for number in range(start, start + count)]
+
+
+# — frames —
+
+
+async def test_frames_are_carried_out_on_the_spot(scene: Scene) -> None:
+    scene.take(*numbered(FAIR))
+    assert scene.session.received == numbered(FAIR)
+    assert scene.transport._pump is None
+    assert scene.connection.calls == []
+
+
+async def test_frames_behind_one_that_waits_keep_their_order(scene: Scene) -> None:
+    gate = scene.session.work = Gate(b"1", b"3")
+    scene.take(b"0", b"1", b"2")
+    assert scene.session.received == [b"0"]
+    scene.take(b"3", b"4")
+    await asyncio.sleep(0)
+    scene.take(b"5")
+    assert scene.session.received == [b"0"]
+    gate.open(b"1")
+    await until(lambda: scene.session.received == [b"0", b"1", b"2"])
+    scene.take(b"6")
+    gate.open(b"3")
+    await scene.idle()
+    assert scene.session.received == numbered(7)
+    scene.take(b"7")
+    assert scene.session.received == numbered(8), "on the spot again"
+
+
+async def test_many_frames_in_one_read_give_others_their_turn(scene: Scene) -> None:
+    scene.take(*numbered(3 * FAIR))
+    assert scene.session.received == []
+    turns = 0
+    while scene.transport._pump is not None:
+        before = len(scene.session.received)
+        await asyncio.sleep(0)
+        assert len(scene.session.received) - before <= FAIR
+        turns += 1
+    assert turns >= 3
+    assert scene.session.received == numbered(3 * FAIR)
+
+
+async def test_no_more_is_read_than_can_wait(scene: Scene) -> None:
+    gate = scene.session.work = Gate(b"0")
+    scene.take(b"0")
+    scene.take(*numbered(QUEUED, 1))
+    assert scene.connection.calls == []
+    scene.take(b"%d" % (QUEUED + 1))
+    assert scene.connection.calls == ["hold"]
+    gate.open(b"0")
+    await scene.idle()
+    assert scene.connection.calls == ["hold", "go on"]
+    assert scene.session.received == numbered(QUEUED + 2)
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError(), asyncio.CancelledError()], ids=["defect", "cancelled"])
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_failure_ends_the_connection(
+    scene: Scene, caplog: pytest.LogCaptureFixture, error: BaseException, waits: bool
+) -> None:
+    async def work(frame: bytes) -> None:
+        if frame == b"1":
+            if waits:
+                await asyncio.sleep(0)
+            raise error
+
+    scene.session.work = work
+    scene.take(b"0", b"1", b"2")
+    await scene.idle()
+    scene.take(b"3")
+    assert scene.session.received == [b"0"]
+    assert scene.session.reasons == [DisconnectCode.INTERNAL]
+    assert (3004, "internal server error") in scene.connection.calls
+    assert ("a frame failed" in caplog.text) is isinstance(error, Exception)
+
+
+async def test_what_a_command_waits_for_may_be_cancelled(scene: Scene) -> None:
+    gate = scene.session.work = Gate(b"0")
+    scene.take(b"0", b"1")
+    gate.waiting[b"0"].cancel()
+    await scene.idle()
+    assert scene.session.received == []
+    assert scene.session.reasons == [DisconnectCode.INTERNAL]
+
+
+# — writing —
+
+
+async def test_writes_at_once_until_it_is_closed(scene: Scene) -> None:
+    scene.transport.send(b"one")
+    scene.transport.send(b"two")
+    assert scene.connection.written == [b"one", b"two"]
+    scene.session.disconnect(Disconnect(DisconnectCode.SHUTDOWN))
+    scene.transport.send(b"three")
+    assert scene.connection.written == [b"one", b"two"]
+    assert scene.connection.calls == [(3001, "shutdown")]
+
+
+async def test_a_burst_is_no_reason_while_the_client_reads(scene: Scene) -> None:
+    scene.connection.unread = LIMIT + 1
+    scene.transport.send(b"x")
+    await asyncio.sleep(0)
+    assert scene.session.reasons == []
+
+
+async def test_who_leaves_too_much_unread_is_given_up_at_the_end_of_the_tick(scene: Scene) -> None:
+    scene.transport.pause()
+    scene.connection.unread = LIMIT
+    scene.transport.send(b"x")
+    await asyncio.sleep(0)
+    assert scene.session.reasons == []
+    scene.connection.unread = LIMIT + 1
+    scene.transport.send(b"y")
+    scene.transport.send(b"z")
+    assert scene.session.reasons == [], "not while it is written to"
+    assert scene.connection.written == [b"x", b"y", b"z"]
+    await asyncio.sleep(0)
+    assert scene.session.reasons == [DisconnectCode.SLOW]
+    assert scene.connection.calls == [(3008, "slow")]
+
+
+async def test_what_is_taken_by_the_end_of_the_tick_is_not_counted(scene: Scene) -> None:
+    scene.transport.pause()
+    scene.connection.unread = LIMIT + 1
+    scene.transport.send(b"x")
+    scene.connection.unread = 0
+    await asyncio.sleep(0)
+    assert scene.session.reasons == []
+    scene.connection.unread = LIMIT + 1
+    scene.transport.send(b"y")
+    await asyncio.sleep(0)
+    assert scene.session.reasons == [DisconnectCode.SLOW]
+
+
+async def test_who_is_closed_meanwhile_is_not_judged(scene: Scene) -> None:
+    scene.transport.pause()
+    scene.connection.unread = LIMIT + 1
+    scene.transport.send(b"x")
+    scene.transport.lose(1006, "")
+    await asyncio.sleep(0)
+    assert scene.session.reasons == []
+
+
+async def test_patience_ends(scene: Scene) -> None:
+    scene.transport.pause()
+    scene.later(PATIENCE - 0.2)
+    scene.transport.pause()
+    assert scene.session.reasons == []
+    scene.later(0.4)
+    assert scene.session.reasons == [DisconnectCode.SLOW]
+
+
+async def test_who_reads_again_is_patiently_waited_for_again(scene: Scene) -> None:
+    scene.transport.pause()
+    scene.later(PATIENCE - 0.2)
+    scene.transport.resume()
+    scene.transport.resume()
+    scene.later(PATIENCE)
+    scene.transport.pause()
+    scene.later(PATIENCE - 0.2)
+    assert scene.session.reasons == []
+    scene.later(0.4)
+    assert scene.session.reasons == [DisconnectCode.SLOW]
+
+
+# — the end —
+
+
+async def test_the_end_is_told_once_and_leaves_no_deadline(scene: Scene) -> None:
+    scene.transport.pause()
+    scene.transport.lose(1006, "")
+    scene.transport.pause()
+    scene.transport.send(b"x")
+    scene.later(2 * PATIENCE)
+    assert scene.doorkeeper.closed == [scene.session]
+    assert scene.session.reasons == []
+    assert scene.connection.written == []
+
+
+async def test_closing_leaves_no_deadline(scene: Scene) -> None:
+    scene.transport.pause()
+    scene.session.disconnect(Disconnect(DisconnectCode.SHUTDOWN))
+    scene.transport.pause()
+    scene.later(2 * PATIENCE)
+    assert scene.connection.calls == [(3001, "shutdown")]
+
+
+async def test_a_server_that_stops_sends_its_clients_elsewhere(scene: Scene) -> None:
+    scene.transport.drain()
+    assert scene.connection.calls == [(3001, "shutdown")]
+    scene.transport.drain()
+    assert scene.session.reasons == [DisconnectCode.SHUTDOWN]
+
+
+async def test_frames_that_wait_when_the_client_goes_are_for_the_session_to_drop(scene: Scene) -> None:
+    gate = scene.session.work = Gate(b"0")
+    scene.take(b"0", b"1")
+    scene.transport.lose(1006, "")
+    scene.session.reasons.append(3000)
+    gate.open(b"0")
+    await scene.idle()
+    assert scene.session.received == [b"0"]

@@ -1,0 +1,77 @@
+"""The first request of a connection decides who takes it, whatever pieces it comes in."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gateway.transports.uvicorn_http import HEAD_LIMIT
+from tests.transports.sockets import TEXT, Running, client_frame, running, upgrade_request
+from tests.waiting import until
+
+HTTP = b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 3\r\n\r\nabc"
+
+
+@pytest.fixture
+async def run() -> AsyncIterator[Running]:
+    async with running() as run:
+        yield run
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+@pytest.mark.parametrize("line", [b"X: 1", b"Upgrade: h2c", b"upgrade-insecure-requests: websocket"])
+async def test_http_in_pieces(run: Running, size: int, line: bytes) -> None:
+    peer = await run.connect()
+    request = HTTP.replace(b"Host: test", b"Host: test\r\n" + line)
+    for start in range(0, len(request), size):
+        peer.write(request[start : start + size])
+        await asyncio.sleep(0)
+    assert b" 200 " in await peer.head()
+    assert await peer.reader.readexactly(1) == b"3"
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+async def test_a_websocket_in_pieces_with_frames_behind_it(run: Running, size: int) -> None:
+    peer = await run.connect()
+    data = upgrade_request().replace(b"Upgrade: websocket", b"UPGRADE:WebSocket") + client_frame(b"hello") * 2
+    for start in range(0, len(data), size):
+        peer.write(data[start : start + size])
+        await asyncio.sleep(0)
+    assert b" 101 " in await peer.head()
+    assert [await peer.frame(), await peer.frame()] == [(TEXT, b"hello")] * 2
+
+
+async def test_what_a_body_says_is_no_upgrade(run: Running) -> None:
+    peer = await run.connect()
+    body = b"\r\nUpgrade: websocket\r\n"
+    peer.write(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    assert b" 200 " in await peer.head()
+
+
+async def test_a_websocket_after_http(run: Running) -> None:
+    peer = await run.connect()
+    peer.write(HTTP)
+    assert b" 200 " in await peer.head()
+    await peer.reader.readexactly(1)
+    assert b" 101 " in await peer.upgrade()
+    await run.deadline_passes()
+    assert await peer.echoes(b"hello")
+
+
+async def test_a_head_without_end_is_refused(run: Running) -> None:
+    peer = await run.connect()
+    peer.write(b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nX: " + b"x" * HEAD_LIMIT)
+    assert b" 400 " in await peer.head()
+
+
+async def test_who_says_nothing_is_closed(run: Running) -> None:
+    assert await (await run.connect()).rest() == b""
+    assert run.app.scopes == []
+
+
+async def test_who_says_nothing_is_not_waited_for_when_stopping(run: Running) -> None:
+    peer = await run.connect()
+    await until(lambda: run.connections() == 1)
+    run.stop()
+    assert await peer.rest() == b""
+    assert run.connections() == 0

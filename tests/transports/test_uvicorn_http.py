@@ -1,0 +1,200 @@
+"""HTTP on uvicorn with our protocol class: every wait for a client ends."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pytest
+
+from gateway.transports.uvicorn_http import HEAD_LIMIT, Deadline, HttpProtocol, protocol_class
+from tests.transports.sockets import Running, running
+from tests.waiting import until
+
+
+@pytest.fixture
+async def run() -> AsyncIterator[Running]:
+    async with running() as run:
+        yield run
+
+
+@pytest.fixture
+def slow(run: Running) -> Running:
+    """With an application that waits for the test."""
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await run.app.go_on.wait()
+        await run.app.measure(scope, receive, send)
+
+    run.app.http = slow
+    return run
+
+
+async def test_a_silent_connection_is_closed(run: Running) -> None:
+    assert await (await run.connect()).rest() == b""
+
+
+async def test_a_request_head_that_does_not_end_is_closed(run: Running) -> None:
+    peer = await run.connect()
+    peer.write(b"GET / HTTP/1.1\r\nHost: te")
+    assert await peer.rest() == b""
+
+
+@pytest.mark.parametrize(
+    ("begin", "each"),
+    [
+        (b"GET / HTTP/1.1\r\nX: ", b"x"),
+        (b"", b"\r\n"),
+        (b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 100000\r\n\r\n", b"x"),
+        (b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+        (b"GET / HTTP/1.1\r\nHost: test\r\n\r\n", b"\r\n"),
+    ],
+    ids=["header", "blank lines", "body", "chunks", "blank lines after a request"],
+)
+async def test_a_trickle_does_not_extend_the_time(run: Running, begin: bytes, each: bytes) -> None:
+    peer = await run.connect()
+    peer.write(begin)
+
+    def trickle() -> bool:
+        with suppress(ConnectionError):
+            peer.write(each)
+        return run.connections() == 0
+
+    await until(lambda: run.connections() == 1)
+    await until(trickle, what="the connection is closed")
+
+
+async def test_requests_in_time_are_answered_and_the_connection_stays(run: Running) -> None:
+    peer = await run.connect()
+    for _ in range(2):
+        peer.write(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 3\r\n\r\nab")
+        await until(lambda: run.app.scopes)
+        peer.write(b"c")
+        assert b" 200 " in await peer.head()
+        assert await peer.reader.readexactly(1) == b"3"
+        await run.deadline_passes()
+
+
+async def test_the_time_of_the_application_is_not_the_clients(slow: Running) -> None:
+    peer = await slow.connect()
+    peer.write(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    await until(lambda: slow.app.scopes)
+    await slow.deadline_passes()
+    slow.app.go_on.set()
+    assert b" 200 " in await peer.head()
+
+
+async def test_a_body_that_the_application_does_not_read_yet_is_excused(slow: Running) -> None:
+    peer = await slow.connect()
+    peer.write(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 200000\r\n\r\n" + bytes(100_000))
+    await until(lambda: slow.app.scopes)
+    await slow.deadline_passes()
+    slow.app.go_on.set()
+    peer.write(bytes(100_000))
+    assert b" 200 " in await peer.head()
+    assert await peer.reader.readexactly(6) == b"200000"
+
+
+async def test_the_head_is_limited_in_size(run: Running) -> None:
+    fits = await run.connect()
+    fits.write(b"GET / HTTP/1.1\r\nHost: test\r\nX: " + b"x" * (HEAD_LIMIT - 100) + b"\r\n\r\n")
+    assert b" 200 " in await fits.head()
+    many = await run.connect()
+    many.write(b"GET / HTTP/1.1\r\n" + b"X: %b\r\n" % (b"x" * 1000) * 70 + b"\r\n")
+    assert b" 400 " in await many.head()
+    endless = await run.connect()
+    endless.write(b"GET / HTTP/1.1\r\nX: " + b"x" * HEAD_LIMIT)
+    assert b" 400 " in await endless.head()
+    assert b"too large" in await endless.rest()
+
+
+async def test_a_peer_that_has_not_read_its_response_cannot_outstay_the_keep_alive_time(run: Running) -> None:
+    run.server.config.timeout_keep_alive = cast(int, 0.1)
+    peer = await run.connect()
+    peer.write(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    assert (await peer.rest()).endswith(b"0")
+
+
+async def test_other_upgrades_are_not_taken(run: Running) -> None:
+    peer = await run.connect()
+    peer.write(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
+    assert b" 200 " in await peer.head()
+    assert run.app.scopes[0]["type"] == "http"
+
+
+async def test_urls_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    async with running() as run:
+        peer = await run.connect()
+        peer.write(b"GET /?token=secret HTTP/1.1\r\nHost: test\r\n\r\n")
+        assert b" 200 " in await peer.head()
+    assert "secret" not in caplog.text
+
+
+async def test_a_websocket_has_no_deadline_of_http(run: Running) -> None:
+    peer = await run.websocket()
+    await run.deadline_passes()
+    assert await peer.echoes(b"hello")
+
+
+def test_the_class_as_it_stands_has_a_deadline() -> None:
+    assert HttpProtocol.timeout > 0
+    assert protocol_class(7).timeout == 7
+
+
+# — the deadline alone —
+
+
+class FakeLoop:
+    """Timers that fire when told."""
+
+    def __init__(self) -> None:
+        self.timers: list[FakeTimer] = []
+
+    def call_later(self, _delay: float, callback: Callable[[], None]) -> "FakeTimer":
+        self.timers.append(FakeTimer(callback))
+        return self.timers[-1]
+
+
+@dataclass
+class FakeTimer:
+    fire: Callable[[], None]
+    cancelled: bool = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+def make_deadline() -> tuple[Deadline, FakeLoop, list[str]]:
+    loop, expired = FakeLoop(), list[str]()
+    return Deadline(cast(asyncio.AbstractEventLoop, loop), 1, lambda: expired.append("x")), loop, expired
+
+
+def test_a_deadline_begun_twice_has_one_timer() -> None:
+    deadline, loop, expired = make_deadline()
+    deadline.begin()
+    deadline.begin()
+    assert len(loop.timers) == 1
+    loop.timers[0].fire()
+    assert expired == ["x"]
+
+
+def test_an_excuse_is_good_for_one_more_time() -> None:
+    deadline, loop, expired = make_deadline()
+    deadline.begin(excused=True)
+    loop.timers[0].fire()
+    assert not expired
+    loop.timers[1].fire()
+    assert expired == ["x"]
+
+
+def test_an_end_stops_the_timer_and_takes_the_excuse() -> None:
+    deadline, loop, expired = make_deadline()
+    deadline.begin(excused=True)
+    deadline.end()
+    deadline.end()
+    assert loop.timers[0].cancelled
+    deadline.begin()
+    loop.timers[1].fire()
+    assert expired == ["x"]
