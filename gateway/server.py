@@ -58,7 +58,6 @@ LOGGING: dict[str, Any] = {
     "root": {"level": "INFO", "handlers": ["stderr"]},
     "loggers": {
         "uvicorn": {"level": "WARNING"},  # it tells of each connection, and of starting and stopping, as we do
-        "gateway.websocket": {"level": "WARNING"},
         "httpx": {"level": "WARNING"},  # its lines show URLs with their queries
     },
 }

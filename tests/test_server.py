@@ -91,6 +91,7 @@ def make_settings(name: str = "", workers: int = 1, port: int = 0) -> Settings:
             "http_server": {"port": port, "workers": workers},
             "engine": {"type": "redis"},
             "client": {"insecure": True},
+            "shutdown": {"drain_time": 0},  # of what the supervisor waits for, only the part that it adds
         }
     )
 

@@ -1,10 +1,12 @@
 """What runs close to the socket is tested on both event loops."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import pytest
 import uvloop
+
+from tests.transports.sockets import Running, running
 
 ON_BOTH = {
     "test_conversation",
@@ -23,3 +25,10 @@ UVLOOP = {"uvloop": uvloop.new_event_loop}
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     return ASYNCIO | UVLOOP if item.path.stem in ON_BOTH else ASYNCIO
+
+
+@pytest.fixture
+async def run() -> AsyncIterator[Running]:
+    """A server as `running` has it by default."""
+    async with running() as run:
+        yield run

@@ -239,3 +239,9 @@ def client_frame(payload: bytes, opcode: int = TEXT, fin: bool = True) -> bytes:
 def closing(code: int, reason: bytes = b"") -> tuple[int, bytes]:
     """A close frame as `Peer.frame` reads it."""
     return CLOSE, struct.pack("!H", code) + reason
+
+
+async def accept(receive: Receive, send: Send) -> None:
+    """What an application does first."""
+    await receive()
+    await send({"type": "websocket.accept"})

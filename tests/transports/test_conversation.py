@@ -2,7 +2,6 @@
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -13,12 +12,6 @@ from gateway.transports.conversation import QUEUED
 from gateway.transports.uvicorn_websocket import CompressingWebSocketProtocol, protocol_class
 from tests.transports.sockets import BINARY, CLOSE, MEGABYTES, PING, PONG, TEXT, Running, client_frame, closing, running
 from tests.waiting import until
-
-
-@pytest.fixture
-async def run() -> AsyncIterator[Running]:
-    async with running() as run:
-        yield run
 
 
 def saying(*messages: Message) -> ASGIApp:

@@ -25,12 +25,15 @@ from tests.transports.wire import Messages, compressed, header, masked
 
 LIMIT = 2000
 
+EXAMPLES = os.environ.get("FUZZ_EXAMPLES")
+"""After a change of the parser a long run with other examples is due: FUZZ_EXAMPLES=100000."""
+
 bounded = settings(
     deadline=None,
-    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "600")),
+    max_examples=int(EXAMPLES or 600),
+    derandomize=EXAMPLES is None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-"""These take some ten seconds; after a change of the parser a longer run is due: FUZZ_EXAMPLES=100000."""
 
 
 # — streams —

@@ -2,7 +2,6 @@
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator
 
 import pytest
 from starlette.types import Receive, Scope, Send
@@ -71,12 +70,6 @@ class Attaching:
         self.run.app.go_on.set()
         await until(lambda: self.recorders and not self.run.server.server_state.tasks)
         return self.recorders[-1]
-
-
-@pytest.fixture
-async def run() -> AsyncIterator[Running]:
-    async with running() as run:
-        yield run
 
 
 @pytest.fixture

@@ -1,21 +1,14 @@
 """The first request of a connection decides who takes it, whatever pieces it comes in."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
 from gateway.transports.uvicorn_http import HEAD_LIMIT
-from tests.transports.sockets import TEXT, Running, client_frame, running, upgrade_request
+from tests.transports.sockets import TEXT, Running, client_frame, upgrade_request
 from tests.waiting import until
 
 HTTP = b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 3\r\n\r\nabc"
-
-
-@pytest.fixture
-async def run() -> AsyncIterator[Running]:
-    async with running() as run:
-        yield run
 
 
 @pytest.mark.parametrize("size", [1, 7, 10_000])

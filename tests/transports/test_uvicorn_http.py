@@ -1,7 +1,7 @@
 """HTTP on uvicorn with our protocol class: every wait for a client ends."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
@@ -11,12 +11,6 @@ import pytest
 from gateway.transports.uvicorn_http import HEAD_LIMIT, Deadline, HttpProtocol, protocol_class
 from tests.transports.sockets import Running, running
 from tests.waiting import until
-
-
-@pytest.fixture
-async def run() -> AsyncIterator[Running]:
-    async with running() as run:
-        yield run
 
 
 @pytest.fixture

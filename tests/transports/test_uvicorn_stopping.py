@@ -2,7 +2,6 @@
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator
 
 import pytest
 from starlette.types import Receive, Scope, Send
@@ -12,22 +11,12 @@ from tests.transports.sockets import (
     CLOSE,
     MEGABYTES,
     Running,
+    accept,
     client_frame,
     closing,
     running,
 )
 from tests.waiting import until
-
-
-@pytest.fixture
-async def run() -> AsyncIterator[Running]:
-    async with running() as run:
-        yield run
-
-
-async def accept(receive: Receive, send: Send) -> None:
-    await receive()
-    await send({"type": "websocket.accept"})
 
 
 async def flood(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,7 +1,6 @@
 """How a WebSocket begins on our class for uvicorn: requests that open one, and requests that do not."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -22,12 +21,6 @@ from tests.transports.sockets import (
     upgrade_request,
 )
 from tests.waiting import until
-
-
-@pytest.fixture
-async def run() -> AsyncIterator[Running]:
-    async with running() as run:
-        yield run
 
 
 @pytest.mark.parametrize(

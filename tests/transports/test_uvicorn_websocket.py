@@ -2,7 +2,7 @@
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -20,22 +20,11 @@ from tests.transports.sockets import (
     TEXT,
     Peer,
     Running,
+    accept,
     client_frame,
     closing,
-    running,
 )
 from tests.waiting import until
-
-
-@pytest.fixture
-async def run() -> AsyncIterator[Running]:
-    async with running() as run:
-        yield run
-
-
-async def accept(receive: Receive, send: Send) -> None:
-    await receive()
-    await send({"type": "websocket.accept"})
 
 
 async def close(scope: Scope, receive: Receive, send: Send) -> None:
