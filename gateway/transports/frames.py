@@ -23,8 +23,13 @@ _CONTROL = 0x8
 CONTROL_SIZE = 125
 """Most bytes of a control frame's payload (RFC 6455, section 5.5)."""
 
+FRAGMENT_SIZE = 64
+"""Bytes. Nobody needs smaller fragments, and each costs as much as a message: a message may have as many of them as
+go into the largest one,
+"""
+
 FRAGMENTS = 1024
-"""Fragments of one message. Nobody needs them smaller than 64 bytes, and each costs as much as a message."""
+"""or this many, if that is more."""
 
 NORMAL, NO_CODE, ABNORMAL = 1000, 1005, 1006
 PROTOCOL_ERROR, INVALID_DATA, POLICY, TOO_BIG = 1002, 1007, 1008, 1009
@@ -57,6 +62,7 @@ class FrameParser:
         "_fragments",
         "_kind",
         "_limit",
+        "_most_fragments",
         "_needed",
         "_size",
         "_window",
@@ -69,6 +75,7 @@ class FrameParser:
         self._ended = False
         """After a close frame or a violation nothing is parsed any more."""
         self._limit = limit
+        self._most_fragments = max(FRAGMENTS, limit // FRAGMENT_SIZE)
         self._window = window_bits
         self._buffer: bytearray | None = None
         self._needed = 2
@@ -185,7 +192,7 @@ class FrameParser:
             fragments.append(payload)
             self._kind = kind
             self._size += len(payload)
-            if len(fragments) > FRAGMENTS:
+            if len(fragments) > self._most_fragments:
                 raise Violation(POLICY, "too many fragments")
             return
         if self._fragments:

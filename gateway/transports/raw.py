@@ -13,6 +13,9 @@ from gateway.transports.deflate import Compression
 
 EXTENSION = "gateway.transport"
 
+CLOSE_TIMEOUT = 5.0
+"""Seconds that a client has to read what is left and answer the close frame."""
+
 
 class State(IntEnum):
     """Where a connection stands. In the order of its life, so that states can be compared."""

@@ -38,10 +38,10 @@ from gateway.transports.frames import (
     parse_close,
 )
 from gateway.transports.handshake import Headers, Refusal, UpgradeRequest, accept, parse_request
-from gateway.transports.raw import EXTENSION, Receiver, State
+from gateway.transports.raw import CLOSE_TIMEOUT, EXTENSION, Receiver, State
 
 DEFAULT_TIMEOUT = 10.0
-"""Seconds for the class as it stands: to finish a message, and to close."""
+"""Seconds for the class as it stands, to finish a message or the upgrade request."""
 
 HEAD_LIMIT = 65536
 """Most bytes of the upgrade request, as in `gateway.transports.uvicorn_http`."""
@@ -344,7 +344,7 @@ class WebSocketProtocol(asyncio.Protocol):
     def _bound_closing(self) -> None:
         """A peer that must read, or answer, before the connection closes has so long for it."""
         if self._close_timer is None:
-            self._close_timer = self.loop.call_later(self.timeout, self.transport.abort)
+            self._close_timer = self.loop.call_later(min(self.timeout, CLOSE_TIMEOUT), self.transport.abort)
 
     # — deadlines —
 

@@ -15,10 +15,8 @@ from starlette.types import Message, Receive, Send
 from gateway.errors import Disconnect, DisconnectCode
 from gateway.session import Session
 from gateway.tasks import begin
+from gateway.transports.raw import CLOSE_TIMEOUT
 from gateway.wheel import Timer, Wheel
-
-CLOSE_TIMEOUT = 5.0
-"""Seconds that a client has to read what is left and answer the close frame."""
 
 
 def text_frame(payload: bytes) -> str:

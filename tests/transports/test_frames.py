@@ -13,7 +13,6 @@ from gateway.transports.frames import (
     COMPRESSED,
     CONTINUATION,
     FINAL,
-    FRAGMENTS,
     PING,
     PONG,
     TEXT,
@@ -224,16 +223,13 @@ def test_what_cannot_be_decompressed(payload: bytes, opcode: int) -> None:
     assert feed([masked(FINAL | COMPRESSED | opcode, payload)]) == ([], 1007)
 
 
-def test_many_fragments_of_one_message() -> None:
-    most = masked(TEXT, b"a") + masked(CONTINUATION, b"a") * (FRAGMENTS - 1)
+@pytest.mark.parametrize(("limit", "most"), [(2000, 1024), (65536, 1024), (65536 * 2, 2048)])
+def test_many_fragments_of_one_message(limit: int, most: int) -> None:
+    fragments = masked(TEXT, b"a") + masked(CONTINUATION, b"a") * (most - 1)
     end = masked(FINAL | CONTINUATION, b"a")
-    text = b"a" * (FRAGMENTS + 1)
-    assert feed([most + end]) == ([(TEXT, text)], 0)
-    assert feed([most + end + most + end]) == ([(TEXT, text)] * 2, 0)
-    parser = FrameParser(LIMIT)
-    assert parser.feed(most + masked(CONTINUATION) + end) == []
-    assert parser.violation is not None
-    assert parser.violation.code == 1008
+    text = b"a" * (most + 1)
+    assert feed([(fragments + end) * 2], limit=limit) == ([(TEXT, text)] * 2, 0)
+    assert feed([fragments + masked(CONTINUATION) + end], limit=limit) == ([], 1008)
 
 
 NOT_UTF8: dict[str, bytes] = {

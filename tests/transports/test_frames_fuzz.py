@@ -1,5 +1,6 @@
 """The frame parser on streams nobody thought of, with the parser of ``websockets`` to judge it by."""
 
+import operator
 import os
 import zlib
 from collections.abc import Callable
@@ -30,7 +31,7 @@ EXAMPLES = os.environ.get("FUZZ_EXAMPLES")
 
 bounded = settings(
     deadline=None,
-    max_examples=int(EXAMPLES or 600),
+    max_examples=int(EXAMPLES or 1000),
     derandomize=EXAMPLES is None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
@@ -94,9 +95,10 @@ def streams(draw: st.DrawFn) -> Stream:
     return Stream(b"".join(part.data for part in parts), [each for part in parts for each in part.messages])
 
 
+whole_ones = st.sampled_from([TEXT, BINARY, CLOSE, PING]).map(lambda opcode: FINAL | opcode)
 kinds = st.one_of(
     st.integers(0, 255),
-    st.sampled_from([TEXT, BINARY, CLOSE, PING]).map(lambda opcode: FINAL | opcode),
+    whole_ones,
     st.sampled_from([TEXT, BINARY, CONTINUATION, FINAL | CONTINUATION]),
     st.sampled_from([TEXT, BINARY, FINAL | TEXT, FINAL | BINARY]).map(lambda opcode: COMPRESSED | opcode),
 )
@@ -113,8 +115,14 @@ frames_of_any_kind = st.builds(
     ),
     size_bytes=st.sampled_from([0, 0, 2, 8]),
 )
+frames_with_reserved_bits = st.builds(
+    masked, st.builds(operator.or_, whole_ones, st.sampled_from([0x40, 0x20, 0x10])), st.binary(max_size=5)
+)
 headers_of_any_size = st.builds(
     header, kinds, st.one_of(st.integers(0, 2 * LIMIT), st.integers(0, 2**64 - 1)), st.just(8)
+)
+fragments_about_the_limit = st.lists(st.integers(LIMIT // 4, LIMIT // 2 + 1), min_size=2, max_size=4).map(
+    lambda sizes: masked(BINARY, bytes(sizes[0])) + b"".join(masked(CONTINUATION, bytes(size)) for size in sizes[1:])
 )
 compressed_otherwise = st.builds(
     masked,
@@ -147,8 +155,10 @@ anything = st.one_of(
     st.lists(
         st.one_of(
             frames_of_any_kind,
+            frames_with_reserved_bits,
             compressed_otherwise,
             headers_of_any_size,
+            fragments_about_the_limit,
             messages_on_the_wire().map(lambda stream: stream.data),
         ),
         max_size=6,

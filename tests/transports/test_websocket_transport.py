@@ -7,7 +7,8 @@ from typing import Any, cast
 import pytest
 
 from gateway.errors import Disconnect, DisconnectCode
-from gateway.transports.websocket import CLOSE_TIMEOUT, WebSocketTransport, text_frame
+from gateway.transports.raw import CLOSE_TIMEOUT
+from gateway.transports.websocket import WebSocketTransport, text_frame
 from gateway.wheel import Wheel
 from tests.test_wheel import Clock
 from tests.waiting import until
