@@ -31,7 +31,7 @@ EXAMPLES = os.environ.get("FUZZ_EXAMPLES")
 
 bounded = settings(
     deadline=None,
-    max_examples=int(EXAMPLES or 1000),
+    max_examples=int(EXAMPLES or 700),
     derandomize=EXAMPLES is None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
