@@ -358,7 +358,11 @@ class Hub:
     def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
-            asyncio.get_running_loop().call_soon(self.flush)
+            asyncio.get_running_loop().call_soon(self._gather)
+
+    def _gather(self) -> None:
+        """Look at the sockets once more before writing: it costs little, and what has come meanwhile goes along."""
+        asyncio.get_running_loop().call_soon(self.flush)
 
     def _flush_outboxes(self) -> None:
         connections, self._outboxes = self._outboxes, []
