@@ -26,11 +26,19 @@ HELD = 4096
 log = logging.getLogger(__name__)
 
 
+Write = Callable[[Any], None]
+"""Writes one frame, as the wire's ``frame`` made it. Never waits, never raises, also after the end."""
+
+
 class Writer(Protocol):
     """What the hub needs of a transport."""
 
     def send(self, frame: Any) -> None:
-        """Write one frame, as the wire's ``frame`` made it. Never waits, never raises, also after the end."""
+        """A `Write`."""
+
+    @property
+    def write(self) -> Write:
+        """What the fan-out calls: the shortest way there is just now. `Hub.reroute` is told when it is another."""
 
 
 class Connection(Protocol):
@@ -99,7 +107,7 @@ class Audience:
     def __init__(self, key: AudienceKey, delay: float) -> None:
         self.key = key
         self.delay = delay
-        self.members: dict[Subscriber, Writer] = {}
+        self.members: dict[Subscriber, Write] = {}
         self.pending: list[bytes] = []
         self.size = 0
 
@@ -180,7 +188,7 @@ class Hub:
             audience = channel.audiences[key] = Audience(key, subscriber.batch_delay)
         else:
             self._write(audience)
-        audience.members[subscriber] = subscriber.connection.transport
+        audience.members[subscriber] = subscriber.connection.transport.write
         self.subscriptions += 1
 
     def leave(self, subscriber: Subscriber) -> None:
@@ -197,6 +205,14 @@ class Hub:
                 break
         if channel.empty:
             del self.channels[channel.name]
+
+    def reroute(self, subscribers: Iterable[Subscriber]) -> None:
+        """A connection is to be written to in another way from now on. May be called amid a fan-out."""
+        for subscriber in subscribers:
+            channel = self.channels.get(subscriber.channel)
+            for audience in channel.audiences.values() if channel else ():
+                if subscriber in audience.members:
+                    audience.members[subscriber] = subscriber.connection.transport.write
 
     def subscribers(self, channel: str) -> int:
         found = self.channels.get(channel)
@@ -389,8 +405,8 @@ class Hub:
             log.exception("a frame could not be made")
             return
         self._metrics.delivered(len(messages) * len(audience.members), size * len(audience.members))
-        for writer in audience.members.values():
-            writer.send(frame)
+        for write in audience.members.values():
+            write(frame)
 
 
 def _frames(wire: Wire, messages: list[bytes]) -> Iterator[tuple[Any, int]]:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pytest
 
 from gateway.errors import Disconnect, DisconnectCode
-from gateway.hub import FRAME_SIZE, Hub
+from gateway.hub import FRAME_SIZE, Hub, Write
 from gateway.messages import ClientInfo, Command, Join, Leave, Payload, Position, Publication, Push, Result
 from gateway.metrics import Metrics
 from gateway.protocols.base import Wire
@@ -75,6 +75,10 @@ class Client:
     @property
     def transport(self) -> "Client":
         return self
+
+    @property
+    def write(self) -> Write:
+        return self.send
 
     def send(self, frame: Any) -> None:
         self.frames.append(frame)
@@ -255,6 +259,32 @@ async def test_one_who_is_alone_gets_pushes_of_several_channels_in_one_write(hub
     await tick()
     assert one.frames == ["p1 p2 q1"]
     assert (metrics.deliveries, metrics.bytes_out) == (3, 6)
+
+
+async def test_a_connection_may_be_written_to_in_another_way(hub: Hub) -> None:
+    """Also from within a write, as when a socket takes no more."""
+    slow, plain = reader(hub), reader(hub)
+    hub.join(joining := Reader(slow.connection))
+    elsewhere = Reader(slow.connection, "nowhere")
+    ways: list[str] = []
+
+    class Slow(Client):
+        @property
+        def write(self) -> Write:
+            return self._socket if not ways else self.send
+
+        def _socket(self, frame: Any) -> None:
+            ways.append(frame)
+            hub.reroute([elsewhere, joining, subscriber])
+
+    subscriber = Reader(Slow(WIRE))
+    hub.join(subscriber)
+    hub.enter(subscriber, None)
+    for offset in (1, 2):
+        publish(hub, offset)
+        await tick()
+    assert (ways, subscriber.frames) == (["p1"], ["p2"])
+    assert slow.frames == plain.frames == ["p1", "p2"]
 
 
 async def test_replies_go_out_before_pushes(hub: Hub) -> None:

@@ -214,6 +214,10 @@ class Session:
         # not when the transport has closed: a client that does not read may take its time
         self.node.spawn(self.end())
 
+    def reroute(self) -> None:
+        """The transport writes in another way from now on."""
+        self.node.hub.reroute(self.subscriptions.values())
+
     def lose_position(self, subscription: Subscription) -> None:
         """A publication was missed: a client-side subscription is made again, others need a new connection."""
         self.node.metrics.lost_positions += 1

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Iterable
 
 from gateway.errors import Disconnect, DisconnectCode
+from gateway.hub import Write
 from gateway.session import FAIR, Session
 from gateway.tasks import begin
 from gateway.transports.base import Entrance
@@ -37,8 +38,8 @@ class DirectTransport:
         "_timer",
         "_waiting",
         "_wheel",
-        "_write",
         "session",
+        "write",
     )
 
     session: Session
@@ -47,7 +48,8 @@ class DirectTransport:
         self, connection: RawConnection, entrance: Entrance, wheel: Wheel, limit: int, patience: float
     ) -> None:
         self._connection = connection
-        self._write = connection.write
+        self.write: Write = connection.write
+        """The socket's own, as long as there is nothing to look after."""
         self._entrance = entrance
         self._wheel = wheel
         self._limit = limit
@@ -65,17 +67,15 @@ class DirectTransport:
     # — for the session —
 
     def send(self, frame: bytes) -> None:
-        # the fan-out's inner loop: what can be spared here is spared
         if self._open:
-            self._write(frame)
+            self._connection.write(frame)
             if self._slow and not self._judging and self._connection.waiting() > self._limit:
                 # soon, for the fan-out that is writing just now must not be changed under its hands
                 self._judging = True
                 asyncio.get_running_loop().call_soon(self._judge)
 
     def close(self, reason: Disconnect) -> None:
-        self._open = False
-        self.resume()
+        self._shut()
         self._connection.close(reason.code, reason.reason)
 
     # — for the connection —
@@ -98,20 +98,32 @@ class DirectTransport:
         if self._open and not self._slow:
             self._slow = True
             self._timer = self._wheel.after(self._patience, self._give_up)
+            self._route(self.send)
 
     def resume(self) -> None:
-        self._slow = False
-        if self._timer is not None:
+        if self._slow:
+            self._slow = False
+            assert self._timer is not None
             self._timer.cancel()
             self._timer = None
+            self._route(self._connection.write)
 
     def drain(self) -> None:
         self.session.disconnect(Disconnect(DisconnectCode.SHUTDOWN))
 
     def lose(self, code: int, reason: str) -> None:
-        self._open = False
-        self.resume()
+        self._shut()
         self._entrance.close(self.session)
+
+    def _shut(self) -> None:
+        """Write nothing more."""
+        self.resume()
+        self._open = False
+        self._route(self.send)
+
+    def _route(self, write: Write) -> None:
+        self.write = write
+        self.session.reroute()
 
     # — slow clients —
 

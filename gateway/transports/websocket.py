@@ -13,6 +13,7 @@ from types import CoroutineType
 from starlette.types import Message, Receive, Send
 
 from gateway.errors import Disconnect, DisconnectCode
+from gateway.hub import Write
 from gateway.session import Session
 from gateway.tasks import begin
 from gateway.transports.raw import CLOSE_TIMEOUT
@@ -81,6 +82,10 @@ class WebSocketTransport:
             self._size += len(frame.encode())
             if self._size > self._limit:
                 self._overflow()
+
+    @property
+    def write(self) -> Write:
+        return self.send
 
     def close(self, reason: Disconnect) -> None:
         self._writable = False

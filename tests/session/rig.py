@@ -10,6 +10,7 @@ from gateway.brokers.base import HistoryFilter, PublishOptions, StreamOptions
 from gateway.brokers.memory import MemoryBroker
 from gateway.cluster import ControlCommand
 from gateway.errors import BrokerUnavailable, Disconnect
+from gateway.hub import Write
 from gateway.messages import ClientInfo, Payload, Position, Publication
 from gateway.node import Node
 from gateway.presence.memory import MemoryPresence
@@ -173,6 +174,10 @@ class Recorder:
     def __init__(self) -> None:
         self.frames: list[bytes] = []
         self.reasons: list[Disconnect] = []
+
+    @property
+    def write(self) -> Write:
+        return self.send
 
     def send(self, frame: bytes) -> None:
         if not self.reasons:

@@ -8,6 +8,7 @@ import pytest
 from gateway.auth.tokens import TokenVerifier
 from gateway.brokers.memory import MemoryBroker
 from gateway.errors import Disconnect
+from gateway.hub import Write
 from gateway.node import Node
 from gateway.presence.memory import MemoryPresence
 from gateway.protocols.base import Wire
@@ -95,6 +96,10 @@ class Closing:
 
     def __init__(self) -> None:
         self.codes: list[int] = []
+
+    @property
+    def write(self) -> Write:
+        return self.send
 
     def send(self, frame: Any) -> None:
         raise NotImplementedError

@@ -56,6 +56,10 @@ class Session:
         self.received: list[bytes] = []
         self.reasons: list[int] = []
         self.work: Callable[[bytes], Any] | None = None
+        self.routes: list[Any] = []
+
+    def reroute(self) -> None:
+        self.routes.append(self.transport.write)
 
     async def receive(self, frame: bytes) -> None:
         if self.reasons:
@@ -327,3 +331,20 @@ async def test_frames_that_wait_when_the_client_goes_are_for_the_session_to_drop
     gate.open(b"0")
     await scene.idle()
     assert scene.session.received == [b"0"]
+
+
+def test_the_fan_out_writes_to_the_socket_itself_while_there_is_nothing_to_look_after(scene: Scene) -> None:
+    transport, socket = scene.transport, scene.connection.write
+    assert transport.write == socket
+    transport.resume()
+    assert not scene.session.routes
+    transport.pause()
+    transport.pause()
+    transport.resume()
+    assert scene.session.routes == [transport.send, socket]
+    transport.pause()
+    transport.lose(1006, "")
+    assert transport.write == scene.session.routes[-1] == transport.send
+    transport.write(b"nobody")
+    transport.pause()
+    assert not scene.connection.written
