@@ -44,6 +44,7 @@ class Wheel:
     def __init__(self, clock: Callable[[], float] = time.monotonic, tick: float = TICK) -> None:
         self._clock = clock
         self._tick = tick
+        self._milliseconds = round(tick * 1000)
         self._slots: Slots = {}
         self._turned = self._slot(clock())
         self._handle: asyncio.TimerHandle | None = None
@@ -69,7 +70,7 @@ class Wheel:
 
     def _slot(self, at: float) -> int:
         """The slot in which a moment lies, by whole milliseconds: a float's last bit must not cost a tick."""
-        return round(at * 1000) // round(self._tick * 1000)
+        return round(at * 1000) // self._milliseconds
 
     def start(self) -> None:
         self._handle = asyncio.get_running_loop().call_later(self._tick, self._run)

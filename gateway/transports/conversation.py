@@ -53,8 +53,8 @@ class Conversation:
         self._keepalive = Keepalive(connection, *keepalive, self._overdue) if keepalive[0] else None
         self._queue: deque[Message] = deque([{"type": "websocket.connect"}])
         self._size = 0
-        self._arrived = asyncio.Event()
-        self._arrived.set()
+        self._arrived: asyncio.Event | None = None
+        """Made by whoever has to wait for it."""
         self._writable: asyncio.Event | None = None
         self._denial: tuple[int, Headers, bytes] | None = None
         self._ended: Message | None = None
@@ -91,7 +91,7 @@ class Conversation:
         while not self._queue:
             if self._ended is not None:
                 return self._ended
-            self._arrived.clear()
+            self._arrived = self._arrived or asyncio.Event()
             await self._arrived.wait()
         message = self._queue.popleft()
         if not self._queue and self._size:
@@ -163,6 +163,8 @@ class Conversation:
 
     def _log(self, what: str) -> None:
         """Without the query, which may hold a token."""
+        if not log.isEnabledFor(logging.INFO):
+            return
         host, port = self._scope.get("client") or ("", 0)
         log.info('%s:%d - "WebSocket %s" %s', host, port, quote(self._scope["path"]), what)
 
@@ -177,7 +179,7 @@ class Conversation:
                 message["bytes"] = payload
             self._queue.append(message)
             self._size += len(payload) + MESSAGE_COST
-        self._arrived.set()
+        self._wake()
         if self._size > QUEUED:
             self._connection.hold()
 
@@ -229,13 +231,18 @@ class Conversation:
         else:
             self._close(INTERNAL_ERROR, "keepalive ping timeout")
 
+    def _wake(self) -> None:
+        if self._arrived is not None:
+            self._arrived.set()
+            self._arrived = None
+
     def _finish(self, code: int, reason: str) -> None:
         """No message comes any more."""
         if self._keepalive is not None:
             self._keepalive.stop()
         if self._ended is None:
             self._ended = {"type": "websocket.disconnect", "code": code, "reason": reason}
-        self._arrived.set()
+        self._wake()
         self.resume()
 
 

@@ -26,6 +26,9 @@ _ACCEPTED = (
     b"Sec-WebSocket-Accept: %b\r\n%b\r\n"
 )
 
+_USUAL = {b"upgrade": b"websocket", b"connection": b"Upgrade", b"sec-websocket-version": b"13"}
+"""What nearly every client sends, letter for letter."""
+
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -62,6 +65,17 @@ def parse_request(head: bytes) -> UpgradeRequest:
         raise Refusal(HTTPStatus.BAD_REQUEST, "Invalid header.")
     headers = [(name.lower(), value.strip(b" \t")) for name, value in _FIELD.findall(fields)]
     request = UpgradeRequest(target, headers, b"")
+    _check(request)
+    request.key = _key([value for name, value in headers if name == b"sec-websocket-key"])
+    return request
+
+
+def _check(request: UpgradeRequest) -> None:
+    """Raise `Refusal` for what is not an upgrade to WebSocket."""
+    headers = request.headers
+    fields = dict(headers)
+    if len(fields) == len(headers) and b"host" in fields and _USUAL.items() <= fields.items():
+        return
     if [name for name, _ in headers].count(b"host") != 1:
         raise Refusal(HTTPStatus.BAD_REQUEST, "Host is needed, once.")
     if not any(value.lower() == "websocket" for value in request.values(b"upgrade")):
@@ -71,8 +85,6 @@ def parse_request(head: bytes) -> UpgradeRequest:
     if request.values(b"sec-websocket-version") != ["13"]:
         version_header = (b"sec-websocket-version", b"13")
         raise Refusal(HTTPStatus.UPGRADE_REQUIRED, "Sec-WebSocket-Version must be 13.", version_header)
-    request.key = _key([value for name, value in request.headers if name == b"sec-websocket-key"])
-    return request
 
 
 def _target(line: bytes) -> str:
