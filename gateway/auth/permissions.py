@@ -23,6 +23,9 @@ class Features(Struct, frozen=True):
     join_leave: bool = False
 
 
+NO_FEATURES = Features()
+
+
 def may_subscribe(channel: Channel, user: str, *, insecure: bool = False) -> bool:
     """Whether the user may subscribe without token, alone or by the ``subs`` of a connect request."""
     if channel.private:
@@ -72,6 +75,8 @@ def granted_features(
 
     ``options`` are those of the channel after the token's override, if any.
     """
+    if not (options.keeps_history or options.join_leave):
+        return NO_FEATURES
     reads_history = may_read_history(options, user, True, insecure=insecure)
     reads_presence = may_read_presence(options, user, True, insecure=insecure)
     recoverable = options.keeps_history and (

@@ -144,13 +144,12 @@ encode = Encoder(enc_hook=_raw).encode
 
 
 def _encode_result(result: Result) -> bytes:
-    match result:
-        case SubscribeResult(publications=[_, *_]) | HistoryResult():
-            return encode(_with_publications(result))
-        case ConnectResult(subs=subs) if any(sub.publications for sub in subs.values()):
-            return encode({**_fields(result), "subs": {name: _with_publications(sub) for name, sub in subs.items()}})
-        case _:
-            return encode(result)
+    if isinstance(result, HistoryResult) or (isinstance(result, SubscribeResult) and result.publications):
+        return encode(_with_publications(result))
+    if isinstance(result, ConnectResult) and any(sub.publications for sub in result.subs.values()):
+        subs = {name: _with_publications(sub) for name, sub in result.subs.items()}
+        return encode({**_fields(result), "subs": subs})
+    return encode(result)
 
 
 def _with_publications(result: SubscribeResult | HistoryResult) -> dict[str, Any]:

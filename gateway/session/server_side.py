@@ -33,6 +33,8 @@ def planned(
     """The subscriptions that come with connect: from the token, personal, and those asked for and allowed."""
     node = session.node
     personal = node.personal_channel(session.user)
+    if not (grants or requests or personal):
+        return []
     plan = dict(grants)
     if personal:
         plan.setdefault(personal, Grant())

@@ -16,6 +16,8 @@ from gateway.session import Handshake, Session, Transport
 
 FORBIDDEN, UNAVAILABLE = 403, 503
 
+NOTHING_KNOWN = Handshake()
+
 DRAIN_PAUSE = 0.1
 """Seconds between two batches of a drain, on average."""
 
@@ -44,8 +46,10 @@ class Entrance:
 
     def open(self, wire: Wire, transport: Transport, scope: Scope) -> Session:
         user = header(scope, self._user_header) if self._user_header else None
-        headers = {self._user_header.decode("latin-1"): user.decode("latin-1")} if user else {}
-        session = Session(self._node, self._tokens, wire, transport, Handshake(headers))
+        handshake = NOTHING_KNOWN
+        if user:
+            handshake = Handshake({self._user_header.decode("latin-1"): user.decode("latin-1")})
+        session = Session(self._node, self._tokens, wire, transport, handshake)
         self.sessions.add(session)
         return session
 
