@@ -8,10 +8,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
-from msgspec import Struct
-
+from gateway.audience import Audience, AudienceKey, Connection, LocalChannel, Subscriber
 from gateway.errors import Disconnect
 from gateway.messages import Join, Leave, Position, Publication
 from gateway.metrics import Metrics
@@ -24,113 +23,6 @@ HELD = 4096
 """Publications held back for a subscription that is being made. Who misses more is found out, and recovers."""
 
 log = logging.getLogger(__name__)
-
-
-Write = Callable[[Any], None]
-"""Writes one frame, as the wire's ``frame`` made it. Never waits, never raises, also after the end."""
-
-
-class Writer(Protocol):
-    """What the hub needs of a transport."""
-
-    def send(self, frame: Any) -> None:
-        """A `Write`."""
-
-    @property
-    def write(self) -> Write:
-        """What the fan-out calls: the shortest way there is just now. `Hub.reroute` is told when it is another."""
-
-
-class Connection(Protocol):
-    """What the hub needs of a session."""
-
-    client: str
-    user: str
-    wire: Wire
-    outbox: list[bytes] | None
-
-    @property
-    def transport(self) -> Writer: ...
-
-    def disconnect(self, reason: Disconnect) -> None: ...
-
-    def control(self, command: Any) -> None:
-        """A command of the cluster for this connection."""
-
-
-class Subscriber(Protocol):
-    """What the hub needs of one subscription of a session."""
-
-    @property
-    def channel(self) -> str: ...
-
-    @property
-    def connection(self) -> Connection: ...
-
-    @property
-    def joins(self) -> bool:
-        """Wants join and leave pushes."""
-
-    @property
-    def positioned(self) -> bool:
-        """Must not miss a publication without knowing it."""
-
-    @property
-    def batch_delay(self) -> float:
-        """Seconds that the channel's publications may wait to leave together."""
-
-    @property
-    def held(self) -> list[Publication] | None:
-        """Publications that arrive while the subscription is being made."""
-
-    def lose_position(self) -> None:
-        """A publication was missed. The hub has let go of the subscriber already."""
-
-
-class AudienceKey(Struct, frozen=True):
-    """Those who receive byte-identical frames; ``behind`` is set until the stream has reached them."""
-
-    wire: Wire
-    joins: bool
-    positioned: bool
-    behind: Position | None = None
-
-    def __hash__(self) -> int:
-        return hash((id(self.wire), self.joins, self.positioned, self.behind))
-
-
-class Audience:
-    """The subscribers of one channel that receive byte-identical frames."""
-
-    __slots__ = ("delay", "key", "members", "pending", "size")
-
-    def __init__(self, key: AudienceKey, delay: float) -> None:
-        self.key = key
-        self.delay = delay
-        self.members: dict[Subscriber, Write] = {}
-        self.pending: list[bytes] = []
-        self.size = 0
-
-
-class LocalChannel:
-    """One channel's subscribers on this node, and the position that the node has seen."""
-
-    __slots__ = ("audiences", "joining", "name", "position", "seen_at")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.audiences: dict[AudienceKey, Audience] = {}
-        self.joining: set[Subscriber] = set()
-        self.position: Position | None = None
-        self.seen_at = 0.0
-
-    @property
-    def empty(self) -> bool:
-        return not self.audiences and not self.joining
-
-    def positions(self) -> set[Position]:
-        """Where its positioned subscribers stand."""
-        return {key.behind or self.position or Position() for key in self.audiences if key.positioned}
 
 
 class Hub:
@@ -406,7 +298,10 @@ class Hub:
             return
         self._metrics.delivered(len(messages) * len(audience.members), size * len(audience.members))
         for write in audience.members.values():
-            write(frame)
+            try:
+                write(frame)
+            except Exception:  # it must not, but everybody after it would suffer
+                log.exception("a frame could not be written")
 
 
 def _frames(wire: Wire, messages: list[bytes]) -> Iterator[tuple[Any, int]]:

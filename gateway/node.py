@@ -8,12 +8,13 @@ from contextlib import suppress
 from typing import Any
 
 from gateway import __version__
+from gateway.audience import Subscriber
 from gateway.brokers.base import Broker, HistoryFilter, PublishOptions, StreamOptions
 from gateway.channels import Channel, Channels
 from gateway.cluster import Cluster, ControlCommand, NodeInfo
 from gateway.errors import BrokerUnavailable, Error, ErrorCode
 from gateway.feeds import Feeds
-from gateway.hub import Hub, Subscriber
+from gateway.hub import Hub
 from gateway.messages import ClientInfo, Join, Leave, Payload, Position, Publication
 from gateway.metrics import Metrics
 from gateway.positions import PositionWatch

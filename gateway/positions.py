@@ -5,9 +5,10 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
+from gateway.audience import LocalChannel
 from gateway.brokers.base import StreamOptions
 from gateway.errors import BrokerUnavailable
-from gateway.hub import Hub, LocalChannel
+from gateway.hub import Hub
 from gateway.messages import Position
 
 log = logging.getLogger(__name__)

@@ -53,7 +53,7 @@ def test_the_version_is_shown() -> None:
 
 def test_help_names_every_command() -> None:
     output = run("--help").output
-    assert all(name in output for name in ("serve", "token", "publish", "listen", "info", "config"))
+    assert all(name in output for name in ("serve", "token", "publish", "listen", "info", "config", "bench"))
 
 
 def test_the_module_runs_the_command_line() -> None:

@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 
 import pytest
 
+from gateway.audience import Write
 from gateway.errors import Disconnect, DisconnectCode
-from gateway.hub import FRAME_SIZE, Hub, Write
+from gateway.hub import FRAME_SIZE, Hub
 from gateway.messages import ClientInfo, Command, Join, Leave, Payload, Position, Publication, Push, Result
 from gateway.metrics import Metrics
 from gateway.protocols.base import Wire
@@ -285,6 +286,23 @@ async def test_a_connection_may_be_written_to_in_another_way(hub: Hub) -> None:
         await tick()
     assert (ways, subscriber.frames) == (["p1"], ["p2"])
     assert slow.frames == plain.frames == ["p1", "p2"]
+
+
+async def test_a_socket_that_fails_is_nobody_elses_trouble(hub: Hub, caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Client):
+        @property
+        def write(self) -> Write:
+            raise_ = iter(()).__next__
+            return lambda _frame: raise_()
+
+    subscriber = Reader(Broken(WIRE))
+    hub.join(subscriber)
+    hub.enter(subscriber, None)
+    good = reader(hub)
+    publish(hub, 1)
+    await tick()
+    assert good.frames == ["p1"]
+    assert "could not be written" in caplog.text
 
 
 async def test_replies_go_out_before_pushes(hub: Hub) -> None:

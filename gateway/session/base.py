@@ -6,8 +6,8 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from gateway.audience import Writer
 from gateway.errors import Disconnect
-from gateway.hub import Writer
 
 
 class State(Enum):

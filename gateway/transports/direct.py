@@ -9,8 +9,8 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Iterable
 
+from gateway.audience import Write
 from gateway.errors import Disconnect, DisconnectCode
-from gateway.hub import Write
 from gateway.session import FAIR, Session
 from gateway.tasks import begin
 from gateway.transports.base import Entrance

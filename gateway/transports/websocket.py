@@ -12,8 +12,8 @@ from types import CoroutineType
 
 from starlette.types import Message, Receive, Send
 
+from gateway.audience import Write
 from gateway.errors import Disconnect, DisconnectCode
-from gateway.hub import Write
 from gateway.session import Session
 from gateway.tasks import begin
 from gateway.transports.raw import CLOSE_TIMEOUT

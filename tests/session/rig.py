@@ -5,12 +5,12 @@ import json
 from collections import Counter
 from typing import Any
 
+from gateway.audience import Write
 from gateway.auth.tokens import TokenVerifier, sign_connection, sign_subscription
 from gateway.brokers.base import HistoryFilter, PublishOptions, StreamOptions
 from gateway.brokers.memory import MemoryBroker
 from gateway.cluster import ControlCommand
 from gateway.errors import BrokerUnavailable, Disconnect
-from gateway.hub import Write
 from gateway.messages import ClientInfo, Payload, Position, Publication
 from gateway.node import Node
 from gateway.presence.memory import MemoryPresence

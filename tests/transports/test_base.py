@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from gateway.audience import Write
 from gateway.auth.tokens import TokenVerifier
 from gateway.brokers.memory import MemoryBroker
 from gateway.errors import Disconnect
-from gateway.hub import Write
 from gateway.node import Node
 from gateway.presence.memory import MemoryPresence
 from gateway.protocols.base import Wire
