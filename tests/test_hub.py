@@ -288,6 +288,24 @@ async def test_a_connection_may_be_written_to_in_another_way(hub: Hub) -> None:
     assert slow.frames == plain.frames == ["p1", "p2"]
 
 
+@pytest.mark.parametrize("readers", [1, 2])
+async def test_a_frame_that_cannot_be_made_is_one_audiences_trouble(
+    hub: Hub, readers: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(_payload: bytes) -> Any:
+        raise ValueError("no such frame")
+
+    wire = Wire(Text(), bytes.decode)
+    broken = [reader(hub, wire=wire) for _ in range(readers)]
+    wire.frame = refuse
+    good, another = reader(hub), reader(hub)
+    publish(hub, 1)
+    await tick()
+    assert good.frames == another.frames == ["p1"]
+    assert not any(each.frames for each in broken)
+    assert "a frame could not be made" in caplog.text
+
+
 async def test_a_socket_that_fails_is_nobody_elses_trouble(hub: Hub, caplog: pytest.LogCaptureFixture) -> None:
     class Broken(Client):
         @property

@@ -7,6 +7,7 @@ import pytest
 from gateway.brokers.base import HistoryFilter
 from gateway.messages import Payload, Publication
 from tests.session.rig import Client, Rig
+from tests.waiting import until
 
 
 async def alice(**settings: Any) -> Client:
@@ -83,6 +84,20 @@ async def test_publish() -> None:
     assert {"id": 9, "publish": {}} in client.take()
     stored = await rig.node.history(rig.node.channels.resolve("room:1"), HistoryFilter(limit=-1))
     assert [publication.data for publication in stored[0]] == [data]
+
+
+async def test_a_publish_under_way_holds_up_nothing_else() -> None:
+    client = await alice()
+    gate = client.rig.broker.gate("publish", "any:1")
+    await client.say(b'{"id":7,"publish":{"channel":"any:1","data":1}}')
+    await client.say(b'{"id":8,"publish":{"channel":"any:1","data":2}}')
+    await client.say(b'{"id":9,"publish":{"channel":"news","data":3}}')
+    assert (await client.ask("history", channel="any:1", limit=-1))["history"]["publications"] == []
+    assert client.take() == [{"id": 9, "publish": {}}]
+    gate.open()
+    await until(lambda: len(client.rig.broker._streams["any:1"].publications) == 2)
+    history = await client.ask("history", channel="any:1", limit=-1)
+    assert [each["data"] for each in history["history"]["publications"]] == [1, 2]
 
 
 async def test_who_publishes_without_subscription() -> None:
