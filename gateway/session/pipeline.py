@@ -12,7 +12,7 @@ from typing import Any
 
 from gateway.tasks import begin
 
-UNDER_WAY = 256
+UNDER_WAY = 64
 """Publishes of one client that the broker has not answered yet; beyond that its next command waits."""
 
 log = logging.getLogger(__name__)

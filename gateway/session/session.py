@@ -120,8 +120,10 @@ class Session:
             commands = self.wire.protocol.decode(frame)
             for count, command in enumerate(commands, 1):
                 await self._carry_out(command)
-                if count < len(commands) and (count % FAIR == 0 or self.outbox is None):
-                    await asyncio.sleep(0)  # also after a reply too large to wait for others
+                # also after a reply too large to wait for others; a publish may have none yet, and need not wait
+                large = self.outbox is None and not isinstance(command.request, PublishRequest)
+                if count < len(commands) and (count % FAIR == 0 or large):
+                    await asyncio.sleep(0)
                 if self.closed:
                     return
         except Disconnect as reason:

@@ -16,8 +16,7 @@ from urllib.parse import quote
 from starlette.types import ASGIApp, Message, Scope
 from uvicorn.protocols.utils import ClientDisconnected
 
-from gateway.transports.deflate import deflate
-from gateway.transports.frames import BINARY, NORMAL, PING, TEXT, frame
+from gateway.transports.frames import BINARY, NORMAL, PING, TEXT, frame, message_frame
 from gateway.transports.handshake import Headers, response
 from gateway.transports.raw import RawConnection, Receiver, State
 
@@ -122,12 +121,7 @@ class Conversation:
             raise RuntimeError(f"Unexpected ASGI message '{kind}' on a connection that is {state.name.lower()}.")
 
     def _write(self, opcode: int, payload: bytes) -> None:
-        compression = self._connection.compression
-        compressed = deflate(payload, compression) if compression else None
-        if compressed is None:
-            self._connection.write(frame(opcode, payload))
-        else:
-            self._connection.write(frame(opcode, compressed, compressed=True))
+        self._connection.write(message_frame(opcode, payload, self._connection.compression))
 
     def _decide(self, kind: str, message: Message) -> None:
         """Accept, refuse, or part of a refusal."""

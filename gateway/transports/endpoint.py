@@ -1,7 +1,8 @@
 """Where WebSockets come in: a raw ASGI application that opens sessions on what the server offers."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from http import HTTPStatus
 
 from starlette.types import Receive, Scope, Send
@@ -9,9 +10,9 @@ from starlette.types import Receive, Scope, Send
 from gateway.protocols.base import Wire, WireProtocol
 from gateway.settings import Settings
 from gateway.transports.base import Entrance
-from gateway.transports.deflate import Compression, deflate
+from gateway.transports.deflate import Compression
 from gateway.transports.direct import DirectTransport
-from gateway.transports.frames import BINARY, TEXT, frame
+from gateway.transports.frames import BINARY, TEXT, message_frame
 from gateway.transports.raw import RawConnection, raw_connection
 from gateway.transports.websocket import WebSocketTransport, converse, text_frame
 from gateway.wheel import Wheel
@@ -56,7 +57,8 @@ class WebSocketEndpoint:
         key = protocol, connection.compression
         wire = self._direct.get(key)
         if wire is None:
-            wire = self._direct[key] = Wire(protocol, _framing(BINARY if protocol.binary else TEXT, key[1]))
+            opcode = BINARY if protocol.binary else TEXT
+            wire = self._direct[key] = Wire(protocol, partial(message_frame, opcode, compression=key[1]))
         transport.session = self._entrance.open(wire, transport, scope)
         connection.attach(transport)
 
@@ -72,16 +74,6 @@ class WebSocketEndpoint:
         finally:
             transport.closed()
             self._entrance.close(session)
-
-
-def _framing(opcode: int, compression: Compression | None) -> Callable[[bytes], bytes]:
-    """How a payload becomes a frame, for everybody who shares this compression."""
-
-    def pack(payload: bytes) -> bytes:
-        compressed = None if compression is None else deflate(payload, compression)
-        return frame(opcode, payload) if compressed is None else frame(opcode, compressed, compressed=True)
-
-    return pack
 
 
 async def _deny(scope: Scope, send: Send, status: int) -> None:

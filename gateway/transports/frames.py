@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from websockets import frames as _websockets
 
-from gateway.transports.deflate import inflate
+from gateway.transports.deflate import Compression, deflate, inflate
 
 apply_mask: Callable[[bytes, bytes], bytes] = getattr(_websockets, "apply_mask")  # noqa: B009  # in C where built
 """Exclusive or of a payload with a mask of four bytes."""
@@ -244,6 +244,12 @@ def frame(opcode: int, payload: bytes, *, compressed: bool = False) -> bytes:
     if size < 65536:
         return bytes((first, 126)) + size.to_bytes(2, "big") + payload
     return bytes((first, 127)) + size.to_bytes(8, "big") + payload
+
+
+def message_frame(opcode: int, payload: bytes, compression: Compression | None) -> bytes:
+    """A whole message as one frame, compressed where that was agreed on and is shorter."""
+    compressed = None if compression is None else deflate(payload, compression)
+    return frame(opcode, payload) if compressed is None else frame(opcode, compressed, compressed=True)
 
 
 def close_frame(code: int, reason: str = "") -> bytes:

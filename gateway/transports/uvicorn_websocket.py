@@ -39,12 +39,10 @@ from gateway.transports.frames import (
 )
 from gateway.transports.handshake import Headers, Refusal, UpgradeRequest, accept, parse_request
 from gateway.transports.raw import CLOSE_TIMEOUT, EXTENSION, Receiver, State
+from gateway.transports.uvicorn_http import HEAD_LIMIT
 
 DEFAULT_TIMEOUT = 10.0
 """Seconds for the class as it stands, to finish a message or the upgrade request."""
-
-HEAD_LIMIT = 65536
-"""Most bytes of the upgrade request, as in `gateway.transports.uvicorn_http`."""
 
 CONTROL_FRAMES = 256
 """Pings and pongs in one read from the socket. While they are answered nobody else is."""
@@ -163,7 +161,7 @@ class WebSocketProtocol(asyncio.Protocol):
         head += data
         end = head.find(b"\r\n\r\n")
         try:
-            if max(end, 0 if end >= 0 else len(head)) > HEAD_LIMIT:
+            if (len(head) if end < 0 else end) > HEAD_LIMIT:
                 raise Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "Request head too large.")
             if end < 0:
                 self._watch()
@@ -296,7 +294,7 @@ class WebSocketProtocol(asyncio.Protocol):
                 self._answer_ping(payload)
             elif opcode == PONG and isinstance(self._receiver, Conversation):
                 self._receiver.hear_pong(payload)
-            elif opcode == CLOSE and self._parser.violation is None:
+            elif opcode == CLOSE:
                 self._answer_close(*parse_close(payload))
 
     def _answer_ping(self, payload: bytes) -> None:

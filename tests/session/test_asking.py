@@ -6,6 +6,7 @@ import pytest
 
 from gateway.brokers.base import HistoryFilter
 from gateway.messages import Payload, Publication
+from gateway.tasks import begin
 from tests.session.rig import Client, Rig
 from tests.waiting import until
 
@@ -98,6 +99,17 @@ async def test_a_publish_under_way_holds_up_nothing_else() -> None:
     await until(lambda: len(client.rig.broker._streams["any:1"].publications) == 2)
     history = await client.ask("history", channel="any:1", limit=-1)
     assert [each["data"] for each in history["history"]["publications"]] == [1, 2]
+
+
+async def test_the_publishes_of_a_frame_reach_the_broker_together() -> None:
+    client = await alice()
+    gate = client.rig.broker.gate("publish", "any:1")
+    lines = [b'{"id":%d,"publish":{"channel":"any:1","data":%d}}' % (number, number) for number in range(7, 12)]
+    assert begin(client.session.receive(b"\n".join(lines))) is None  # without another turn of the loop
+    assert gate.waiting == 5
+    gate.open()
+    found = client.rig.broker._streams
+    await until(lambda: "any:1" in found and len(found["any:1"].publications) == 5)
 
 
 async def test_who_publishes_without_subscription() -> None:

@@ -11,7 +11,8 @@ from uvicorn.server import ServerState
 
 from gateway.server import uvicorn_config
 from gateway.settings import Settings
-from gateway.transports.uvicorn_websocket import HEAD_LIMIT, WebSocketProtocol, protocol_class
+from gateway.transports.uvicorn_http import HEAD_LIMIT
+from gateway.transports.uvicorn_websocket import WebSocketProtocol, protocol_class
 from tests.transports.sockets import (
     MEGABYTES,
     App,
