@@ -1,33 +1,16 @@
 """The composition root: settings in, FastAPI application out."""
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import msgspec
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway import __version__
-from gateway.auth.tokens import TokenVerifier
-from gateway.brokers.base import Broker
-from gateway.brokers.memory import MemoryBroker
-from gateway.brokers.redis import RedisBroker
-from gateway.contradictions import find_problems
-from gateway.errors import SettingsError
+from gateway.embedded import Gateway
 from gateway.messages import Payload
-from gateway.node import Node
-from gateway.presence.base import PresenceStore
-from gateway.presence.memory import MemoryPresence
-from gateway.presence.redis import RedisPresence
-from gateway.protocols.centrifuge_json import CentrifugeJson
 from gateway.settings import Settings
-from gateway.shards import Shard
-from gateway.transports.base import Entrance
-from gateway.transports.endpoint import WebSocketEndpoint
-from gateway.web.api import api_router
+from gateway.version import __version__
 from gateway.web.demo import demo_router
-from gateway.web.health import health_router
 
 
 class Application(FastAPI):
@@ -55,41 +38,14 @@ class Application(FastAPI):
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The gateway as an application of its own. Raises ``SettingsError``."""
     settings = settings or Settings()
-    if problems := [f"{problem.key}: {problem.text}" for problem in find_problems(settings)]:
-        raise SettingsError("\n".join(problems))
-    shard, broker, presence = _engine(settings)
-    node = Node(settings, broker, presence)
-    entrance = Entrance(node, TokenVerifier(settings.client))
-
-    @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        async with AsyncExitStack() as stack:
-            if shard is not None:
-                await shard.start()
-                stack.push_async_callback(shard.close)
-            await node.start()
-            stack.push_async_callback(node.stop)
-            yield
-
-    app = Application(title="Gateway", version=__version__, lifespan=lifespan)
-    app.state.node = node
-    app.state.drain = entrance.drain  # the server calls it at SIGTERM
-    app.websockets["/connection/websocket"] = _endpoint(node, entrance)
-    app.include_router(api_router(node, settings.http_api))
-    app.include_router(health_router(node, settings))
+    gateway = Gateway(settings, same_origin=False)
+    app = Application(title="Gateway", version=__version__, lifespan=gateway.lifespan)
+    running = gateway.running
+    app.state.node = running.node
+    app.state.drain = running.entrance.drain  # the server calls it at SIGTERM
+    app.websockets["/connection/websocket"] = running.websocket
+    app.include_router(gateway.router)
     if settings.demo.enabled:
-        node.greeting = Payload(msgspec.json.encode({"node": node.describe().name}))
+        running.node.greeting = Payload(msgspec.json.encode({"node": running.node.describe().name}))
         app.include_router(demo_router(settings.client.token.hmac_secret_key))
     return app
-
-
-def _engine(settings: Settings) -> tuple[Shard | None, Broker, PresenceStore]:
-    if settings.engine.type == "memory":
-        return None, MemoryBroker(), MemoryPresence()
-    shard = Shard(settings.engine.redis)
-    return shard, RedisBroker(shard), RedisPresence(shard)
-
-
-def _endpoint(node: Node, entrance: Entrance) -> WebSocketEndpoint:
-    json = CentrifugeJson()
-    return WebSocketEndpoint(entrance, {"": json, "centrifuge-json": json}, node.settings, node.wheel)

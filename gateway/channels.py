@@ -1,7 +1,9 @@
 """A channel's name, and the options that hold for it."""
 
 import re
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -22,13 +24,32 @@ class Channel(Struct, frozen=True):
     namespace: str = ""
     private: bool = False
     users: frozenset[str] | None = None
+    route: Any = None
+    """What the program does in the channel (`session.application.Route`)."""
+    params: Mapping[str, str] = {}
+    """The route's path parameters, as they stand in the name."""
+
+
+class Rule(Protocol):
+    """A rule of the program for the names that it matches; it comes before the settings' namespaces."""
+
+    @property
+    def name(self) -> str:
+        """Names the options, as a namespace does; no namespace has this name."""
+
+    @property
+    def options(self) -> ChannelOptions: ...
+
+    def match(self, name: str) -> Mapping[str, str] | None:
+        """The parameters that stand in a name, None if it is not one of the rule's."""
 
 
 class Channels:
     """Finds the options of names. In these, ``history_meta_ttl`` is always set."""
 
-    def __init__(self, settings: ChannelSettings) -> None:
+    def __init__(self, settings: ChannelSettings, rules: Sequence[Rule] = ()) -> None:
         self._settings = settings
+        self._rules = rules
         self._options = {"": self._complete(settings.without_namespace)}
         self._options.update((namespace.name, self._complete(namespace)) for namespace in settings.namespaces)
         self._patterns = {
@@ -52,8 +73,12 @@ class Channels:
 
     def _resolve(self, name: str) -> Channel:
         settings = self._settings
-        if not name or _bytes(name) > settings.max_length:
+        if not name or _bytes(name) > settings.max_length or _CONTROL.search(name):
             raise Error(ErrorCode.BAD_REQUEST)
+        for rule in self._rules:
+            if (params := rule.match(name)) is not None:
+                options = self._ruled(rule)
+                return Channel(name, options, rule.name, users=self._users(name, options), route=rule, params=params)
         private = name.startswith(settings.private_prefix)
         namespace, boundary, rest = name.removeprefix(settings.private_prefix).partition(settings.namespace_boundary)
         if not boundary:
@@ -62,10 +87,16 @@ class Channels:
         if (boundary and not namespace) or namespace not in self._options:
             raise Error(ErrorCode.UNKNOWN_CHANNEL)
         pattern = self._patterns.get(namespace)
-        if _CONTROL.search(name) or not (pattern.search(rest) if pattern else name.isascii()):
+        if not (pattern.search(rest) if pattern else name.isascii()):
             raise Error(ErrorCode.BAD_REQUEST)
         options = self._options[namespace]
         return Channel(name, options, namespace, private, self._users(name, options))
+
+    def _ruled(self, rule: Rule) -> ChannelOptions:
+        found = self._options.get(rule.name)
+        if found is None:
+            found = self._options[rule.name] = self._complete(rule.options)
+        return found
 
     def _users(self, name: str, options: ChannelOptions) -> frozenset[str] | None:
         if not options.allow_user_limited_channels or self._settings.user_boundary not in name:

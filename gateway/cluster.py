@@ -93,8 +93,15 @@ class Answer(Struct, tag="answer"):
     counts: dict[str, int]
 
 
+class Notice(Struct, tag="notice"):
+    """Something that every node is told, and those that have to do with it act upon."""
+
+    kind: str
+    argument: str
+
+
 ControlCommand = SubscribeUser | UnsubscribeUser | DisconnectUser | RefreshUser
-_Body = NodeInfo | Shutdown | SubscribeUser | UnsubscribeUser | DisconnectUser | RefreshUser | Question | Answer
+_Body = NodeInfo | Shutdown | ControlCommand | Question | Answer | Notice
 
 
 class _Envelope(Struct, array_like=True):
@@ -107,6 +114,11 @@ VERSION = 1
 
 
 _decode = unpacker(_Envelope).decode
+
+
+def seal(sender: str, body: _Body) -> bytes:
+    """The control message as every node reads it, save the sender itself."""
+    return pack(_Envelope(VERSION, sender, body))
 
 
 class ControlChannel(Protocol):
@@ -149,6 +161,8 @@ class Cluster:
         self._surveys: dict[str, _Survey] = {}
         self._task: asyncio.Task[None] | None = None
         self._sending = Tasks()
+        self.listeners: dict[str, Callable[[str], None]] = {}
+        """What is called with the argument of a notice, by its kind."""
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._beat())
@@ -170,6 +184,11 @@ class Cluster:
         """Apply here and on every other node. Raises ``BrokerUnavailable`` if the others were not told."""
         self._local.apply(command)
         await self._send(command)
+
+    async def notify(self, kind: str, argument: str) -> None:
+        """Tell every node, this one too. Raises ``BrokerUnavailable`` if the others were not told."""
+        self._heed(kind, argument)
+        await self._send(Notice(kind, argument))
 
     async def survey(self, kind: str, argument: str = "") -> dict[str, int]:
         """Ask every node and add up what they answer; those silent for too long are left out."""
@@ -212,8 +231,15 @@ class Cluster:
                 survey = self._surveys.get(answer.id)
                 if survey is not None:
                     survey.add(answer)
+            case Notice(kind=kind, argument=argument):
+                self._heed(kind, argument)
             case command:
                 self._local.apply(command)
+
+    def _heed(self, kind: str, argument: str) -> None:
+        listener = self.listeners.get(kind)
+        if listener is not None:
+            listener(argument)
 
     def _meet(self, info: NodeInfo) -> None:
         new = info.uid not in self._known
@@ -235,7 +261,7 @@ class Cluster:
             await self._pause(HEARTBEAT)
 
     async def _send(self, body: _Body, node: str = "") -> None:
-        await self._control.publish_control(pack(_Envelope(VERSION, self.uid, body)), node)
+        await self._control.publish_control(seal(self.uid, body), node)
 
     async def _try_send(self, body: _Body, node: str = "") -> None:
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from functools import partial
 from typing import Protocol
 
 from gateway.errors import BrokerUnavailable
@@ -22,10 +23,21 @@ class Source(Protocol):
     async def unsubscribe(self, channel: str) -> None: ...
 
 
+class FeedWatcher(Protocol):
+    """Is told what this node hears. The calls return at once; those for one channel take turns."""
+
+    def on_heard(self, channel: str) -> None:
+        """Somebody here subscribes, and the broker has confirmed."""
+
+    def on_ceased(self, channel: str) -> None:
+        """Nobody here does any more, and has not for a while."""
+
+
 class _Feed:
-    __slots__ = ("holders", "opening")
+    __slots__ = ("heard", "holders", "opening")
 
     def __init__(self, opening: "asyncio.Task[None]") -> None:
+        self.heard = False
         self.holders = 0
         self.opening = opening
 
@@ -37,6 +49,7 @@ class Feeds:
         self._source = source
         self._wheel = wheel
         self._linger = linger
+        self.watchers: list[FeedWatcher] = []
         self._feeds: dict[str, _Feed] = {}
         self._closing = Tasks()
 
@@ -48,8 +61,8 @@ class Feeds:
         feed = self._feeds.get(channel)
         if feed is None:
             opening = asyncio.ensure_future(self._source.subscribe(channel))
-            opening.add_done_callback(_retrieved)
             feed = self._feeds[channel] = _Feed(opening)
+            opening.add_done_callback(partial(self._opened, channel, feed))
         feed.holders += 1
         if feed.opening.done() and not _failed(feed.opening):
             return
@@ -68,6 +81,14 @@ class Feeds:
         if feed is not None:
             self._let_go(channel, feed)
 
+    def _opened(self, channel: str, feed: _Feed, opening: "asyncio.Task[None]") -> None:
+        # looks at the failure in any case: maybe nobody waits for it any more
+        if _failed(opening) or self._feeds.get(channel) is not feed:
+            return
+        feed.heard = True
+        for watcher in self.watchers:
+            watcher.on_heard(channel)
+
     def _let_go(self, channel: str, feed: _Feed) -> None:
         feed.holders -= 1
         if not feed.holders:
@@ -77,6 +98,9 @@ class Feeds:
         if feed.holders or self._feeds.get(channel) is not feed:
             return
         del self._feeds[channel]
+        if feed.heard:
+            for watcher in self.watchers:
+                watcher.on_ceased(channel)
         self._closing.spawn(self._unsubscribe(channel))
 
     async def _unsubscribe(self, channel: str) -> None:
@@ -88,8 +112,3 @@ class Feeds:
 
 def _failed(opening: "asyncio.Task[None]") -> bool:
     return opening.done() and (opening.cancelled() or opening.exception() is not None)
-
-
-def _retrieved(opening: "asyncio.Task[None]") -> None:
-    """Take note of a failure that nobody waits for any more."""
-    _failed(opening)

@@ -132,7 +132,10 @@ class Hub:
                     for subscriber in list(audience.members):
                         subscriber.connection.disconnect(reason)
                     continue
-            self._append(audience, message)
+            if publication.exclude:
+                self._append_but(audience, message, publication.exclude)
+            else:
+                self._append(audience, message)
 
     def announce(self, name: str, push: Join | Leave) -> None:
         """Somebody joined or left, here or on another node."""
@@ -258,6 +261,19 @@ class Hub:
                 self._schedule()
         audience.pending.append(message)
         audience.size += len(message)
+
+    def _append_but(self, audience: Audience, message: bytes, client: str) -> None:
+        """Append for all members but one client, which need not be among them."""
+        connection = self.connections.get(client)
+        excluded = [each for each in audience.members if connection is not None and each.connection is connection]
+        if excluded:
+            self._write(audience)  # what came before is for everybody
+        left = {subscriber: audience.members.pop(subscriber) for subscriber in excluded}
+        if audience.members:
+            self._append(audience, message)
+        if left:
+            self._write(audience)
+            audience.members.update(left)
 
     def _end_delay(self, audience: Audience) -> None:
         self._written.append(audience)

@@ -40,7 +40,8 @@ class Publication(Struct, omit_defaults=True):
     """Data in a channel. ``offset`` is 0 when the channel keeps no history.
 
     ``binary`` marks data that is not valid JSON; ``time`` is when it was published (Unix ms) and is not sent
-    to clients; ``epoch`` is only set on live publications.
+    to clients; ``epoch`` is only set on live publications; ``exclude`` is the id of the one client that does not
+    get it live.
     """
 
     data: Payload
@@ -50,6 +51,7 @@ class Publication(Struct, omit_defaults=True):
     binary: bool = False
     time: int = 0
     epoch: str = ""
+    exclude: str = ""
 
 
 # — requests —

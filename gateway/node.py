@@ -3,14 +3,13 @@
 import fnmatch
 import time
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any
 
-from gateway import __version__
 from gateway.audience import Subscriber
 from gateway.brokers.base import Broker, HistoryFilter, PublishOptions, StreamOptions
-from gateway.channels import Channel, Channels
+from gateway.channels import Channel, Channels, Rule
 from gateway.cluster import Cluster, ControlCommand, NodeInfo
 from gateway.errors import BrokerUnavailable, Error, ErrorCode
 from gateway.feeds import Feeds
@@ -21,6 +20,7 @@ from gateway.positions import PositionWatch
 from gateway.presence.base import PresenceStore
 from gateway.settings import Settings
 from gateway.tasks import Tasks
+from gateway.version import __version__
 from gateway.wheel import Wheel
 
 NO_EXTRAS = PublishOptions()
@@ -37,6 +37,7 @@ class Node:
         *,
         clock: Callable[[], float] = time.time,
         wheel: Wheel | None = None,
+        rules: Sequence[Rule] = (),
     ) -> None:
         self.uid = uuid.uuid4().hex
         self.settings = settings
@@ -44,7 +45,7 @@ class Node:
         self.metrics = Metrics(clock)
         self.metrics.watch(self)
         self.wheel = wheel or Wheel()
-        self.channels = Channels(settings.channel)
+        self.channels = Channels(settings.channel, rules)
         self.hub = Hub(self.metrics, max_lag=settings.client.channel_position_max_time_lag, clock=clock)
         self.broker = broker
         self.presence_store = presence

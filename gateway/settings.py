@@ -60,6 +60,8 @@ class ChannelOptions(Section):
     """Let it recover when the client asks."""
     force_recovery_mode: Literal["", "stream", "cache"] = ""
     """`stream` gives all missed publications, `cache` the newest alone."""
+    replay: bool = False
+    """Give a new subscriber what the channel keeps, before what comes."""
     allow_subscribe_for_client: bool = False
     """Every connected user may subscribe."""
     allow_subscribe_for_anonymous: bool = False
@@ -244,6 +246,13 @@ class WebSocketSettings(Section):
     """How long a client may leave what it is sent unread, beyond what the kernel takes, before it is cut off."""
 
 
+class UniSSESettings(Section):
+    """Server-sent events at /connection/uni_sse, for pages that only listen and where WebSockets are blocked."""
+
+    enabled: bool = False
+    """Serve them."""
+
+
 class ShutdownSettings(Section):
     """How clients are sent away when a node stops."""
 
@@ -326,6 +335,17 @@ class DemoSettings(Section):
     """Serve the page, and a connection token to anybody who asks."""
 
 
+class AsyncAPISettings(Section):
+    """What clients may send and what they get: a document at /asyncapi.json, a page at /asyncapi."""
+
+    enabled: bool = True
+    """Serve them, where there are routes: in an application."""
+    title: str = ""
+    """Title of the document; by default the application's."""
+    version: str = ""
+    """Version of the program that it tells of; by default the application's."""
+
+
 class NodeSettings(Section):
     """This node."""
 
@@ -352,6 +372,8 @@ class Settings(BaseSettings):
     """Connections."""
     websocket: WebSocketSettings = WebSocketSettings()
     """WebSockets."""
+    uni_sse: UniSSESettings = UniSSESettings()
+    """Server-sent events."""
     shutdown: ShutdownSettings = ShutdownSettings()
     """Stopping."""
     channel: ChannelSettings = ChannelSettings()
@@ -364,5 +386,7 @@ class Settings(BaseSettings):
     """Health checks."""
     prometheus: PrometheusSettings = PrometheusSettings()
     """Metrics."""
+    asyncapi: AsyncAPISettings = AsyncAPISettings()
+    """Document of channels and procedures."""
     demo: DemoSettings = DemoSettings()
     """The page for trying out."""

@@ -86,6 +86,10 @@ class Script:
         self.text = path.read_bytes()
         self.sha = sha1(self.text, usedforsecurity=False).hexdigest()
 
+    def by_digest(self, keys: Sequence[Argument], args: Sequence[Argument]) -> tuple[Argument, ...]:
+        """The command that runs it; the answer is NOSCRIPT where it is not known."""
+        return ("EVALSHA", self.sha, len(keys), *keys, *args)
+
 
 class _Request(NamedTuple):
     verb: str
@@ -210,7 +214,7 @@ class Shard:
     async def run(self, script: Script, keys: Sequence[Argument], args: Sequence[Argument]) -> Any:
         """Run a script, by its digest if the server knows it."""
         try:
-            return await self.execute("EVALSHA", script.sha, len(keys), *keys, *args)
+            return await self.execute(*script.by_digest(keys, args))
         except CommandRefused as exc:
             if exc.redis_code != "NOSCRIPT":
                 raise

@@ -2,8 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Coroutine, Generator
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from typing import Any, TypeVar
+
+Spawn = Callable[[Coroutine[Any, Any, None]], None]
+"""Runs work that nobody waits for."""
+
+CHUNK = 500
+"""Items of one call worked on together: more would hold up everybody else."""
 
 log = logging.getLogger(__name__)
 
@@ -66,3 +72,15 @@ class _Rest:
                     waits_for = self._work.send(value)
         except StopIteration:
             return
+
+
+_Item = TypeVar("_Item")
+_Answer = TypeVar("_Answer")
+
+
+async def at_once(work: Callable[[_Item], Awaitable[_Answer]], items: Sequence[_Item]) -> list[_Answer]:
+    """Answers for all items, in order, worked on together in chunks."""
+    answers: list[_Answer] = []
+    for start in range(0, len(items), CHUNK):
+        answers += await asyncio.gather(*(work(item) for item in items[start : start + CHUNK]))
+    return answers

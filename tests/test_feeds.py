@@ -223,3 +223,60 @@ async def test_an_opening_that_was_cancelled_is_begun_anew(feeds: Feeds, source:
     source.confirm()
     await feeds.hold("room")
     assert source.calls == ["+room", "+room"]
+
+
+# — those who watch —
+
+
+class Watcher:
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def on_heard(self, channel: str) -> None:
+        self.told.append(f"+{channel}")
+
+    def on_ceased(self, channel: str) -> None:
+        self.told.append(f"-{channel}")
+
+
+@pytest.fixture
+def watcher(feeds: Feeds) -> Watcher:
+    watcher = Watcher()
+    feeds.watchers.append(watcher)
+    return watcher
+
+
+async def test_watchers_know_what_is_heard(feeds: Feeds, source: Source, timeline: Timeline, watcher: Watcher) -> None:
+    await holding(feeds, 2)
+    assert watcher.told == []
+    source.confirm()
+    await feeds.hold("room")
+    assert watcher.told == ["+room"]
+    for _ in range(3):
+        feeds.release("room")
+    await timeline.pass_(LINGER / 2)
+    assert watcher.told == ["+room"]
+    await timeline.pass_(LINGER)
+    assert watcher.told == ["+room", "-room"]
+    await feeds.hold("room")
+    assert watcher.told == ["+room", "-room", "+room"]
+
+
+async def test_what_could_not_be_opened_was_never_heard(feeds: Feeds, source: Source, watcher: Watcher) -> None:
+    holders = await holding(feeds, 2)
+    source.fail()
+    await asyncio.gather(*holders, return_exceptions=True)
+    assert watcher.told == []
+
+
+async def test_what_was_given_up_before_it_opened_was_never_heard(
+    feeds: Feeds, source: Source, timeline: Timeline, watcher: Watcher
+) -> None:
+    [holder] = await holding(feeds)
+    holder.cancel()
+    await settle()
+    await timeline.pass_(2 * LINGER)
+    source.confirm()
+    await settle()
+    assert source.calls == ["+room", "-room"]
+    assert watcher.told == []

@@ -27,6 +27,7 @@ class Text:
     binary: ClassVar[bool] = False
     ping: ClassVar[bytes] = b""
     pong: ClassVar[bytes] = b""
+    unidirectional: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.encoded: Counter[str] = Counter()

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from gateway.errors import Error, ErrorCode
 from gateway.messages import ClientInfo, Position, Publication
 
 IDEMPOTENCY_TTL = 300.0
@@ -33,13 +34,22 @@ class PublishOptions(Struct, frozen=True):
 
     ``version`` > 0 drops the publication when the stream already holds that version or a later one of the
     same ``version_epoch``. A repeat with the same ``idempotency_key`` publishes nothing and answers as the
-    first did, for ``IDEMPOTENCY_TTL``. ``skip_history`` delivers without offset.
+    first did, for ``IDEMPOTENCY_TTL``. ``skip_history`` delivers without offset. With a ``fence`` (that of a lease
+    named like the channel) the broker accepts the publication only while that lease is held, else it is ``Fenced``.
     """
 
     skip_history: bool = False
     idempotency_key: str = ""
     version: int = 0
     version_epoch: str = ""
+    fence: str = ""
+
+
+class Fenced(Error):  # noqa: N818  a state, like BrokerUnavailable
+    """The publisher's lease of the channel has ended; somebody else may hold it by now."""
+
+    def __init__(self) -> None:
+        super().__init__(ErrorCode.NOT_AVAILABLE)
 
 
 class HistoryFilter(Struct, frozen=True):
@@ -104,7 +114,10 @@ class Broker(Protocol):
     async def publish(
         self, channel: str, publication: Publication, stream: StreamOptions, options: PublishOptions
     ) -> Position:
-        """Store and publish as one atomic act. Answers the publication's position, empty without history."""
+        """Store and publish as one atomic act. Answers the publication's position, empty without history.
+
+        Raises ``Fenced`` if ``options.fence`` is not that of the channel's lease.
+        """
 
     async def publish_join(self, channel: str, info: ClientInfo) -> None: ...
 

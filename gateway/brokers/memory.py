@@ -13,6 +13,7 @@ from gateway.brokers.base import (
     IDEMPOTENCY_TTL,
     BrokerEvents,
     BrokerHealth,
+    Fenced,
     HistoryFilter,
     PublishOptions,
     StreamOptions,
@@ -72,10 +73,16 @@ class _Stream:
 
 
 class MemoryBroker:
-    """Delivers at once, within ``publish``, to the node that it was started with."""
+    """Delivers at once, within ``publish``, to the node that it was started with.
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    ``holds`` tells whether a channel's lease is held by the one with this fence.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float] = time.time, holds: Callable[[str, str], bool] = lambda _channel, _fence: True
+    ) -> None:
         self._clock = clock
+        self._holds = holds
         self._node = ""
         self._events: BrokerEvents | None = None
         self._channels: set[str] = set()
@@ -102,6 +109,8 @@ class MemoryBroker:
     async def publish(
         self, channel: str, publication: Publication, stream: StreamOptions, options: PublishOptions
     ) -> Position:
+        if options.fence and not self._holds(channel, options.fence):
+            raise Fenced
         now = self._clock()
         self._sweep(now)
         if not options.idempotency_key:

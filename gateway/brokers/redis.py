@@ -4,32 +4,39 @@ A node hears its own publications through Redis too, like those of all others.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
-from pathlib import Path
-
-from msgspec.structs import replace
+from typing import Any
 
 from gateway.brokers import envelope
 from gateway.brokers.base import (
-    IDEMPOTENCY_TTL,
     BrokerEvents,
     BrokerHealth,
+    Fenced,
     HistoryFilter,
     PublishOptions,
     StreamOptions,
     new_epoch,
 )
+from gateway.brokers.calls import (
+    LUA,
+    PUBLISH,
+    PUBLISH_ONCE,
+    Call,
+    control_call,
+    message_call,
+    milliseconds,
+    publish_call,
+    read_position,
+)
+from gateway.brokers.fence import FENCED_SCRIPTS, behind_fence
 from gateway.messages import ClientInfo, Join, Position, Publication
 from gateway.packing import pack
 from gateway.resp import Argument
 from gateway.shards import Script, Shard
 
-_LUA = Path(__file__).parent / "lua"
-_PUBLISH = Script(_LUA / "publish.lua")
-_PUBLISH_ONCE = Script(_LUA / "publish_once.lua")
-_HISTORY = Script(_LUA / "history.lua")
-_VERIFY = Script(_LUA / "verify.lua")
+_HISTORY = Script(LUA / "history.lua")
+_VERIFY = Script(LUA / "verify.lua")
 
 
 class RedisBroker:
@@ -37,7 +44,7 @@ class RedisBroker:
 
     def __init__(self, shard: Shard, clock: Callable[[], float] = time.time) -> None:
         self._shard = shard
-        shard.load(_PUBLISH, _PUBLISH_ONCE, _HISTORY, _VERIFY)
+        shard.load(PUBLISH, PUBLISH_ONCE, _HISTORY, _VERIFY, *FENCED_SCRIPTS)
         self._keys = shard.keys
         self._clock = clock
         self._reader = envelope.Reader()
@@ -72,28 +79,32 @@ class RedisBroker:
     async def publish(
         self, channel: str, publication: Publication, stream: StreamOptions, options: PublishOptions
     ) -> Position:
-        data = self._encode(publication)
-        if stream.keeps_history and not options.skip_history:
-            return await self._append(channel, data, stream, options)
-        message = envelope.WITHOUT_OFFSET + data
-        if not options.idempotency_key:
-            await self._publish(channel, message)
-            return Position()
-        keys = [self._keys.result(channel, options.idempotency_key), self._keys.of(b"c", channel)]
-        return _position(await self._shard.run(_PUBLISH_ONCE, keys, [message, _ms(IDEMPOTENCY_TTL)]))
+        call = publish_call(self._keys, channel, publication, stream, options, self._clock())
+        if options.fence:
+            call = behind_fence(self._keys, channel, call, options.fence)
+        answer = await self._run(call)
+        if answer is None:
+            raise Fenced
+        return read_position(answer)
 
     async def publish_join(self, channel: str, info: ClientInfo) -> None:
-        await self._publish(channel, envelope.JOIN + pack(info))
+        await self._run(message_call(self._keys, channel, envelope.JOIN + pack(info)))
 
     async def publish_leave(self, channel: str, info: ClientInfo) -> None:
-        await self._publish(channel, envelope.LEAVE + pack(info))
+        await self._run(message_call(self._keys, channel, envelope.LEAVE + pack(info)))
 
     async def history(
         self, channel: str, which: HistoryFilter, stream: StreamOptions
     ) -> tuple[list[Publication], Position]:
         keys = [self._keys.of(b"m", channel), self._keys.of(b"s", channel)]
         since: Argument = "" if which.since is None else which.since.offset
-        args: list[Argument] = [which.limit, since, int(which.reverse), new_epoch(), _ms(stream.history_meta_ttl)]
+        args: list[Argument] = [
+            which.limit,
+            since,
+            int(which.reverse),
+            new_epoch(),
+            milliseconds(stream.history_meta_ttl),
+        ]
         offset, epoch, entries = await self._shard.run(_HISTORY, keys, args)
         publications = [
             envelope.decode_publication(fields[1], int(entry.partition(b"-")[0])) for entry, fields in entries
@@ -102,43 +113,23 @@ class RedisBroker:
 
     async def verify(self, channel: str, position: Position, stream: StreamOptions) -> bool:
         keys = [self._keys.of(b"m", channel), self._keys.of(b"s", channel)]
-        args: list[Argument] = [position.offset, position.epoch, new_epoch(), _ms(stream.history_meta_ttl)]
+        args: list[Argument] = [position.offset, position.epoch, new_epoch(), milliseconds(stream.history_meta_ttl)]
         return bool(await self._shard.run(_VERIFY, keys, args))
 
     async def remove_history(self, channel: str) -> None:
         await self._shard.execute("DEL", self._keys.of(b"s", channel))
 
     async def publish_control(self, data: bytes, node: str = "") -> None:
-        words = ("control", node) if node else ("control",)
-        await self._shard.execute("PUBLISH", self._keys.shared(*words), data)
+        await self._run(control_call(self._keys, data, node))
 
     def health(self) -> BrokerHealth:
         shard = self._shard
         return BrokerHealth(shard.connected, shard.deaf, shard.lag, shard.reconnects)
 
-    def _encode(self, publication: Publication) -> bytes:
-        """Position stays out of the stored bytes: Redis decides it."""
-        sent = publication.time or int(self._clock() * 1000)
-        return pack(replace(publication, offset=0, epoch="", time=sent))
-
-    async def _append(self, channel: str, data: bytes, stream: StreamOptions, options: PublishOptions) -> Position:
-        keys = [self._keys.of(kind, channel) for kind in (b"m", b"s", b"c")]
-        if options.idempotency_key:
-            keys.append(self._keys.result(channel, options.idempotency_key))
-        args: list[Argument] = [
-            data,
-            new_epoch(),
-            stream.history_size,
-            _ms(stream.history_ttl),
-            _ms(stream.history_meta_ttl),
-            options.version,
-            options.version_epoch,
-            _ms(IDEMPOTENCY_TTL),
-        ]
-        return _position(await self._shard.run(_PUBLISH, keys, args))
-
-    async def _publish(self, channel: str, message: bytes) -> None:
-        await self._shard.execute("PUBLISH", self._keys.of(b"c", channel), message)
+    def _run(self, call: Call) -> Awaitable[Any]:
+        if call.script is None:
+            return self._shard.execute("PUBLISH", *call.keys, *call.args)
+        return self._shard.run(call.script, call.keys, call.args)
 
     def _receive(self, events: BrokerEvents, channel: str, message: bytes) -> None:
         match self._reader.read(message):
@@ -150,12 +141,3 @@ class RedisBroker:
                 return
             case leave:
                 events.on_leave(channel, leave.info)
-
-
-def _ms(seconds: float) -> int:
-    return max(1, int(seconds * 1000))
-
-
-def _position(answer: bytes) -> Position:
-    offset, _, epoch = answer.decode().partition(":")
-    return Position(int(offset), epoch)

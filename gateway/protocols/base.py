@@ -17,13 +17,16 @@ class WireProtocol(Protocol):
     ping: ClassVar[bytes]
     pong: ClassVar[bytes]
     """The usual bytes of a pong, so that it is known before any parsing."""
+    unidirectional: ClassVar[bool]
+    """Whether clients only listen: they answer no ping, and are told the session by which the API may name them."""
 
     def decode(self, frame: bytes) -> list[Command]:
         """The commands of one frame, at least one. Raises ``Disconnect`` (bad request)."""
 
     def encode_result(self, command_id: int, result: Result) -> bytes: ...
 
-    def encode_error(self, command_id: int, error: Error) -> bytes: ...
+    def encode_error(self, command_id: int, error: Error) -> bytes:
+        """Raises ``Disconnect`` where clients can be told in no other way."""
 
     def encode_push(self, channel: str, push: Push) -> bytes:
         """Raises ``Disconnect`` (inappropriate protocol) for data that this protocol cannot carry."""

@@ -143,7 +143,20 @@ def _raw(value: Any) -> Any:
 encode = Encoder(enc_hook=_raw).encode
 
 
-def _encode_result(result: Result) -> bytes:
+def encode_result(result: Result) -> bytes:
+    """A result under its name, without what a reply puts around it."""
+    return b'"%b":%b' % (_RESULT_KEYS[type(result)], _result_body(result))
+
+
+def encode_push(channel: str, push: Push) -> bytes:
+    """A push without its envelope. Raises ``Disconnect`` (inappropriate protocol) for binary data."""
+    if type(push) is Publication:
+        return b'{"channel":%b,"pub":%b}' % (encode(channel), encode(wire_publication(push)))
+    body = b'"%b":%b' % (_PUSH_KEYS[type(push)], encode(push))
+    return b"{%b%b}" % (b'"channel":%b,' % encode(channel) if channel else b"", body)
+
+
+def _result_body(result: Result) -> bytes:
     if isinstance(result, HistoryResult) or (isinstance(result, SubscribeResult) and result.publications):
         return encode(_with_publications(result))
     if isinstance(result, ConnectResult) and any(sub.publications for sub in result.subs.values()):
@@ -173,10 +186,13 @@ def _optional(kind: type[Struct]) -> tuple[str, ...]:
     return kind.__struct_fields__[len(kind.__struct_fields__) - len(defaults) :]
 
 
+UNREADABLE = UnicodeDecodeError, DecodeError, RecursionError
+"""How reading JSON fails."""
+
 _ESCAPE = re.compile(rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F]..)|.)", re.DOTALL)
 
 
-def _without_lone_surrogates(line: bytes) -> bytes:
+def without_lone_surrogates(line: bytes) -> bytes:
     """JSON in which half a character, as a browser makes by cutting an emoji in two, is U+FFFD.
 
     RFC 8259, section 8.2, leaves such strings to the receiver; ours would refuse them, with the connection.
@@ -191,6 +207,7 @@ class CentrifugeJson:
     binary: ClassVar[bool] = False
     ping: ClassVar[bytes] = b"{}"
     pong: ClassVar[bytes] = b"{}"
+    unidirectional: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self._decode = Decoder(_Command).decode
@@ -204,8 +221,8 @@ class CentrifugeJson:
             try:
                 return [self._command(line) for line in frame.split(b"\n")]
             except DecodeError:
-                return [self._command(_without_lone_surrogates(line)) for line in frame.split(b"\n")]
-        except (UnicodeDecodeError, DecodeError, RecursionError) as error:
+                return [self._command(without_lone_surrogates(line)) for line in frame.split(b"\n")]
+        except UNREADABLE as error:
             raise Disconnect(DisconnectCode.BAD_REQUEST) from error
 
     def _command(self, line: bytes) -> Command:
@@ -218,7 +235,7 @@ class CentrifugeJson:
         return Command(command.id, request)
 
     def encode_result(self, command_id: int, result: Result) -> bytes:
-        return b'{"id":%d,"%b":%b}' % (command_id, _RESULT_KEYS[type(result)], _encode_result(result))
+        return b'{"id":%d,%b}' % (command_id, encode_result(result))
 
     def encode_error(self, command_id: int, error: Error) -> bytes:
         temporary = b',"temporary":true' if error.temporary else b""
@@ -230,10 +247,7 @@ class CentrifugeJson:
         )
 
     def encode_push(self, channel: str, push: Push) -> bytes:
-        if type(push) is Publication:
-            return b'{"push":{"channel":%b,"pub":%b}}' % (encode(channel), encode(wire_publication(push)))
-        body = b'"%b":%b' % (_PUSH_KEYS[type(push)], encode(push))
-        return b'{"push":{%b%b}}' % (b'"channel":%b,' % encode(channel) if channel else b"", body)
+        return b'{"push":%b}' % encode_push(channel, push)
 
     def join(self, messages: Sequence[bytes]) -> bytes:
         return messages[0] if len(messages) == 1 else b"\n".join(messages)

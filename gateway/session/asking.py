@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from gateway.auth.permissions import check_payload, may_publish, may_read_history, may_read_presence
-from gateway.brokers.base import HistoryFilter
+from gateway.brokers.base import HistoryFilter, PublishOptions
 from gateway.channels import Channel
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
 from gateway.messages import (
@@ -19,8 +19,10 @@ from gateway.messages import (
     PublishRequest,
     PublishResult,
     RPCRequest,
+    RPCResult,
     SendRequest,
 )
+from gateway.session.application import Accepted, route_of
 from gateway.session.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -29,19 +31,32 @@ if TYPE_CHECKING:
 
 async def publish(session: "Session", command_id: int, request: PublishRequest) -> None:
     channel = _channel(session, request.channel)
-    insecure = session.node.settings.client.insecure
-    if not may_publish(channel.options, session.user, _subscribed(session, channel), insecure=insecure):
-        raise Error(ErrorCode.PERMISSION_DENIED)
-    data = Payload(request.data)
-    check_payload(channel.options, data, known_json=True)
+    publication = Publication(Payload(request.data), _info(session, channel))
+    accepted = await _accepted(session, channel, publication)
+    if accepted.publication is None:
+        session.answer(command_id, PublishResult())
+        return
     if session.pipeline is None:
         session.pipeline = Pipeline()
-    await session.pipeline.add(_publish(session, command_id, channel, Publication(data, _info(session, channel))))
+    await session.pipeline.add(_publish(session, command_id, channel, accepted.publication, accepted.extras))
 
 
-async def _publish(session: "Session", command_id: int, channel: Channel, publication: Publication) -> None:
+async def _accepted(session: "Session", channel: Channel, publication: Publication) -> Accepted:
+    """What is published for what the client sent. Raises ``Error`` if it may not."""
+    publish = route.publish if (route := route_of(channel)) else None
+    if publish is None:
+        insecure = session.node.settings.client.insecure
+        if not may_publish(channel.options, session.user, _subscribed(session, channel), insecure=insecure):
+            raise Error(ErrorCode.PERMISSION_DENIED)
+    check_payload(channel.options, publication.data, known_json=True)
+    return await publish(session, channel, publication) if publish else Accepted(publication)
+
+
+async def _publish(
+    session: "Session", command_id: int, channel: Channel, publication: Publication, extras: PublishOptions
+) -> None:
     try:
-        await session.node.publish(channel, publication)
+        await session.node.publish(channel, publication, extras)
     except Exception as error:
         session.fail(command_id, error)
     else:
@@ -49,12 +64,12 @@ async def _publish(session: "Session", command_id: int, channel: Channel, public
 
 
 async def presence(session: "Session", command_id: int, request: PresenceRequest) -> None:
-    channel = _presence_channel(session, request.channel)
+    channel = await _presence_channel(session, request.channel)
     session.answer(command_id, PresenceResult(await session.node.presence(channel)))
 
 
 async def presence_stats(session: "Session", command_id: int, request: PresenceStatsRequest) -> None:
-    channel = _presence_channel(session, request.channel)
+    channel = await _presence_channel(session, request.channel)
     session.answer(command_id, PresenceStatsResult(*await session.node.presence_stats(channel)))
 
 
@@ -63,7 +78,9 @@ async def history(session: "Session", command_id: int, request: HistoryRequest) 
     if not channel.options.keeps_history:
         raise Error(ErrorCode.NOT_AVAILABLE)
     insecure = session.node.settings.client.insecure
-    if not may_read_history(channel.options, session.user, _subscribed(session, channel), insecure=insecure):
+    if (route := route_of(channel)) and route.history:
+        await route.history(session, channel)
+    elif not may_read_history(channel.options, session.user, _subscribed(session, channel), insecure=insecure):
         raise Error(ErrorCode.PERMISSION_DENIED)
     most = session.node.settings.client.history_max_publication_limit
     limit = most if request.limit < 0 else min(request.limit, most)
@@ -71,9 +88,10 @@ async def history(session: "Session", command_id: int, request: HistoryRequest) 
     session.answer(command_id, HistoryResult(publications, top.offset, top.epoch))
 
 
-async def rpc(session: "Session", _id: int, request: RPCRequest) -> None:
-    """No application is attached to answer."""
-    raise Error(ErrorCode.METHOD_NOT_FOUND)
+async def rpc(session: "Session", command_id: int, request: RPCRequest) -> None:
+    if session.application.rpc is None:
+        raise Error(ErrorCode.METHOD_NOT_FOUND)
+    session.answer(command_id, RPCResult(await session.application.rpc(session, request)))
 
 
 async def send(session: "Session", _id: int, request: SendRequest) -> None:
@@ -87,12 +105,14 @@ def _channel(session: "Session", name: str) -> Channel:
     return session.node.channels.resolve(name)
 
 
-def _presence_channel(session: "Session", name: str) -> Channel:
+async def _presence_channel(session: "Session", name: str) -> Channel:
     channel = _channel(session, name)
     if not channel.options.presence:
         raise Error(ErrorCode.NOT_AVAILABLE)
     insecure = session.node.settings.client.insecure
-    if not may_read_presence(channel.options, session.user, _subscribed(session, channel), insecure=insecure):
+    if (route := route_of(channel)) and route.presence:
+        await route.presence(session, channel)
+    elif not may_read_presence(channel.options, session.user, _subscribed(session, channel), insecure=insecure):
         raise Error(ErrorCode.PERMISSION_DENIED)
     return channel
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -19,10 +19,16 @@ class State(Enum):
     CLOSED = "closed"
 
 
-class Handshake(Struct, frozen=True):
-    """What is known of a client before its first command. Header names are lower case."""
+class Handshake(Struct):
+    """What is known of a client before its first command. Header names are lower case.
+
+    ``scope`` is the ASGI scope of the request that opened the connection, where the program may want to see it;
+    ``seen`` is what the program makes of it, once for all events of the connection.
+    """
 
     headers: Mapping[str, str] = {}
+    scope: Mapping[str, Any] = {}
+    seen: Any = None
 
 
 class Transport(Writer, Protocol):

@@ -7,24 +7,22 @@ from collections.abc import Awaitable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from msgspec import Struct
-
-from gateway import __version__
-from gateway.auth.tokens import ConnectionToken, Grant, TokenExpired, TokenInvalid
+from gateway.auth.tokens import ConnectionToken, TokenExpired, TokenInvalid
 from gateway.cluster import DisconnectUser, RefreshUser
 from gateway.errors import BrokerUnavailable, Disconnect, DisconnectCode, Error, ErrorCode
 from gateway.messages import (
     ConnectRequest,
     ConnectResult,
-    Payload,
     Refresh,
     RefreshRequest,
     RefreshResult,
     SubscribeResult,
 )
 from gateway.session import making, server_side
+from gateway.session.application import Admission
 from gateway.session.base import State
 from gateway.session.subscription import Subscription
+from gateway.version import __version__
 
 if TYPE_CHECKING:
     from gateway.session.session import Session
@@ -33,21 +31,12 @@ REFUSED_DELAY = 5.0
 """Seconds that a client has to leave by itself after connect was answered with an error."""
 
 
-class Credentials(Struct, frozen=True):
-    """Who a client is. ``expire_at`` is in Unix seconds, 0 is never; ``subs`` are made by the server."""
-
-    user: str = ""
-    expire_at: int = 0
-    info: Payload | None = None
-    subs: dict[str, Grant] = {}
-
-
 async def connect(session: "Session", command_id: int, request: ConnectRequest) -> Awaitable[None]:
     """Authenticate, make the server-side subscriptions, answer."""
     try:
-        credentials = _authenticate(session, request)
-        _admit(session, credentials)
-        subscriptions = server_side.planned(session, credentials.subs, request.subs)
+        admission = await _authenticate(session, request)
+        admit(session, admission)
+        subscriptions = await server_side.planned(session, admission.subs, request.subs)
         found = await making.prepare_all(session, subscriptions)
     except Disconnect:
         raise
@@ -55,26 +44,41 @@ async def connect(session: "Session", command_id: int, request: ConnectRequest) 
         _refuse(session)
         raise
     results = {each.channel: making.settle(each, what) for each, what in zip(subscriptions, found, strict=True)}
-    session.answer(command_id, _result(session, {name: result for name, (result, _) in results.items()}))
+    subs = {name: result for name, (result, _) in results.items()}
+    session.answer(command_id, _result(session, admission, subs))
     for each in subscriptions:
         making.start(session, each, results[each.channel][1])
     session.connected()
     return _after(session, subscriptions)
 
 
-def _authenticate(session: "Session", request: ConnectRequest) -> Credentials:
+async def _authenticate(session: "Session", request: ConnectRequest) -> Admission:
+    """Who the client is, by its token, by what stands in front, or by the program. Raises if it may not connect."""
+    connect = session.application.connect
+    if connect is None:
+        admission = _identify(session, request)
+    else:
+        # a token that no key here can verify is the program's own, and for the program to judge
+        known = _identify(session, request) if session.tokens.has_keys or not request.token else None
+        admission = await connect(session, request, known)
+        if session.closed:
+            raise Disconnect(DisconnectCode.CONNECTION_CLOSED)
+    if admission is None:
+        raise Disconnect(DisconnectCode.BAD_REQUEST)
+    return admission
+
+
+def _identify(session: "Session", request: ConnectRequest) -> Admission | None:
     client = session.node.settings.client
     if request.token:
         return _by_token(session, request.token)
     if client.allow_anonymous_connect_without_token or client.insecure:
-        return Credentials()
+        return Admission()
     user = session.handshake.headers.get(client.user_id_http_header.lower()) if client.user_id_http_header else None
-    if user:
-        return Credentials(user)
-    raise Disconnect(DisconnectCode.BAD_REQUEST)
+    return Admission(user) if user else None
 
 
-def _by_token(session: "Session", token: str) -> Credentials:
+def _by_token(session: "Session", token: str) -> Admission:
     client = session.node.settings.client
     try:
         verified = session.tokens.connection(token)
@@ -87,17 +91,19 @@ def _by_token(session: "Session", token: str) -> Credentials:
     expire_at = 0 if client.insecure else verified.expire_at
     if expire_at and expire_at <= session.node.clock():
         raise Error(ErrorCode.EXPIRED)
-    return Credentials(verified.user, expire_at, verified.info, verified.subs)
+    return Admission(verified.user, expire_at, verified.info, verified.subs)
 
 
-def _admit(session: "Session", credentials: Credentials) -> None:
+def admit(session: "Session", admission: Admission) -> None:
     hub, client = session.node.hub, session.node.settings.client
-    if credentials.user and 0 < client.user_connection_limit <= len(hub.of_user(credentials.user)):
+    if admission.user and 0 < client.user_connection_limit <= len(hub.of_user(admission.user)):
         raise Disconnect(DisconnectCode.CONNECTION_LIMIT)
-    session.user, session.info = credentials.user, credentials.info
-    session.granted = frozenset(credentials.subs)
-    _expire(session, credentials.expire_at)
+    session.user, session.info = admission.user, admission.info
+    session.granted = frozenset(admission.subs)
+    session.refreshable = admission.refreshable
+    _expire(session, admission.expire_at)
     hub.open(session)
+    session.admitted = True
 
 
 def _refuse(session: "Session") -> None:
@@ -110,17 +116,19 @@ def _refuse(session: "Session") -> None:
     session.heartbeat = session.node.wheel.after(REFUSED_DELAY, lambda: session.disconnect(Disconnect(1000, "bye")))
 
 
-def _result(session: "Session", subs: dict[str, SubscribeResult]) -> ConnectResult:
+def _result(session: "Session", admission: Admission, subs: dict[str, SubscribeResult]) -> ConnectResult:
     client = session.node.settings.client
+    expires = bool(session.expire_at) and session.refreshable
     return ConnectResult(
         client=session.client,
         version=__version__,
-        expires=bool(session.expire_at),
-        ttl=session.ttl(session.expire_at),
-        data=session.node.greeting,
+        expires=expires,
+        ttl=session.ttl(session.expire_at) if expires else 0,
+        data=admission.data or session.node.greeting,
         subs=subs,
         ping=max(1, round(client.ping_interval)) if client.ping_interval else 0,
-        pong=bool(client.ping_interval and client.pong_timeout),
+        pong=bool(client.ping_interval and client.pong_timeout) and not session.wire.protocol.unidirectional,
+        session=session.session_id,
         time=int(session.node.clock() * 1000) if client.connect_include_server_time else 0,
     )
 
@@ -146,7 +154,7 @@ def _expire(session: "Session", expire_at: int) -> None:
         session.expiry = None
     session.expire_at = expire_at
     if expire_at:
-        grace = session.node.settings.client.expired_close_delay
+        grace = session.node.settings.client.expired_close_delay if session.refreshable else 0.0
         session.expiry = session.node.wheel.after(
             expire_at - session.node.clock() + grace,
             lambda: session.disconnect(Disconnect(DisconnectCode.EXPIRED)),
@@ -155,7 +163,7 @@ def _expire(session: "Session", expire_at: int) -> None:
 
 async def refresh(session: "Session", command_id: int, request: RefreshRequest) -> None:
     """A new token for a connection that expires."""
-    if not request.token or not session.expire_at:
+    if not request.token or not session.expire_at or not session.refreshable:
         raise Disconnect(DisconnectCode.BAD_REQUEST)
     token = _refresh_token(session, request.token)
     _expire(session, token.expire_at)

@@ -9,16 +9,22 @@ Source: Centrifuge protocol, "Race between live and stored", "Position control w
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from gateway.brokers.base import HistoryFilter
+from gateway.channels import Channel
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode, UnsubscribeCode
-from gateway.messages import Position, SubscribeResult, Unsubscribe
+from gateway.messages import Payload, Position, Publication, SubscribeResult, Unsubscribe
 from gateway.recovery import Recovery, merge, recover_cache, recover_stream
+from gateway.session.application import route_of
 from gateway.session.subscription import Subscription
 
 if TYPE_CHECKING:
     from gateway.session.session import Session
+
+
+NEWEST = HistoryFilter(limit=1, reverse=True)
 
 
 async def prepare(session: "Session", subscription: Subscription) -> Recovery | None:
@@ -56,18 +62,20 @@ async def prepare_all(session: "Session", subscriptions: list[Subscription]) -> 
 
 def settle(subscription: Subscription, found: Recovery | None) -> tuple[SubscribeResult, Position | None]:
     """The result for the client, and the position from which live delivery goes on."""
+    expires = bool(subscription.expire_at) and subscription.refreshable
     result = SubscribeResult(
-        expires=bool(subscription.expire_at),
-        ttl=subscription.connection.ttl(subscription.expire_at),
+        expires=expires,
+        ttl=subscription.connection.ttl(subscription.expire_at) if expires else 0,
         data=subscription.data,
     )
     if found is None:
         return result, None
     since = subscription.since
+    replayed = since is None and found.recovered
     recovered = merge(
         found,
         subscription.held or [],
-        recovering=since is not None,
+        recovering=since is not None or replayed,
         newest_only=subscription.recoverable and subscription.options.force_recovery_mode == "cache",
     )
     subscription.held = None
@@ -82,6 +90,9 @@ def settle(subscription: Subscription, found: Recovery | None) -> tuple[Subscrib
             result.recovered = True
             result.publications = recovered.publications
             result.offset = since.offset  # each recovered publication moves the client on from there
+    elif replayed and recovered.publications:
+        result.publications = recovered.publications
+        result.offset = recovered.publications[0].offset - 1
     return result, recovered.position
 
 
@@ -114,16 +125,37 @@ async def announce(session: "Session", subscription: Subscription) -> None:
 async def _look_up(session: "Session", subscription: Subscription) -> Recovery:
     node, since = session.node, subscription.since
     channel = subscription.resolved
+    cache = subscription.options.force_recovery_mode == "cache"
+    if cache and (route := route_of(channel)) and route.cache_empty:
+        await _fill(session, channel, route.cache_empty)
+    if since is None and subscription.options.replay:
+        return await _replay(session, channel, newest_only=cache)
     if since is None or not subscription.recoverable:
         _, top = await node.broker.history(channel.name, HistoryFilter(), node.stream(channel))
         return Recovery(False, [], top)
-    if subscription.options.force_recovery_mode == "cache":
-        which = HistoryFilter(limit=1, reverse=True)
-        newest, top = await node.broker.history(channel.name, which, node.stream(channel))
+    if cache:
+        newest, top = await node.broker.history(channel.name, NEWEST, node.stream(channel))
         return recover_cache(since, newest[0] if newest else None, top)
     which = HistoryFilter(limit=node.settings.client.recovery_max_publication_limit, since=since)
     stream, top = await node.broker.history(channel.name, which, node.stream(channel))
     return recover_stream(since, stream, top)
+
+
+async def _replay(session: "Session", channel: Channel, *, newest_only: bool) -> Recovery:
+    """All that a channel keeps, for a subscriber that has seen nothing of it."""
+    which = NEWEST if newest_only else HistoryFilter(limit=-1)
+    publications, top = await session.node.broker.history(channel.name, which, session.node.stream(channel))
+    return Recovery(True, publications, top)
+
+
+async def _fill(
+    session: "Session", channel: Channel, begin: Callable[["Session", Channel], Awaitable[Payload | None]]
+) -> None:
+    """Publish what an empty channel begins with."""
+    node = session.node
+    newest, _ = await node.broker.history(channel.name, NEWEST, node.stream(channel))
+    if not newest and (data := await begin(session, channel)) is not None:
+        await node.publish(channel, Publication(data))
 
 
 def _detach(session: "Session", subscription: Subscription) -> bool:
@@ -141,6 +173,8 @@ async def _let_go(session: "Session", subscription: Subscription) -> None:
     await session.node.release(subscription, subscription.presence_info)
     if was_live and subscription.options.join_leave:
         await session.node.announce_leave(subscription.channel, subscription.info)
+    if was_live and (route := route_of(subscription.resolved)) and route.unsubscribe:
+        session.node.spawn(route.unsubscribe(session, subscription.resolved))
 
 
 def end(session: "Session", subscription: Subscription, code: int, reason: str) -> None:
@@ -164,8 +198,9 @@ def expire(session: "Session", subscription: Subscription, expire_at: int) -> No
     subscription.expire_at = expire_at
     if expire_at:
         codes = UnsubscribeCode.EXPIRED, DisconnectCode.SUBSCRIPTION_EXPIRED
+        grace = session.node.settings.client.expired_sub_close_delay if subscription.refreshable else 0.0
         subscription.expiry = session.node.wheel.after(
-            expire_at - session.node.clock() + session.node.settings.client.expired_sub_close_delay,
+            expire_at - session.node.clock() + grace,
             lambda: _make_anew(session, subscription, *codes),
         )
 

@@ -16,6 +16,7 @@ from gateway.cluster import SubscribeUser, UnsubscribeUser
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
 from gateway.messages import Position, Subscribe, SubscribeRequest, Unsubscribe
 from gateway.session import making
+from gateway.session.application import Admitted, route_of
 from gateway.session.subscription import Subscription
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ NOTHING = SubscribeRequest()
 """Asks for no feature and for no recovery."""
 
 
-def planned(
+async def planned(
     session: "Session", grants: Mapping[str, Grant], requests: Mapping[str, SubscribeRequest]
 ) -> list[Subscription]:
     """The subscriptions that come with connect: from the token, personal, and those asked for and allowed."""
@@ -35,38 +36,50 @@ def planned(
     personal = node.personal_channel(session.user)
     if not (grants or requests or personal):
         return []
-    plan = dict(grants)
+    plan = {name: Admitted(grant) for name, grant in grants.items()}
     if personal:
-        plan.setdefault(personal, Grant())
+        plan.setdefault(personal, Admitted())
     channels = {name: node.channels.resolve(name) for name in plan}
-    for name in requests:
-        if name not in channels and (allowed := _allowed(session, name)) is not None:
-            channels[name] = allowed
-    if len(channels) > node.settings.client.channel_limit:
+    refused = 0
+    for name, request in requests.items():
+        if name in channels or not (channel := _known(session, name)):
+            continue
+        admitted = await _admitted(session, channel, request)
+        if admitted is not None:
+            channels[name], plan[name] = channel, admitted
+        elif channel.route is not None:
+            refused += 1  # the program has been asked, and is not to be asked without end
+        if len(channels) + refused > node.settings.client.channel_limit:
+            break
+    if len(channels) + refused > node.settings.client.channel_limit:
         raise Disconnect(DisconnectCode.CHANNEL_LIMIT)
     return [
-        _given(session, channel, plan.get(name, Grant()), requests.get(name, NOTHING).since)
-        for name, channel in channels.items()
+        _given(session, channel, plan[name], requests.get(name, NOTHING).since) for name, channel in channels.items()
     ]
 
 
-def _allowed(session: "Session", name: str) -> Channel | None:
-    """A channel asked for in the connect request, if the client might also subscribe to it by itself."""
+def _known(session: "Session", name: str) -> Channel | None:
     try:
-        channel = session.node.channels.resolve(name)
+        return session.node.channels.resolve(name)
     except Error as error:
         if error.code == ErrorCode.UNKNOWN_CHANNEL:
             raise Disconnect(DisconnectCode.BAD_REQUEST) from error
         return None
-    insecure = session.node.settings.client.insecure
-    return channel if may_subscribe(channel, session.user, insecure=insecure) else None
 
 
-def _given(
-    session: "Session", channel: Channel, grant: Grant, since: Position | None, expire_at: int = 0
-) -> Subscription:
-    features = granted_features(grant.override.apply(channel.options), session.user, NOTHING)
-    return Subscription(session, channel, grant, features, since, expire_at=expire_at, server_side=True)
+async def _admitted(session: "Session", channel: Channel, request: SubscribeRequest) -> Admitted | None:
+    """What a channel of the connect request grants, if the client might also subscribe to it by itself."""
+    if (route := route_of(channel)) and route.subscribe:
+        try:
+            return await route.subscribe(session, channel, request)
+        except Error:
+            return None
+    return Admitted() if may_subscribe(channel, session.user, insecure=session.node.settings.client.insecure) else None
+
+
+def _given(session: "Session", channel: Channel, admitted: Admitted, since: Position | None) -> Subscription:
+    features = granted_features(admitted.grant.override.apply(channel.options), session.user, NOTHING)
+    return Subscription(session, channel, admitted, features, since, server_side=True)
 
 
 async def give(session: "Session", command: SubscribeUser) -> None:
@@ -78,7 +91,7 @@ async def give(session: "Session", command: SubscribeUser) -> None:
         if len(session.subscriptions) >= session.node.settings.client.channel_limit:
             raise Disconnect(DisconnectCode.CHANNEL_LIMIT)
         channel = session.node.channels.resolve(command.channel)
-        subscription = _given(session, channel, grant, command.since, command.expire_at)
+        subscription = _given(session, channel, Admitted(grant, command.expire_at), command.since)
         found = await making.prepare(session, subscription)
         result, position = making.settle(subscription, found)
         session.push(

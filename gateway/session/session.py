@@ -31,7 +31,9 @@ from gateway.messages import (
 from gateway.node import Node
 from gateway.protocols.base import Wire
 from gateway.session import asking, connecting, making, server_side, subscribing
+from gateway.session.application import Application, NoApplication, is_decided
 from gateway.session.base import Handshake, State, Transport
+from gateway.session.lanes import Lanes
 from gateway.session.pipeline import Pipeline
 from gateway.session.subscription import Subscription
 from gateway.wheel import Timer
@@ -40,6 +42,8 @@ FAIR = 32
 """Commands of one client carried out in a row, before others have their turn."""
 
 YEAR = 365 * 86400
+
+NO_APPLICATION = NoApplication()
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +59,8 @@ class Session:
     """One connection. Its transport calls ``receive`` for each frame, one at a time, and ``end`` once."""
 
     __slots__ = (
+        "admitted",
+        "application",
         "awaits_pong",
         "client",
         "deferred",
@@ -65,10 +71,13 @@ class Session:
         "handshake",
         "heartbeat",
         "info",
+        "lanes",
         "node",
         "outbox",
         "pipeline",
         "reason",
+        "refreshable",
+        "session_id",
         "state",
         "subscriptions",
         "tokens",
@@ -78,14 +87,26 @@ class Session:
     )
 
     def __init__(
-        self, node: Node, tokens: TokenVerifier, wire: Wire, transport: Transport, handshake: Handshake
+        self,
+        node: Node,
+        tokens: TokenVerifier,
+        wire: Wire,
+        transport: Transport,
+        handshake: Handshake,
+        application: Application = NO_APPLICATION,
     ) -> None:
         self.node = node
         self.tokens = tokens
         self.wire = wire
         self.transport = transport
         self.handshake = handshake
+        self.application = application
+        self.lanes: Lanes | None = None
+        """Commands that the program is deciding; made by the first of them."""
+        self.admitted = False
         self.client = _new_id()
+        self.session_id = _new_id() if wire.protocol.unidirectional else ""
+        """Names the connection as ``client`` does, but is told to nobody else."""
         self.user = ""
         self.info: Payload | None = None
         self.state = State.NEW
@@ -96,6 +117,8 @@ class Session:
         self.awaits_pong = False
         self.expire_at = 0
         """When the credentials end (Unix seconds); 0 is never."""
+        self.refreshable = True
+        """Whether a new token of the client can move that."""
         self.expiry: Timer | None = None
         self.granted: frozenset[str] = frozenset()
         """Server-side channels that the token names."""
@@ -119,7 +142,7 @@ class Session:
         try:
             commands = self.wire.protocol.decode(frame)
             for count, command in enumerate(commands, 1):
-                await self._carry_out(command)
+                await self._place(command)
                 # also after a reply too large to wait for others; a publish may have none yet, and need not wait
                 large = self.outbox is None and not isinstance(command.request, PublishRequest)
                 if count < len(commands) and (count % FAIR == 0 or large):
@@ -147,7 +170,32 @@ class Session:
             if isinstance(failure, Exception):
                 log.error("client %s: leaving a channel failed", self.client, exc_info=failure)
 
+        if self.admitted and self.application.disconnect is not None:
+            await self.application.disconnect(self)
+
     # — commands —
+
+    async def _place(self, command: Command) -> None:
+        """Carry the command out here, or in a task of its own if the program decides it."""
+        if self.application is NO_APPLICATION:
+            await self._carry_out(command)
+            return
+        decided = is_decided(self, command.request)
+        if isinstance(command.request, ConnectRequest) and decided:
+            await asyncio.get_running_loop().create_task(self._carry_out(command))  # nothing may overtake it
+        elif decided or (self.lanes is not None and self.lanes.busy(command.request)):
+            if self.lanes is None:
+                self.lanes = Lanes(self.node.spawn)
+            await self.lanes.add(command.request, self._carry_out_apart(command))
+        else:
+            await self._carry_out(command)
+
+    async def _carry_out_apart(self, command: Command) -> None:
+        try:
+            if not self.closed:
+                await self._carry_out(command)
+        except Disconnect as reason:
+            self.disconnect(reason)
 
     async def _carry_out(self, command: Command) -> None:
         request = command.request
@@ -235,7 +283,7 @@ class Session:
 
     def control(self, command: ControlCommand) -> None:
         """A command of the server API, perhaps from another node. Returns at once."""
-        if self.closed or (command.client and command.client != self.client) or command.session:
+        if self.closed or command.client not in ("", self.client) or command.session not in ("", self.session_id):
             return
         if isinstance(command, DisconnectUser):
             if self.client not in command.whitelist:
@@ -262,7 +310,7 @@ class Session:
     def _ping(self) -> None:
         client = self.node.settings.client
         self.transport.send(self.wire.ping)
-        if client.pong_timeout:
+        if client.pong_timeout and not self.wire.protocol.unidirectional:
             self.awaits_pong = True
             self.heartbeat = self.node.wheel.after(client.pong_timeout, self._check_pong)
         else:

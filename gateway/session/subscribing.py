@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from gateway.auth.permissions import granted_features, may_subscribe
-from gateway.auth.tokens import Grant, SubscriptionToken, TokenExpired, TokenInvalid
+from gateway.auth.tokens import SubscriptionToken, TokenExpired, TokenInvalid
 from gateway.channels import Channel
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
 from gateway.messages import (
@@ -20,6 +20,7 @@ from gateway.messages import (
     UnsubscribeResult,
 )
 from gateway.session import making
+from gateway.session.application import Admitted, route_of
 from gateway.session.subscription import Subscription
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ async def subscribe(session: "Session", command_id: int, request: SubscribeReque
         raise Error(ErrorCode.PERMISSION_DENIED)
     if bytes(request.tf) not in (b"", b"null"):
         raise Error(ErrorCode.BAD_REQUEST)
-    subscription = _requested(session, channel, request)
+    subscription = await _requested(session, channel, request)
     found = await making.prepare(session, subscription)
     result, position = making.settle(subscription, found)
     if request.flag & REJECT_UNRECOVERED and result.was_recovering and not result.recovered:
@@ -69,7 +70,7 @@ async def sub_refresh(session: "Session", command_id: int, request: SubRefreshRe
     subscription = session.subscriptions.get(name)
     if subscription is None:
         raise Error(ErrorCode.PERMISSION_DENIED)
-    if not subscription.expire_at:
+    if not (subscription.expire_at and subscription.refreshable):
         raise Disconnect(DisconnectCode.BAD_REQUEST)
     if not request.token:
         raise Error(ErrorCode.BAD_REQUEST)
@@ -88,19 +89,24 @@ async def sub_refresh(session: "Session", command_id: int, request: SubRefreshRe
 # — who may subscribe, and how —
 
 
-def _requested(session: "Session", channel: Channel, request: SubscribeRequest) -> Subscription:
+async def _requested(session: "Session", channel: Channel, request: SubscribeRequest) -> Subscription:
     """The subscription that a client asks for. Raises ``Error`` or ``Disconnect`` if it may not have it."""
+    insecure = session.node.settings.client.insecure
     if request.token:
         token = _subscribe_token(session, channel.name, request.token)
-        grant, expire_at = token.grant, token.expire_at
+        admitted = Admitted(token.grant, token.expire_at)
+    elif (route := route_of(channel)) and route.subscribe:
+        admitted = await route.subscribe(session, channel, request)
+        if session.closed or channel.name in session.subscriptions:  # the server has been quicker
+            raise Error(ErrorCode.ALREADY_SUBSCRIBED)
+    elif may_subscribe(channel, session.user, insecure=insecure):
+        admitted = Admitted()
     else:
-        insecure = session.node.settings.client.insecure
-        if not may_subscribe(channel, session.user, insecure=insecure):
-            raise Error(ErrorCode.PERMISSION_DENIED)
-        grant, expire_at = Grant(), 0
-    options = grant.override.apply(channel.options)
-    features = granted_features(options, session.user, request, insecure=session.node.settings.client.insecure)
-    return Subscription(session, channel, grant, features, request.since, expire_at=expire_at)
+        raise Error(ErrorCode.PERMISSION_DENIED)
+    features = granted_features(
+        admitted.grant.override.apply(channel.options), session.user, request, insecure=insecure
+    )
+    return Subscription(session, channel, admitted, features, request.since)
 
 
 def _subscribe_token(session: "Session", channel: str, text: str) -> SubscriptionToken:

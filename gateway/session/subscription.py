@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING
 
 from gateway.auth.permissions import Features
-from gateway.auth.tokens import Grant
 from gateway.channels import Channel
 from gateway.messages import ClientInfo, Position, Publication
+from gateway.session.application import Admitted
 from gateway.wheel import Timer
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class Subscription:
         "positioned",
         "prepared",
         "recoverable",
+        "refreshable",
         "resolved",
         "revoked",
         "server_side",
@@ -39,13 +40,13 @@ class Subscription:
         self,
         session: "Session",
         channel: Channel,
-        grant: Grant,
+        admitted: Admitted,
         features: Features,
         since: Position | None,
         *,
-        expire_at: int = 0,
         server_side: bool = False,
     ) -> None:
+        grant = admitted.grant
         self.connection = session
         self.channel = channel.name
         self.resolved = channel
@@ -56,8 +57,10 @@ class Subscription:
         self.recoverable = features.recoverable
         self.info = ClientInfo(session.user, session.client, session.info, grant.info)
         self.data = grant.data
-        self.expire_at = expire_at
+        self.expire_at = admitted.expire_at
         """Unix seconds; 0 is never."""
+        self.refreshable = admitted.refreshable
+        """Whether a new token of the client can move the expiry."""
         self.expiry: Timer | None = None
         self.since = since if features.positioned else None
         """Where a returning client says that it stood."""

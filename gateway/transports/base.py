@@ -2,9 +2,10 @@
 
 import asyncio
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from math import ceil
+from typing import Any
 
 from starlette.types import Scope
 
@@ -12,7 +13,7 @@ from gateway.auth.tokens import TokenVerifier
 from gateway.errors import Disconnect, DisconnectCode
 from gateway.node import Node
 from gateway.protocols.base import Wire
-from gateway.session import Handshake, Session, Transport
+from gateway.session import NO_APPLICATION, Application, Handshake, Session, Transport
 
 FORBIDDEN, UNAVAILABLE = 403, 503
 
@@ -25,20 +26,34 @@ DRAIN_PAUSE = 0.1
 class Entrance:
     """Decides who may open a connection, and opens sessions. One for all transports of a node."""
 
-    def __init__(self, node: Node, tokens: TokenVerifier) -> None:
+    def __init__(
+        self,
+        node: Node,
+        tokens: TokenVerifier,
+        application: Application = NO_APPLICATION,
+        keep: Callable[[Scope], Mapping[str, Any]] | None = None,
+        *,
+        same_origin: bool = False,
+    ) -> None:
+        """``keep`` says what of a handshake's scope the application may want to see as long as the session lives."""
         self.sessions: set[Session] = set()
         """Every open connection, also those that have not said connect."""
         self._node = node
         self._tokens = tokens
+        self._application = application
+        self._keep = keep
+        self._same_origin = same_origin
+        """Whether pages of the server's own origin may connect without being listed."""
         client = node.settings.client
         self._origins = tuple(pattern.lower() for pattern in client.allowed_origins)
         self._limit = client.connection_limit
+        self._drain: asyncio.Future[None] | None = None
         self._user_header = client.user_id_http_header.lower().encode("latin-1")
 
     def refuse(self, scope: Scope) -> int:
         """The HTTP status of a refusal, 0 for a client that may come in."""
         origin = header(scope, b"origin")
-        if origin is not None and not self._known(origin.decode("latin-1").lower()):
+        if origin is not None and not self._admits(origin.decode("latin-1").lower(), scope):
             return FORBIDDEN
         if self._node.draining or 0 < self._limit <= len(self.sessions):
             return UNAVAILABLE
@@ -49,7 +64,9 @@ class Entrance:
         handshake = NOTHING_KNOWN
         if user:
             handshake = Handshake({self._user_header.decode("latin-1"): user.decode("latin-1")})
-        session = Session(self._node, self._tokens, wire, transport, handshake)
+        if self._keep is not None:
+            handshake = Handshake(handshake.headers, self._keep(scope))
+        session = Session(self._node, self._tokens, wire, transport, handshake, self._application)
         self.sessions.add(session)
         return session
 
@@ -62,8 +79,13 @@ class Entrance:
     async def drain(self) -> None:
         """Ask every client to come back elsewhere, some at a time, and let nobody in.
 
-        All at once they would all return at once, to the nodes that are left.
+        All at once they would all return at once, to the nodes that are left. Who calls second waits for the first.
         """
+        if self._drain is None:
+            self._drain = asyncio.ensure_future(self._send_away())
+        await self._drain
+
+    async def _send_away(self) -> None:
         self._node.draining = True
         sessions = list(self.sessions)
         random.shuffle(sessions)
@@ -80,7 +102,10 @@ class Entrance:
                 await asyncio.sleep(pause)
                 sessions = [session for session in sessions if session in self.sessions]
 
-    def _known(self, origin: str) -> bool:
+    def _admits(self, origin: str, scope: Scope) -> bool:
+        host = (header(scope, b"host") or b"").decode("latin-1").lower()
+        if self._same_origin and origin.partition("://")[2] == host != "":
+            return True
         return any(fnmatchcase(origin, pattern) for pattern in self._origins)
 
 

@@ -1,23 +1,10 @@
-"""WebSocket over plain ASGI: runs on any server.
+"""WebSocket over plain ASGI: runs on any server."""
 
-A frame is written by starting the server's ``send`` coroutine on the spot. It nearly always ends at once, for
-servers only append to the socket's buffer; then the fan-out has cost neither a task nor a queue. Where it
-waits, because the client reads slowly, a task carries on and later frames line up behind it, up to a limit.
-"""
+from starlette.types import Message, Receive
 
-import asyncio
-from collections import deque
-from collections.abc import Awaitable
-from types import CoroutineType
-
-from starlette.types import Message, Receive, Send
-
-from gateway.audience import Write
-from gateway.errors import Disconnect, DisconnectCode
+from gateway.errors import Disconnect
 from gateway.session import Session
-from gateway.tasks import begin
-from gateway.transports.raw import CLOSE_TIMEOUT
-from gateway.wheel import Timer, Wheel
+from gateway.transports.asgi import AsgiTransport
 
 
 def text_frame(payload: bytes) -> str:
@@ -25,137 +12,19 @@ def text_frame(payload: bytes) -> str:
     return payload.decode()
 
 
-class WebSocketTransport:
-    """One client's WebSocket, as the session sees it."""
+class WebSocketTransport(AsgiTransport):
+    """One client's WebSocket."""
 
-    __slots__ = (
-        "_backlog",
-        "_closing",
-        "_limit",
-        "_patience",
-        "_pump",
-        "_send",
-        "_size",
-        "_task",
-        "_timer",
-        "_wheel",
-        "_writable",
-        "session",
-    )
+    __slots__ = ()
 
-    def __init__(self, send: Send, wheel: Wheel, limit: int, patience: float) -> None:
-        self.session: Session | None = None
-        self._send = send
-        self._wheel = wheel
-        self._limit = limit
-        """Bytes that may wait for a client that reads slowly."""
-        self._patience = patience
-        """Seconds for which it may be slow."""
-        self._task = asyncio.current_task()
-        self._pump: asyncio.Task[None] | None = None
-        self._backlog: deque[Message] = deque()
-        self._size = 0
-        self._writable = True
-        self._closing = False
-        self._timer: Timer | None = None
+    def message(self, frame: str) -> Message:
+        return {"type": "websocket.send", "text": frame}
 
-    def send(self, frame: str) -> None:
-        # the fan-out's inner loop: what can be spared here is spared
-        if not self._writable:
-            return
-        message = {"type": "websocket.send", "text": frame}
-        if self._pump is None:
-            writing = self._send(message)
-            if type(writing) is CoroutineType:
-                try:
-                    rest = begin(writing)
-                except Exception:  # the server says in its own way that the client has gone
-                    self._fail()
-                    return
-                if rest is None:
-                    return
-                writing = rest
-            self._pump = asyncio.get_running_loop().create_task(self._drain(writing))
-            self._timer = self._wheel.after(self._patience, self._overflow)
-        else:
-            self._backlog.append(message)
-            self._size += len(frame.encode())
-            if self._size > self._limit:
-                self._overflow()
+    def size(self, frame: str) -> int:
+        return len(frame.encode())
 
-    @property
-    def write(self) -> Write:
-        return self.send
-
-    def close(self, reason: Disconnect) -> None:
-        self._writable = False
-        if self._closing:
-            return
-        self._closing = True
-        self._bound_closing()
-        self._backlog.append({"type": "websocket.close", "code": reason.code, "reason": reason.reason})
-        if self._pump is None:
-            self._pump = asyncio.get_running_loop().create_task(self._drain())
-
-    def closed(self) -> None:
-        """The connection is over: nothing more is written."""
-        self._writable = False
-        self._task = None
-        self._end_timer()
-        if self._pump is not None:
-            self._pump.cancel()
-
-    async def _drain(self, begun: Awaitable[None] | None = None) -> None:
-        try:
-            if begun is not None:
-                await begun
-            while self._backlog:
-                message = self._backlog.popleft()
-                self._size -= len(message.get("text", "").encode())
-                await self._send(message)
-        except Exception:
-            self._fail()
-        except asyncio.CancelledError:
-            if self._task is not None:  # not by us: what the server waited for has been cancelled
-                self._fail()
-            raise
-        finally:
-            self._pump = None
-            if not self._closing:
-                self._end_timer()
-
-    def _overflow(self) -> None:
-        """The client reads too slowly. What waits for it is dropped, and it is told so if it still reads."""
-        self._writable = False
-        self._backlog.clear()
-        self._size = 0
-        self._give_up(DisconnectCode.SLOW)
-
-    def _give_up(self, code: DisconnectCode) -> None:
-        """End the session: soon, for the fan-out that is writing just now must not be changed under its hands."""
-        if self.session is not None:
-            asyncio.get_running_loop().call_soon(self.session.disconnect, Disconnect(code))
-
-    def _fail(self) -> None:
-        """Nothing can be written any more; the server may not notice that the connection is over."""
-        self._writable = False
-        if not self._closing:
-            self._closing = True
-            self._bound_closing()
-        self._give_up(DisconnectCode.WRITE_ERROR)
-
-    def _abort(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-
-    def _bound_closing(self) -> None:
-        self._end_timer()
-        self._timer = self._wheel.after(CLOSE_TIMEOUT, self._abort)
-
-    def _end_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def farewell(self, reason: Disconnect) -> Message:
+        return {"type": "websocket.close", "code": reason.code, "reason": reason.reason}
 
 
 async def converse(session: Session, receive: Receive) -> None:

@@ -17,8 +17,9 @@ from gateway.errors import Error, ErrorCode
 from gateway.node import Node
 from gateway.protocols.centrifuge_json import encode
 from gateway.settings import HTTPAPISettings
+from gateway.tasks import CHUNK, at_once
 from gateway.web import api_messages as api
-from gateway.web.methods import CHUNK, METHODS, Method, at_once, error_body
+from gateway.web.methods import METHODS, Method, error_body
 
 BODY_LIMIT = 16 * 1024 * 1024
 """Bytes of a request. A broadcast to thousands of channels fits."""
@@ -34,8 +35,8 @@ _STATUS: dict[int, int] = {
 }
 
 
-def api_router(node: Node, settings: HTTPAPISettings) -> APIRouter:
-    """All methods, with the API key checked first."""
+def api_router(node: Callable[[], Node], settings: HTTPAPISettings) -> APIRouter:
+    """All methods, with the API key checked first; ``node`` is asked for with each request."""
     key = APIKeyHeader(name="X-API-Key", auto_error=False, description="The setting http_api.key")
     router = APIRouter(prefix="/api", tags=["server API"], dependencies=[Depends(key)])
     for name, method in METHODS.items():
@@ -87,10 +88,10 @@ def _add(router: APIRouter, name: str, request: type, answer: dict[str, Any], en
 Answer = Callable[[Any, Request], Awaitable[Response]]
 
 
-def _single(node: Node, method: Method, settings: HTTPAPISettings) -> Answer:
+def _single(node: Callable[[], Node], method: Method, settings: HTTPAPISettings) -> Answer:
     async def answer(command: Any, request: Request) -> Response:
         try:
-            return _json({"result": await method.call(node, command)})
+            return _json({"result": await method.call(node(), command)})
         except Error as error:
             if "transport" in (settings.error_mode, request.headers.get("x-centrifugo-error-mode")):
                 return _json(error_body(error), _STATUS.get(error.code, 500))
@@ -99,14 +100,14 @@ def _single(node: Node, method: Method, settings: HTTPAPISettings) -> Answer:
     return answer
 
 
-def _batch(node: Node) -> Answer:
+def _batch(node: Callable[[], Node]) -> Answer:
     async def answer(batch: api.BatchRequest, _request: Request) -> Response:
         if batch.parallel:
-            replies = await at_once(lambda command: _one_of_batch(node, command), batch.commands)
+            replies = await at_once(lambda command: _one_of_batch(node(), command), batch.commands)
         else:
             replies = []
             for count, command in enumerate(batch.commands, 1):
-                replies.append(await _one_of_batch(node, command))
+                replies.append(await _one_of_batch(node(), command))
                 if count % CHUNK == 0:
                     await asyncio.sleep(0)
         return _json({"replies": replies})

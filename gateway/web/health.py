@@ -1,5 +1,7 @@
 """Health and metrics, for balancers, orchestrators and operators."""
 
+from collections.abc import Callable
+
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
@@ -8,8 +10,8 @@ from gateway.node import Node
 from gateway.settings import Settings
 
 
-def health_router(node: Node, settings: Settings) -> APIRouter:
-    """``/health/live``: the process runs. ``/health/ready``: send it connections."""
+def health_router(source: Callable[[], Node], settings: Settings) -> APIRouter:
+    """``/health/live``: the process runs. ``/health/ready``: send it connections. ``source`` gives the node."""
     router = APIRouter(tags=["operation"])
 
     async def live() -> dict[str, str]:
@@ -18,6 +20,7 @@ def health_router(node: Node, settings: Settings) -> APIRouter:
 
     async def ready() -> Response:
         """Whether this node wants new connections, and how its broker connection is."""
+        node = source()
         broker = node.broker.health()
         wanted = not node.draining and (broker.ok or settings.health.ready_without_broker)
         body = {
@@ -39,7 +42,7 @@ def health_router(node: Node, settings: Settings) -> APIRouter:
         for path, check in (("/health", live), ("/health/live", live), ("/health/ready", ready)):
             router.add_api_route(path, check, methods=["HEAD"], include_in_schema=False)
     if settings.prometheus.enabled:
-        router.add_api_route("/metrics", lambda: _metrics(node), methods=["GET"], response_class=Response)
+        router.add_api_route("/metrics", lambda: _metrics(source()), methods=["GET"], response_class=Response)
     return router
 
 

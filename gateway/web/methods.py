@@ -3,11 +3,10 @@
 Source: Centrifuge protocol, "Server HTTP API".
 """
 
-import asyncio
 import base64
 import binascii
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypedDict, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypedDict
 
 from msgspec import Raw, Struct, structs
 
@@ -19,6 +18,7 @@ from gateway.errors import DisconnectCode, Error, ErrorCode, UnsubscribeCode
 from gateway.messages import Payload, Publication
 from gateway.node import Node
 from gateway.protocols.centrifuge_json import wire_publication
+from gateway.tasks import at_once
 from gateway.web import api_messages as api
 
 
@@ -162,21 +162,6 @@ METHODS: Mapping[str, Method] = {
     "info": Method(api.InfoRequest, api.InfoResult, info),
     "rpc": Method(api.RPCRequest, api.Done, rpc),
 }
-
-
-CHUNK = 500
-"""Items of one call worked on together: more would hold up everybody else."""
-
-_Item = TypeVar("_Item")
-_Answer = TypeVar("_Answer")
-
-
-async def at_once(work: Callable[[_Item], Awaitable[_Answer]], items: Sequence[_Item]) -> list[_Answer]:
-    """Answers for all items, in order, worked on together in chunks."""
-    answers: list[_Answer] = []
-    for start in range(0, len(items), CHUNK):
-        answers += await asyncio.gather(*(work(item) for item in items[start : start + CHUNK]))
-    return answers
 
 
 def error_body(error: Error) -> api.ErrorBody:

@@ -116,13 +116,13 @@ async def test_node_that_was_swept_while_paused_comes_back(server: RedisServer) 
 
 async def test_sweeper_spares_members_that_have_a_new_owner(server: RedisServer) -> None:
     swept: Swept = []
-    async with node(server, "n1", sweep=60) as first, node(server, "n2", sweep=60) as second:
+    async with node(server, "n1", swept, sweep=60) as first, node(server, "n2", sweep=60) as second:
         await second.add("news", BOB)
         former = second._owner
         second._sure = False
         await until(lambda: second._owner != former and second._sure)
         await until(lambda: not _keys(server, f"*lease:{former}"))
-        await first._sweep(lambda channel, info: swept.append((channel, info)))
+        await first._sweep()
         assert swept == []
         # Likewise if the member has changed hands after the sweeper had looked.
         key = first._keys.of(b"h", "news")

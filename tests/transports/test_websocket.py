@@ -18,7 +18,7 @@ from gateway.errors import Disconnect
 from gateway.messages import Payload, Publication
 from gateway.node import Node
 from gateway.settings import Settings
-from gateway.transports import websocket as module
+from gateway.transports import asgi as module
 from gateway.transports.direct import DirectTransport
 from tests.serving import Serve, on_hypercorn, on_plain_uvicorn, on_uvicorn
 from tests.waiting import until

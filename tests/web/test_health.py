@@ -31,7 +31,7 @@ class Operator:
         configured = Settings.model_validate(settings)
         self.node = Node(configured, self.broker, MemoryPresence())
         app = FastAPI()
-        app.include_router(health_router(self.node, configured))
+        app.include_router(health_router(lambda: self.node, configured))
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway")
 
     async def status(self, path: str) -> int:

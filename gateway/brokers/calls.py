@@ -1,0 +1,79 @@
+"""What is asked of Redis to publish: the same by a node and by a publisher that is none."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from gateway.brokers import envelope
+from gateway.brokers.base import IDEMPOTENCY_TTL, PublishOptions, StreamOptions, new_epoch
+from gateway.messages import Position, Publication
+from gateway.packing import pack
+from gateway.resp import Argument
+from gateway.shards import Keys, Script
+
+LUA = Path(__file__).parent / "lua"
+PUBLISH = Script(LUA / "publish.lua")
+PUBLISH_ONCE = Script(LUA / "publish_once.lua")
+
+
+class Call(NamedTuple):
+    """A script with its keys and arguments; without script, the name and the message of a plain PUBLISH."""
+
+    script: Script | None
+    keys: list[Argument]
+    args: list[Argument]
+
+
+def publish_call(
+    keys: Keys, channel: str, publication: Publication, stream: StreamOptions, options: PublishOptions, now: float
+) -> Call:
+    """``now`` (Unix seconds) is when it was published, unless the publication says so itself."""
+    # Position stays out of the stored bytes: Redis decides it.
+    data = pack(replace(publication, offset=0, epoch="", time=publication.time or int(now * 1000)))
+    if stream.keeps_history and not options.skip_history:
+        return _append_call(keys, channel, data, stream, options)
+    message = envelope.WITHOUT_OFFSET + data
+    if not options.idempotency_key:
+        return message_call(keys, channel, message)
+    names: list[Argument] = [keys.result(channel, options.idempotency_key), keys.of(b"c", channel)]
+    return Call(PUBLISH_ONCE, names, [message, milliseconds(IDEMPOTENCY_TTL)])
+
+
+def message_call(keys: Keys, channel: str, message: bytes) -> Call:
+    """To the channel's subscribers, and kept nowhere."""
+    return Call(None, [keys.of(b"c", channel)], [message])
+
+
+def control_call(keys: Keys, data: bytes, node: str = "") -> Call:
+    """To every node, or to ``node`` alone."""
+    return Call(None, [keys.shared("control", node) if node else keys.shared("control")], [data])
+
+
+def read_position(answer: bytes | int) -> Position:
+    """The position in the answer of a ``publish_call``; PUBLISH by itself answers with a mere count."""
+    if isinstance(answer, int):
+        return Position()
+    offset, _, epoch = answer.decode().partition(":")
+    return Position(int(offset), epoch)
+
+
+def milliseconds(seconds: float) -> int:
+    return max(1, int(seconds * 1000))
+
+
+def _append_call(keys: Keys, channel: str, data: bytes, stream: StreamOptions, options: PublishOptions) -> Call:
+    names: list[Argument] = [keys.of(kind, channel) for kind in (b"m", b"s", b"c")]
+    if options.idempotency_key:
+        names.append(keys.result(channel, options.idempotency_key))
+    args: list[Argument] = [
+        data,
+        new_epoch(),
+        stream.history_size,
+        milliseconds(stream.history_ttl),
+        milliseconds(stream.history_meta_ttl),
+        options.version,
+        options.version_epoch,
+        milliseconds(IDEMPOTENCY_TTL),
+    ]
+    return Call(PUBLISH, names, args)

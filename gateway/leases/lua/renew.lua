@@ -1,0 +1,4 @@
+-- Have a lease last longer if it is still the same. Answers 1, or 0 if it is not.
+-- KEYS: lease    ARGV: fence, ttl (ms)
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])

@@ -1,0 +1,1 @@
+"""Rate limits and quotas, declared once for a route and a channel alike."""

@@ -1,0 +1,47 @@
+"""Who is calling, for limits whose declaration does not say what their key is."""
+
+from ipaddress import IPv6Address, ip_address
+
+from starlette.authentication import BaseUser
+from starlette.requests import HTTPConnection
+
+
+def caller(connection: HTTPConnection) -> str:
+    """``user:`` and the user's id if the connection has one, else ``ip:`` and the address it comes from.
+
+    The user is that of a gateway's ``Client``, else what a middleware left as ``scope["user"]``. Of an IPv6
+    address only the network counts (64 bits), since whoever has one has all of it. Behind a proxy the address is
+    the proxy's, unless the server is told to trust its headers (uvicorn: ``--forwarded-allow-ips``).
+    """
+    if user := _user(connection):
+        return f"user:{user}"
+    return f"ip:{_network(connection.client.host if connection.client else '')}"
+
+
+def _user(connection: HTTPConnection) -> str:
+    # Starlette's own property fails without its middleware; a class that has another one knows its user.
+    if type(connection).user is not HTTPConnection.user:
+        return str(connection.user or "")
+    user = connection.scope.get("user")
+    if isinstance(user, BaseUser):
+        return _identity(user) if user.is_authenticated else ""
+    return user if isinstance(user, str) else ""
+
+
+def _identity(user: BaseUser) -> str:
+    try:
+        return user.identity
+    except NotImplementedError:  # many a class stops at the display name
+        return user.display_name
+
+
+def _network(host: str) -> str:
+    try:
+        address = ip_address(host)
+    except ValueError:  # a Unix socket, or a test client
+        return host
+    if not isinstance(address, IPv6Address):
+        return host
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return f"{IPv6Address(int(address) >> 64 << 64)}/64"

@@ -1,0 +1,1 @@
+"""Occupancy: whether a channel has a subscriber anywhere."""

@@ -1,0 +1,212 @@
+"""What the program asks of the whole cluster: publish, presence, history, and what is done to users."""
+
+import asyncio
+from collections.abc import Coroutine, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from gateway.auth.permissions import check_payload
+from gateway.brokers.base import HistoryFilter, PublishOptions
+from gateway.cluster import DisconnectUser, NodeInfo, RefreshUser, SubscribeUser, UnsubscribeUser
+from gateway.commits import CommitOutbox, Message
+from gateway.encoding import encode_data, encode_publication
+from gateway.errors import DisconnectCode, SettingsError, UnsubscribeCode
+from gateway.messages import ClientInfo, Position, Publication
+from gateway.node import Node
+from gateway.routes.client import Client
+from gateway.tasks import at_once
+
+if TYPE_CHECKING:
+    from gateway.commits import AnySession
+
+
+class Operations:
+    """Satisfied by `Gateway`, and by what `Gateway.exclude` returns.
+
+    Every method may raise `Error` (a channel that there is not, an option that is off) and, when Redis is away,
+    `BrokerUnavailable`, which is one.
+    """
+
+    _excluded = ""
+
+    @property
+    def node(self) -> Node:
+        raise NotImplementedError
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop that the node runs in."""
+        raise NotImplementedError
+
+    # — channels —
+
+    async def publish(
+        self,
+        channel: str,
+        data: Any,
+        *,
+        tags: dict[str, str] | None = None,
+        skip_history: bool = False,
+        idempotency_key: str = "",
+    ) -> Position:
+        """Publish to everybody who is subscribed, on all nodes. Returns when the broker has accepted it.
+
+        ``data`` is anything that JSON can say: pydantic models, dataclasses, dict, str, …; ``bytes`` make a binary
+        publication, for plain sockets of bytes. A repeat with the same ``idempotency_key`` within five minutes
+        publishes nothing. Answers the position in the channel's stream; its offset is 0 without history. Raises
+        ``TypeError`` for data that cannot be encoded.
+        """
+        extras = PublishOptions(skip_history, idempotency_key)
+        [work] = self._publishing([channel], encode_publication(data, tags), extras)
+        return await work
+
+    async def broadcast(
+        self, channels: Sequence[str], data: Any, *, tags: dict[str, str] | None = None, skip_history: bool = False
+    ) -> list[Position]:
+        """Publish the same to many channels.
+
+        Nothing is published if one of the names is wrong; if the broker fails, some of them may have been served.
+        """
+        works = self._publishing(channels, encode_publication(data, tags), PublishOptions(skip_history))
+        return await at_once(lambda work: work, list(works))
+
+    async def publish_to_user(self, user: str, data: Any, *, tags: dict[str, str] | None = None) -> Position:
+        """Publish to all connections of a user, by the user's personal channel.
+
+        Raises `SettingsError` unless ``client.subscribe_to_user_personal_channel.enabled`` is set.
+        """
+        channel = self.node.personal_channel(str(user))
+        if not channel:
+            raise SettingsError(
+                "publish_to_user needs personal channels, and a user: GATEWAY_CLIENT__SUBSCRIBE_TO_USER_PERSONAL_"
+                'CHANNEL__ENABLED=true, or Settings(client={"subscribe_to_user_personal_channel": {"enabled": True}})'
+            )
+        return await self.publish(channel, data, tags=tags)
+
+    async def presence(self, channel: str) -> dict[str, ClientInfo]:
+        """Who is subscribed, by client id. Raises `Error` (108) for a channel without ``presence``."""
+        return await self.node.presence(self.node.channels.resolve(channel))
+
+    async def presence_stats(self, channel: str) -> tuple[int, int]:
+        """How many clients, and how many distinct users. Raises `Error` (108) for a channel without ``presence``."""
+        return await self.node.presence_stats(self.node.channels.resolve(channel))
+
+    async def history(
+        self, channel: str, *, limit: int = -1, since: Position | None = None, reverse: bool = False
+    ) -> tuple[list[Publication], Position]:
+        """What the channel keeps, oldest first unless ``reverse``, and its top position.
+
+        ``limit`` -1 is all, 0 only the position; ``since`` means strictly after it (before it in ``reverse``).
+        Raises `Error`: 108 for a channel without history, 112 for a position of another epoch.
+        """
+        return await self.node.history(self.node.channels.resolve(channel), HistoryFilter(limit, since, reverse))
+
+    async def remove_history(self, channel: str) -> None:
+        """Drop what the channel keeps; its offsets go on."""
+        await self.node.remove_history(self.node.channels.resolve(channel))
+
+    async def channels(self, pattern: str = "") -> dict[str, int]:
+        """Channels with subscribers anywhere, and how many; ``pattern`` as in a shell, such as ``chat:*``."""
+        return await self.node.cluster.survey("channels", pattern)
+
+    # — users —
+
+    async def subscribe(self, user: str, channel: str, *, client: str = "", info: Any = None, data: Any = None) -> None:
+        """Subscribe all connections of a user, or one ``client`` of it; they are told, with ``data``."""
+        await self.node.cluster.command(
+            SubscribeUser(
+                user=str(user),
+                client=client,
+                channel=self.node.channels.resolve(channel).name,
+                info=None if info is None else encode_data(info),
+                data=None if data is None else encode_data(data),
+            )
+        )
+
+    async def unsubscribe(self, user: str, channel: str, *, client: str = "") -> None:
+        """End the subscriptions of a user, or of one ``client`` of it; they are told."""
+        code = UnsubscribeCode.SERVER
+        name = self.node.channels.resolve(channel).name
+        command = UnsubscribeUser(user=str(user), client=client, channel=name, code=code, reason=code.reason)
+        await self.node.cluster.command(command)
+
+    async def disconnect(
+        self,
+        user: str,
+        *,
+        client: str = "",
+        code: int = DisconnectCode.FORCE_DISCONNECT,
+        reason: str | None = None,
+        keep: Sequence[str] = (),
+    ) -> None:
+        """Close all connections of a user, or one ``client`` of it; those in ``keep`` stay.
+
+        Codes from 4000 to 4999 are yours; from 4500 on, and from 3500 to 3999, clients do not come back.
+        """
+        if not 3000 <= code <= 4999:
+            raise ValueError(f"a disconnect's code lies between 3000 and 4999, for example 4000; not {code}")
+        text = reason or _REASONS.get(code, "disconnected")
+        if len(text.encode()) > 123:
+            raise ValueError("a disconnect's reason must not be longer than 123 bytes")
+        command = DisconnectUser(user=str(user), client=client, code=code, reason=text, whitelist=list(keep))
+        await self.node.cluster.command(command)
+
+    async def expire(self, user: str, *, client: str = "", at: int = 0) -> None:
+        """Move the end of a user's connections to ``at`` (Unix seconds); 0 ends them now, to come back anew."""
+        await self.node.cluster.command(RefreshUser(user=str(user), client=client, expired=not at, expire_at=at))
+
+    def nodes(self) -> list[NodeInfo]:
+        """The nodes that are alive, this one first."""
+        return self.node.cluster.nodes()
+
+    def exclude(self, client: Client | str) -> "Operations":
+        """The same, but what is published does not go to this client: its own page has shown it already.
+
+        ``await gateway.exclude(client).publish(...)``. History keeps it for everybody.
+        """
+        return _Excluding(self, client if isinstance(client, str) else client.id)
+
+    def on_commit(self, session: "AnySession") -> CommitOutbox:
+        """What is published here leaves when the SQLAlchemy session commits, and vanishes when it rolls back ::
+
+            gateway.on_commit(db).publish("orders:7", {"state": "paid"})
+
+        For a ``Session``, in whatever thread, or an ``AsyncSession``. Not awaited; see `commits.CommitOutbox` for
+        what is promised.
+        """
+        return CommitOutbox(session, self._deliver, self._check)
+
+    def _deliver(self, message: Message) -> None:
+        # the commit may come from a thread, where a synchronous route runs
+        self.loop.call_soon_threadsafe(lambda: self.node.spawn(self._publish_message(message)))
+
+    async def _publish_message(self, message: Message) -> None:
+        await self.publish(message.channel, message.data, **message.options)
+
+    def _check(self, message: Message) -> None:
+        self.node.channels.resolve(message.channel)
+
+    def _publishing(
+        self, channels: Sequence[str], publication: Publication, extras: PublishOptions
+    ) -> Iterator[Coroutine[Any, Any, Position]]:
+        publication.exclude = self._excluded
+        resolved = [self.node.channels.resolve(name) for name in channels]
+        for channel in resolved:
+            check_payload(channel.options, publication.data, known_json=not publication.binary)
+        return (self.node.publish(channel, publication, extras) for channel in resolved)
+
+
+_REASONS: dict[int, str] = {code: code.reason for code in DisconnectCode}
+
+
+class _Excluding(Operations):
+    def __init__(self, all_of_it: Operations, client: str) -> None:
+        self._all_of_it = all_of_it
+        self._excluded = client
+
+    @property
+    def node(self) -> Node:
+        return self._all_of_it.node
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        return self._all_of_it.loop

@@ -1,0 +1,1 @@
+"""Channels as routes: the program's handlers, and how its dependencies and models are solved for them."""

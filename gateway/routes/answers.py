@@ -1,0 +1,72 @@
+"""How what a handler raises reaches the client: one place for all of it.
+
+| raised | the client gets |
+|---|---|
+| `Error`, `Disconnect` | just that |
+| `HTTPException` 400, 401, 403, 404, 429 | error 107, 101, 103, 102, 111, with ``detail`` as its message |
+| any other `HTTPException` below 500 | an error with the status as its code |
+| `HTTPException` from 500 on | error 100, temporary: the SDKs try again |
+| `WebSocketException` 1008 | disconnect 3507; 1003 and 1007: 3501; from 3000 on as it is; others: 3004 |
+| data, path, header or cookie that does not validate | error 107, with what is wrong |
+| anything else | error 100, and a traceback in the log |
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
+from starlette.exceptions import HTTPException, WebSocketException
+
+from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
+
+LONGEST = 500
+"""Characters of a message made of what does not validate."""
+
+_ERRORS = {
+    400: ErrorCode.BAD_REQUEST,
+    401: ErrorCode.UNAUTHORIZED,
+    403: ErrorCode.PERMISSION_DENIED,
+    404: ErrorCode.UNKNOWN_CHANNEL,
+    422: ErrorCode.BAD_REQUEST,
+    429: ErrorCode.TOO_MANY_REQUESTS,
+}
+
+_DISCONNECTS = {
+    1003: DisconnectCode.BAD_REQUEST,
+    1007: DisconnectCode.BAD_REQUEST,
+    1008: DisconnectCode.PERMISSION_DENIED,
+}
+
+APPLICATION_CODES = range(3000, 5000)
+
+
+def translate(failure: Exception) -> Exception:
+    """An `Error` or `Disconnect` for what a handler has raised; a defect stays what it is."""
+    match failure:
+        case HTTPException(status_code=status, detail=detail):
+            return _error(status, detail)
+        case WebSocketException(code=code, reason=reason):
+            known = code if code in APPLICATION_CODES else _DISCONNECTS.get(code, DisconnectCode.INTERNAL)
+            return Disconnect(known, reason or None)
+        case RequestValidationError() | WebSocketRequestValidationError():
+            return invalid(failure.errors())
+    return failure
+
+
+def invalid(errors: Sequence[Any]) -> Error:
+    """Bad request, and what is wrong; the values themselves stay out of it."""
+    text = "; ".join(f"{_place(each['loc'])}{each['msg']}" for each in errors)
+    return Error(ErrorCode.BAD_REQUEST, f"bad request: {text}"[:LONGEST])
+
+
+def _error(status: int, detail: Any) -> Error:
+    message = detail if isinstance(detail, str) else None
+    if status >= 500:
+        return Error(ErrorCode.INTERNAL, message)
+    return Error(_ERRORS.get(status, status), message)
+
+
+def _place(location: Sequence[Any]) -> str:
+    """``room: `` for a parameter, ``message.text: `` for a field of the data."""
+    words = [str(each) for each in location[1:]]
+    return f"{'.'.join(words)}: " if words else ""

@@ -1,0 +1,141 @@
+"""The program: all that its handlers decide, as the session asks for it."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from msgspec import Struct
+
+from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode, SettingsError
+from gateway.messages import ConnectRequest, Payload, RPCRequest
+from gateway.routes import events
+from gateway.routes.channel import ChannelRoute
+from gateway.routes.client import Event
+from gateway.routes.handlers import Answering, Handler
+from gateway.routes.returns import Credentials
+from gateway.session import Session
+from gateway.session.application import Admission
+
+if TYPE_CHECKING:
+    from gateway.routes.streams import Streams
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Procedure(Struct, frozen=True):
+    """A method that clients call."""
+
+    handler: Handler
+    answering: Answering
+
+
+class Program:
+    """Satisfies `session.application.Application`. One for each `Gateway`."""
+
+    streams: "Streams"
+
+    def __init__(self) -> None:
+        self.channels: list[ChannelRoute] = []
+        self.procedures: dict[str, Procedure] = {}
+        self.handlers: dict[str, Handler] = {}
+        """``on_connect`` and ``on_disconnect``."""
+        self.app: Any = None
+        """The application that it runs in, whose ``dependency_overrides`` hold."""
+        self.connect: Callable[[Session, ConnectRequest, Admission | None], Awaitable[Admission]] | None = None
+        self.disconnect: Callable[[Session], Awaitable[None]] | None = None
+        self.rpc: Callable[[Session, RPCRequest], Awaitable[Payload | None]] | None = None
+        self._closed = False
+
+    @property
+    def decides(self) -> bool:
+        """Whether there is any handler."""
+        return bool(self.handlers or self.procedures or any(each.handlers for each in self.channels))
+
+    def close(self) -> None:
+        """Take no more handlers: the node has begun to use them."""
+        self._closed = True
+
+    def check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("the gateway has started: declare channels and handlers before, where modules are read")
+
+    def channel(self, pattern: str, options: Mapping[str, Any], message: Any) -> ChannelRoute:
+        self.check_open()
+        route = ChannelRoute(self, pattern, options, message)
+        if any(each.pattern.text == pattern for each in self.channels):
+            raise SettingsError(f'gateway.channel("{pattern}") stands there twice; use the route that it returned')
+        self.channels.append(route)
+        return route
+
+    def on_connect(self, call: F) -> F:
+        handler = self._add(call, events.CONNECT)
+
+        async def connect(session: Session, request: ConnectRequest, known: Admission | None) -> Admission:
+            if known is not None:
+                session.user, session.info = known.user, known.info
+            event = self.event(session, {}, request.token)
+            returned = await handler(event, bytes(request.data), session.node.spawn)
+            match returned:
+                case None | True:
+                    return known or Admission()
+                case False:
+                    raise Disconnect(DisconnectCode.PERMISSION_DENIED)
+                case Credentials():
+                    return returned.admission()
+                case str():
+                    return Credentials(returned).admission()
+            raise TypeError(f"on_connect must return Credentials, a user's id, None or a bool, not {returned!r}")
+
+        self.connect = connect
+        return call
+
+    def on_disconnect(self, call: F) -> F:
+        handler = self._add(call, events.DISCONNECT)
+
+        async def disconnect(session: Session) -> None:
+            await handler(self.event(session, {}), b"", session.node.spawn)
+
+        self.disconnect = disconnect
+        return call
+
+    def procedure(self, name: str) -> Callable[[F], F]:
+        def declare(call: F) -> F:
+            self.check_open()
+            if name in self.procedures:
+                raise SettingsError(f'gateway.rpc("{name}") stands there twice')
+            self.procedures[name] = Procedure(Handler(call, events.RPC), Answering(call))
+            self.rpc = self._call
+            return call
+
+        return declare
+
+    def event(self, session: Session, params: Mapping[str, str], token: str = "") -> Event:
+        """A client for one event, with the pattern's parameters as its path parameters."""
+        base = session.handshake.seen
+        if base is None:
+            scope = {"type": "websocket", "method": "GET", "query_string": b"", "headers": [], "path": "/"}
+            scope.update(session.handshake.scope, app=session.handshake.scope.get("app", self.app))
+            base = session.handshake.seen = Event(session, scope)
+        event = Event(session, {**base.scope, "path_params": params}, token)
+        # parsed once for a connection: all of them only read
+        event._headers, event._query_params, event._cookies = base.headers, base.query_params, base.cookies
+        return event
+
+    def nobody(self, params: Mapping[str, str]) -> Event:
+        """What an event without a client is solved against: the pattern's parameters alone."""
+        scope = {"type": "http", "method": "GET", "query_string": b"", "headers": [], "path": "/", "app": self.app}
+        return Event(None, {**scope, "path_params": params})
+
+    async def _call(self, session: Session, request: RPCRequest) -> Payload | None:
+        procedure = self.procedures.get(request.method)
+        if procedure is None:
+            raise Error(ErrorCode.METHOD_NOT_FOUND)
+        event = self.event(session, {})
+        value = await procedure.handler(event, bytes(request.data), session.node.spawn)
+        return None if value is None else procedure.answering.encode(value)
+
+    def _add(self, call: Callable[..., Any], event: Any) -> Handler:
+        self.check_open()
+        if event.name in self.handlers:
+            raise SettingsError(f"there is an {event.name} already: {self.handlers[event.name].call}")
+        handler = self.handlers[event.name] = Handler(call, event)
+        return handler

@@ -1,0 +1,136 @@
+"""Whether a handler can be called, found out when it is declared."""
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+from fastapi.dependencies.models import Dependant
+from fastapi.dependencies.utils import get_dependant
+from fastapi.exceptions import FastAPIError
+from fastapi.params import Depends
+from msgspec import Struct
+from pydantic.fields import FieldInfo
+from starlette.requests import HTTPConnection
+
+
+class Event(Struct, frozen=True):
+    """What a kind of handler is given. ``example`` is how one is written."""
+
+    name: str
+    example: str
+    payload: bool = False
+    """Whether the client sends data with it."""
+    client: bool = True
+    """Whether there is one client that causes it."""
+    generator: bool = False
+
+
+class SignatureError(TypeError):
+    """A handler that could never be called. The text shows one that can."""
+
+
+def examine(call: Callable[..., Any], event: Event, params: Iterable[str], pattern: str = "") -> Dependant:
+    """What FastAPI's solver needs to call the handler. Raises `SignatureError`."""
+    params = list(params)
+
+    def refuse(problem: str) -> SignatureError:
+        place = f' of "{pattern}"' if pattern else ""
+        return SignatureError(
+            f"{event.name}{place}: {_name(call)}{_signature(call)} {problem}; for example:\n\n"
+            + event.example.format(params="".join(f"{name}: str, " for name in params))
+        )
+
+    if not callable(call):
+        raise TypeError(f"{event.name} decorates a function, not {call!r}")
+    _check_kind(call, event, refuse)
+    for parameter in inspect.signature(call).parameters.values():
+        if problem := _problem(parameter, params, call):
+            raise refuse(problem)
+    try:
+        dependant = get_dependant(path="".join(f"/{{{name}}}" for name in params), call=call)
+    except (FastAPIError, AssertionError) as error:
+        raise refuse(f"cannot be called: {str(error).splitlines()[0]}") from error
+    if problem := _unmet(dependant, event):
+        raise refuse(problem)
+    return dependant
+
+
+Refusal = Callable[[str], SignatureError]
+
+
+def _check_kind(call: Callable[..., Any], event: Event, refuse: Refusal) -> None:
+    generates = inspect.isasyncgenfunction(inspect.unwrap(call))
+    if event.generator and not generates:
+        raise refuse("is no asynchronous generator: it must be `async def` and `yield` what is to be published")
+    if not event.generator and (generates or inspect.isgeneratorfunction(inspect.unwrap(call))):
+        raise refuse("is a generator; return the answer, and leave `yield` to dependencies")
+
+
+def _problem(parameter: inspect.Parameter, params: Sequence[str], call: Callable[..., Any]) -> str:
+    """What is wrong with one parameter of the handler itself; those of dependencies are FastAPI's as ever."""
+    name = parameter.name
+    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+        return f"has the parameter {parameter}, which nothing can be passed for: name each one"
+    if name in params or isinstance(parameter.default, FieldInfo | Depends):
+        return ""
+    annotation = _annotations(call).get(name, parameter.annotation)
+    if get_origin(annotation) is Annotated:
+        if any(isinstance(each, FieldInfo | Depends) for each in get_args(annotation)[1:]):
+            return ""
+        annotation = get_args(annotation)[0]
+    if annotation is inspect.Parameter.empty or annotation in (str, int, float, bool):
+        there = f"there are {', '.join(params)}" if params else "it has none"
+        return (
+            f"takes {name}, which is no parameter of the pattern ({there}); "
+            f"from the handshake's query it would be `{name}: Annotated[str, Query()]`, as data of the client "
+            f"`{name}: Annotated[str, Body()]`"
+        )
+    return ""
+
+
+def _unmet(dependant: Dependant, event: Event) -> str:
+    connections = [dependant.http_connection_param_name, dependant.request_param_name, dependant.websocket_param_name]
+    if not event.client and any(connections):
+        return "takes a client, but no single client causes this"
+    parameters = inspect.signature(dependant.call).parameters.values() if dependant.call else ()
+    annotations = _annotations(dependant.call)
+    several = [each.name for each in parameters if _is_connection(annotations.get(each.name))]
+    if len(several) > len([name for name in connections if name]):
+        return f"takes {' and '.join(several)}, which are one and the same: take the client alone"
+    bodies = [field.name for field in dependant.body_params]
+    if len(bodies) > 1:
+        return f"takes {' and '.join(bodies)} as data, but there is one: make one model of them"
+    if bodies and not event.payload:
+        return f"takes {bodies[0]}, but no data comes with this event; a dependency is written `Depends(...)`"
+    return ""
+
+
+def _is_connection(annotation: Any) -> bool:
+    return inspect.isclass(annotation) and issubclass(annotation, HTTPConnection)
+
+
+def _annotations(call: Callable[..., Any] | None) -> dict[str, Any]:
+    try:
+        return get_type_hints(call, include_extras=True) if call else {}
+    except (NameError, TypeError):  # written with names known to the type checker only: FastAPI has its say
+        return {}
+
+
+def returned(call: Callable[..., Any]) -> Any:
+    """The annotation of what a handler returns; None without one."""
+    return _annotations(call).get("return")
+
+
+def model_of(dependant: Dependant) -> Any:
+    """The type of the data that a handler takes, None if it takes none."""
+    fields = dependant.body_params
+    return fields[0].field_info.annotation if fields else None
+
+
+def _name(call: Callable[..., Any]) -> str:
+    return getattr(call, "__qualname__", repr(call))
+
+
+def _signature(call: Callable[..., Any]) -> str:
+    text = str(inspect.signature(call))
+    return text if len(text) < 200 else "(...)"

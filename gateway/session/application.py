@@ -1,0 +1,136 @@
+"""What a session asks of the program that the gateway is part of: who may connect, subscribe, publish.
+
+Everything here is optional. Where the program says nothing, tokens and channel options decide.
+"""
+
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from msgspec import Struct
+
+from gateway.auth.tokens import Grant
+from gateway.brokers.base import PublishOptions
+from gateway.channels import Channel
+from gateway.errors import Error
+from gateway.messages import (
+    ConnectRequest,
+    HistoryRequest,
+    Payload,
+    PresenceRequest,
+    PresenceStatsRequest,
+    Publication,
+    PublishRequest,
+    Request,
+    RPCRequest,
+    SubscribeRequest,
+)
+
+if TYPE_CHECKING:
+    from gateway.session.session import Session
+
+
+class Admission(Struct, frozen=True):
+    """Who a client is. ``expire_at`` is in Unix seconds, 0 is never; ``subs`` are made by the server.
+
+    ``refreshable`` says whether the client can move the expiry by a new token.
+    """
+
+    user: str = ""
+    expire_at: int = 0
+    info: Payload | None = None
+    subs: Mapping[str, Grant] = {}
+    data: Payload | None = None
+    refreshable: bool = True
+
+
+class Admitted(Struct, frozen=True):
+    """What a subscription is granted, and until when (Unix seconds; 0 is without end)."""
+
+    grant: Grant = Grant()
+    expire_at: int = 0
+    refreshable: bool = True
+
+
+class Accepted(Struct, frozen=True):
+    """What is published in place of what a client sent; nothing if ``publication`` is None."""
+
+    publication: Publication | None
+    extras: PublishOptions = PublishOptions()
+
+
+class Route(Protocol):
+    """What the program does in a channel. Each is None where it says nothing; all raise ``Error`` or ``Disconnect``."""
+
+    @property
+    def subscribe(self) -> "Callable[[Session, Channel, SubscribeRequest], Awaitable[Admitted]] | None": ...
+
+    @property
+    def publish(self) -> "Callable[[Session, Channel, Publication], Awaitable[Accepted]] | None":
+        """The publication is what is published unless the program says otherwise."""
+
+    @property
+    def presence(self) -> "Callable[[Session, Channel], Awaitable[None]] | None":
+        """Returns if presence may be read."""
+
+    @property
+    def history(self) -> "Callable[[Session, Channel], Awaitable[None]] | None":
+        """Returns if history may be read."""
+
+    @property
+    def unsubscribe(self) -> "Callable[[Session, Channel], Coroutine[Any, Any, None]] | None":
+        """A subscription has ended, however it ended."""
+
+    @property
+    def cache_empty(self) -> "Callable[[Session, Channel], Awaitable[Payload | None]] | None":
+        """What a channel that keeps its newest publication alone begins with."""
+
+
+class Application(Protocol):
+    """The program as a whole; what it does in a channel stands in ``Channel.route``."""
+
+    @property
+    def connect(self) -> "Callable[[Session, ConnectRequest, Admission | None], Awaitable[Admission]] | None":
+        """Admit a client; the last argument is what its token or a trusted header says of it, if there is one."""
+
+    @property
+    def disconnect(self) -> "Callable[[Session], Awaitable[None]] | None":
+        """A connection that was admitted has ended."""
+
+    @property
+    def rpc(self) -> "Callable[[Session, RPCRequest], Awaitable[Payload | None]] | None":
+        """Answer a call; raises ``Error`` (104) for a method that there is not."""
+
+
+class NoApplication:
+    """Nothing but the gateway."""
+
+    connect = disconnect = rpc = None
+
+
+def route_of(channel: Channel) -> Route | None:
+    return cast("Route | None", channel.route)
+
+
+def is_decided(session: "Session", request: Request) -> bool:
+    """Whether code of the program may run for the request."""
+    match request:
+        case ConnectRequest():
+            return session.application.connect is not None or bool(request.subs)
+        case RPCRequest():
+            return session.application.rpc is not None
+        case SubscribeRequest() | PublishRequest() | PresenceRequest() | PresenceStatsRequest() | HistoryRequest():
+            try:
+                route = route_of(session.node.channels.resolve(request.channel))
+            except Error:  # there is no such channel, as the command's own code will answer
+                return False
+            return route is not None and any(getattr(route, event) for event in _EVENTS[type(request)])
+    return False
+
+
+_EVENTS: dict[type[Any], tuple[str, ...]] = {
+    SubscribeRequest: ("subscribe", "cache_empty"),
+    PublishRequest: ("publish",),
+    PresenceRequest: ("presence",),
+    PresenceStatsRequest: ("presence",),
+    HistoryRequest: ("history",),
+}

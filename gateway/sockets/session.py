@@ -1,0 +1,84 @@
+"""The session of a plain client: it gives no commands, the application's code decides for it."""
+
+from gateway.auth.permissions import Features
+from gateway.auth.tokens import Grant
+from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
+from gateway.messages import Payload, Publication, Push
+from gateway.session import Session, State, making
+from gateway.session.application import Admitted
+from gateway.session.subscription import Subscription
+
+RESTART, EXPIRED = 1012, 4001
+"""Close codes of a node that stops (RFC 6455's registry), and of a token whose time has passed."""
+
+CODES: dict[int, tuple[int, str]] = {
+    DisconnectCode.SHUTDOWN: (RESTART, "service restart"),
+    DisconnectCode.EXPIRED: (EXPIRED, "token expired"),
+}
+"""What plain clients know by other codes than those of the SDKs."""
+
+
+class PlainSession(Session):
+    """Connected from the start. Delivery is at most once: a plain client could not say what it has missed."""
+
+    __slots__ = ()
+
+    def begin(self) -> None:
+        """Nothing is expected of the client: no connect command, no pong."""
+        self.heartbeat.cancel()
+        self.state = State.CONNECTED
+
+    def push(self, channel: str, push: Push) -> None:
+        if type(push) is Publication:  # the rest is for clients that know of channels
+            super().push(channel, push)
+
+    def disconnect(self, reason: Disconnect) -> None:
+        known = CODES.get(reason.code)
+        super().disconnect(Disconnect(*known) if known else reason)
+
+    def lose_position(self, subscription: Subscription) -> None:
+        """Go on without: only where a replay ends is the position needed."""
+        self.node.metrics.lost_positions += 1
+        if not self.closed:
+            subscription.positioned = False
+            self.node.hub.join(subscription)
+            self.node.hub.enter(subscription, None)
+
+
+async def subscribe(session: PlainSession, name: str, info: Payload | None, replay: int | None) -> None:
+    """Join a channel, after the newest ``replay`` of what it keeps; None leaves that to the channel's options.
+
+    Nothing is missing between what was kept and what comes, and nothing comes twice. Raises ``Error``, and
+    ``Disconnect`` when the stream breaks meanwhile.
+    """
+    if name in session.subscriptions:
+        return
+    if len(session.subscriptions) >= session.node.settings.client.channel_limit:
+        raise Error(ErrorCode.LIMIT_EXCEEDED)
+    subscription = _wanted(session, name, info, replay)
+    found = await making.prepare(session, subscription)
+    result, position = making.settle(subscription, found)
+    for publication in result.publications[-replay if replay else None :]:
+        session.push(name, publication)
+    making.start(session, subscription, position)
+    await making.announce(session, subscription)
+
+
+async def unsubscribe(session: PlainSession, name: str) -> None:
+    subscription = session.subscriptions.get(name)
+    if subscription is not None:
+        await making.withdraw(session, subscription)
+
+
+def _wanted(session: PlainSession, name: str, info: Payload | None, replay: int | None) -> Subscription:
+    channel = session.node.channels.resolve(name)
+    options = channel.options
+    replays = options.replay if replay is None else replay > 0
+    if replay and not options.keeps_history:
+        advice = "give it, for example, history_size=100 and history_ttl=60"
+        raise Error(ErrorCode.NOT_AVAILABLE, f"the channel {name!r} keeps no history to replay: {advice}")
+    features = Features(positioned=replays and options.keeps_history)
+    subscription = Subscription(session, channel, Admitted(Grant(info)), features, None, server_side=True)
+    if replays != options.replay:
+        subscription.options = options.model_copy(update={"replay": replays})
+    return subscription

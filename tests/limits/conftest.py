@@ -1,0 +1,28 @@
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from gateway.limits.base import LimitStore
+from gateway.limits.memory import MemoryLimits
+from gateway.limits.redis import RedisLimits
+from tests.redis_fixtures import redis_url, started_shard, teach_scripts
+from tests.redis_server import RedisServer
+
+
+@pytest.fixture(scope="package")
+def shared_server() -> Iterator[RedisServer]:
+    """One server for the tests that leave it in peace."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(params=["memory", "redis", "fakeredis"])
+async def store(request: pytest.FixtureRequest, shared_server: RedisServer) -> AsyncIterator[LimitStore]:
+    if request.param == "memory":
+        yield MemoryLimits()
+        return
+    with redis_url(request.param, shared_server) as url:
+        async with started_shard(url) as shard:
+            if request.param == "fakeredis":
+                await teach_scripts(shard)
+            yield RedisLimits(shard)
