@@ -57,13 +57,13 @@ class Keyring:
         known = get_default_algorithms()
         for name, keys in _bindings(settings, section, clock).items():
             self._jws.register_algorithm(name, BoundAlgorithm(known[name], keys))
-        self._algorithms = self._jws.get_algorithms()
+        self.algorithms = self._jws.get_algorithms()
 
     def verify(self, token: str) -> bytes:
         """The payload of a token with a good signature. Raises ``PyJWTError`` for any other."""
-        if not self._algorithms:
+        if not self.algorithms:
             raise InvalidKeyError("no key is configured")
-        return cast(bytes, self._jws.decode(token, algorithms=self._algorithms))
+        return cast(bytes, self._jws.decode(token, algorithms=self.algorithms))
 
     def read(self, token: str) -> bytes:
         """The payload of a token, whoever signed it. Raises ``PyJWTError``."""

@@ -85,6 +85,7 @@ def granted_features(
     positioned = options.keeps_history and (
         recoverable
         or options.force_positioning
+        or options.replay
         or (request.positioned and (options.allow_positioning or reads_history))
     )
     join_leave = options.join_leave and (options.force_push_join_leave or (request.join_leave and reads_presence))

@@ -90,6 +90,8 @@ class TokenVerifier:
     def __init__(self, settings: ClientSettings, clock: Callable[[], float] = time.time) -> None:
         skip = settings.insecure_skip_token_signature_verify
         self._connection = _Checker(settings.token, "client.token", skip, clock)
+        self.has_keys = skip or self._connection.has_keys
+        """Whether any connection token can be verified here."""
         self._subscription = self._connection
         if settings.subscription_token.enabled:
             self._subscription = _Checker(settings.subscription_token, "client.subscription_token", skip, clock)
@@ -162,6 +164,7 @@ class _Checker:
 
     def __init__(self, settings: TokenSettings, section: str, skip_signature: bool, clock: Callable[[], float]) -> None:
         keyring = Keyring(settings, section, clock)
+        self.has_keys = bool(keyring.algorithms)
         self._open = keyring.read if skip_signature else keyring.verify
         self._settings = settings
         self._clock = clock
