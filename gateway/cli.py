@@ -1,4 +1,4 @@
-"""The command line: serve, token, publish, listen, bench, info, config."""
+"""The command line: serve, token, publish, listen, bench, info, asyncapi, client, config."""
 
 import asyncio
 import random
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import httpx
 import msgspec
@@ -16,13 +16,16 @@ from rich.table import Table
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidURI, WebSocketException
 
-from gateway import __version__
 from gateway.auth.tokens import sign_connection, sign_subscription
 from gateway.bench.command import command as bench_command
 from gateway.configuration import load, schema, show
 from gateway.errors import Disconnect, SettingsError
 from gateway.server import ServeError, reachable, serve
 from gateway.settings import Settings, TokenSettings, parse_duration
+from gateway.version import __version__
+
+if TYPE_CHECKING:
+    from gateway.contracts.contract import Contract
 
 USAGE, FAILURE = 2, 1
 """Exit codes: what was asked makes no sense, or it did not work."""
@@ -45,6 +48,8 @@ Config = Annotated[
 Dev = Annotated[bool, typer.Option("--dev", help="Dev mode, as in gateway serve --dev.")]
 Url = Annotated[str | None, typer.Option("--url", help="Address of the gateway, by default from the settings.")]
 Key = Annotated[str | None, typer.Option("--key", help="API key, by default http_api.key of the settings.")]
+Target = Annotated[str, typer.Argument(help="The gateway, as app.main:gateway.", metavar="MODULE:NAME")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="File to write.", metavar="FILE")]
 
 
 def main() -> None:
@@ -302,6 +307,49 @@ def _say(text: str) -> None:
 
 
 app.command()(_told()(bench_command(_mint, reachable)))
+
+
+@app.command()
+def asyncapi(target: Target, output: Output = None) -> None:
+    """Write the AsyncAPI document of an application's channels and procedures."""
+    from gateway.contracts.asyncapi import asyncapi
+
+    with _told():
+        _write(msgspec.json.format(msgspec.json.encode(asyncapi(_contract(target)))).decode() + "\n", output)
+
+
+@app.command()
+def client(
+    target: Target,
+    typescript: Annotated[bool, typer.Option("--typescript", help="In TypeScript, for npm centrifuge.")] = False,
+    output: Output = None,
+) -> None:
+    """Write a typed client of an application's channels and procedures."""
+    from gateway.contracts.typescript import typescript as render
+
+    if not typescript:
+        raise typer.BadParameter("say in which language: --typescript", param_hint="--typescript")
+    with _told():
+        _write(render(_contract(target)), output)
+
+
+def _contract(target: str) -> "Contract":
+    from gateway.loading import LoadError, load_contract
+
+    try:
+        return load_contract(target)
+    except LoadError as error:
+        raise Failure(str(error)) from error
+
+
+def _write(text: str, output: Path | None) -> None:
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        output.write_text(text, "utf-8")
+    except OSError as error:
+        raise Failure(f"{output} cannot be written: {error.strerror}") from error
 
 
 @config.command("check")

@@ -15,6 +15,8 @@ from starlette.websockets import WebSocket
 from gateway.auth.tokens import TokenVerifier
 from gateway.channels import Channels
 from gateway.configuration import load
+from gateway.contracts.reading import contract_of
+from gateway.contracts.router import contracts_router
 from gateway.contradictions import find_problems
 from gateway.engine import SURROUNDINGS, Surroundings
 from gateway.errors import SettingsError
@@ -108,11 +110,11 @@ class Gateway(Operations):
             return
         self._program.app = app
         running.surroundings.on_start(self)
-        async with running.run():
-            try:
+        try:
+            async with running.run():
                 yield
-            finally:
-                self._running = None
+        finally:
+            self._running = None
 
     def run_in(self, app: FastAPI) -> None:
         """Run with an application that is made already, around its own lifespan."""
@@ -134,6 +136,8 @@ class Gateway(Operations):
         router.routes += sse_routes(lambda: (self._started().entrance, self.node.wheel), self.settings)
         router.include_router(api_router(lambda: self.node, self.settings.http_api))
         router.include_router(health_router(lambda: self.node, self.settings))
+        if self.settings.asyncapi.enabled:
+            router.include_router(contracts_router(lambda: contract_of(self._program, self.settings)))
         return router
 
     # — handlers —

@@ -58,7 +58,8 @@ class Keys:
 
     What belongs to a channel carries its partition as hash tag, on one server as on a cluster:
     ``gateway:{p042}:s:news``. The kinds are ``s`` stream, ``m`` its meta data, ``i`` idempotency results,
-    ``h`` presence, ``c`` the pub/sub channel.
+    ``h`` presence, ``o`` occupancy, ``l`` the lease of a live source and ``n`` its number, ``c`` the pub/sub channel.
+    Limits are filed by their name and key instead: ``r`` rates, ``q`` quotas.
     """
 
     def __init__(self, prefix: str) -> None:

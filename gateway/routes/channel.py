@@ -204,6 +204,11 @@ _AS_THE_OPTIONS_SAY = Admitted()
 def _options(pattern: str, given: Mapping[str, Any]) -> ChannelOptions:
     """Channel options of a route: history is recovered, and kept for a while, unless they say otherwise."""
     implied: dict[str, Any] = {}
+    if given.get("channel_regex"):
+        raise SettingsError(
+            f'gateway.channel("{pattern}", channel_regex=...): the pattern itself says which names there are, for '
+            'example gateway.channel("orders:{id:int}"); what it lets pass, on_subscribe may refuse'
+        )
     if given.get("history_size"):
         implied = {"history_ttl": HISTORY_TTL, "force_recovery": True}
     try:

@@ -10,7 +10,7 @@ from starlette.websockets import WebSocket, WebSocketState
 from gateway.cluster import SubscribeUser, UnsubscribeUser
 from gateway.encoding import encode_data
 from gateway.errors import Disconnect, DisconnectCode, UnsubscribeCode
-from gateway.session import Session, server_side
+from gateway.session import Session, State, server_side
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable
@@ -79,7 +79,9 @@ class Client(HTTPConnection):
             info=None if info is None else encode_data(info),
             data=None if data is None else encode_data(data),
         )
-        if not self._session.closed:
+        if self._session.state is State.NEW:
+            self._session.control(command)  # after the answer to connect: before, the client would not know of it
+        elif not self._session.closed:
             await server_side.give(self._session, command)
 
     def unsubscribe(self, channel: str) -> None:
@@ -102,13 +104,13 @@ class Client(HTTPConnection):
         return await program.streams.start_for(self, source, channel)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Client) and other.id == self.id
+        return isinstance(other, Client) and other._its_session is self._its_session
 
     def __hash__(self) -> int:
-        return hash(self.id)
+        return hash(self._its_session)
 
     def __repr__(self) -> str:
-        return f"<Client {self.id} user={self.user!r}>"
+        return f"<Client {self.id} user={self.user!r}>" if self._its_session else "<Client of nobody>"
 
 
 class Event(Client, Request, WebSocket):  # type: ignore[misc]  # what they share is refused here
@@ -121,7 +123,7 @@ class Event(Client, Request, WebSocket):  # type: ignore[misc]  # what they shar
     def _refuse(self, *_args: Any, **_options: Any) -> NoReturn:
         raise RuntimeError("here is only the handshake to see: the gateway itself speaks with the client")
 
-    receive = send = accept = close = body = stream_body = _refuse
+    receive = send = accept = close = body = form = is_disconnected = send_push_promise = _refuse
     receive_text = receive_bytes = receive_json = send_text = send_bytes = send_json = _refuse
 
 

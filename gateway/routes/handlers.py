@@ -1,5 +1,6 @@
 """A handler of the program: called with what FastAPI's own solver makes of the handshake and the data."""
 
+import asyncio
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -7,17 +8,25 @@ from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
 import msgspec
+from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import solve_dependencies
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
+from starlette.responses import Response
 
+from gateway.auth.permissions import is_json
 from gateway.encoding import encode_data
+from gateway.errors import Error, ErrorCode
 from gateway.messages import Payload
 from gateway.routes.answers import invalid, translate
 from gateway.routes.signatures import Event, SignatureError, examine, model_of, returned
 from gateway.tasks import Spawn
+
+
+REMEMBERS_SCOPES = "_uses_scopes_cache" in inspect.signature(solve_dependencies).parameters
+"""Whether FastAPI's solver can be given what it found out of a dependency's scopes before: a third of its time."""
 
 
 class Handler:
@@ -30,7 +39,10 @@ class Handler:
         self.takes = model_of(self._dependant)
         """The type of the data that it takes; None for none."""
         self.needs_data = any(field.field_info.is_required() for field in self._dependant.body_params)
-        self._in_thread = not (inspect.iscoroutinefunction(inspect.unwrap(call)) or event.generator)
+        self._shortcuts: dict[str, Any] = {"_uses_scopes_cache": {}} if REMEMBERS_SCOPES else {}
+        if not _takes_response(self._dependant):
+            self._shortcuts["response"] = Response()
+        self._in_thread = not (_is_async(call) or event.generator)
 
     async def __call__(self, connection: HTTPConnection, data: bytes, spawn: Spawn) -> Any:
         """What the handler returns. Raises ``Error``, ``Disconnect``, or what the handler fails with."""
@@ -39,6 +51,12 @@ class Handler:
                 if self._in_thread:
                     return await run_in_threadpool(self.call, **values)
                 return await self.call(**values)
+            raise RuntimeError(_SWALLOWED)
+        except asyncio.CancelledError as failure:
+            if (task := asyncio.current_task()) is None or task.cancelling():
+                raise
+            # of something that the handler has waited for: nobody wants to end its event
+            raise RuntimeError(f"{self.event.name} waited for something that was cancelled") from failure
         except Exception as failure:
             translated = translate(failure)
             if translated is failure:
@@ -52,27 +70,56 @@ class Handler:
             try:
                 async for each in generator:
                     yield each
+                return
             finally:
                 await generator.aclose()
+        raise RuntimeError(_SWALLOWED)
 
     @asynccontextmanager
     async def _solved(self, connection: HTTPConnection, data: bytes, spawn: Spawn) -> AsyncIterator[dict[str, Any]]:
         scope: Any = connection.scope
+        app = scope.get("app")
+        # What overrides bring along is made anew each time, and must not be remembered.
+        shortcuts = {} if getattr(app, "dependency_overrides", None) else self._shortcuts
         async with AsyncExitStack() as outer, AsyncExitStack() as inner:
+            body = {"body": _decode(data)} if data else {}
             scope["fastapi_inner_astack"], scope["fastapi_function_astack"] = outer, inner
             solved = await solve_dependencies(
                 request=connection,  # type: ignore[arg-type]  # it is both a Request and a WebSocket
                 dependant=self._dependant,
-                body=msgspec.json.decode(data) if data else None,
-                dependency_overrides_provider=scope.get("app"),
+                dependency_overrides_provider=app,
                 async_exit_stack=outer,
                 embed_body_fields=False,
+                **shortcuts,
+                **body,
             )
             if solved.errors:
                 raise invalid(solved.errors)
             yield solved.values
         if solved.background_tasks is not None:
             spawn(solved.background_tasks())
+
+
+_SWALLOWED = "a dependency has kept a failure to itself: behind its `yield`, every `except` must `raise` in the end"
+"""Going on as if nothing had happened would let in whom the handler has refused."""
+
+
+def _is_async(call: Callable[..., Any]) -> bool:
+    """Whether calling it gives something to await: a function, or an object with such a ``__call__``."""
+    method: Any = getattr(call, "__call__", call)  # noqa: B004
+    return inspect.iscoroutinefunction(inspect.unwrap(call)) or inspect.iscoroutinefunction(method)
+
+
+def _decode(data: bytes) -> Any:
+    try:
+        return msgspec.json.decode(data)
+    except (ValueError, RecursionError) as error:  # what is a part of a frame has been looked at from outside only
+        raise Error(ErrorCode.BAD_REQUEST, f"bad request: {error}") from error
+
+
+def _takes_response(dependant: Dependant) -> bool:
+    """Whether anything may write to a response, which goes nowhere: one for all events would do otherwise."""
+    return bool(dependant.response_param_name) or any(map(_takes_response, dependant.dependencies))
 
 
 class Answering:
@@ -94,7 +141,10 @@ class Answering:
         if self._adapter is None or isinstance(value, Payload):
             return encode_data(value)
         checked = self._adapter.validate_python(value, from_attributes=True)
-        return Payload(self._adapter.dump_json(checked, by_alias=True))
+        data = self._adapter.dump_json(checked, by_alias=True)
+        if (b"NaN" in data or b"Infinity" in data) and not is_json(data):
+            raise TypeError(f"{value!r} holds NaN or an infinity, which JSON has not")
+        return Payload(data)
 
 
 def _without(annotation: Any, leave_out: tuple[Any, ...]) -> Any:

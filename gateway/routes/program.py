@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec import Struct
+from starlette.requests import HTTPConnection
 
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode, SettingsError
 from gateway.messages import ConnectRequest, Payload, RPCRequest
@@ -114,7 +115,8 @@ class Program:
         if base is None:
             scope = {"type": "websocket", "method": "GET", "query_string": b"", "headers": [], "path": "/"}
             scope.update(session.handshake.scope, app=session.handshake.scope.get("app", self.app))
-            base = session.handshake.seen = Event(session, scope)
+            scope.setdefault("state", {})  # one for all events
+            base = session.handshake.seen = HTTPConnection(scope)
         event = Event(session, {**base.scope, "path_params": params}, token)
         # parsed once for a connection: all of them only read
         event._headers, event._query_params, event._cookies = base.headers, base.query_params, base.cookies

@@ -2,12 +2,11 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ForwardRef, get_args, get_origin, get_type_hints
 
 from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import get_dependant
 from fastapi.exceptions import FastAPIError
-from fastapi.params import Depends
 from msgspec import Struct
 from pydantic.fields import FieldInfo
 from starlette.requests import HTTPConnection
@@ -44,13 +43,13 @@ def examine(call: Callable[..., Any], event: Event, params: Iterable[str], patte
         raise TypeError(f"{event.name} decorates a function, not {call!r}")
     _check_kind(call, event, refuse)
     for parameter in inspect.signature(call).parameters.values():
-        if problem := _problem(parameter, params, call):
-            raise refuse(problem)
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+            raise refuse(f"has the parameter {parameter}, which nothing can be passed for: name each one")
     try:
         dependant = get_dependant(path="".join(f"/{{{name}}}" for name in params), call=call)
     except (FastAPIError, AssertionError) as error:
         raise refuse(f"cannot be called: {str(error).splitlines()[0]}") from error
-    if problem := _unmet(dependant, event):
+    if problem := _unknown(dependant) or _unexplained(dependant, params) or _unmet(dependant, event):
         raise refuse(problem)
     return dependant
 
@@ -66,25 +65,33 @@ def _check_kind(call: Callable[..., Any], event: Event, refuse: Refusal) -> None
         raise refuse("is a generator; return the answer, and leave `yield` to dependencies")
 
 
-def _problem(parameter: inspect.Parameter, params: Sequence[str], call: Callable[..., Any]) -> str:
-    """What is wrong with one parameter of the handler itself; those of dependencies are FastAPI's as ever."""
-    name = parameter.name
-    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
-        return f"has the parameter {parameter}, which nothing can be passed for: name each one"
-    if name in params or isinstance(parameter.default, FieldInfo | Depends):
-        return ""
-    annotation = _annotations(call).get(name, parameter.annotation)
-    if get_origin(annotation) is Annotated:
-        if any(isinstance(each, FieldInfo | Depends) for each in get_args(annotation)[1:]):
-            return ""
-        annotation = get_args(annotation)[0]
-    if annotation is inspect.Parameter.empty or annotation in (str, int, float, bool):
-        there = f"there are {', '.join(params)}" if params else "it has none"
-        return (
-            f"takes {name}, which is no parameter of the pattern ({there}); "
-            f"from the handshake's query it would be `{name}: Annotated[str, Query()]`, as data of the client "
-            f"`{name}: Annotated[str, Body()]`"
-        )
+def _unknown(dependant: Dependant) -> str:
+    """What is annotated with a name that only the type checker knows."""
+    fields = [*dependant.path_params, *dependant.query_params, *dependant.body_params]
+    for field in fields:
+        annotation: Any = field.field_info.annotation
+        if isinstance(annotation, ForwardRef | str):
+            return f"takes {field.name}, whose type is not known when the program runs: import it for good"
+    return ""
+
+
+def _unexplained(dependant: Dependant, params: Sequence[str]) -> str:
+    """What FastAPI would look for in the query, though nobody says so: a misspelt parameter, or data of the client.
+
+    Those of dependencies are FastAPI's as ever.
+    """
+    declared = inspect.signature(dependant.call).parameters if dependant.call else {}
+    annotations = _annotations(dependant.call)
+    for name in (field.name for field in dependant.query_params):
+        annotation = annotations.get(name, declared[name].annotation)
+        marks = [declared[name].default, *(get_args(annotation) if get_origin(annotation) is Annotated else ())]
+        if not any(isinstance(mark, FieldInfo) for mark in marks):
+            there = f"there are {', '.join(params)}" if params else "it has none"
+            return (
+                f"takes {name}, which is no parameter of the pattern ({there}); "
+                f"from the handshake's query it would be `{name}: Annotated[str, Query()]`, as data of the client "
+                f"`{name}: Annotated[str, Body()]`"
+            )
     return ""
 
 
@@ -100,9 +107,15 @@ def _unmet(dependant: Dependant, event: Event) -> str:
     bodies = [field.name for field in dependant.body_params]
     if len(bodies) > 1:
         return f"takes {' and '.join(bodies)} as data, but there is one: make one model of them"
-    if bodies and not event.payload:
+    if not event.payload and (bodies := _bodies(dependant)):
         return f"takes {bodies[0]}, but no data comes with this event; a dependency is written `Depends(...)`"
     return ""
+
+
+def _bodies(dependant: Dependant) -> list[str]:
+    """Names of what is taken as data, by its dependencies too."""
+    mine = [field.name for field in dependant.body_params]
+    return mine + [name for each in dependant.dependencies for name in _bodies(each)]
 
 
 def _is_connection(annotation: Any) -> bool:

@@ -52,7 +52,8 @@ class Stream:
 
     def stop(self) -> None:
         """Cancel the producer. Subscribers are told (``stopped``)."""
-        self._task.cancel()
+        # not before it has begun: a task that has not would tell nobody, and leave its source open
+        self._task.get_loop().call_soon(self._task.cancel)
 
     async def wait(self) -> str:
         """How it has ended: ``done``, ``stopped`` or ``failed``."""
@@ -71,8 +72,12 @@ class Streams:
         """Begin to publish what ``source`` yields.
 
         Raises `SettingsError` for a channel whose options do not keep a stream, and `Error` (106) if one is
-        published there already by this node.
+        published there already by this node. Raises ``TypeError`` for what is no asynchronous iterator.
         """
+        if not isinstance(source, AsyncIterable):
+            raise TypeError(
+                f"a stream is made of an asynchronous iterator, such as `async def` with `yield` makes, not {source!r}"
+            )
         channel = self._node.channels.resolve(name)
         if not (channel.options.keeps_history and channel.options.replay):
             raise SettingsError(
@@ -89,8 +94,8 @@ class Streams:
     async def start_for(self, client: Client, source: AsyncIterable[Any], name: str) -> Stream:
         """Begin a stream, and subscribe the client to it; without name, to a channel of a name nobody can guess."""
         name = name or UNNAMED.format(id=uuid.uuid4().hex)
-        await client.subscribe(name)
         stream = self.start(name, source)
+        await client.subscribe(name)  # it gets what was published before, too
         # not at once: what was published last is still on its way
         stream._task.add_done_callback(lambda _: self._node.wheel.after(LINGER, lambda: client.unsubscribe(name)))
         return stream
@@ -101,10 +106,10 @@ class Streams:
 
     async def close(self) -> None:
         """Stop all; their subscribers are told."""
-        tasks = [stream._task for stream in self._running.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        streams = list(self._running.values())
+        for stream in streams:
+            stream.stop()
+        await asyncio.gather(*(stream._task for stream in streams), return_exceptions=True)
 
     def _stop(self, name: str) -> None:
         stream = self._running.get(name)
@@ -118,6 +123,7 @@ class Streams:
                 publication = encode_publication(piece)
                 check_payload(channel.options, publication.data, known_json=not publication.binary)
                 await self._node.publish(channel, publication, NO_EXTRAS)
+                await asyncio.sleep(0)  # a source that never waits must not hold up the node
             end = "done"
         except asyncio.CancelledError:
             end = "stopped"

@@ -1,0 +1,146 @@
+"""Reads the contract of a program from its routes: the one place that does."""
+
+import inspect
+import re
+from collections.abc import Callable
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
+
+from gateway.contracts.contract import PATH, ChannelContract, Contract, Data, ProcedureContract
+from gateway.contracts.names import Names, camel, pascal
+from gateway.contracts.schemas import Schema, Schemas
+from gateway.routes.channel import ChannelRoute
+from gateway.routes.handlers import Handler
+from gateway.routes.patterns import Pattern
+from gateway.routes.program import Procedure, Program
+from gateway.routes.returns import Handled, Message
+from gateway.routes.signatures import returned
+from gateway.settings import Settings, TokenSettings
+
+OURS = ("connection", "part", "subscription")
+"""Names that documents and generated clients need for themselves."""
+
+
+def contract_of(program: Program, settings: Settings) -> Contract:
+    """The contract of all that has been declared so far."""
+    schemas, names = Schemas(), Names(OURS)
+    channels = [_channel(route, settings, schemas, names) for route in program.channels]
+    procedures = [_procedure(*each, schemas, names) for each in program.procedures.items()]
+    connect, server = program.handlers.get("on_connect"), settings.http_server
+    wanted = settings.asyncapi
+    return Contract(
+        title=wanted.title or getattr(program.app, "title", "") or "Gateway",
+        version=wanted.version or getattr(program.app, "version", "") or "0.1.0",
+        host=f"[{server.address}]:{server.port}" if ":" in server.address else f"{server.address}:{server.port}",
+        path=server.root_path.rstrip("/") + PATH,
+        token=_verifies(settings.client.token) or connect is not None,
+        connects_with=_data(connect, schemas),
+        channels=channels,
+        procedures=procedures,
+        schemas=schemas.make(),
+    )
+
+
+def _channel(route: ChannelRoute, settings: Settings, schemas: Schemas, names: Names) -> ChannelContract:
+    options, insecure = route.options, settings.client.insecure
+    publishes = options.allow_publish_for_client or options.allow_publish_for_subscriber or insecure
+    reads_presence = options.allow_presence_for_client or options.allow_presence_for_subscriber or insecure
+    reads_history = options.allow_history_for_client or options.allow_history_for_subscriber or insecure
+    handler = route.handlers.get("on_publish")
+    return ChannelContract(
+        name=_name(route.pattern, names),
+        pattern=route.pattern.text,
+        parameters=route.pattern.types,
+        options=options,
+        descriptions={event: text for event, each in route.handlers.items() if (text := _description(each.call))},
+        sends=_sends(handler, route, schemas) if handler or publishes else None,
+        receives=_receives(route, publishes, schemas),
+        joins_with=_data(route.handlers.get("on_subscribe"), schemas),
+        reads_presence=options.presence and (reads_presence or "on_presence" in route.handlers),
+        reads_history=options.keeps_history and (reads_history or "on_history" in route.handlers),
+    )
+
+
+def _sends(handler: Handler | None, route: ChannelRoute, schemas: Schemas) -> Schema:
+    kind = handler.takes if handler else route.message
+    return {} if kind is None else schemas.sent(kind)
+
+
+def _receives(route: ChannelRoute, publishes: bool, schemas: Schemas) -> Schema:
+    """Of what the program says it is, or else of what the handlers may publish."""
+    if route.message is not None:
+        return schemas.received(route.message)
+    found: list[Schema] = []
+    if handler := route.handlers.get("on_publish"):
+        found += _published(handler, schemas)
+    elif publishes:
+        found.append({})
+    for event in ("live", "on_cache_empty"):
+        if handler := route.handlers.get(event):
+            kind = _yielded(handler) if event == "live" else _without_none(returned(handler.call))
+            found.append({} if kind is None else schemas.received(kind))
+    return schemas.either(found or [{}])
+
+
+def _published(handler: Handler, schemas: Schemas) -> list[Schema]:
+    """What ``on_publish`` returns, and what the client has sent where that is published as it is."""
+    members = _members(returned(handler.call))
+    result = [each for each in members if each not in (None, NoneType, bool, Message, Handled)]
+    found = [schemas.received(_joined(result))] if result else []
+    if any(each in (None, NoneType, bool, Message) for each in members):
+        found.append({} if handler.takes is None else schemas.sent(handler.takes))
+    return found
+
+
+def _procedure(method: str, procedure: Procedure, schemas: Schemas, names: Names) -> ProcedureContract:
+    handler = procedure.handler
+    kind = returned(handler.call)
+    return ProcedureContract(
+        name=names.take(camel(method), "call" + pascal(method)),
+        method=method,
+        description=_description(handler.call),
+        takes=_data(handler, schemas),
+        returns=None if kind is NoneType else {} if kind is None else schemas.received(kind),
+    )
+
+
+def _data(handler: Handler | None, schemas: Schemas) -> Data | None:
+    if handler is None or handler.takes is None:
+        return None
+    return Data(schemas.sent(handler.takes), handler.needs_data)
+
+
+def _yielded(handler: Handler) -> Any:
+    """``Tick`` of ``AsyncIterator[Tick]``; None without annotation."""
+    arguments = get_args(returned(handler.call))
+    return arguments[0] if arguments else None
+
+
+def _members(kind: Any) -> tuple[Any, ...]:
+    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+
+
+def _without_none(kind: Any) -> Any:
+    members = [each for each in _members(kind) if each not in (None, NoneType)]
+    return _joined(members) if members else None
+
+
+def _joined(kinds: list[Any]) -> Any:
+    return Union[tuple(kinds)]  # noqa: UP007  of a list
+
+
+def _name(pattern: Pattern, names: Names) -> str:
+    """``chatTyping`` for ``chat:{room}:typing``, or else ``chatTypingByRoom``."""
+    parameters = "".join(map(pascal, pattern.types))
+    if words := camel(re.sub(r"{.*?}", " ", pattern.text)):
+        return names.take(words, f"{words}By{parameters}" if parameters else "", f"{words}Channel")
+    return names.take(camel(parameters), "channel")
+
+
+def _description(call: Callable[..., Any]) -> str:
+    """The docstring of a function; objects that can be called speak of their class, not of this use."""
+    return (inspect.getdoc(call) or "") if inspect.isroutine(call) else ""
+
+
+def _verifies(token: TokenSettings) -> bool:
+    return bool(token.hmac_secret_key or token.rsa_public_key or token.ecdsa_public_key)

@@ -1,0 +1,104 @@
+"""What virtual nodes share in place of Redis: one memory engine, seen by each as its own."""
+
+from collections.abc import Callable
+
+from gateway.brokers.base import Broker, BrokerEvents
+from gateway.engine import Engine
+from gateway.messages import ClientInfo, Publication
+from gateway.occupancy.memory import MemoryOccupancy
+from gateway.presence.base import PresenceStore
+from gateway.settings import EngineSettings, Settings
+
+
+class Exchange:
+    """One memory engine, and the nodes that it joins. Satisfies `BrokerEvents`: it passes on to all of them."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
+        self._settings = settings.model_copy(update={"engine": EngineSettings(type="memory")})
+        self._clock = clock
+        self.engine = Engine(self._settings, clock)
+        self.nodes: dict[str, ExchangeBroker] = {}
+        self.occupied: dict[str, set[str]] = {}
+
+    def member(self) -> Engine:
+        """The engine of one more node."""
+        engine = Engine(self._settings, self._clock)
+        engine.broker = ExchangeBroker(self, self.engine.broker)
+        engine.presence = _Shared(self.engine.presence)
+        engine.leases, engine.limits = self.engine.leases, self.engine.limits
+        engine.occupancy = MemoryOccupancy(self.occupied)
+        return engine
+
+    async def enter(self, node: str, broker: "ExchangeBroker") -> None:
+        if not self.nodes:
+            await self.engine.broker.start("", self)
+        self.nodes[node] = broker
+
+    def on_publication(self, channel: str, publication: Publication) -> None:
+        for node in self._of(channel):
+            node.events.on_publication(channel, publication)
+
+    def on_join(self, channel: str, info: ClientInfo) -> None:
+        for node in self._of(channel):
+            node.events.on_join(channel, info)
+
+    def on_leave(self, channel: str, info: ClientInfo) -> None:
+        for node in self._of(channel):
+            node.events.on_leave(channel, info)
+
+    def on_control(self, data: bytes) -> None:
+        for node in list(self.nodes.values()):
+            node.events.on_control(data)
+
+    def on_gap(self) -> None:
+        """Memory has none."""
+
+    def _of(self, channel: str) -> "list[ExchangeBroker]":
+        return [node for node in self.nodes.values() if channel in node.channels]
+
+
+class ExchangeBroker:
+    """The broker of one node."""
+
+    events: BrokerEvents
+
+    def __init__(self, exchange: Exchange, inner: Broker) -> None:
+        self.channels: set[str] = set()
+        self._exchange = exchange
+        self._inner = inner
+        self._node = ""
+        # what has to do with the streams alone is the same for all nodes
+        self.publish, self.publish_join, self.publish_leave = inner.publish, inner.publish_join, inner.publish_leave
+        self.history, self.verify, self.remove_history = inner.history, inner.verify, inner.remove_history
+        self.health = inner.health
+
+    async def start(self, node: str, events: BrokerEvents) -> None:
+        self._node, self.events = node, events
+        await self._exchange.enter(node, self)
+
+    async def close(self) -> None:
+        self._exchange.nodes.pop(self._node, None)
+
+    async def subscribe(self, channel: str) -> None:
+        self.channels.add(channel)
+        await self._inner.subscribe(channel)  # which hears of every channel that any node hears
+
+    async def unsubscribe(self, channel: str) -> None:
+        self.channels.discard(channel)
+
+    async def publish_control(self, data: bytes, node: str = "") -> None:
+        if not node:
+            await self._inner.publish_control(data)
+        elif (found := self._exchange.nodes.get(node)) is not None:
+            found.events.on_control(data)
+
+
+class _Shared:
+    """A presence store that stays when one of its nodes stops."""
+
+    def __init__(self, inner: PresenceStore) -> None:
+        self.add, self.remove, self.members, self.stats = inner.add, inner.remove, inner.members, inner.stats
+        self.start = inner.start
+
+    async def close(self) -> None:
+        """The others go on."""

@@ -1,0 +1,246 @@
+"""What is read from the routes of a program."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import pytest
+from fastapi import Body
+from pydantic import BaseModel
+
+from gateway import Gateway, Message, Settings
+from gateway.contracts.contract import ChannelContract, Contract
+from gateway.contracts.reading import contract_of
+from gateway.contracts.schemas import Schema
+from gateway.routes.returns import Handled
+from tests.contracts import program
+
+INTEGER: Schema = {"type": "integer"}
+TEXT: Schema = {"type": "string"}
+
+
+class Whole(BaseModel):
+    """The same, whether sent or received."""
+
+    text: str
+
+
+WHOLE: Schema = {"$ref": "#/components/schemas/Whole"}
+
+
+def empty(**settings: Any) -> Gateway:
+    return Gateway(Settings.model_validate(settings))
+
+
+def read(gateway: Gateway) -> Contract:
+    return contract_of(gateway._program, gateway.settings)
+
+
+def only(gateway: Gateway) -> ChannelContract:
+    [channel] = read(gateway).channels
+    return channel
+
+
+def test_every_route_has_a_name_of_its_own() -> None:
+    contract = read(program.gateway)
+    assert [each.name for each in contract.channels] == [
+        *("chat", "orders", "ticks", "chatTyping", "files", "placeThing", "state", "chatByRoomUser"),
+    ]
+    assert [each.name for each in contract.procedures] == ["rooms", "callChat", "adminCloseRoom", "callDelete"]
+
+
+def test_names_of_nothing_but_signs_are_found_as_well() -> None:
+    gateway = empty()
+    for pattern in ("#!", "#?", "{class}", "connection"):
+        gateway.channel(pattern)
+    gateway.rpc("!")(lambda: None)
+    contract = read(gateway)
+    assert [each.name for each in contract.channels] == ["channel", "channel2", "channel3", "connectionChannel"]
+    assert contract.procedures[0].name == "call"
+
+
+def test_types_are_no_part_of_an_address() -> None:
+    gateway = empty()
+    gateway.channel("a:{x:int}:{y}:{z:path}")
+    assert only(gateway).address == "a:{x}:{y}:{z}"
+
+
+async def as_it_is(text: Annotated[str, Body()]) -> None: ...
+async def maybe(text: Annotated[str, Body()]) -> bool:
+    raise NotImplementedError
+
+
+async def another(text: Annotated[str, Body()]) -> int:
+    raise NotImplementedError
+
+
+async def other_or_same(text: Annotated[str, Body()]) -> int | None:
+    raise NotImplementedError
+
+
+async def somehow(text: Annotated[str, Body()]) -> Message:
+    raise NotImplementedError
+
+
+async def somehow_or_not(text: Annotated[str, Body()]) -> int | Handled:
+    raise NotImplementedError
+
+
+async def nothing(text: Annotated[str, Body()]) -> Handled:
+    raise NotImplementedError
+
+
+async def untold(text: Annotated[str, Body()]): ...  # type: ignore[no-untyped-def]
+async def unseen() -> None: ...
+async def whole(message: Whole) -> Whole | None:
+    raise NotImplementedError
+
+
+async def anything(text: Annotated[str, Body()]) -> Any: ...
+
+
+@pytest.mark.parametrize(
+    ("handler", "receives"),
+    [
+        (as_it_is, TEXT),
+        (maybe, TEXT),
+        (another, INTEGER),
+        (other_or_same, {"anyOf": [INTEGER, TEXT]}),
+        (somehow, TEXT),
+        (somehow_or_not, INTEGER),
+        (nothing, {}),
+        (untold, TEXT),
+        (unseen, {}),
+        (whole, WHOLE),
+        (anything, {}),
+    ],
+)
+def test_subscribers_receive_what_on_publish_returns_or_takes(handler: Any, receives: Schema) -> None:
+    gateway = empty()
+    gateway.channel("a").on_publish(handler)
+    assert only(gateway).receives == receives
+
+
+def test_the_route_has_the_last_word_on_what_is_received() -> None:
+    gateway = empty()
+    gateway.channel("a", message=int).on_publish(as_it_is)
+    channel = only(gateway)
+    assert (channel.sends, channel.receives) == (TEXT, INTEGER)
+
+
+def test_live_sources_and_beginnings_are_received_too() -> None:
+    gateway = empty()
+    route = gateway.channel("a", history_size=1, force_recovery_mode="cache")
+
+    @route.live
+    async def count() -> AsyncIterator[int]:
+        yield 1
+
+    @route.on_cache_empty
+    async def begin() -> str | None: ...
+
+    route.on_publish(whole)
+    assert only(gateway).receives == {"anyOf": [WHOLE, INTEGER, TEXT]}
+
+
+def test_live_sources_that_do_not_say_yield_anything() -> None:
+    gateway = empty()
+    route = gateway.channel("a", history_size=1, force_recovery_mode="cache")
+
+    @route.live
+    async def count():  # type: ignore[no-untyped-def]
+        yield 1
+
+    @route.on_cache_empty
+    async def begin() -> None: ...
+
+    assert only(gateway).receives == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "sends"),
+    [
+        ({}, None),
+        ({"allow_publish_for_client": True}, {}),
+        ({"allow_publish_for_subscriber": True, "message": int}, INTEGER),
+    ],
+)
+def test_without_a_handler_options_say_whether_clients_publish(options: dict[str, Any], sends: Schema | None) -> None:
+    gateway = empty()
+    gateway.channel("a", **options)
+    assert only(gateway).sends == sends
+
+
+def test_presence_and_history_are_read_where_they_are_kept_and_allowed() -> None:
+    def reads(**options: Any) -> tuple[bool, bool]:
+        gateway = empty()
+        gateway.channel("a", **options)
+        channel = only(gateway)
+        return channel.reads_presence, channel.reads_history
+
+    allowed = {"allow_presence_for_client": True, "allow_history_for_client": True}
+    assert reads(**allowed) == (False, False)
+    assert reads(presence=True, history_size=1) == (False, False)
+    assert reads(presence=True, history_size=1, **allowed) == (True, True)
+
+
+def test_handlers_open_presence_and_history() -> None:
+    gateway = empty()
+    route = gateway.channel("a", presence=True, history_size=1)
+    route.on_presence(unseen)
+    route.on_history(unseen)
+    channel = only(gateway)
+    assert (channel.reads_presence, channel.reads_history) == (True, True)
+
+
+def test_where_everything_is_open_everything_is_possible() -> None:
+    gateway = empty(client={"insecure": True})
+    gateway.channel("a", presence=True, history_size=1)
+    channel = only(gateway)
+    assert (channel.sends, channel.reads_presence, channel.reads_history) == ({}, True, True)
+
+
+def test_data_may_be_optional() -> None:
+    contract = read(program.gateway)
+    rooms, chat, _, delete = contract.procedures
+    assert rooms.takes is not None
+    assert chat.takes is not None
+    assert (rooms.takes.required, chat.takes.required, delete.takes) == (False, True, None)
+
+
+def test_procedures_may_return_nothing_or_not_say() -> None:
+    rooms, chat, close, delete = read(program.gateway).procedures
+    assert (close.returns, delete.returns) == (None, {})
+    assert chat.returns == {"anyOf": [TEXT, {"type": "null"}]}
+    assert rooms.description == "The rooms that there are."
+
+
+class Callable:
+    """Speaks of the class."""
+
+    async def __call__(self) -> None: ...
+
+
+def test_only_functions_speak_for_themselves() -> None:
+    gateway = empty()
+    gateway.channel("a").on_subscribe(Callable())
+    assert only(gateway).descriptions == {}
+
+
+@pytest.mark.parametrize(
+    ("settings", "host", "path"),
+    [
+        ({}, "127.0.0.1:8000", "/connection/websocket"),
+        ({"address": "::1", "port": 81, "root_path": "/a/"}, "[::1]:81", "/a/connection/websocket"),
+    ],
+)
+def test_the_address_comes_from_the_settings(settings: dict[str, Any], host: str, path: str) -> None:
+    contract = read(empty(http_server=settings))
+    assert (contract.host, contract.path) == (host, path)
+
+
+def test_a_token_is_wanted_by_keys_or_by_the_program() -> None:
+    gateway = empty()
+    assert not read(gateway).token
+    gateway.on_connect(unseen)
+    assert read(gateway).token
+    assert read(empty(client={"token": {"hmac_secret_key": "a-secret-of-sufficient-length-for-hs256"}})).token
