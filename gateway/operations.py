@@ -1,11 +1,12 @@
 """What the program asks of the whole cluster: publish, presence, history, and what is done to users."""
 
 import asyncio
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from gateway.auth.permissions import check_payload
 from gateway.brokers.base import HistoryFilter, PublishOptions
+from gateway.channels import Channel
 from gateway.cluster import DisconnectUser, NodeInfo, RefreshUser, SubscribeUser, UnsubscribeUser
 from gateway.commits import CommitOutbox, Message
 from gateway.encoding import encode_data, encode_publication
@@ -55,9 +56,9 @@ class Operations:
         publishes nothing. Answers the position in the channel's stream; its offset is 0 without history. Raises
         ``TypeError`` for data that cannot be encoded.
         """
-        extras = PublishOptions(skip_history, idempotency_key)
-        [work] = self._publishing([channel], encode_publication(data, tags), extras)
-        return await work
+        publication = encode_publication(data, tags)
+        [resolved] = self._resolved([channel], publication)
+        return await self.node.publish(resolved, publication, PublishOptions(skip_history, idempotency_key))
 
     async def broadcast(
         self, channels: Sequence[str], data: Any, *, tags: dict[str, str] | None = None, skip_history: bool = False
@@ -66,8 +67,9 @@ class Operations:
 
         Nothing is published if one of the names is wrong; if the broker fails, some of them may have been served.
         """
-        works = self._publishing(channels, encode_publication(data, tags), PublishOptions(skip_history))
-        return await at_once(lambda work: work, list(works))
+        publication, extras = encode_publication(data, tags), PublishOptions(skip_history)
+        resolved = self._resolved(channels, publication)
+        return await at_once(lambda channel: self.node.publish(channel, publication, extras), resolved)
 
     async def publish_to_user(self, user: str, data: Any, *, tags: dict[str, str] | None = None) -> Position:
         """Publish to all connections of a user, by the user's personal channel.
@@ -185,14 +187,13 @@ class Operations:
     def _check(self, message: Message) -> None:
         self.node.channels.resolve(message.channel)
 
-    def _publishing(
-        self, channels: Sequence[str], publication: Publication, extras: PublishOptions
-    ) -> Iterator[Coroutine[Any, Any, Position]]:
+    def _resolved(self, names: Sequence[str], publication: Publication) -> list[Channel]:
+        """The channels that a publication is for, if all of them take it."""
         publication.exclude = self._excluded
-        resolved = [self.node.channels.resolve(name) for name in channels]
-        for channel in resolved:
+        channels = [self.node.channels.resolve(name) for name in names]
+        for channel in channels:
             check_payload(channel.options, publication.data, known_json=not publication.binary)
-        return (self.node.publish(channel, publication, extras) for channel in resolved)
+        return channels
 
 
 _REASONS: dict[int, str] = {code: code.reason for code in DisconnectCode}

@@ -113,9 +113,8 @@ class Program:
         """A client for one event, with the pattern's parameters as its path parameters."""
         base = session.handshake.seen
         if base is None:
-            scope = {"type": "websocket", "method": "GET", "query_string": b"", "headers": [], "path": "/"}
-            scope.update(session.handshake.scope, app=session.handshake.scope.get("app", self.app))
-            scope.setdefault("state", {})  # one for all events
+            scope: dict[str, Any] = {"type": "websocket", "method": "GET", "path": "/"}
+            scope |= {"query_string": b"", "headers": [], "state": {}, "app": self.app, **session.handshake.scope}
             base = session.handshake.seen = HTTPConnection(scope)
         event = Event(session, {**base.scope, "path_params": params}, token)
         # parsed once for a connection: all of them only read
