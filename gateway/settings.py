@@ -3,11 +3,17 @@
 Names and nesting follow Centrifugo v6 where the option exists there.
 """
 
+import os
 import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -363,6 +369,20 @@ class Settings(BaseSettings):
         frozen=True,
         use_attribute_docstrings=True,
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        *others: PydanticBaseSettingsSource,
+        **_: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """As ever, and GATEWAY_REDIS_URL as the short form of what joins the nodes."""
+        url = os.environ.get("GATEWAY_REDIS_URL")
+        engine = {"engine": {"type": "redis", "redis": {"address": url}}} if url else {}
+        return init_settings, env_settings, InitSettingsSource(settings_cls, engine), *others
 
     node: NodeSettings = NodeSettings()
     """This node."""

@@ -5,7 +5,15 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from gateway.contradictions import find_problems
-from gateway.settings import ChannelOptions, ClientSettings, Duration, Namespace, RedisSettings, Settings
+from gateway.settings import (
+    ChannelOptions,
+    ClientSettings,
+    Duration,
+    EngineSettings,
+    Namespace,
+    RedisSettings,
+    Settings,
+)
 
 durations: TypeAdapter[float] = TypeAdapter(Duration)
 
@@ -83,3 +91,11 @@ def test_nothing_is_open_by_default() -> None:
 def test_patterns_that_cannot_be_compiled_are_a_problem(pattern: str) -> None:
     settings = Settings.model_validate({"channel": {"without_namespace": {"channel_regex": pattern}}})
     assert any("is not a regular expression" in problem.text for problem in find_problems(settings))
+
+
+def test_settings_made_in_code_know_the_short_form_of_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_REDIS_URL", "redis://somewhere")
+    monkeypatch.setenv("GATEWAY_ENGINE__REDIS__PREFIX", "mine")
+    redis = Settings(client=ClientSettings(insecure=True)).engine
+    assert (redis.type, redis.redis.address, redis.redis.prefix) == ("redis", "redis://somewhere", "mine")
+    assert Settings(engine=EngineSettings(type="memory")).engine.type == "memory"

@@ -116,7 +116,8 @@ class Program:
             scope: dict[str, Any] = {"type": "websocket", "method": "GET", "path": "/"}
             scope |= {"query_string": b"", "headers": [], "state": {}, "app": self.app, **session.handshake.scope}
             base = session.handshake.seen = HTTPConnection(scope)
-        event = Event(session, {**base.scope, "path_params": params}, token)
+        # the parameters are everybody's: a dependency that changes them must do so for itself alone
+        event = Event(session, {**base.scope, "path_params": {**params}}, token)
         # parsed once for a connection: all of them only read
         event._headers, event._query_params, event._cookies = base.headers, base.query_params, base.cookies
         return event

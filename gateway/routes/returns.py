@@ -11,7 +11,7 @@ from gateway.auth.tokens import Override
 from gateway.encoding import encode_data
 from gateway.messages import Payload
 from gateway.routes.client import Client
-from gateway.session.application import Admission, Admitted
+from gateway.session.application import Admission, Admitted, unix_seconds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +32,7 @@ class Grant:
     positioning: bool | None = None
 
     def admitted(self) -> Admitted:
-        return Admitted(self.for_token(), _seconds(self.expires), refreshable=False)
+        return Admitted(self.for_token(), unix_seconds(self.expires), refreshable=False)
 
     def for_token(self) -> TokenGrant:
         override = Override(self.presence, self.join_leave, self.push_join_leave, self.recovery, self.positioning)
@@ -58,7 +58,7 @@ class Credentials:
         channels = self.channels if isinstance(self.channels, Mapping) else dict.fromkeys(self.channels, Grant())
         return Admission(
             str(self.user),
-            _seconds(self.expires),
+            unix_seconds(self.expires),
             _payload(self.info),
             {name: grant.for_token() for name, grant in channels.items()},
             _payload(self.data),
@@ -89,9 +89,3 @@ HANDLED = Handled.HANDLED
 
 def _payload(value: Any) -> Payload | None:
     return None if value is None else encode_data(value)
-
-
-def _seconds(moment: float | datetime | None) -> int:
-    if moment is None:
-        return 0
-    return int(moment.timestamp() if isinstance(moment, datetime) else moment)

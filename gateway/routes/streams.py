@@ -35,6 +35,9 @@ KEPT = 600.0
 LINGER = 5.0
 """Seconds for which a client stays subscribed to its stream after the end."""
 
+CLOSING = 5.0
+"""Seconds that sources have to close when the node stops."""
+
 log = logging.getLogger(__name__)
 
 
@@ -45,6 +48,7 @@ class Stream:
         self.channel = channel
         """Where it is published: what the page subscribes to."""
         self._task = task
+        self._stopping = False
 
     @property
     def running(self) -> bool:
@@ -52,8 +56,10 @@ class Stream:
 
     def stop(self) -> None:
         """Cancel the producer. Subscribers are told (``stopped``)."""
-        # not before it has begun: a task that has not would tell nobody, and leave its source open
-        self._task.get_loop().call_soon(self._task.cancel)
+        if not self._stopping:  # a second time it would be cancelled while it tells them
+            self._stopping = True
+            # not before it has begun: a task that has not would tell nobody, and leave its source open
+            self._task.get_loop().call_soon(self._task.cancel)
 
     async def wait(self) -> str:
         """How it has ended: ``done``, ``stopped`` or ``failed``."""
@@ -105,11 +111,12 @@ class Streams:
         await self._node.cluster.notify(NOTICE, name)
 
     async def close(self) -> None:
-        """Stop all; their subscribers are told."""
+        """Stop all; their subscribers are told. Sources that do not close in time are given up."""
         streams = list(self._running.values())
         for stream in streams:
             stream.stop()
-        await asyncio.gather(*(stream._task for stream in streams), return_exceptions=True)
+        if streams:
+            await asyncio.wait([stream._task for stream in streams], timeout=CLOSING)
 
     def _stop(self, name: str) -> None:
         stream = self._running.get(name)

@@ -4,6 +4,7 @@ Everything here is optional. Where the program says nothing, tokens and channel 
 """
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from msgspec import Struct
@@ -105,6 +106,13 @@ class NoApplication:
     """Nothing but the gateway."""
 
     connect = disconnect = rpc = None
+
+
+def unix_seconds(moment: float | datetime | None) -> int:
+    """The moment as a program gives it, in whole seconds; 0 for None, which is never."""
+    if moment is None:
+        return 0
+    return int(moment.timestamp() if isinstance(moment, datetime) else moment)
 
 
 def route_of(channel: Channel) -> Route | None:

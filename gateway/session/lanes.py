@@ -61,6 +61,7 @@ class Lanes:
             del self._lanes[key]
             for work in lane:  # cancelled: the node stops
                 work.close()
+                self._finished()
 
     def _finished(self) -> None:
         self._count -= 1

@@ -26,7 +26,8 @@ class Pipeline:
     def __init__(self) -> None:
         self._waiting: deque[Awaitable[None]] = deque()
         self._task: asyncio.Task[None] | None = None
-        self._room: asyncio.Future[None] | None = None
+        self._room: asyncio.Event | None = None
+        """What those wait for that found too much under way: several, since lanes add side by side."""
 
     async def add(self, work: Coroutine[Any, Any, None]) -> None:
         """Begin the work, which sees to its own failures. Returns at once, unless too much is under way."""
@@ -34,12 +35,12 @@ class Pipeline:
         if rest is None:
             return
         self._waiting.append(rest)
-        loop = asyncio.get_running_loop()
         if self._task is None:
-            self._task = loop.create_task(self._finish())
+            self._task = asyncio.get_running_loop().create_task(self._finish())
         if len(self._waiting) >= UNDER_WAY:
-            self._room = loop.create_future()
-            await self._room
+            if self._room is None:
+                self._room = asyncio.Event()
+            await self._room.wait()
 
     async def _finish(self) -> None:
         waiting = self._waiting
@@ -50,7 +51,6 @@ class Pipeline:
                 log.exception("work of a client failed")
             waiting.popleft()
             if self._room is not None and len(waiting) <= UNDER_WAY // 2:
-                if not self._room.done():
-                    self._room.set_result(None)
+                self._room.set()
                 self._room = None
         self._task = None

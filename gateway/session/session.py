@@ -196,6 +196,9 @@ class Session:
                 await self._carry_out(command)
         except Disconnect as reason:
             self.disconnect(reason)
+        except Exception:  # not even the failure could be answered
+            log.exception("client %s: command %d failed", self.client, command.id)
+            self.disconnect(Disconnect(DisconnectCode.INTERNAL))
 
     async def _carry_out(self, command: Command) -> None:
         request = command.request

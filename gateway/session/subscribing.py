@@ -36,8 +36,7 @@ async def subscribe(session: "Session", command_id: int, request: SubscribeReque
     channel = session.node.channels.resolve(request.channel)
     if channel.name in session.subscriptions:
         raise Error(ErrorCode.ALREADY_SUBSCRIBED)
-    if len(session.subscriptions) >= session.node.settings.client.channel_limit:
-        raise Error(ErrorCode.LIMIT_EXCEEDED)
+    _check_room(session)
     if request.type:
         raise Error(ErrorCode.PERMISSION_DENIED)
     if bytes(request.tf) not in (b"", b"null"):
@@ -99,6 +98,7 @@ async def _requested(session: "Session", channel: Channel, request: SubscribeReq
         admitted = await route.subscribe(session, channel, request)
         if session.closed or channel.name in session.subscriptions:  # the server has been quicker
             raise Error(ErrorCode.ALREADY_SUBSCRIBED)
+        _check_room(session)  # others may have been decided meanwhile
     elif may_subscribe(channel, session.user, insecure=insecure):
         admitted = Admitted()
     else:
@@ -107,6 +107,11 @@ async def _requested(session: "Session", channel: Channel, request: SubscribeReq
         admitted.grant.override.apply(channel.options), session.user, request, insecure=insecure
     )
     return Subscription(session, channel, admitted, features, request.since)
+
+
+def _check_room(session: "Session") -> None:
+    if len(session.subscriptions) >= session.node.settings.client.channel_limit:
+        raise Error(ErrorCode.LIMIT_EXCEEDED)
 
 
 def _subscribe_token(session: "Session", channel: str, text: str) -> SubscriptionToken:

@@ -1,6 +1,7 @@
 """How a WebSocket of the application's own route becomes a connection of the gateway's."""
 
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Literal, TypedDict, Unpack
@@ -16,7 +17,7 @@ from gateway.node import Node
 from gateway.protocols.base import Wire
 from gateway.protocols.plain import Plain, PlainBytes, PlainJson, PlainText
 from gateway.session import Handshake, connecting
-from gateway.session.application import Admission
+from gateway.session.application import Admission, unix_seconds
 from gateway.sockets.connection import ClientLeft, Connection
 from gateway.sockets.session import EXPIRED, PlainSession
 from gateway.sockets.writing import DirectTransport, DirectWire, PortableTransport, PortableWire
@@ -44,6 +45,8 @@ class Options(TypedDict, total=False):
     """What messages are, in both directions; ``text`` by default."""
     info: Any
     """What presence shows, in place of the token's own."""
+    expires: float | datetime | None
+    """When its time with ``user`` ends (Unix seconds, or a datetime): it is closed with 4001 then."""
     subprotocol: str | None
     """What to accept with."""
     check_origin: bool
@@ -97,6 +100,8 @@ class Sockets:
             raise ValueError(f"format must be one of {known}, not {options['format']!r}")
         if "token" in options and "user" in options:
             raise TypeError("attach takes user or token, not both: the token names the user")
+        if "token" in options and "expires" in options:
+            raise TypeError("attach takes expires with user only: a token says itself when it expires")
         scope = websocket.scope if options.get("check_origin") else {"headers": ()}
         if status := self._entrance.refuse(scope):
             raise WebSocketException(*_REFUSALS[status])
@@ -109,7 +114,10 @@ class Sockets:
 
     def _identify(self, options: Options) -> Admission | None:
         """Who the client is, None if its token's time has passed."""
-        admission: Admission | None = Admission(str(options.get("user", "")), refreshable=False)
+        expire_at = unix_seconds(options.get("expires"))
+        admission: Admission | None = Admission(str(options.get("user", "")), expire_at, refreshable=False)
+        if 0 < expire_at <= self.node.clock():
+            admission = None
         if "token" in options:
             admission = self._by_token(options["token"] or "")
         if admission is not None and "info" in options:

@@ -1,6 +1,7 @@
 """Who comes in, how it is known, and that nothing is left of it afterwards."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -166,6 +167,18 @@ async def test_a_token_whose_time_has_passed_gets_a_code_that_a_page_sees(rig: S
     rig.pass_time(10)
     assert await refused(rig, client, token=token) == (4001, "token expired")
     assert client.accepted
+
+
+async def test_the_route_may_say_when_it_ends(rig: SocketRig) -> None:
+    client = Client()
+    end = datetime.fromtimestamp(NOW + 60, UTC)
+    async with rig.sockets.attach(client.websocket, user="ann", expires=end):
+        rig.pass_time(61)
+        await until(lambda: client.closing())
+        assert client.closing() == (4001, "token expired")
+    assert await refused(rig, Client(), user="ann", expires=NOW) == (4001, "token expired")
+    with pytest.raises(TypeError, match="expires with user only"):
+        await rig.sockets.open(Client().websocket, token="a token", expires=NOW)
 
 
 async def test_the_claim_expire_at_counts_too(rig: SocketRig) -> None:

@@ -1,0 +1,31 @@
+"""The page of an example, its style, and the official JavaScript SDK."""
+
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.responses import FileResponse, HTMLResponse
+
+HERE = Path(__file__).parent
+SDK = HERE / "node_modules" / "centrifuge" / "dist" / "centrifuge.js"
+MISSING = """<!doctype html><title>Not installed</title><link rel="stylesheet" href="/style.css">
+<main><h1>One step is missing</h1><p>This page uses the official JavaScript SDK. Install it, then reload:</p>
+<pre>npm ci --prefix examples</pre></main>"""
+
+
+def mount(app: FastAPI, name: str) -> None:
+    """Serve ``pages/<name>.html`` at ``/``, the style at ``/style.css``, the SDK at ``/sdk/centrifuge.js``."""
+    html = (HERE / "pages" / f"{name}.html").read_text(encoding="utf-8")
+
+    @app.get("/", include_in_schema=False)
+    def page() -> HTMLResponse:
+        if "/sdk/centrifuge.js" in html and not SDK.exists():
+            return HTMLResponse(MISSING, status_code=503)
+        return HTMLResponse(html)
+
+    @app.get("/style.css", include_in_schema=False)
+    def style() -> FileResponse:
+        return FileResponse(HERE / "pages" / "style.css")
+
+    @app.get("/sdk/centrifuge.js", include_in_schema=False)
+    def sdk() -> FileResponse:
+        return FileResponse(SDK, media_type="text/javascript")

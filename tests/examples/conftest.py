@@ -1,0 +1,46 @@
+"""Instances and browser windows for the tests of the examples."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.examples.browsing import Browser
+from tests.examples.running import Cluster
+from tests.integration.clients.javascript import JavaScriptSDK
+from tests.integration.conftest import pytest_runtest_makereport as pytest_runtest_makereport  # logs beside failures
+from tests.redis_server import RedisServer
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def cluster(redis: RedisServer, tmp_path: Path) -> Iterator[Cluster]:
+    """``a, b = cluster("chat")``: base URLs of an example's instances, which share one Redis."""
+    with Cluster(redis, tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
+    """``async with browser.window(url) as window: ...``"""
+    async with Browser(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient() as client:
+        yield client
+
+
+@pytest.fixture
+async def sdk() -> AsyncIterator[JavaScriptSDK]:
+    """The official SDK without a page: ``client = await sdk.client(websocket(a, "/connection/websocket"))``."""
+    async with JavaScriptSDK() as running:
+        yield running
