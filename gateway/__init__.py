@@ -8,9 +8,10 @@ if TYPE_CHECKING:
     from gateway.embedded import Gateway
     from gateway.errors import BrokerUnavailable, Disconnect, DisconnectCode, Error, ErrorCode
     from gateway.manager import ConnectionManager
+    from gateway.publisher import Publisher
     from gateway.routes.channel import ChannelRoute
     from gateway.routes.client import Client
-    from gateway.routes.returns import HANDLED, Credentials, Grant, Message
+    from gateway.routes.returns import HANDLED, Credentials, Grant, Handled, Message
     from gateway.settings import Settings
 
 _HOMES = {
@@ -26,7 +27,9 @@ _HOMES = {
     "Gateway": "embedded",
     "Grant": "routes.returns",
     "HANDLED": "routes.returns",
+    "Handled": "routes.returns",
     "Message": "routes.returns",
+    "Publisher": "publisher",
     "Settings": "settings",
 }
 
@@ -43,7 +46,9 @@ __all__ = [
     "ErrorCode",
     "Gateway",
     "Grant",
+    "Handled",
     "Message",
+    "Publisher",
     "Settings",
     "__version__",
 ]

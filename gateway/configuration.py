@@ -79,13 +79,16 @@ def load(
     environ: Mapping[str, str] = os.environ,
     *,
     dev: bool = False,
+    program: Mapping[str, Any] = MappingProxyType({}),
 ) -> Settings:
     """The settings in force. Raises ``SettingsError`` with every problem found, one a line.
 
     ``flags`` have dotted keys such as ``http_server.port``, or ``redis_url``; those that are None count as not
-    given. Without ``path`` the variable GATEWAY_CONFIG names the file, if any.
+    given. Without ``path`` the variable GATEWAY_CONFIG names the file, if any. ``program`` is what a program wants
+    unless the others say otherwise, nested as in a file.
     """
     tree = _Tree()
+    tree.add(dict(_leaves(program)), "program")
     if dev:
         tree.add(DEV, "dev mode")
     if path is None and environ.get(PREFIX + "CONFIG"):

@@ -58,12 +58,16 @@ class Gateway(Operations):
         app = FastAPI(lifespan=gateway.lifespan)
         app.include_router(gateway.router)
 
-    Without ``settings`` they come from file and environment, as for ``gateway serve``. With ``same_origin``, pages of
-    the application's own origin may connect, beside those of ``client.allowed_origins``. Raises `SettingsError`.
+    Settings come from file and environment, as for ``gateway serve``; before these come the ``sections`` that the
+    program gives, as ``Gateway(uni_sse={"enabled": True})``. Whole ``settings`` take the place of all. With
+    ``same_origin``, pages of the application's own origin may connect, beside those of ``client.allowed_origins``.
+    Raises `SettingsError`.
     """
 
-    def __init__(self, settings: Settings | None = None, *, same_origin: bool = True) -> None:
-        self.settings = load() if settings is None else settings
+    def __init__(self, settings: Settings | None = None, *, same_origin: bool = True, **sections: Any) -> None:
+        if settings is not None and sections:
+            raise TypeError(f"Gateway takes settings or sections ({', '.join(sections)}), not both")
+        self.settings = load(program=sections) if settings is None else settings
         if problems := [f"{problem.key}: {problem.text}" for problem in find_problems(self.settings)]:
             raise SettingsError("\n".join(problems))
         self._same_origin = same_origin
@@ -256,7 +260,7 @@ class Running:
         self.surroundings = surroundings
         self.loop: asyncio.AbstractEventLoop
         self.engine = surroundings.engine(settings)
-        rules = [*(each.hooks for each in program.channels), *([unnamed()] if program.decides else [])]
+        rules = [*([unnamed()] if program.decides else []), *(each.hooks for each in program.channels)]
         self.node = Node(
             settings,
             self.engine.broker,

@@ -80,7 +80,7 @@ class Operations:
         if not channel:
             raise SettingsError(
                 "publish_to_user needs personal channels, and a user: GATEWAY_CLIENT__SUBSCRIBE_TO_USER_PERSONAL_"
-                'CHANNEL__ENABLED=true, or Settings(client={"subscribe_to_user_personal_channel": {"enabled": True}})'
+                'CHANNEL__ENABLED=true, or Gateway(client={"subscribe_to_user_personal_channel": {"enabled": True}})'
             )
         return await self.publish(channel, data, tags=tags)
 
@@ -156,6 +156,11 @@ class Operations:
         """Move the end of a user's connections to ``at`` (Unix seconds); 0 ends them now, to come back anew."""
         await self.node.cluster.command(RefreshUser(user=str(user), client=client, expired=not at, expire_at=at))
 
+    @property
+    def name(self) -> str:
+        """This node's name, by ``node.name`` or the first letters of its id."""
+        return self.node.describe().name
+
     def nodes(self) -> list[NodeInfo]:
         """The nodes that are alive, this one first."""
         return self.node.cluster.nodes()
@@ -163,7 +168,8 @@ class Operations:
     def exclude(self, client: Client | str) -> "Operations":
         """The same, but what is published does not go to this client: its own page has shown it already.
 
-        ``await gateway.exclude(client).publish(...)``. History keeps it for everybody.
+        ``await gateway.exclude(client).publish(...)``. History keeps it for everybody: a client that comes back may
+        recover what it has sent itself.
         """
         return _Excluding(self, client if isinstance(client, str) else client.id)
 

@@ -17,6 +17,8 @@ class Recovery(Struct, frozen=True):
     recovered: bool
     publications: list[Publication]
     position: Position
+    replayed: bool = False
+    """The publications are all that is kept, for one who has no use for a part."""
 
 
 def recover_stream(since: Position, stream: Sequence[Publication], top: Position) -> Recovery:

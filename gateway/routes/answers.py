@@ -2,11 +2,11 @@
 
 | raised | the client gets |
 |---|---|
-| `Error`, `Disconnect` | just that |
+| `Error`, `Disconnect` | just that; of a disconnect the first 123 bytes of the reason |
 | `HTTPException` 400, 401, 403, 404, 429 | error 107, 101, 103, 102, 111, with ``detail`` as its message |
 | any other `HTTPException` below 500 | an error with the status as its code |
 | `HTTPException` from 500 on | error 100, temporary: the SDKs try again |
-| `WebSocketException` 1008 | disconnect 3507; 1003 and 1007: 3501; from 3000 on as it is; others: 3004 |
+| `WebSocketException`, `Disconnect` 1008 | disconnect 3507; 1003 and 1007: 3501; from 3000 on as it is; others: 3004 |
 | data, path, header or cookie that does not validate | error 107, with what is wrong |
 | anything else | error 100, and a traceback in the log |
 """
@@ -39,15 +39,19 @@ _DISCONNECTS = {
 
 APPLICATION_CODES = range(3000, 5000)
 
+LONGEST_REASON = 123
+"""Bytes of a reason: what a close frame has room for (RFC 6455, 5.5.1)."""
+
 
 def translate(failure: Exception) -> Exception:
     """An `Error` or `Disconnect` for what a handler has raised; a defect stays what it is."""
     match failure:
+        case Disconnect(code=code, reason=reason):
+            return failure if _can_be_said(code, reason) else _closing(code, reason)
         case HTTPException(status_code=status, detail=detail):
             return _error(status, detail)
         case WebSocketException(code=code, reason=reason):
-            known = code if code in APPLICATION_CODES else _DISCONNECTS.get(code, DisconnectCode.INTERNAL)
-            return Disconnect(known, reason or None)
+            return _closing(code, reason)
         case RequestValidationError() | WebSocketRequestValidationError():
             return invalid(failure.errors())
     return failure
@@ -57,6 +61,16 @@ def invalid(errors: Sequence[Any]) -> Error:
     """Bad request, and what is wrong; the values themselves stay out of it."""
     text = "; ".join(f"{_place(each['loc'])}{each['msg']}" for each in errors)
     return Error(ErrorCode.BAD_REQUEST, f"bad request: {text}"[:LONGEST])
+
+
+def _can_be_said(code: int, reason: str) -> bool:
+    return code in APPLICATION_CODES and len(reason.encode(errors="replace")) <= LONGEST_REASON
+
+
+def _closing(code: int, reason: str) -> Disconnect:
+    """With a code that the SDKs know, and a reason that a close frame can carry."""
+    known = code if code in APPLICATION_CODES else _DISCONNECTS.get(code, DisconnectCode.INTERNAL)
+    return Disconnect(known, reason.encode(errors="replace")[:LONGEST_REASON].decode(errors="ignore"))
 
 
 def _error(status: int, detail: Any) -> Error:

@@ -10,6 +10,7 @@ from starlette.websockets import WebSocket, WebSocketState
 from gateway.cluster import SubscribeUser, UnsubscribeUser
 from gateway.encoding import encode_data
 from gateway.errors import Disconnect, DisconnectCode, UnsubscribeCode
+from gateway.routes.answers import translate
 from gateway.session import Session, State, server_side
 
 if TYPE_CHECKING:
@@ -92,8 +93,11 @@ class Client(HTTPConnection):
             server_side.take_away(self._session, command)
 
     def disconnect(self, code: int = DisconnectCode.FORCE_DISCONNECT, reason: str | None = None) -> None:
-        """Close the connection. From 3500 to 3999, and from 4500 to 4999, the client does not come back by itself."""
-        self._session.disconnect(Disconnect(code, reason))
+        """Close the connection. From 3500 to 3999, and from 4500 to 4999, the client does not come back by itself.
+
+        Of codes and reasons that no close frame can carry becomes what `routes.answers` says.
+        """
+        self._session.disconnect(cast(Disconnect, translate(Disconnect(code, reason))))
 
     async def stream(self, source: "AsyncIterable[Any]", *, channel: str = "") -> "Stream":
         """Publish what an asynchronous iterator yields, for this client to read: see `Gateway.stream`.

@@ -24,7 +24,6 @@ from gateway.routes.answers import invalid, translate
 from gateway.routes.signatures import Event, SignatureError, examine, model_of, returned
 from gateway.tasks import Spawn
 
-
 REMEMBERS_SCOPES = "_uses_scopes_cache" in inspect.signature(solve_dependencies).parameters
 """Whether FastAPI's solver can be given what it found out of a dependency's scopes before: a third of its time."""
 

@@ -11,7 +11,7 @@ from gateway.auth.tokens import Override
 from gateway.encoding import encode_data
 from gateway.messages import Payload
 from gateway.routes.client import Client
-from gateway.session.application import Admission, Admitted, unix_seconds
+from gateway.session.application import Admission, Admitted, unix_seconds, user_id
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +48,7 @@ class Credentials:
     the connection ends, and the client connects again.
     """
 
-    user: str = ""
+    user: str | int | None = ""
     info: Any = field(default=None, kw_only=True)
     data: Any = field(default=None, kw_only=True)
     channels: Iterable[str] | Mapping[str, Grant] = field(default=(), kw_only=True)
@@ -57,7 +57,7 @@ class Credentials:
     def admission(self) -> Admission:
         channels = self.channels if isinstance(self.channels, Mapping) else dict.fromkeys(self.channels, Grant())
         return Admission(
-            str(self.user),
+            user_id(self.user),
             unix_seconds(self.expires),
             _payload(self.info),
             {name: grant.for_token() for name, grant in channels.items()},

@@ -116,7 +116,9 @@ class Streams:
         for stream in streams:
             stream.stop()
         if streams:
-            await asyncio.wait([stream._task for stream in streams], timeout=CLOSING)
+            _, stuck = await asyncio.wait([stream._task for stream in streams], timeout=CLOSING)
+            for task in stuck:
+                task.cancel()
 
     def _stop(self, name: str) -> None:
         stream = self._running.get(name)

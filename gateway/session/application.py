@@ -115,6 +115,11 @@ def unix_seconds(moment: float | datetime | None) -> int:
     return int(moment.timestamp() if isinstance(moment, datetime) else moment)
 
 
+def user_id(user: str | int | None) -> str:
+    """A user's id as a program gives it; for None it is empty, which is nobody in particular."""
+    return "" if user is None else str(user)
+
+
 def route_of(channel: Channel) -> Route | None:
     return cast("Route | None", channel.route)
 

@@ -49,7 +49,12 @@ async def _accepted(session: "Session", channel: Channel, publication: Publicati
         if not may_publish(channel.options, session.user, _subscribed(session, channel), insecure=insecure):
             raise Error(ErrorCode.PERMISSION_DENIED)
     check_payload(channel.options, publication.data, known_json=True)
-    return await publish(session, channel, publication) if publish else Accepted(publication)
+    if publish is None:
+        return Accepted(publication)
+    accepted = await publish(session, channel, publication)
+    if (instead := accepted.publication) is not None and instead is not publication:
+        check_payload(channel.options, instead.data, known_json=not instead.binary)
+    return accepted
 
 
 async def _publish(

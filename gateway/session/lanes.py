@@ -49,6 +49,13 @@ class Lanes:
             self._room = asyncio.get_running_loop().create_future()
             await self._room
 
+    def close(self) -> None:
+        """Drop what has not begun: the client has left, and what it sent is not to wait for slow code."""
+        for lane in self._lanes.values():
+            while lane:
+                lane.popleft().close()
+                self._finished()
+
     async def _run(self, key: object) -> None:
         lane = self._lanes[key]
         try:

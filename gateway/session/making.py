@@ -71,11 +71,10 @@ def settle(subscription: Subscription, found: Recovery | None) -> tuple[Subscrib
     if found is None:
         return result, None
     since = subscription.since
-    replayed = since is None and found.recovered
     recovered = merge(
         found,
         subscription.held or [],
-        recovering=since is not None or replayed,
+        recovering=since is not None or found.replayed,
         newest_only=subscription.recoverable and subscription.options.force_recovery_mode == "cache",
     )
     subscription.held = None
@@ -85,14 +84,16 @@ def settle(subscription: Subscription, found: Recovery | None) -> tuple[Subscrib
     result.offset = recovered.position.offset
     if since is not None:
         result.was_recovering = True
-        subscription.connection.node.metrics.recoveries[recovered.recovered] += 1
-        if recovered.recovered:
-            result.recovered = True
+        result.recovered = recovered.recovered and not found.replayed
+        subscription.connection.node.metrics.recoveries[result.recovered] += 1
+        if result.recovered:
             result.publications = recovered.publications
             result.offset = since.offset  # each recovered publication moves the client on from there
-    elif replayed and recovered.publications:
+    if found.replayed and recovered.publications:
         result.publications = recovered.publications
         result.offset = recovered.publications[0].offset - 1
+        # the JavaScript SDK looks at those of a server-side subscription only then
+        result.recovered = subscription.server_side
     return result, recovered.position
 
 
@@ -138,14 +139,17 @@ async def _look_up(session: "Session", subscription: Subscription) -> Recovery:
         return recover_cache(since, newest[0] if newest else None, top)
     which = HistoryFilter(limit=node.settings.client.recovery_max_publication_limit, since=since)
     stream, top = await node.broker.history(channel.name, which, node.stream(channel))
-    return recover_stream(since, stream, top)
+    found = recover_stream(since, stream, top)
+    if not found.recovered and subscription.options.replay:
+        return await _replay(session, channel, newest_only=False)  # it begins anew, as a newcomer does
+    return found
 
 
 async def _replay(session: "Session", channel: Channel, *, newest_only: bool) -> Recovery:
     """All that a channel keeps, for a subscriber that has seen nothing of it."""
     which = NEWEST if newest_only else HistoryFilter(limit=-1)
     publications, top = await session.node.broker.history(channel.name, which, session.node.stream(channel))
-    return Recovery(True, publications, top)
+    return Recovery(True, publications, top, replayed=True)
 
 
 async def _fill(
@@ -154,7 +158,11 @@ async def _fill(
     """Publish what an empty channel begins with."""
     node = session.node
     newest, _ = await node.broker.history(channel.name, NEWEST, node.stream(channel))
-    if not newest and (data := await begin(session, channel)) is not None:
+    if newest or (data := await begin(session, channel)) is None:
+        return
+    # what has been published meanwhile is newer, and others may have asked at the same time
+    newest, _ = await node.broker.history(channel.name, NEWEST, node.stream(channel))
+    if not newest:
         await node.publish(channel, Publication(data))
 
 

@@ -164,6 +164,8 @@ class Session:
         self.heartbeat.cancel()
         if self.expiry is not None:
             self.expiry.cancel()
+        if self.lanes is not None:
+            self.lanes.close()
         self.node.hub.close(self)
         leaving = [making.withdraw(self, subscription) for subscription in self.subscriptions.values()]
         for failure in await asyncio.gather(*leaving, return_exceptions=True):

@@ -17,7 +17,7 @@ from gateway.node import Node
 from gateway.protocols.base import Wire
 from gateway.protocols.plain import Plain, PlainBytes, PlainJson, PlainText
 from gateway.session import Handshake, connecting
-from gateway.session.application import Admission, unix_seconds
+from gateway.session.application import Admission, unix_seconds, user_id
 from gateway.sockets.connection import ClientLeft, Connection
 from gateway.sockets.session import EXPIRED, PlainSession
 from gateway.sockets.writing import DirectTransport, DirectWire, PortableTransport, PortableWire
@@ -34,7 +34,7 @@ POLICY, TRY_AGAIN = 1008, 1013
 class Options(TypedDict, total=False):
     """How a WebSocket is attached."""
 
-    user: str | int
+    user: str | int | None
     """Who the client is; without, and without ``token``, it is nobody in particular."""
     token: str | None
     """Its connection token, which names the user: only who has a good one comes in, and no longer than it lasts.
@@ -115,7 +115,7 @@ class Sockets:
     def _identify(self, options: Options) -> Admission | None:
         """Who the client is, None if its token's time has passed."""
         expire_at = unix_seconds(options.get("expires"))
-        admission: Admission | None = Admission(str(options.get("user", "")), expire_at, refreshable=False)
+        admission: Admission | None = Admission(user_id(options.get("user")), expire_at, refreshable=False)
         if 0 < expire_at <= self.node.clock():
             admission = None
         if "token" in options:

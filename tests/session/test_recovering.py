@@ -337,3 +337,57 @@ async def test_a_loss_after_the_end_is_nobodys() -> None:
     await client.leave()
     assert (client.closed, client.take()) == ((3001, "shutdown"), [])
     await rig.assert_empty()
+
+
+# — replay —
+
+
+REPLAY = {
+    "name": "kept",
+    "history_size": 4,
+    "history_ttl": "1h",
+    "force_recovery": True,
+    "replay": True,
+    "allow_subscribe_for_client": True,
+    "allow_subscribe_for_anonymous": True,
+}
+
+
+async def test_a_newcomer_gets_what_is_kept() -> None:
+    rig = await Rig.open(channel={"namespaces": [REPLAY]})
+    await rig.publish("kept:1", 1, 2, 3, 4, 5)
+    client = await rig.connected()
+    result = await client.subscribe("kept:1")
+    assert [each["data"] for each in result["publications"]] == [2, 3, 4, 5]
+    assert result["offset"] == 1
+    assert "recovered" not in result
+    assert "was_recovering" not in result
+    await rig.publish("kept:1", 6)
+    assert client.data() == [6]
+
+
+async def test_who_has_missed_too_much_begins_anew() -> None:
+    rig = await Rig.open(channel={"namespaces": [REPLAY]})
+    top = await rig.publish("kept:1", 1, 2, 3, 4, 5, 6)
+    client = await rig.connected()
+    result = await client.subscribe("kept:1", recover=True, offset=1, epoch=top.epoch)
+    assert result["was_recovering"]
+    assert "recovered" not in result
+    assert [each["data"] for each in result["publications"]] == [3, 4, 5, 6]
+    other = await (await rig.connected()).subscribe("kept:1", recover=True, offset=4, epoch=top.epoch)
+    assert (other["recovered"], [each["data"] for each in other["publications"]]) == (True, [5, 6])
+
+
+async def test_a_cell_shows_its_value_to_newcomers() -> None:
+    rig = await Rig.open(channel={"namespaces": [REPLAY | {"force_recovery_mode": "cache"}]})
+    await rig.publish("kept:1", 1, 2, 3)
+    result = await (await rig.connected()).subscribe("kept:1")
+    assert [each["data"] for each in result["publications"]] == [3]
+
+
+async def test_what_the_server_subscribes_is_replayed_too() -> None:
+    rig = await Rig.open(channel={"namespaces": [REPLAY]})
+    await rig.publish("kept:1", 1, 2)
+    client = rig.client()
+    result = (await client.connect(token=rig.token(channels=["kept:1"])))["subs"]["kept:1"]
+    assert (result["recovered"], [each["data"] for each in result["publications"]]) == (True, [1, 2])

@@ -1,0 +1,299 @@
+"""One node's share of ten million users, measured: ``bench/ten_million`` runs ``examples/ten_million.py``."""
+
+import argparse
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from os import sched_setaffinity
+from pathlib import Path
+
+import msgspec
+from hiredis import pack_command
+from redis import Redis
+
+from bench.__main__ import say
+from bench.environment import Missing, machine
+from bench.measures import DELIVERIES, P50, P99, SERVER, Run, Values, connected, figures
+from bench.report import grid, number
+from bench.servers import Failed, Server, cores, redis_server
+from bench.systems import GATEWAY, System
+from gateway.auth.tokens import sign_connection
+from gateway.bench.dialect import Dialect
+from gateway.bench.limits import make_room
+from gateway.bench.load import Load
+from gateway.bench.plan import LoadError, Plan
+from gateway.brokers.base import PublishOptions, StreamOptions
+from gateway.brokers.calls import PUBLISH, publish_call
+from gateway.messages import Payload, Publication
+from gateway.settings import RedisSettings
+from gateway.shards import Keys
+
+USERS = 15_000
+"""Of ten million, on each of 667 nodes."""
+RATES = 150.0, 1_500.0, 5_000.0
+"""Notifications a second for these: when all ten million get 100,000, and more than that."""
+NEWS = "news:all"
+INBOX = StreamOptions(10, 600.0, 720 * 3600.0)
+"""What is kept of notifications, as the example has it."""
+NOTHING_KEPT = StreamOptions(0, 0.0, 0.0)
+IDLE = 40.0
+"""Seconds within which every client is pinged, and a third of the inboxes are compared with Redis."""
+SECRET = "the clients of this measurement are none"
+
+DIALECT = Dialect(
+    path="/connection/websocket",
+    hello=(b'{"id":1,"connect":{"token":"{token}"}}\n{"id":2,"subscribe":{"channel":"' + NEWS.encode() + b'"}}',),
+    ready=b'"id":2,"subscribe"',
+    ping=b"{}",
+    pong=b"{}",
+)
+"""The inbox comes with the token."""
+
+READY, COST, REDIS_COST = "connections ready/s", "node, µs per connection", "Redis, µs per connection"
+NODE, REDIS = "node, % of a core", "Redis, % of a core"
+MEMORY, REDIS_MEMORY = "KB of the node per connection", "KB of Redis per connection"
+_REST = 2.0
+"""Seconds after which a node has done with new connections."""
+
+_ANSWERS = 1 << 16
+
+
+class Options(msgspec.Struct, kw_only=True):
+    """What to put on the node."""
+
+    users: int
+    rates: Sequence[float]
+    """Notifications a second, one after the other."""
+    seconds: float
+    idle: float
+    """Seconds for which it is looked at while nothing is sent."""
+
+
+class Notifications:
+    """Publishes for a `Load` as a backend does, straight into Redis: so many to one user each, then one to all."""
+
+    def __init__(self, port: int, inboxes: Sequence[str], between: int) -> None:
+        self._keys = Keys(RedisSettings().prefix)
+        self._inboxes = inboxes
+        self._between = between
+        self._published = 0
+        self._commands: list[bytes] = []
+        with closing(Redis(port=port)) as redis:
+            redis.script_load(PUBLISH.text.decode())
+        self._socket = socket.create_connection(("127.0.0.1", port))
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def publish(self, user: int, data: bytes) -> None:
+        self._published += 1
+        if self._published % self._between == 0:
+            self._add(NEWS, data, NOTHING_KEPT)
+        self._add(self._inboxes[user], data, INBOX)
+
+    def _add(self, channel: str, data: bytes, kept: StreamOptions) -> None:
+        call = publish_call(
+            self._keys, channel, Publication(data=Payload(data)), kept, PublishOptions(), now=time.time()
+        )
+        words = call.script.by_digest(call.keys, call.args) if call.script else ("PUBLISH", *call.keys, *call.args)
+        self._commands.append(pack_command(words))  # type: ignore[arg-type]  # typed as if it took one word alone
+
+    def flush(self) -> None:
+        if not self._commands:
+            return
+        self._socket.sendall(b"".join(self._commands))
+        self._commands.clear()
+        try:  # what Redis answers is thrown away, so that it never has to wait for us
+            while len(self._socket.recv(_ANSWERS, socket.MSG_DONTWAIT)) == _ANSWERS:
+                pass
+        except BlockingIOError:
+            pass
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class Measuring:
+    """Opens all connections for each rate anew: every time is a storm, as after the loss of a node."""
+
+    def __init__(self, options: Options) -> None:
+        self.storms: list[Values] = []
+        self.rest: Values = {}
+        self.shares: dict[float, Values] = {}
+        self._options = options
+        self._node_core, self._load_core = cores()
+        self._tokens = tuple(sign_connection(SECRET, str(user)) for user in range(options.users))
+
+    def run(self) -> None:
+        """Raises `Failed` and `LoadError`."""
+        make_room(self._options.users)  # for the node as well, which inherits it
+        sched_setaffinity(0, {self._load_core})
+        with self._running() as (run, redis):
+            with connected(run, Load(self._plan(run, rate=1.0, users=1))):
+                pass  # what only the first one costs is not counted
+            for rate in self._options.rates:
+                self._measure(run, redis, rate)
+
+    @contextmanager
+    def _running(self) -> Iterator[tuple[Run, Server]]:
+        with (
+            tempfile.TemporaryDirectory(prefix="gateway-bench-") as directory,
+            redis_server(self._load_core, directory) as redis,
+        ):
+            url = f"redis://127.0.0.1:{redis.port}"
+            with example(url).server(self._node_core, url) as node:
+                yield Run(example(url), node, redis.port, self._options.seconds, 1.0, {}), redis
+
+    def _plan(self, run: Run, rate: float, users: int) -> Plan:
+        return Plan(
+            port=run.server.port,
+            dialect=DIALECT,
+            tokens=self._tokens,
+            prefix="inbox:#",
+            connections=users,
+            channels=users,
+            rate=rate,
+            warmup=self._options.seconds / 5,
+            sources=2,
+            connect_timeout=30.0,
+        )
+
+    def _measure(self, run: Run, redis: Server, rate: float) -> None:
+        plan = self._plan(run, rate, self._options.users)
+        notifications = Notifications(
+            redis.port, [plan.channel(user) for user in range(plan.channels)], between=max(1, round(rate))
+        )
+        before, kept = run.server.memory(), stored(redis)
+        load = Load(plan, notifications.publish, notifications.flush)
+        used, served, began = run.server.cpu(), redis.cpu(), time.monotonic()
+        with closing(notifications), connected(run, load):
+            took = time.monotonic() - began
+            storm = {
+                READY: plan.connections / took,
+                COST: 1e6 * (run.server.cpu() - used) / plan.connections,
+                REDIS_COST: 1e6 * (redis.cpu() - served) / plan.connections,
+            }
+            self.storms.append(self._said("connected", storm))
+            if not self.rest:
+                rest(load, _REST)
+                memory = {
+                    MEMORY: (run.server.memory() - before) / plan.connections / 1024,
+                    REDIS_MEMORY: (stored(redis) - kept) / plan.connections / 1024,
+                }
+                self.rest = self._said("at rest", {**memory, **self._idle(run, redis, load)})
+            self.shares[rate] = self._said(f"{rate:g} notifications/s", self._share(run, redis, load))
+
+    def _idle(self, run: Run, redis: Server, load: Load) -> Values:
+        used, served = run.server.cpu(), redis.cpu()
+        rest(load, self._options.idle)
+        parts = (run.server.cpu() - used, redis.cpu() - served)
+        return {name: 100 * part / self._options.idle for name, part in zip((NODE, REDIS), parts, strict=True)}
+
+    def _share(self, run: Run, redis: Server, load: Load) -> Values:
+        served, began = redis.cpu(), time.monotonic()
+        report, busy = figures(run, load, self._options.seconds)
+        share = 100 * (redis.cpu() - served) / (time.monotonic() - began)
+        latency = {name: 1000 * report.latency.percentile(part) for name, part in ((P50, 0.5), (P99, 0.99))}
+        return {DELIVERIES: report.deliveries_per_second, NODE: busy[SERVER], REDIS: share, **latency}
+
+    def _said(self, what: str, values: Values) -> Values:
+        say(f"{what}: " + ", ".join(f"{name} {number(value)}" for name, value in values.items()))
+        return values
+
+
+def example(redis: str) -> System:
+    """The example, as its docstring says it is run."""
+    words = ("-m", "uvicorn", "examples.ten_million:app", "--port", "{port}", "--no-access-log")
+    return System(
+        name="ten-million",
+        title="examples/ten_million.py",
+        packages=("wsgateway", "uvicorn"),
+        environment=GATEWAY,
+        words=(*words, "--ws", "gateway.transports.uvicorn_websocket:WebSocketProtocol"),
+        announces="Application startup complete",
+        variables={"GATEWAY_REDIS_URL": redis, "GATEWAY_CLIENT__TOKEN__HMAC_SECRET_KEY": SECRET},
+    )
+
+
+def stored(redis: Server) -> int:
+    """Bytes that Redis has in use."""
+    with closing(Redis(port=redis.port)) as client:
+        return int(client.info("memory")["used_memory"])
+
+
+def rest(load: Load, seconds: float) -> None:
+    """Let the clients answer pings, and nothing else."""
+    until = time.monotonic() + seconds
+    load.wait(lambda: time.monotonic() > until)
+
+
+# — the table —
+
+
+def markdown(measuring: Measuring, about: str) -> str:
+    shares: list[Values] = [{"notifications/s": rate, **values} for rate, values in measuring.shares.items()]
+    tables: dict[str, list[Values]] = {
+        "All connect at once": measuring.storms,
+        "All are connected, and nothing is sent": [measuring.rest],
+        "Notifications to one user each, and one a second to all": shares,
+    }
+    blocks = [about]
+    for title, rows in tables.items():
+        blocks += [f"### {title}", grid(list(rows[0]), [[number(value) for value in row.values()] for row in rows], 0)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def about(options: Options) -> str:
+    return (
+        f"Measured by `bench/ten_million` on {time.strftime('%Y-%m-%d')}: {machine()}. The node on one core, "
+        f"{options.users:,} clients and Redis on another; {options.seconds:g} s for each row."
+    )
+
+
+# — the command line —
+
+
+def parse(arguments: Sequence[str]) -> tuple[Options, Path | None]:
+    parser = argparse.ArgumentParser(
+        prog="bench/ten_million", description="Puts one node's share of ten million users on examples/ten_million.py."
+    )
+    parser.add_argument("--users", type=int, default=USERS, help=f"default: {USERS}")
+    parser.add_argument(
+        "--rates", type=float, nargs="+", default=RATES, help="notifications a second; default: 150 1500 5000"
+    )
+    parser.add_argument("--seconds", type=float, default=10.0, help="of one measurement")
+    parser.add_argument("--smoke", action="store_true", help="only show that it works, in a few seconds")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="where the table goes; default: standard output")
+    given = parser.parse_args(arguments)
+    if given.smoke:
+        return Options(users=200, rates=[100.0], seconds=1.5, idle=0.1), given.output
+    if given.users < 1 or given.seconds <= 0 or min(given.rates) <= 0:
+        parser.error("users, rates and seconds must be more than 0")
+    return Options(users=given.users, rates=given.rates, seconds=given.seconds, idle=IDLE), given.output
+
+
+def main() -> int:
+    """Exit code: 0, or 1 when something could not be measured, or 130 when it was interrupted."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    options, output = parse(sys.argv[1:])
+    measuring = Measuring(options)
+    try:
+        measuring.run()
+        text = markdown(measuring, about(options))
+    except KeyboardInterrupt:
+        say("interrupted; nothing is written")
+        return 130
+    except (Failed, LoadError, Missing) as failure:
+        say(f"bench/ten_million: {failure}")
+        return 1
+    if output is None:
+        print(text, end="")
+    else:
+        output.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
