@@ -587,3 +587,70 @@ async def test_tells_where_its_positioned_subscribers_stand(hub: Hub) -> None:
     publish(hub, 4)
     reader(hub, at(9))
     assert hub.channels["room"].positions() == {at(4), at(9)}
+
+
+# — all but one —
+
+
+def known(hub: Hub, subscriber: Reader, client: str) -> Reader:
+    """Let the hub know the subscriber's connection by this id."""
+    subscriber.connection.client = client
+    hub.open(subscriber.connection)
+    return subscriber
+
+
+def publish_but(hub: Hub, client: str, text: str, offset: int = 0) -> None:
+    hub.publish(
+        "room", Publication(Payload(text.encode()), offset=offset, epoch=EPOCH if offset else "", exclude=client)
+    )
+
+
+async def test_one_client_may_be_excluded(hub: Hub, metrics: Metrics) -> None:
+    one, two, three = (known(hub, reader(hub), name) for name in ("one", "two", "three"))
+    hub.publish("room", publication(text="before"))
+    publish_but(hub, "two", "hidden")
+    hub.publish("room", publication(text="after"))
+    hub.flush()
+    everything = "before hidden after"
+    assert [" ".join(each.frames) for each in (one, two, three)] == [everything, "before after", everything]
+    assert hub.subscribers("room") == hub.subscriptions == 3
+
+
+async def test_all_that_an_audience_has_may_be_excluded(hub: Hub) -> None:
+    alone = known(hub, reader(hub), "alone")
+    publish_but(hub, "alone", "hidden")
+    hub.flush()
+    assert alone.frames == []
+    hub.publish("room", publication(text="after"))
+    hub.flush()
+    assert alone.frames == ["after"]
+
+
+async def test_who_is_spared_a_publication_has_not_missed_it(hub: Hub) -> None:
+    one, two = known(hub, reader(hub, at(3)), "one"), known(hub, reader(hub, at(3)), "two")
+    publish(hub, 4)
+    publish_but(hub, "two", "p5", 5)
+    publish(hub, 6)
+    hub.flush()
+    assert " ".join(one.frames) == "p4 p5 p6"
+    assert " ".join(two.frames) == "p4 p6"
+    assert one.losses == two.losses == 0
+
+
+@pytest.mark.parametrize("stranger", ["nobody", "elsewhere"])
+async def test_excluding_who_is_not_here(hub: Hub, stranger: str) -> None:
+    """A client of another node, or of another channel."""
+    one = known(hub, reader(hub), "one")
+    elsewhere = known(hub, reader(hub, channel="other"), "elsewhere")
+    publish_but(hub, stranger, "seen")
+    hub.flush()
+    assert (one.frames, elsewhere.frames) == (["seen"], [])
+
+
+async def test_excluding_where_publications_wait_for_each_other(hub: Hub) -> None:
+    one, two = (known(hub, reader(hub, batch_delay=0.01), name) for name in ("one", "two"))
+    hub.publish("room", publication(text="a"))
+    publish_but(hub, "two", "hidden")
+    hub.publish("room", publication(text="b"))
+    await until(lambda: " ".join(one.frames) == "a hidden b")
+    assert " ".join(two.frames) == "a b"

@@ -3,11 +3,16 @@
 import asyncio
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from types import FrameType
 from typing import Any
 
 import pytest
+from hypercorn.asyncio.run import worker_serve
+from hypercorn.config import Config
+from hypercorn.utils import wrap_app
+from starlette.applications import Starlette
 
 from gateway.stopping import SIGNALS, on_stop
 from tests.waiting import until
@@ -84,3 +89,26 @@ def test_outside_the_main_thread_nothing_is_changed(server: Server) -> None:
     thread.start()
     thread.join()
     assert seen == [True, True]
+
+
+async def test_a_worker_of_hypercorn_is_told_without_a_signal() -> None:
+    told: list[str] = []
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        with on_stop(lambda: told.append("stopping")):
+            told.append("started")
+            yield
+            told.append("stopped")
+
+    config = Config()
+    config.bind = ["127.0.0.1:0"]
+    config.errorlog = None
+    stop = asyncio.Event()
+    app: Any = Starlette(lifespan=lifespan)
+    served = wrap_app(app, config.wsgi_max_body_size, "asgi")
+    worker = asyncio.create_task(worker_serve(served, config, shutdown_trigger=stop.wait))
+    await until(lambda: told == ["started"])
+    stop.set()
+    await worker
+    assert told == ["started", "stopping", "stopped"]

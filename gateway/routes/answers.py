@@ -81,6 +81,6 @@ def _error(status: int, detail: Any) -> Error:
 
 
 def _place(location: Sequence[Any]) -> str:
-    """``room: `` for a parameter, ``message.text: `` for a field of the data."""
+    """``room: `` for a parameter, ``text: `` for a field of the data."""
     words = [str(each) for each in location[1:]]
     return f"{'.'.join(words)}: " if words else ""

@@ -37,6 +37,10 @@ async def connect(session: "Session", command_id: int, request: ConnectRequest) 
         admission = await _authenticate(session, request)
         admit(session, admission)
         subscriptions = await server_side.planned(session, admission.subs, request.subs)
+        if session.closed:  # it has left while the program decided
+            raise Disconnect(DisconnectCode.CONNECTION_CLOSED)
+        if session.closed:  # while the program decided
+            raise Disconnect(DisconnectCode.CONNECTION_CLOSED)
         found = await making.prepare_all(session, subscriptions)
     except Disconnect:
         raise

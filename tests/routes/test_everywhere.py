@@ -1,0 +1,224 @@
+"""What a program does for a channel once for all nodes, over two nodes and a real Redis."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, suppress
+from typing import Annotated, Any
+
+import pytest
+from fastapi import Depends, FastAPI, HTTPException
+
+from gateway import Gateway
+from tests.redis_server import RedisServer
+from tests.routes.clients import Client, connected, gateway_with, running
+from tests.waiting import until
+
+OPEN = {"allow_subscribe_for_client": True, "allow_subscribe_for_anonymous": True}
+
+
+class Seen:
+    """What the program saw on all nodes, in order."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.open = 0
+
+    def declare(self, gateway: Gateway) -> Gateway:
+        room = gateway.channel("room:{name}:{n:int}", **OPEN)
+
+        async def resource() -> AsyncIterator[str]:
+            self.open += 1
+            try:
+                yield "resource"
+            finally:
+                self.open -= 1
+
+        @room.on_occupied
+        async def occupied(name: str, n: int, resource: Annotated[str, Depends(resource)]) -> None:
+            self.events.append(f"occupied {name} {n + 1}")
+
+        @room.on_vacated
+        def vacated(name: str) -> None:
+            self.events.append(f"vacated {name}")
+
+        ticks = gateway.channel("ticks:{name}", **OPEN)
+
+        @ticks.live
+        async def tick(name: str, resource: Annotated[str, Depends(resource)]) -> AsyncIterator[dict[str, Any]]:
+            self.events.append(f"live {name}")
+            number = 0
+            try:
+                while True:
+                    yield {"name": name, "number": (number := number + 1)}
+                    await asyncio.sleep(0.02)  # what a live source does
+            finally:
+                self.events.append(f"ended {name}")
+
+        gateway.channel("plain:{name}", **OPEN)
+        return gateway
+
+
+@pytest.fixture
+def seen() -> Seen:
+    return Seen()
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+async def nodes(seen: Seen, redis: RedisServer) -> AsyncIterator[tuple[Gateway, Gateway]]:
+    with redis.client() as client:
+        client.flushall()
+    engine = {"type": "redis", "redis": {"address": redis.url}}
+    one, other = (seen.declare(gateway_with(engine=engine)) for _ in range(2))
+    async with AsyncExitStack() as stack:
+        for gateway in (one, other):
+            await stack.enter_async_context(gateway.lifespan(FastAPI()))
+        yield one, other
+
+
+async def opened(gateway: Gateway, channel: str) -> Client:
+    client = Client(gateway)
+    await client.connect()
+    await client.subscribe(channel)
+    return client
+
+
+async def test_the_first_and_the_last_of_all_nodes(nodes: tuple[Gateway, Gateway], seen: Seen) -> None:
+    one, other = nodes
+    first = await opened(one, "room:a:1")
+    await until(lambda: seen.events == ["occupied a 2"])
+    second = await opened(other, "room:a:1")
+    await opened(other, "plain:a")
+    await first.leave()
+    third = await opened(other, "room:b:2")
+    await until(lambda: seen.events == ["occupied a 2", "occupied b 3"])
+    await second.leave()
+    await until(lambda: "vacated a" in seen.events, deadline=20)
+    await third.leave()
+    await until(lambda: "vacated b" in seen.events, deadline=20)
+    await opened(one, "room:a:1")
+    await until(lambda: seen.events.count("occupied a 2") == 2)
+    assert len(seen.events) == 5
+    assert seen.open == 0
+
+
+async def test_a_live_source_runs_once_and_is_handed_over(nodes: tuple[Gateway, Gateway], seen: Seen) -> None:
+    one, other = nodes
+    first, second = await opened(one, "ticks:a"), await opened(other, "ticks:a")
+    await until(lambda: len(first.data("ticks:a")) > 3 and len(second.data("ticks:a")) > 3)
+    assert seen.events == ["live a"]
+    assert seen.open == 1
+    numbers = [each["number"] for each in second.data("ticks:a")]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    await first.leave()
+    await until(lambda: not one.running.everywhere._live._candidates, deadline=20)
+    second.inbox.clear()
+    await until(lambda: len(second.data("ticks:a")) > 3, what="somebody to go on")
+    assert seen.open == 1
+    await second.leave()
+    await until(lambda: seen.open == 0, deadline=20)
+    assert seen.events in (["live a", "ended a"], ["live a", "ended a", "live a", "ended a"])
+
+
+async def test_a_node_that_stops_hands_its_source_over(seen: Seen, redis: RedisServer) -> None:
+    with redis.client() as client:
+        client.flushall()
+    engine = {"type": "redis", "redis": {"address": redis.url}}
+    one, other = (seen.declare(gateway_with(engine=engine)) for _ in range(2))
+    async with other.lifespan(FastAPI()):
+        async with one.lifespan(FastAPI()):
+            await opened(one, "ticks:a")
+            await until(lambda: seen.events == ["live a"])
+            reader = await opened(other, "ticks:a")
+        await until(lambda: seen.events == ["live a", "ended a", "live a"], deadline=20)
+        reader.inbox.clear()
+        await until(lambda: len(reader.data("ticks:a")) > 2)
+    assert seen.open == 0
+
+
+async def test_one_node_without_redis(seen: Seen) -> None:
+    gateway = seen.declare(gateway_with())
+    async with running(gateway):
+        room, ticks = await opened(gateway, "room:a:1"), await opened(gateway, "ticks:a")
+        await until(lambda: len(ticks.data("ticks:a")) > 1)
+        await room.leave()
+        await ticks.leave()
+        await until(lambda: {"vacated a", "ended a"} <= set(seen.events), deadline=20)
+    assert seen.open == 0
+
+
+async def test_what_fails_is_logged_and_hurts_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    gateway = gateway_with()
+
+    @gateway.channel("room", **OPEN).on_occupied
+    async def occupied() -> None:
+        raise RuntimeError("no database")
+
+    async with connected(gateway) as client:
+        await client.subscribe("room")
+        await until(lambda: "no database" in caplog.text)
+        assert client.closed is None
+    assert caplog.text.count("RuntimeError: no database") == 1
+
+
+async def test_a_dependency_that_swallows_a_failure_does_not_end_a_source(caplog: pytest.LogCaptureFixture) -> None:
+    """It would look as if the source had come to its end, and nobody would run it again."""
+    gateway = gateway_with()
+    runs: list[str] = []
+
+    async def forgetful() -> AsyncIterator[None]:
+        with suppress(HTTPException):
+            yield
+
+    @gateway.channel("ticks", **OPEN).live
+    async def tick(_: Annotated[None, Depends(forgetful)]) -> AsyncIterator[int]:
+        runs.append("")
+        yield len(runs)
+        if len(runs) == 1:
+            raise HTTPException(500)
+
+    async with connected(gateway) as client:
+        await client.subscribe("ticks")
+        await until(lambda: client.data("ticks") == [1, 2])
+    assert "every `except` must `raise`" in caplog.text
+
+
+async def test_a_source_whose_dependencies_cannot_be_solved_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    gateway = gateway_with()
+    refusals = [HTTPException(503)]
+
+    def busy() -> None:
+        if refusals:
+            raise refusals.pop()
+
+    @gateway.channel("ticks", **OPEN).live
+    async def tick(_: Annotated[None, Depends(busy)]) -> AsyncIterator[int]:
+        yield 1
+
+    async with connected(gateway) as client:
+        await client.subscribe("ticks")
+        await client.hears(1, channel="ticks")
+
+
+async def test_channels_of_another_release_are_of_no_concern(seen: Seen) -> None:
+    """In a rolling deploy another node may know channels that are unknown here."""
+    gateway = seen.declare(gateway_with(channel={"namespaces": [{"name": "chat"}]}))
+    async with running(gateway):
+        everywhere = gateway.running.everywhere
+        for channel in ("nowhere:x", "chat:x", "plain:x"):
+            everywhere.on_occupied(channel)
+            everywhere.on_vacated(channel)
+        assert gateway.node._work.running == set()
+
+
+async def test_programs_without_such_handlers_pay_nothing() -> None:
+    gateway = gateway_with()
+    gateway.channel("chat", **OPEN)
+    async with connected(gateway) as client:
+        assert gateway.node.feeds.watchers == []
+        await client.subscribe("chat")

@@ -1,0 +1,84 @@
+"""Which commands the program decides, and what of its answers a session keeps."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from msgspec import Raw
+
+from gateway.auth.tokens import Grant
+from gateway.channels import Channel
+from gateway.errors import Error, ErrorCode
+from gateway.messages import (
+    ConnectRequest,
+    HistoryRequest,
+    Payload,
+    PresenceRequest,
+    PresenceStatsRequest,
+    PublishRequest,
+    RefreshRequest,
+    Request,
+    RPCRequest,
+    SubRefreshRequest,
+    SubscribeRequest,
+    UnsubscribeRequest,
+)
+from gateway.session.application import Admission, Admitted, is_decided, route_of
+
+EVENTS = ("subscribe", "publish", "presence", "history", "unsubscribe", "cache_empty")
+
+
+class Channels:
+    def __init__(self, route: Any) -> None:
+        self.route = route
+
+    def resolve(self, name: str) -> Any:
+        if name == "nowhere":
+            raise Error(ErrorCode.UNKNOWN_CHANNEL)
+        return Channel(name, None, route=self.route)  # type: ignore[arg-type]
+
+
+def session(*events: str, connect: Any = None, rpc: Any = None, route: bool = True) -> Any:
+    hooks = SimpleNamespace(**{event: event in events for event in EVENTS}) if route else None
+    application = SimpleNamespace(connect=connect, rpc=rpc, disconnect=None)
+    return SimpleNamespace(application=application, node=SimpleNamespace(channels=Channels(hooks)))
+
+
+@pytest.mark.parametrize(
+    ("request_", "event"),
+    [
+        (SubscribeRequest("a"), "subscribe"),
+        (SubscribeRequest("a"), "cache_empty"),
+        (PublishRequest("a", Raw(b"1")), "publish"),
+        (PresenceRequest("a"), "presence"),
+        (PresenceStatsRequest("a"), "presence"),
+        (HistoryRequest("a"), "history"),
+    ],
+)
+def test_commands_for_a_channel(request_: Any, event: str) -> None:
+    assert is_decided(session(event), request_)
+    others = [each for each in EVENTS if each != event and {each, event} != {"subscribe", "cache_empty"}]
+    assert not is_decided(session(*others), request_)
+    assert not is_decided(session(route=False), request_)
+    assert not is_decided(session(event), type(request_)("nowhere"))
+
+
+@pytest.mark.parametrize("request_", [UnsubscribeRequest("a"), SubRefreshRequest("a"), RefreshRequest("token")])
+def test_commands_that_nobody_decides(request_: Request) -> None:
+    assert not is_decided(session(*EVENTS, connect=print, rpc=print), request_)
+
+
+def test_connect_and_calls() -> None:
+    assert is_decided(session(connect=print), ConnectRequest())
+    assert not is_decided(session(), ConnectRequest())
+    assert is_decided(session(), ConnectRequest(subs={"a": SubscribeRequest()}))
+    assert is_decided(session(rpc=print), RPCRequest(method="x"))
+    assert not is_decided(session(), RPCRequest(method="x"))
+
+
+def test_what_is_admitted_unless_said_otherwise() -> None:
+    assert (Admission().user, Admission().subs, Admission().refreshable) == ("", {}, True)
+    assert (Admitted().grant, Admitted().expire_at, Admitted().refreshable) == (Grant(), 0, True)
+    route = session("subscribe").node.channels.route
+    assert route_of(Channel("a", None, route=route)) is route  # type: ignore[arg-type]
+    assert Admission(data=Payload(b"1")).data == b"1"
