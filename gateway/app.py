@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.embedded import Gateway
 from gateway.messages import Payload
-from gateway.settings import Settings
+from gateway.settings import AsyncAPISettings, Settings
 from gateway.version import __version__
 from gateway.web.demo import demo_router
 
@@ -38,7 +38,8 @@ class Application(FastAPI):
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The gateway as an application of its own. Raises ``SettingsError``."""
     settings = settings or Settings()
-    gateway = Gateway(settings, same_origin=False)
+    undescribed = settings.model_copy(update={"asyncapi": AsyncAPISettings(enabled=False)})  # there is no program
+    gateway = Gateway(undescribed, same_origin=False)
     app = Application(title="Gateway", version=__version__, lifespan=gateway.lifespan)
     running = gateway.running
     app.state.node = running.node

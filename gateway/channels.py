@@ -11,7 +11,7 @@ from gateway.errors import Error, ErrorCode
 from gateway.settings import ChannelOptions, ChannelSettings
 
 CACHE_SIZE = 65536
-"""Names kept resolved: some 20 MB at worst. Refused names are not kept, so nobody can crowd the others out."""
+"""Names kept resolved: some 50 MB at worst. Refused names are not kept, so nobody can crowd the others out."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -36,6 +36,10 @@ class Rule(Protocol):
     @property
     def name(self) -> str:
         """Names the options, as a namespace does; no namespace has this name."""
+
+    @property
+    def text(self) -> str:
+        """How the rule is written."""
 
     @property
     def options(self) -> ChannelOptions: ...
@@ -76,7 +80,7 @@ class Channels:
         if not name or _bytes(name) > settings.max_length or _CONTROL.search(name):
             raise Error(ErrorCode.BAD_REQUEST)
         for rule in self._rules:
-            if (params := rule.match(name)) is not None:
+            if self._may_claim(rule, name) and (params := rule.match(name)) is not None:
                 options = self._ruled(rule)
                 return Channel(name, options, rule.name, users=self._users(name, options), route=rule, params=params)
         private = name.startswith(settings.private_prefix)
@@ -91,6 +95,14 @@ class Channels:
             raise Error(ErrorCode.BAD_REQUEST)
         options = self._options[namespace]
         return Channel(name, options, namespace, private, self._users(name, options))
+
+    def _may_claim(self, rule: Rule, name: str) -> bool:
+        """Private and personal channels are a rule's only if it names them: a parameter does not stand for them."""
+        settings = self._settings
+        if name.startswith(settings.private_prefix) and not rule.text.startswith(settings.private_prefix):
+            return False
+        personal = settings.namespace_boundary + settings.user_boundary
+        return personal not in settings.namespace_boundary + name or personal in settings.namespace_boundary + rule.text
 
     def _ruled(self, rule: Rule) -> ChannelOptions:
         found = self._options.get(rule.name)

@@ -116,7 +116,7 @@ class Operations:
         """Subscribe all connections of a user, or one ``client`` of it; they are told, with ``data``."""
         await self.node.cluster.command(
             SubscribeUser(
-                user=str(user),
+                user=_whose(user, client),
                 client=client,
                 channel=self.node.channels.resolve(channel).name,
                 info=None if info is None else encode_data(info),
@@ -128,7 +128,7 @@ class Operations:
         """End the subscriptions of a user, or of one ``client`` of it; they are told."""
         code = UnsubscribeCode.SERVER
         name = self.node.channels.resolve(channel).name
-        command = UnsubscribeUser(user=str(user), client=client, channel=name, code=code, reason=code.reason)
+        command = UnsubscribeUser(user=_whose(user, client), client=client, channel=name, code=code, reason=code.reason)
         await self.node.cluster.command(command)
 
     async def disconnect(
@@ -149,12 +149,14 @@ class Operations:
         text = reason or _REASONS.get(code, "disconnected")
         if len(text.encode()) > 123:
             raise ValueError("a disconnect's reason must not be longer than 123 bytes")
-        command = DisconnectUser(user=str(user), client=client, code=code, reason=text, whitelist=list(keep))
+        command = DisconnectUser(user=_whose(user, client), client=client, code=code, reason=text, whitelist=list(keep))
         await self.node.cluster.command(command)
 
     async def expire(self, user: str, *, client: str = "", at: int = 0) -> None:
         """Move the end of a user's connections to ``at`` (Unix seconds); 0 ends them now, to come back anew."""
-        await self.node.cluster.command(RefreshUser(user=str(user), client=client, expired=not at, expire_at=at))
+        await self.node.cluster.command(
+            RefreshUser(user=_whose(user, client), client=client, expired=not at, expire_at=at)
+        )
 
     @property
     def name(self) -> str:
@@ -200,6 +202,13 @@ class Operations:
         for channel in channels:
             check_payload(channel.options, publication.data, known_json=not publication.binary)
         return channels
+
+
+def _whose(user: str, client: str) -> str:
+    """The user's id. Nobody's connections are not one user's, and hardly what anybody means."""
+    if not user and not client:
+        raise ValueError("name a user, or a client: an empty user would mean all anonymous clients")
+    return str(user)
 
 
 _REASONS: dict[int, str] = {code: code.reason for code in DisconnectCode}

@@ -123,6 +123,7 @@ class Prefix:
 
     def __init__(self, prefix: str, **options: Any) -> None:
         self.name = f"rule:{prefix}"
+        self.text = prefix
         self.options = ChannelOptions(**options)
         self.asked = 0
         self._prefix = prefix
@@ -170,3 +171,15 @@ def test_rules_are_asked_once_for_a_name() -> None:
     channels = Channels(ChannelSettings(), [rule])
     assert channels.resolve("a:1") is channels.resolve("a:1")
     assert rule.asked == 1
+
+
+def test_a_parameter_stands_for_no_private_and_no_personal_channel() -> None:
+    settings = ChannelSettings(namespaces=(Namespace(name="room"),))
+    every = Prefix("")
+    channels = Channels(settings, [every, Prefix("room:")])
+    assert channels.resolve("anything").route is every
+    assert channels.resolve("a#b").route is every
+    for name in ("$secret", "#bob", "room:#bob"):
+        assert channels.resolve(name).route is None
+    named = Channels(settings, [Prefix("$secret"), Prefix("room:#"), Prefix("#")])
+    assert all(named.resolve(name).route is not None for name in ("$secret", "#bob", "room:#bob"))

@@ -33,6 +33,7 @@ class Hooks:
 
     def __init__(self, pattern: Pattern, options: ChannelOptions) -> None:
         self.name = f"route:{pattern.text}"
+        self.text = pattern.text
         self.pattern = pattern
         self.options = options
         self.match = pattern.match

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from msgspec import Struct
+from msgspec import Struct, structs
 from starlette.requests import HTTPConnection
 
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode, SettingsError
@@ -81,9 +81,9 @@ class Program:
                 case False:
                     raise Disconnect(DisconnectCode.PERMISSION_DENIED)
                 case Credentials():
-                    return returned.admission()
+                    return _beside(known, returned)
                 case str():
-                    return Credentials(returned).admission()
+                    return _beside(known, Credentials(returned))
             raise TypeError(f"on_connect must return Credentials, a user's id, None or a bool, not {returned!r}")
 
         self.connect = connect
@@ -141,3 +141,14 @@ class Program:
             raise SettingsError(f"there is an {event.name} already: {self.handlers[event.name].call}")
         handler = self.handlers[event.name] = Handler(call, event)
         return handler
+
+
+def _beside(known: Admission | None, credentials: Credentials) -> Admission:
+    """What a program says of a client, beside its token: that one's channels, and its end unless another is set."""
+    admission = credentials.admission()
+    if known is None:
+        return admission
+    admission = structs.replace(admission, subs={**known.subs, **admission.subs})
+    if credentials.expires is None:
+        admission = structs.replace(admission, expire_at=known.expire_at, refreshable=known.refreshable)
+    return admission

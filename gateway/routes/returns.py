@@ -55,6 +55,8 @@ class Credentials:
     expires: float | datetime | None = field(default=None, kw_only=True)
 
     def admission(self) -> Admission:
+        if isinstance(self.channels, str):
+            raise TypeError(f'channels is a list of names, as in Credentials(user, channels=["{self.channels}"])')
         channels = self.channels if isinstance(self.channels, Mapping) else dict.fromkeys(self.channels, Grant())
         return Admission(
             user_id(self.user),

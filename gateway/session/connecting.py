@@ -37,8 +37,6 @@ async def connect(session: "Session", command_id: int, request: ConnectRequest) 
         admission = await _authenticate(session, request)
         admit(session, admission)
         subscriptions = await server_side.planned(session, admission.subs, request.subs)
-        if session.closed:  # it has left while the program decided
-            raise Disconnect(DisconnectCode.CONNECTION_CLOSED)
         if session.closed:  # while the program decided
             raise Disconnect(DisconnectCode.CONNECTION_CLOSED)
         found = await making.prepare_all(session, subscriptions)
@@ -95,6 +93,7 @@ def _by_token(session: "Session", token: str) -> Admission:
     expire_at = 0 if client.insecure else verified.expire_at
     if expire_at and expire_at <= session.node.clock():
         raise Error(ErrorCode.EXPIRED)
+    session.granted = frozenset(verified.subs)
     return Admission(verified.user, expire_at, verified.info, verified.subs)
 
 
@@ -103,7 +102,6 @@ def admit(session: "Session", admission: Admission) -> None:
     if admission.user and 0 < client.user_connection_limit <= len(hub.of_user(admission.user)):
         raise Disconnect(DisconnectCode.CONNECTION_LIMIT)
     session.user, session.info = admission.user, admission.info
-    session.granted = frozenset(admission.subs)
     session.refreshable = admission.refreshable
     _expire(session, admission.expire_at)
     hub.open(session)

@@ -69,7 +69,8 @@ def _known(session: "Session", name: str) -> Channel | None:
 
 async def _admitted(session: "Session", channel: Channel, request: SubscribeRequest) -> Admitted | None:
     """What a channel of the connect request grants, if the client might also subscribe to it by itself."""
-    if (route := route_of(channel)) and route.subscribe:
+    limited = channel.users is not None and session.user not in channel.users
+    if not limited and (route := route_of(channel)) and route.subscribe:
         try:
             return await route.subscribe(session, channel, request)
         except Error:

@@ -94,6 +94,8 @@ async def _requested(session: "Session", channel: Channel, request: SubscribeReq
     if request.token:
         token = _subscribe_token(session, channel.name, request.token)
         admitted = Admitted(token.grant, token.expire_at)
+    elif channel.users is not None and session.user not in channel.users:
+        raise Error(ErrorCode.PERMISSION_DENIED)
     elif (route := route_of(channel)) and route.subscribe:
         admitted = await route.subscribe(session, channel, request)
         if session.closed or channel.name in session.subscriptions:  # the server has been quicker

@@ -79,9 +79,9 @@ class Entrance:
     async def drain(self) -> None:
         """Ask every client to come back elsewhere, some at a time, and let nobody in.
 
-        All at once they would all return at once, to the nodes that are left. Who calls second waits for the first.
+        All at once they would all return at once, to the nodes that are left. Who calls meanwhile waits for the same.
         """
-        if self._drain is None:
+        if self._drain is None or self._drain.done():
             self._drain = asyncio.ensure_future(self._send_away())
         await self._drain
 

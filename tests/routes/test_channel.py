@@ -428,7 +428,7 @@ async def test_the_server_may_be_quicker_than_a_handler(gateway: Gateway) -> Non
     async with connected(gateway) as client:
         command = await client.send("subscribe", channel="room")
         await called.wait()
-        await gateway.subscribe("", "room")
+        await gateway.subscribe("", "room", client=client.session.client)
         await until(lambda: client.pushes("room"))
         go_on.set()
         assert (await client.reply(command))["error"]["code"] == 105

@@ -106,10 +106,8 @@ async def test_ends_also_when_its_block_fails(gateway: Gateway) -> None:
 
 
 async def test_a_listener_takes_no_orders(gateway: Gateway) -> None:
-    """Commands for the anonymous user, or for all of a channel, are for connections."""
+    """Commands are for connections."""
     async with running(gateway), gateway.listen("orders:new") as orders:
-        await gateway.disconnect("")
-        await gateway.unsubscribe("", "orders:new")
         orders.lose_position()
         orders.disconnect(None)  # type: ignore[arg-type]
         orders.control(None)  # type: ignore[arg-type]
