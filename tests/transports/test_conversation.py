@@ -402,7 +402,7 @@ async def test_without_a_timeout_pings_go_on_unanswered(run: Running) -> None:
 
 
 async def test_a_pong_that_we_do_not_read_is_not_missed(run: Running) -> None:
-    run.server.config.ws_ping_interval = run.server.config.ws_ping_timeout = 0.05
+    run.server.config.ws_ping_interval = run.server.config.ws_ping_timeout = 0.25
     run.app.websocket = run.app.late
     peer = await run.websocket()
     message = b"x" * 50_000
