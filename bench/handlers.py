@@ -3,7 +3,8 @@
     python bench/handlers.py [--redis-url URL]
 
 One server (this file's ``app``, on uvicorn with the gateway's protocol class), one client. The server's processor
-time is what is compared, in alternating rounds of one run, so that the load's own speed does not matter.
+time is what is compared, in alternating rounds of one run, so that the load's own speed does not matter. Figures are
+medians over the rounds; server and load have a processor core each.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
+from statistics import median
 from typing import Annotated, Any
 
 import websockets
@@ -26,7 +28,7 @@ from gateway import Client, Gateway
 
 SUBSCRIPTIONS = 100
 """Channels that are subscribed to, and left, in one round."""
-ROUNDS = 60
+ROUNDS = 200
 MEMBERS, MESSAGES = 100, 2_000
 """Subscribers of one channel, and publications to it in one round of fan-out."""
 FANOUT_ROUNDS = 8
@@ -146,15 +148,14 @@ Work = Callable[[str], Coroutine[Any, Any, float]]
 
 
 async def compare(rounds: int, kinds: list[str], work: Work, unit: str) -> None:
-    spent: dict[str, float] = dict.fromkeys(kinds, 0.0)
-    for number in range(rounds + 1):
+    spent: dict[str, list[float]] = {kind: [] for kind in kinds}
+    for _ in range(rounds + 1):
         for kind in kinds:
-            seconds = await work(kind)
-            spent[kind] += seconds if number else 0.0  # the first round warms up
-    least = spent[kinds[0]]
+            spent[kind].append(await work(kind))
+    first = spent[kinds[0]][1:]  # the first round warms up
     for kind in kinds:
-        microseconds = spent[kind] / rounds * 1e6
-        print(f"  {kind:10} {microseconds:8.2f} µs of the server a {unit}, x {spent[kind] / least:.2f}")
+        ratio = median(mine / other for mine, other in zip(spent[kind][1:], first, strict=True))
+        print(f"  {kind:10} {median(spent[kind]) * 1e6:8.2f} µs of the server a {unit}, x {ratio:.2f}")
 
 
 async def measure(url: str, pid: int) -> None:
@@ -176,6 +177,9 @@ def main() -> None:
     protocol = "gateway.transports.uvicorn_websocket:WebSocketProtocol"
     command = [sys.executable, "-m", "uvicorn", "bench.handlers:app", "--port", str(port), "--ws", protocol]
     server = subprocess.Popen([*command, "--log-level", "warning"], env=environment)
+    usable = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(server.pid, {usable[0]})
+    os.sched_setaffinity(0, {usable[-1]})
     try:
         asyncio.run(_when_ready(port, server.pid))
     finally:

@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from contextvars import Context
 from typing import Any
 
 from gateway.audience import Subscriber
@@ -80,9 +81,9 @@ class Node:
         await self.broker.close()
         self.wheel.stop()
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None], context: Context | None = None) -> None:
         """Run work that nobody waits for; ``stop`` does. Its failure is logged."""
-        self._work.spawn(work)
+        self._work.spawn(work, context)
 
     # — channels —
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from contextvars import Context
 from typing import Any, TypeVar
 
 Spawn = Callable[[Coroutine[Any, Any, None]], None]
@@ -20,8 +21,9 @@ class Tasks:
     def __init__(self) -> None:
         self.running: set[asyncio.Task[None]] = set()
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+    def spawn(self, work: Coroutine[Any, Any, None], context: Context | None = None) -> None:
+        """Run the work, in a copy of the current context unless another one is given."""
+        task = asyncio.get_running_loop().create_task(work, context=context)
         self.running.add(task)  # the event loop itself keeps no strong reference
         task.add_done_callback(self._done)
 

@@ -121,7 +121,7 @@ class Event(Client, Request, WebSocket):  # type: ignore[misc]  # what they shar
     """A client for one event. Whatever a dependency was written for, the handshake is what it gets."""
 
     def __init__(self, session: Session | None, scope: dict[str, Any], token: str = "") -> None:
-        Client.__init__(self, session, scope, token)
+        self.scope, self.token, self._its_session = scope, token, session
         self.client_state = self.application_state = WebSocketState.CONNECTED
 
     def _refuse(self, *_args: Any, **_options: Any) -> NoReturn:

@@ -4,12 +4,13 @@ import asyncio
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
 import msgspec
 from fastapi.dependencies.models import Dependant
-from fastapi.dependencies.utils import solve_dependencies
+from fastapi.dependencies.utils import SolvedDependency, solve_dependencies
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation
 from starlette.concurrency import run_in_threadpool
@@ -35,22 +36,29 @@ class Handler:
         self.call = call
         self.event = event
         self._dependant = examine(call, event, params, pattern)
+        self._texts = _take_texts(self._dependant)
         self.takes = model_of(self._dependant)
         """The type of the data that it takes; None for none."""
         self.needs_data = any(field.field_info.is_required() for field in self._dependant.body_params)
+        _settle_scopes(self._dependant)
+        self._opens = _opens(self._dependant)
         self._shortcuts: dict[str, Any] = {"_uses_scopes_cache": {}} if REMEMBERS_SCOPES else {}
         if not _takes_response(self._dependant):
             self._shortcuts["response"] = Response()
-        self._in_thread = not (_is_async(call) or event.generator)
+        self._in_thread = not (event.generator or _is(inspect.iscoroutinefunction, call))
 
     async def __call__(self, connection: HTTPConnection, data: bytes, spawn: Spawn) -> Any:
         """What the handler returns. Raises ``Error``, ``Disconnect``, or what the handler fails with."""
         try:
-            async with self._solved(connection, data, spawn) as values:
-                if self._in_thread:
-                    return await run_in_threadpool(self.call, **values)
-                return await self.call(**values)
-            raise RuntimeError(_SWALLOWED)
+            if self._opens or _overrides(connection):
+                async with self._opened(connection, data, spawn) as values:
+                    return await self._run(values)
+                raise RuntimeError(_SWALLOWED)
+            solved = await self._solve(connection, data, _NOTHING, _NOTHING)
+            returned = await self._run(solved.values)
+            if solved.background_tasks is not None:
+                spawn(solved.background_tasks())
+            return returned
         except asyncio.CancelledError as failure:
             if (task := asyncio.current_task()) is None or task.cancelling():
                 raise
@@ -64,7 +72,7 @@ class Handler:
 
     async def iterate(self, connection: HTTPConnection, spawn: Spawn) -> AsyncGenerator[Any, None]:
         """What an asynchronous generator yields; its dependencies are open as long as it runs."""
-        async with self._solved(connection, b"", spawn) as values:
+        async with self._opened(connection, b"", spawn) as values:
             generator = self.call(**values)
             try:
                 async for each in generator:
@@ -74,39 +82,65 @@ class Handler:
                 await generator.aclose()
         raise RuntimeError(_SWALLOWED)
 
+    async def _run(self, values: dict[str, Any]) -> Any:
+        return await (run_in_threadpool(self.call, **values) if self._in_thread else self.call(**values))
+
     @asynccontextmanager
-    async def _solved(self, connection: HTTPConnection, data: bytes, spawn: Spawn) -> AsyncIterator[dict[str, Any]]:
-        scope: Any = connection.scope
-        app = scope.get("app")
-        # What overrides bring along is made anew each time, and must not be remembered.
-        shortcuts = {} if getattr(app, "dependency_overrides", None) else self._shortcuts
+    async def _opened(self, connection: HTTPConnection, data: bytes, spawn: Spawn) -> AsyncIterator[dict[str, Any]]:
+        """What the handler takes, for as long as its ``yield`` dependencies are open."""
         async with AsyncExitStack() as outer, AsyncExitStack() as inner:
-            body = {"body": _decode(data)} if data else {}
-            scope["fastapi_inner_astack"], scope["fastapi_function_astack"] = outer, inner
-            solved = await solve_dependencies(
-                request=connection,  # type: ignore[arg-type]  # it is both a Request and a WebSocket
-                dependant=self._dependant,
-                dependency_overrides_provider=app,
-                async_exit_stack=outer,
-                embed_body_fields=False,
-                **shortcuts,
-                **body,
-            )
-            if solved.errors:
-                raise invalid(solved.errors)
+            solved = await self._solve(connection, data, outer, inner)
             yield solved.values
         if solved.background_tasks is not None:
             spawn(solved.background_tasks())
 
+    async def _solve(
+        self, connection: HTTPConnection, data: bytes, outer: AsyncExitStack, inner: AsyncExitStack
+    ) -> SolvedDependency:
+        scope: Any = connection.scope
+        scope["fastapi_inner_astack"], scope["fastapi_function_astack"] = outer, inner
+        body = {"body": _decode(data)} if data else {}
+        # what overrides bring along is made anew each time, and must not be remembered
+        shortcuts = {} if _overrides(connection) else self._shortcuts
+        solved = await solve_dependencies(
+            request=connection,  # type: ignore[arg-type]  # it is both a Request and a WebSocket
+            dependant=self._dependant,
+            dependency_overrides_provider=scope.get("app"),
+            async_exit_stack=outer,
+            embed_body_fields=False,
+            **shortcuts,
+            **body,
+        )
+        if solved.errors:
+            raise invalid(solved.errors)
+        for name in self._texts:
+            solved.values[name] = scope["path_params"][name]
+        return solved
+
+
+_NOTHING = AsyncExitStack()
+"""What is open where no dependency has a ``yield``."""
 
 _SWALLOWED = "a dependency has kept a failure to itself: behind its `yield`, every `except` must `raise` in the end"
 """Going on as if nothing had happened would let in whom the handler has refused."""
 
 
-def _is_async(call: Callable[..., Any]) -> bool:
-    """Whether calling it gives something to await: a function, or an object with such a ``__call__``."""
-    method: Any = getattr(call, "__call__", call)  # noqa: B004
-    return inspect.iscoroutinefunction(inspect.unwrap(call)) or inspect.iscoroutinefunction(method)
+def _is(kind: Callable[[Any], bool], call: Any) -> bool:
+    """Whether a function, or an object's ``__call__``, is of the kind that the test of `inspect` looks for."""
+    return kind(_bare(call)) or kind(_bare(getattr(call, "__call__", call)))  # noqa: B004
+
+
+def _bare(call: Any) -> Any:
+    """The function below decorators and ``partial``."""
+    while True:
+        inner = call.func if isinstance(call, partial) else getattr(call, "__wrapped__", None)
+        if inner is None:
+            return call
+        call = inner
+
+
+def _overrides(connection: HTTPConnection) -> Any:
+    return getattr(connection.scope.get("app"), "dependency_overrides", None)
 
 
 def _decode(data: bytes) -> Any:
@@ -114,6 +148,30 @@ def _decode(data: bytes) -> Any:
         return msgspec.json.decode(data)
     except (ValueError, RecursionError) as error:  # what is a part of a frame has been looked at from outside only
         raise Error(ErrorCode.BAD_REQUEST, f"bad request: {error}") from error
+
+
+def _opens(dependant: Dependant) -> bool:
+    """Whether a dependency has a ``yield``, and is open until the handler has returned."""
+    generates = (inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+    return any(_opens(each) or any(_is(kind, each.call) for kind in generates) for each in dependant.dependencies)
+
+
+def _settle_scopes(dependant: Dependant) -> None:
+    """Write down how long dependencies are open by themselves: the solver works it out with every call otherwise."""
+    for each in dependant.dependencies:
+        each.scope = each.scope or "request"
+        _settle_scopes(each)
+
+
+def _take_texts(dependant: Dependant) -> list[str]:
+    """Take out the pattern's parameters that are passed as they are: the solver need not look at text."""
+    texts = [
+        each
+        for each in dependant.path_params
+        if each.field_info.annotation is str and not each.field_info.metadata and each.alias == each.name
+    ]
+    dependant.path_params = [each for each in dependant.path_params if each not in texts]
+    return [each.name for each in texts]
 
 
 def _takes_response(dependant: Dependant) -> bool:

@@ -5,9 +5,8 @@ channel wait, in their order. Calls (rpc) wait for nobody.
 """
 
 import asyncio
-import logging
-from collections import deque
 from collections.abc import Callable, Coroutine
+from contextvars import Context, copy_context
 from typing import Any
 
 from gateway.messages import Request, RPCRequest
@@ -17,17 +16,17 @@ UNDER_WAY = 64
 
 Work = Coroutine[Any, Any, None]
 
-log = logging.getLogger(__name__)
-
 
 class Lanes:
-    """The lanes of one client. Work sees to its own failures."""
+    """The lanes of one client. Work sees to its own failures, and has context variables of its own."""
 
-    __slots__ = ("_count", "_lanes", "_room", "_spawn")
+    __slots__ = ("_context", "_count", "_lanes", "_room", "_spawn")
 
-    def __init__(self, spawn: Callable[[Work], None]) -> None:
+    def __init__(self, spawn: Callable[[Work, Context], None]) -> None:
         self._spawn = spawn
-        self._lanes: dict[object, deque[Work]] = {}
+        self._context = copy_context()
+        self._lanes: dict[object, list[Work]] = {}
+        """What waits behind the piece that is under way."""
         self._count = 0
         self._room: asyncio.Future[None] | None = None
 
@@ -41,8 +40,8 @@ class Lanes:
         key = _key(request)
         lane = self._lanes.get(key)
         if lane is None:
-            self._lanes[key] = deque((work,))
-            self._spawn(self._run(key))
+            self._lanes[key] = []
+            self._begin(key, work)
         else:
             lane.append(work)
         if self._count >= UNDER_WAY:
@@ -52,23 +51,29 @@ class Lanes:
     def close(self) -> None:
         """Drop what has not begun: the client has left, and what it sent is not to wait for slow code."""
         for lane in self._lanes.values():
-            while lane:
-                lane.popleft().close()
-                self._finished()
+            self._drop(lane)
 
-    async def _run(self, key: object) -> None:
+    def _begin(self, key: object, work: Work) -> None:
+        self._spawn(self._run(key, work), self._context.copy())
+
+    async def _run(self, key: object, work: Work) -> None:
         lane = self._lanes[key]
         try:
-            while lane:
-                try:
-                    await lane.popleft()
-                finally:
-                    self._finished()
+            await work
+        except asyncio.CancelledError:  # the node stops
+            self._drop(lane)
+            raise
         finally:
-            del self._lanes[key]
-            for work in lane:  # cancelled: the node stops
-                work.close()
-                self._finished()
+            self._finished()
+            if lane:
+                self._begin(key, lane.pop(0))
+            else:
+                del self._lanes[key]
+
+    def _drop(self, lane: list[Work]) -> None:
+        while lane:
+            lane.pop().close()
+            self._finished()
 
     def _finished(self) -> None:
         self._count -= 1

@@ -139,10 +139,11 @@ class Session:
         if frame == self.wire.protocol.pong and self.state is State.CONNECTED:
             self._pong()
             return
+        place = self._carry_out if self.application is NO_APPLICATION else self._place
         try:
             commands = self.wire.protocol.decode(frame)
             for count, command in enumerate(commands, 1):
-                await self._place(command)
+                await place(command)
                 # also after a reply too large to wait for others; a publish may have none yet, and need not wait
                 large = self.outbox is None and not isinstance(command.request, PublishRequest)
                 if count < len(commands) and (count % FAIR == 0 or large):
@@ -179,9 +180,6 @@ class Session:
 
     async def _place(self, command: Command) -> None:
         """Carry the command out here, or in a task of its own if the program decides it."""
-        if self.application is NO_APPLICATION:
-            await self._carry_out(command)
-            return
         decided = is_decided(self, command.request)
         if isinstance(command.request, ConnectRequest) and decided:
             await asyncio.get_running_loop().create_task(self._carry_out(command))  # nothing may overtake it

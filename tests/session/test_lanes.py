@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextvars import Context
 from typing import Annotated, Any
 
 import pytest
@@ -27,8 +28,8 @@ class Work:
         self.tasks: set[asyncio.Task[None]] = set()
         self.lanes = Lanes(self.spawn)
 
-    def spawn(self, work: Any) -> None:
-        task = asyncio.ensure_future(work)
+    def spawn(self, work: Any, context: Context) -> None:
+        task = asyncio.get_running_loop().create_task(work, context=context)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
