@@ -12,29 +12,19 @@ from gateway.shards import Keys
 _ANSWERS = 1 << 16
 
 
-class Injection:
-    """Publishes for a `Load`: commands are collected, and leave together with ``flush``."""
+class Commands:
+    """Commands for Redis are collected in ``pending``, and leave together with ``flush``."""
 
-    def __init__(self, port: int, channels: list[str]) -> None:
-        keys = Keys(RedisSettings().prefix)
-        self._heads = [
-            b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n" % (len(name), name)
-            for name in (keys.of(b"c", channel) for channel in channels)
-        ]
+    def __init__(self, port: int) -> None:
+        self.pending: list[bytes] = []
         self._socket = socket.create_connection(("127.0.0.1", port))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._commands: list[bytes] = []
-
-    def publish(self, channel: int, data: bytes) -> None:
-        sent = time.time_ns() // 1_000_000
-        message = WITHOUT_OFFSET + pack(Publication(data=Payload(data), time=sent))
-        self._commands.append(b"%b$%d\r\n%b\r\n" % (self._heads[channel], len(message), message))
 
     def flush(self) -> None:
-        if not self._commands:
+        if not self.pending:
             return
-        self._socket.sendall(b"".join(self._commands))
-        self._commands.clear()
+        self._socket.sendall(b"".join(self.pending))
+        self.pending.clear()
         try:  # what Redis answers is thrown away, so that it never has to wait for us
             while len(self._socket.recv(_ANSWERS, socket.MSG_DONTWAIT)) == _ANSWERS:
                 pass
@@ -43,3 +33,20 @@ class Injection:
 
     def close(self) -> None:
         self._socket.close()
+
+
+class Injection(Commands):
+    """Publishes for a `Load`."""
+
+    def __init__(self, port: int, channels: list[str]) -> None:
+        super().__init__(port)
+        keys = Keys(RedisSettings().prefix)
+        self._heads = [
+            b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n" % (len(name), name)
+            for name in (keys.of(b"c", channel) for channel in channels)
+        ]
+
+    def publish(self, channel: int, data: bytes) -> None:
+        sent = time.time_ns() // 1_000_000
+        message = WITHOUT_OFFSET + pack(Publication(data=Payload(data), time=sent))
+        self.pending.append(b"%b$%d\r\n%b\r\n" % (self._heads[channel], len(message), message))

@@ -2,7 +2,6 @@
 
 import argparse
 import signal
-import socket
 import sys
 import tempfile
 import time
@@ -17,6 +16,7 @@ from redis import Redis
 
 from bench.__main__ import say
 from bench.environment import Missing, machine
+from bench.injection import Commands
 from bench.measures import DELIVERIES, P50, P99, SERVER, Run, Values, connected, figures
 from bench.report import grid, number
 from bench.servers import Failed, Server, cores, redis_server
@@ -59,8 +59,6 @@ MEMORY, REDIS_MEMORY = "KB of the node per connection", "KB of Redis per connect
 _REST = 2.0
 """Seconds after which a node has done with new connections."""
 
-_ANSWERS = 1 << 16
-
 
 class Options(msgspec.Struct, kw_only=True):
     """What to put on the node."""
@@ -73,19 +71,17 @@ class Options(msgspec.Struct, kw_only=True):
     """Seconds for which it is looked at while nothing is sent."""
 
 
-class Notifications:
+class Notifications(Commands):
     """Publishes for a `Load` as a backend does, straight into Redis: so many to one user each, then one to all."""
 
     def __init__(self, port: int, inboxes: Sequence[str], between: int) -> None:
+        super().__init__(port)
         self._keys = Keys(RedisSettings().prefix)
         self._inboxes = inboxes
         self._between = between
         self._published = 0
-        self._commands: list[bytes] = []
         with closing(Redis(port=port)) as redis:
             redis.script_load(PUBLISH.text.decode())
-        self._socket = socket.create_connection(("127.0.0.1", port))
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def publish(self, user: int, data: bytes) -> None:
         self._published += 1
@@ -98,21 +94,7 @@ class Notifications:
             self._keys, channel, Publication(data=Payload(data)), kept, PublishOptions(), now=time.time()
         )
         words = call.script.by_digest(call.keys, call.args) if call.script else ("PUBLISH", *call.keys, *call.args)
-        self._commands.append(pack_command(words))  # type: ignore[arg-type]  # typed as if it took one word alone
-
-    def flush(self) -> None:
-        if not self._commands:
-            return
-        self._socket.sendall(b"".join(self._commands))
-        self._commands.clear()
-        try:  # what Redis answers is thrown away, so that it never has to wait for us
-            while len(self._socket.recv(_ANSWERS, socket.MSG_DONTWAIT)) == _ANSWERS:
-                pass
-        except BlockingIOError:
-            pass
-
-    def close(self) -> None:
-        self._socket.close()
+        self.pending.append(pack_command(words))  # type: ignore[arg-type]  # typed as if it took one word alone
 
 
 class Measuring:

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from gateway.errors import Error, ErrorCode
-from gateway.settings import ChannelOptions, ChannelSettings
+from gateway.errors import Error, ErrorCode, SettingsError
+from gateway.settings import ChannelOptions, ChannelSettings, PersonalChannelSettings
 
 CACHE_SIZE = 65536
 """Names kept resolved: some 50 MB at worst. Refused names are not kept, so nobody can crowd the others out."""
@@ -69,6 +69,18 @@ class Channels:
         """Name of the user's personal channel."""
         settings = self._settings
         return f"{namespace}{settings.namespace_boundary if namespace else ''}{settings.user_boundary}{user}"
+
+    def of_user(self, user: str | int, personal: PersonalChannelSettings) -> str:
+        """The channel that all connections of a user hear. Raises ``SettingsError`` if users have none."""
+        if not personal.enabled:
+            raise SettingsError(
+                "client.subscribe_to_user_personal_channel.enabled = false: users have no personal channels; set it to "
+                "true for all nodes, for example GATEWAY_CLIENT__SUBSCRIBE_TO_USER_PERSONAL_CHANNEL__ENABLED=true, or "
+                'Gateway(client={"subscribe_to_user_personal_channel": {"enabled": True}})'
+            )
+        if not str(user):
+            raise ValueError("anonymous users have no personal channel; for example publish_to_user('7', data)")
+        return self.personal(str(user), personal.personal_channel_namespace)
 
     def _complete(self, options: ChannelOptions) -> ChannelOptions:
         if options.history_meta_ttl:

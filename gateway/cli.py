@@ -19,9 +19,10 @@ from websockets.exceptions import ConnectionClosed, InvalidURI, WebSocketExcepti
 from gateway.auth.tokens import sign_connection, sign_subscription
 from gateway.bench.command import command as bench_command
 from gateway.configuration import load, schema, show
+from gateway.durations import parse_duration
 from gateway.errors import Disconnect, SettingsError
 from gateway.server import ServeError, reachable, serve
-from gateway.settings import Settings, TokenSettings, parse_duration
+from gateway.settings import Settings, TokenSettings
 from gateway.version import __version__
 
 if TYPE_CHECKING:

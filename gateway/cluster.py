@@ -4,12 +4,12 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from msgspec import DecodeError, Struct, field
 
-from gateway.errors import BrokerUnavailable
+from gateway.errors import BrokerUnavailable, Disconnect
 from gateway.messages import Payload, Position
 from gateway.packing import pack, unpacker
 from gateway.tasks import Tasks
@@ -70,6 +70,21 @@ class DisconnectUser(Target, tag="disconnect", kw_only=True):
     code: int
     reason: str
     whitelist: list[str] = field(default_factory=list)
+
+
+def whose(user: str | int, client: str) -> str:
+    """The user's id. Nobody's connections are not one user's, and hardly what anybody means: ``ValueError``."""
+    if not str(user) and not client:
+        raise ValueError("name a user, or a client: an empty user would mean all anonymous clients")
+    return str(user)
+
+
+def disconnection(user: str | int, client: str, reason: Disconnect, keep: Sequence[str]) -> DisconnectUser:
+    """Closes a user's connections, or one of them. Raises ``ValueError`` for what cannot be said or meant."""
+    reason.check()
+    return DisconnectUser(
+        user=whose(user, client), client=client, code=reason.code, reason=reason.reason, whitelist=list(keep)
+    )
 
 
 class RefreshUser(Target, tag="refresh", kw_only=True):

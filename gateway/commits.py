@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from msgspec import Struct
 
@@ -20,7 +20,7 @@ _KEY = "gateway.commits"
 """Where a session keeps what waits for it, in ``Session.info``."""
 
 
-class Options(TypedDict):
+class Options(TypedDict, total=False):
     """What may be said of a publication besides its data."""
 
     tags: dict[str, str] | None
@@ -69,22 +69,15 @@ class CommitOutbox:
         self._deliver = deliver
         self._check = check
 
-    def publish(
-        self,
-        channel: str,
-        data: Any,
-        *,
-        tags: dict[str, str] | None = None,
-        idempotency_key: str = "",
-        skip_history: bool = False,
-    ) -> None:
+    def publish(self, channel: str, data: Any, **options: Unpack[Options]) -> None:
         """Publish with the commit. The data is encoded now, so that later changes of it do not matter.
 
         Begins the session's transaction, as adding an object would. Raises ``TypeError`` for data that is no JSON.
         """
         publication = encode_publication(data)
         encoded = bytes(publication.data) if publication.binary else publication.data
-        options = Options(tags=tags and dict(tags), idempotency_key=idempotency_key, skip_history=skip_history)
+        if tags := options.get("tags"):
+            options["tags"] = dict(tags)
         message = Message(channel, encoded, options)
         if self._check is not None:
             self._check(message)

@@ -1,7 +1,6 @@
 """The gateway inside a FastAPI application: its composition root, and what programs are written with."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import cached_property
@@ -47,8 +46,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 WEBSOCKET = "gateway_websocket"
 """Name of the route, for ``url_path_for``."""
-
-log = logging.getLogger("gateway")
 
 
 class Gateway(Operations):

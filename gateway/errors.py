@@ -84,6 +84,12 @@ class UnsubscribeCode(_Ending):
     STATE_INVALIDATED = 2502, "state invalidated"
 
 
+LONGEST_REASON = 123
+"""Bytes of a reason: what a close frame has room for (RFC 6455, section 5.5.1)."""
+
+_REASONS: dict[int, str] = {code: code.reason for code in DisconnectCode}
+
+
 class Error(Exception):
     """Answers one command with an error; the connection stays.
 
@@ -103,8 +109,16 @@ class Disconnect(Exception):  # noqa: N818  the field's word for it
 
     def __init__(self, code: DisconnectCode | int, reason: str | None = None) -> None:
         self.code = int(code)
-        self.reason = reason or (code.reason if isinstance(code, DisconnectCode) else "disconnected")
+        self.reason = reason or _REASONS.get(self.code, "disconnected")
         super().__init__(f"{self.code} {self.reason}")
+
+    def check(self) -> Self:
+        """The same. Raises ``ValueError`` for a code that is no server's to send, or too long a reason."""
+        if not 3000 <= self.code <= 4999:
+            raise ValueError(f"code = {self.code} must lie between 3000 and 4999, for example 4001")
+        if len(self.reason.encode(errors="replace")) > LONGEST_REASON:
+            raise ValueError(f"reason must not be longer than {LONGEST_REASON} bytes, for example 'signed out'")
+        return self
 
     @property
     def reconnect(self) -> bool:

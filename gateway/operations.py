@@ -1,16 +1,18 @@
 """What the program asks of the whole cluster: publish, presence, history, and what is done to users."""
 
 import asyncio
+import logging
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from gateway.auth.permissions import check_payload
 from gateway.brokers.base import HistoryFilter, PublishOptions
 from gateway.channels import Channel
-from gateway.cluster import DisconnectUser, NodeInfo, RefreshUser, SubscribeUser, UnsubscribeUser
-from gateway.commits import CommitOutbox, Message
+from gateway.cluster import NodeInfo, RefreshUser, SubscribeUser, UnsubscribeUser, disconnection, whose
+from gateway.commits import CommitOutbox, Message, Options
 from gateway.encoding import encode_data, encode_publication
-from gateway.errors import DisconnectCode, SettingsError, UnsubscribeCode
+from gateway.errors import Disconnect, DisconnectCode, UnsubscribeCode
 from gateway.messages import ClientInfo, Position, Publication
 from gateway.node import Node
 from gateway.routes.client import Client
@@ -19,8 +21,10 @@ from gateway.tasks import at_once
 if TYPE_CHECKING:
     from gateway.commits import AnySession
 
+log = logging.getLogger(__name__)
 
-class Operations:
+
+class Operations(ABC):
     """Satisfied by `Gateway`, and by what `Gateway.exclude` returns.
 
     Every method may raise `Error` (a channel that there is not, an option that is off) and, when Redis is away,
@@ -30,13 +34,14 @@ class Operations:
     _excluded = ""
 
     @property
+    @abstractmethod
     def node(self) -> Node:
-        raise NotImplementedError
+        """This process in the cluster."""
 
     @property
+    @abstractmethod
     def loop(self) -> asyncio.AbstractEventLoop:
         """The event loop that the node runs in."""
-        raise NotImplementedError
 
     # — channels —
 
@@ -71,18 +76,14 @@ class Operations:
         resolved = self._resolved(channels, publication)
         return await at_once(lambda channel: self.node.publish(channel, publication, extras), resolved)
 
-    async def publish_to_user(self, user: str, data: Any, *, tags: dict[str, str] | None = None) -> Position:
-        """Publish to all connections of a user, by the user's personal channel.
+    async def publish_to_user(self, user: str | int, data: Any, **options: Unpack[Options]) -> Position:
+        """Publish to all connections of a user, by the user's personal channel; ``options`` as for ``publish``.
 
         Raises `SettingsError` unless ``client.subscribe_to_user_personal_channel.enabled`` is set.
         """
-        channel = self.node.personal_channel(str(user))
-        if not channel:
-            raise SettingsError(
-                "publish_to_user needs personal channels, and a user: GATEWAY_CLIENT__SUBSCRIBE_TO_USER_PERSONAL_"
-                'CHANNEL__ENABLED=true, or Gateway(client={"subscribe_to_user_personal_channel": {"enabled": True}})'
-            )
-        return await self.publish(channel, data, tags=tags)
+        node = self.node
+        channel = node.channels.of_user(user, node.settings.client.subscribe_to_user_personal_channel)
+        return await self.publish(channel, data, **options)
 
     async def presence(self, channel: str) -> dict[str, ClientInfo]:
         """Who is subscribed, by client id. Raises `Error` (108) for a channel without ``presence``."""
@@ -116,7 +117,7 @@ class Operations:
         """Subscribe all connections of a user, or one ``client`` of it; they are told, with ``data``."""
         await self.node.cluster.command(
             SubscribeUser(
-                user=_whose(user, client),
+                user=whose(user, client),
                 client=client,
                 channel=self.node.channels.resolve(channel).name,
                 info=None if info is None else encode_data(info),
@@ -128,7 +129,7 @@ class Operations:
         """End the subscriptions of a user, or of one ``client`` of it; they are told."""
         code = UnsubscribeCode.SERVER
         name = self.node.channels.resolve(channel).name
-        command = UnsubscribeUser(user=_whose(user, client), client=client, channel=name, code=code, reason=code.reason)
+        command = UnsubscribeUser(user=whose(user, client), client=client, channel=name, code=code, reason=code.reason)
         await self.node.cluster.command(command)
 
     async def disconnect(
@@ -144,18 +145,12 @@ class Operations:
 
         Codes from 4000 to 4999 are yours; from 4500 on, and from 3500 to 3999, clients do not come back.
         """
-        if not 3000 <= code <= 4999:
-            raise ValueError(f"a disconnect's code lies between 3000 and 4999, for example 4000; not {code}")
-        text = reason or _REASONS.get(code, "disconnected")
-        if len(text.encode()) > 123:
-            raise ValueError("a disconnect's reason must not be longer than 123 bytes")
-        command = DisconnectUser(user=_whose(user, client), client=client, code=code, reason=text, whitelist=list(keep))
-        await self.node.cluster.command(command)
+        await self.node.cluster.command(disconnection(user, client, Disconnect(code, reason), keep))
 
     async def expire(self, user: str, *, client: str = "", at: int = 0) -> None:
         """Move the end of a user's connections to ``at`` (Unix seconds); 0 ends them now, to come back anew."""
         await self.node.cluster.command(
-            RefreshUser(user=_whose(user, client), client=client, expired=not at, expire_at=at)
+            RefreshUser(user=whose(user, client), client=client, expired=not at, expire_at=at)
         )
 
     @property
@@ -190,10 +185,13 @@ class Operations:
         self.loop.call_soon_threadsafe(lambda: self.node.spawn(self._publish_message(message)))
 
     async def _publish_message(self, message: Message) -> None:
-        await self.publish(message.channel, message.data, **message.options)
+        try:
+            await self.publish(message.channel, message.data, **message.options)
+        except Exception:  # the transaction stands
+            log.exception("a publication to %s was committed and could not be published", message.channel)
 
     def _check(self, message: Message) -> None:
-        self.node.channels.resolve(message.channel)
+        self._resolved([message.channel], encode_publication(message.data))
 
     def _resolved(self, names: Sequence[str], publication: Publication) -> list[Channel]:
         """The channels that a publication is for, if all of them take it."""
@@ -202,16 +200,6 @@ class Operations:
         for channel in channels:
             check_payload(channel.options, publication.data, known_json=not publication.binary)
         return channels
-
-
-def _whose(user: str, client: str) -> str:
-    """The user's id. Nobody's connections are not one user's, and hardly what anybody means."""
-    if not user and not client:
-        raise ValueError("name a user, or a client: an empty user would mean all anonymous clients")
-    return str(user)
-
-
-_REASONS: dict[int, str] = {code: code.reason for code in DisconnectCode}
 
 
 class _Excluding(Operations):

@@ -9,7 +9,7 @@ It needs nothing but Redis and the settings of the nodes ::
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -21,8 +21,8 @@ from gateway.auth.permissions import check_payload
 from gateway.brokers.base import PublishOptions, StreamOptions
 from gateway.brokers.calls import Call, control_call, publish_call, read_position
 from gateway.channels import Channels
-from gateway.cluster import DisconnectUser, seal
-from gateway.commits import CommitOutbox, Message
+from gateway.cluster import disconnection, seal
+from gateway.commits import CommitOutbox, Message, Options
 from gateway.configuration import load
 from gateway.encoding import encode_publication
 from gateway.errors import BrokerUnavailable, Disconnect, DisconnectCode, SettingsError
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
 
 CALLS_PER_WRITE = 500
 """Publications of one broadcast sent together: more would keep Redis from everybody else."""
-
-_MAX_REASON = 123
-"""Bytes of a close frame that are left for the reason (RFC 6455, section 5.5)."""
 
 
 class Publisher:
@@ -80,22 +77,14 @@ class Publisher:
         """Close the connections. A later call would open one again."""
         self._pool.disconnect()
 
-    def publish(
-        self,
-        channel: str,
-        data: Any,
-        *,
-        tags: dict[str, str] | None = None,
-        idempotency_key: str = "",
-        skip_history: bool = False,
-    ) -> Position:
+    def publish(self, channel: str, data: Any, **options: Unpack[Options]) -> Position:
         """Publish any value, ``bytes`` as a binary publication; returns once Redis has accepted it.
 
         The position is empty where the channel keeps no history. A repeat with the same ``idempotency_key`` within
         five minutes publishes nothing and answers as the first did. Raises ``BrokerUnavailable``, ``Error`` for a
         name or data that the channel does not take, and ``TypeError`` for data that is no JSON.
         """
-        return self.broadcast([channel], data, tags=tags, idempotency_key=idempotency_key, skip_history=skip_history)[0]
+        return self.broadcast([channel], data, **options)[0]
 
     def broadcast(
         self,
@@ -117,41 +106,28 @@ class Publisher:
         answers = self._run([publish_call(self._keys, name, publication, at, options, now) for name, at in streams])
         return [read_position(answer) for answer in answers]
 
-    def publish_to_user(
-        self,
-        user: str | int,
-        data: Any,
-        *,
-        tags: dict[str, str] | None = None,
-        idempotency_key: str = "",
-        skip_history: bool = False,
-    ) -> Position:
+    def publish_to_user(self, user: str | int, data: Any, **options: Unpack[Options]) -> Position:
         """Publish to the user's personal channel; raises as ``publish`` does.
 
         ``SettingsError`` if the nodes give their users none.
         """
-        personal = self._settings.client.subscribe_to_user_personal_channel
-        if not personal.enabled:
-            raise SettingsError(
-                "client.subscribe_to_user_personal_channel.enabled = false: users have no personal channels; "
-                "set it to true, here and for the nodes, "
-                "for example GATEWAY_CLIENT__SUBSCRIBE_TO_USER_PERSONAL_CHANNEL__ENABLED=true"
-            )
-        if not str(user):
-            raise ValueError("anonymous users have no personal channel; for example publish_to_user('7', data)")
-        channel = self._channels.personal(str(user), personal.personal_channel_namespace)
-        return self.publish(channel, data, tags=tags, idempotency_key=idempotency_key, skip_history=skip_history)
+        channel = self._channels.of_user(user, self._settings.client.subscribe_to_user_personal_channel)
+        return self.publish(channel, data, **options)
 
-    def disconnect_user(
-        self, user: str | int, code: DisconnectCode | int = DisconnectCode.FORCE_DISCONNECT, reason: str | None = None
+    def disconnect(
+        self,
+        user: str | int,
+        *,
+        client: str = "",
+        code: int = DisconnectCode.FORCE_DISCONNECT,
+        reason: str | None = None,
+        keep: Sequence[str] = (),
     ) -> None:
-        """Close the user's connections on all nodes. Codes of your own lie between 4000 and 4999."""
-        ending = Disconnect(code, reason)
-        if not 3000 <= ending.code <= 4999:
-            raise ValueError(f"code = {ending.code} must lie between 3000 and 4999, for example 4001")
-        if len(ending.reason.encode()) > _MAX_REASON:
-            raise ValueError(f"reason must not be longer than {_MAX_REASON} bytes, for example 'signed out'")
-        command = DisconnectUser(user=str(user), code=ending.code, reason=ending.reason)
+        """Close all connections of a user, or one ``client`` of it, on all nodes; those in ``keep`` stay.
+
+        Codes from 4000 to 4999 are yours; from 4500 on, and from 3500 to 3999, clients do not come back.
+        """
+        command = disconnection(user, client, Disconnect(code, reason), keep)
         self._run([control_call(self._keys, seal(self._uid, command))])
 
     def on_commit(self, session: "AnySession") -> CommitOutbox:

@@ -2,13 +2,39 @@
 
 import faulthandler
 import signal
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from types import FrameType
 
 import pytest
 
+from tests.redis_server import RedisServer
+from tests.serving import Serve, on_hypercorn, on_plain_uvicorn, on_uvicorn
+
 DEADLINE = 120
 """Seconds after which a test that hangs fails instead of holding up everything."""
+
+
+@pytest.fixture(scope="session")
+def shared_server() -> Iterator[RedisServer]:
+    """One server for the tests that leave it in peace."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def server(shared_server: RedisServer) -> RedisServer:
+    """The same, emptied."""
+    with shared_server.client() as client:
+        client.flushall()
+        client.script_flush()
+    return shared_server
+
+
+@pytest.fixture(params=[on_uvicorn, on_plain_uvicorn, on_hypercorn], ids=["ours", "uvicorn", "hypercorn"])
+def serve(request: pytest.FixtureRequest) -> Serve:
+    """Each ASGI server in turn."""
+    found: Serve = request.param
+    return found
 
 
 @pytest.hookimpl(wrapper=True)

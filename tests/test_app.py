@@ -1,6 +1,5 @@
 """The composition root: which parts the settings choose, and what the application serves."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -17,12 +16,6 @@ from gateway.presence.redis import RedisPresence
 from gateway.settings import Settings
 from tests.redis_server import RedisServer
 from tests.waiting import until
-
-
-@pytest.fixture
-def redis() -> Iterator[RedisServer]:
-    with RedisServer() as server:
-        yield server
 
 
 def app_with(**settings: Any) -> tuple[FastAPI, Node]:
@@ -72,8 +65,8 @@ async def test_the_demo_names_its_node() -> None:
     assert await status(app, "/") == 200
 
 
-async def test_nodes_on_one_redis_find_each_other(redis: RedisServer) -> None:
-    engine = {"type": "redis", "redis": {"address": redis.url}}
+async def test_nodes_on_one_redis_find_each_other(server: RedisServer) -> None:
+    engine = {"type": "redis", "redis": {"address": server.url}}
     (first, one), (second, other) = app_with(engine=engine), app_with(engine=engine)
     assert isinstance(one.broker, RedisBroker)
     assert isinstance(one.presence_store, RedisPresence)

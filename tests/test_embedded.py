@@ -20,7 +20,7 @@ from gateway import Client, Credentials, Gateway, Settings
 from gateway.errors import SettingsError
 from tests.redis_server import RedisServer
 from tests.routes.clients import assert_empty, gateway_with
-from tests.serving import Serve, on_hypercorn, on_plain_uvicorn, on_uvicorn
+from tests.serving import Serve, on_plain_uvicorn, on_uvicorn
 from tests.waiting import until
 
 OPEN: dict[str, Any] = {"allow_subscribe_for_client": True, "allow_subscribe_for_anonymous": True}
@@ -72,12 +72,6 @@ def app_with(gateway: Gateway, **options: Any) -> FastAPI:
     app = FastAPI(lifespan=gateway.lifespan)
     app.include_router(gateway.router, **options)
     return app
-
-
-@pytest.fixture(params=[on_uvicorn, on_plain_uvicorn, on_hypercorn], ids=["ours", "uvicorn", "hypercorn"])
-def serve(request: pytest.FixtureRequest) -> Serve:
-    found: Serve = request.param
-    return found
 
 
 # — a program —
@@ -318,7 +312,8 @@ async def test_before_and_after_its_life() -> None:
     for ask in (lambda: gateway.node, lambda: gateway.loop, lambda: gateway.sockets, lambda: gateway.listen("a")):
         with pytest.raises(RuntimeError, match=r"write FastAPI\(lifespan=gateway\.lifespan\)"):
             ask()
-    for work in (gateway.publish("a", 1), gateway.stream("a", None), gateway.stop_stream("a")):  # type: ignore[arg-type]
+    nothing: Any = None
+    for work in (gateway.publish("a", 1), gateway.stream("a", nothing), gateway.stop_stream("a")):
         with pytest.raises(RuntimeError, match=r"async with gateway\.lifespan"):
             await work
     async with gateway.lifespan():
@@ -404,24 +399,18 @@ async def test_origins(origin: str, same_origin: bool, allowed: bool) -> None:
 # — the rest —
 
 
-async def test_says_when_it_could_be_faster(caplog: pytest.LogCaptureFixture) -> None:
+async def test_says_when_it_could_be_faster(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="gateway")
-
-    def hints() -> list[tuple[int, str]]:
-        found = [(each.levelno, each.getMessage()) for each in caplog.records if "for best speed" in each.getMessage()]
-        caplog.clear()
-        return found
-
-    for serve in (on_uvicorn, on_plain_uvicorn, on_hypercorn):
-        gateway = gateway_with()
-        async with serve(app_with(gateway), gateway.settings):
-            await until(lambda: gateway.running.started)  # noqa: B023
-        if serve is on_uvicorn:
-            assert hints() == []
-        else:
-            [(level, text)] = hints()
-            assert level == (logging.WARNING if serve is on_plain_uvicorn else logging.INFO)
-            assert "--ws gateway.transports.uvicorn_websocket:WebSocketProtocol" in text
+    gateway = gateway_with()
+    async with serve(app_with(gateway), gateway.settings):
+        await until(lambda: gateway.running.started)
+    hints = [(each.levelno, each.getMessage()) for each in caplog.records if "for best speed" in each.getMessage()]
+    if serve is on_uvicorn:
+        assert hints == []
+    else:
+        [(level, text)] = hints
+        assert level == (logging.WARNING if serve is on_plain_uvicorn else logging.INFO)
+        assert "--ws gateway.transports.uvicorn_websocket:WebSocketProtocol" in text
 
 
 def test_settings_that_contradict_themselves_stop_it_at_once() -> None:
@@ -494,20 +483,19 @@ async def _event(lines: AsyncIterator[str]) -> dict[str, Any]:
     raise AssertionError("the stream has ended")
 
 
-async def test_a_publisher_without_event_loop_knows_the_routes() -> None:
+async def test_a_publisher_without_event_loop_knows_the_routes(server: RedisServer) -> None:
     with pytest.raises(SettingsError):
         gateway_with().publisher()
-    with RedisServer() as server:
-        gateway = gateway_with(engine={"type": "redis", "redis": {"address": server.url}})
-        gateway.channel("room:{name}", history_size=5, **OPEN)
-        async with on_uvicorn(app_with(gateway), gateway.settings) as port, page(port) as client:
-            await client.ask("connect")
-            await client.ask("subscribe", channel="room:a")
-            with gateway.publisher() as publisher:
-                position = await asyncio.to_thread(publisher.publish, "room:a", {"from": "a thread"})
-            assert position.offset == 1
-            assert await client.heard("room:a") == {"from": "a thread"}
-            assert len((await gateway.history("room:a"))[0]) == 1
+    gateway = gateway_with(engine={"type": "redis", "redis": {"address": server.url}})
+    gateway.channel("room:{name}", history_size=5, **OPEN)
+    async with on_uvicorn(app_with(gateway), gateway.settings) as port, page(port) as client:
+        await client.ask("connect")
+        await client.ask("subscribe", channel="room:a")
+        with gateway.publisher() as publisher:
+            position = await asyncio.to_thread(publisher.publish, "room:a", {"from": "a thread"})
+        assert position.offset == 1
+        assert await client.heard("room:a") == {"from": "a thread"}
+        assert len((await gateway.history("room:a"))[0]) == 1
 
 
 async def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

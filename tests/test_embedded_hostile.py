@@ -370,7 +370,6 @@ async def test_stopping_a_stream_twice_tells_its_readers_all_the_same() -> None:
             return self
 
         async def __anext__(self) -> int:
-            await asyncio.sleep(0)
             return 1
 
         async def aclose(self) -> None:

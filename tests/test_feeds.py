@@ -9,7 +9,7 @@ from gateway.errors import BrokerUnavailable
 from gateway.feeds import LINGER, Feeds
 from gateway.wheel import Wheel
 from tests.test_wheel import Clock
-from tests.waiting import until
+from tests.waiting import settle, until
 
 
 class Source:
@@ -47,12 +47,6 @@ class Timeline:
         self.clock.now += seconds
         self.wheel.turn()
         await settle()
-
-
-async def settle() -> None:
-    """Let everything run that can run now."""
-    for _ in range(10):
-        await asyncio.sleep(0)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -24,8 +24,8 @@ from gateway.occupancy.watch import OccupancyWatch
 from tests.brokers.recorder import Recorder
 from tests.redis_fixtures import redis_url, started_shard
 from tests.redis_server import RedisServer
-from tests.test_feeds import Source, Timeline, settle
-from tests.waiting import until
+from tests.test_feeds import Source, Timeline
+from tests.waiting import settle, until
 
 LASTING = 60.0
 """A lease's TTL where it is not to run out."""
@@ -128,11 +128,20 @@ class Site:
 Sites = tuple[Site, Site]
 
 
-@pytest.fixture(scope="module")
-def shared_server() -> Iterator[RedisServer]:
-    """One server for the tests that leave it in peace."""
-    with RedisServer() as server:
-        yield server
+def slow(world: World, closing: asyncio.Event) -> Factory:
+    """A source that takes until ``closing`` to close."""
+
+    async def run(channel: str) -> AsyncGenerator[str, None]:
+        world.log.append("runs")
+        try:
+            yield "a"
+            await asyncio.get_running_loop().create_future()
+        finally:
+            world.log.append("closes")
+            await closing.wait()
+            world.log.append("stops")
+
+    return run
 
 
 @pytest.fixture
@@ -268,26 +277,16 @@ async def test_the_other_takes_over_at_once(sites: Sites, world: World, heard: R
 
 async def test_coming_back_while_the_source_still_closes(one: Site, world: World) -> None:
     closing = asyncio.Event()
-
-    async def slow(channel: str) -> AsyncGenerator[str, None]:
-        world.log.append("runs")
-        try:
-            yield "a"
-            await asyncio.get_running_loop().create_future()
-        finally:
-            await closing.wait()
-            world.log.append("stops")
-
-    one.factory = slow
+    one.factory = slow(world, closing)
     one.live.on_heard("room")
     await until(lambda: world.log)
     one.live.on_ceased("room")
     one.live.on_heard("room")
+    await until(lambda: world.log == ["runs", "closes"])
     await settle()
-    assert world.log == ["runs"]
+    assert world.log == ["runs", "closes"]
     closing.set()
-    await until(lambda: len(world.log) == 3)
-    assert world.log == ["runs", "stops", "runs"]
+    await until(lambda: world.log == ["runs", "closes", "stops", "runs"])
 
 
 # — leases that are lost —
@@ -354,18 +353,7 @@ async def test_one_who_is_refused_when_renewing_steps_back(brief: Sites, world: 
 async def test_a_source_that_closes_too_slowly_is_not_run_again_before(brief: Sites, world: World) -> None:
     one, _ = brief
     closing = asyncio.Event()
-
-    async def slow(channel: str) -> AsyncGenerator[str, None]:
-        world.log.append("runs")
-        try:
-            yield "a"
-            await asyncio.get_running_loop().create_future()
-        finally:
-            world.log.append("closes")
-            await closing.wait()
-            world.log.append("stops")
-
-    one.factory = slow
+    one.factory = slow(world, closing)
     one.live.on_heard("room")
     await until(lambda: world.log)
     one.wire.cut = True
@@ -557,24 +545,14 @@ async def test_failing_while_it_is_closed(one: Site, world: World, caplog: pytes
 
 async def test_one_that_never_closes_is_given_up(one: Site, world: World) -> None:
     never = asyncio.Event()
-
-    async def stuck(channel: str) -> AsyncGenerator[str, None]:
-        try:
-            world.log.append("runs")
-            yield "a"
-            await asyncio.get_running_loop().create_future()
-        finally:
-            await never.wait()
-            world.log.append("stops")
-
-    one.factory = stuck
+    one.factory = slow(world, never)
     one.live.on_heard("room")
     await until(lambda: world.log)
     await settle()
     await one.live.stop(within=0.05)
     assert isinstance(await one.wire.acquire("room", "n2"), Taken)  # nobody else begins before the lease is over
     never.set()
-    await until(lambda: world.log == ["runs", "stops"])
+    await until(lambda: world.log == ["runs", "closes", "stops"])
 
 
 async def test_one_that_never_waits_does_not_hold_up_the_node(one: Site, heard: Recorder) -> None:

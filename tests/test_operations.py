@@ -15,7 +15,6 @@ from starlette.concurrency import run_in_threadpool
 from gateway import BrokerUnavailable, Error, Gateway
 from gateway import Client as GatewayClient
 from gateway.messages import Payload, Position
-from gateway.operations import Operations
 from tests.routes.clients import Client, gateway_with, running, settled
 from tests.waiting import until
 
@@ -229,7 +228,7 @@ async def test_disconnects_users(gateway: Gateway) -> None:
 
 @pytest.mark.parametrize(
     ("options", "problem"),
-    [({"code": 1000}, "not 1000"), ({"code": 5000}, "not 5000"), ({"reason": "ü" * 62}, "longer than 123 bytes")],
+    [({"code": 1000}, "code = 1000"), ({"code": 5000}, "code = 5000"), ({"reason": "ü" * 62}, "longer than 123 bytes")],
 )
 async def test_what_no_disconnect_can_say(gateway: Gateway, options: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
@@ -300,17 +299,28 @@ async def test_what_could_never_be_published_is_refused_at_once(gateway: Gateway
             gateway.on_commit(session).publish("nowhere:a", 1)
         with pytest.raises(TypeError, match="cannot be published"):
             gateway.on_commit(session).publish("chat:a", object())
+        with pytest.raises(Error, match="bad request"):
+            gateway.on_commit(session).publish("chat:a", b"")
+        assert not session.in_transaction()
+
+
+async def test_what_the_broker_does_not_take_any_more_is_told(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def away(*_: Any) -> None:
+        raise BrokerUnavailable
+
+    monkeypatch.setattr(gateway.node.broker, "publish", away)
+    with Session(create_engine("sqlite://")) as session:
+        gateway.on_commit(session).publish("chat:a", "lost")
+        session.commit()
+    await until(lambda: "a publication to chat:a was committed and could not be published" in caplog.text)
 
 
 # — without a gateway that runs —
 
 
 async def test_needs_a_node() -> None:
-    bare = Operations()
-    with pytest.raises(NotImplementedError):
-        _ = bare.node
-    with pytest.raises(NotImplementedError):
-        _ = bare.loop
     idle = gateway_with()
     calls: list[Any] = [idle.publish("a", 1), idle.broadcast(["a"], 1), idle.presence("a"), idle.disconnect("alice")]
     for each in calls:

@@ -14,7 +14,7 @@ from gateway.metrics import Metrics
 from gateway.positions import BATCH, IN_FLIGHT, MAKING, SPREAD, PositionWatch
 from tests.test_hub import WIRE, Client, Reader, at, publication, reader
 from tests.test_wheel import Clock
-from tests.waiting import until
+from tests.waiting import settle, until
 
 STREAM = StreamOptions(10, 60.0)
 DELAY = 40.0
@@ -62,8 +62,7 @@ class Pauses:
         for future in over:
             if not future.done():
                 future.set_result(None)
-        for _ in range(50):
-            await asyncio.sleep(0)
+        await settle()
 
 
 @pytest.fixture

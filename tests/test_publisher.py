@@ -41,20 +41,6 @@ KEPT = StreamOptions(history_size=1000, history_ttl=60.0)
 ALL = HistoryFilter(limit=-1)
 
 
-@pytest.fixture(scope="module")
-def shared_server() -> Iterator[RedisServer]:
-    with RedisServer() as server:
-        yield server
-
-
-@pytest.fixture
-def server(shared_server: RedisServer) -> RedisServer:
-    with shared_server.client() as client:
-        client.flushall()
-        client.script_flush()
-    return shared_server
-
-
 def settings_for(server: RedisServer, *, personal: PersonalChannelSettings | None = None) -> Settings:
     kept = Namespace(name="kept", history_size=1000, history_ttl=60.0)
     objects = Namespace(name="objects", publication_data_format="json_object")
@@ -212,10 +198,10 @@ class Applied:
         raise AssertionError(f"nobody asked {kind} {argument}")
 
 
-async def test_disconnect_user(server: RedisServer, publisher: Publisher) -> None:
+async def test_disconnects_users(server: RedisServer, publisher: Publisher) -> None:
     async with node(server) as (broker, heard):
-        publisher.disconnect_user("7")
-        publisher.disconnect_user("7", 4001, "signed out")
+        publisher.disconnect(7)
+        publisher.disconnect("7", client="c1", code=4001, reason="signed out", keep=["c2"])
         await until(lambda: len(heard.controls) == 2)
         applied = Applied()
         cluster = Cluster("n1", broker, applied)
@@ -223,15 +209,17 @@ async def test_disconnect_user(server: RedisServer, publisher: Publisher) -> Non
             cluster.receive(message)
         assert applied.commands == [
             DisconnectUser(user="7", code=3503, reason="force disconnect"),
-            DisconnectUser(user="7", code=4001, reason="signed out"),
+            DisconnectUser(user="7", client="c1", code=4001, reason="signed out", whitelist=["c2"]),
         ]
 
 
 def test_disconnects_that_cannot_be(publisher: Publisher) -> None:
     with pytest.raises(ValueError, match="for example 4001"):
-        publisher.disconnect_user("7", 5000)
+        publisher.disconnect("7", code=5000)
     with pytest.raises(ValueError, match="123 bytes"):
-        publisher.disconnect_user("7", 4001, "é" * 62)
+        publisher.disconnect("7", code=4001, reason="é" * 62)
+    with pytest.raises(ValueError, match="all anonymous clients"):
+        publisher.disconnect("")
 
 
 def test_memory_is_refused() -> None:
@@ -277,7 +265,7 @@ def test_outage(server: RedisServer) -> None:
         publisher.publish("kept:a", 1)
         own.kill()
         assert fails_within(4.0, lambda: publisher.publish("kept:a", 2))
-        assert fails_within(4.0, lambda: publisher.disconnect_user("7"))
+        assert fails_within(4.0, lambda: publisher.disconnect("7"))
         own.start()
         assert publisher.publish("kept:a", 3).offset == 1
         own.pause()

@@ -5,10 +5,10 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from gateway.contradictions import find_problems
+from gateway.durations import Duration
 from gateway.settings import (
     ChannelOptions,
     ClientSettings,
-    Duration,
     EngineSettings,
     Namespace,
     RedisSettings,

@@ -15,7 +15,7 @@ from hypercorn.utils import wrap_app
 from starlette.applications import Starlette
 
 from gateway.stopping import SIGNALS, on_stop
-from tests.waiting import until
+from tests.waiting import settle, until
 
 
 class Server:
@@ -46,7 +46,7 @@ async def test_server_and_program_are_told(server: Server, number: int) -> None:
         await until(lambda: told == [asyncio.get_running_loop()])
     signal.raise_signal(number)
     assert server.heard == [number] * 2
-    await asyncio.sleep(0)
+    await settle()
     assert len(told) == 1
     assert signal.getsignal(number) == server.handle
 
@@ -65,7 +65,7 @@ async def test_several_are_told_and_may_leave_in_any_order(server: Server) -> No
     second.__exit__(None, None, None)
     signal.raise_signal(signal.SIGTERM)
     assert server.heard == [signal.SIGTERM] * 3
-    await asyncio.sleep(0)
+    await settle()
     assert len(told) == 3
 
 

@@ -11,6 +11,9 @@ T = TypeVar("T")
 _PAUSE = 0.01
 """Seconds between two looks at a condition."""
 
+_TURNS = 50
+"""Turns of the event loop: more than anything takes that waits for nothing outside."""
+
 
 @overload
 async def until(condition: Callable[[], Awaitable[T]], deadline: float = 10.0, what: str = "") -> T: ...
@@ -39,6 +42,12 @@ def until_blocking(condition: Callable[[], T], deadline: float = 10.0, what: str
             raise AssertionError(_late(condition, deadline, what, result))
         time.sleep(_PAUSE)
     return result
+
+
+async def settle() -> None:
+    """Let everything run that can run now: before a look at what must not have happened."""
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)
 
 
 def _late(condition: Callable[[], object], deadline: float, what: str, result: object) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from starlette.exceptions import HTTPException, WebSocketException
 
-from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
+from gateway.errors import LONGEST_REASON, Disconnect, DisconnectCode, Error, ErrorCode
 
 LONGEST = 500
 """Characters of a message made of what does not validate."""
@@ -39,15 +39,12 @@ _DISCONNECTS = {
 
 APPLICATION_CODES = range(3000, 5000)
 
-LONGEST_REASON = 123
-"""Bytes of a reason: what a close frame has room for (RFC 6455, 5.5.1)."""
-
 
 def translate(failure: Exception) -> Exception:
     """An `Error` or `Disconnect` for what a handler has raised; a defect stays what it is."""
     match failure:
         case Disconnect(code=code, reason=reason):
-            return failure if _can_be_said(code, reason) else _closing(code, reason)
+            return _closing(code, reason)
         case HTTPException(status_code=status, detail=detail):
             return _error(status, detail)
         case WebSocketException(code=code, reason=reason):
@@ -61,10 +58,6 @@ def invalid(errors: Sequence[Any]) -> Error:
     """Bad request, and what is wrong; the values themselves stay out of it."""
     text = "; ".join(f"{_place(each['loc'])}{each['msg']}" for each in errors)
     return Error(ErrorCode.BAD_REQUEST, f"bad request: {text}"[:LONGEST])
-
-
-def _can_be_said(code: int, reason: str) -> bool:
-    return code in APPLICATION_CODES and len(reason.encode(errors="replace")) <= LONGEST_REASON
 
 
 def _closing(code: int, reason: str) -> Disconnect:

@@ -11,7 +11,7 @@ from gateway.cluster import SubscribeUser, UnsubscribeUser
 from gateway.encoding import encode_data
 from gateway.errors import Disconnect, DisconnectCode, UnsubscribeCode
 from gateway.routes.answers import translate
-from gateway.session import Session, State, server_side
+from gateway.session import NO_APPLICATION, Session, State, server_side
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable
@@ -104,6 +104,11 @@ class Client(HTTPConnection):
 
         The client is subscribed by the server; without ``channel`` one is made for it alone.
         """
+        if self._session.application is NO_APPLICATION:
+            raise RuntimeError(
+                "client.stream is for clients of the SDKs; for a plain socket `await gateway.stream(channel, source)`, "
+                "and `await connection.subscribe(channel)`"
+            )
         program = cast("Program", self._session.application)
         return await program.streams.start_for(self, source, channel)
 

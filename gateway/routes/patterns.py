@@ -8,6 +8,9 @@ from starlette.convertors import CONVERTOR_TYPES
 _PARAMETER = re.compile(r"\{([^{}]*)\}")
 _NAME = re.compile(r"([a-zA-Z_][a-zA-Z0-9_]*)(?::([a-zA-Z_]+))?")
 
+_HOLDS = {"str": "[^:/]", "int": "[0-9]", "float": "[0-9.]", "uuid": "(?!)"}
+"""What a parameter of a type may hold; any other may hold anything."""
+
 _TEXT = "[^:/]+"
 """A parameter without type: up to the next ``:`` or ``/``, as FastAPI's ends at the next ``/``."""
 
@@ -29,6 +32,11 @@ class Pattern:
         # split() gives text and parameters in turn
         parts = _PARAMETER.split(text)
         expression = "".join(self._parameter(each) if odd % 2 else re.escape(each) for odd, each in enumerate(parts))
+        if self._blurred(parts[2::2]) > 1:
+            raise ValueError(
+                f'in "{text}" it is not clear where a parameter ends, at two places and more: names that do not match '
+                'would take long to refuse; put ":" or "/" between them, or give types, as in {year:int}-{month:int}'
+            )
         self._match = re.compile(expression).fullmatch
 
     def match(self, name: str) -> Mapping[str, str] | None:
@@ -44,6 +52,11 @@ class Pattern:
         if self.match(name) is None:
             raise ValueError(f'"{name}" is not a channel of the pattern "{self.text}"')
         return name
+
+    def _blurred(self, behind: list[str]) -> int:
+        """Parameters that could go on where the next one begins. Each takes a name's length times as long to match."""
+        between = list(zip(self.types.values(), behind, strict=True))[:-1]
+        return sum(not text or bool(re.match(_HOLDS.get(kind, ""), text)) for kind, text in between)
 
     def _parameter(self, text: str) -> str:
         found = _NAME.fullmatch(text)

@@ -121,14 +121,14 @@ class PortableTransport(AsgiTransport):
 class DirectTransport:
     """Writes past the ASGI conversation, which keeps on reading."""
 
-    __slots__ = ("_connection", "_limit", "_open", "_patience", "_timer", "_wheel", "session")
+    __slots__ = ("_bound", "_connection", "_limit", "_open", "_patience", "_timer", "_wheel", "session")
 
     session: Session
 
     def __init__(self, connection: RawConnection, wheel: Wheel, limit: int, patience: float) -> None:
         self._connection = connection
         self._wheel = wheel
-        self._limit = limit
+        self._limit = self._bound = limit
         self._patience = patience
         self._open = True
         self._timer: Timer | None = None
@@ -162,12 +162,13 @@ class DirectTransport:
         self._relax()
 
     def _strain(self, waiting: int) -> None:
-        if waiting > self._limit:
+        if self._timer is None:
+            self._bound = self._limit + waiting  # a replay is written at once, and may be larger than the limit
+            self._timer = self._wheel.after(self._patience, self._judge)
+        elif waiting > self._bound:
             self._open = False
             # soon, for the fan-out that is writing just now must not be changed under its hands
             asyncio.get_running_loop().call_soon(self._give_up)
-        elif self._timer is None:
-            self._timer = self._wheel.after(self._patience, self._judge)
 
     def _judge(self) -> None:
         self._timer = None

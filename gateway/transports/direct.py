@@ -27,6 +27,7 @@ class DirectTransport:
     """Satisfies both `session.Transport` and `raw.Receiver`. Set ``session`` before it is attached."""
 
     __slots__ = (
+        "_bound",
         "_connection",
         "_entrance",
         "_judging",
@@ -53,7 +54,8 @@ class DirectTransport:
         self._entrance = entrance
         self._wheel = wheel
         self._limit = limit
-        """Bytes that may wait for a client that reads slowly."""
+        """Bytes that may wait for a client that reads slowly, beyond what made it slow: that may be one large reply."""
+        self._bound = limit
         self._patience = patience
         """Seconds for which it may be slow."""
         self._open = True
@@ -69,7 +71,7 @@ class DirectTransport:
     def send(self, frame: bytes) -> None:
         if self._open:
             self._connection.write(frame)
-            if self._slow and not self._judging and self._connection.waiting() > self._limit:
+            if self._slow and not self._judging and self._connection.waiting() > self._bound:
                 # soon, for the fan-out that is writing just now must not be changed under its hands
                 self._judging = True
                 asyncio.get_running_loop().call_soon(self._judge)
@@ -97,6 +99,7 @@ class DirectTransport:
     def pause(self) -> None:
         if self._open and not self._slow:
             self._slow = True
+            self._bound = self._limit + self._connection.waiting()
             self._timer = self._wheel.after(self._patience, self._give_up)
             self._route(self.send)
 
@@ -129,7 +132,7 @@ class DirectTransport:
 
     def _judge(self) -> None:
         self._judging = False
-        if self._open and self._connection.waiting() > self._limit:
+        if self._open and self._connection.waiting() > self._bound:
             self._give_up()
 
     def _give_up(self) -> None:

@@ -14,7 +14,7 @@ from gateway.auth.permissions import check_payload, is_json
 from gateway.brokers.base import HistoryFilter, PublishOptions
 from gateway.channels import Channel
 from gateway.cluster import DisconnectUser, NodeInfo, RefreshUser, SubscribeUser, UnsubscribeUser
-from gateway.errors import DisconnectCode, Error, ErrorCode, UnsubscribeCode
+from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode, UnsubscribeCode
 from gateway.messages import Payload, Publication
 from gateway.node import Node
 from gateway.protocols.centrifuge_json import wire_publication
@@ -84,18 +84,12 @@ async def unsubscribe(node: Node, request: api.UnsubscribeRequest) -> api.Done:
 
 async def disconnect(node: Node, request: api.DisconnectRequest) -> api.Done:
     wanted = request.disconnect or api.DisconnectReason()
-    if wanted.code and not 3000 <= wanted.code <= 4999:
-        raise Error(ErrorCode.BAD_REQUEST, "bad request: disconnect.code must lie between 3000 and 4999")
-    if len(wanted.reason.encode()) > 123:
-        raise Error(ErrorCode.BAD_REQUEST, "bad request: disconnect.reason must not be longer than 123 bytes")
-    code = DisconnectCode.FORCE_DISCONNECT
+    try:
+        ending = Disconnect(wanted.code or DisconnectCode.FORCE_DISCONNECT, wanted.reason).check()
+    except ValueError as error:
+        raise Error(ErrorCode.BAD_REQUEST, f"bad request: disconnect.{error}") from error
     await node.cluster.command(
-        DisconnectUser(
-            **_target(request),
-            whitelist=request.whitelist,
-            code=wanted.code or code,
-            reason=wanted.reason or (code.reason if wanted.code in (0, code) else "disconnected"),
-        )
+        DisconnectUser(**_target(request), whitelist=request.whitelist, code=ending.code, reason=ending.reason)
     )
     return api.Done()
 

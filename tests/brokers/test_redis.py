@@ -45,14 +45,6 @@ async def says(broker: RedisBroker, text: str, channel: str = "news") -> bool:
     return True
 
 
-@pytest.fixture
-def server(shared_server: RedisServer) -> RedisServer:
-    with shared_server.client() as client:
-        client.flushall()
-        client.script_flush()
-    return shared_server
-
-
 async def test_two_nodes_hear_the_same_order(server: RedisServer) -> None:
     async with node(server, "n1") as (one, heard_by_one), node(server, "n2") as (two, heard_by_two):
         await one.subscribe("news")

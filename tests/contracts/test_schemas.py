@@ -23,7 +23,7 @@ class Dog(BaseModel):
 
 
 class Settled(BaseModel):
-    prefixItems: str = "a property of this name"  # noqa: N815
+    kind: str = Field(default="a property of this name", alias="prefixItems")
     state: dict[str, Any] = Field(default={"prefixItems": 1}, examples=[{"discriminator": 2}])
 
 

@@ -13,16 +13,10 @@ from tests.integration.conftest import pytest_runtest_makereport as pytest_runte
 from tests.redis_server import RedisServer
 
 
-@pytest.fixture(scope="session")
-def redis() -> Iterator[RedisServer]:
-    with RedisServer() as server:
-        yield server
-
-
 @pytest.fixture
-def cluster(redis: RedisServer, tmp_path: Path) -> Iterator[Cluster]:
+def cluster(server: RedisServer, tmp_path: Path) -> Iterator[Cluster]:
     """``a, b = cluster("chat")``: base URLs of an example's instances, which share one Redis."""
-    with Cluster(redis, tmp_path) as running:
+    with Cluster(server, tmp_path) as running:
         yield running
 
 

@@ -2,6 +2,8 @@ from tests.examples.browsing import Browser
 from tests.examples.running import Cluster
 
 EMPTY = "!new Uint32Array(pen.getImageData(0, 0, canvas.width, canvas.height).data.buffer).some(Boolean)"
+QUIET = "!moved && !Object.keys(centrifuge._callbacks).length"
+"""All that the page has published is answered: a line that is cut would turn the rest into errors of the page."""
 
 
 def painted(x: int, y: int) -> str:
@@ -47,6 +49,7 @@ async def test_who_was_away_gets_what_was_drawn_and_cleared(cluster: Cluster, br
             await window.wait_text("#state", "connected")
         await bob.drag("canvas", (50, 50), (90, 90))
         await ann.wait_for(painted(70, 70))
+        await bob.wait_for(QUIET)
         await bob.cut()
         await bob.wait_text("#state", "connecting")
         await ann.click("#clear")

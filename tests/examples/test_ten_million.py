@@ -49,9 +49,9 @@ class Service:
 
 
 @pytest.fixture
-def service(cluster: Cluster, redis: RedisServer) -> Iterator[Service]:
+def service(cluster: Cluster, server: RedisServer) -> Iterator[Service]:
     with RedisServer() as other:
-        yield Service(cluster, redis, other)
+        yield Service(cluster, server, other)
 
 
 async def client(sdk: JavaScriptSDK, node: str, user: str) -> Client:

@@ -1,4 +1,4 @@
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -7,13 +7,6 @@ from gateway.limits.memory import MemoryLimits
 from gateway.limits.redis import RedisLimits
 from tests.redis_fixtures import redis_url, started_shard, teach_scripts
 from tests.redis_server import RedisServer
-
-
-@pytest.fixture(scope="package")
-def shared_server() -> Iterator[RedisServer]:
-    """One server for the tests that leave it in peace."""
-    with RedisServer() as server:
-        yield server
 
 
 @pytest.fixture(params=["memory", "redis", "fakeredis"])

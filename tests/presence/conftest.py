@@ -1,4 +1,4 @@
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -8,13 +8,6 @@ from gateway.presence.memory import MemoryPresence
 from gateway.presence.redis import RedisPresence
 from tests.redis_fixtures import redis_url, started_shard, teach_scripts
 from tests.redis_server import RedisServer
-
-
-@pytest.fixture(scope="package")
-def shared_server() -> Iterator[RedisServer]:
-    """One server for the tests that leave it in peace."""
-    with RedisServer() as server:
-        yield server
 
 
 @pytest.fixture

@@ -42,13 +42,6 @@ async def die(presence: RedisPresence) -> None:
     await asyncio.gather(*presence._tasks, return_exceptions=True)
 
 
-@pytest.fixture
-def server(shared_server: RedisServer) -> RedisServer:
-    with shared_server.client() as client:
-        client.flushall()
-    return shared_server
-
-
 async def test_nodes_see_each_others_members(server: RedisServer) -> None:
     async with node(server, "n1") as first, node(server, "n2") as second:
         await first.add("news", ANN)

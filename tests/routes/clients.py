@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from gateway import Gateway, Settings
+from gateway.presence.memory import MemoryPresence
 from gateway.protocols.base import Wire
 from gateway.protocols.centrifuge_json import CentrifugeJson
 from tests.session.rig import Recorder
@@ -169,6 +170,7 @@ async def assert_empty(gateway: Gateway) -> None:
     await settled(gateway)
     node = gateway.node
     assert (node.hub.connections, node.hub.users, node.hub.channels, node.hub.subscriptions) == ({}, {}, {}, 0)
-    assert node.presence_store._channels == {}  # type: ignore[attr-defined]  # that of the memory store
+    assert isinstance(node.presence_store, MemoryPresence)
+    assert node.presence_store._channels == {}
     assert all(feed.holders == 0 for feed in node.feeds._feeds.values())
     assert gateway.running.entrance.sessions == set()

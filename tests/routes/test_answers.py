@@ -69,7 +69,13 @@ def test_long_messages_are_cut() -> None:
     assert len(invalid([{"loc": ("body",), "msg": "x" * 1000}]).message) == 500
 
 
-@pytest.mark.parametrize("failure", [ValueError("x"), Error(418, "tea"), Disconnect(4000)])
+def test_a_disconnect_that_can_be_said_is_said() -> None:
+    translated = translate(Disconnect(4000, "lunch"))
+    assert isinstance(translated, Disconnect)
+    assert (translated.code, translated.reason) == (4000, "lunch")
+
+
+@pytest.mark.parametrize("failure", [ValueError("x"), Error(418, "tea")])
 def test_the_rest_stays_as_it_is(failure: Exception) -> None:
     assert translate(failure) is failure
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import anyio
 import pytest
@@ -492,13 +492,12 @@ class Shown(BaseModel):
 async def test_returns_what_the_annotation_says(gateway: Gateway) -> None:
     """As FastAPI's response model: objects of a database become what may be shown of them."""
 
+    found: list[Any] = [Row(1, "a"), Row(2, "b")]
+    gateway.rpc("unsaid")(lambda: {"at": found[0]})
+
     @gateway.rpc("rows")
     async def rows() -> list[Shown]:
-        return [Row(1, "a"), Row(2, "b")]  # type: ignore[list-item]
-
-    @gateway.rpc("unsaid")
-    async def unsaid():  # type: ignore[no-untyped-def]
-        return {"at": Row(1, "a")}
+        return found
 
     @gateway.rpc("nothing")
     async def nothing() -> Shown | None:
@@ -506,7 +505,7 @@ async def test_returns_what_the_annotation_says(gateway: Gateway) -> None:
 
     @gateway.rpc("wrong")
     async def wrong() -> Shown:
-        return {"id": "no number"}  # type: ignore[return-value]
+        return cast(Shown, {"id": "no number"})
 
     async with connected(gateway) as client:
         assert await client.call("rows") == [{"id": 1, "shownText": "a"}, {"id": 2, "shownText": "b"}]
@@ -541,11 +540,14 @@ async def test_what_json_cannot_say_is_a_defect_and_spoils_no_frame(gateway: Gat
 
 
 def test_what_no_data_can_be_made_of_is_refused_at_once() -> None:
-    async def unknown() -> "Unknown": ...  # type: ignore[name-defined]  # noqa: F821
+    async def unknown() -> None: ...
+
+    unknown.__annotations__["return"] = "Unknown"
 
     class Plain: ...
 
-    async def plain() -> Plain: ...  # type: ignore[empty-body]
+    async def plain() -> Plain:
+        return Plain()
 
     with pytest.raises(SignatureError, match="of which no data can be made; return a pydantic model"):
         Answering(plain)

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from gateway import Error, Gateway
+from gateway import Disconnect, Error, Gateway
+from gateway.cluster import UnsubscribeUser
 from tests.routes.clients import assert_empty, connected, gateway_with, running
 from tests.waiting import until
 
@@ -109,8 +110,8 @@ async def test_a_listener_takes_no_orders(gateway: Gateway) -> None:
     """Commands are for connections."""
     async with running(gateway), gateway.listen("orders:new") as orders:
         orders.lose_position()
-        orders.disconnect(None)  # type: ignore[arg-type]
-        orders.control(None)  # type: ignore[arg-type]
+        orders.disconnect(Disconnect(4000, "bye"))
+        orders.control(UnsubscribeUser(user="", channel="orders:new", code=2000, reason="bye"))
         await gateway.publish("orders:new", 1)
         gateway.node.hub.flush()
         assert len(orders.take()) == 1

@@ -33,6 +33,8 @@ ID = uuid.UUID("8c5f3a0e-5a39-4d5b-9d59-0f2b8a7f6c11")
         ("a.b:{x}", "aXb:1", None),
         ("a+{x}", "a+1", {"x": "1"}),
         ("dm:{a}-{b}", "dm:1-2", {"a": "1", "b": "2"}),
+        ("day:{y:int}-{m:int}-{d:int}", "day:2026-11-21", {"y": "2026", "m": "11", "d": "21"}),
+        ("{a}:{b}:{c}/{d}-{e:path}", "1:2:3/4-5", {"a": "1", "b": "2", "c": "3", "d": "4", "e": "5"}),
     ],
 )
 def test_matches_whole_names(pattern: str, name: str, params: dict[str, str] | None) -> None:
@@ -51,6 +53,10 @@ def test_matches_whole_names(pattern: str, name: str, params: dict[str, str] | N
         ("chat:{room:}", "is no parameter"),
         ("chat:{room:number}", '"number" in "chat:{room:number}" is no type of a parameter; there are float, int'),
         ("{a}:{a}", 'the parameter "a" stands twice'),
+        ("{a}-{b}-{c}", "it is not clear where a parameter ends"),
+        ("{a}-{b}:{c}-{d}", "it is not clear where a parameter ends"),
+        ("{a:int}{b:int}{c:int}", "it is not clear where a parameter ends"),
+        ("{a:path}-{b:path}-{c}", "it is not clear where a parameter ends"),
     ],
 )
 def test_what_cannot_be_read_is_explained(text: str, problem: str) -> None:

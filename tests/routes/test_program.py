@@ -314,7 +314,7 @@ async def test_personal_channels(gateway: Gateway) -> None:
         await gateway.publish_to_user("alice", {"hello": "alice"}, tags={"a": "b"})
         await alice.hears({"hello": "alice"})
         assert bob.data() == []
-        with pytest.raises(SettingsError, match="personal channels, and a user"):
+        with pytest.raises(ValueError, match="anonymous users have no personal channel"):
             await gateway.publish_to_user("", 1)
 
 

@@ -42,6 +42,14 @@ def chat(gateway: Gateway) -> ChannelRoute:
     return gateway.channel("chat:{room}:{n:int}", history_size=1, force_recovery_mode="cache")
 
 
+def joining(parameters: str, *, returns: str = "None") -> Callable[..., Any]:
+    """A handler with parameters written as a program may write them, however wrong."""
+    names: dict[str, Any] = {"UUID": UUID, "Literal": Literal, "Annotated": Annotated}
+    exec(f"async def join({parameters}) -> {returns}: ...", names)  # noqa: S102
+    join: Callable[..., Any] = names["join"]
+    return join
+
+
 EVENTS = [
     "on_subscribe",
     "on_publish",
@@ -140,9 +148,7 @@ def refusal(declare: Callable[[Any], Any], handler: Any) -> str:
     ],
 )
 def test_a_parameter_that_comes_from_nowhere(chat: ChannelRoute, parameter: str) -> None:
-    names: dict[str, Any] = {"UUID": UUID, "Literal": Literal, "Annotated": Annotated}
-    exec(f"async def join(room: str, {parameter}): ...", names)  # noqa: S102
-    text = refusal(chat.on_subscribe, names["join"])
+    text = refusal(chat.on_subscribe, joining(f"room: str, {parameter}"))
     assert text.startswith('on_subscribe of "chat:{room}:{n:int}": join(room: str, user')
     assert "takes user, which is no parameter of the pattern (there are room, n)" in text
     assert "`user: Annotated[str, Query()]`" in text
@@ -239,25 +245,21 @@ def test_a_body_and_a_response_are_nothing_unusual(chat: ChannelRoute) -> None:
 
 
 def test_what_no_function_is(gateway: Gateway) -> None:
+    alice: Any = "alice"
     with pytest.raises(TypeError, match="on_connect decorates a function, not 'alice'"):
-        gateway.on_connect("alice")  # type: ignore[type-var]
+        gateway.on_connect(alice)
 
 
 @pytest.mark.parametrize("parameter", ["room", "other"])
 def test_names_for_the_type_checker_only(gateway: Gateway, parameter: str) -> None:
-    names: dict[str, Any] = {}
-    exec(f"async def join({parameter}: 'Unknown') -> None: ...", names)  # noqa: S102
-    text = refusal(gateway.channel("chat:{room}").on_subscribe, names["join"])
+    text = refusal(gateway.channel("chat:{room}").on_subscribe, joining(f"{parameter}: 'Unknown'"))
     assert f"takes {parameter}, whose type is not known when the program runs" in text
 
 
 def test_what_a_handler_returns_may_be_unknown(gateway: Gateway) -> None:
-    names: dict[str, Any] = {}
-    exec("async def join(room: str) -> 'Unknown': ...", names)  # noqa: S102
-    gateway.channel("chat:{room}").on_subscribe(names["join"])
+    gateway.channel("chat:{room}").on_subscribe(joining("room: str", returns="'Unknown'"))
 
 
 def test_a_long_signature_is_cut(gateway: Gateway) -> None:
-    names: dict[str, Any] = {}
-    exec(f"async def join({', '.join(f'parameter{n}: str' for n in range(30))}): ...", names)  # noqa: S102
-    assert "join(...) takes parameter0" in refusal(gateway.channel("chat:{room}").on_subscribe, names["join"])
+    join = joining(", ".join(f"parameter{n}: str" for n in range(30)))
+    assert "join(...) takes parameter0" in refusal(gateway.channel("chat:{room}").on_subscribe, join)

@@ -24,6 +24,7 @@ from gateway.messages import (
     UnsubscribeRequest,
 )
 from gateway.session.application import Admission, Admitted, is_decided, route_of
+from gateway.settings import ChannelOptions
 
 EVENTS = ("subscribe", "publish", "presence", "history", "unsubscribe", "cache_empty")
 
@@ -35,7 +36,7 @@ class Channels:
     def resolve(self, name: str) -> Any:
         if name == "nowhere":
             raise Error(ErrorCode.UNKNOWN_CHANNEL)
-        return Channel(name, None, route=self.route)  # type: ignore[arg-type]
+        return Channel(name, ChannelOptions(), route=self.route)
 
 
 def session(*events: str, connect: Any = None, rpc: Any = None, route: bool = True) -> Any:
@@ -80,5 +81,5 @@ def test_what_is_admitted_unless_said_otherwise() -> None:
     assert (Admission().user, Admission().subs, Admission().refreshable) == ("", {}, True)
     assert (Admitted().grant, Admitted().expire_at, Admitted().refreshable) == (Grant(), 0, True)
     route = session("subscribe").node.channels.route
-    assert route_of(Channel("a", None, route=route)) is route  # type: ignore[arg-type]
+    assert route_of(Channel("a", ChannelOptions(), route=route)) is route
     assert Admission(data=Payload(b"1")).data == b"1"

@@ -1,6 +1,7 @@
 """Who comes in, how it is known, and that nothing is left of it afterwards."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from starlette.exceptions import WebSocketException
 from starlette.websockets import WebSocketDisconnect
 
+from gateway import Client as GatewayClient
 from gateway.cluster import DisconnectUser, RefreshUser
 from gateway.errors import BrokerUnavailable, DisconnectCode
 from tests.session.rig import NOW
@@ -307,3 +309,15 @@ async def test_a_personal_channel_that_cannot_be_had_leaves_nothing() -> None:
     with pytest.raises(BrokerUnavailable):
         await rig.sockets.open(Client().websocket, user="ann")
     await rig.assert_empty()
+
+
+async def test_streams_are_for_clients_of_the_sdks(rig: SocketRig) -> None:
+    """Handlers may meet plain sockets too, where their channels end."""
+    async with rig.sockets.attach(Client().websocket, user=7) as connection:
+        client = GatewayClient(connection._session, {"type": "websocket"})
+        with pytest.raises(RuntimeError, match=r"gateway.stream\(channel, source\)"):
+            await client.stream(listen())
+
+
+async def listen() -> AsyncIterator[str]:
+    yield "never"

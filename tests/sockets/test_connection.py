@@ -12,7 +12,7 @@ from gateway.messages import Payload, Publication
 from gateway.protocols.plain import PlainText
 from gateway.sockets import ClientLeft, Connection
 from tests.sockets.client import Client, SocketRig
-from tests.waiting import until
+from tests.waiting import settle, until
 
 DISCONNECT = Disconnect(4444, "go")
 
@@ -435,11 +435,11 @@ async def test_a_client_that_does_not_close_is_given_up(rig: SocketRig, client: 
     task = asyncio.create_task(route())
     await until(lambda: rig.node.hub.of_user("ann"))
     client.say("hi")
-    await asyncio.sleep(0)
+    await settle()
     rig.node.hub.of_user("ann")[0].disconnect(DISCONNECT)
     await until(lambda: client.closing())
     rig.pass_time(4)
-    await asyncio.sleep(0)
+    await settle()
     assert not task.done()
     rig.pass_time(2)
     assert await task == ["hi"]
@@ -460,7 +460,7 @@ async def test_a_route_that_is_busy_meanwhile_is_left_alone(rig: SocketRig, clie
     task = asyncio.create_task(route())
     await until(client.closing)
     rig.pass_time(6)
-    await asyncio.sleep(0)
+    await settle()
     assert not task.done()
     busy.set()
     await task

@@ -1,7 +1,7 @@
 """The programs of the documentation on real servers: two nodes that share a Redis, whatever serves them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -17,7 +17,7 @@ from gateway.settings import Settings
 from gateway.sockets.attaching import Format
 from gateway.sockets.writing import DirectTransport, PortableTransport
 from tests.redis_server import RedisServer
-from tests.serving import Serve, on_hypercorn, on_plain_uvicorn, on_uvicorn
+from tests.serving import Serve, on_uvicorn
 from tests.waiting import until
 
 SECRET = "a secret of more than thirty-two bytes, as all should be"
@@ -69,18 +69,6 @@ def program(gateway: Gateway) -> FastAPI:
     return app
 
 
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisServer]:
-    with RedisServer() as server:
-        yield server
-
-
-@pytest.fixture(params=[on_uvicorn, on_plain_uvicorn, on_hypercorn], ids=["ours", "uvicorn", "hypercorn"])
-def serve(request: pytest.FixtureRequest) -> Serve:
-    found: Serve = request.param
-    return found
-
-
 class Cluster:
     """Two nodes, and clients that go to either."""
 
@@ -101,10 +89,8 @@ class Cluster:
 
 
 @pytest.fixture
-async def cluster(redis: RedisServer, serve: Serve) -> AsyncIterator[Cluster]:
-    with redis.client() as client:
-        client.flushall()
-    cluster = Cluster(redis)
+async def cluster(server: RedisServer, serve: Serve) -> AsyncIterator[Cluster]:
+    cluster = Cluster(server)
     async with AsyncExitStack() as stack:
         for gateway in cluster.nodes:
             served = serve(program(gateway), gateway.settings)

@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -154,8 +155,8 @@ async def test_histories_end_by_the_clock() -> None:
 
 
 @pytest.mark.parametrize("source", [create_app, "tests.testing.module:app"])
-async def test_two_nodes(source: object) -> None:
-    async with Kit(source, nodes=2) as kit:  # type: ignore[arg-type]
+async def test_two_nodes(source: Any) -> None:
+    async with Kit(source, nodes=2) as kit:
         assert kit.nodes[0].gateway is not kit.nodes[1].gateway
         assert module.app not in [node.app for node in kit.nodes]
         ann = await kit.connect(query={"name": "ann"})
@@ -237,8 +238,9 @@ def test_one_application_cannot_be_two_nodes() -> None:
 
 
 def test_what_is_no_application() -> None:
+    number: Any = 17
     with pytest.raises(TypeError, match="is no application"):
-        Kit(17)  # type: ignore[arg-type]
+        Kit(number)
     with pytest.raises(ValueError, match="module:attribute"):
         Kit("tests.testing.chat")
     with pytest.raises(ValueError, match="module:attribute"):

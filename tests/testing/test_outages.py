@@ -1,5 +1,7 @@
 """A broker that goes away, and comes back."""
 
+from typing import Any
+
 import pytest
 
 from gateway import BrokerUnavailable
@@ -90,6 +92,6 @@ async def test_a_broker_that_answers_but_is_silent() -> None:
             await room.nothing()
 
 
-class _Deaf(dict):  # type: ignore[type-arg]
+class _Deaf(dict[str, Any]):
     def get(self, *_: object) -> None:
         return None

@@ -250,6 +250,19 @@ async def test_who_leaves_too_much_unread_is_given_up_at_the_end_of_the_tick(sce
     assert scene.connection.calls == [(3008, "slow")]
 
 
+async def test_what_made_the_client_slow_is_not_counted(scene: Scene) -> None:
+    scene.connection.unread = 10 * LIMIT
+    scene.transport.pause()
+    scene.connection.unread = 11 * LIMIT
+    scene.transport.send(b"x")
+    await asyncio.sleep(0)
+    assert scene.session.reasons == []
+    scene.connection.unread = 11 * LIMIT + 1
+    scene.transport.send(b"y")
+    await asyncio.sleep(0)
+    assert scene.session.reasons == [DisconnectCode.SLOW]
+
+
 async def test_what_is_taken_by_the_end_of_the_tick_is_not_counted(scene: Scene) -> None:
     scene.transport.pause()
     scene.connection.unread = LIMIT + 1

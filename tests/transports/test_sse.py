@@ -29,17 +29,11 @@ from gateway.transports.sse import PATH, SseEndpoint, SseTransport, event_frame,
 from gateway.wheel import Wheel
 from tests.deploy.balancers import ROOT
 from tests.integration.servers import Server
-from tests.serving import Serve, on_hypercorn, on_plain_uvicorn, on_uvicorn
+from tests.serving import Serve, on_plain_uvicorn, on_uvicorn
 from tests.transports.streams import PAGE, ROOM, SECRET, Gateway, Stream, running
 from tests.waiting import until
 
 BIG = "x" * 10_000
-
-
-@pytest.fixture(params=[on_uvicorn, on_plain_uvicorn, on_hypercorn], ids=["ours", "uvicorn", "hypercorn"])
-def serve(request: pytest.FixtureRequest) -> Serve:
-    chosen: Serve = request.param
-    return chosen
 
 
 @pytest.fixture

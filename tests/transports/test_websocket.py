@@ -20,7 +20,7 @@ from gateway.node import Node
 from gateway.settings import Settings
 from gateway.transports import asgi as module
 from gateway.transports.direct import DirectTransport
-from tests.serving import Serve, on_hypercorn, on_plain_uvicorn, on_uvicorn
+from tests.serving import Serve
 from tests.waiting import until
 
 PAGE = "https://example.com"
@@ -93,12 +93,6 @@ async def running(serve: Serve, configured: dict[str, Any]) -> AsyncIterator[Gat
     app = create_app(validated)
     async with serve(app, validated) as port:
         yield Gateway(app, port)
-
-
-@pytest.fixture(params=[on_uvicorn, on_plain_uvicorn, on_hypercorn], ids=["ours", "uvicorn", "hypercorn"])
-def serve(request: pytest.FixtureRequest) -> Serve:
-    chosen: Serve = request.param
-    return chosen
 
 
 @pytest.fixture
@@ -308,6 +302,25 @@ async def test_one_who_reads_on_gets_everything_in_order(serve: Serve) -> None:
         received = await receive(client, sent + 1)
         assert [data[0] for data in received] == list(range(sent + 1))
         assert gateway.node.metrics.disconnects == {}
+
+
+async def test_what_is_recovered_may_be_larger_than_the_limit(serve: Serve) -> None:
+    async with running(serve, settings(queue_max_size=QUEUE)) as gateway:
+        for n in range(100):
+            await gateway.publish([n, 10 * BIG])
+        async with gateway.client("", sock=slow_socket(gateway.port)) as client:
+            client.transport.pause_reading()
+            await client.send('{"id":2,"subscribe":{"channel":"room","recover":true}}')
+            [connection] = gateway.node.hub.connections.values()
+            await until(lambda: gateway.node.hub.subscriptions and not connection.outbox)
+            await gateway.publish("live")
+            gateway.node.hub.flush()
+            await asyncio.sleep(0)
+            client.transport.resume_reading()
+            reply = json.loads(await client.recv())["subscribe"]
+            assert [publication["data"][0] for publication in reply["publications"]] == list(range(100))
+            assert await receive(client, 1) == ["live"]
+            assert gateway.node.metrics.disconnects == {}
 
 
 async def test_one_who_vanishes_while_written_to_disturbs_nobody(gateway: Gateway) -> None:
