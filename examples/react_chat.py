@@ -10,7 +10,6 @@ The page is `examples/react`; the two hooks that it needs are in `src/gateway.ts
 from typing import Annotated
 
 from fastapi import FastAPI
-from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, StringConstraints
 
 from examples import pages
@@ -19,7 +18,7 @@ from gateway import Client, Credentials, Gateway
 gateway = Gateway()
 app = FastAPI(lifespan=gateway.lifespan)
 app.include_router(gateway.router)
-app.mount("/", StaticFiles(directory=pages.HERE / "react" / "dist", html=True, check_dir=False))
+pages.mount_built(app, "react")
 
 
 class SignIn(BaseModel):

@@ -1,6 +1,6 @@
 """A text that people write together, all at once: nobody overwrites anybody, on whichever instance they are.
 
-    npm ci --prefix examples && npm run build --prefix examples
+    npm ci --prefix examples && npm run build --prefix examples && pip install pycrdt
     uvicorn examples.text:app
 
 Each page keeps the text as a Yjs document and publishes what changes in it. The changes make the same document in any

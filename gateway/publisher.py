@@ -4,6 +4,8 @@ It needs nothing but Redis and the settings of the nodes ::
 
     publisher = Publisher()  # settings from file and environment, as "gateway serve" reads them
     publisher.publish("chat:lobby", {"text": "hi"})
+
+Channels that a program declares, rather than the settings, are known to `Gateway.publisher`.
 """
 
 import time

@@ -7,20 +7,21 @@ from pathlib import Path
 
 import pytest
 
-EMBED = Path(__file__).parent.parent / "docs" / "embed.md"
+DOCS = Path(__file__).parent.parent / "docs"
 
 
-def block(name: str) -> str:
+def block(page: str, name: str) -> str:
     """The first code block after the file's name stands in the text."""
-    found = re.search(rf"`{re.escape(name)}`.*?\n```\w+\n(.*?)```", EMBED.read_text(), re.DOTALL)
-    assert found, f"docs/embed.md shows no {name}"
+    found = re.search(rf"`{re.escape(name)}`.*?\n```\w+\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+    assert found, f"docs/{page} shows no {name}"
     return found[1]
 
 
 @pytest.fixture
 def chat(tmp_path: Path) -> Path:
     for name in ("chat.py", "test_chat.py"):
-        (tmp_path / name).write_text(block(name))
+        (tmp_path / name).write_text(block("embed.md", name))
+    (tmp_path / "test_first.py").write_text(block("testing.md", "test_first.py"))
     return tmp_path
 
 
@@ -30,13 +31,13 @@ def run(directory: Path, *command: str) -> str:
     return done.stdout
 
 
-def test_the_chat_of_embed_passes_its_own_tests(chat: Path) -> None:
-    command = ("pytest", "-q", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto", "test_chat.py")
-    assert "3 passed" in run(chat, *command)
+@pytest.mark.parametrize(("tests", "passed"), [("test_chat.py", "3 passed"), ("test_first.py", "1 passed")])
+def test_the_chat_passes_the_tests_that_are_shown(chat: Path, tests: str, passed: str) -> None:
+    assert passed in run(chat, "pytest", "-q", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto", tests)
 
 
 def test_the_chat_of_embed_is_typed(chat: Path) -> None:
-    run(chat, "mypy", "--strict", "--no-incremental", "chat.py", "test_chat.py")
+    run(chat, "mypy", "--strict", "--no-incremental", "chat.py", "test_chat.py", "test_first.py")
 
 
 def test_the_chat_of_embed_has_typescript(chat: Path) -> None:
