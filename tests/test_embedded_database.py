@@ -20,7 +20,7 @@ from tests.serving import Serve, on_plain_uvicorn, on_uvicorn
 from tests.waiting import until
 
 SOCKETS = 1000
-POOL: dict[str, Any] = {"pool_size": 5, "max_overflow": 0, "pool_timeout": 20, "connect_args": {"timeout": 30}}
+POOL: dict[str, Any] = {"pool_size": 5, "max_overflow": 0, "pool_timeout": 120, "connect_args": {"timeout": 120}}
 
 
 class Base(DeclarativeBase):
