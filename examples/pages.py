@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fastapi import FastAPI
-from fastapi.responses import FileResponse, HTMLResponse
+from fastapi.responses import FileResponse, HTMLResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 HERE = Path(__file__).parent
@@ -26,6 +26,10 @@ def mount(app: FastAPI, name: str) -> None:
     @app.get("/style.css", include_in_schema=False)
     def style() -> FileResponse:
         return FileResponse(HERE / "pages" / "style.css")
+
+    @app.get("/favicon.ico", include_in_schema=False)
+    def icon() -> Response:
+        return Response(status_code=204)
 
     @app.get("/sdk/centrifuge.js", include_in_schema=False)
     def sdk() -> FileResponse:

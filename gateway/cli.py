@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidURI, WebSocketExcepti
 from gateway.auth.tokens import sign_connection, sign_subscription
 from gateway.bench.command import command as bench_command
 from gateway.configuration import load, schema, show
+from gateway.contradictions import find_warnings
 from gateway.durations import parse_duration
 from gateway.errors import Disconnect, SettingsError
 from gateway.server import ServeError, reachable, serve
@@ -357,7 +358,9 @@ def _write(text: str, output: Path | None) -> None:
 def config_check(dev: Dev = False, file: Config = None) -> None:
     """Say whether the settings are correct; if not, what to write."""
     with _told():
-        load(file, dev=dev)
+        settings = load(file, dev=dev)
+    for warning in find_warnings(settings):
+        typer.echo(f"gateway: {warning}", err=True)
     typer.echo("The settings are correct.")
 
 

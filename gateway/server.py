@@ -20,6 +20,7 @@ from typing import IO, Any
 
 import uvicorn
 
+from gateway.contradictions import find_warnings
 from gateway.errors import SettingsError
 from gateway.settings import Settings
 from gateway.transports import uvicorn_dispatch, uvicorn_http, uvicorn_websocket
@@ -82,7 +83,8 @@ def serve(settings: Settings, factory: Factory) -> None:
         )
     logging.config.dictConfig(LOGGING)
     raise_file_limit()
-    warn_insecure(settings)
+    for warning in find_warnings(settings):
+        log.warning(warning)
     with bind(http.address, http.port, shared=http.workers > 1) as listener:
         if http.workers > 1:
             # Never listens: it keeps the port, which may be one the system has chosen, between workers.
@@ -96,13 +98,6 @@ def raise_file_limit() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError):  # macOS names a limit and grants less
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def warn_insecure(settings: Settings) -> None:
-    """Say loudly what is open to everybody."""
-    switches = {"client.insecure": settings.client.insecure, "http_api.insecure": settings.http_api.insecure}
-    if on := [name for name, value in switches.items() if value]:
-        log.warning("INSECURE, only for trying out: everything is open to everybody (%s)", ", ".join(on))
 
 
 def bind(address: str, port: int, *, shared: bool = False) -> socket.socket:

@@ -13,6 +13,9 @@ from tests.serving import Serve, on_hypercorn, on_plain_uvicorn, on_uvicorn
 DEADLINE = 120
 """Seconds after which a test that hangs fails instead of holding up everything."""
 
+# A shell ignores Ctrl-C in what it starts in the background, and the programs that tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 @pytest.fixture(scope="session")
 def shared_server() -> Iterator[RedisServer]:

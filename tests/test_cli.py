@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import IO, Any
@@ -343,7 +344,11 @@ def test_an_address_that_is_none_is_told() -> None:
 
 
 def test_settings_are_checked(tmp_path: Path) -> None:
-    assert run("config", "check").output == "The settings are correct.\n"
+    result = run("config", "check", GATEWAY_CLIENT__TOKEN__HMAC_SECRET_KEY=SECRET)
+    assert result.output == "The settings are correct.\n"
+    result = run("config", "check")
+    assert "nobody can connect: give client.token.hmac_secret_key" in result.stderr
+    assert result.stdout == "The settings are correct.\n"
     file = tmp_path / "gateway.toml"
     file.write_text("[http_server]\nprot = 1\n")
     result = run("config", "check", "--config", str(file))
@@ -373,9 +378,14 @@ def wait_for_line(stream: IO[str], pattern: str) -> re.Match[str]:
     raise AssertionError(f"no line like {pattern!r} in {seen}")
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
+@contextmanager
+def start(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "gateway", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def interrupt(process: subprocess.Popen[str]) -> int:

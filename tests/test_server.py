@@ -31,9 +31,8 @@ from gateway.server import (
     raise_file_limit,
     reachable,
     serve,
-    warn_insecure,
 )
-from gateway.settings import ClientSettings, EngineSettings, HTTPServerSettings, Settings
+from gateway.settings import EngineSettings, HTTPServerSettings, Settings
 from tests.waiting import until, until_blocking
 
 # — the application that the servers serve —
@@ -325,13 +324,6 @@ def test_the_announcement_has_the_prefix(caplog: pytest.LogCaptureFixture) -> No
         announce(Settings(http_server=HTTPServerSettings(root_path="/rt")), sock)
     assert "/rt and ws://" in caplog.text
     assert "/rt/connection/websocket" in caplog.text
-
-
-def test_secure_settings_bring_no_warning(caplog: pytest.LogCaptureFixture) -> None:
-    warn_insecure(Settings())
-    assert not caplog.records
-    warn_insecure(Settings(client=ClientSettings(insecure=True)))
-    assert "client.insecure" in caplog.text
 
 
 def test_the_file_limit_is_raised() -> None:

@@ -1,10 +1,11 @@
 import math
+import re
 from typing import Any
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from gateway.contradictions import find_problems
+from gateway.contradictions import find_problems, find_warnings
 from gateway.durations import Duration
 from gateway.settings import (
     ChannelOptions,
@@ -99,3 +100,19 @@ def test_settings_made_in_code_know_the_short_form_of_redis(monkeypatch: pytest.
     redis = Settings(client=ClientSettings(insecure=True)).engine
     assert (redis.type, redis.redis.address, redis.redis.prefix) == ("redis", "redis://somewhere", "mine")
     assert Settings(engine=EngineSettings(type="memory")).engine.type == "memory"
+
+
+@pytest.mark.parametrize(
+    ("client", "warning"),
+    [
+        ({}, "nobody can connect"),
+        ({"insecure": True}, "INSECURE.*client.insecure"),
+        ({"token": {"hmac_secret_key": "s" * 32}}, ""),
+        ({"allow_anonymous_connect_without_token": True}, ""),
+        ({"user_id_http_header": "X-User"}, ""),
+    ],
+)
+def test_doors_that_stand_open_or_shut_are_told(client: dict[str, Any], warning: str) -> None:
+    warnings = list(find_warnings(Settings(client=ClientSettings(**client))))
+    assert len(warnings) == bool(warning)
+    assert not warning or re.match(warning, warnings[0])

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from contextvars import Context
+from contextvars import Context, ContextVar
 from typing import Annotated, Any
 
 import pytest
@@ -45,6 +45,21 @@ class Work:
         for name in names:
             self.gates.setdefault(name, asyncio.Event()).set()
         await until(lambda: set(names) <= set(self.done))
+
+
+async def test_what_one_piece_of_work_sets_the_next_does_not_see() -> None:
+    user: ContextVar[str] = ContextVar("user", default="nobody")
+    seen: list[str] = []
+
+    async def piece(name: str) -> None:
+        seen.append(user.get())
+        user.set(name)
+
+    work = Work()
+    for name in ("ann", "bob"):  # the second waits behind the first
+        await work.lanes.add(SubscribeRequest("a"), piece(name))
+    await until(lambda: len(seen) == 2)
+    assert seen == ["nobody", "nobody"]
 
 
 async def test_a_lane_for_each_channel() -> None:
