@@ -1,7 +1,7 @@
 """A channel's name, and the options that hold for it."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -128,6 +128,12 @@ class Channels:
         listed = name.rpartition(self._settings.user_boundary)[2].split(self._settings.user_separator)
         # The anonymous user has an empty id, which an empty list must not let in.
         return frozenset(listed) - {""}
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raises ``TypeError`` for one name where a list is wanted: its letters would be taken for names."""
+    if isinstance(names, str):
+        raise TypeError(f'channels is a list of names, for example ["{names}"]')
 
 
 def _bytes(name: str) -> int:

@@ -47,6 +47,8 @@ def encode_data(value: Any) -> Payload:
 
 def encode_publication(value: Any, tags: dict[str, str] | None = None) -> Publication:
     """A publication of any value; ``bytes`` make a binary one. Raises ``TypeError``, as ``encode_data`` does."""
+    if tags and not all(isinstance(text, str) for tag in tags.items() for text in tag):
+        raise TypeError(f"tags are text, for example tags={{'lang': 'en'}}, not {tags!r}")
     if isinstance(value, bytes) and not isinstance(value, Payload):
         return Publication(Payload(value), tags=tags, binary=True)
     return Publication(encode_data(value), tags=tags)

@@ -14,7 +14,7 @@ from typing import Any
 from gateway.brokers.base import Fenced
 from gateway.errors import BrokerUnavailable
 from gateway.leases.base import Lease, Leases, Taken
-from gateway.tasks import Tasks
+from gateway.tasks import Tasks, being_cancelled
 
 log = logging.getLogger(__name__)
 
@@ -210,7 +210,7 @@ class _Candidate:
             try:
                 await self._stream(fence)
             except (Exception, asyncio.CancelledError) as error:
-                if isinstance(error, Fenced) or _cancelled():
+                if isinstance(error, Fenced) or being_cancelled():
                     raise
                 failures = 1 if _now() - began > MAX_BACKOFF else failures + 1
                 self._complain(error, failures)
@@ -230,7 +230,7 @@ class _Candidate:
                 with suppress(BrokerUnavailable):  # lost, like any publication; the next may find it back
                     await self._publish(self._channel, item, fence)
                 await asyncio.sleep(0)  # a source that never waits must not hold up the node
-                if _cancelled():  # and the source took no notice
+                if being_cancelled():  # and the source took no notice
                     return
 
 
@@ -246,8 +246,3 @@ def _now() -> float:
 
 def _jitter(seconds: float) -> float:
     return random.uniform(0.5, 1.0) * seconds  # noqa: S311
-
-
-def _cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from gateway.auth.permissions import check_payload
 from gateway.brokers.base import HistoryFilter, PublishOptions
-from gateway.channels import Channel
+from gateway.channels import Channel, check_names
 from gateway.cluster import NodeInfo, RefreshUser, SubscribeUser, UnsubscribeUser, disconnection, whose
 from gateway.commits import CommitOutbox, Message, Options
 from gateway.encoding import encode_data, encode_publication
@@ -72,6 +72,7 @@ class Operations(ABC):
 
         Nothing is published if one of the names is wrong; if the broker fails, some of them may have been served.
         """
+        check_names(channels)
         publication, extras = encode_publication(data, tags), PublishOptions(skip_history)
         resolved = self._resolved(channels, publication)
         return await at_once(lambda channel: self.node.publish(channel, publication, extras), resolved)

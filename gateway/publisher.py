@@ -22,7 +22,7 @@ from redis.retry import Retry
 from gateway.auth.permissions import check_payload
 from gateway.brokers.base import PublishOptions, StreamOptions
 from gateway.brokers.calls import Call, control_call, publish_call, read_position
-from gateway.channels import Channels
+from gateway.channels import Channels, check_names
 from gateway.cluster import disconnection, seal
 from gateway.commits import CommitOutbox, Message, Options
 from gateway.configuration import load
@@ -101,6 +101,7 @@ class Publisher:
 
         Nothing is published if one of the names is wrong; if Redis fails, some of them may have been served.
         """
+        check_names(channels)
         publication = encode_publication(data, tags)
         options = PublishOptions(skip_history=skip_history, idempotency_key=idempotency_key)
         streams = [(name, self._stream(name, publication)) for name in channels]

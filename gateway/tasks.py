@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
-from contextvars import Context
+from contextvars import Context, copy_context
 from typing import Any, TypeVar
 
 Spawn = Callable[[Coroutine[Any, Any, None]], None]
@@ -20,24 +20,39 @@ class Tasks:
 
     def __init__(self) -> None:
         self.running: set[asyncio.Task[None]] = set()
+        self._context = copy_context()
 
     def spawn(self, work: Coroutine[Any, Any, None], context: Context | None = None) -> None:
-        """Run the work, in a copy of the current context unless another one is given."""
+        """Run the work, with the context variables of ``context``, or those there were when this was made.
+
+        Not those of the caller: he may act for one client, and the work be about another.
+        """
+        context = (context or self._context).copy()
         task = asyncio.get_running_loop().create_task(work, context=context)
         self.running.add(task)  # the event loop itself keeps no strong reference
         task.add_done_callback(self._done)
 
     async def finish(self, within: float) -> None:
-        """Wait for what runs, ``within`` seconds at most; the rest is cancelled."""
-        if self.running:
-            _, stuck = await asyncio.wait(self.running, timeout=within)
-            for task in stuck:
-                task.cancel()
+        """Wait for what runs, and what that begins, ``within`` seconds at most; the rest is cancelled."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + within
+        while self.running:
+            await asyncio.wait(self.running, timeout=max(0.0, end - loop.time()))
+            if loop.time() >= end:
+                break
+        for task in self.running:
+            task.cancel()
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self.running.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("background work failed", exc_info=error)
+
+
+def being_cancelled() -> bool:
+    """Whether the task that asks has been told to end, even if what it runs takes no notice."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def begin(work: Coroutine[Any, Any, None]) -> Awaitable[None] | None:

@@ -148,6 +148,8 @@ def test_refused_with_what_works(value: Any, named: str) -> None:
 
 def test_publications() -> None:
     assert encode_publication({"a": 1}, {"k": "v"}) == Publication(Payload(b'{"a":1}'), tags={"k": "v"})
+    with pytest.raises(TypeError, match="tags are text, for example"):
+        encode_publication(1, {"n": 1})  # type: ignore[dict-item]
     assert encode_publication(b"\x00{}", {"k": "v"}) == Publication(Payload(b"\x00{}"), tags={"k": "v"}, binary=True)
     assert encode_publication(Payload(b"1")) == Publication(Payload(b"1"))
     with pytest.raises(TypeError):

@@ -96,6 +96,8 @@ async def test_data_that_a_channel_does_not_take(gateway: Gateway) -> None:
 async def test_broadcasts(gateway: Gateway) -> None:
     clients = [await opened(gateway, "", f"chat:{number}") for number in range(3)]
     await gateway.publish("chat:1", "before")
+    with pytest.raises(TypeError, match=r'a list of names, for example \["chat:1"\]'):
+        await gateway.broadcast("chat:1", "each of its letters?")
     positions = await gateway.broadcast([f"chat:{number}" for number in range(3)], Line(text="all"), tags={"a": "b"})
     assert [each.offset for each in positions] == [1, 2, 1]
     for number, client in enumerate(clients):

@@ -36,6 +36,22 @@ async def test_what_is_stuck_is_cancelled(caplog: pytest.LogCaptureFixture) -> N
     assert not caplog.records
 
 
+async def test_what_work_begins_is_waited_for_as_well() -> None:
+    tasks = Tasks()
+    done = []
+
+    async def last() -> None:
+        await asyncio.get_running_loop().run_in_executor(None, int)
+        done.append("last")
+
+    async def first() -> None:
+        tasks.spawn(last())
+
+    tasks.spawn(first())
+    await tasks.finish(within=60)
+    assert done == ["last"]
+
+
 # — begun on the spot —
 
 

@@ -1,9 +1,11 @@
 """The client of an event, as handlers and their dependencies see it."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import msgspec
+from anyio import from_thread
 from starlette.requests import HTTPConnection, Request
 from starlette.websockets import WebSocket, WebSocketState
 
@@ -65,12 +67,13 @@ class Client(HTTPConnection):
     @property
     def channels(self) -> list[str]:
         """What the client is subscribed to."""
-        return [name for name, each in self._session.subscriptions.items() if each.live]
+        return [name for name, each in list(self._session.subscriptions.items()) if each.live]
 
     async def subscribe(self, channel: str, *, info: Any = None, data: Any = None) -> None:
         """Subscribe the client, whether it may by itself or not; it is told, with ``data``.
 
-        ``info`` is shown in presence beside the connection's. Raises ``Error`` for a name that is no channel's.
+        ``info`` is shown in presence beside the connection's. Raises ``Error`` for a name that is no channel's, and
+        where the broker is away.
         """
         self._session.node.channels.resolve(channel)
         command = SubscribeUser(
@@ -90,19 +93,21 @@ class Client(HTTPConnection):
         code = UnsubscribeCode.SERVER
         command = UnsubscribeUser(user=self.user, client=self.id, channel=channel, code=code, reason=code.reason)
         if not self._session.closed and channel in self._session.subscriptions:
-            server_side.take_away(self._session, command)
+            _in_loop(lambda: server_side.take_away(self._session, command))
 
     def disconnect(self, code: int = DisconnectCode.FORCE_DISCONNECT, reason: str | None = None) -> None:
         """Close the connection. From 3500 to 3999, and from 4500 to 4999, the client does not come back by itself.
 
         Of codes and reasons that no close frame can carry becomes what `routes.answers` says.
         """
-        self._session.disconnect(cast(Disconnect, translate(Disconnect(code, reason))))
+        farewell = cast(Disconnect, translate(Disconnect(code, reason)))
+        _in_loop(lambda: self._session.disconnect(farewell))
 
     async def stream(self, source: "AsyncIterable[Any]", *, channel: str = "") -> "Stream":
         """Publish what an asynchronous iterator yields, for this client to read: see `Gateway.stream`.
 
-        The client is subscribed by the server; without ``channel`` one is made for it alone.
+        The client is subscribed by the server; without ``channel`` to one made for it alone, which it leaves soon
+        after the end.
         """
         if self._session.application is NO_APPLICATION:
             raise RuntimeError(
@@ -120,6 +125,16 @@ class Client(HTTPConnection):
 
     def __repr__(self) -> str:
         return f"<Client {self.id} user={self.user!r}>" if self._its_session else "<Client of nobody>"
+
+
+def _in_loop(work: Callable[[], None]) -> None:
+    """Do it in the event loop, also from a thread, where handlers run that are not ``async``."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        from_thread.run_sync(work)
+    else:
+        work()
 
 
 class Event(Client, Request, WebSocket):  # type: ignore[misc]  # what they share is refused here

@@ -32,11 +32,9 @@ class Grant:
     positioning: bool | None = None
 
     def admitted(self) -> Admitted:
-        return Admitted(self.for_token(), unix_seconds(self.expires), refreshable=False)
-
-    def for_token(self) -> TokenGrant:
         override = Override(self.presence, self.join_leave, self.push_join_leave, self.recovery, self.positioning)
-        return TokenGrant(_payload(self.info), _payload(self.data), override)
+        grant = TokenGrant(_payload(self.info), _payload(self.data), override)
+        return Admitted(grant, unix_seconds(self.expires), refreshable=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +60,7 @@ class Credentials:
             user_id(self.user),
             unix_seconds(self.expires),
             _payload(self.info),
-            {name: grant.for_token() for name, grant in channels.items()},
+            {name: grant.admitted() for name, grant in channels.items()},
             _payload(self.data),
             refreshable=False,
         )

@@ -23,6 +23,7 @@ from gateway.routes.patterns import Pattern
 from gateway.session import Session
 from gateway.session.application import Admitted
 from gateway.settings import ChannelOptions
+from gateway.tasks import being_cancelled
 
 NOTICE = "stop stream"
 
@@ -59,7 +60,7 @@ class Stream:
         if not self._stopping:  # a second time it would be cancelled while it tells them
             self._stopping = True
             # not before it has begun: a task that has not would tell nobody, and leave its source open
-            self._task.get_loop().call_soon(self._task.cancel)
+            self._task.get_loop().call_soon_threadsafe(self._task.cancel)
 
     async def wait(self) -> str:
         """How it has ended: ``done``, ``stopped`` or ``failed``."""
@@ -99,11 +100,16 @@ class Streams:
 
     async def start_for(self, client: Client, source: AsyncIterable[Any], name: str) -> Stream:
         """Begin a stream, and subscribe the client to it; without name, to a channel of a name nobody can guess."""
-        name = name or UNNAMED.format(id=uuid.uuid4().hex)
-        stream = self.start(name, source)
-        await client.subscribe(name)  # it gets what was published before, too
-        # not at once: what was published last is still on its way
-        stream._task.add_done_callback(lambda _: self._node.wheel.after(LINGER, lambda: client.unsubscribe(name)))
+        own = "" if name else UNNAMED.format(id=uuid.uuid4().hex)
+        stream = self.start(name or own, source)
+        try:
+            await client.subscribe(stream.channel)  # it gets what was published before, too
+        except BaseException:
+            stream.stop()
+            raise
+        if own:
+            # not at once: what was published last is still on its way
+            stream._task.add_done_callback(lambda _: self._node.wheel.after(LINGER, lambda: client.unsubscribe(own)))
         return stream
 
     async def stop(self, name: str) -> None:
@@ -133,9 +139,11 @@ class Streams:
                 check_payload(channel.options, publication.data, known_json=not publication.binary)
                 await self._node.publish(channel, publication, NO_EXTRAS)
                 await asyncio.sleep(0)  # a source that never waits must not hold up the node
+                if being_cancelled():  # and the source took no notice
+                    raise asyncio.CancelledError
             end = "done"
-        except asyncio.CancelledError:
-            end = "stopped"
+        except asyncio.CancelledError:  # which a source may raise by itself, too
+            end = "stopped" if being_cancelled() else "failed"
         except BrokerUnavailable:
             log.warning("stream %s: ends, for the broker is away", channel.name)
         except Exception:
@@ -143,7 +151,7 @@ class Streams:
         finally:
             # a generator that is left in the middle would otherwise be closed by the garbage collector, some day
             if (close := getattr(source, "aclose", None)) is not None:
-                with suppress(Exception):
+                with suppress(Exception, asyncio.CancelledError):
                     await close()
         with suppress(BrokerUnavailable):
             await self._node.publish(channel, Publication(Payload(b"null"), tags={"stream": end}), NO_EXTRAS)

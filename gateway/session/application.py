@@ -39,7 +39,7 @@ class Admission(Struct, frozen=True):
     user: str = ""
     expire_at: int = 0
     info: Payload | None = None
-    subs: Mapping[str, Grant] = {}
+    subs: Mapping[str, "Admitted"] = {}
     data: Payload | None = None
     refreshable: bool = True
 

@@ -19,7 +19,7 @@ from gateway.messages import (
     SubscribeResult,
 )
 from gateway.session import making, server_side
-from gateway.session.application import Admission
+from gateway.session.application import Admission, Admitted
 from gateway.session.base import State
 from gateway.session.subscription import Subscription
 from gateway.version import __version__
@@ -94,7 +94,8 @@ def _by_token(session: "Session", token: str) -> Admission:
     if expire_at and expire_at <= session.node.clock():
         raise Error(ErrorCode.EXPIRED)
     session.granted = frozenset(verified.subs)
-    return Admission(verified.user, expire_at, verified.info, verified.subs)
+    subs = {name: Admitted(grant) for name, grant in verified.subs.items()}
+    return Admission(verified.user, expire_at, verified.info, subs)
 
 
 def admit(session: "Session", admission: Admission) -> None:

@@ -9,16 +9,17 @@ Source: Centrifuge protocol, "Race between live and stored", "Position control w
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any
 
 from gateway.brokers.base import HistoryFilter
 from gateway.channels import Channel
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode, UnsubscribeCode
 from gateway.messages import Payload, Position, Publication, SubscribeResult, Unsubscribe
 from gateway.recovery import Recovery, merge, recover_cache, recover_stream
-from gateway.session.application import route_of
+from gateway.session.application import NoApplication, route_of
 from gateway.session.subscription import Subscription
+from gateway.tasks import begin
 
 if TYPE_CHECKING:
     from gateway.session.session import Session
@@ -103,18 +104,24 @@ def start(session: "Session", subscription: Subscription, position: Position | N
     expire(session, subscription, subscription.expire_at)
 
 
-async def drop(session: "Session", subscription: Subscription) -> None:
-    """End a subscription: no more delivery, out of presence, others are told."""
-    if _detach(session, subscription):
-        await _let_go(session, subscription)
+async def drop(session: "Session", subscription: Subscription) -> asyncio.Future[None] | None:
+    """End a subscription: no more delivery, out of presence, others are told.
+
+    Where the program is told, too, answers when that has been done.
+    """
+    if not _detach(session, subscription):
+        return None
+    farewell = _farewell(session, subscription)
+    await _let_go(session, subscription)
+    return None if farewell is None else session.follow(subscription.channel, farewell)
 
 
-async def withdraw(session: "Session", subscription: Subscription) -> None:
-    """End a subscription that somebody else may be making just now."""
+async def withdraw(session: "Session", subscription: Subscription) -> asyncio.Future[None] | None:
+    """End a subscription that somebody else may be making just now. Answers as ``drop`` does."""
     if subscription.prepared:
-        await drop(session, subscription)
-    else:
-        subscription.revoked = True
+        return await drop(session, subscription)
+    subscription.revoked = True
+    return None
 
 
 async def announce(session: "Session", subscription: Subscription) -> None:
@@ -181,8 +188,14 @@ async def _let_go(session: "Session", subscription: Subscription) -> None:
     await session.node.release(subscription, subscription.presence_info)
     if was_live and subscription.options.join_leave:
         await session.node.announce_leave(subscription.channel, subscription.info)
-    if was_live and (route := route_of(subscription.resolved)) and route.unsubscribe:
-        session.node.spawn(route.unsubscribe(session, subscription.resolved))
+
+
+def _farewell(session: "Session", subscription: Subscription) -> Coroutine[Any, Any, None] | None:
+    """What the program does when a subscription ends, if it has been one."""
+    if not subscription.live or isinstance(session.application, NoApplication):  # whose code decides by itself
+        return None
+    route = route_of(subscription.resolved)
+    return route.unsubscribe(session, subscription.resolved) if route and route.unsubscribe else None
 
 
 def end(session: "Session", subscription: Subscription, code: int, reason: str) -> None:
@@ -190,7 +203,19 @@ def end(session: "Session", subscription: Subscription, code: int, reason: str) 
     if _detach(session, subscription):
         session.node.hub.leave(subscription)
         session.push(subscription.channel, Unsubscribe(code, reason))
-        session.node.spawn(_let_go(session, subscription))
+        farewell = _farewell(session, subscription)
+        # begins now: it may be made anew in the same breath
+        leaving = begin(_let_go(session, subscription))
+        if farewell is not None:
+            session.follow(subscription.channel, _one_by_one(leaving, farewell))
+        elif leaving is not None:
+            session.node.spawn(_one_by_one(leaving))
+
+
+async def _one_by_one(*works: Awaitable[None] | None) -> None:
+    for work in works:
+        if work is not None:
+            await work
 
 
 def lose_position(session: "Session", subscription: Subscription) -> None:

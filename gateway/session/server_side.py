@@ -29,14 +29,14 @@ NOTHING = SubscribeRequest()
 
 
 async def planned(
-    session: "Session", grants: Mapping[str, Grant], requests: Mapping[str, SubscribeRequest]
+    session: "Session", granted: Mapping[str, Admitted], requests: Mapping[str, SubscribeRequest]
 ) -> list[Subscription]:
     """The subscriptions that come with connect: from the token, personal, and those asked for and allowed."""
     node = session.node
     personal = node.personal_channel(session.user)
-    if not (grants or requests or personal):
+    if not (granted or requests or personal):
         return []
-    plan = {name: Admitted(grant) for name, grant in grants.items()}
+    plan = dict(granted)
     if personal:
         plan.setdefault(personal, Admitted())
     channels = {name: node.channels.resolve(name) for name in plan}
@@ -83,30 +83,33 @@ def _given(session: "Session", channel: Channel, admitted: Admitted, since: Posi
     return Subscription(session, channel, admitted, features, since, server_side=True)
 
 
-async def give(session: "Session", command: SubscribeUser) -> None:
-    """The server API subscribes the connection."""
-    if command.channel in session.subscriptions:
-        return
-    grant = Grant(command.info, command.data, convert(command.override, Override))
+async def obey(session: "Session", command: SubscribeUser) -> None:
+    """The server API subscribes the connection, if that can be."""
     try:
-        if len(session.subscriptions) >= session.node.settings.client.channel_limit:
-            raise Disconnect(DisconnectCode.CHANNEL_LIMIT)
-        channel = session.node.channels.resolve(command.channel)
-        subscription = _given(session, channel, Admitted(grant, command.expire_at), command.since)
-        found = await making.prepare(session, subscription)
-        result, position = making.settle(subscription, found)
-        session.push(
-            subscription.channel,
-            Subscribe(result.recoverable, result.epoch, result.offset, result.positioned, result.data),
-        )
-        for publication in result.publications:
-            session.push(subscription.channel, publication)
+        await give(session, command)
     except Error as error:
         log.warning("client %s: not subscribed to %s: %s", session.client, command.channel, error)
-        return
     except Disconnect as reason:
         session.disconnect(reason)
+
+
+async def give(session: "Session", command: SubscribeUser) -> None:
+    """Subscribe the connection. Raises ``Error`` or ``Disconnect`` if that cannot be."""
+    if command.channel in session.subscriptions:
         return
+    if len(session.subscriptions) >= session.node.settings.client.channel_limit:
+        raise Disconnect(DisconnectCode.CHANNEL_LIMIT)
+    channel = session.node.channels.resolve(command.channel)
+    grant = Grant(command.info, command.data, convert(command.override, Override))
+    subscription = _given(session, channel, Admitted(grant, command.expire_at), command.since)
+    found = await making.prepare(session, subscription)
+    result, position = making.settle(subscription, found)
+    session.push(
+        subscription.channel,
+        Subscribe(result.recoverable, result.epoch, result.offset, result.positioned, result.data),
+    )
+    for publication in result.publications:
+        session.push(subscription.channel, publication)
     making.start(session, subscription, position)
     await making.announce(session, subscription)
 
@@ -119,4 +122,6 @@ def take_away(session: "Session", command: UnsubscribeUser) -> None:
         return
     if subscription is not None:
         subscription.revoked = True
+    elif session.lanes is not None:
+        session.lanes.revoke(command.channel)
     session.push(command.channel, Unsubscribe(command.code, command.reason))

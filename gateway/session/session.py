@@ -4,7 +4,8 @@ import asyncio
 import logging
 import os
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextvars import Context
 from typing import Any
 
 from gateway.auth.tokens import TokenVerifier
@@ -63,6 +64,7 @@ class Session:
         "application",
         "awaits_pong",
         "client",
+        "context",
         "deferred",
         "ended",
         "expire_at",
@@ -94,6 +96,7 @@ class Session:
         transport: Transport,
         handshake: Handshake,
         application: Application = NO_APPLICATION,
+        context: Context | None = None,
     ) -> None:
         self.node = node
         self.tokens = tokens
@@ -101,6 +104,8 @@ class Session:
         self.transport = transport
         self.handshake = handshake
         self.application = application
+        self.context = context
+        """Context variables of the request that opened the connection, for what the program does about it."""
         self.lanes: Lanes | None = None
         """Commands that the program is deciding; made by the first of them."""
         self.admitted = False
@@ -169,10 +174,13 @@ class Session:
             self.lanes.close()
         self.node.hub.close(self)
         leaving = [making.withdraw(self, subscription) for subscription in self.subscriptions.values()]
-        for failure in await asyncio.gather(*leaving, return_exceptions=True):
-            if isinstance(failure, Exception):
-                log.error("client %s: leaving a channel failed", self.client, exc_info=failure)
-
+        told = []
+        for outcome in await asyncio.gather(*leaving, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                log.error("client %s: leaving a channel failed", self.client, exc_info=outcome)
+            elif outcome is not None:
+                told.append(outcome)
+        await asyncio.gather(*told)
         if self.admitted and self.application.disconnect is not None:
             await self.application.disconnect(self)
 
@@ -182,13 +190,22 @@ class Session:
         """Carry the command out here, or in a task of its own if the program decides it."""
         decided = is_decided(self, command.request)
         if isinstance(command.request, ConnectRequest) and decided:
-            await asyncio.get_running_loop().create_task(self._carry_out(command))  # nothing may overtake it
+            context = self.context and self.context.copy()
+            # nothing may overtake it
+            await asyncio.get_running_loop().create_task(self._carry_out(command), context=context)
         elif decided or (self.lanes is not None and self.lanes.busy(command.request)):
-            if self.lanes is None:
-                self.lanes = Lanes(self.node.spawn)
-            await self.lanes.add(command.request, self._carry_out_apart(command))
+            await self._with_lanes().add(command.request, self._carry_out_apart(command))
         else:
             await self._carry_out(command)
+
+    def _with_lanes(self) -> Lanes:
+        if self.lanes is None:
+            self.lanes = Lanes(self.node.spawn, self.context)
+        return self.lanes
+
+    def follow(self, channel: str, work: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
+        """Run work of the program in the order of the channel's commands; answers when it has ended."""
+        return self._with_lanes().follow(channel, work)
 
     async def _carry_out_apart(self, command: Command) -> None:
         try:
@@ -272,7 +289,7 @@ class Session:
             self.node.hub.flush()
         self.transport.close(reason)
         # not when the transport has closed: a client that does not read may take its time
-        self.node.spawn(self.end())
+        self.node.spawn(self.end(), self.context)
 
     def reroute(self) -> None:
         """The transport writes in another way from now on."""
@@ -301,7 +318,7 @@ class Session:
             case UnsubscribeUser():
                 server_side.take_away(self, command)
             case SubscribeUser():
-                self.node.spawn(server_side.give(self, command))
+                self.node.spawn(server_side.obey(self, command))
             case RefreshUser():
                 connecting.refresh_by_server(self, command)
 

@@ -100,6 +100,8 @@ async def _requested(session: "Session", channel: Channel, request: SubscribeReq
         admitted = await route.subscribe(session, channel, request)
         if session.closed or channel.name in session.subscriptions:  # the server has been quicker
             raise Error(ErrorCode.ALREADY_SUBSCRIBED)
+        if session.lanes is not None and session.lanes.revoked(channel.name):
+            raise Error(ErrorCode.PERMISSION_DENIED)
         _check_room(session)  # others may have been decided meanwhile
     elif may_subscribe(channel, session.user, insecure=insecure):
         admitted = Admitted()

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import copy_context
 from fnmatch import fnmatchcase
 from math import ceil
 from typing import Any
@@ -61,12 +62,13 @@ class Entrance:
 
     def open(self, wire: Wire, transport: Transport, scope: Scope) -> Session:
         user = header(scope, self._user_header) if self._user_header else None
-        handshake = NOTHING_KNOWN
+        handshake, context = NOTHING_KNOWN, None
         if user:
             handshake = Handshake({self._user_header.decode("latin-1"): user.decode("latin-1")})
         if self._keep is not None:
             handshake = Handshake(handshake.headers, self._keep(scope))
-        session = Session(self._node, self._tokens, wire, transport, handshake, self._application)
+            context = copy_context()
+        session = Session(self._node, self._tokens, wire, transport, handshake, self._application, context)
         self.sessions.add(session)
         return session
 
@@ -74,7 +76,7 @@ class Entrance:
         """The session's transport is closed."""
         self.sessions.discard(session)
         # not awaited here: a server that cancels its application must not keep the session from leaving
-        self._node.spawn(session.end())
+        self._node.spawn(session.end(), session.context)
 
     async def drain(self) -> None:
         """Ask every client to come back elsewhere, some at a time, and let nobody in.

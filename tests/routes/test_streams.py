@@ -192,6 +192,60 @@ async def test_a_source_that_fails_to_close(gateway: Gateway) -> None:
         assert await (await gateway.stream("answer:1", Bare())).wait() == "done"
 
 
+async def test_a_source_that_takes_no_notice_of_a_stop(gateway: Gateway) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def stubborn() -> AsyncIterator[int]:
+        for number in range(10_000):
+            begun.set()
+            try:
+                await go_on.wait()
+            except asyncio.CancelledError:
+                go_on.set()
+            yield number
+
+    async with running(gateway):
+        stream = await gateway.stream("answer:1", stubborn())
+        await begun.wait()
+        stream.stop()
+        assert await stream.wait() == "stopped"
+        assert len((await gateway.history("answer:1"))[0]) == 2  # a number, and the end
+
+
+async def test_a_stop_while_the_source_is_closing_takes_the_end_from_nobody(gateway: Gateway) -> None:
+    closing = asyncio.Event()
+
+    async def slow() -> AsyncIterator[object]:
+        try:
+            yield object()  # no data
+        finally:
+            closing.set()
+            await asyncio.Event().wait()
+
+    async with running(gateway):
+        stream = await gateway.stream("answer:1", slow())
+        await closing.wait()
+        stream.stop()
+        assert await stream.wait() == "failed"
+        assert (await gateway.history("answer:1"))[0][-1].tags == {"stream": "failed"}
+
+
+async def test_a_source_whose_own_work_was_cancelled_has_failed(gateway: Gateway) -> None:
+    async def impatient() -> AsyncIterator[int]:
+        yield 1
+        raise asyncio.CancelledError
+
+    async with running(gateway):
+        assert await (await gateway.stream("answer:1", impatient())).wait() == "failed"
+
+
+async def test_a_stream_may_be_stopped_from_a_thread(gateway: Gateway, source: Source) -> None:
+    async with running(gateway):
+        stream = await gateway.stream("answer:1", source())
+        await asyncio.to_thread(stream.stop)
+        assert await stream.wait() == "stopped"
+
+
 async def test_one_at_a_time(gateway: Gateway, source: Source) -> None:
     async with running(gateway):
         stream = await gateway.stream("answer:1", source())
@@ -323,6 +377,15 @@ async def test_a_stream_to_a_channel_of_the_programs(gateway: Gateway, source: S
         assert await client.call("ask") == "answer:7"
         source.say("a", None)
         await until(lambda: client.data("answer:7") == ["a", None])
+        # who is in it may have come by itself, and the next may have begun
+        wheel, lingered = gateway.node.wheel, asyncio.Event()
+        wheel.after(LINGER, lingered.set)
+        later = wheel._clock() + LINGER + 1
+        wheel._clock = lambda: later
+        await lingered.wait()
+        await gateway.publish("answer:7", "still here")
+        await until(lambda: client.data("answer:7") == ["a", None, "still here"])
+        assert "answer:7" in client.session.subscriptions
 
 
 async def test_nobody_is_subscribed_to_what_cannot_be_streamed(gateway: Gateway, source: Source) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from contextvars import Context, ContextVar
+from contextvars import ContextVar
 from typing import Annotated, Any
 
 import pytest
@@ -12,6 +12,7 @@ from msgspec import Raw
 from gateway import Gateway, Grant
 from gateway.messages import PublishRequest, RefreshRequest, RPCRequest, SubscribeRequest
 from gateway.session.lanes import UNDER_WAY, Lanes
+from gateway.tasks import Tasks
 from tests.routes.clients import Client, assert_empty, connected, gateway_with, settled
 from tests.waiting import until
 
@@ -25,13 +26,12 @@ class Work:
         self.begun: list[str] = []
         self.done: list[str] = []
         self.gates: dict[str, asyncio.Event] = {}
-        self.tasks: set[asyncio.Task[None]] = set()
-        self.lanes = Lanes(self.spawn)
+        self._tasks = Tasks()
+        self.lanes = Lanes(self._tasks.spawn)
 
-    def spawn(self, work: Any, context: Context) -> None:
-        task = asyncio.get_running_loop().create_task(work, context=context)
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+    @property
+    def tasks(self) -> set[asyncio.Task[None]]:
+        return self._tasks.running
 
     async def piece(self, name: str) -> None:
         self.begun.append(name)
