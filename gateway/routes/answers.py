@@ -3,7 +3,7 @@
 | raised | the client gets |
 |---|---|
 | `Error`, `Disconnect` | just that; of a disconnect the first 123 bytes of the reason |
-| `HTTPException` 400, 401, 403, 404, 429 | error 107, 101, 103, 102, 111, with ``detail`` as its message |
+| `HTTPException` 400, 401, 403, 404, 429 | error 107, 101, 103, 102, 111, with ``detail`` as its message (or as JSON) |
 | any other `HTTPException` below 500 | an error with the status as its code |
 | `HTTPException` from 500 on | error 100, temporary: the SDKs try again |
 | `WebSocketException`, `Disconnect` 1008 | disconnect 3507; 1003 and 1007: 3501; from 3000 on as it is; others: 3004 |
@@ -11,6 +11,7 @@
 | anything else | error 100, and a traceback in the log |
 """
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -67,7 +68,8 @@ def _closing(code: int, reason: str) -> Disconnect:
 
 
 def _error(status: int, detail: Any) -> Error:
-    message = detail if isinstance(detail, str) else None
+    # what JSON has not is shown as text: a refusal must not become a defect
+    message = detail if isinstance(detail, str) else json.dumps(detail, ensure_ascii=False, default=str)
     if status >= 500:
         return Error(ErrorCode.INTERNAL, message)
     return Error(_ERRORS.get(status, status), message)

@@ -4,7 +4,6 @@ import asyncio
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
@@ -22,7 +21,16 @@ from gateway.encoding import encode_data
 from gateway.errors import Error, ErrorCode
 from gateway.messages import Payload
 from gateway.routes.answers import invalid, translate
-from gateway.routes.signatures import Event, SignatureError, examine, model_of, returned
+from gateway.routes.signatures import (
+    Event,
+    SignatureError,
+    examine,
+    is_at_any_level,
+    model_of,
+    name_of,
+    returned,
+    yielded,
+)
 from gateway.tasks import Spawn
 
 REMEMBERS_SCOPES = "_uses_scopes_cache" in inspect.signature(solve_dependencies).parameters
@@ -45,7 +53,9 @@ class Handler:
         self._shortcuts: dict[str, Any] = {"_uses_scopes_cache": {}} if REMEMBERS_SCOPES else {}
         if not _takes_response(self._dependant):
             self._shortcuts["response"] = Response()
-        self._in_thread = not (event.generator or _is(inspect.iscoroutinefunction, call))
+        self._in_thread = not (event.generator or is_at_any_level(inspect.iscoroutinefunction, call))
+        if event.generator:
+            self._items = Answering(call, read=yielded)
 
     async def __call__(self, connection: HTTPConnection, data: bytes, spawn: Spawn) -> Any:
         """What the handler returns. Raises ``Error``, ``Disconnect``, or what the handler fails with."""
@@ -71,12 +81,13 @@ class Handler:
             raise translated from failure
 
     async def iterate(self, connection: HTTPConnection, spawn: Spawn) -> AsyncGenerator[Any, None]:
-        """What an asynchronous generator yields; its dependencies are open as long as it runs."""
+        """What an asynchronous generator yields, as data; its dependencies are open as long as it runs."""
         async with self._opened(connection, b"", spawn) as values:
             generator = self.call(**values)
             try:
                 async for each in generator:
-                    yield each
+                    # bytes are a binary publication, whatever the type says
+                    yield each if each is None or isinstance(each, bytes) else self._items.encode(each)
                 return
             finally:
                 await generator.aclose()
@@ -88,9 +99,12 @@ class Handler:
     @asynccontextmanager
     async def _opened(self, connection: HTTPConnection, data: bytes, spawn: Spawn) -> AsyncIterator[dict[str, Any]]:
         """What the handler takes, for as long as its ``yield`` dependencies are open."""
+        solved: SolvedDependency | None = None
         async with AsyncExitStack() as outer, AsyncExitStack() as inner:
             solved = await self._solve(connection, data, outer, inner)
             yield solved.values
+        if solved is None:
+            raise RuntimeError(_SWALLOWED)
         if solved.background_tasks is not None:
             spawn(solved.background_tasks())
 
@@ -100,12 +114,13 @@ class Handler:
         scope: Any = connection.scope
         scope["fastapi_inner_astack"], scope["fastapi_function_astack"] = outer, inner
         body = {"body": _decode(data)} if data else {}
+        overrides = _overrides(connection)
         # what overrides bring along is made anew each time, and must not be remembered
-        shortcuts = {} if _overrides(connection) else self._shortcuts
+        shortcuts = {} if overrides else self._shortcuts
         solved = await solve_dependencies(
             request=connection,  # type: ignore[arg-type]  # it is both a Request and a WebSocket
             dependant=self._dependant,
-            dependency_overrides_provider=scope.get("app"),
+            dependency_overrides_provider=scope["app"] if overrides else None,
             async_exit_stack=outer,
             embed_body_fields=False,
             **shortcuts,
@@ -125,20 +140,6 @@ _SWALLOWED = "a dependency has kept a failure to itself: behind its `yield`, eve
 """Going on as if nothing had happened would let in whom the handler has refused."""
 
 
-def _is(kind: Callable[[Any], bool], call: Any) -> bool:
-    """Whether a function, or an object's ``__call__``, is of the kind that the test of `inspect` looks for."""
-    return kind(_bare(call)) or kind(_bare(getattr(call, "__call__", call)))  # noqa: B004
-
-
-def _bare(call: Any) -> Any:
-    """The function below decorators and ``partial``."""
-    while True:
-        inner = call.func if isinstance(call, partial) else getattr(call, "__wrapped__", None)
-        if inner is None:
-            return call
-        call = inner
-
-
 def _overrides(connection: HTTPConnection) -> Any:
     return getattr(connection.scope.get("app"), "dependency_overrides", None)
 
@@ -152,8 +153,12 @@ def _decode(data: bytes) -> Any:
 
 def _opens(dependant: Dependant) -> bool:
     """Whether a dependency has a ``yield``, and is open until the handler has returned."""
-    generates = (inspect.isgeneratorfunction, inspect.isasyncgenfunction)
-    return any(_opens(each) or any(_is(kind, each.call) for kind in generates) for each in dependant.dependencies)
+    return any(
+        is_at_any_level(inspect.isgeneratorfunction, each.call)
+        or is_at_any_level(inspect.isasyncgenfunction, each.call)
+        or _opens(each)
+        for each in dependant.dependencies
+    )
 
 
 def _settle_scopes(dependant: Dependant) -> None:
@@ -180,17 +185,25 @@ def _takes_response(dependant: Dependant) -> bool:
 
 
 class Answering:
-    """Makes data of what a handler returns, by the type that it says it returns."""
+    """Makes data of what a handler returns, by the type that it says it returns.
 
-    def __init__(self, call: Callable[..., Any], leave_out: tuple[Any, ...] = ()) -> None:
-        annotation = returned(call)
+    ``read`` finds the type in the signature: `returned`, or `yielded` for each item of a generator.
+    """
+
+    def __init__(
+        self,
+        call: Callable[..., Any],
+        leave_out: tuple[Any, ...] = (),
+        read: Callable[[Callable[..., Any]], Any] = returned,
+    ) -> None:
+        annotation = read(call)
         self.type = _without(annotation, leave_out)
         """What clients get; None if the handler does not say."""
         try:
             self._adapter = None if self.type is None else TypeAdapter(self.type)
         except (PydanticSchemaGenerationError, PydanticUndefinedAnnotation) as error:
             raise SignatureError(
-                f"{call.__qualname__} returns {annotation}, of which no data can be made; return a pydantic model "
+                f"{name_of(call)} gives {annotation}, of which no data can be made; return a pydantic model "
                 "(for objects of a database: with model_config = ConfigDict(from_attributes=True)), or what JSON has"
             ) from error
 

@@ -123,7 +123,10 @@ class Program:
         return event
 
     def nobody(self, params: Mapping[str, str]) -> Event:
-        """What an event without a client is solved against: the pattern's parameters alone."""
+        """What an event without a client is solved against: the pattern's parameters, and the application.
+
+        What a lifespan yields is not there: a program is told of it with requests only, mixed with what is theirs.
+        """
         scope = {"type": "http", "method": "GET", "query_string": b"", "headers": [], "path": "/", "app": self.app}
         return Event(None, {**scope, "path_params": params})
 

@@ -1,15 +1,28 @@
 """Whether a handler can be called, found out when it is declared."""
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from functools import partial
+from types import SimpleNamespace
 from typing import Annotated, Any, ForwardRef, get_args, get_origin, get_type_hints
 
 from fastapi.dependencies.models import Dependant
-from fastapi.dependencies.utils import get_dependant
+from fastapi.dependencies.utils import get_dependant, get_typed_return_annotation, get_typed_signature
 from fastapi.exceptions import FastAPIError
 from msgspec import Struct
 from pydantic.fields import FieldInfo
 from starlette.requests import HTTPConnection
+
+from gateway.routes.client import Client
 
 
 class Event(Struct, frozen=True):
@@ -35,7 +48,7 @@ def examine(call: Callable[..., Any], event: Event, params: Iterable[str], patte
     def refuse(problem: str) -> SignatureError:
         place = f' of "{pattern}"' if pattern else ""
         return SignatureError(
-            f"{event.name}{place}: {_name(call)}{_signature(call)} {problem}; for example:\n\n"
+            f"{event.name}{place}: {name_of(call)}{_signature(call)} {problem}; for example:\n\n"
             + event.example.format(params="".join(f"{name}: str, " for name in params))
         )
 
@@ -58,10 +71,10 @@ Refusal = Callable[[str], SignatureError]
 
 
 def _check_kind(call: Callable[..., Any], event: Event, refuse: Refusal) -> None:
-    generates = inspect.isasyncgenfunction(inspect.unwrap(call))
+    generates = is_at_any_level(inspect.isasyncgenfunction, call)
     if event.generator and not generates:
         raise refuse("is no asynchronous generator: it must be `async def` and `yield` what is to be published")
-    if not event.generator and (generates or inspect.isgeneratorfunction(inspect.unwrap(call))):
+    if not event.generator and (generates or is_at_any_level(inspect.isgeneratorfunction, call)):
         raise refuse("is a generator; return the answer, and leave `yield` to dependencies")
 
 
@@ -80,10 +93,9 @@ def _unexplained(dependant: Dependant, params: Sequence[str]) -> str:
 
     Those of dependencies are FastAPI's as ever.
     """
-    declared = inspect.signature(dependant.call).parameters if dependant.call else {}
-    annotations = _annotations(dependant.call)
+    declared = _parameters(dependant)
     for name in (field.name for field in dependant.query_params):
-        annotation = annotations.get(name, declared[name].annotation)
+        annotation = declared[name].annotation
         marks = [declared[name].default, *(get_args(annotation) if get_origin(annotation) is Annotated else ())]
         if not any(isinstance(mark, FieldInfo) for mark in marks):
             there = f"there are {', '.join(params)}" if params else "it has none"
@@ -99,9 +111,9 @@ def _unmet(dependant: Dependant, event: Event) -> str:
     connections = [dependant.http_connection_param_name, dependant.request_param_name, dependant.websocket_param_name]
     if not event.client and any(connections):
         return "takes a client, but no single client causes this"
-    parameters = inspect.signature(dependant.call).parameters.values() if dependant.call else ()
-    annotations = _annotations(dependant.call)
-    several = [each.name for each in parameters if _is_connection(annotations.get(each.name))]
+    if not event.client and (name := _needs_client(dependant)):
+        return f"depends on {name}, which takes a client, but no single client causes this"
+    several = [each.name for each in _parameters(dependant).values() if _is(HTTPConnection, each.annotation)]
     if len(several) > len([name for name in connections if name]):
         return f"takes {' and '.join(several)}, which are one and the same: take the client alone"
     bodies = [field.name for field in dependant.body_params]
@@ -118,20 +130,68 @@ def _bodies(dependant: Dependant) -> list[str]:
     return mine + [name for each in dependant.dependencies for name in _bodies(each)]
 
 
-def _is_connection(annotation: Any) -> bool:
-    return inspect.isclass(annotation) and issubclass(annotation, HTTPConnection)
+def _needs_client(dependant: Dependant) -> str:
+    """The name of a dependency that takes a `Client`. A request will do without: it leads to the application."""
+    for each in dependant.dependencies:
+        if any(_is(Client, parameter.annotation) for parameter in _parameters(each).values()):
+            return name_of(each.call)
+        if name := _needs_client(each):
+            return name
+    return ""
 
 
-def _annotations(call: Callable[..., Any] | None) -> dict[str, Any]:
-    try:
-        return get_type_hints(call, include_extras=True) if call else {}
-    except (NameError, TypeError):  # written with names known to the type checker only: FastAPI has its say
-        return {}
+def _is(kind: type, annotation: Any) -> bool:
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    return inspect.isclass(annotation) and issubclass(annotation, kind)
+
+
+def _parameters(dependant: Dependant) -> Mapping[str, inspect.Parameter]:
+    """What it takes itself, not from dependencies. FastAPI reads each annotation whatever becomes of the others."""
+    declared = get_typed_signature(dependant.call).parameters if dependant.call else {}
+    given = {each.name for each in dependant.dependencies}
+    return {name: each for name, each in declared.items() if name not in given}
 
 
 def returned(call: Callable[..., Any]) -> Any:
-    """The annotation of what a handler returns; None without one."""
-    return _annotations(call).get("return")
+    """The annotation of what a handler returns; None without one, ``NoneType`` for ``-> None``.
+
+    Raises `SignatureError` for a name that only the type checker knows: nobody could say what may be shown.
+    """
+    if inspect.signature(call).return_annotation is inspect.Signature.empty:
+        return None
+    *_, innermost = _levels(call)
+    # FastAPI leaves names within others alone, as in list["Room"]
+    annotations = SimpleNamespace(__annotations__={"return": get_typed_return_annotation(call)})
+    try:
+        return get_type_hints(annotations, getattr(innermost, "__globals__", {}), include_extras=True)["return"]
+    except NameError as error:
+        raise SignatureError(
+            f"{name_of(call)} returns {error.name}, whose type is not known when the program runs: import it for good"
+        ) from error
+
+
+def yielded(call: Callable[..., Any]) -> Any:
+    """``Tick`` of ``AsyncIterator[Tick]``; None without annotation."""
+    annotation = returned(call)
+    arguments = get_args(annotation) if get_origin(annotation) in (AsyncGenerator, AsyncIterable, AsyncIterator) else ()
+    return arguments[0] if arguments else None
+
+
+def is_at_any_level(kind: Callable[[Any], bool], call: Any) -> bool:
+    """Whether ``call`` is, somewhere within, of the kind that a test of `inspect` looks for."""
+    return any(map(kind, _levels(call)))
+
+
+def _levels(call: Any) -> Iterator[Any]:
+    """From what is called to the innermost function: through ``partial``, ``__call__`` and decorators."""
+    yield call
+    if isinstance(call, partial):
+        yield from _levels(call.func)
+    elif not (inspect.isroutine(call) or inspect.isclass(call)):
+        yield from _levels(call.__call__)
+    if hasattr(call, "__wrapped__"):
+        yield from _levels(call.__wrapped__)
 
 
 def model_of(dependant: Dependant) -> Any:
@@ -140,7 +200,7 @@ def model_of(dependant: Dependant) -> Any:
     return fields[0].field_info.annotation if fields else None
 
 
-def _name(call: Callable[..., Any]) -> str:
+def name_of(call: Any) -> str:
     return getattr(call, "__qualname__", repr(call))
 
 

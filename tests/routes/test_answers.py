@@ -1,5 +1,6 @@
 """What handlers raise, and what the client gets."""
 
+from datetime import date
 from http import HTTPStatus
 from typing import Any
 
@@ -24,10 +25,18 @@ def test_http_statuses(status: int) -> None:
     assert error.temporary == (status >= 500 or status == 429)
 
 
-def test_details_that_are_no_text_are_left_out() -> None:
-    error = translate(HTTPException(403, {"why": "because"}))
+@pytest.mark.parametrize(
+    ("detail", "message"),
+    [
+        ({"code": "taken", "field": "größe"}, '{"code": "taken", "field": "größe"}'),
+        ([1, None], "[1, null]"),
+        ({"at": date(2024, 2, 29)}, '{"at": "2024-02-29"}'),
+    ],
+)
+def test_details_that_are_no_text_become_json(detail: Any, message: str) -> None:
+    error = translate(HTTPException(409, detail))
     assert isinstance(error, Error)
-    assert error.message == "permission denied"
+    assert (error.code, error.message) == (409, message)
 
 
 @pytest.mark.parametrize(

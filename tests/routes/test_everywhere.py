@@ -6,7 +6,8 @@ from contextlib import AsyncExitStack, suppress
 from typing import Annotated
 
 import pytest
-from fastapi import Depends, FastAPI, HTTPException
+from fastapi import Depends, FastAPI, HTTPException, Request
+from starlette.applications import Starlette
 
 from gateway import Gateway
 from tests.redis_server import RedisServer
@@ -163,6 +164,42 @@ async def test_what_fails_is_logged_and_hurts_nobody(caplog: pytest.LogCaptureFi
         await until(lambda: "no database" in caplog.text)
         assert client.closed is None
     assert caplog.text.count("RuntimeError: no database") == 1
+
+
+async def test_the_lifespan_may_be_of_an_application_without_overrides() -> None:
+    gateway = gateway_with()
+    seen: list[str] = []
+
+    def dependency(request: Request) -> str:
+        return str(request.app.state.pool)
+
+    @gateway.channel("room", **OPEN).on_occupied
+    async def occupied(pool: Annotated[str, Depends(dependency)]) -> None:
+        seen.append(pool)
+
+    outer = Starlette()
+    outer.state.pool = "the pool"
+    async with gateway.lifespan(outer):
+        await opened(gateway, "room")
+        await until(lambda: seen == ["the pool"])
+
+
+async def test_overrides_hold_without_a_client() -> None:
+    gateway = gateway_with()
+    seen: list[str] = []
+
+    def dependency() -> str:
+        return "the real one"
+
+    @gateway.channel("room", **OPEN).on_occupied
+    async def occupied(found: Annotated[str, Depends(dependency)]) -> None:
+        seen.append(found)
+
+    app = FastAPI()
+    app.dependency_overrides[dependency] = lambda: "another"
+    async with gateway.lifespan(app):
+        await opened(gateway, "room")
+        await until(lambda: seen == ["another"])
 
 
 async def test_a_dependency_that_swallows_a_failure_does_not_end_a_source(caplog: pytest.LogCaptureFixture) -> None:

@@ -128,6 +128,22 @@ def test_what_is_not_quite_a_function(gateway: Gateway) -> None:
     gateway.channel("d:{room}:{extra}").on_subscribe(wrapper)
 
 
+def test_a_dependency_may_give_another_client(gateway: Gateway) -> None:
+    async def paying(client: Client) -> Client:
+        return client
+
+    given: Any = Depends(paying)
+
+    @gateway.rpc("by default")
+    async def by_default(client: Client = given) -> None: ...
+
+    @gateway.rpc("annotated")
+    async def annotated(client: Annotated[Client, Depends(paying)]) -> None: ...
+
+    @gateway.rpc("beside")
+    async def beside(client: Client, boss: Client = given) -> None: ...
+
+
 def refusal(declare: Callable[[Any], Any], handler: Any) -> str:
     with pytest.raises(SignatureError) as caught:
         declare(handler)
@@ -177,8 +193,14 @@ async def _unlikely(room: Annotated[str, Query()]) -> None: ...
 async def _no_data(connection: object, socket: asyncio.Event) -> None: ...
 async def _two_bodies(line: Line, other: Other) -> None: ...
 async def _two_of_one(client: Client, connection: HTTPConnection) -> None: ...
+async def _noted(client: Client, connection: Annotated[HTTPConnection, "a note"]) -> None: ...
 async def _generator(room: str) -> AsyncIterator[int]:
     yield 1
+
+
+class _Generator:
+    async def __call__(self, room: str) -> AsyncIterator[int]:
+        yield 1
 
 
 def _sync_generator(room: str) -> Iterator[int]:
@@ -195,7 +217,10 @@ def _sync_generator(room: str) -> Iterator[int]:
         (_no_data, "cannot be called: Invalid args"),
         (_two_bodies, "takes line and other as data, but there is one: make one model of them"),
         (_two_of_one, "takes client and connection, which are one and the same"),
+        (_noted, "takes client and connection, which are one and the same"),
         (_generator, "is a generator; return the answer"),
+        (_Generator(), "is a generator; return the answer"),
+        (partial(_Generator()), "is a generator; return the answer"),
         (_sync_generator, "is a generator; return the answer"),
     ],
 )
@@ -227,6 +252,36 @@ def test_clients_where_there_is_none(chat: ChannelRoute, event: str) -> None:
         assert "takes a client, but no single client causes this" in refused(chat, event, handler)
 
 
+@pytest.mark.parametrize("event", ["on_occupied", "on_vacated", "live"])
+def test_dependencies_on_a_client_where_there_is_none(chat: ChannelRoute, event: str) -> None:
+    """A request is another matter: it leads to the application."""
+
+    async def paying(client: Annotated[Client, "a note"]) -> Client:
+        return client
+
+    async def balance(paying: Annotated[str, Depends(paying)]) -> str:
+        return paying
+
+    async def replaced() -> Any: ...
+
+    another: Any = Depends(replaced)
+
+    async def pool(request: Request, connection: HTTPConnection, client: Client = another) -> Any:
+        return request.app.state.pool
+
+    async def handler(balance: Annotated[str, Depends(balance)]) -> None: ...
+    async def generator(balance: Annotated[str, Depends(balance)]) -> AsyncIterator[int]:
+        yield 1
+
+    async def pooled(pool: Annotated[Any, Depends(pool)]) -> None: ...
+    async def pooled_generator(pool: Annotated[Any, Depends(pool)]) -> AsyncIterator[int]:
+        yield 1
+
+    text = refused(chat, event, generator if event == "live" else handler)
+    assert "paying, which takes a client, but no single client causes this" in text
+    getattr(chat, event)(pooled_generator if event == "live" else pooled)
+
+
 def test_live_sources_are_asynchronous_generators(chat: ChannelRoute) -> None:
     async def nothing_yielded(room: str) -> None: ...
 
@@ -235,6 +290,11 @@ def test_live_sources_are_asynchronous_generators(chat: ChannelRoute) -> None:
         assert "is no asynchronous generator" in text
         assert "async def ticks(room: str, n: str, ) -> AsyncIterator[Tick]:" in text or "yield Tick(...)" in text
     chat.live(_generator)
+
+
+def test_live_sources_may_be_objects(gateway: Gateway) -> None:
+    gateway.channel("a:{room}").live(_Generator())
+    gateway.channel("b:{room}").live(partial(_Generator()))
 
 
 def test_a_body_and_a_response_are_nothing_unusual(chat: ChannelRoute) -> None:

@@ -292,6 +292,7 @@ async def test_a_broker_that_is_away_ends_it(
         raise BrokerUnavailable
 
     async with running(gateway):
+        caplog.clear()  # of what was said at the start
         monkeypatch.setattr(gateway.node.broker, "publish", publish)
         stream = await gateway.stream("answer:1", source())
         source.say("a")
