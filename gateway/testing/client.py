@@ -268,7 +268,9 @@ class Client(Peer):
             case {"subscribe": result}:
                 self._given(self._by_server(channel), result)
             case {"unsubscribe": {"code": code, "reason": reason}}:
-                self._unsubscribed(self._active(channel), code, reason)
+                # it may also end what has only been asked for, as the answer to that will say
+                if (subscription := self.subscriptions.get(channel)) is not None and subscription.active:
+                    self._unsubscribed(subscription, code, reason)
 
     def _active(self, channel: str) -> Subscription:
         subscription = self.subscriptions.get(channel)

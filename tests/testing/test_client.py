@@ -3,7 +3,9 @@
 import asyncio
 
 import pytest
+from fastapi import FastAPI
 
+from gateway import Gateway
 from gateway.testing import Disconnected, Kit, Late, Refused, Unexpected
 from gateway.testing.call import Handshake
 from gateway.testing.client import Client
@@ -258,3 +260,27 @@ async def test_the_program_may_sleep_by_the_clock() -> None:
         await kit.clock.advance(1)
         assert sleeping.done()
         assert kit.clock() == before + 3600
+
+
+async def test_a_kick_while_the_program_still_decides() -> None:
+    gateway, asked, go_on = Gateway(), asyncio.Event(), asyncio.Event()
+    app = FastAPI(lifespan=gateway.lifespan)
+    app.include_router(gateway.router)
+
+    @gateway.on_connect
+    async def connect() -> str:
+        return "ann"
+
+    @gateway.channel("room").on_subscribe
+    async def join() -> None:
+        asked.set()
+        await go_on.wait()
+
+    async with Kit(app) as kit:
+        ann = await kit.connect()
+        subscribing = asyncio.create_task(ann.subscribe("room"))
+        await asked.wait()
+        await kit.gateway.unsubscribe("ann", "room")
+        go_on.set()
+        with pytest.raises(Refused, match="permission denied"):
+            await subscribing
