@@ -149,8 +149,9 @@ Work = Callable[[str], Coroutine[Any, Any, float]]
 
 async def compare(rounds: int, kinds: list[str], work: Work, unit: str) -> None:
     spent: dict[str, list[float]] = {kind: [] for kind in kinds}
-    for _ in range(rounds + 1):
-        for kind in kinds:
+    for number in range(rounds + 1):
+        turn = number % len(kinds)
+        for kind in kinds[turn:] + kinds[:turn]:  # each is the first as often: that place costs of its own
             spent[kind].append(await work(kind))
     first = spent[kinds[0]][1:]  # the first round warms up
     for kind in kinds:

@@ -51,7 +51,9 @@ class CommitOutbox:
 
     It follows the session: what is published within a savepoint is dropped when that is rolled back, and waits for
     the outer commit when it is released; closing the session without commit drops all. Outboxes of one session
-    share one queue, so that everything leaves in the order in which it was published.
+    share one queue, so that everything leaves in the order in which it was published. A transaction around the session
+    (``join_transaction_mode="create_savepoint"``) is not seen: all leaves when the session commits, even if that one is
+    rolled back afterwards.
 
     The promise is at most once: a process that dies between commit and publish, or a broker that is away just then,
     loses the publication, and the transaction stands. Where that is too little, write the publications to a table

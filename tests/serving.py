@@ -12,6 +12,7 @@ import uvicorn
 
 from gateway.server import bind, uvicorn_config
 from gateway.settings import Settings
+from gateway.transports.uvicorn_websocket import WebSocketProtocol
 from tests.waiting import until
 
 Serve = Callable[[Any, Settings], AbstractAsyncContextManager[int]]
@@ -25,7 +26,12 @@ def on_uvicorn(app: Any, settings: Settings) -> AbstractAsyncContextManager[int]
 
 def on_plain_uvicorn(app: Any, settings: Settings) -> AbstractAsyncContextManager[int]:
     """As somebody runs it who has not read how to make it faster."""
-    return _on_uvicorn(uvicorn.Config(app, ws_max_size=settings.client.message_size_limit, log_config=None))
+    return _on_uvicorn(uvicorn.Config(app, log_config=None))
+
+
+def on_fast_uvicorn(app: Any, settings: Settings) -> AbstractAsyncContextManager[int]:
+    """As somebody runs it who has."""
+    return _on_uvicorn(uvicorn.Config(app, ws=WebSocketProtocol, log_config=None))
 
 
 @asynccontextmanager
@@ -48,7 +54,6 @@ async def on_hypercorn(app: Any, settings: Settings) -> AsyncIterator[int]:
         listener.listen()  # who connects before it serves waits
         config = hypercorn.config.Config()
         config.bind = [f"fd://{os.dup(listener.fileno())}"]
-        config.websocket_max_message_size = settings.client.message_size_limit
         config.graceful_timeout = 1.0
         config.errorlog = None
         task = asyncio.create_task(hypercorn.asyncio.serve(app, config, shutdown_trigger=stop.wait, mode="asgi"))

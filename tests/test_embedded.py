@@ -18,6 +18,7 @@ from websockets.typing import Origin
 
 from gateway import Client, Credentials, Gateway, Settings
 from gateway.errors import SettingsError
+from gateway.testing import Kit
 from tests.redis_server import RedisServer
 from tests.routes.clients import assert_empty, gateway_with
 from tests.serving import Serve, on_plain_uvicorn, on_uvicorn
@@ -400,7 +401,6 @@ async def test_origins(origin: str, same_origin: bool, allowed: bool) -> None:
 
 
 async def test_says_when_it_could_be_faster(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, logger="gateway")
     gateway = gateway_with()
     async with serve(app_with(gateway), gateway.settings):
         await until(lambda: gateway.running.started)
@@ -409,8 +409,14 @@ async def test_says_when_it_could_be_faster(serve: Serve, caplog: pytest.LogCapt
         assert hints == []
     else:
         [(level, text)] = hints
-        assert level == (logging.WARNING if serve is on_plain_uvicorn else logging.INFO)
+        assert level == logging.WARNING, "or nobody sees it who has not set up logging"
         assert "--ws gateway.transports.uvicorn_websocket:WebSocketProtocol" in text
+
+
+async def test_says_nothing_of_speed_in_the_test_kit(caplog: pytest.LogCaptureFixture) -> None:
+    async with Kit(app_with(gateway_with())):
+        pass
+    assert [each for each in caplog.records if each.name.startswith("gateway")] == []
 
 
 def test_settings_that_contradict_themselves_stop_it_at_once() -> None:
@@ -448,6 +454,43 @@ async def test_one_budget_for_a_route_and_a_channel() -> None:
             assert (await http.get("/limited")).status_code == 429
         assert "rpc" in await client.ask("rpc", method="once")
         assert (await client.ask("rpc", method="once"))["error"]["code"] == 111
+
+
+async def test_a_user_who_signs_in_has_one_budget_for_a_route_and_a_channel() -> None:
+    """The user comes from a dependency, so it takes the same one to say whose budget it is."""
+
+    async def current_user(user: Annotated[str, Cookie()]) -> str:
+        return user
+
+    gateway = gateway_with()
+    chatty = gateway.rate_limit("2/day", key=Depends(current_user))
+
+    @gateway.on_connect
+    async def enter(user: Annotated[str, Depends(current_user)]) -> str:
+        return user
+
+    @gateway.channel("room", **OPEN).on_publish
+    async def say(_: Annotated[None, Depends(chatty)]) -> None: ...
+
+    app = app_with(gateway)
+
+    @app.post("/messages", dependencies=[Depends(chatty)])
+    async def post(_: Annotated[str, Depends(current_user)]) -> None: ...
+
+    def cookie(user: str) -> dict[str, str]:
+        return {"Cookie": f"user={user}"}
+
+    async with (
+        on_uvicorn(app, gateway.settings) as port,
+        page(port, additional_headers=cookie("ann")) as ann,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http,
+    ):
+        await ann.ask("connect")
+        assert "publish" in await ann.ask("publish", channel="room", data=1)
+        assert (await http.post("/messages", headers=cookie("ann"))).status_code == 200
+        assert (await ann.ask("publish", channel="room", data=1))["error"]["code"] == 111
+        assert (await http.post("/messages", headers=cookie("ann"))).status_code == 429
+        assert (await http.post("/messages", headers=cookie("bob"))).status_code == 200, "from the same address"
 
 
 async def test_event_streams_are_asked_like_everybody_else() -> None:

@@ -74,9 +74,18 @@ class LimitStore(Protocol):
 
 
 def parse_rate(spec: str, burst: int | None = None) -> Rate:
-    """Read ``"10/second"``; the bucket holds as many unless ``burst`` says otherwise. Raises ``ValueError``."""
+    """Read ``"10/second"``; the bucket holds as many unless ``burst`` says otherwise. Raises ``ValueError``.
+
+    So it does for rates above 20 000 a second that are far from one token in a whole number of microseconds.
+    """
     window = parse_window(spec)
-    rate = Rate(max(1, round(window.period / window.limit)), window.limit if burst is None else burst)
+    interval = max(1, round(window.period / window.limit))
+    if abs(interval * window.limit - window.period) * 100 > window.period:
+        raise ValueError(
+            f"{spec!r} cannot be kept within a hundredth, since tokens come in whole microseconds;"
+            f' write for example "{1_000_000 // interval}/second"'
+        )
+    rate = Rate(interval, window.limit if burst is None else burst)
     if rate.burst < 1 or rate.interval * rate.burst > LONGEST:
         raise ValueError(
             f"burst={burst!r} must be at least 1, and be there again within a year,"

@@ -10,6 +10,7 @@ from asyncio import TimerHandle
 from collections import deque
 from collections.abc import Callable
 from http import HTTPStatus
+from itertools import takewhile
 from typing import Protocol
 from urllib.parse import quote
 
@@ -104,7 +105,7 @@ class Conversation:
         while self._writable is not None and kind == "websocket.send":  # a close must not wait for who never reads
             await self._writable.wait()
         state = self._connection.state
-        if self._ended is not None:
+        if self._ended is not None or state > State.OPEN:
             raise ClientDisconnected
         if kind == "websocket.send" and state is State.OPEN:
             text = message.get("text")
@@ -198,8 +199,11 @@ class Conversation:
         if self._keepalive is not None:
             self._keepalive.hear(payload)
 
-    def hand_over(self, receiver: Receiver) -> None:
-        """Another takes the connection, with what has arrived for the application."""
+    def hand_over(self, receiver: Receiver, limit: int) -> bool:
+        """Another takes the connection, with what has arrived for the application.
+
+        Answers whether that was all of it: from the first message of more than ``limit`` bytes on it is dropped.
+        """
         ended = self._ended
         if ended is None and self._writable is not None:
             receiver.pause()
@@ -211,11 +215,13 @@ class Conversation:
             for message in queue
             if message["type"] == "websocket.receive"
         ]
+        fitting = list(takewhile(lambda message: len(message[1]) <= limit, received))
         self._connection.go_on()  # the receiver holds it again, if this is too much for it
-        if received:
-            receiver.take(received)
+        if fitting:
+            receiver.take(fitting)
         if ended is not None:
             receiver.lose(ended["code"], ended["reason"])
+        return len(fitting) == len(received)
 
     def _overdue(self) -> None:
         """No pong has come."""

@@ -31,6 +31,7 @@ class WebSocketEndpoint:
         self._entrance = entrance
         self._protocols = protocols
         self._wheel = wheel
+        self._largest = settings.client.message_size_limit
         self._limit = settings.client.queue_max_size
         self._patience = settings.websocket.write_timeout
         self._portable = {protocol: Wire(protocol, text_frame) for protocol in protocols.values()}
@@ -60,14 +61,14 @@ class WebSocketEndpoint:
             opcode = BINARY if protocol.binary else TEXT
             wire = self._direct[key] = Wire(protocol, partial(message_frame, opcode, compression=key[1]))
         transport.session = self._entrance.open(wire, transport, scope)
-        connection.attach(transport)
+        connection.attach(transport, self._largest)
 
     async def _converse(self, protocol: WireProtocol, scope: Scope, receive: Receive, send: Send) -> None:
         transport = WebSocketTransport(send, self._wheel, self._limit, self._patience)
         session = self._entrance.open(self._portable[protocol], transport, scope)
         transport.session = session
         try:
-            await converse(session, receive)
+            await converse(session, receive, self._largest)
         except asyncio.CancelledError:
             if not session.closed:  # cancelled by the server; otherwise by the transport, after its close timeout
                 raise

@@ -90,6 +90,12 @@ class FrameParser:
         """Whether a part of a frame or of a message waits for its end."""
         return self._buffer is not None or self._kind != 0
 
+    def tighten(self, limit: int) -> None:
+        """Let no message be larger than this either, from now on."""
+        self._limit = min(self._limit, limit)
+        self._most_fragments = max(FRAGMENTS, self._limit // FRAGMENT_SIZE)
+        self._needed = 0  # the frame that waits for its end is looked at again before that
+
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
         """Messages and control frames that these bytes complete, as (opcode, payload).
 

@@ -17,10 +17,10 @@ HINT = (
 
 
 def hint_at_speed() -> None:
-    """Log a hint unless uvicorn serves with a protocol class of ours. To be called in the lifespan."""
+    """Warn unless uvicorn serves with a protocol class of ours. To be called in the lifespan."""
     config = _uvicorn()
     if config is None:
-        log.info(HINT, "a server other than uvicorn")
+        log.warning(HINT, "a server other than uvicorn")
     elif not (inspect.isclass(kind := config.ws_protocol_class) and issubclass(kind, WebSocketProtocol)):
         log.warning(HINT, f"uvicorn's {getattr(kind, '__name__', 'HTTP alone')}")
 

@@ -57,8 +57,11 @@ class RawConnection(Protocol):
     def compression(self) -> Compression | None:
         """How messages may be compressed; None if the client could not read them."""
 
-    def attach(self, receiver: Receiver) -> None:
-        """Hand the connection over, once it has been accepted. The application may return."""
+    def attach(self, receiver: Receiver, limit: int) -> None:
+        """Hand the connection over, once it has been accepted. The application may return.
+
+        A message of more than ``limit`` bytes fails the connection (1009), as one over the server's own limit does.
+        """
 
     def write(self, data: bytes) -> None:
         """Whole frames, as `frames.frame` makes them."""

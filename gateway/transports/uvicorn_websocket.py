@@ -31,6 +31,7 @@ from gateway.transports.frames import (
     PING,
     POLICY,
     PONG,
+    TOO_BIG,
     FrameParser,
     Violation,
     close_frame,
@@ -234,12 +235,14 @@ class WebSocketProtocol(asyncio.Protocol):
     def compression(self) -> Compression | None:
         return self._agreement.compression if self._agreement else None
 
-    def attach(self, receiver: Receiver) -> None:
+    def attach(self, receiver: Receiver, limit: int) -> None:
         conversation = self._receiver
         if not isinstance(conversation, Conversation):
             raise RuntimeError("the connection has been handed over before")
         self._receiver = receiver if self.state <= State.OPEN else None  # it loses the connection at once
-        conversation.hand_over(receiver)
+        self._parser.tighten(limit)
+        if not conversation.hand_over(receiver, limit) and self.state is State.OPEN:
+            self._fail(Violation(TOO_BIG, "message is too big"))
 
     def waiting(self) -> int:
         return self.transport.get_write_buffer_size()

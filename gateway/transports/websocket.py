@@ -5,6 +5,7 @@ from starlette.types import Message, Receive
 from gateway.errors import Disconnect
 from gateway.session import Session
 from gateway.transports.asgi import AsgiTransport
+from gateway.transports.frames import TOO_BIG
 
 
 def text_frame(payload: bytes) -> str:
@@ -27,8 +28,12 @@ class WebSocketTransport(AsgiTransport):
         return {"type": "websocket.close", "code": reason.code, "reason": reason.reason}
 
 
-async def converse(session: Session, receive: Receive) -> None:
-    """Give the session its frames until the connection ends."""
+async def converse(session: Session, receive: Receive, largest: int) -> None:
+    """Give the session its frames until the connection ends, or one is of more than ``largest`` bytes (1009)."""
     while (message := await receive())["type"] == "websocket.receive":
         text = message.get("text")
-        await session.receive(message["bytes"] if text is None else text.encode())
+        payload = message["bytes"] if text is None else text.encode()
+        if len(payload) > largest:
+            session.disconnect(Disconnect(TOO_BIG, "message is too big"))
+        else:
+            await session.receive(payload)

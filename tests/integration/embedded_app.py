@@ -1,18 +1,26 @@
 """An application with the gateway inside, for any server: ``app``, and ``outer`` with two gateways in odd places."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 from fastapi import Cookie, Depends, FastAPI, HTTPException, Query, WebSocket, WebSocketDisconnect
 from pydantic import BaseModel
+from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
 from gateway import Client, ConnectionManager, Credentials, Gateway, Grant, Settings
 from gateway.configuration import load
 
-logging.basicConfig(level=logging.INFO)  # what the gateway says of a server other than uvicorn is no warning
+
+class FastWorker(UvicornWorker):  # type: ignore[misc]
+    """For gunicorn, which has no option for uvicorn's."""
+
+    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
+        **UvicornWorker.CONFIG_KWARGS,
+        "ws": "gateway.transports.uvicorn_websocket:WebSocketProtocol",
+    }
+
 
 NEWS, CLOCK = "news", "clock"
 

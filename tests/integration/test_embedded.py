@@ -68,6 +68,12 @@ KINDS = [
         bind="--bind=127.0.0.1:{port}",
         processes=2,
     ),
+    Kind(
+        "gunicorn-fast",
+        ("gunicorn", APP, f"--worker-class={embedded_app.__name__}.FastWorker"),
+        bind="--bind=127.0.0.1:{port}",
+        hint="",
+    ),
     Kind("hypercorn", ("hypercorn", APP), bind="--bind=127.0.0.1:{port}", hint="a server other than uvicorn"),
 ]
 

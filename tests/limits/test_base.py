@@ -29,7 +29,9 @@ def test_windows(spec: str, window: Window) -> None:
         ("10/second", 20, Rate(100_000, 20)),
         ("5/10s", 1, Rate(2_000_000, 1)),
         ("3/second", None, Rate(333_333, 3)),
-        ("900000000/second", None, Rate(1, 900_000_000)),
+        ("100000/second", None, Rate(10, 100_000)),
+        ("1000000/second", None, Rate(1, 1_000_000)),
+        ("20000/second", 1, Rate(50, 1)),
     ],
 )
 def test_rates(spec: str, burst: int | None, rate: Rate) -> None:
@@ -46,6 +48,15 @@ def test_what_is_no_limit_is_answered_with_an_example(spec: str) -> None:
         parse_window(spec)
     assert repr(spec) in str(caught.value)
     with pytest.raises(ValueError, match="is no limit"):
+        parse_rate(spec)
+
+
+@pytest.mark.parametrize(
+    ("spec", "kept"),
+    [("600000/second", 500_000), ("5000000/second", 1_000_000), ("900000000/second", 1_000_000), ("600/1ms", 500_000)],
+)
+def test_rates_that_microseconds_cannot_tell_apart(spec: str, kept: int) -> None:
+    with pytest.raises(ValueError, match=f'{spec!r} .* for example "{kept}/second"'):
         parse_rate(spec)
 
 

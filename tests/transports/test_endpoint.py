@@ -15,7 +15,7 @@ from gateway.messages import Payload, Publication
 from gateway.node import Node
 from gateway.settings import Settings
 from gateway.transports.direct import DirectTransport
-from tests.serving import on_plain_uvicorn, on_uvicorn
+from tests.serving import on_fast_uvicorn, on_plain_uvicorn, on_uvicorn
 from tests.transports.sockets import CLOSE, Peer, client_frame, closing, upgrade_request
 from tests.waiting import until
 
@@ -123,6 +123,21 @@ async def test_a_client_that_reads_too_slowly_is_closed_in_the_end() -> None:
             await asyncio.sleep(0)
         await until(lambda: node.metrics.disconnects[3008] == 1)
         await until(lambda: not node.hub.connections)
+
+
+async def test_the_limit_of_messages_is_the_gateways_own() -> None:
+    """The server was told of none."""
+    configured = settings()
+    app = create_app(configured)
+    size = configured.client.message_size_limit
+    async with on_fast_uvicorn(app, configured) as port, peer(port) as client:
+        client.write(client_frame(CONNECT + b" " * (size - len(CONNECT))))
+        assert b'"connect"' in (await client.frame())[1]
+        client.write(client_frame(b" " * (size + 1)))
+        while (frame := await client.frame())[0] != CLOSE:
+            pass
+        assert frame == closing(1009, b"message is too big")
+        await until(lambda: not app.state.node.hub.connections)
 
 
 async def test_where_there_is_no_raw_connection_asgi_does() -> None:

@@ -13,6 +13,7 @@ from gateway.transports.frames import (
     COMPRESSED,
     CONTINUATION,
     FINAL,
+    FRAGMENTS,
     PING,
     PONG,
     TEXT,
@@ -182,6 +183,31 @@ def test_the_limit_is_the_last_size_that_goes(size: int) -> None:
 def test_each_message_has_the_limit_for_itself() -> None:
     message = masked(TEXT, b"abc") + masked(FINAL | CONTINUATION, b"def")
     assert feed([message * 3], limit=6) == ([(TEXT, b"abcdef")] * 3, 0)
+
+
+@pytest.mark.parametrize(
+    "begun", [b"", masked(TEXT, b"a" * 100), masked(FINAL | TEXT, b"a" * 101)[:50]], ids=["nothing", "message", "frame"]
+)
+def test_a_limit_that_is_tightened_holds_for_what_has_begun(begun: bytes) -> None:
+    parser = FrameParser(LIMIT)
+    assert parser.feed(begun) == []
+    parser.tighten(100)
+    kind = CONTINUATION if begun == masked(TEXT, b"a" * 100) else TEXT
+    parser.feed(b"a" if begun and kind == TEXT else masked(FINAL | kind, b"a" * 101)[:6])
+    assert parser.violation
+    assert parser.violation.code == 1009
+
+
+def test_a_limit_is_tightened_but_never_loosened() -> None:
+    parser = FrameParser(200_000)
+    parser.feed(masked(FINAL | TEXT, b"x" * 101)[:50])
+    for limit in (101, 300_000):
+        parser.tighten(limit)
+    assert parser.feed(masked(FINAL | TEXT, b"x" * 101)[50:]) == [(TEXT, b"x" * 101)]
+    for _ in range(FRAGMENTS + 1):
+        parser.feed(masked(CONTINUATION if parser.unfinished else TEXT))
+    assert parser.violation
+    assert parser.violation.code == 1008
 
 
 @pytest.mark.parametrize("size", [100, 65536])

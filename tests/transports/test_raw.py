@@ -6,7 +6,7 @@ import struct
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from gateway.transports.frames import TEXT, frame
+from gateway.transports.frames import TEXT, TOO_BIG, frame
 from gateway.transports.raw import RawConnection, raw_connection
 from gateway.transports.uvicorn_websocket import CompressingWebSocketProtocol
 from tests.transports.sockets import BINARY, CLOSE, MEGABYTES, PING, PONG, Peer, Running, client_frame, closing, running
@@ -26,6 +26,8 @@ class Recorder:
         for opcode, payload in messages:
             self.messages.append(payload)
             self.connection.write(frame(opcode, payload))
+            if payload == b"close":
+                self.connection.close(3001, "shutdown")
 
     def pause(self) -> None:
         self.events.append("pause")
@@ -53,6 +55,7 @@ class Attaching:
         self.recorders: list[Recorder] = []
         self.first: bytes | None = None
         """What to write before it attaches."""
+        self.limit = MEGABYTES
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
@@ -63,7 +66,7 @@ class Attaching:
         connection = raw_connection(scope)
         recorder = Recorder(connection)
         self.recorders.append(recorder)
-        connection.attach(recorder)
+        connection.attach(recorder, self.limit)
 
     async def attach(self) -> Recorder:
         """Let it go on."""
@@ -116,6 +119,58 @@ async def test_what_came_before_is_not_lost(run: Running, app: Attaching, peer: 
     assert recorder.messages == [b"%d" % number for number in range(100)] + ["hälfte".encode(), b"last"]
     assert await peer.frame() == (BINARY, b"0")
     assert await peer.frame() == (TEXT, b"1")
+
+
+async def test_messages_are_limited_from_then_on(run: Running, app: Attaching, peer: Peer) -> None:
+    app.limit = 1000
+    recorder = await app.attach()
+    assert await peer.echoes(b"x" * 1000)
+    peer.write(client_frame(b"x" * 1001)[:14])
+    assert await peer.frame() == closing(TOO_BIG, b"message is too big")
+    await run.ended()
+    assert recorder.losses == [(TOO_BIG, "message is too big")]
+
+
+@pytest.mark.parametrize("end", [-2, None], ids=["part of it", "all of it"])
+async def test_what_came_before_is_limited_too(run: Running, app: Attaching, peer: Peer, end: int | None) -> None:
+    app.limit = 1000
+    peer.write(client_frame(b"fits") + client_frame(b"x" * 1001)[:end] + (b"" if end else client_frame(b"late")))
+    await arrived(run, 1 if end else 3)
+    recorder = await app.attach()
+    peer.write(client_frame(b"x")[:1])
+    assert await peer.frame() == (TEXT, b"fits")
+    assert await peer.frame() == closing(TOO_BIG, b"message is too big")
+    await run.ended()
+    assert recorder.messages == [b"fits"]
+    assert recorder.losses == [(TOO_BIG, "message is too big")]
+
+
+async def test_the_servers_own_limit_stays_if_it_is_lower(run: Running, app: Attaching, peer: Peer) -> None:
+    await app.attach()
+    peer.write(client_frame(b"x" * 65537)[:14])
+    assert await peer.frame() == closing(TOO_BIG, b"message is too big")
+
+
+async def test_who_is_closed_over_what_came_before_too_much(run: Running, app: Attaching, peer: Peer) -> None:
+    app.limit = 1000
+    peer.write(client_frame(b"close") + client_frame(b"x" * 1001))
+    await arrived(run, 2)
+    recorder = await app.attach()
+    assert await peer.frame() == (TEXT, b"close")
+    assert await peer.frame() == closing(3001, b"shutdown")
+    peer.write(client_frame(struct.pack("!H", 3001), CLOSE))
+    await run.ended()
+    assert recorder.losses == [(3001, "")]
+
+
+async def test_who_left_after_too_much_is_lost_once(run: Running, app: Attaching, peer: Peer) -> None:
+    app.limit = 1000
+    peer.write(client_frame(b"x" * 1001) + client_frame(struct.pack("!H", 1000), CLOSE))
+    assert await peer.frame() == closing(1000)
+    await until(lambda: not run.connections())
+    recorder = await app.attach()
+    assert recorder.messages == []
+    assert recorder.losses == [(1000, "")]
 
 
 async def test_a_connection_that_was_held_is_read_again(run: Running, app: Attaching, peer: Peer) -> None:
@@ -263,9 +318,9 @@ async def test_others_of_the_application_hear_that_the_connection_is_no_longer_t
         sending = asyncio.ensure_future(send({"type": "websocket.send", "text": "late"}))
         await asyncio.sleep(0)
         connection = raw_connection(scope)
-        connection.attach(Recorder(connection))
+        connection.attach(Recorder(connection), MEGABYTES)
         with pytest.raises(RuntimeError, match="handed over before"):
-            connection.attach(Recorder(connection))
+            connection.attach(Recorder(connection), MEGABYTES)
         heard.extend(await asyncio.gather(receiving, sending, return_exceptions=True))
 
     run.app.websocket = hand_over_amid

@@ -245,6 +245,20 @@ async def test_drain_sends_everybody_elsewhere(gateway: Gateway) -> None:
     await until(lambda: not gateway.node.hub.connections)
 
 
+async def test_a_message_may_be_as_large_as_the_setting_says_and_no_larger(serve: Serve) -> None:
+    """Whatever the server would let through."""
+    async with running(serve, settings(message_size_limit=1000)) as gateway, gateway.client() as client:
+        command = json.dumps({"id": 3, "publish": {"channel": "room", "data": "ü"}}, ensure_ascii=False)
+        await client.send(command + " " * (1000 - len(command.encode())))
+        assert await receive(client, 1) == ["ü"]
+        await client.send(command + " " * (1001 - len(command.encode())))
+        await client.send(command)
+        rest, code, _ = await end(client)
+        assert [message for message in rest if "push" in message] == []
+        assert code == 1009
+        await until(lambda: not gateway.node.hub.connections)
+
+
 # — clients that read slowly, or not at all —
 
 
