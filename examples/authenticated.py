@@ -8,7 +8,7 @@ sees as a handshake refused with 403). Everybody who has opened an item hears of
 
 from typing import Annotated
 
-from fastapi import Cookie, Depends, FastAPI, Query, WebSocket, WebSocketException, status
+from fastapi import Cookie, Depends, FastAPI, Path, Query, WebSocket, WebSocketException, status
 
 from examples import pages
 from gateway import Gateway
@@ -47,7 +47,10 @@ async def echo(websocket: WebSocket, user: Annotated[str, Depends(by_token)]) ->
 
 @app.websocket("/items/{item_id}/ws")
 async def item(
-    websocket: WebSocket, item_id: str, user: Annotated[str, Depends(by_cookie_or_token)], q: int | None = None
+    websocket: WebSocket,
+    item_id: Annotated[str, Path(pattern=r"^[\w.-]{1,100}$")],  # it becomes part of a channel's name
+    user: Annotated[str, Depends(by_cookie_or_token)],
+    q: int | None = None,
 ) -> None:
     async with gateway.attach(websocket, user=user, check_origin=True) as connection:  # since cookies come along
         await connection.subscribe(f"items/{item_id}")

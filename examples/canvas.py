@@ -44,7 +44,7 @@ class Cursor(BaseModel):
 
 
 class Clear(BaseModel):
-    canvas: str
+    canvas: str = Field(pattern=r"^[^:/]+$")  # what may stand for {canvas} below
 
 
 drawing = gateway.channel("drawing:{canvas}", history_size=10_000, history_ttl="24h", replay=True)

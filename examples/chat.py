@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID, uuid4
 
-from fastapi import FastAPI, Query
+from fastapi import FastAPI, Path, Query
 from pydantic import BaseModel, Field
 
 from examples import pages
@@ -30,6 +30,10 @@ chat = gateway.channel(
     join_leave=True,
     force_push_join_leave=True,
 )
+
+
+Room = Annotated[str, Path(pattern=r"^[\w.-]{1,100}$")]
+"""A room's name in an address. What no channel may be named is refused there with 422."""
 
 
 class Text(BaseModel):
@@ -63,13 +67,13 @@ async def say(room: str, message: Text, client: Client) -> ChatMessage:
 
 
 @app.get("/rooms/{room}/messages")
-async def messages(room: str) -> list[ChatMessage]:
+async def messages(room: Room) -> list[ChatMessage]:
     """What was said, oldest first."""
     publications, _ = await gateway.history(f"chat:{room}")
     return [ChatMessage.model_validate_json(publication.data) for publication in publications]
 
 
 @app.get("/rooms/{room}/people")
-async def people(room: str) -> list[str]:
+async def people(room: Room) -> list[str]:
     """Who is there, on all instances."""
     return sorted({info.user for info in (await gateway.presence(f"chat:{room}")).values()})

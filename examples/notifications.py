@@ -1,9 +1,10 @@
 """Notifications and alerts, sent by an administrator to users chosen from those who are there, or to all.
 
-    ADMIN_KEY=secret uvicorn examples.notifications:app
+    export ADMIN_KEY=$(openssl rand -hex 8) && echo $ADMIN_KEY
+    uvicorn examples.notifications:app
 
-Users sign in at `/`, the administrator is at `/admin`; on whichever instances they are. What is sent to a user who is
-away waits for a day. Here everybody is who they say; see the JWT example for how to know.
+Users sign in at `/`, the administrator at `/admin`, with that key; on whichever instances they are. What is sent to a
+user who is away waits for a day. Here everybody is who they say; see the JWT example for how to know.
 """
 
 import os
@@ -21,6 +22,10 @@ gateway = Gateway()
 app = FastAPI(lifespan=gateway.lifespan)
 app.include_router(gateway.router)
 pages.mount(app, "notifications")
+
+ADMIN_KEY = os.environ.get("ADMIN_KEY", "")
+if not ADMIN_KEY:
+    raise SystemExit("set ADMIN_KEY, the same on all instances")
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]{1,20}$")]
 
@@ -40,7 +45,7 @@ class Sending(Notification):
 
 
 def administrator(x_admin_key: Annotated[str, Header()] = "") -> None:
-    if not secrets.compare_digest(x_admin_key.encode(), os.environ.get("ADMIN_KEY", "secret").encode()):
+    if not secrets.compare_digest(x_admin_key.encode(), ADMIN_KEY.encode()):
         raise HTTPException(401)
 
 

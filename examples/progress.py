@@ -11,12 +11,13 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
 from multiprocessing import get_context
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
 from examples import pages
+from examples.primes import count_primes
 from gateway import Gateway
 
 STEPS = 50
@@ -64,15 +65,15 @@ async def watch(job: str) -> None:
 
 
 @app.post("/jobs")
-async def start(job: Job) -> str:
+async def start(job: Job) -> UUID:
     """Start a job, and answer its id."""
-    name = uuid4().hex
+    name = uuid4()
     await gateway.stream(jobs.name(job=name), count(job.limit))
     return name
 
 
 @app.delete("/jobs/{job}")
-async def stop(job: str) -> None:
+async def stop(job: UUID) -> None:
     """Stop it, whichever instance it runs on."""
     await gateway.stop_stream(jobs.name(job=job))
 
@@ -84,8 +85,3 @@ async def count(limit: int) -> AsyncIterator[Progress]:
         piece = range(limit * step // STEPS, limit * (step + 1) // STEPS)
         primes += await asyncio.get_running_loop().run_in_executor(pool, count_primes, piece)
         yield Progress(percent=100 * (step + 1) / STEPS, primes=primes)
-
-
-def count_primes(numbers: range) -> int:
-    """The heavy work. It runs in a process of its own."""
-    return sum(number > 1 and all(number % divisor for divisor in range(2, int(number**0.5) + 1)) for number in numbers)

@@ -1,6 +1,6 @@
 """A signed token in the query: whoever has it is known, without a look into any database, until it expires.
 
-    uvicorn examples.signed_token:app
+    SECRET=$(openssl rand -hex 32) uvicorn examples.signed_token:app
 
 ``ann.1767225600.<signature>``: the user, the end of its time, and their HMAC. A token that is none gets 1008, one whose
 time has passed 4001, upon which a page fetches another.
@@ -16,7 +16,9 @@ from fastapi import FastAPI, Query, WebSocket, WebSocketException
 from examples import pages
 from gateway import Gateway
 
-SECRET = os.environ.get("SECRET", "the same on all instances, and known to nobody else").encode()
+SECRET = os.environ.get("SECRET", "").encode()
+if not SECRET:
+    raise SystemExit("set SECRET, the same on all instances")
 LIFETIME = int(os.environ.get("LIFETIME", "3600"))
 
 gateway = Gateway()

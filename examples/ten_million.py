@@ -17,13 +17,11 @@ import os
 import sys
 from functools import cache
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fastapi import FastAPI
 
-from gateway import Client, Disconnect, Gateway, Settings
-from gateway.configuration import load
-from gateway.publisher import Publisher
+from gateway import Client, Disconnect, Gateway, Publisher
 
 
 class Cell(NamedTuple):
@@ -33,7 +31,7 @@ class Cell(NamedTuple):
 
 
 HERE = os.environ.get("GATEWAY_REDIS_URL", "redis://127.0.0.1:6379")
-CELLS = [Cell(*each.split("=")) for each in os.environ.get("CELLS", f"ws://127.0.0.1:8000={HERE}").split()]
+CELLS = [Cell(*each.split("=", 1)) for each in os.environ.get("CELLS", f"ws://127.0.0.1:8000={HERE}").split()]
 
 
 def cell_of(user: str, cells: list[Cell] = CELLS) -> Cell:
@@ -41,26 +39,17 @@ def cell_of(user: str, cells: list[Cell] = CELLS) -> Cell:
     return max(cells, key=lambda cell: sha256(f"{cell.address} {user}".encode()).digest())
 
 
-def settings(**flags: Any) -> Settings:
-    """What nodes and publishers have in common.
+# An inbox bridges a reconnect, however crowded, and not a night: what is to be read tomorrow is the database's.
+INBOX = {"name": "inbox", "history_size": 10, "history_ttl": "10m", "force_recovery": True}
+NEWS = {"name": "news", "allow_subscribe_for_client": True}
 
-    An inbox bridges a reconnect, however crowded, and not a night: what is to be read tomorrow is the database's.
-    """
-    inbox = {"name": "inbox", "history_size": 10, "history_ttl": "10m", "force_recovery": True}
-    news = {"name": "news", "allow_subscribe_for_client": True}
-    personal = "client.subscribe_to_user_personal_channel"
-    return load(
-        flags={
-            f"{personal}.enabled": True,
-            f"{personal}.personal_channel_namespace": "inbox",
-            "channel.namespaces": [inbox, news],
-            "client.channel_position_check_delay": "2m",  # nobody shares an inbox, and Redis is asked for each
-            **flags,
-        }
-    )
-
-
-gateway = Gateway(settings())
+gateway = Gateway(
+    client={
+        "subscribe_to_user_personal_channel": {"enabled": True, "personal_channel_namespace": "inbox"},
+        "channel_position_check_delay": "2m",  # nobody shares an inbox, and Redis is asked for each
+    },
+    channel={"namespaces": [INBOX, NEWS]},
+)
 app = FastAPI(lifespan=gateway.lifespan)
 app.include_router(gateway.router)
 
@@ -74,7 +63,10 @@ async def connect(client: Client) -> None:
 
 @cache
 def publisher(redis: str) -> Publisher:
-    return Publisher(settings(redis_url=redis))
+    """A publisher with this program's settings, but for the cell's Redis."""
+    engine = gateway.settings.engine
+    there = engine.model_copy(update={"type": "redis", "redis": engine.redis.model_copy(update={"address": redis})})
+    return Publisher(gateway.settings.model_copy(update={"engine": there}))
 
 
 def notify(user: str, text: str) -> None:

@@ -11,15 +11,14 @@ documents with pycrdt. Each address such as `/#minutes` is a text of its own.
 from base64 import b64encode
 from typing import Annotated
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Path
 from fastapi.responses import PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 from pycrdt import Doc, Text
 from pydantic import AfterValidator, Base64Bytes, BaseModel
 
 from examples import pages
-from gateway import HANDLED, Gateway
-from gateway.routes.returns import Handled
+from gateway import HANDLED, Gateway, Handled
 
 SUMMARY = 100
 """So many changes are followed by one that stands for all before it."""
@@ -65,7 +64,7 @@ async def change(name: str, change: Change) -> Handled:
 
 
 @app.get("/texts/{name}")
-async def download(name: str) -> PlainTextResponse:
+async def download(name: Annotated[str, Path(pattern=r"^[\w.-]{1,100}$")]) -> PlainTextResponse:
     document = await read(name)
     return PlainTextResponse(str(document.get("text", type=Text)))
 

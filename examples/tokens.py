@@ -10,7 +10,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from typing import Annotated
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
@@ -33,7 +33,7 @@ class Question(BaseModel):
 
 
 class Answer(BaseModel):
-    id: str
+    id: UUID
 
 
 @gateway.on_connect
@@ -48,7 +48,7 @@ async def read(answer: str) -> None:
 
 @gateway.rpc("ask")
 async def ask(question: Question) -> Answer:
-    answer = Answer(id=uuid4().hex)
+    answer = Answer(id=uuid4())
     await gateway.stream(answers.name(answer=answer.id), think(question.text))
     return answer
 

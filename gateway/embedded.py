@@ -1,10 +1,11 @@
 """The gateway inside a FastAPI application: its composition root, and what programs are written with."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, MutableMapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import cached_property
 from typing import Any, TypeVar, Unpack
+from weakref import WeakValueDictionary
 
 from fastapi import APIRouter, FastAPI
 from starlette.routing import WebSocketRoute
@@ -34,6 +35,7 @@ from gateway.session import NO_APPLICATION
 from gateway.settings import Settings
 from gateway.sockets.attaching import Attachment, Sockets
 from gateway.sockets.attaching import Options as SocketOptions
+from gateway.sockets.manager import ConnectionManager
 from gateway.stopping import on_stop
 from gateway.transports.base import Entrance
 from gateway.transports.endpoint import WebSocketEndpoint
@@ -71,6 +73,8 @@ class Gateway(Operations):
         self._program = Program()
         self._running: Running | None = None
         self._limits = Limits(lambda: self._started().engine.limits)
+        self.managers: MutableMapping[str, ConnectionManager] = WeakValueDictionary()
+        """The `ConnectionManager` of each channel."""
 
     # — life —
 
@@ -95,7 +99,8 @@ class Gateway(Operations):
         if self._running is None or not self._running.started:
             raise RuntimeError(
                 "the gateway does not run: write FastAPI(lifespan=gateway.lifespan); "
-                "within a lifespan of your own, `async with gateway.lifespan(app): yield`"
+                "within a lifespan of your own, `async with gateway.lifespan(app): yield`; "
+                "in tests, enter the lifespan, too: `with TestClient(app) as client`"
             )
         return self._running
 

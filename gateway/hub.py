@@ -39,6 +39,7 @@ class Hub:
         self._written: list[Audience] = []
         self._outboxes: list[Connection] = []
         self._scheduled = False
+        self._unfit: set[str] = set()
 
     # — connections —
 
@@ -96,7 +97,7 @@ class Hub:
                     del channel.audiences[key]
                 break
         if channel.empty:
-            del self.channels[channel.name]
+            self._forget(channel)
 
     def reroute(self, subscribers: Iterable[Subscriber]) -> None:
         """A connection is to be written to in another way from now on. May be called amid a fan-out."""
@@ -129,6 +130,9 @@ class Hub:
                 try:
                     message = encoded[id(wire)] = wire.protocol.encode_push(name, publication)
                 except Disconnect as reason:
+                    if wire.protocol.omits:
+                        self.pass_over(name)
+                        continue
                     for subscriber in list(audience.members):
                         subscriber.connection.disconnect(reason)
                     continue
@@ -147,7 +151,10 @@ class Hub:
             if key.joins:
                 message = encoded.get(id(key.wire))
                 if message is None:
-                    message = encoded[id(key.wire)] = key.wire.protocol.encode_push(name, push)
+                    try:
+                        message = encoded[id(key.wire)] = key.wire.protocol.encode_push(name, push)
+                    except Disconnect:  # plain clients, whom the server has subscribed, know of no joins
+                        continue
                 self._append(audience, message)
 
     def lose(self, channel: LocalChannel, keys: Iterable[AudienceKey]) -> None:
@@ -161,7 +168,21 @@ class Hub:
             for subscriber in list(audience.members):
                 subscriber.lose_position()
         if channel.empty and self.channels.get(channel.name) is channel:
-            del self.channels[channel.name]
+            self._forget(channel)
+
+    def pass_over(self, name: str) -> None:
+        """Plain clients of a channel go without a publication; said once, while anybody listens there."""
+        if name not in self._unfit:
+            self._unfit.add(name)
+            log.warning(
+                "channel %s: clients in the formats 'text' and 'json' do not get its binary publications; "
+                "attach them with format='bytes', or publish text or JSON",
+                name,
+            )
+
+    def _forget(self, channel: LocalChannel) -> None:
+        del self.channels[channel.name]
+        self._unfit.discard(channel.name)
 
     def _advance(self, channel: LocalChannel, publication: Publication) -> list[Audience]:
         """Move the channel on to ``publication``; answers the audiences that it belongs to."""
@@ -222,6 +243,11 @@ class Hub:
         if len(message) >= FRAME_SIZE:
             self._flush_outboxes()  # so that the transport's limit is looked at before there is more of it
 
+    def send(self, connection: Connection, message: bytes) -> None:
+        """Write one message to one connection at once, after what is posted to it."""
+        connection.outbox = [*(connection.outbox or ()), message]
+        self._write_out([connection])
+
     def flush(self) -> None:
         """Write everything that is pending: replies first, for pushes may depend on them."""
         self._scheduled = False
@@ -281,8 +307,8 @@ class Hub:
 
     def _schedule(self) -> None:
         if not self._scheduled:
-            self._scheduled = True
             asyncio.get_running_loop().call_soon(self._gather)
+            self._scheduled = True
 
     def _gather(self) -> None:
         """Look at the sockets once more before writing: it costs little, and what has come meanwhile goes along."""
@@ -290,6 +316,9 @@ class Hub:
 
     def _flush_outboxes(self) -> None:
         connections, self._outboxes = self._outboxes, []
+        self._write_out(connections)
+
+    def _write_out(self, connections: list[Connection]) -> None:
         for connection in connections:
             messages, connection.outbox = connection.outbox, None
             if messages:

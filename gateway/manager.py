@@ -5,6 +5,9 @@ from fastapi import FastAPI
 from gateway.embedded import Gateway
 from gateway.sockets import manager
 
+STATE = "gateway_of_managers"
+"""What it is called in ``app.state``."""
+
 
 class ConnectionManager(manager.ConnectionManager):
     """Keeps the WebSockets of a route, and broadcasts to all of them, on whichever node they are.
@@ -13,12 +16,20 @@ class ConnectionManager(manager.ConnectionManager):
 
         manager = ConnectionManager(app)
 
-    Given an application, it makes a `Gateway` with settings from file and environment, and runs it in the
-    application's lifespan; given a `Gateway`, it takes that. See `sockets.manager.ConnectionManager` for the rest.
+    Given an application, it makes a `Gateway` with settings from file and environment, one for all managers, and runs
+    it in the application's lifespan; given a `Gateway`, it takes that. See `sockets.manager.ConnectionManager` for the
+    rest.
     """
 
     def __init__(self, home: FastAPI | Gateway, channel: str = "broadcast") -> None:
-        if isinstance(home, FastAPI):
-            app, home = home, Gateway()
-            home.run_in(app)
-        super().__init__(home, channel)
+        super().__init__(_gateway_of(home) if isinstance(home, FastAPI) else home, channel)
+
+
+def _gateway_of(app: FastAPI) -> Gateway:
+    """One for all managers of the application."""
+    gateway: Gateway | None = getattr(app.state, STATE, None)
+    if gateway is None:
+        gateway = Gateway()
+        gateway.run_in(app)
+        setattr(app.state, STATE, gateway)
+    return gateway

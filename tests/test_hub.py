@@ -28,6 +28,7 @@ class Text:
     ping: ClassVar[bytes] = b""
     pong: ClassVar[bytes] = b""
     unidirectional: ClassVar[bool] = False
+    omits: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.encoded: Counter[str] = Counter()
@@ -440,6 +441,36 @@ async def test_binary_data_ends_connections_that_cannot_carry_it(hub: Hub) -> No
     assert [each.connection.disconnected for each in readers] == [[3506]] * 3
     assert elsewhere.connection.disconnected == []
     assert [each.frames for each in readers] == [[], [], []]
+
+
+async def test_joins_pass_over_those_who_cannot_be_told(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    deaf_wire = text_wire()
+    deaf, curious = reader(hub, wire=deaf_wire, joins=True), reader(hub, joins=True)
+
+    def refuse(channel: str, push: Push) -> bytes:
+        raise Disconnect(DisconnectCode.INAPPROPRIATE_PROTOCOL)
+
+    monkeypatch.setattr(deaf_wire.protocol, "encode_push", refuse)
+    hub.announce("room", Join(ANN))
+    hub.flush()
+    assert (deaf.frames, deaf.connection.disconnected) == ([], [])
+    assert curious.frames == ["join"]
+
+
+async def test_writes_to_one_connection_at_once(hub: Hub) -> None:
+    one, two = Client(WIRE), Client(WIRE)
+    hub.send(one, b"a")
+    assert one.frames == ["a"]
+    hub.post(two, b"x")
+    for message in (b"b", b"c"):
+        hub.post(one, message)
+    hub.send(one, b"d")
+    assert one.frames == ["a", "b c d"]
+    assert two.frames == []
+    hub.post(one, b"e")
+    hub.flush()
+    assert one.frames == ["a", "b c d", "e"]
+    assert two.frames == ["x"]
 
 
 # — while a subscription is made —

@@ -17,8 +17,9 @@ class Occupancy(Protocol):
     """One implementation per backend.
 
     Each change is told once, on one node: as the answer of ``enter`` or ``leave``, or to the ``events`` if it was
-    found out later. When nodes die or the backend goes away meanwhile it may be told late, and twice. Calls for one
-    channel are served in the order in which they were made.
+    found out later. When nodes die or the backend goes away meanwhile it may be told late, and twice; and not at all
+    that a channel was occupied, if the node that came first dies or leaves before the backend's answer has reached it.
+    Calls for one channel are served in the order in which they were made.
     """
 
     async def start(self, node: str, events: OccupancyEvents) -> None:

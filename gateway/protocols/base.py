@@ -19,6 +19,8 @@ class WireProtocol(Protocol):
     """The usual bytes of a pong, so that it is known before any parsing."""
     unidirectional: ClassVar[bool]
     """Whether clients only listen: they answer no ping, and are told the session by which the API may name them."""
+    omits: ClassVar[bool]
+    """Whether clients go without what it cannot carry; otherwise they are sent away."""
 
     def decode(self, frame: bytes) -> list[Command]:
         """The commands of one frame, at least one. Raises ``Disconnect`` (bad request)."""

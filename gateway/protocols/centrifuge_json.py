@@ -208,6 +208,7 @@ class CentrifugeJson:
     ping: ClassVar[bytes] = b"{}"
     pong: ClassVar[bytes] = b"{}"
     unidirectional: ClassVar[bool] = False
+    omits: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self._decode = Decoder(_Command).decode

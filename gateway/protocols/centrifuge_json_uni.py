@@ -30,6 +30,7 @@ class CentrifugeJsonUni:
     ping: ClassVar[bytes] = b"{}"
     pong: ClassVar[bytes] = b"{}"
     unidirectional: ClassVar[bool] = True
+    omits: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self._decode = Decoder(ConnectRequest | None).decode

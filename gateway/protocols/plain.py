@@ -27,6 +27,7 @@ class Plain:
     ping: ClassVar[bytes] = b""
     pong: ClassVar[bytes] = b""
     unidirectional: ClassVar[bool] = False
+    omits: ClassVar[bool] = True
 
     @abstractmethod
     def encode_data(self, publication: Publication) -> bytes:

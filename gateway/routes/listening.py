@@ -25,6 +25,7 @@ class _Objects:
     name: ClassVar[str] = "objects"
     binary: ClassVar[bool] = True
     unidirectional: ClassVar[bool] = True
+    omits: ClassVar[bool] = False
     ping: ClassVar[bytes] = b""
     pong: ClassVar[bytes] = b""
 

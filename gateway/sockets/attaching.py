@@ -56,7 +56,8 @@ class Options(TypedDict, total=False):
 class Attachment:
     """A WebSocket in the gateway's channels for the length of a block.
 
-    The block ends without error when the client leaves while the connection sends, receives or subscribes.
+    The block ends without error when the client leaves while its connection sends, receives or subscribes. That
+    another connection is over, to which the block sends, is an error as any other.
     """
 
     def __init__(self, opening: Callable[[], Awaitable[Connection]]) -> None:
@@ -68,7 +69,7 @@ class Attachment:
 
     async def __aexit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
         await self._connection.left()
-        return isinstance(error, ClientLeft)
+        return isinstance(error, ClientLeft) and error.connection is self._connection
 
 
 class Sockets:
@@ -164,7 +165,9 @@ class Sockets:
         raw = raw_connection(websocket.scope)
         if raw is None:
             # below Starlette's own send, which would have the route's next receive fail once we have closed
-            return self._portable[protocol], PortableTransport(websocket._send, wheel, *limits)
+            transport = PortableTransport(websocket._send, wheel, *limits)
+            websocket._send = transport.pass_on
+            return self._portable[protocol], transport
         key = protocol, raw.compression
         wire = self._direct.get(key)
         if wire is None:

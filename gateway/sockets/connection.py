@@ -8,16 +8,26 @@ from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from gateway.encoding import encode_data, encode_publication
-from gateway.errors import Disconnect, DisconnectCode
+from gateway.errors import LONGEST_REASON, Disconnect, DisconnectCode
 from gateway.protocols.plain import Plain
 from gateway.session import FAIR
 from gateway.sockets.session import PlainSession, subscribe, unsubscribe
 from gateway.sockets.writing import PlainTransport
 from gateway.transports.base import Entrance
 
+CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)})
+"""What a close frame may say (RFC 6455, section 7.4, and its registry)."""
+
 
 class ClientLeft(WebSocketDisconnect):
-    """The connection is over. It ends the block of ``attach``, without going further."""
+    """The ``connection`` is over. It ends the block of ``attach`` that is its own, without going further."""
+
+    def __init__(self, connection: "Connection", code: int, reason: str | None) -> None:
+        super().__init__(code, reason)
+        self.connection = connection
+
+    def __str__(self) -> str:
+        return f"client {self.connection.id} has left: {self.code} {self.reason}"
 
 
 class Connection:
@@ -41,6 +51,7 @@ class Connection:
         self._transport = transport
         self._entrance = entrance
         self._left: asyncio.Event | None = None
+        self._count = 0
 
     @property
     def id(self) -> str:
@@ -83,16 +94,18 @@ class Connection:
     async def send(self, value: Any) -> None:
         """Send to this client alone what a publication of this value would look like to it.
 
-        Raises ``TypeError`` for a value that the connection's format cannot carry.
+        It leaves at once, so that whatever the route does with the WebSocket next comes after it. Raises
+        ``TypeError`` for a value that the connection's format cannot carry.
         """
         self._check()
-        session = self._session
         try:
-            session.push("", encode_publication(value))
+            message = self._protocol.encode_push("", encode_publication(value))
         except Disconnect as reason:
             advice = f"attach(websocket, format='bytes'), this is {self._protocol.name!r}"
             raise TypeError(f"bytes need a connection in the format for them: {advice}") from reason
-        if session.outbox is not None and len(session.outbox) >= FAIR:
+        self._session.node.hub.send(self._session, message)
+        self._count += 1
+        if self._count % FAIR == 0:  # others have their turn, and the client's end is noticed
             await asyncio.sleep(0)
 
     async def receive(self) -> Any:
@@ -104,7 +117,7 @@ class Connection:
             message = await self._next()
             if message["type"] == "websocket.disconnect":
                 self.detach()
-                raise ClientLeft(message.get("code", 1005), message.get("reason"))
+                raise ClientLeft(self, message.get("code", 1005), message.get("reason"))
             if self.closed:  # what comes after our close does not count
                 continue
             text = message.get("text")
@@ -131,13 +144,19 @@ class Connection:
     def _check(self) -> None:
         if self.closed:
             reason = self._session.reason or Disconnect(DisconnectCode.CONNECTION_CLOSED)
-            raise ClientLeft(reason.code, reason.reason)
+            raise ClientLeft(self, reason.code, reason.reason)
 
     # — the end —
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close, after what was sent before."""
-        self._session.disconnect(Disconnect(code, reason))
+        """Close, after what was sent before. Raises ``ValueError`` for what a close frame cannot say."""
+        if code not in CLOSE_CODES:
+            raise ValueError(f"code = {code} is no server's to send; your own are 3000 to 4999, for example 4001")
+        if len(reason.encode(errors="replace")) > LONGEST_REASON:
+            raise ValueError(f"reason must not be longer than {LONGEST_REASON} bytes, for example 'signed out'")
+        farewell = Disconnect(code)
+        farewell.reason = reason
+        self._session.disconnect(farewell)
 
     def detach(self) -> None:
         """Leave every channel. The WebSocket stays as it is, and belongs to the route alone from now on."""

@@ -1,7 +1,7 @@
 """The tutorial's connection manager, over all nodes."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, MutableMapping
 from typing import Any, Protocol, Unpack
 from urllib.parse import quote
 
@@ -20,6 +20,10 @@ class Host(Protocol):
 
     def publish(self, channel: str, data: Any, /) -> Awaitable[Any]: ...
 
+    @property
+    def managers(self) -> "MutableMapping[str, ConnectionManager]":
+        """Those that there are, by channel."""
+
 
 class ConnectionManager:
     """Keeps the WebSockets of a route, and broadcasts to all of them, on whichever node they are.
@@ -30,13 +34,20 @@ class ConnectionManager:
 
     Every socket is subscribed to ``channel``, an ordinary channel: whatever else publishes there reaches them too,
     as does its history those who join, if it has the option ``replay``. What a user is sent alone goes by a channel
-    whose name begins with channel.private_prefix, so that no other client can subscribe to it.
+    whose name begins with channel.private_prefix, so that no other client can subscribe to it. A second manager needs
+    another channel: ``ValueError``.
     """
 
     def __init__(self, gateway: Host, channel: str = "broadcast") -> None:
         self.channel = channel
         self._gateway = gateway
         self._connections: dict[WebSocket, Connection] = {}
+        if channel in gateway.managers:
+            raise ValueError(
+                f"there is a manager of the channel {channel!r} already, and the two would be one room;"
+                f' give this one a channel of its own, for example ConnectionManager(app, "admins")'
+            )
+        gateway.managers[channel] = self
 
     @property
     def active_connections(self) -> list[WebSocket]:
@@ -47,8 +58,11 @@ class ConnectionManager:
         """Accept the WebSocket, unless it is accepted, and have it hear what is broadcast.
 
         Call it in the route itself: a socket that is never disconnected is forgotten when the task that has connected
-        it ends. Raises ``WebSocketException`` for who may not come in, as `Sockets.open` does.
+        it ends. Nothing is done if it is connected. Raises ``WebSocketException`` for who may not come in, as
+        `Sockets.open` does.
         """
+        if websocket in self._connections:
+            return
         connection = await self._gateway.sockets.open(websocket, **options)
         self._connections[websocket] = connection
         task = asyncio.current_task()

@@ -30,7 +30,10 @@ class PlainSession(Session):
 
     def push(self, channel: str, push: Push) -> None:
         if type(push) is Publication:  # the rest is for clients that know of channels
-            super().push(channel, push)
+            try:
+                super().push(channel, push)
+            except Disconnect:
+                self.node.hub.pass_over(channel)
 
     def disconnect(self, reason: Disconnect) -> None:
         known = CODES.get(reason.code)

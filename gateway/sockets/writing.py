@@ -93,6 +93,14 @@ class PortableTransport(AsgiTransport):
         for each in frame:
             super().send(each)
 
+    async def pass_on(self, message: Message) -> None:
+        """Send what the route sends by itself, behind what waits here. After our close it finds the client gone."""
+        if self._pump is not None:
+            await asyncio.wait([self._pump])
+        if self._closing:
+            raise ConnectionResetError
+        await self._send(message)
+
     async def receive(self, receive: Receive) -> Message:
         reader = self._reader = asyncio.current_task()
         assert reader is not None
@@ -107,6 +115,8 @@ class PortableTransport(AsgiTransport):
 
     async def finish(self) -> None:
         if self._pump is not None:
+            if not self._closing:
+                self._bound_closing()
             await asyncio.wait([self._pump])
         self.closed()
 

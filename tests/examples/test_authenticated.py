@@ -43,6 +43,9 @@ async def test_a_foreign_page_has_the_cookie_and_does_not_get_in(cluster: Cluste
     with pytest.raises(InvalidStatus) as refused:
         await connect(websocket(url, "/items/foo/ws"), additional_headers=headers)
     assert refused.value.response.status_code == 403
+    with pytest.raises(InvalidStatus) as refused:  # nor does an item that can have no channel
+        await connect(websocket(url, "/items/a:b/ws?token=token-of-ann"))
+    assert refused.value.response.status_code == 403
 
 
 @pytest.mark.parametrize("path", ["/ws", "/ws?token=guessed", "/items/foo/ws?q=3", "/items/foo/ws?token="])
@@ -67,7 +70,9 @@ async def test_page(cluster: Cluster, browser: Browser) -> None:
     async with browser.window(a) as ann, browser.window(b) as bob:
         await ann.fill("#token", "guessed")
         await ann.click("#open button")
+        assert await ann.call("isDisabled", "#say")
         await ann.wait_text("#state", "refused")
+        assert await ann.call("isDisabled", "#say")
         await ann.fill("#token", "token-of-ann")
         await ann.call("selectOption", "#way", "cookie")
         await ann.click("#open button")

@@ -60,9 +60,29 @@ async def test_who_was_away_gets_what_was_drawn_and_cleared(cluster: Cluster, br
         assert not await bob.evaluate(painted(70, 70))
 
 
+LONG_STROKE = """
+    stroke = { colour, width: 9, points: [last = [0, 0]] }
+    const box = canvas.getBoundingClientRect()
+    for (let x = 0; x < 500; x++) canvas.onpointermove({ clientX: box.left + x, clientY: box.top + 50 })
+    canvas.onpointerup()
+"""
+"""All of it between two sendings."""
+
+
 async def test_nonsense_is_not_drawn(cluster: Cluster, browser: Browser) -> None:
     [a] = cluster("canvas", instances=1)
-    async with browser.window(a) as window:
+    async with browser.window(a) as window, browser.window(a) as other:
         await window.wait_text("#state", "connected")
+        await window.evaluate(LONG_STROKE)
+        for x in (150, 450):
+            await other.wait_for(painted(x, 50))
+        await window.drag("canvas", (100, 300), (200, 300))
+        await other.wait_for(painted(150, 300))
+        await window.evaluate("{ const much = { colour, width: 99, points: [[.5, .5]] }; paint(much); keep(much) }")
+        await window.wait_for("!(pen.getImageData(canvas.width / 2, canvas.height / 2, 1, 1).data[3] > 0)")
+        await window.wait_for(painted(150, 300))
+        await window.call("click", "#clear")
+        await other.wait_for(EMPTY)
+        assert await window.evaluate("centrifuge.rpc('clear', { canvas: 'a:b' }).catch(({ code }) => code)") == 107
         refused = "drawing.publish({ colour: 'red', width: 1, points: [[0, 2]] }).catch(({ code }) => code)"
         assert await window.evaluate(refused) == 107

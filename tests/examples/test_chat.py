@@ -73,3 +73,6 @@ async def test_names_and_messages_are_checked(cluster: Cluster, sdk: JavaScriptS
     publication = await lobby.events.wait("publication")
     assert publication.data["username"] == "Ann"
     assert (await http.get(f"{url}/rooms/other/messages")).json() == []
+    for name in ("a:b", "%23", "x" * 300):
+        for what in ("messages", "people"):
+            assert (await http.get(f"{url}/rooms/{name}/{what}")).status_code == 422

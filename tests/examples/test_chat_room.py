@@ -99,7 +99,7 @@ async def heard_after_here(socket: ClientConnection) -> str:
 
 async def test_page(cluster: Cluster, browser: Browser) -> None:
     a, b, c = cluster("chat_room", instances=3)
-    async with browser.window(f"{a}/?id=1") as one, browser.window(f"{b}/?id=2") as two:
+    async with browser.window(f"{a}/?id=1", cuttable=True) as one, browser.window(f"{b}/?id=2") as two:
         async with browser.window(f"{c}/?id=3") as three:
             for client, each in enumerate((one, two, three), 1):
                 await each.wait_text("#state", "online")
@@ -113,4 +113,12 @@ async def test_page(cluster: Cluster, browser: Browser) -> None:
         for each in (one, two):
             await each.wait_text("#log", "Client #3 left the chat")
         assert "You wrote: I" not in await two.text("#log")
+        await one.cut()
+        await one.wait_text("#state", "offline")
+        await one.fill("#message", "kept while offline")
+        await one.press("#message", "Enter")
+        await one.mend()
+        await one.wait_text("#state", "online")
+        await one.press("#message", "Enter")
+        await two.wait_text("#log", "Client #1 says: kept while offline")
         await one.screenshot("chat_room")

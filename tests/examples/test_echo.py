@@ -48,7 +48,13 @@ async def test_page(cluster: Cluster, browser: Browser) -> None:
         await window.fill("#message", '["a", 1]')
         await window.click("#form button")
         await window.wait_text("#log", '← {"type":"list","echo":["a",1]}')
+        await window.fill("#message", "{")
+        await window.click("#form button")
+        await window.wait_text("#state", "closed: 1007")
+        assert await window.call("isDisabled", "#form button")
+        await window.wait_text("#state", "json: open")
         await window.call("selectOption", "#format", "bytes")
+        await window.evaluate("format.onchange(); document.querySelector('#form button').click()")  # not open yet
         await window.wait_text("#state", "bytes: open")
         await window.fill("#message", "né")
         await window.click("#form button")

@@ -20,6 +20,8 @@ async def test_a_page_without_websockets_hears_the_same(cluster: Cluster, browse
         for window in (free, blocked):
             await window.wait_text("#log", "From a page without")
         await blocked.screenshot("fallback")
+        await blocked.evaluate("position.epoch = 'of a Redis that is no more'; byEventSource()")
+        await blocked.wait_text("#log", "away for too long")
 
 
 async def test_it_gets_what_it_missed_when_its_instance_was_away(cluster: Cluster, browser: Browser) -> None:

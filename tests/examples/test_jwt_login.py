@@ -51,6 +51,14 @@ async def test_page(cluster: Cluster, browser: Browser) -> None:
         await ann.press("#message", "Enter")
         await bob.wait_text("#log", "ann I am in")
         await bob.screenshot("jwt_login")
+        await ann.fill("#name", "bob")
+        await ann.fill("#password", "password of bob")
+        await ann.click("#login button")
+        await ann.wait_text("#tokens", "tokens fetched: 2")
+        await ann.wait_text("#state", "connected")
+        await ann.fill("#message", "now I am bob")
+        await ann.press("#message", "Enter")
+        await bob.wait_text("#log", "bob now I am bob")
 
 
 async def test_the_sdk_refreshes_the_token_in_time(cluster: Cluster, browser: Browser) -> None:

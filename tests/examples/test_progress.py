@@ -1,3 +1,5 @@
+from uuid import uuid4
+
 import httpx
 
 from tests.examples.browsing import Browser
@@ -24,10 +26,11 @@ async def test_a_job_is_watched_from_both_instances(cluster: Cluster, browser: B
 
 async def test_who_comes_after_the_end_sees_the_result(cluster: Cluster, browser: Browser) -> None:
     a, b = cluster("progress")
-    async with browser.window(a) as one, browser.window() as other:
+    async with browser.window(a) as one, browser.window(f"{b}/#unknown") as other:
         await one.fill("#limit", "100")
         await one.click("#start")
         await one.wait_text("#state", "done")
+        await other.wait_text("#state", "nothing yet")
         await other.goto(f"{b}/{await one.evaluate('location.hash')}")
         await other.wait_text("#state", "done")
         assert await other.text("#primes") == "25"
@@ -52,4 +55,5 @@ async def test_nonsense_is_refused(cluster: Cluster) -> None:
     [url] = cluster("progress", instances=1)
     async with httpx.AsyncClient(base_url=url) as client:
         assert (await client.post("/jobs", json={"limit": 10**9})).status_code == 422
-        assert (await client.delete("/jobs/unknown")).status_code == 200
+        assert (await client.delete("/jobs/a:b")).status_code == 422
+        assert (await client.delete(f"/jobs/{uuid4()}")).status_code == 200

@@ -34,6 +34,12 @@ async def test_two_chat_through_two_instances(cluster: Cluster, browser: Browser
         await ann.wait_text("#people", "Bob")
         await say(ann, "Hello Bob")
         await bob.wait_text(LOG, "Ann Hello Bob")
+        await say(ann, " ")
+        await ann.wait_text("#failure", "Not sent")
+        assert await ann.call("inputValue", "[name=text]") == " "
+        await say(ann, "Are you there?")
+        await ann.wait_no_text("#failure", "Not sent")
+        await ann.wait_for("document.querySelector('[name=text]').value === ''")
         await say(bob, "<b>Hello</b> Ann")
         await ann.wait_text(LOG, "Bob <b>Hello</b> Ann")
         async with browser.window(b) as late:

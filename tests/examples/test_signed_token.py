@@ -8,13 +8,15 @@ from websockets.exceptions import InvalidStatus
 from tests.examples.browsing import Browser
 from tests.examples.running import Cluster, websocket
 
+SECRET = {"SECRET": "of the tests alone"}
+
 
 def token(url: str, user: str) -> str:
     return str(httpx.get(f"{url}/token", params={"user": user}).json())
 
 
 async def test_a_token_of_one_instance_holds_at_the_other(cluster: Cluster) -> None:
-    a, b = cluster("signed_token")
+    a, b = cluster("signed_token", env=SECRET)
     anns, bobs = (f"/ws?token={token(a, user)}" for user in ("ann", "bob"))
     async with connect(websocket(a, anns)) as ann, connect(websocket(b, bobs)) as bob:
         assert await bob.recv() == "Welcome, bob"
@@ -23,7 +25,7 @@ async def test_a_token_of_one_instance_holds_at_the_other(cluster: Cluster) -> N
 
 
 async def test_forged_tokens_are_refused(cluster: Cluster) -> None:
-    [url] = cluster("signed_token", instances=1)
+    [url] = cluster("signed_token", instances=1, env=SECRET)
     genuine = token(url, "ann")
     user, end, signature = genuine.split(".")
     forged = [
@@ -42,7 +44,7 @@ async def test_forged_tokens_are_refused(cluster: Cluster) -> None:
 
 
 async def test_the_connection_ends_with_its_token(cluster: Cluster) -> None:
-    [url] = cluster("signed_token", instances=1, env={"LIFETIME": "2"})
+    [url] = cluster("signed_token", instances=1, env={**SECRET, "LIFETIME": "2"})
     path = f"/ws?token={token(url, 'ann')}"
     for _ in range(2):  # while it lasts, and after its end
         async with connect(websocket(url, path)) as socket:
@@ -51,9 +53,10 @@ async def test_the_connection_ends_with_its_token(cluster: Cluster) -> None:
 
 
 async def test_page(cluster: Cluster, browser: Browser) -> None:
-    a, b = cluster("signed_token")
+    a, b = cluster("signed_token", env=SECRET)
     async with browser.window(a) as ann, browser.window(b) as bob:
         await bob.fill("#user", "bob")
+        assert await bob.call("isDisabled", "#say")
         for each in (ann, bob):
             await each.click("#ask button")
             await each.wait_for("document.getElementById('token').value.length > 64")
@@ -66,3 +69,4 @@ async def test_page(cluster: Cluster, browser: Browser) -> None:
         await ann.fill("#token", "ann.9999999999.0123")
         await ann.click("#open button")
         await ann.wait_text("#state", "refused")
+        assert await ann.call("isDisabled", "#say")

@@ -106,9 +106,11 @@ async def test_one_change_in_a_hundred_stands_for_all_before(cluster: Cluster, s
     assert str(document.get("text", type=Text)).count(";") == 100
 
 
-async def test_what_is_no_update_is_refused(cluster: Cluster, sdk: JavaScriptSDK) -> None:
+async def test_nonsense_is_refused(cluster: Cluster, sdk: JavaScriptSDK, http: httpx.AsyncClient) -> None:
     [a] = cluster("text", instances=1)
     client = await sdk.connected(websocket(a, "/connection/websocket"))
     for nonsense in ("not base64", base64.b64encode(b"no update").decode()):
         with pytest.raises(CallFailed, match="107"):
             await client.publish("text:draft", {"update": nonsense})
+    for name in ("a:b", "%23", "x" * 300):
+        assert (await http.get(f"{a}/texts/{name}")).status_code == 422

@@ -10,10 +10,12 @@ BEGINNING = "You ask: “Why?” Let me think aloud."
 
 async def test_an_answer_grows_and_is_whole_on_the_other_instance_too(cluster: Cluster, browser: Browser) -> None:
     a, b = cluster("tokens", env={"SECONDS_PER_WORD": "0.03"})
-    async with browser.window(a) as one, browser.window() as other:
+    async with browser.window(a) as one, browser.window(f"{b}/#unknown") as other:
         await one.fill("#question", "Why?")
         await one.press("#question", "Enter")
         await one.wait_for(f"{WORDS} > 10")
+        assert await one.text("#end") == ""
+        await other.wait_text("#end", "nothing yet")
         await other.goto(f"{b}/{await one.evaluate('location.hash')}")
         await other.wait_text("#answer", BEGINNING)
         await other.wait_for(f"{WORDS} > 40")

@@ -38,7 +38,7 @@ async def test_each_socket_of_a_user_hears_it_and_nobody_else(cluster: Cluster, 
 
 async def test_page(cluster: Cluster, browser: Browser) -> None:
     a, b = cluster("user_manager")
-    async with browser.window(f"{a}/?user=1") as one, browser.window(f"{b}/?user=2") as two:
+    async with browser.window(f"{a}/?user=1", cuttable=True) as one, browser.window(f"{b}/?user=2") as two:
         for each, text in ((one, "User 1 is here"), (two, "User 2 is here")):
             await each.wait_text("#log", text)
         await one.fill("#message", "hello")
@@ -49,3 +49,11 @@ async def test_page(cluster: Cluster, browser: Browser) -> None:
         await two.press("#message", "Enter")
         await one.wait_text("#log", "2: hello to you")
         await one.screenshot("user_manager")
+        await one.cut()
+        await one.wait_text("#state", "offline")
+        await one.fill("#message", "kept while offline")
+        await one.press("#message", "Enter")
+        await one.mend()
+        await one.wait_text("#state", "online")
+        await one.press("#message", "Enter")
+        await two.wait_text("#log", "1: kept while offline")

@@ -153,6 +153,27 @@ async def test_unanswered_changes_are_told_though_redis_made_them(
         assert await one.leave("new")
 
 
+async def test_who_comes_before_an_unanswered_enter_is_made_good_takes_nothing_away(
+    server: RedisServer, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with node(server, "n1", recorder, lease=60) as one, node(server, "n2", recorder, lease=60) as two:
+        run = one._shard.run
+
+        async def unanswered(*call: Any) -> None:
+            await run(*call)
+            raise BrokerUnavailable
+
+        with monkeypatch.context() as patch:
+            patch.setattr(one._shard, "run", unanswered)
+            assert not await one.enter("room")
+        assert not await two.enter("room")
+        one._renew_now.set()
+        await until(lambda: recorder.events == ["+room"])
+        await entered(server, "room", one, two)
+        assert not await one.leave("room")
+        assert await two.leave("room")
+
+
 async def test_starting_over_that_fails_is_begun_again(
     server: RedisServer, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

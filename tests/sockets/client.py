@@ -3,6 +3,7 @@
 import asyncio
 import json
 from typing import Any
+from weakref import WeakValueDictionary
 
 from starlette.types import Message
 from starlette.websockets import WebSocket
@@ -10,6 +11,7 @@ from starlette.websockets import WebSocket
 from gateway.messages import Payload, Position, Publication
 from gateway.node import Node
 from gateway.sockets import Sockets
+from gateway.sockets.manager import ConnectionManager
 from gateway.transports.base import Entrance
 from tests.session.rig import Rig
 
@@ -64,6 +66,7 @@ class Host:
     def __init__(self, node: Node, sockets: Sockets) -> None:
         self.node = node
         self.sockets = sockets
+        self.managers: WeakValueDictionary[str, ConnectionManager] = WeakValueDictionary()
 
     async def publish(self, channel: str, data: Any) -> Position:
         return await self.node.publish(

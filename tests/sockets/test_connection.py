@@ -5,12 +5,14 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from starlette.websockets import WebSocketDisconnect
 
 from gateway.cluster import SubscribeUser, UnsubscribeUser
 from gateway.errors import BrokerUnavailable, Disconnect, DisconnectCode, Error, ErrorCode
 from gateway.messages import Payload, Publication
 from gateway.protocols.plain import PlainText
 from gateway.sockets import ClientLeft, Connection
+from gateway.transports.raw import CLOSE_TIMEOUT
 from tests.sockets.client import Client, SocketRig
 from tests.waiting import settle, until
 
@@ -88,15 +90,34 @@ async def test_sends_what_a_publication_would_look_like(
         assert heard(rig, client) == expected
 
 
-async def test_binary_publications(rig: SocketRig, client: Client, connection: Connection) -> None:
+async def test_binary_publications_are_for_connections_in_their_format(
+    rig: SocketRig, client: Client, connection: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
     raw = Client()
     async with rig.sockets.attach(raw.websocket, format="bytes") as other:
         await other.subscribe("binary:1")
         await connection.subscribe("binary:1")
-        await publish_bytes(rig, "binary:1", b"\xff\x00")
-        assert heard(rig, raw) == [b"\xff\x00"]
-    await until(lambda: client.closing())
-    assert client.closing() == (DisconnectCode.INAPPROPRIATE_PROTOCOL, "inappropriate protocol")
+        for _ in range(2):
+            await publish_bytes(rig, "binary:1", b"\xff\x00")
+        await rig.publish("binary:1", "text")
+        assert heard(rig, raw) == [b"\xff\x00", b"\xff\x00", b"text"]
+    await settle()
+    assert heard(rig, client) == ["text"]
+    assert not connection.closed
+    [warning] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "binary:1" in warning
+    assert "format='bytes'" in warning
+
+
+async def test_binary_publications_are_left_out_of_a_replay(
+    rig: SocketRig, client: Client, connection: Connection
+) -> None:
+    await rig.publish("room:1", "one")
+    await publish_bytes(rig, "room:1", b"\xff")
+    await rig.publish("room:1", "two")
+    await connection.subscribe("room:1", replay=10)
+    await rig.publish("room:1", "three")
+    assert heard(rig, client) == ["one", "two", "three"]
 
 
 @pytest.mark.parametrize(
@@ -192,6 +213,80 @@ async def test_sending_to_one_who_has_left_ends_the_block(rig: SocketRig, client
     await rig.assert_empty()
 
 
+async def test_what_is_sent_leaves_at_once(rig: SocketRig, client: Client, connection: Connection) -> None:
+    """Behind what is pending for the client, and ahead of whatever the route does with the socket."""
+    await rig.publish("room:1", 1, 2)
+    await connection.subscribe("room:1", replay=10)
+    await connection.send("three")
+    await client.websocket.send_text("four")
+    assert client.heard == ["1", "2", "three", "four"]
+    assert heard(rig, client) == ["1", "2", "three", "four"]
+
+
+async def test_another_clients_leaving_is_no_end_of_the_block(rig: SocketRig, client: Client) -> None:
+    other = await rig.sockets.open(Client().websocket)
+    await other.left()
+    with pytest.raises(ClientLeft) as left:
+        async with rig.sockets.attach(client.websocket):
+            await other.send("are you there?")
+    assert left.value.connection is other
+    assert str(left.value) == f"client {other.id} has left: 3000 connection closed"
+    await rig.assert_empty()
+
+
+@pytest.mark.parametrize(
+    ("farewell", "closing"),
+    [((), (1000, "")), ((4000,), (4000, "")), ((1013, "later"), (1013, "later")), ((4000, "x" * 123), None)],
+)
+async def test_closes(
+    client: Client, connection: Connection, farewell: tuple[Any, ...], closing: tuple[int, str] | None
+) -> None:
+    await connection.close(*farewell)
+    assert await until(client.closing) == (closing or farewell)
+    await connection.close()
+
+
+async def test_the_route_learns_of_our_close_when_it_sends(client: Client, connection: Connection) -> None:
+    await client.websocket.send_text("before")
+    await connection.close(4000)
+    with pytest.raises(WebSocketDisconnect):
+        await client.websocket.send_text("after")
+    assert client.closing() == (4000, ""), "not before the client does: the route may end by it"
+    assert client.heard == ["before"]
+
+
+@pytest.mark.parametrize("code", [0, 999, 1005, 1006, 1015, 2000, 5000])
+async def test_codes_that_no_server_sends(connection: Connection, code: int) -> None:
+    with pytest.raises(ValueError, match=f"code = {code} .*for example 4001"):
+        await connection.close(code)
+    assert not connection.closed
+
+
+async def test_a_reason_that_no_frame_has_room_for(connection: Connection) -> None:
+    with pytest.raises(ValueError, match="123 bytes"):
+        await connection.close(4000, "ü" * 62)
+    assert not connection.closed
+
+
+@pytest.mark.parametrize("closes", [False, True])
+async def test_a_client_that_does_not_read_holds_no_route(rig: SocketRig, client: Client, closes: bool) -> None:
+    async def route() -> None:
+        async with rig.sockets.attach(client.websocket) as connection:
+            client.gate = asyncio.Event()
+            await connection.send("x")
+            if closes:
+                await connection.close()
+
+    task = asyncio.create_task(route())
+    await until(lambda: rig.entrance.sessions == set() and client.accepted)
+    await settle()
+    assert not task.done()
+    rig.pass_time(CLOSE_TIMEOUT + 1)
+    await until(task.done)
+    await task
+    await rig.assert_empty()
+
+
 async def test_what_was_sent_before_the_end_of_the_block_leaves(rig: SocketRig, client: Client) -> None:
     client.gate = asyncio.Event()
 
@@ -272,6 +367,24 @@ async def test_a_broker_that_is_away(rig: SocketRig, client: Client, connection:
     rig.broker.down()
     with pytest.raises(BrokerUnavailable):
         await connection.subscribe("news")
+    assert not connection.closed
+
+
+async def test_joins_reach_others_though_the_server_subscribes_a_plain_client(
+    rig: SocketRig, client: Client, connection: Connection
+) -> None:
+    rig.control(SubscribeUser(user="ann", channel="lobby:1"))
+    await rig.settle()
+    watcher = await rig.connected()
+    await watcher.subscribe("lobby:1")
+    watcher.take()
+    second = Client()
+    async with rig.sockets.attach(second.websocket, user="eve") as other:
+        await other.subscribe("lobby:1")
+        assert [push["join"]["info"]["user"] for push in watcher.take()] == ["eve"]
+    assert [push["leave"]["info"]["user"] for push in watcher.take()] == ["eve"]
+    await watcher.leave()
+    assert heard(rig, client) == []
     assert not connection.closed
 
 

@@ -1,11 +1,16 @@
 """The tutorial's connection manager: its words, and what becomes of sockets that nobody disconnects."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
+from fastapi import FastAPI
 from starlette.websockets import WebSocketDisconnect
 
+from gateway import ConnectionManager as AppManager
+from gateway import Gateway
 from gateway.errors import BrokerUnavailable, Disconnect
+from gateway.settings import Settings
 from gateway.sockets import ConnectionManager
 from tests.sockets.client import Client, SocketRig
 from tests.waiting import until
@@ -161,6 +166,40 @@ async def test_other_managers_are_other_rooms(rig: SocketRig, manager: Connectio
     await other.broadcast("two")
     rig.node.hub.flush()
     assert [client.heard for client in clients] == [["one"], ["two"]]
+
+
+@pytest.mark.parametrize("home", [FastAPI, lambda: Gateway(Settings())])
+def test_two_managers_of_one_name_would_be_one_room(home: Callable[[], FastAPI | Gateway]) -> None:
+    first, other = home(), home()
+    users, elsewhere = AppManager(first), AppManager(other)
+    with pytest.raises(ValueError, match=r"'broadcast'.*for example ConnectionManager\(app, \"admins\"\)"):
+        AppManager(first)
+    admins = AppManager(first, "admins")
+    assert admins._gateway is users._gateway is not elsewhere._gateway
+
+
+async def test_connects_once(rig: SocketRig, manager: ConnectionManager) -> None:
+    client = Client()
+    for _ in range(2):
+        await manager.connect(client.websocket)
+    await manager.broadcast("one")
+    rig.node.hub.flush()
+    assert client.heard == ["one"]
+    manager.disconnect(client.websocket)
+    await rig.assert_empty()
+
+
+async def test_what_a_route_sends_by_either_way_keeps_its_order(rig: SocketRig, manager: ConnectionManager) -> None:
+    client = Client()
+    await manager.connect(client.websocket)
+    await manager.send_personal_message("one", client.websocket)
+    await client.websocket.send_text("two")
+    await manager.send_personal_message("three", client.websocket)
+    await client.websocket.close(4003)
+    assert client.heard == ["one", "two", "three"]
+    assert client.closing() == (4003, "")
+    manager.disconnect(client.websocket)
+    await rig.assert_empty()
 
 
 async def test_a_connect_that_fails_leaves_nothing(rig: SocketRig, manager: ConnectionManager) -> None:

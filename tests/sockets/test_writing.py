@@ -9,6 +9,7 @@ from gateway.protocols.plain import PlainBytes, PlainText
 from gateway.session import Session as GatewaySession
 from gateway.sockets.writing import CALM, DirectTransport, DirectWire, PortableWire
 from gateway.transports.conversation import Connection as RawConnection
+from gateway.transports.conversation import Conversation
 from gateway.transports.deflate import Compression
 from gateway.transports.frames import BINARY, TEXT, frame
 from gateway.transports.raw import State
@@ -136,6 +137,16 @@ async def test_who_has_read_meanwhile_is_not_slow(
     raw.buffer = b""
     pass_time(clock, wheel, PATIENCE + 1)
     assert raw.closes == []
+
+
+async def test_the_route_learns_of_our_close_when_it_sends(transport: DirectTransport, raw: Raw) -> None:
+    """Before the client has answered: as of any client that has gone."""
+    conversation = Conversation(cast(RawConnection, raw), {"type": "websocket"}, (0, 0))
+    transport.close(Disconnect(4000, "bye"))
+    for message in ({"type": "websocket.send", "text": "tick"}, {"type": "websocket.close"}):
+        with pytest.raises(OSError):  # noqa: PT011  ASGI knows no more of it
+            await conversation.send(message)
+    assert raw.closes == [(4000, "bye")]
 
 
 async def test_a_close_ends_the_patience(transport: DirectTransport, raw: Raw, wheel: Wheel) -> None:

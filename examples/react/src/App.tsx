@@ -25,10 +25,19 @@ function Chat({ who }: { who: { name: string } }) {
   const [room, setRoom] = useState('lobby')
   const { centrifuge, state } = useConnection(who)
   const { publications, people } = useChannel<Said>(centrifuge, `room:${room}`)
+  const [failure, setFailure] = useState('')
   const end = useRef<HTMLLIElement>(null)
   useEffect(() => void end.current?.scrollIntoView({ block: 'nearest' }), [publications])
 
-  const say = (text: string) => void centrifuge?.publish(`room:${room}`, { text })
+  async function say(text: string) {
+    try {
+      await centrifuge?.publish(`room:${room}`, { text })
+      setFailure('')
+    } catch (error) {
+      setFailure(`Not sent: ${(error as Error).message}`)
+      return false
+    }
+  }
 
   return (
     <>
@@ -66,13 +75,14 @@ function Chat({ who }: { who: { name: string } }) {
         </label>
         <button>Send</button>
       </form>
+      <p className="bad" id="failure">{failure}</p>
     </>
   )
 }
 
-/** Takes a form's one field, and empties the form. */
-const submitted = (field: string, take: (value: string) => void) => (event: FormEvent<HTMLFormElement>) => {
+/** Takes a form's one field, and empties the form unless the answer is false. */
+const submitted = (field: string, take: (value: string) => unknown) => async (event: FormEvent<HTMLFormElement>) => {
   event.preventDefault()
-  take(String(new FormData(event.currentTarget).get(field)))
-  event.currentTarget.reset()
+  const form = event.currentTarget
+  if ((await take(String(new FormData(form).get(field)))) !== false) form.reset()
 }
