@@ -31,7 +31,7 @@ SUBSCRIPTIONS = 100
 ROUNDS = 200
 MEMBERS, MESSAGES = 100, 2_000
 """Subscribers of one channel, and publications to it in one round of fan-out."""
-FANOUT_ROUNDS = 8
+FANOUT_ROUNDS = 16
 
 # — the program —
 
