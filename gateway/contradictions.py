@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from gateway.auth.keys import Keyring
+from gateway.auth.tokens import TokenVerifier
 from gateway.errors import SettingsError
 from gateway.settings import ChannelOptions, Settings
 
@@ -43,12 +44,15 @@ def find_problems(settings: Settings) -> Iterator[Problem]:
 def find_warnings(settings: Settings) -> Iterator[str]:
     """What an operator of `gateway serve` wants to hear though nothing is wrong."""
     client = settings.client
-    switches = {"client.insecure": client.insecure, "http_api.insecure": settings.http_api.insecure}
+    switches = {
+        "client.insecure": client.insecure,
+        "client.insecure_skip_token_signature_verify": client.insecure_skip_token_signature_verify,
+        "http_api.insecure": settings.http_api.insecure,
+    }
     if on := [name for name, value in switches.items() if value]:
         yield f"INSECURE, only for trying out: everything is open to everybody ({', '.join(on)})"
-    keys = (client.token.hmac_secret_key, client.token.rsa_public_key, client.token.ecdsa_public_key)
-    doors = (client.allow_anonymous_connect_without_token, client.user_id_http_header)
-    if not any((client.insecure, *keys, *doors)):
+    doors = (client.insecure, client.allow_anonymous_connect_without_token, client.user_id_http_header)
+    if not (any(doors) or TokenVerifier(client).has_keys):
         yield (
             'nobody can connect: give client.token.hmac_secret_key the output of "openssl rand -hex 32", '
             "for short GATEWAY_CLIENT__TOKEN__HMAC_SECRET_KEY; for trying out on this machine, take --dev"

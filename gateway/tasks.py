@@ -27,8 +27,8 @@ class Tasks:
 
         Not those of the caller: he may act for one client, and the work be about another.
         """
-        context = (context or self._context).copy()
-        task = asyncio.get_running_loop().create_task(work, context=context)
+        within = self._context if context is None else context  # an empty one is false
+        task = asyncio.get_running_loop().create_task(work, context=within.copy())
         self.running.add(task)  # the event loop itself keeps no strong reference
         task.add_done_callback(self._done)
 

@@ -107,7 +107,9 @@ def test_settings_made_in_code_know_the_short_form_of_redis(monkeypatch: pytest.
     [
         ({}, "nobody can connect"),
         ({"insecure": True}, "INSECURE.*client.insecure"),
+        ({"insecure_skip_token_signature_verify": True}, "INSECURE.*client.insecure_skip"),
         ({"token": {"hmac_secret_key": "s" * 32}}, ""),
+        ({"token": {"hmac_previous_secret_key": "s" * 32}}, ""),
         ({"allow_anonymous_connect_without_token": True}, ""),
         ({"user_id_http_header": "X-User"}, ""),
     ],

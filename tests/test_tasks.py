@@ -1,6 +1,7 @@
 """Work that nobody waits for: kept, logged, ended."""
 
 import asyncio
+from contextvars import Context, ContextVar
 from typing import Any
 
 import pytest
@@ -34,6 +35,21 @@ async def test_what_is_stuck_is_cancelled(caplog: pytest.LogCaptureFixture) -> N
     await tasks.finish(within=0)
     await ended.wait()
     assert not caplog.records
+
+
+async def test_work_has_the_context_that_is_given_even_an_empty_one() -> None:
+    user: ContextVar[str] = ContextVar("user", default="nobody")
+    user.set("who made it")
+    tasks, seen = Tasks(), []
+    user.set("who calls")
+
+    async def work() -> None:
+        seen.append(user.get())
+
+    tasks.spawn(work())
+    tasks.spawn(work(), Context())
+    await tasks.finish(within=60)
+    assert seen == ["who made it", "nobody"]
 
 
 async def test_what_work_begins_is_waited_for_as_well() -> None:

@@ -14,7 +14,7 @@ from gateway.routes.handlers import Handler
 from gateway.routes.patterns import Pattern
 from gateway.routes.program import Procedure, Program
 from gateway.routes.returns import Handled, Message
-from gateway.routes.signatures import returned
+from gateway.routes.signatures import returned, yielded
 from gateway.settings import Settings, TokenSettings
 
 OURS = ("connection", "part", "subscription")
@@ -77,7 +77,7 @@ def _receives(route: ChannelRoute, publishes: bool, schemas: Schemas) -> Schema:
         found.append({})
     for event in ("live", "on_cache_empty"):
         if handler := route.handlers.get(event):
-            kind = _yielded(handler) if event == "live" else _without_none(returned(handler.call))
+            kind = yielded(handler.call) if event == "live" else _without_none(returned(handler.call))
             found.append({} if kind is None else schemas.received(kind))
     return schemas.either(found or [{}])
 
@@ -108,12 +108,6 @@ def _data(handler: Handler | None, schemas: Schemas) -> Data | None:
     if handler is None or handler.takes is None:
         return None
     return Data(schemas.sent(handler.takes), handler.needs_data)
-
-
-def _yielded(handler: Handler) -> Any:
-    """``Tick`` of ``AsyncIterator[Tick]``; None without annotation."""
-    arguments = get_args(returned(handler.call))
-    return arguments[0] if arguments else None
 
 
 def _members(kind: Any) -> tuple[Any, ...]:

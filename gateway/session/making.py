@@ -10,6 +10,7 @@ Source: Centrifuge protocol, "Race between live and stored", "Position control w
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gateway.brokers.base import HistoryFilter
@@ -113,7 +114,7 @@ async def drop(session: "Session", subscription: Subscription) -> asyncio.Future
         return None
     farewell = _farewell(session, subscription)
     await _let_go(session, subscription)
-    return None if farewell is None else session.follow(subscription.channel, farewell)
+    return None if farewell is None else session.follow(subscription.channel, farewell())
 
 
 async def withdraw(session: "Session", subscription: Subscription) -> asyncio.Future[None] | None:
@@ -190,12 +191,12 @@ async def _let_go(session: "Session", subscription: Subscription) -> None:
         await session.node.announce_leave(subscription.channel, subscription.info)
 
 
-def _farewell(session: "Session", subscription: Subscription) -> Coroutine[Any, Any, None] | None:
-    """What the program does when a subscription ends, if it has been one."""
+def _farewell(session: "Session", subscription: Subscription) -> Callable[[], Coroutine[Any, Any, None]] | None:
+    """What the program does when a subscription ends, if it has been one. To be asked before it is let go."""
     if not subscription.live or isinstance(session.application, NoApplication):  # whose code decides by itself
         return None
     route = route_of(subscription.resolved)
-    return route.unsubscribe(session, subscription.resolved) if route and route.unsubscribe else None
+    return partial(route.unsubscribe, session, subscription.resolved) if route and route.unsubscribe else None
 
 
 def end(session: "Session", subscription: Subscription, code: int, reason: str) -> None:
@@ -207,15 +208,16 @@ def end(session: "Session", subscription: Subscription, code: int, reason: str) 
         # begins now: it may be made anew in the same breath
         leaving = begin(_let_go(session, subscription))
         if farewell is not None:
-            session.follow(subscription.channel, _one_by_one(leaving, farewell))
+            session.follow(subscription.channel, _end(leaving, farewell))
         elif leaving is not None:
-            session.node.spawn(_one_by_one(leaving))
+            session.node.spawn(_end(leaving))
 
 
-async def _one_by_one(*works: Awaitable[None] | None) -> None:
-    for work in works:
-        if work is not None:
-            await work
+async def _end(leaving: Awaitable[None] | None, farewell: Callable[[], Awaitable[None]] | None = None) -> None:
+    if leaving is not None:
+        await leaving
+    if farewell is not None:
+        await farewell()
 
 
 def lose_position(session: "Session", subscription: Subscription) -> None:

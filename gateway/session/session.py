@@ -190,7 +190,7 @@ class Session:
         """Carry the command out here, or in a task of its own if the program decides it."""
         decided = is_decided(self, command.request)
         if isinstance(command.request, ConnectRequest) and decided:
-            context = self.context and self.context.copy()
+            context = None if self.context is None else self.context.copy()
             # nothing may overtake it
             await asyncio.get_running_loop().create_task(self._carry_out(command), context=context)
         elif decided or (self.lanes is not None and self.lanes.busy(command.request)):

@@ -14,9 +14,7 @@ from gateway.session import FAIR
 from gateway.sockets.session import PlainSession, subscribe, unsubscribe
 from gateway.sockets.writing import PlainTransport
 from gateway.transports.base import Entrance
-
-CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)})
-"""What a close frame may say (RFC 6455, section 7.4, and its registry)."""
+from gateway.transports.frames import CLOSE_CODES
 
 
 class ClientLeft(WebSocketDisconnect):

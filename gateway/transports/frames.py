@@ -34,8 +34,8 @@ FRAGMENTS = 1024
 NORMAL, NO_CODE, ABNORMAL = 1000, 1005, 1006
 PROTOCOL_ERROR, INVALID_DATA, POLICY, TOO_BIG = 1002, 1007, 1008, 1009
 
-_CODES = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015)})
-"""What a peer may send of the codes that the protocol has for itself (RFC 6455, section 7.4, and its registry)."""
+CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)})
+"""What a close frame may say (RFC 6455, section 7.4, and its registry)."""
 
 _utf8_decoder = codecs.getincrementaldecoder("utf-8")
 
@@ -236,7 +236,7 @@ def parse_close(payload: bytes) -> tuple[int, str]:
     if not payload:
         return NO_CODE, ""
     code = int.from_bytes(payload[:2], "big")
-    if len(payload) == 1 or not (code in _CODES or 3000 <= code < 5000):
+    if len(payload) == 1 or code not in CLOSE_CODES:
         raise Violation(PROTOCOL_ERROR, "invalid close code")
     return code, _utf8(payload[2:]).decode()
 

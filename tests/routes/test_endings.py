@@ -46,11 +46,15 @@ def told() -> Told:
     return Told()
 
 
-async def test_the_end_of_a_subscription_comes_before_the_next_begins(told: Told) -> None:
+@pytest.mark.parametrize("by_server", [False, True])
+async def test_the_end_of_a_subscription_comes_before_the_next_begins(told: Told, by_server: bool) -> None:
     async with connected(told.gateway) as client:
         await client.subscribe("room")
         told.go_on.clear()
-        await client.result("unsubscribe", channel="room")  # answered at once
+        if by_server:
+            await told.gateway.unsubscribe("", "room", client=client.session.client)
+        else:
+            await client.result("unsubscribe", channel="room")  # answered at once
         again = await client.send("subscribe", channel="room")
         await until(lambda: "leaving" in told.log)
         told.go_on.set()
@@ -63,18 +67,6 @@ async def test_also_where_all_of_it_waits_in_line(told: Told) -> None:
         for kind in ("subscribe", "unsubscribe", "subscribe"):
             last = await client.send(kind, channel="room")
         await client.reply(last)
-        assert told.log == ["joined", "leaving", "left", "joined"]
-
-
-async def test_also_when_the_server_ends_it(told: Told) -> None:
-    async with connected(told.gateway) as client:
-        await client.subscribe("room")
-        told.go_on.clear()
-        await told.gateway.unsubscribe("", "room", client=client.session.client)
-        again = await client.send("subscribe", channel="room")
-        await until(lambda: "leaving" in told.log)
-        told.go_on.set()
-        await client.reply(again)
         assert told.log == ["joined", "leaving", "left", "joined"]
 
 
