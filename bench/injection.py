@@ -4,10 +4,9 @@ import socket
 import time
 
 from gateway.brokers.envelope import WITHOUT_OFFSET
-from gateway.messages import Payload, Publication
-from gateway.packing import pack
-from gateway.settings import RedisSettings
-from gateway.shards import Keys
+from gateway.config.settings import RedisSettings
+from gateway.messages import Payload, Publication, pack
+from gateway.redis.keys import Keys
 
 _ANSWERS = 1 << 16
 

@@ -28,9 +28,9 @@ from gateway.bench.load import Load
 from gateway.bench.plan import LoadError, Plan
 from gateway.brokers.base import PublishOptions, StreamOptions
 from gateway.brokers.calls import PUBLISH, publish_call
+from gateway.config.settings import RedisSettings
 from gateway.messages import Payload, Publication
-from gateway.settings import RedisSettings
-from gateway.shards import Keys
+from gateway.redis.keys import Keys
 
 USERS = 15_000
 """Of ten million, on each of 667 nodes."""

@@ -5,32 +5,32 @@ from typing import TYPE_CHECKING, Any
 from gateway.version import __version__
 
 if TYPE_CHECKING:
-    from gateway.embedded import Gateway
+    from gateway.config.settings import Settings
     from gateway.errors import BrokerUnavailable, Disconnect, DisconnectCode, Error, ErrorCode
-    from gateway.manager import ConnectionManager
-    from gateway.publisher import Publisher
-    from gateway.routes.channel import ChannelRoute
-    from gateway.routes.client import Client
-    from gateway.routes.returns import HANDLED, Credentials, Grant, Handled, Message
-    from gateway.settings import Settings
+    from gateway.program.gateway import Gateway
+    from gateway.program.manager import ConnectionManager
+    from gateway.program.publisher import Publisher
+    from gateway.program.routes.channel import ChannelRoute
+    from gateway.program.routes.client import Client
+    from gateway.program.routes.returns import HANDLED, Credentials, Grant, Handled, Message
 
 _HOMES = {
     "BrokerUnavailable": "errors",
-    "ChannelRoute": "routes.channel",
-    "Client": "routes.client",
-    "ConnectionManager": "manager",
-    "Credentials": "routes.returns",
+    "ChannelRoute": "program.routes.channel",
+    "Client": "program.routes.client",
+    "ConnectionManager": "program.manager",
+    "Credentials": "program.routes.returns",
     "Disconnect": "errors",
     "DisconnectCode": "errors",
     "Error": "errors",
     "ErrorCode": "errors",
-    "Gateway": "embedded",
-    "Grant": "routes.returns",
-    "HANDLED": "routes.returns",
-    "Handled": "routes.returns",
-    "Message": "routes.returns",
-    "Publisher": "publisher",
-    "Settings": "settings",
+    "Gateway": "program.gateway",
+    "Grant": "program.routes.returns",
+    "HANDLED": "program.routes.returns",
+    "Handled": "program.routes.returns",
+    "Message": "program.routes.returns",
+    "Publisher": "program.publisher",
+    "Settings": "config.settings",
 }
 
 __all__ = [

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
+from gateway.config.settings import ChannelOptions, ChannelSettings, PersonalChannelSettings
 from gateway.errors import Error, ErrorCode, SettingsError
-from gateway.settings import ChannelOptions, ChannelSettings, PersonalChannelSettings
 
 CACHE_SIZE = 65536
 """Names kept resolved: some 50 MB at worst. Refused names are not kept, so nobody can crowd the others out."""

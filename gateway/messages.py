@@ -4,9 +4,10 @@ Names and defaults follow the Centrifuge protocol. A field at its default is lef
 without default is always written. Requests come from clients, results answer them, pushes come unasked.
 """
 
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 from msgspec import Meta, Raw, Struct
+from msgspec.msgpack import Decoder, Encoder
 
 NO_PAYLOAD = Raw()
 
@@ -277,3 +278,26 @@ class Refresh(Struct, omit_defaults=True):
 
 
 Push = Publication | Join | Leave | Unsubscribe | Subscribe | Refresh
+
+
+# — between nodes: msgpack, never pickle, for Redis is not to run code in a node —
+
+
+_Message = TypeVar("_Message")
+
+
+def _to_wire(value: Any) -> bytes:
+    assert isinstance(value, Payload)
+    return bytes(value)
+
+
+def _from_wire(kind: type, value: Any) -> Any:
+    return kind(value)
+
+
+pack = Encoder(enc_hook=_to_wire).encode
+
+
+def unpacker(kind: type[_Message]) -> Decoder[_Message]:
+    """A decoder for one kind of message. Raises ``msgspec.DecodeError``."""
+    return Decoder(kind, dec_hook=_from_wire)

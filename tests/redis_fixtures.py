@@ -8,8 +8,8 @@ from pathlib import Path
 from fakeredis import TcpFakeServer
 
 import gateway
-from gateway.settings import RedisSettings
-from gateway.shards import Shard
+from gateway.config.settings import RedisSettings
+from gateway.redis.shard import Shard
 from tests.redis_server import RedisServer
 
 

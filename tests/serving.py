@@ -10,8 +10,8 @@ import hypercorn.asyncio
 import hypercorn.config
 import uvicorn
 
-from gateway.server import bind, uvicorn_config
-from gateway.settings import Settings
+from gateway.config.settings import Settings
+from gateway.serve.server import bind, uvicorn_config
 from gateway.transports.uvicorn_websocket import WebSocketProtocol
 from tests.waiting import until
 

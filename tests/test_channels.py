@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 
 from gateway.channels import Channels
+from gateway.config.settings import ChannelOptions, ChannelSettings, Namespace
 from gateway.errors import Error, ErrorCode
-from gateway.settings import ChannelOptions, ChannelSettings, Namespace
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from jwt import InvalidKeyError, PyJWS, PyJWTError
 from jwt.algorithms import Algorithm, HMACAlgorithm, get_default_algorithms
 
+from gateway.config.settings import TokenSettings
 from gateway.errors import SettingsError
-from gateway.settings import TokenSettings
 
 _RSA_BITS = 2048
 """Shorter keys have been factored or soon will be."""

@@ -8,9 +8,9 @@ from msgspec import DecodeError, Raw, Struct
 from msgspec.json import Decoder
 
 from gateway.channels import Channel
+from gateway.config.settings import ChannelOptions
 from gateway.errors import Error, ErrorCode
 from gateway.messages import SubscribeRequest
-from gateway.settings import ChannelOptions
 
 _json = Decoder(Raw)
 

@@ -16,8 +16,8 @@ from jwt import PyJWTError
 from msgspec import Meta, Raw, Struct
 
 from gateway.auth.keys import Keyring, sign
+from gateway.config.settings import ChannelOptions, ClientSettings, TokenSettings
 from gateway.messages import Payload
-from gateway.settings import ChannelOptions, ClientSettings, TokenSettings
 
 MAX_TOKEN_LENGTH = 8192
 """Characters. Longer tokens are not looked at: headers of most servers end there, too."""

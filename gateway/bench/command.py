@@ -11,9 +11,9 @@ import msgspec
 import typer
 from rich.console import Console
 
-from gateway import configuration
+from gateway.config import sources as configuration
+from gateway.config.settings import Settings
 from gateway.errors import SettingsError
-from gateway.settings import Settings
 
 if TYPE_CHECKING:
     from gateway.bench.plan import Plan

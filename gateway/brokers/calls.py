@@ -7,10 +7,10 @@ from msgspec.structs import replace
 
 from gateway.brokers import envelope
 from gateway.brokers.base import IDEMPOTENCY_TTL, PublishOptions, StreamOptions, new_epoch
-from gateway.messages import Position, Publication
-from gateway.packing import pack
-from gateway.resp import Argument
-from gateway.shards import Keys, Script
+from gateway.messages import Position, Publication, pack
+from gateway.redis.keys import Keys
+from gateway.redis.resp import Argument
+from gateway.redis.script import Script
 
 LUA = Path(__file__).parent / "lua"
 PUBLISH = Script(LUA / "publish.lua")

@@ -10,8 +10,7 @@ import logging
 
 from msgspec import MsgspecError
 
-from gateway.messages import ClientInfo, Join, Leave, Publication
-from gateway.packing import unpacker
+from gateway.messages import ClientInfo, Join, Leave, Publication, unpacker
 
 logger = logging.getLogger(__name__)
 

@@ -3,7 +3,8 @@
 from hashlib import sha1
 
 from gateway.brokers.calls import LUA, PUBLISH, PUBLISH_ONCE, Call
-from gateway.shards import Keys, Script
+from gateway.redis.keys import Keys
+from gateway.redis.script import Script
 
 
 class _BehindFence(Script):

@@ -30,10 +30,10 @@ from gateway.brokers.calls import (
     read_position,
 )
 from gateway.brokers.fence import FENCED_SCRIPTS, behind_fence
-from gateway.messages import ClientInfo, Join, Position, Publication
-from gateway.packing import pack
-from gateway.resp import Argument
-from gateway.shards import Script, Shard
+from gateway.messages import ClientInfo, Join, Position, Publication, pack
+from gateway.redis.resp import Argument
+from gateway.redis.script import Script
+from gateway.redis.shard import Shard
 
 _HISTORY = Script(LUA / "history.lua")
 _VERIFY = Script(LUA / "verify.lua")

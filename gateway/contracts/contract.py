@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from gateway.config.settings import ChannelOptions
 from gateway.contracts.schemas import Schema
-from gateway.settings import ChannelOptions
 
 PATH = "/connection/websocket"
 

@@ -6,16 +6,16 @@ from collections.abc import Callable
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
+from gateway.config.settings import Settings, TokenSettings
 from gateway.contracts.contract import PATH, ChannelContract, Contract, Data, ProcedureContract
 from gateway.contracts.names import Names, camel, pascal
 from gateway.contracts.schemas import Schema, Schemas
-from gateway.routes.channel import ChannelRoute
-from gateway.routes.handlers import Handler
-from gateway.routes.patterns import Pattern
-from gateway.routes.program import Procedure, Program
-from gateway.routes.returns import Handled, Message
-from gateway.routes.signatures import returned, yielded
-from gateway.settings import Settings, TokenSettings
+from gateway.program.routes.channel import ChannelRoute
+from gateway.program.routes.handlers import Handler
+from gateway.program.routes.patterns import Pattern
+from gateway.program.routes.program import Procedure, Program
+from gateway.program.routes.returns import Handled, Message
+from gateway.program.routes.signatures import returned, yielded
 
 OURS = ("connection", "part", "subscription")
 """Names that documents and generated clients need for themselves."""

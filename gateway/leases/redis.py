@@ -7,7 +7,8 @@ channel's stream, so that a publish can compare the two as one act. The key ``n`
 from pathlib import Path
 
 from gateway.leases.base import KEEP, TTL, Lease, Released, Taken
-from gateway.shards import Script, Shard
+from gateway.redis.script import Script
+from gateway.redis.shard import Shard
 
 _LUA = Path(__file__).parent / "lua"
 _ACQUIRE = Script(_LUA / "acquire.lua")

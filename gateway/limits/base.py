@@ -11,7 +11,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from gateway.durations import parse_duration
+from gateway.config.durations import parse_duration
 
 LONGEST = 366 * 86_400_000_000
 """A year: the longest period, and the longest time a bucket may take to fill. Keeps Lua's 53-bit numbers exact."""

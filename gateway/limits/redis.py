@@ -5,8 +5,9 @@ from pathlib import Path
 
 from gateway.errors import BrokerUnavailable
 from gateway.limits.base import Budget, Outcome, Rate, outcome
-from gateway.resp import CommandRefused
-from gateway.shards import Script, Shard
+from gateway.redis.resp import CommandRefused
+from gateway.redis.script import Script
+from gateway.redis.shard import Shard
 
 logger = logging.getLogger(__name__)
 

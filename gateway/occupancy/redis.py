@@ -11,9 +11,11 @@ from pathlib import Path
 
 from gateway.errors import BrokerUnavailable
 from gateway.occupancy.base import OccupancyEvents
-from gateway.ownership import KEEP, OwnedEntries, milliseconds
-from gateway.resp import Argument
-from gateway.shards import Script, Shard, batches
+from gateway.redis.batches import batches
+from gateway.redis.owned import KEEP, OwnedEntries, milliseconds
+from gateway.redis.resp import Argument
+from gateway.redis.script import Script
+from gateway.redis.shard import Shard
 
 logger = logging.getLogger(__name__)
 

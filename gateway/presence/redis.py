@@ -15,11 +15,12 @@ from typing import Any
 from msgspec import DecodeError
 
 from gateway.errors import BrokerUnavailable
-from gateway.messages import ClientInfo
-from gateway.ownership import KEEP, Command, OwnedEntries, milliseconds
-from gateway.packing import pack, unpacker
+from gateway.messages import ClientInfo, pack, unpacker
 from gateway.presence.base import Swept
-from gateway.shards import Script, Shard, batches
+from gateway.redis.batches import batches
+from gateway.redis.owned import KEEP, Command, OwnedEntries, milliseconds
+from gateway.redis.script import Script
+from gateway.redis.shard import Shard
 
 logger = logging.getLogger(__name__)
 

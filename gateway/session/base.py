@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from gateway.audience import Writer
+from gateway.core.audience import Writer
 from gateway.errors import Disconnect
 
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from gateway.auth.tokens import ConnectionToken, TokenExpired, TokenInvalid
-from gateway.cluster import DisconnectUser, RefreshUser
+from gateway.core.cluster import DisconnectUser, RefreshUser
 from gateway.errors import BrokerUnavailable, Disconnect, DisconnectCode, Error, ErrorCode
 from gateway.messages import (
     ConnectRequest,

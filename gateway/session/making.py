@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.brokers.base import HistoryFilter
 from gateway.channels import Channel
+from gateway.core.recovery import Recovery, merge, recover_cache, recover_stream
+from gateway.core.tasks import begin
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode, UnsubscribeCode
 from gateway.messages import Payload, Position, Publication, SubscribeResult, Unsubscribe
-from gateway.recovery import Recovery, merge, recover_cache, recover_stream
 from gateway.session.application import NoApplication, route_of
 from gateway.session.subscription import Subscription
-from gateway.tasks import begin
 
 if TYPE_CHECKING:
     from gateway.session.session import Session

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Coroutine
 from typing import Any
 
-from gateway.tasks import begin
+from gateway.core.tasks import begin
 
 UNDER_WAY = 64
 """Publishes of one client that the broker has not answered yet; beyond that its next command waits."""

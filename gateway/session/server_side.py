@@ -12,7 +12,7 @@ from msgspec import convert
 from gateway.auth.permissions import granted_features, may_subscribe
 from gateway.auth.tokens import Grant, Override
 from gateway.channels import Channel
-from gateway.cluster import SubscribeUser, UnsubscribeUser
+from gateway.core.cluster import SubscribeUser, UnsubscribeUser
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
 from gateway.messages import Position, Subscribe, SubscribeRequest, Unsubscribe
 from gateway.session import making

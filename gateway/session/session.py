@@ -9,7 +9,9 @@ from contextvars import Context
 from typing import Any
 
 from gateway.auth.tokens import TokenVerifier
-from gateway.cluster import ControlCommand, DisconnectUser, RefreshUser, SubscribeUser, UnsubscribeUser
+from gateway.core.cluster import ControlCommand, DisconnectUser, RefreshUser, SubscribeUser, UnsubscribeUser
+from gateway.core.node import Node
+from gateway.core.wheel import Timer
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
 from gateway.messages import (
     Command,
@@ -29,7 +31,6 @@ from gateway.messages import (
     SubscribeRequest,
     UnsubscribeRequest,
 )
-from gateway.node import Node
 from gateway.protocols.base import Wire
 from gateway.session import asking, connecting, making, server_side, subscribing
 from gateway.session.application import Application, NoApplication, is_decided
@@ -37,7 +38,6 @@ from gateway.session.base import Handshake, State, Transport
 from gateway.session.lanes import Lanes
 from gateway.session.pipeline import Pipeline
 from gateway.session.subscription import Subscription
-from gateway.wheel import Timer
 
 FAIR = 32
 """Commands of one client carried out in a row, before others have their turn."""

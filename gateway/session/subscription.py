@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING
 
 from gateway.auth.permissions import Features
 from gateway.channels import Channel
+from gateway.core.wheel import Timer
 from gateway.messages import ClientInfo, Position, Publication
 from gateway.session.application import Admitted
-from gateway.wheel import Timer
 
 if TYPE_CHECKING:
     from gateway.session.session import Session

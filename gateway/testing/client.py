@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from gateway.encoding import encode_data
+from gateway.program.encoding import encode_data
 from gateway.testing.call import LOST, Handshake
 from gateway.testing.cluster import Cluster
 from gateway.testing.outcomes import Disconnected, Refused

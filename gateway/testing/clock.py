@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from gateway.wheel import TICK, Wheel
+from gateway.core.wheel import TICK, Wheel
 
 _TICK = round(TICK * 1000)
 

@@ -10,11 +10,11 @@ import httpx
 from starlette.routing import NoMatchFound
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.cluster import Notice, seal
-from gateway.embedded import WEBSOCKET, Gateway
-from gateway.engine import SURROUNDINGS, Engine, Surroundings
-from gateway.node import Node
-from gateway.settings import EngineSettings, Settings
+from gateway.config.settings import EngineSettings, Settings
+from gateway.core.cluster import Notice, seal
+from gateway.core.node import Node
+from gateway.program.engine import ENVIRONMENT, Engine, Environment
+from gateway.program.gateway import WEBSOCKET, Gateway
 from gateway.testing.call import HOST, Call, Handshake, Hearer, all_idle
 from gateway.testing.clock import Clock, breathe
 from gateway.testing.exchange import Exchange
@@ -102,8 +102,8 @@ class VirtualNode:
         """Enter the lifespan. Raises what it raises, and ``LookupError`` if no gateway has started in it."""
         clock = self._cluster.clock
         context = copy_context()
-        surroundings = Surroundings(clock, lambda: clock.wheel, self._engine, self._started)
-        context.run(SURROUNDINGS.set, surroundings)
+        environment = Environment(clock, lambda: clock.wheel, self._engine, self._started)
+        context.run(ENVIRONMENT.set, environment)
         await self._lifespan.start(context)
         if not self.gateways:
             await self._lifespan.stop()

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 
 from gateway.brokers.base import Broker, BrokerEvents
-from gateway.engine import Engine
+from gateway.config.settings import EngineSettings, Settings
 from gateway.messages import ClientInfo, Publication
 from gateway.occupancy.memory import MemoryOccupancy
 from gateway.presence.base import PresenceStore
-from gateway.settings import EngineSettings, Settings
+from gateway.program.engine import Engine
 
 
 class Exchange:

@@ -8,8 +8,8 @@ import httpx
 from msgspec import Raw
 
 from gateway.auth.tokens import sign_connection, sign_subscription
-from gateway.embedded import Gateway
-from gateway.encoding import encode_data
+from gateway.program.encoding import encode_data
+from gateway.program.gateway import Gateway
 from gateway.testing.apps import Source, make_apps
 from gateway.testing.call import Handshake
 from gateway.testing.client import Client

@@ -4,7 +4,7 @@ import json
 from collections import deque
 from typing import Any
 
-from gateway.encoding import encode_data
+from gateway.program.encoding import encode_data
 from gateway.testing.call import Handshake
 from gateway.testing.peer import Peer
 

@@ -14,12 +14,12 @@ from typing import Any
 
 from starlette.types import Message, Send
 
-from gateway.audience import Write
+from gateway.core.audience import Write
+from gateway.core.tasks import begin
+from gateway.core.wheel import Timer, Wheel
 from gateway.errors import Disconnect, DisconnectCode
 from gateway.session import Session
-from gateway.tasks import begin
 from gateway.transports.raw import CLOSE_TIMEOUT
-from gateway.wheel import Timer, Wheel
 
 
 class AsgiTransport(ABC):

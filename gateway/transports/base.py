@@ -11,8 +11,8 @@ from typing import Any
 from starlette.types import Scope
 
 from gateway.auth.tokens import TokenVerifier
+from gateway.core.node import Node
 from gateway.errors import Disconnect, DisconnectCode
-from gateway.node import Node
 from gateway.protocols.base import Wire
 from gateway.session import NO_APPLICATION, Application, Handshake, Session, Transport
 
@@ -24,7 +24,7 @@ DRAIN_PAUSE = 0.1
 """Seconds between two batches of a drain, on average."""
 
 
-class Entrance:
+class Acceptor:
     """Decides who may open a connection, and opens sessions. One for all transports of a node."""
 
     def __init__(

@@ -9,13 +9,13 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Iterable
 
-from gateway.audience import Write
+from gateway.core.audience import Write
+from gateway.core.tasks import begin
+from gateway.core.wheel import Timer, Wheel
 from gateway.errors import Disconnect, DisconnectCode
 from gateway.session import FAIR, Session
-from gateway.tasks import begin
-from gateway.transports.base import Entrance
+from gateway.transports.base import Acceptor
 from gateway.transports.raw import RawConnection
-from gateway.wheel import Timer, Wheel
 
 QUEUED = 64
 """Frames that wait for the one under way before no more are read."""
@@ -27,9 +27,9 @@ class DirectTransport:
     """Satisfies both `session.Transport` and `raw.Receiver`. Set ``session`` before it is attached."""
 
     __slots__ = (
+        "_acceptor",
         "_bound",
         "_connection",
-        "_entrance",
         "_judging",
         "_limit",
         "_open",
@@ -46,12 +46,12 @@ class DirectTransport:
     session: Session
 
     def __init__(
-        self, connection: RawConnection, entrance: Entrance, wheel: Wheel, limit: int, patience: float
+        self, connection: RawConnection, acceptor: Acceptor, wheel: Wheel, limit: int, patience: float
     ) -> None:
         self._connection = connection
         self.write: Write = connection.write
         """The socket's own, as long as there is nothing to look after."""
-        self._entrance = entrance
+        self._acceptor = acceptor
         self._wheel = wheel
         self._limit = limit
         """Bytes that may wait for a client that reads slowly, beyond what made it slow: that may be one large reply."""
@@ -116,7 +116,7 @@ class DirectTransport:
 
     def lose(self, code: int, reason: str) -> None:
         self._shut()
-        self._entrance.close(self.session)
+        self._acceptor.close(self.session)
 
     def _shut(self) -> None:
         """Write nothing more."""

@@ -7,15 +7,15 @@ from http import HTTPStatus
 
 from starlette.types import Receive, Scope, Send
 
+from gateway.config.settings import Settings
+from gateway.core.wheel import Wheel
 from gateway.protocols.base import Wire, WireProtocol
-from gateway.settings import Settings
-from gateway.transports.base import Entrance
+from gateway.transports.base import Acceptor
 from gateway.transports.deflate import Compression
 from gateway.transports.direct import DirectTransport
 from gateway.transports.frames import BINARY, TEXT, message_frame
 from gateway.transports.raw import RawConnection, raw_connection
 from gateway.transports.websocket import WebSocketTransport, converse, text_frame
-from gateway.wheel import Wheel
 
 
 class WebSocketEndpoint:
@@ -26,9 +26,9 @@ class WebSocketEndpoint:
     """
 
     def __init__(
-        self, entrance: Entrance, protocols: Mapping[str, WireProtocol], settings: Settings, wheel: Wheel
+        self, acceptor: Acceptor, protocols: Mapping[str, WireProtocol], settings: Settings, wheel: Wheel
     ) -> None:
-        self._entrance = entrance
+        self._acceptor = acceptor
         self._protocols = protocols
         self._wheel = wheel
         self._largest = settings.client.message_size_limit
@@ -39,7 +39,7 @@ class WebSocketEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
-        status = self._entrance.refuse(scope)
+        status = self._acceptor.refuse(scope)
         if status:
             await _deny(scope, send, status)
             return
@@ -54,18 +54,18 @@ class WebSocketEndpoint:
 
     def _attach(self, protocol: WireProtocol, scope: Scope, connection: RawConnection) -> None:
         """Hand the connection over to a session. The application call ends, and the connection lives on."""
-        transport = DirectTransport(connection, self._entrance, self._wheel, self._limit, self._patience)
+        transport = DirectTransport(connection, self._acceptor, self._wheel, self._limit, self._patience)
         key = protocol, connection.compression
         wire = self._direct.get(key)
         if wire is None:
             opcode = BINARY if protocol.binary else TEXT
             wire = self._direct[key] = Wire(protocol, partial(message_frame, opcode, compression=key[1]))
-        transport.session = self._entrance.open(wire, transport, scope)
+        transport.session = self._acceptor.open(wire, transport, scope)
         connection.attach(transport, self._largest)
 
     async def _converse(self, protocol: WireProtocol, scope: Scope, receive: Receive, send: Send) -> None:
         transport = WebSocketTransport(send, self._wheel, self._limit, self._patience)
-        session = self._entrance.open(self._portable[protocol], transport, scope)
+        session = self._acceptor.open(self._portable[protocol], transport, scope)
         transport.session = session
         try:
             await converse(session, receive, self._largest)
@@ -74,7 +74,7 @@ class WebSocketEndpoint:
                 raise
         finally:
             transport.closed()
-            self._entrance.close(session)
+            self._acceptor.close(session)
 
 
 async def _deny(scope: Scope, send: Send, status: int) -> None:

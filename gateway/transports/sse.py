@@ -14,14 +14,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
+from gateway.config.settings import Settings
+from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect, DisconnectCode
 from gateway.protocols.base import Wire
 from gateway.protocols.centrifuge_json_uni import CentrifugeJsonUni
 from gateway.session import Session
-from gateway.settings import Settings
 from gateway.transports.asgi import AsgiTransport
-from gateway.transports.base import FORBIDDEN, Entrance
-from gateway.wheel import Wheel
+from gateway.transports.base import FORBIDDEN, Acceptor
 
 PATH = "/connection/uni_sse"
 
@@ -39,8 +39,8 @@ STREAM = {
 OPENING = b"\r\n"
 """Begins the stream, so that the client and what stands between see at once that it is there."""
 
-Source = Callable[[], tuple[Entrance, Wheel]]
-"""The entrance of the node that runs now, and its wheel. Asked for each request: the node may come after the route."""
+Source = Callable[[], tuple[Acceptor, Wheel]]
+"""The acceptor of the node that runs now, and its wheel. Asked for each request: the node may come after the route."""
 
 
 def event_frame(payload: bytes) -> bytes:
@@ -88,9 +88,9 @@ class SseEndpoint:
         self._patience = settings.websocket.write_timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        entrance, wheel = self._source()
+        acceptor, wheel = self._source()
         request = Request(scope, receive)
-        if entrance.refuse(scope) == FORBIDDEN:
+        if acceptor.refuse(scope) == FORBIDDEN:
             await Response(status_code=FORBIDDEN)(scope, receive, send)
             return
         headers = _cross_origin(request)
@@ -99,7 +99,7 @@ class SseEndpoint:
             return
         try:
             frame = await self._connect_request(request)
-            if status := entrance.refuse(scope):  # now, for the body may have taken its time
+            if status := acceptor.refuse(scope):  # now, for the body may have taken its time
                 raise HTTPException(status, headers={"Retry-After": "1"})
         except ClientDisconnect:
             return
@@ -110,8 +110,8 @@ class SseEndpoint:
         await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": Headers(STREAM | headers).raw})
         await send({"type": "http.response.body", "body": OPENING, "more_body": True})
         transport = SseTransport(self._protocol, send, wheel, self._limit, self._patience)
-        session = transport.session = entrance.open(self._wire, transport, scope)
-        await _converse(entrance, transport, session, frame, receive)
+        session = transport.session = acceptor.open(self._wire, transport, scope)
+        await _converse(acceptor, transport, session, frame, receive)
 
     async def _connect_request(self, request: Request) -> bytes:
         """The client's one message. Raises ``HTTPException`` for what is none, ``ClientDisconnect`` if it goes."""
@@ -135,7 +135,7 @@ class SseEndpoint:
 
 
 async def _converse(
-    entrance: Entrance, transport: SseTransport, session: Session, frame: bytes, receive: Receive
+    acceptor: Acceptor, transport: SseTransport, session: Session, frame: bytes, receive: Receive
 ) -> None:
     """Give the session its request, and hold the response open until client or session ends it."""
     try:
@@ -147,7 +147,7 @@ async def _converse(
             raise
     finally:
         transport.closed()
-        entrance.close(session)
+        acceptor.close(session)
 
 
 def _cross_origin(request: Request) -> dict[str, str]:

@@ -13,11 +13,11 @@ from msgspec import DecodeError, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from gateway.config.settings import HTTPAPISettings
+from gateway.core.node import Node
+from gateway.core.tasks import CHUNK, at_once
 from gateway.errors import Error, ErrorCode
-from gateway.node import Node
 from gateway.protocols.centrifuge_json import encode
-from gateway.settings import HTTPAPISettings
-from gateway.tasks import CHUNK, at_once
 from gateway.web import api_messages as api
 from gateway.web.methods import METHODS, Method, error_body
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
+from gateway.config.settings import Settings
+from gateway.core.node import Node
 from gateway.metrics import CONTENT_TYPE_LATEST
-from gateway.node import Node
-from gateway.settings import Settings
 
 
 def health_router(source: Callable[[], Node], settings: Settings) -> APIRouter:

@@ -12,9 +12,9 @@ from gateway.auth.permissions import (
     may_subscribe,
 )
 from gateway.channels import Channel
+from gateway.config.settings import ChannelOptions
 from gateway.errors import Error, ErrorCode
 from gateway.messages import SubscribeRequest
-from gateway.settings import ChannelOptions
 
 CLOSED = ChannelOptions()
 OPEN = ChannelOptions(allow_subscribe_for_client=True, allow_subscribe_for_anonymous=True)

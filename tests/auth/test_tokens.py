@@ -23,9 +23,9 @@ from gateway.auth.tokens import (
     sign_connection,
     sign_subscription,
 )
+from gateway.config.settings import ChannelOptions, ClientSettings, SubscriptionTokenSettings, TokenSettings
 from gateway.errors import SettingsError
 from gateway.messages import Payload
-from gateway.settings import ChannelOptions, ClientSettings, SubscriptionTokenSettings, TokenSettings
 
 SECRET = "a secret of more than thirty-two bytes, as all should be"
 OTHER = "another secret of more than thirty-two bytes, for comparison"

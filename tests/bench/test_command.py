@@ -14,12 +14,12 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from gateway import cli
 from gateway.bench import printing
 from gateway.bench.command import parse_address
 from gateway.bench.plan import LoadError
 from gateway.bench.report import Report
 from gateway.errors import SettingsError
+from gateway.serve import cli
 from tests.integration.servers import GatewayServer
 from tests.integration.tokens import SECRET
 from tests.waiting import until_blocking

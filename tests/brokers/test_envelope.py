@@ -5,8 +5,7 @@ import logging
 import pytest
 
 from gateway.brokers import envelope
-from gateway.messages import ClientInfo, Join, Leave, Payload, Publication
-from gateway.packing import pack
+from gateway.messages import ClientInfo, Join, Leave, Payload, Publication, pack
 
 INFO = ClientInfo("u", "c", conn_info=Payload(b"{}"))
 PUBLICATION = Publication(Payload(b":\xff"), info=INFO, tags={"a": "b"}, time=5)

@@ -10,7 +10,7 @@ from gateway.brokers.base import HistoryFilter, PublishOptions, StreamOptions
 from gateway.brokers.redis import RedisBroker
 from gateway.errors import BrokerUnavailable
 from gateway.messages import Payload, Position, Publication
-from gateway.resp import CommandRefused
+from gateway.redis.resp import CommandRefused
 from tests.brokers.recorder import Recorder
 from tests.redis_fixtures import started_shard
 from tests.redis_server import RedisServer

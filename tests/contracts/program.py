@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from gateway import HANDLED, Client, Credentials, Gateway, Grant, Message, Settings
-from gateway.routes.returns import Handled
+from gateway.program.routes.returns import Handled
 
 gateway = Gateway(
     Settings.model_validate(

@@ -11,7 +11,7 @@ from gateway import HANDLED, Gateway, Message, Settings
 from gateway.contracts.contract import ChannelContract, Contract
 from gateway.contracts.reading import contract_of
 from gateway.contracts.schemas import Schema
-from gateway.routes.returns import Handled
+from gateway.program.routes.returns import Handled
 from tests.contracts import program
 
 INTEGER: Schema = {"type": "integer"}

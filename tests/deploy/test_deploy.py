@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.configuration import load
-from gateway.settings import Namespace, Settings
+from gateway.config.settings import Namespace, Settings
+from gateway.config.sources import load
 from tests.deploy.balancers import HAPROXY, NGINX, ROOT, haproxy_config, nginx_config
 
 BACKENDS = [("127.0.0.1", 9001), ("127.0.0.1", 9002), ("127.0.0.1", 9003)]

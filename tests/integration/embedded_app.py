@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
 from gateway import Client, ConnectionManager, Credentials, Gateway, Grant, Settings
-from gateway.configuration import load
+from gateway.config.sources import load
 
 
 class FastWorker(UvicornWorker):  # type: ignore[misc]

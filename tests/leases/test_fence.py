@@ -7,12 +7,12 @@ import pytest
 from gateway.brokers.base import Broker, Fenced, HistoryFilter, PublishOptions, StreamOptions
 from gateway.brokers.memory import MemoryBroker
 from gateway.brokers.redis import RedisBroker
+from gateway.config.settings import RedisSettings
 from gateway.leases.base import Lease, Leases
 from gateway.leases.memory import MemoryLeases
 from gateway.leases.redis import RedisLeases
 from gateway.messages import Payload, Position, Publication
-from gateway.settings import RedisSettings
-from gateway.shards import Shard
+from gateway.redis.shard import Shard
 from tests.brokers.recorder import Recorder
 from tests.redis_fixtures import redis_url
 from tests.redis_server import RedisServer

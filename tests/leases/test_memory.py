@@ -2,7 +2,7 @@
 
 from gateway.leases.base import KEEP, Lease, Taken
 from gateway.leases.memory import MemoryLeases
-from tests.test_wheel import Clock
+from tests.core.test_wheel import Clock
 
 
 async def take(leases: MemoryLeases, name: str, anew: bool = False) -> Lease:

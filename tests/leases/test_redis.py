@@ -5,7 +5,7 @@ import pytest
 from gateway.errors import BrokerUnavailable
 from gateway.leases.base import Lease
 from gateway.leases.redis import RedisLeases
-from gateway.shards import Keys
+from gateway.redis.keys import Keys
 from tests.redis_fixtures import started_shard
 from tests.redis_server import RedisServer
 from tests.waiting import until

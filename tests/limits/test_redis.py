@@ -4,11 +4,11 @@ import logging
 
 import pytest
 
+from gateway.config.settings import RedisSettings
 from gateway.errors import BrokerUnavailable
 from gateway.limits.base import Rate, Window
 from gateway.limits.redis import RedisLimits
-from gateway.settings import RedisSettings
-from gateway.shards import Shard
+from gateway.redis.shard import Shard
 from tests.redis_fixtures import redis_url, started_shard
 from tests.redis_server import RedisServer
 from tests.waiting import until

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.cluster import DisconnectUser
+from gateway.core.cluster import DisconnectUser
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
 from gateway.messages import (
     ClientInfo,

@@ -5,20 +5,20 @@ import json
 from collections import Counter
 from typing import Any
 
-from gateway.audience import Write
 from gateway.auth.tokens import TokenVerifier, sign_connection, sign_subscription
 from gateway.brokers.base import HistoryFilter, PublishOptions, StreamOptions
 from gateway.brokers.memory import MemoryBroker
-from gateway.cluster import ControlCommand
+from gateway.config.settings import Settings
+from gateway.core.audience import Write
+from gateway.core.cluster import ControlCommand
+from gateway.core.node import Node
+from gateway.core.wheel import Wheel
 from gateway.errors import BrokerUnavailable, Disconnect
 from gateway.messages import ClientInfo, Payload, Position, Publication
-from gateway.node import Node
 from gateway.presence.memory import MemoryPresence
 from gateway.protocols.base import Wire
 from gateway.protocols.centrifuge_json import CentrifugeJson
 from gateway.session import Handshake, Session
-from gateway.settings import Settings
-from gateway.wheel import Wheel
 from tests.waiting import until
 
 SECRET = "a secret of more than thirty-two bytes, as all should be"

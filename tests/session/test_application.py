@@ -8,6 +8,7 @@ from msgspec import Raw
 
 from gateway.auth.tokens import Grant
 from gateway.channels import Channel
+from gateway.config.settings import ChannelOptions
 from gateway.errors import Error, ErrorCode
 from gateway.messages import (
     ConnectRequest,
@@ -24,7 +25,6 @@ from gateway.messages import (
     UnsubscribeRequest,
 )
 from gateway.session.application import Admission, Admitted, is_decided, route_of
-from gateway.settings import ChannelOptions
 
 EVENTS = ("subscribe", "publish", "presence", "history", "unsubscribe", "cache_empty")
 

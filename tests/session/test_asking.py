@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from gateway.brokers.base import HistoryFilter
+from gateway.core.tasks import begin
 from gateway.messages import Payload, Publication
-from gateway.tasks import begin
 from tests.session.rig import Client, Rig
 from tests.waiting import until
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.cluster import DisconnectUser, RefreshUser, SubscribeUser, UnsubscribeUser
+from gateway.core.cluster import DisconnectUser, RefreshUser, SubscribeUser, UnsubscribeUser
 from gateway.errors import BrokerUnavailable
 from gateway.session import State
 from tests.session.rig import NOW, Client, Gate, Rig

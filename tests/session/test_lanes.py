@@ -10,10 +10,10 @@ from fastapi import Body
 from msgspec import Raw
 
 from gateway import Gateway, Grant
+from gateway.core.tasks import Tasks
 from gateway.messages import PublishRequest, RefreshRequest, RPCRequest, SubscribeRequest
 from gateway.session.lanes import UNDER_WAY, Lanes
-from gateway.tasks import Tasks
-from tests.routes.clients import Client, assert_empty, connected, gateway_with, settled
+from tests.program.routes.clients import Client, assert_empty, connected, gateway_with, settled
 from tests.waiting import until
 
 OPEN = {"allow_subscribe_for_client": True, "allow_subscribe_for_anonymous": True}
@@ -241,7 +241,7 @@ async def test_what_waits_is_not_begun_for_a_client_that_has_left(gates: Gates) 
         await client.send("publish", channel="a", data="1")
         await client.send("rpc", method="call", data="call")
         await until(lambda: gates.calls == ["subscribe a", "call"])
-        gates.gateway.running.entrance.close(client.session)
+        gates.gateway.running.acceptor.close(client.session)
         await until(lambda: client.session.ended)
         gates.open.set()
         await assert_empty(gates.gateway)

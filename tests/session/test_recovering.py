@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gateway.cluster import DisconnectUser, UnsubscribeUser
+from gateway.core.cluster import DisconnectUser, UnsubscribeUser
 from gateway.errors import Disconnect, DisconnectCode
 from gateway.messages import Position
 from tests.session.rig import Client, Gate, Rig

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gateway import __version__
-from gateway.cluster import RefreshUser
+from gateway.core.cluster import RefreshUser
 from gateway.messages import Payload
 from tests.session.rig import NOW, Client, Rig
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.cluster import SubscribeUser, UnsubscribeUser
+from gateway.core.cluster import SubscribeUser, UnsubscribeUser
 from gateway.errors import BrokerUnavailable
 from gateway.messages import Payload, Position, Publication
 from tests.session.rig import NOW, Client, Rig

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.cluster import DisconnectUser, SubscribeUser
+from gateway.core.cluster import DisconnectUser, SubscribeUser
 from gateway.errors import BrokerUnavailable, Disconnect, DisconnectCode, UnsubscribeCode
 from gateway.messages import Payload, Publication
 from gateway.session import State

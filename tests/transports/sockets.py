@@ -14,8 +14,8 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.server import bind, uvicorn_config
-from gateway.settings import Settings
+from gateway.config.settings import Settings
+from gateway.serve.server import bind, uvicorn_config
 from tests.waiting import until
 
 TIMEOUT = 0.3

@@ -14,14 +14,14 @@ from starlette.routing import BaseRoute, Route
 
 from gateway.auth.tokens import TokenVerifier
 from gateway.brokers.memory import MemoryBroker
+from gateway.config.settings import Settings
+from gateway.core.node import Node
+from gateway.core.wheel import Wheel
 from gateway.messages import Payload, Publication
-from gateway.node import Node
 from gateway.presence.memory import MemoryPresence
-from gateway.settings import Settings
-from gateway.stopping import on_stop
-from gateway.transports.base import Entrance
+from gateway.program.stopping import on_stop
+from gateway.transports.base import Acceptor
 from gateway.transports.sse import PATH, sse_routes
-from gateway.wheel import Wheel
 from tests.serving import Serve
 
 PAGE = "https://example.com"
@@ -72,22 +72,22 @@ class Gateway:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.node: Node
-        self.entrance: Entrance
+        self.acceptor: Acceptor
         self.port = 0
         self.started = asyncio.Event()
         self.http = httpx.AsyncClient(timeout=10, trust_env=False)
 
-    def source(self) -> tuple[Entrance, Wheel]:
-        return self.entrance, self.node.wheel
+    def source(self) -> tuple[Acceptor, Wheel]:
+        return self.acceptor, self.node.wheel
 
     @asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
         """A node of its own for each life of the application, made after the route."""
         self.node = Node(self.settings, MemoryBroker(), MemoryPresence())
-        self.entrance = Entrance(self.node, TokenVerifier(self.settings.client))
+        self.acceptor = Acceptor(self.node, TokenVerifier(self.settings.client))
         await self.node.start()
         self.started.set()
-        with on_stop(lambda: self.node.spawn(self.entrance.drain())):
+        with on_stop(lambda: self.node.spawn(self.acceptor.drain())):
             yield
         await self.node.stop()
 

@@ -5,23 +5,23 @@ from typing import Any
 
 import pytest
 
-from gateway.audience import Write
 from gateway.auth.tokens import TokenVerifier
 from gateway.brokers.memory import MemoryBroker
+from gateway.config.settings import Settings
+from gateway.core.audience import Write
+from gateway.core.node import Node
 from gateway.errors import Disconnect
-from gateway.node import Node
 from gateway.presence.memory import MemoryPresence
 from gateway.protocols.base import Wire
 from gateway.protocols.centrifuge_json import CentrifugeJson
-from gateway.settings import Settings
-from gateway.transports.base import FORBIDDEN, UNAVAILABLE, Entrance, header
-from tests.test_hub import Client
+from gateway.transports.base import FORBIDDEN, UNAVAILABLE, Acceptor, header
+from tests.core.test_hub import Client
 
 
-def entrance(**client: Any) -> tuple[Entrance, Node]:
+def acceptor(**client: Any) -> tuple[Acceptor, Node]:
     settings = Settings.model_validate({"client": client})
     node = Node(settings, MemoryBroker(), MemoryPresence())
-    return Entrance(node, TokenVerifier(settings.client)), node
+    return Acceptor(node, TokenVerifier(settings.client)), node
 
 
 def scope(**headers: str) -> dict[str, Any]:
@@ -51,12 +51,12 @@ def scope(**headers: str) -> dict[str, Any]:
     ],
 )
 def test_origins(allowed: list[str], origin: str | None, status: int) -> None:
-    door, _ = entrance(allowed_origins=allowed)
+    door, _ = acceptor(allowed_origins=allowed)
     assert door.refuse(scope() if origin is None else scope(origin=origin)) == status
 
 
 def test_a_node_that_drains_takes_nobody() -> None:
-    door, node = entrance()
+    door, node = acceptor()
     assert door.refuse(scope()) == 0
     node.draining = True
     assert door.refuse(scope()) == UNAVAILABLE
@@ -64,7 +64,7 @@ def test_a_node_that_drains_takes_nobody() -> None:
 
 async def test_a_full_node_takes_nobody() -> None:
     """Sockets that say nothing count as well: they cost as much."""
-    door, _ = entrance(connection_limit=2)
+    door, _ = acceptor(connection_limit=2)
     sessions = []
     for _ in range(2):
         assert door.refuse(scope()) == 0
@@ -86,7 +86,7 @@ async def test_a_full_node_takes_nobody() -> None:
     ],
 )
 def test_the_trusted_header_names_the_user(setting: str, headers: dict[str, str], seen: dict[str, str]) -> None:
-    door, _ = entrance(user_id_http_header=setting)
+    door, _ = acceptor(user_id_http_header=setting)
     session = door.open(Wire(CentrifugeJson(), bytes.decode), Client(), scope(**headers))  # type: ignore[arg-type]
     assert session.handshake.headers == seen
 
@@ -125,10 +125,10 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> Pauses:
     return found
 
 
-def crowd(shutdown: dict[str, Any], count: int) -> tuple[Entrance, Node, list[Closing]]:
+def crowd(shutdown: dict[str, Any], count: int) -> tuple[Acceptor, Node, list[Closing]]:
     settings = Settings.model_validate({"shutdown": shutdown})
     node = Node(settings, MemoryBroker(), MemoryPresence())
-    door = Entrance(node, TokenVerifier(settings.client))
+    door = Acceptor(node, TokenVerifier(settings.client))
     transports = [Closing() for _ in range(count)]
     for transport in transports:
         door.open(Wire(CentrifugeJson(), bytes.decode), transport, scope())

@@ -6,14 +6,14 @@ from typing import Any, cast
 
 import pytest
 
+from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect, DisconnectCode
 from gateway.session import FAIR
-from gateway.transports.base import Entrance
+from gateway.transports.base import Acceptor
 from gateway.transports.direct import QUEUED, DirectTransport
 from gateway.transports.frames import TEXT
 from gateway.transports.raw import RawConnection
-from gateway.wheel import Wheel
-from tests.test_wheel import Clock
+from tests.core.test_wheel import Clock
 from tests.waiting import until
 
 LIMIT = 1000
@@ -105,7 +105,7 @@ class Scene:
         self.connection = Connection()
         self.doorkeeper = Doorkeeper()
         self.transport = DirectTransport(
-            cast(RawConnection, self.connection), cast(Entrance, self.doorkeeper), self.wheel, LIMIT, PATIENCE
+            cast(RawConnection, self.connection), cast(Acceptor, self.doorkeeper), self.wheel, LIMIT, PATIENCE
         )
         self.session = Session(self.transport)
         self.transport.session = self.session  # type: ignore[assignment]

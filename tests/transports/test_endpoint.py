@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
-from gateway.app import create_app
+from gateway.config.settings import Settings
+from gateway.core.node import Node
 from gateway.messages import Payload, Publication
-from gateway.node import Node
-from gateway.settings import Settings
+from gateway.serve.app import create_app
 from gateway.transports.direct import DirectTransport
 from tests.serving import on_fast_uvicorn, on_plain_uvicorn, on_uvicorn
 from tests.transports.sockets import CLOSE, Peer, client_frame, closing, upgrade_request

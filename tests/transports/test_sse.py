@@ -21,12 +21,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.auth.tokens import sign_connection
+from gateway.config.settings import Settings
+from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect, DisconnectCode
 from gateway.protocols.centrifuge_json_uni import CentrifugeJsonUni
-from gateway.settings import Settings
 from gateway.transports import asgi as module
 from gateway.transports.sse import PATH, SseEndpoint, SseTransport, event_frame, sse_routes
-from gateway.wheel import Wheel
 from tests.deploy.balancers import ROOT
 from tests.integration.servers import Server
 from tests.serving import Serve, on_plain_uvicorn, on_uvicorn
@@ -53,7 +53,7 @@ async def test_one_publishes_and_others_hear(gateway: Gateway) -> None:
         for stream in (first, second):
             for n in (1, 2):
                 assert await stream.event() == {"channel": "room", "pub": {"data": {"n": n}}}
-    await until(lambda: not gateway.entrance.sessions)
+    await until(lambda: not gateway.acceptor.sessions)
     assert gateway.node.hub.subscriptions == 0
 
 
@@ -106,7 +106,7 @@ async def test_refusals(gateway: Gateway, method: str, options: dict[str, Any], 
     assert "access-control-allow-origin" not in response.headers
     if status == 405:
         assert {"GET", "POST", "OPTIONS"} <= set(response.headers["allow"].split(", "))
-    assert not gateway.entrance.sessions
+    assert not gateway.acceptor.sessions
 
 
 async def test_a_query_may_be_too_large() -> None:
@@ -137,7 +137,7 @@ async def test_a_full_or_draining_node_says_try_elsewhere(serve: Serve) -> None:
             response = await gateway.http.get(gateway.url, headers={"Origin": PAGE})
             assert (response.status_code, response.headers["retry-after"]) == (503, "1")
             assert response.headers["access-control-allow-origin"] == PAGE
-        await until(lambda: not gateway.entrance.sessions)
+        await until(lambda: not gateway.acceptor.sessions)
         gateway.node.draining = True
         assert (await gateway.http.get(gateway.url)).status_code == 503
         preflight = await gateway.http.options(gateway.url, headers={"Origin": PAGE})
@@ -148,7 +148,7 @@ async def test_a_drain_that_begins_while_a_request_arrives(gateway: Gateway) -> 
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     writer.write(b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nnu" % PATH.encode())
     assert (await gateway.http.get(gateway.url, params={"cf_connect": "{"})).status_code == 400  # that one has begun
-    await gateway.entrance.drain()
+    await gateway.acceptor.drain()
     writer.write(b"ll")
     async with asyncio.timeout(10):
         assert b" 503 " in await reader.readline()
@@ -188,19 +188,19 @@ async def test_refused_by_a_push(serve: Serve) -> None:
             async with gateway.open(request) as stream:
                 [push] = await stream.rest()
                 assert push["disconnect"]["code"] == code
-        await until(lambda: not gateway.entrance.sessions)
+        await until(lambda: not gateway.acceptor.sessions)
 
 
 async def test_the_reason_of_the_end_comes_after_what_was_sent(gateway: Gateway) -> None:
     async with gateway.subscriber() as stream:
         for n in range(50):
             await gateway.publish(n)
-        [session] = gateway.entrance.sessions
+        [session] = gateway.acceptor.sessions
         session.disconnect(Disconnect(4001, "lunch"))
         *pushes, last = await stream.rest()
         assert [push["pub"]["data"] for push in pushes] == list(range(50))
         assert last == {"disconnect": {"code": 4001, "reason": "lunch"}}
-    await until(lambda: not gateway.entrance.sessions)
+    await until(lambda: not gateway.acceptor.sessions)
 
 
 async def test_the_connection_serves_other_requests_afterwards(gateway: Gateway) -> None:
@@ -208,20 +208,20 @@ async def test_the_connection_serves_other_requests_afterwards(gateway: Gateway)
     for _ in range(2):
         writer.write(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % PATH.encode())
         await until(lambda: gateway.node.hub.connections)
-        await gateway.entrance.drain()
+        await gateway.acceptor.drain()
         gateway.node.draining = False
         async with asyncio.timeout(10):
             assert b"3001" in await reader.readuntil(b"\r\n0\r\n\r\n")
-        await until(lambda: not gateway.entrance.sessions)
+        await until(lambda: not gateway.acceptor.sessions)
     writer.transport.abort()
 
 
 async def test_drain_sends_everybody_elsewhere(gateway: Gateway) -> None:
     async with gateway.subscriber() as first, gateway.subscriber() as second:
-        await gateway.entrance.drain()
+        await gateway.acceptor.drain()
         for stream in (first, second):
             assert await stream.rest() == [{"disconnect": {"code": 3001, "reason": "shutdown"}}]
-    await until(lambda: not gateway.entrance.sessions)
+    await until(lambda: not gateway.acceptor.sessions)
 
 
 async def test_a_server_of_others_that_is_asked_to_stop(tmp_path: Path) -> None:
@@ -263,11 +263,11 @@ async def test_behind_middleware_that_passes_messages_on(serve: Serve) -> None:
             for n in range(200):
                 await gateway.publish(n)
             gateway.node.hub.flush()
-            await gateway.entrance.drain()
+            await gateway.acceptor.drain()
             *pushes, last = await stream.rest()
             assert [push["pub"]["data"] for push in pushes] == list(range(200))
             assert last["disconnect"]["code"] == 3001
-        await until(lambda: not gateway.entrance.sessions)
+        await until(lambda: not gateway.acceptor.sessions)
 
 
 # — clients that read slowly, or not at all —
@@ -299,7 +299,7 @@ async def test_one_who_does_not_read_is_given_up_and_others_go_on(
                 await gateway.publish([sent, BIG])
                 assert (await good.event())["pub"]["data"][0] == sent
                 sent += 1
-            await until(lambda: len(gateway.entrance.sessions) == 1)
+            await until(lambda: len(gateway.acceptor.sessions) == 1)
         await gateway.publish("still here")
         assert (await good.event())["pub"]["data"] == "still here"
 
@@ -313,9 +313,9 @@ async def test_one_who_vanishes_while_written_to_disturbs_nobody(gateway: Gatewa
         for n in range(200):
             assert (await good.event())["pub"]["data"][0] == n
         await gateway.publish("still here")
-        await until(lambda: len(gateway.entrance.sessions) == 1)
+        await until(lambda: len(gateway.acceptor.sessions) == 1)
         assert (await good.event())["pub"]["data"] == "still here"
-    await until(lambda: not gateway.entrance.sessions)
+    await until(lambda: not gateway.acceptor.sessions)
 
 
 # — the transport, and a server that keeps a connection open for ever —
@@ -370,7 +370,7 @@ async def stubborn() -> AsyncIterator[tuple[Gateway, Stubborn, "asyncio.Task[Non
 async def test_the_endpoint_ends_although_the_server_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CLOSE_TIMEOUT", 0.0)
     async with stubborn() as (gateway, server, task):
-        [session] = gateway.entrance.sessions
+        [session] = gateway.acceptor.sessions
         session.disconnect(Disconnect(4001, "lunch"))
         await asyncio.wait([task], timeout=10)
         assert not task.cancelled()
@@ -379,7 +379,7 @@ async def test_the_endpoint_ends_although_the_server_does_not(monkeypatch: pytes
             "body": b'data: {"disconnect":{"code":4001,"reason":"lunch"}}\n\n',
             "more_body": False,
         }
-        assert not gateway.entrance.sessions
+        assert not gateway.acceptor.sessions
 
 
 async def test_an_endpoint_that_the_server_cancels_leaves() -> None:

@@ -94,8 +94,8 @@ async def test_a_page_hears_and_comes_back(balance: Callable[..., Balancer] | No
                 for n in range(3):  # each seen before the next is sent: nobody keeps them back
                     await gateway.publish([life, n])
                     assert (await page.event())["pub"]["data"] == [life, n]
-                await gateway.entrance.drain()
+                await gateway.acceptor.drain()
                 gateway.node.draining = False
                 assert await page.event() == {"disconnect": {"code": 3001, "reason": "shutdown"}}
                 assert await page.told() == "lost"
-        await until(lambda: not gateway.entrance.sessions)
+        await until(lambda: not gateway.acceptor.sessions)

@@ -9,8 +9,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from gateway.server import uvicorn_config
-from gateway.settings import Settings
+from gateway.config.settings import Settings
+from gateway.serve.server import uvicorn_config
 from gateway.transports.uvicorn_http import HEAD_LIMIT
 from gateway.transports.uvicorn_websocket import WebSocketProtocol, protocol_class
 from tests.transports.sockets import (

@@ -13,11 +13,11 @@ from fastapi import FastAPI
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from gateway.app import create_app
+from gateway.config.settings import Settings
+from gateway.core.node import Node
 from gateway.errors import Disconnect
 from gateway.messages import Payload, Publication
-from gateway.node import Node
-from gateway.settings import Settings
+from gateway.serve.app import create_app
 from gateway.transports import asgi as module
 from gateway.transports.direct import DirectTransport
 from tests.serving import Serve

@@ -6,11 +6,11 @@ from typing import Any, cast
 
 import pytest
 
+from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect, DisconnectCode
 from gateway.transports.raw import CLOSE_TIMEOUT
 from gateway.transports.websocket import WebSocketTransport, text_frame
-from gateway.wheel import Wheel
-from tests.test_wheel import Clock
+from tests.core.test_wheel import Clock
 from tests.waiting import until
 
 LIMIT = 100

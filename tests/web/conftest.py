@@ -9,9 +9,9 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from gateway.app import create_app
-from gateway.node import Node
-from gateway.settings import Settings
+from gateway.config.settings import Settings
+from gateway.core.node import Node
+from gateway.serve.app import create_app
 
 KEY = "a key for callers"
 SETTINGS: dict[str, Any] = {

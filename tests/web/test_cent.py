@@ -8,12 +8,12 @@ from typing import Any
 import cent
 import pytest
 
-from gateway.app import create_app
-from gateway.cluster import DisconnectUser, RefreshUser, SubscribeUser, UnsubscribeUser
+from gateway.config.settings import Settings
+from gateway.core.cluster import DisconnectUser, RefreshUser, SubscribeUser, UnsubscribeUser
+from gateway.core.node import Node
 from gateway.errors import BrokerUnavailable
 from gateway.messages import ClientInfo, Payload, Position
-from gateway.node import Node
-from gateway.settings import Settings
+from gateway.serve.app import create_app
 from tests.serving import on_uvicorn
 from tests.web.conftest import KEY, SETTINGS
 

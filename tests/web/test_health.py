@@ -8,9 +8,9 @@ from fastapi import FastAPI
 
 from gateway.brokers.base import BrokerHealth
 from gateway.brokers.memory import MemoryBroker
-from gateway.node import Node
+from gateway.config.settings import Settings
+from gateway.core.node import Node
 from gateway.presence.memory import MemoryPresence
-from gateway.settings import Settings
 from gateway.web.health import health_router
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.brokers.base import HistoryFilter
-from gateway.cluster import DisconnectUser, RefreshUser, SubscribeUser, UnsubscribeUser
+from gateway.core.cluster import DisconnectUser, RefreshUser, SubscribeUser, UnsubscribeUser
 from gateway.messages import ClientInfo, Payload, Position
 from tests.web.conftest import API, KEY
 
@@ -256,7 +256,7 @@ async def test_a_pattern_is_no_longer_than_a_name(api: API) -> None:
 
 @pytest.mark.parametrize("parallel", [False, True])
 async def test_many_items_are_worked_on_in_chunks(api: API, monkeypatch: pytest.MonkeyPatch, parallel: bool) -> None:
-    monkeypatch.setattr("gateway.tasks.CHUNK", 2)
+    monkeypatch.setattr("gateway.core.tasks.CHUNK", 2)
     monkeypatch.setattr("gateway.web.api.CHUNK", 2)
     answer = await api.result("broadcast", channels=[f"kept:{n}" for n in range(5)], data=1)
     assert [each["result"]["offset"] for each in answer["responses"]] == [1] * 5

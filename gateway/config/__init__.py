@@ -1,0 +1,1 @@
+"""Settings: every option, where they come from, and what contradicts what."""

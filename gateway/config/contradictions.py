@@ -1,0 +1,134 @@
+"""Settings that contradict each other."""
+
+import json
+import re
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from gateway.auth.keys import Keyring
+from gateway.auth.tokens import TokenVerifier
+from gateway.config.settings import ChannelOptions, Settings
+from gateway.errors import SettingsError
+
+
+class Problem(Struct, frozen=True):
+    """What is wrong with the setting ``key``, and what would be right."""
+
+    key: str
+    text: str
+
+
+def find_problems(settings: Settings) -> Iterator[Problem]:
+    """What cannot work together, or not at all, though each value is right by itself."""
+    channel = settings.channel
+    yield from _options_problems("channel.without_namespace", channel.without_namespace)
+    names: set[str] = set()
+    for index, namespace in enumerate(channel.namespaces):
+        key = f"channel.namespaces.{index}"
+        yield from _options_problems(key, namespace)
+        if namespace.name in names:
+            yield Problem(f"{key}.name", f'"{namespace.name}" is there twice; give each namespace a name of its own')
+        names.add(namespace.name)
+    yield from _personal_problems(settings)
+    yield from _token_problems(settings)
+    server = settings.http_server
+    if server.workers > 1 and settings.engine.type == "memory":
+        yield Problem(
+            "http_server.workers",
+            f"{server.workers} workers cannot share memory: let Redis join them with engine.type = "
+            '"redis", for short --redis-url redis://127.0.0.1:6379, or set workers = 1',
+        )
+
+
+def find_warnings(settings: Settings) -> Iterator[str]:
+    """What an operator of `gateway serve` wants to hear though nothing is wrong."""
+    client = settings.client
+    switches = {
+        "client.insecure": client.insecure,
+        "client.insecure_skip_token_signature_verify": client.insecure_skip_token_signature_verify,
+        "http_api.insecure": settings.http_api.insecure,
+    }
+    if on := [name for name, value in switches.items() if value]:
+        yield f"INSECURE, only for trying out: everything is open to everybody ({', '.join(on)})"
+    doors = (client.insecure, client.allow_anonymous_connect_without_token, client.user_id_http_header)
+    if not (any(doors) or TokenVerifier(client).has_keys):
+        yield (
+            'nobody can connect: give client.token.hmac_secret_key the output of "openssl rand -hex 32", '
+            "for short GATEWAY_CLIENT__TOKEN__HMAC_SECRET_KEY; for trying out on this machine, take --dev"
+        )
+
+
+def _options_problems(key: str, options: ChannelOptions) -> Iterator[Problem]:
+    def given(*names: str) -> list[str]:
+        return [name for name in names if getattr(options, name)]
+
+    def problem(name: str, text: str) -> Problem:
+        return Problem(f"{key}.{name}", text)
+
+    presence = [f"allow_presence_for_{who}" for who in ("client", "subscriber", "anonymous")]
+    history = [f"allow_history_for_{who}" for who in ("client", "subscriber", "anonymous")]
+    recovery = ["force_recovery", "allow_recovery"]
+    if options.history_size and not options.history_ttl:
+        yield problem("history_size", 'needs history_ttl, for example history_ttl = "300s"')
+    elif options.history_ttl and not options.history_size:
+        yield problem("history_ttl", "needs history_size, for example history_size = 100")
+    elif not options.keeps_history:
+        for name in given(*recovery, "force_positioning", "allow_positioning", *history):
+            yield problem(name, 'needs history, for example history_size = 100 and history_ttl = "300s"')
+    if options.force_recovery_mode and not given(*recovery, *history):
+        yield problem("force_recovery_mode", "needs recovery, for example force_recovery = true")
+    if options.force_push_join_leave and not options.join_leave:
+        yield problem("force_push_join_leave", "needs join_leave = true")
+    if not options.presence and not options.join_leave:
+        for name in given(*presence):
+            yield problem(name, "needs presence = true")
+    if wrong := _regex_error(options.channel_regex):
+        yield problem("channel_regex", f'{wrong}; for example channel_regex = "^[a-z0-9]+$"')
+
+
+def _personal_problems(settings: Settings) -> Iterator[Problem]:
+    personal = settings.client.subscribe_to_user_personal_channel
+    key = "client.subscribe_to_user_personal_channel"
+    if not personal.enabled:
+        return
+    known: dict[str, ChannelOptions] = {"": settings.channel.without_namespace}
+    known.update((namespace.name, namespace) for namespace in settings.channel.namespaces)
+    name = personal.personal_channel_namespace
+    if name not in known:
+        yield Problem(
+            f"{key}.personal_channel_namespace",
+            f'there is no namespace "{name}" in channel.namespaces; add one, for example '
+            f'channel.namespaces = [{{"name": "{name}"}}], or leave it empty',
+        )
+    elif personal.single_connection and not known[name].presence:
+        where = f'the namespace "{name}"' if name else "channel.without_namespace"
+        yield Problem(f"{key}.single_connection", f"needs presence = true in {where}")
+
+
+def _token_problems(settings: Settings) -> Iterator[Problem]:
+    client = settings.client
+    for section, tokens in (("token", client.token), ("subscription_token", client.subscription_token)):
+        key = f"client.{section}"
+        for name in ("audience_regex", "issuer_regex"):
+            if wrong := _regex_error(getattr(tokens, name)):
+                yield Problem(f"{key}.{name}", f'{wrong}; for example {name} = "^https://example\\.com$"')
+        try:
+            Keyring(tokens, key, float)
+        except SettingsError as error:  # its text begins with the key
+            name, _, text = str(error).partition(" ")
+            yield Problem(name, text)
+    if settings.demo.enabled and not client.token.hmac_secret_key:
+        yield Problem(
+            "demo.enabled",
+            "the page needs tokens: set client.token.hmac_secret_key to the output of "
+            '"openssl rand -hex 32", or demo.enabled = false',
+        )
+
+
+def _regex_error(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        return f"{json.dumps(pattern)} is not a regular expression ({error})"
+    return ""

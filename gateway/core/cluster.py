@@ -1,0 +1,300 @@
+"""The cluster: which nodes are alive, and what they tell each other."""
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from msgspec import DecodeError, Struct, field
+
+from gateway.core.tasks import Tasks
+from gateway.errors import BrokerUnavailable, Disconnect
+from gateway.messages import Payload, Position, pack, unpacker
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT = 2.5
+"""Seconds between a node's signs of life."""
+SILENCE = 7.0
+"""Seconds of silence after which a node counts as gone: two signs may be lost."""
+SURVEY_TIMEOUT = 2.0
+"""Seconds that a survey waits for nodes that do not answer."""
+
+
+class NodeInfo(Struct, tag="info"):
+    """What a node says of itself."""
+
+    uid: str
+    name: str
+    version: str
+    num_clients: int = 0
+    num_users: int = 0
+    num_subs: int = 0
+    num_channels: int = 0
+    uptime: int = 0
+
+
+class Shutdown(Struct, tag="shutdown"):
+    """The node leaves in good order."""
+
+    uid: str
+
+
+class Target(Struct, kw_only=True):
+    """Which connections a command is for: all of a user's, narrowed by client or session."""
+
+    user: str
+    client: str = ""
+    session: str = ""
+
+
+class SubscribeUser(Target, tag="subscribe", kw_only=True):
+    channel: str
+    info: Payload | None = None
+    data: Payload | None = None
+    override: dict[str, bool] = field(default_factory=dict)
+    expire_at: int = 0
+    since: Position | None = None
+
+
+class UnsubscribeUser(Target, tag="unsubscribe", kw_only=True):
+    channel: str
+    code: int
+    reason: str
+
+
+class DisconnectUser(Target, tag="disconnect", kw_only=True):
+    code: int
+    reason: str
+    whitelist: list[str] = field(default_factory=list)
+
+
+def whose(user: str | int, client: str) -> str:
+    """The user's id. Nobody's connections are not one user's, and hardly what anybody means: ``ValueError``."""
+    if not str(user) and not client:
+        raise ValueError("name a user, or a client: an empty user would mean all anonymous clients")
+    return str(user)
+
+
+def disconnection(user: str | int, client: str, reason: Disconnect, keep: Sequence[str]) -> DisconnectUser:
+    """Closes a user's connections, or one of them. Raises ``ValueError`` for what cannot be said or meant."""
+    reason.check()
+    return DisconnectUser(
+        user=whose(user, client), client=client, code=reason.code, reason=reason.reason, whitelist=list(keep)
+    )
+
+
+class RefreshUser(Target, tag="refresh", kw_only=True):
+    expired: bool = False
+    expire_at: int = 0
+    info: Payload | None = None
+
+
+class Question(Struct, tag="question"):
+    """Asks every node; each answers to the node that asked."""
+
+    id: str
+    uid: str
+    kind: str
+    argument: str = ""
+
+
+class Answer(Struct, tag="answer"):
+    id: str
+    uid: str
+    counts: dict[str, int]
+
+
+class Notice(Struct, tag="notice"):
+    """Something that every node is told, and those that have to do with it act upon."""
+
+    kind: str
+    argument: str
+
+
+ControlCommand = SubscribeUser | UnsubscribeUser | DisconnectUser | RefreshUser
+_Body = NodeInfo | Shutdown | ControlCommand | Question | Answer | Notice
+
+
+class _Envelope(Struct, array_like=True):
+    version: int
+    sender: str
+    body: _Body
+
+
+VERSION = 1
+
+
+_decode = unpacker(_Envelope).decode
+
+
+def seal(sender: str, body: _Body) -> bytes:
+    """The control message as every node reads it, save the sender itself."""
+    return pack(_Envelope(VERSION, sender, body))
+
+
+class ControlChannel(Protocol):
+    """The part of a broker that the cluster uses."""
+
+    async def publish_control(self, data: bytes, node: str = "") -> None: ...
+
+
+class Local(Protocol):
+    """What the cluster asks of its own node."""
+
+    def describe(self) -> NodeInfo: ...
+
+    def apply(self, command: ControlCommand) -> None: ...
+
+    def answer(self, kind: str, argument: str) -> dict[str, int]: ...
+
+
+class Cluster:
+    """Heartbeats, the registry made of them, and commands that reach a user on whichever node it is.
+
+    Nodes are judged by when they were last heard here, so clocks may differ.
+    """
+
+    def __init__(
+        self,
+        uid: str,
+        control: ControlChannel,
+        local: Local,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.uid = uid
+        self._control = control
+        self._local = local
+        self._clock = clock
+        self._pause = pause
+        self._known: dict[str, tuple[float, NodeInfo]] = {}
+        self._surveys: dict[str, _Survey] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._sending = Tasks()
+        self.listeners: dict[str, Callable[[str], None]] = {}
+        """What is called with the argument of a notice, by its kind."""
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._beat())
+
+    async def stop(self) -> None:
+        """Say goodbye, so that others need not wait to miss this node."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._try_send(Shutdown(self.uid))
+
+    def nodes(self) -> list[NodeInfo]:
+        """This node and those heard of lately."""
+        oldest = self._clock() - SILENCE
+        self._known = {uid: seen for uid, seen in self._known.items() if seen[0] > oldest}
+        return [self._local.describe(), *(info for _, info in self._known.values())]
+
+    async def command(self, command: ControlCommand) -> None:
+        """Apply here and on every other node. Raises ``BrokerUnavailable`` if the others were not told."""
+        self._local.apply(command)
+        await self._send(command)
+
+    async def notify(self, kind: str, argument: str) -> None:
+        """Tell every node, this one too. Raises ``BrokerUnavailable`` if the others were not told."""
+        self._heed(kind, argument)
+        await self._send(Notice(kind, argument))
+
+    async def survey(self, kind: str, argument: str = "") -> dict[str, int]:
+        """Ask every node and add up what they answer; those silent for too long are left out."""
+        total = dict(self._local.answer(kind, argument))
+        others = {info.uid for info in self.nodes()} - {self.uid}
+        if not others:
+            return total
+        question = Question(uuid.uuid4().hex, self.uid, kind, argument)
+        survey = self._surveys[question.id] = _Survey(others)
+        try:
+            await self._send(question)
+            async with asyncio.timeout(SURVEY_TIMEOUT):
+                await survey.complete.wait()
+        except TimeoutError:
+            log.warning("survey %s: no answer from %s", kind, ", ".join(survey.missing))
+        finally:
+            del self._surveys[question.id]
+        for counts in survey.answers:
+            for key, count in counts.items():
+                total[key] = total.get(key, 0) + count
+        return total
+
+    def receive(self, data: bytes) -> None:
+        """A control message has come from the broker."""
+        try:
+            envelope = _decode(data)
+        except DecodeError:
+            log.debug("control message of another release ignored")
+            return
+        if envelope.sender == self.uid or envelope.version != VERSION:
+            return
+        match envelope.body:
+            case NodeInfo() as info:
+                self._meet(info)
+            case Shutdown(uid=uid):
+                self._known.pop(uid, None)
+            case Question() as question:
+                self._sending.spawn(self._reply(question))
+            case Answer() as answer:
+                survey = self._surveys.get(answer.id)
+                if survey is not None:
+                    survey.add(answer)
+            case Notice(kind=kind, argument=argument):
+                self._heed(kind, argument)
+            case command:
+                self._local.apply(command)
+
+    def _heed(self, kind: str, argument: str) -> None:
+        listener = self.listeners.get(kind)
+        if listener is not None:
+            listener(argument)
+
+    def _meet(self, info: NodeInfo) -> None:
+        new = info.uid not in self._known
+        self._known[info.uid] = (self._clock(), info)
+        if new:
+            # it need not wait a heartbeat to know of us
+            self._sending.spawn(self._try_send(self._local.describe(), info.uid))
+
+    async def _reply(self, question: Question) -> None:
+        answer = Answer(question.id, self.uid, self._local.answer(question.kind, question.argument))
+        await self._try_send(answer, question.uid)
+
+    async def _beat(self) -> None:
+        while True:
+            try:
+                await self._try_send(self._local.describe())
+            except Exception:  # a node that stops beating is taken for dead
+                log.exception("no sign of life could be sent")
+            await self._pause(HEARTBEAT)
+
+    async def _send(self, body: _Body, node: str = "") -> None:
+        await self._control.publish_control(seal(self.uid, body), node)
+
+    async def _try_send(self, body: _Body, node: str = "") -> None:
+        try:
+            await self._send(body, node)
+        except BrokerUnavailable as error:
+            log.debug("control message not sent: %s", error)
+
+
+class _Survey:
+    """Answers as they come in."""
+
+    def __init__(self, missing: set[str]) -> None:
+        self.missing = missing
+        self.answers: list[dict[str, int]] = []
+        self.complete = asyncio.Event()
+
+    def add(self, answer: Answer) -> None:
+        if answer.uid in self.missing:
+            self.missing.discard(answer.uid)
+            self.answers.append(answer.counts)
+            if not self.missing:
+                self.complete.set()

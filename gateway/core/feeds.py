@@ -1,0 +1,114 @@
+"""Feeds: which channels this node hears from the broker, namely those somebody here subscribes to."""
+
+import asyncio
+import logging
+from functools import partial
+from typing import Protocol
+
+from gateway.core.tasks import Tasks
+from gateway.core.wheel import Wheel
+from gateway.errors import BrokerUnavailable
+
+log = logging.getLogger(__name__)
+
+LINGER = 1.0
+"""Seconds for which a channel is still heard after its last subscriber left: reloads of a page come back."""
+
+
+class Source(Protocol):
+    """The part of a broker that feeds use."""
+
+    async def subscribe(self, channel: str) -> None: ...
+
+    async def unsubscribe(self, channel: str) -> None: ...
+
+
+class FeedWatcher(Protocol):
+    """Is told what this node hears. The calls return at once; those for one channel take turns."""
+
+    def on_heard(self, channel: str) -> None:
+        """Somebody here subscribes, and the broker has confirmed."""
+
+    def on_ceased(self, channel: str) -> None:
+        """Nobody here does any more, and has not for a while."""
+
+
+class _Feed:
+    __slots__ = ("heard", "holders", "opening")
+
+    def __init__(self, opening: "asyncio.Task[None]") -> None:
+        self.heard = False
+        self.holders = 0
+        self.opening = opening
+
+
+class Feeds:
+    """Opens a channel's feed for its first holder, closes it a while after its last."""
+
+    def __init__(self, source: Source, wheel: Wheel, linger: float = LINGER) -> None:
+        self._source = source
+        self._wheel = wheel
+        self._linger = linger
+        self.watchers: list[FeedWatcher] = []
+        self._feeds: dict[str, _Feed] = {}
+        self._closing = Tasks()
+
+    async def hold(self, channel: str) -> None:
+        """Returns once the broker has confirmed; each call needs one ``release``.
+
+        Raises ``BrokerUnavailable``, and then holds nothing.
+        """
+        feed = self._feeds.get(channel)
+        if feed is None:
+            opening = asyncio.ensure_future(self._source.subscribe(channel))
+            feed = self._feeds[channel] = _Feed(opening)
+            opening.add_done_callback(partial(self._opened, channel, feed))
+        feed.holders += 1
+        if feed.opening.done() and not _failed(feed.opening):
+            return
+        try:
+            # shielded: one client that leaves must not cancel what others wait for
+            await asyncio.shield(feed.opening)
+        except BaseException:
+            if _failed(feed.opening) and self._feeds.get(channel) is feed:
+                del self._feeds[channel]
+            else:
+                self._let_go(channel, feed)
+            raise
+
+    def release(self, channel: str) -> None:
+        feed = self._feeds.get(channel)
+        if feed is not None:
+            self._let_go(channel, feed)
+
+    def _opened(self, channel: str, feed: _Feed, opening: "asyncio.Task[None]") -> None:
+        # looks at the failure in any case: maybe nobody waits for it any more
+        if _failed(opening) or self._feeds.get(channel) is not feed:
+            return
+        feed.heard = True
+        for watcher in self.watchers:
+            watcher.on_heard(channel)
+
+    def _let_go(self, channel: str, feed: _Feed) -> None:
+        feed.holders -= 1
+        if not feed.holders:
+            self._wheel.after(self._linger, lambda: self._close(channel, feed))
+
+    def _close(self, channel: str, feed: _Feed) -> None:
+        if feed.holders or self._feeds.get(channel) is not feed:
+            return
+        del self._feeds[channel]
+        if feed.heard:
+            for watcher in self.watchers:
+                watcher.on_ceased(channel)
+        self._closing.spawn(self._unsubscribe(channel))
+
+    async def _unsubscribe(self, channel: str) -> None:
+        try:
+            await self._source.unsubscribe(channel)
+        except BrokerUnavailable:
+            log.debug("could not leave %s: the broker is away, and has forgotten it anyway", channel)
+
+
+def _failed(opening: "asyncio.Task[None]") -> bool:
+    return opening.done() and (opening.cancelled() or opening.exception() is not None)

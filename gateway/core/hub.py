@@ -1,0 +1,366 @@
+"""The local registry: connections, subscriptions, and the fan-out to them.
+
+Nothing here waits and nothing here parses. A publication is encoded once for each wire, appended to the
+audiences that want it, and each audience is written once a tick.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from gateway.core.audience import Audience, AudienceKey, Connection, LocalChannel, Subscriber
+from gateway.errors import Disconnect
+from gateway.messages import Join, Leave, Position, Publication
+from gateway.metrics import Metrics
+from gateway.protocols.base import Wire
+
+FRAME_SIZE = 131072
+"""Bytes of messages joined into one frame at most: popular client libraries refuse frames over 1 MiB."""
+
+HELD = 4096
+"""Publications held back for a subscription that is being made. Who misses more is found out, and recovers."""
+
+log = logging.getLogger(__name__)
+
+
+class Hub:
+    """Connections and subscriptions of this node."""
+
+    def __init__(self, metrics: Metrics, *, max_lag: float = 0.0, clock: Callable[[], float] = time.time) -> None:
+        self.connections: dict[str, Connection] = {}
+        self.users: dict[str, dict[str, Connection]] = {}
+        self.channels: dict[str, LocalChannel] = {}
+        self.subscriptions = 0
+        self._metrics = metrics
+        self._max_lag = max_lag
+        self._clock = clock
+        self._written: list[Audience] = []
+        self._outboxes: list[Connection] = []
+        self._scheduled = False
+        self._unfit: set[str] = set()
+
+    # — connections —
+
+    def open(self, connection: Connection) -> None:
+        self.connections[connection.client] = connection
+        self.users.setdefault(connection.user, {})[connection.client] = connection
+
+    def close(self, connection: Connection) -> None:
+        self.connections.pop(connection.client, None)
+        mine = self.users.get(connection.user)
+        if mine is not None:
+            mine.pop(connection.client, None)
+            if not mine:
+                del self.users[connection.user]
+
+    def of_user(self, user: str) -> list[Connection]:
+        return list(self.users.get(user, {}).values())
+
+    # — subscriptions —
+
+    def join(self, subscriber: Subscriber) -> None:
+        """Hold back live publications for a subscription that is being made."""
+        channel = self.channels.get(subscriber.channel)
+        if channel is None:
+            channel = self.channels[subscriber.channel] = LocalChannel(subscriber.channel)
+        channel.joining.add(subscriber)
+
+    def enter(self, subscriber: Subscriber, position: Position | None) -> None:
+        """Begin live delivery, from ``position`` on where the subscriber is positioned.
+
+        What is pending for the others is written first: it is older than this subscription.
+        """
+        channel = self.channels[subscriber.channel]
+        channel.joining.discard(subscriber)
+        behind = position if subscriber.positioned and position != channel.position else None
+        key = AudienceKey(subscriber.connection.wire, subscriber.joins, subscriber.positioned, behind)
+        audience = channel.audiences.get(key)
+        if audience is None:
+            audience = channel.audiences[key] = Audience(key, subscriber.batch_delay)
+        else:
+            self._write(audience)
+        audience.members[subscriber] = subscriber.connection.transport.write
+        self.subscriptions += 1
+
+    def leave(self, subscriber: Subscriber) -> None:
+        """End delivery; what is pending in this tick is not delivered any more."""
+        channel = self.channels.get(subscriber.channel)
+        if channel is None:
+            return
+        channel.joining.discard(subscriber)
+        for key, audience in channel.audiences.items():
+            if audience.members.pop(subscriber, None) is not None:
+                self.subscriptions -= 1
+                if not audience.members:
+                    del channel.audiences[key]
+                break
+        if channel.empty:
+            self._forget(channel)
+
+    def reroute(self, subscribers: Iterable[Subscriber]) -> None:
+        """A connection is to be written to in another way from now on. May be called amid a fan-out."""
+        for subscriber in subscribers:
+            channel = self.channels.get(subscriber.channel)
+            for audience in channel.audiences.values() if channel else ():
+                if subscriber in audience.members:
+                    audience.members[subscriber] = subscriber.connection.transport.write
+
+    def subscribers(self, channel: str) -> int:
+        found = self.channels.get(channel)
+        return sum(len(audience.members) for audience in found.audiences.values()) if found else 0
+
+    # — fan-out —
+
+    def publish(self, name: str, publication: Publication) -> None:
+        """A publication has come from the broker."""
+        channel = self.channels.get(name)
+        if channel is None:
+            return
+        for subscriber in channel.joining:
+            if subscriber.held is not None and publication.offset and len(subscriber.held) < HELD:
+                subscriber.held.append(publication)
+        readers = self._advance(channel, publication) if publication.offset else list(channel.audiences.values())
+        encoded: dict[int, bytes] = {}
+        for audience in readers:
+            wire = audience.key.wire
+            message = encoded.get(id(wire))
+            if message is None:
+                try:
+                    message = encoded[id(wire)] = wire.protocol.encode_push(name, publication)
+                except Disconnect as reason:
+                    if wire.protocol.omits:
+                        self.pass_over(name)
+                        continue
+                    for subscriber in list(audience.members):
+                        subscriber.connection.disconnect(reason)
+                    continue
+            if publication.exclude:
+                self._append_but(audience, message, publication.exclude)
+            else:
+                self._append(audience, message)
+
+    def announce(self, name: str, push: Join | Leave) -> None:
+        """Somebody joined or left, here or on another node."""
+        channel = self.channels.get(name)
+        if channel is None:
+            return
+        encoded: dict[int, bytes] = {}
+        for key, audience in channel.audiences.items():
+            if key.joins:
+                message = encoded.get(id(key.wire))
+                if message is None:
+                    try:
+                        message = encoded[id(key.wire)] = key.wire.protocol.encode_push(name, push)
+                    except Disconnect:  # plain clients, whom the server has subscribed, know of no joins
+                        continue
+                self._append(audience, message)
+
+    def lose(self, channel: LocalChannel, keys: Iterable[AudienceKey]) -> None:
+        """Tell these audiences that they have missed something, and let go of them."""
+        for key in keys:
+            audience = channel.audiences.pop(key, None)
+            if audience is None:
+                continue
+            self._write(audience)  # what came before the gap is good
+            self.subscriptions -= len(audience.members)
+            for subscriber in list(audience.members):
+                subscriber.lose_position()
+        if channel.empty and self.channels.get(channel.name) is channel:
+            self._forget(channel)
+
+    def pass_over(self, name: str) -> None:
+        """Plain clients of a channel go without a publication; said once, while anybody listens there."""
+        if name not in self._unfit:
+            self._unfit.add(name)
+            log.warning(
+                "channel %s: clients in the formats 'text' and 'json' do not get its binary publications; "
+                "attach them with format='bytes', or publish text or JSON",
+                name,
+            )
+
+    def _forget(self, channel: LocalChannel) -> None:
+        del self.channels[channel.name]
+        self._unfit.discard(channel.name)
+
+    def _advance(self, channel: LocalChannel, publication: Publication) -> list[Audience]:
+        """Move the channel on to ``publication``; answers the audiences that it belongs to."""
+        before, after = channel.position, Position(publication.offset, publication.epoch)
+        late = bool(self._max_lag and publication.time) and (self._clock() - publication.time / 1000 > self._max_lag)
+        stale = before is not None and before.epoch == after.epoch and after.offset <= before.offset
+        readers: list[Audience] = []
+        lost: list[AudienceKey] = []
+        arrived: list[Audience] = []
+        for key, audience in channel.audiences.items():
+            if not key.positioned:
+                readers.append(audience)
+            if not key.positioned or (stale and key.behind is None):
+                continue
+            at = key.behind or before
+            assert at is not None  # a positioned audience without `behind` stands at the channel's position
+            if at.epoch != after.epoch or after.offset > at.offset + 1 or late:
+                lost.append(key)
+            elif after.offset == at.offset + 1:
+                if key.behind is None:
+                    readers.append(audience)
+                else:
+                    arrived.append(audience)
+        if not stale:
+            channel.position = after
+            channel.seen_at = self._clock()
+        self.lose(channel, lost)
+        for audience in arrived:
+            # a stream that goes over old ground does not bring those who follow it to the channel's position
+            target = self._promote(channel, audience, after if stale else None)
+            if target not in readers:
+                readers.append(target)
+        return readers
+
+    def _promote(self, channel: LocalChannel, audience: Audience, behind: Position | None) -> Audience:
+        """The stream has reached those who were ahead of it: they join the others."""
+        key = AudienceKey(audience.key.wire, audience.key.joins, True, behind)
+        self._write(audience)
+        del channel.audiences[audience.key]
+        target = channel.audiences.get(key)
+        if target is None:
+            target = channel.audiences[key] = Audience(key, audience.delay)
+        else:
+            self._write(target)
+        target.members.update(audience.members)
+        return target
+
+    # — writing —
+
+    def post(self, connection: Connection, message: bytes) -> None:
+        """Send one message to one connection, joined with others of this tick."""
+        if connection.outbox is None:
+            connection.outbox = []
+        if not connection.outbox:
+            self._outboxes.append(connection)
+            self._schedule()
+        connection.outbox.append(message)
+        if len(message) >= FRAME_SIZE:
+            self._flush_outboxes()  # so that the transport's limit is looked at before there is more of it
+
+    def send(self, connection: Connection, message: bytes) -> None:
+        """Write one message to one connection at once, after what is posted to it."""
+        connection.outbox = [*(connection.outbox or ()), message]
+        self._write_out([connection])
+
+    def flush(self) -> None:
+        """Write everything that is pending: replies first, for pushes may depend on them."""
+        self._scheduled = False
+        audiences, self._written = self._written, []
+        shared: list[Audience] = []
+        for audience in audiences:
+            if len(audience.members) == 1:
+                self._join_outbox(audience)
+            else:
+                shared.append(audience)
+        self._flush_outboxes()
+        for audience in shared:
+            self._write(audience)
+
+    def _join_outbox(self, audience: Audience) -> None:
+        """Let what is for one connection alone leave with whatever else it gets in this tick."""
+        if not audience.pending:
+            return
+        [subscriber] = audience.members
+        connection = subscriber.connection
+        if not connection.outbox:
+            self._outboxes.append(connection)
+            connection.outbox = audience.pending
+        else:
+            connection.outbox += audience.pending
+        self._metrics.deliveries += len(audience.pending)
+        audience.pending, audience.size = [], 0
+
+    def _append(self, audience: Audience, message: bytes) -> None:
+        if audience.size + len(message) > FRAME_SIZE:
+            self._write(audience)
+        if not audience.pending:
+            if audience.delay:
+                asyncio.get_running_loop().call_later(audience.delay, self._end_delay, audience)
+            else:
+                self._written.append(audience)
+                self._schedule()
+        audience.pending.append(message)
+        audience.size += len(message)
+
+    def _append_but(self, audience: Audience, message: bytes, client: str) -> None:
+        """Append for all members but one client, which need not be among them."""
+        connection = self.connections.get(client)
+        excluded = [each for each in audience.members if connection is not None and each.connection is connection]
+        if excluded:
+            self._write(audience)  # what came before is for everybody
+        left = {subscriber: audience.members.pop(subscriber) for subscriber in excluded}
+        if audience.members:
+            self._append(audience, message)
+        if left:
+            self._write(audience)
+            audience.members.update(left)
+
+    def _end_delay(self, audience: Audience) -> None:
+        self._written.append(audience)
+        self.flush()
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            asyncio.get_running_loop().call_soon(self._gather)
+            self._scheduled = True
+
+    def _gather(self) -> None:
+        """Look at the sockets once more before writing: it costs little, and what has come meanwhile goes along."""
+        asyncio.get_running_loop().call_soon(self.flush)
+
+    def _flush_outboxes(self) -> None:
+        connections, self._outboxes = self._outboxes, []
+        self._write_out(connections)
+
+    def _write_out(self, connections: list[Connection]) -> None:
+        for connection in connections:
+            messages, connection.outbox = connection.outbox, None
+            if messages:
+                try:
+                    for frame, size in _frames(connection.wire, messages):
+                        self._metrics.bytes_out += size
+                        connection.transport.send(frame)
+                except Exception:  # one connection's trouble is not to be everybody's
+                    log.exception("client %s: a frame could not be made", connection.client)
+
+    def _write(self, audience: Audience) -> None:
+        if not audience.pending:
+            return
+        if self._outboxes:
+            self._flush_outboxes()
+        messages, size = audience.pending, audience.size
+        audience.pending, audience.size = [], 0
+        try:
+            frame = audience.key.wire.pack(messages)
+        except Exception:
+            log.exception("a frame could not be made")
+            return
+        self._metrics.delivered(len(messages) * len(audience.members), size * len(audience.members))
+        for write in audience.members.values():
+            try:
+                write(frame)
+            except Exception:  # it must not, but everybody after it would suffer
+                log.exception("a frame could not be written")
+
+
+def _frames(wire: Wire, messages: list[bytes]) -> Iterator[tuple[Any, int]]:
+    """Messages as frames of bounded size, with the bytes that are in each."""
+    size = sum(map(len, messages))
+    if size <= FRAME_SIZE or len(messages) == 1:
+        yield wire.pack(messages), size
+        return
+    part: list[bytes] = []
+    size = 0
+    for message in messages:
+        if part and size + len(message) > FRAME_SIZE:
+            yield wire.pack(part), size
+            part, size = [], 0
+        part.append(message)
+        size += len(message)
+    yield wire.pack(part), size

@@ -1,0 +1,250 @@
+"""The node: one worker process. Orders the calls among hub, broker, presence and cluster."""
+
+import fnmatch
+import time
+import uuid
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from contextvars import Context
+from typing import Any
+
+from gateway.brokers.base import Broker, HistoryFilter, PublishOptions, StreamOptions
+from gateway.channels import Channel, Channels, Rule
+from gateway.config.settings import Settings
+from gateway.core.audience import Subscriber
+from gateway.core.cluster import Cluster, ControlCommand, NodeInfo
+from gateway.core.feeds import Feeds
+from gateway.core.hub import Hub
+from gateway.core.positions import PositionWatch
+from gateway.core.tasks import Tasks
+from gateway.core.wheel import Wheel
+from gateway.errors import BrokerUnavailable, Error, ErrorCode
+from gateway.messages import ClientInfo, Join, Leave, Payload, Position, Publication
+from gateway.metrics import Metrics
+from gateway.presence.base import PresenceStore
+from gateway.version import __version__
+
+NO_EXTRAS = PublishOptions()
+
+
+class Node:
+    """What a session, an API call or the application may ask for, on all nodes where that has a meaning."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        broker: Broker,
+        presence: PresenceStore,
+        *,
+        clock: Callable[[], float] = time.time,
+        wheel: Wheel | None = None,
+        rules: Sequence[Rule] = (),
+    ) -> None:
+        self.uid = uuid.uuid4().hex
+        self.settings = settings
+        self.clock = clock
+        self.metrics = Metrics(clock)
+        self.metrics.watch(self)
+        self.wheel = wheel or Wheel()
+        self.channels = Channels(settings.channel, rules)
+        self.hub = Hub(self.metrics, max_lag=settings.client.channel_position_max_time_lag, clock=clock)
+        self.broker = broker
+        self.presence_store = presence
+        self.feeds = Feeds(broker, self.wheel)
+        self.cluster = Cluster(self.uid, broker, self)
+        self.watch = PositionWatch(
+            self.hub,
+            broker,
+            lambda name: self.stream(self.channels.resolve(name)),
+            delay=settings.client.channel_position_check_delay,
+            clock=clock,
+        )
+        self.greeting: Payload | None = None
+        """Data of every connect reply."""
+        self.draining = False
+        self._streams: dict[str, StreamOptions] = {}
+        self._work = Tasks()
+
+    async def start(self) -> None:
+        self.wheel.start()
+        await self.broker.start(self.uid, self)
+        await self.presence_store.start(self.uid, self._swept)
+        self.cluster.start()
+        self.watch.start()
+
+    async def stop(self) -> None:
+        self.draining = True
+        await self.watch.stop()
+        await self.cluster.stop()
+        await self._work.finish(within=5)
+        await self.presence_store.close()
+        await self.broker.close()
+        self.wheel.stop()
+
+    def spawn(self, work: Coroutine[Any, Any, None], context: Context | None = None) -> None:
+        """Run work that nobody waits for; ``stop`` does. Its failure is logged."""
+        self._work.spawn(work, context)
+
+    # — channels —
+
+    def stream(self, channel: Channel) -> StreamOptions:
+        """How the broker keeps the channel's stream; one value for each namespace."""
+        found = self._streams.get(channel.namespace)
+        if found is None:
+            options = channel.options
+            found = StreamOptions(options.history_size, options.history_ttl, options.history_meta_ttl)
+            self._streams[channel.namespace] = found
+        return found
+
+    async def publish(self, channel: Channel, publication: Publication, extras: PublishOptions = NO_EXTRAS) -> Position:
+        """Hand a publication to the broker; returns once it has been accepted there."""
+        self.metrics.publications_in += 1
+        return await self.broker.publish(channel.name, publication, self.stream(channel), extras)
+
+    async def history(self, channel: Channel, which: HistoryFilter) -> tuple[list[Publication], Position]:
+        """Part of a channel's stream and its top position.
+
+        Raises ``Error``: 108 without history, 107 for a reverse from offset 0, 112 for a foreign epoch.
+        """
+        if not channel.options.keeps_history:
+            raise Error(ErrorCode.NOT_AVAILABLE)
+        since = which.since
+        if since is not None and which.reverse and since.offset == 0:
+            raise Error(ErrorCode.BAD_REQUEST)
+        publications, top = await self.broker.history(channel.name, which, self.stream(channel))
+        if since is not None and since.epoch and since.epoch != top.epoch:
+            raise Error(ErrorCode.UNRECOVERABLE_POSITION)
+        return publications, top
+
+    async def remove_history(self, channel: Channel) -> None:
+        if not channel.options.keeps_history:
+            raise Error(ErrorCode.NOT_AVAILABLE)
+        await self.broker.remove_history(channel.name)
+
+    async def presence(self, channel: Channel) -> dict[str, ClientInfo]:
+        if not channel.options.presence:
+            raise Error(ErrorCode.NOT_AVAILABLE)
+        return await self.presence_store.members(channel.name)
+
+    async def presence_stats(self, channel: Channel) -> tuple[int, int]:
+        if not channel.options.presence:
+            raise Error(ErrorCode.NOT_AVAILABLE)
+        return await self.presence_store.stats(channel.name)
+
+    # — subscriptions —
+
+    def personal_channel(self, user: str) -> str:
+        """Name of the user's own channel; empty if there is none."""
+        options = self.settings.client.subscribe_to_user_personal_channel
+        if not options.enabled or not user:
+            return ""
+        return self.channels.personal(user, options.personal_channel_namespace)
+
+    async def hold(self, subscriber: Subscriber, info: ClientInfo | None) -> None:
+        """Hear the channel on behalf of a subscriber, and show it in presence if ``info`` is given.
+
+        From here on its publications are held back for it. Undone by ``release``; a failure leaves nothing.
+        """
+        await self.feeds.hold(subscriber.channel)
+        self.hub.join(subscriber)
+        try:
+            if info is not None:
+                await self.presence_store.add(subscriber.channel, info)
+        except BaseException:
+            await self.release(subscriber, info)
+            raise
+
+    async def release(self, subscriber: Subscriber, info: ClientInfo | None) -> None:
+        self.hub.leave(subscriber)
+        self.feeds.release(subscriber.channel)
+        if info is not None:
+            with suppress(BrokerUnavailable):
+                await self.presence_store.remove(subscriber.channel, info.client)
+
+    async def show(self, channel: str, info: ClientInfo) -> None:
+        """Show a member that is in presence already with another info."""
+        with suppress(BrokerUnavailable):
+            await self.presence_store.add(channel, info)
+
+    async def announce_join(self, channel: str, info: ClientInfo) -> None:
+        with suppress(BrokerUnavailable):
+            await self.broker.publish_join(channel, info)
+
+    async def announce_leave(self, channel: str, info: ClientInfo) -> None:
+        with suppress(BrokerUnavailable):
+            await self.broker.publish_leave(channel, info)
+
+    # — from the broker —
+
+    def on_publication(self, channel: str, publication: Publication) -> None:
+        self.metrics.publications_out += 1
+        self.hub.publish(channel, publication)
+
+    def on_join(self, channel: str, info: ClientInfo) -> None:
+        self.hub.announce(channel, Join(info))
+
+    def on_leave(self, channel: str, info: ClientInfo) -> None:
+        self.hub.announce(channel, Leave(info))
+
+    def on_control(self, data: bytes) -> None:
+        self.cluster.receive(data)
+
+    def on_gap(self) -> None:
+        self.watch.check_all()
+
+    def _swept(self, channel: str, info: ClientInfo) -> None:
+        """A dead node's member was removed from presence: tell its channel."""
+        with suppress(Error):
+            if self.channels.resolve(channel).options.join_leave:
+                self.spawn(self.announce_leave(channel, info))
+
+    # — from the cluster —
+
+    def describe(self) -> NodeInfo:
+        return NodeInfo(
+            uid=self.uid,
+            name=self.settings.node.name or self.uid[:8],
+            version=__version__,
+            num_clients=self.num_clients(),
+            num_users=self.num_users(),
+            num_subs=self.num_subscriptions(),
+            num_channels=self.num_channels(),
+            uptime=int(self.clock() - self.metrics.started_at),
+        )
+
+    def apply(self, command: ControlCommand) -> None:
+        for connection in self.hub.of_user(command.user):
+            connection.control(command)
+
+    def answer(self, kind: str, argument: str) -> dict[str, int]:
+        """Subscribers by channel, of the channels that match the pattern ``argument``."""
+        if kind != "channels":
+            return {}
+        names = fnmatch.filter(self.hub.channels, argument) if argument else self.hub.channels
+        return {name: count for name in names if (count := self.hub.subscribers(name))}
+
+    # — gauges —
+
+    def num_clients(self) -> int:
+        return len(self.hub.connections)
+
+    def num_users(self) -> int:
+        return len(self.hub.users)
+
+    def num_subscriptions(self) -> int:
+        return self.hub.subscriptions
+
+    def num_channels(self) -> int:
+        return len(self.hub.channels)
+
+    def num_nodes(self) -> int:
+        return len(self.cluster.nodes())
+
+    def broker_connected(self) -> bool:
+        return self.broker.health().ok
+
+    def broker_lag(self) -> float:
+        return self.broker.health().lag
+
+    def broker_reconnects(self) -> int:
+        return self.broker.health().reconnects

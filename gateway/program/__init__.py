@@ -1,0 +1,1 @@
+"""A program's part: channels as routes, plain WebSockets, the gateway of an application."""

@@ -1,0 +1,315 @@
+"""The gateway inside a FastAPI application: its composition root, and what programs are written with."""
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, MutableMapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import cached_property
+from typing import Any, TypeVar, Unpack
+from weakref import WeakValueDictionary
+
+from fastapi import APIRouter, FastAPI
+from starlette.routing import WebSocketRoute
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from gateway.auth.tokens import TokenVerifier
+from gateway.channels import Channels
+from gateway.config.contradictions import find_problems
+from gateway.config.settings import Settings
+from gateway.config.sources import load
+from gateway.contracts.reading import contract_of
+from gateway.contracts.router import contracts_router
+from gateway.core.node import Node
+from gateway.errors import SettingsError
+from gateway.limits.limit import Key, Limits, Quota, RateLimit
+from gateway.program.engine import ENVIRONMENT, Environment
+from gateway.program.operations import Operations
+from gateway.program.publisher import Publisher
+from gateway.program.routes.channel import ChannelRoute
+from gateway.program.routes.client import kept
+from gateway.program.routes.cluster_events import ClusterEvents
+from gateway.program.routes.listening import Listener, listen
+from gateway.program.routes.program import Program
+from gateway.program.routes.streams import Stream, Streams, unnamed
+from gateway.program.sockets.attaching import Attachment, Sockets
+from gateway.program.sockets.attaching import Options as SocketOptions
+from gateway.program.sockets.manager import ConnectionManager
+from gateway.program.stopping import on_stop
+from gateway.protocols.centrifuge_json import CentrifugeJson
+from gateway.session import NO_APPLICATION
+from gateway.transports.base import Acceptor
+from gateway.transports.endpoint import WebSocketEndpoint
+from gateway.transports.hint import hint_at_speed
+from gateway.transports.sse import sse_routes
+from gateway.web.api import api_router
+from gateway.web.health import health_router
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+WEBSOCKET = "gateway_websocket"
+"""Name of the route, for ``url_path_for``."""
+
+
+class Gateway(Operations):
+    """The gateway of one application. Several may live in one process ::
+
+        gateway = Gateway()
+        app = FastAPI(lifespan=gateway.lifespan)
+        app.include_router(gateway.router)
+
+    Settings come from file and environment, as for ``gateway serve``; before these come the ``sections`` that the
+    program gives, as ``Gateway(uni_sse={"enabled": True})``. Whole ``settings`` take the place of all. With
+    ``same_origin``, pages of the application's own origin may connect, beside those of ``client.allowed_origins``.
+    Raises `SettingsError`.
+    """
+
+    def __init__(self, settings: Settings | None = None, *, same_origin: bool = True, **sections: Any) -> None:
+        if settings is not None and sections:
+            raise TypeError(f"Gateway takes settings or sections ({', '.join(sections)}), not both")
+        self.settings = load(program=sections) if settings is None else settings
+        if problems := [f"{problem.key}: {problem.text}" for problem in find_problems(self.settings)]:
+            raise SettingsError("\n".join(problems))
+        self._same_origin = same_origin
+        self._program = Program()
+        self._running: Running | None = None
+        self._limits = Limits(lambda: self._started().engine.limits)
+        self.managers: MutableMapping[str, ConnectionManager] = WeakValueDictionary()
+        """The `ConnectionManager` of each channel."""
+
+    # — life —
+
+    @property
+    def running(self) -> "Running":
+        """The node and what belongs to it; another one after each stop."""
+        if self._running is None:
+            self._program.close()
+            self._running = Running(self.settings, self._program, self._same_origin, ENVIRONMENT.get())
+        return self._running
+
+    @property
+    def node(self) -> Node:
+        """This process in the cluster. Raises ``RuntimeError`` while the gateway does not run."""
+        return self._started().node
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        return self._started().loop
+
+    def _started(self) -> "Running":
+        if self._running is None or not self._running.started:
+            raise RuntimeError(
+                "the gateway does not run: write FastAPI(lifespan=gateway.lifespan); "
+                "within a lifespan of your own, `async with gateway.lifespan(app): yield`; "
+                "in tests, enter the lifespan, too: `with TestClient(app) as client`"
+            )
+        return self._running
+
+    @asynccontextmanager
+    async def lifespan(self, app: Any = None) -> AsyncIterator[None]:
+        """Run the gateway for as long as the application runs: ``FastAPI(lifespan=gateway.lifespan)``.
+
+        In a lifespan of your own: ``async with gateway.lifespan(app): yield``. Within itself it does nothing.
+        """
+        running = self.running
+        if running.started:
+            yield
+            return
+        self._program.app = app
+        running.environment.on_start(self)
+        try:
+            async with running.run():
+                yield
+        finally:
+            self._running = None
+
+    def run_in(self, app: FastAPI) -> None:
+        """Run with an application that is made already, around its own lifespan."""
+        inner = app.router.lifespan_context
+
+        @asynccontextmanager
+        async def both(app: FastAPI) -> AsyncIterator[Any]:
+            async with self.lifespan(app), inner(app) as state:
+                yield state
+
+        app.router.lifespan_context = both
+
+    @cached_property
+    def router(self) -> APIRouter:
+        """``/connection/…``, ``/api/…``, ``/health``, ``/metrics``: for ``app.include_router``, with any prefix."""
+        router = APIRouter(lifespan=self.lifespan)
+        websocket = _Late(lambda: self._started().websocket)
+        router.routes.append(WebSocketRoute("/connection/websocket", websocket, name=WEBSOCKET))
+        router.routes += sse_routes(lambda: (self._started().acceptor, self.node.wheel), self.settings)
+        router.include_router(api_router(lambda: self.node, self.settings.http_api))
+        router.include_router(health_router(lambda: self.node, self.settings))
+        if self.settings.asyncapi.enabled:
+            router.include_router(contracts_router(lambda: contract_of(self._program, self.settings)))
+        return router
+
+    # — handlers —
+
+    def channel(self, pattern: str, *, message: Any = None, **options: Any) -> ChannelRoute:
+        """Declare the channels of a pattern, such as ``chat:{room}`` or ``orders:{id:int}``.
+
+        ``options`` are those of a namespace (`settings.ChannelOptions`): ``history_size``, ``presence``, …. With
+        ``history_size``, returning clients recover what they missed. ``message`` is the type of what subscribers
+        receive, if no handler tells. Of two patterns for one name, the one declared first counts; all come before
+        the settings' namespaces. Raises `SettingsError`, or ``ValueError`` for a pattern that cannot be read.
+        """
+        return self._program.channel(pattern, options, message)
+
+    def on_connect(self, call: F) -> F:
+        """Decide who may connect.
+
+        Returns `Credentials`, a user's id, None or True for whoever the client's token says it is (anonymous
+        without), or False to refuse it (disconnect 3507). Without this handler tokens and settings decide. A token
+        is verified before if a key for it is configured; otherwise it is the program's own, as ``client.token``.
+        """
+        return self._program.on_connect(call)
+
+    def on_disconnect(self, call: F) -> F:
+        """Hear of every connection that has ended, if it was let in. What it returns does not matter."""
+        return self._program.on_disconnect(call)
+
+    def rpc(self, name: str) -> Callable[[F], F]:
+        """Answer what clients call by this name: ``client.rpc(name, data)`` in the SDKs."""
+        return self._program.procedure(name)
+
+    # — streams —
+
+    async def stream(self, channel: str, source: AsyncIterable[Any]) -> Stream:
+        """Publish what an asynchronous iterator yields, piece by piece, in a task of its own.
+
+        Latecomers get all of it so far, and clients that return what they missed, on any node: the channel needs
+        ``history_size`` for the whole of it, and ``replay=True``. The last publication has no data but the tag
+        ``stream``: ``done``, ``stopped`` or ``failed``. Raises `SettingsError` for a channel without these options.
+        """
+        return self._started().streams.start(channel, source)
+
+    async def stop_stream(self, channel: str) -> None:
+        """Cancel the stream's producer, on whichever node it runs."""
+        await self._started().streams.stop(channel)
+
+    def listen(self, channel: str, *, limit: int = 1000) -> AbstractAsyncContextManager[Listener]:
+        """Hear what is published to a channel, on all nodes, in the program itself ::
+
+            async with gateway.listen("orders:new") as orders:
+                async for publication in orders: ...
+
+        At most once, in order. When ``limit`` publications wait, the oldest go (``orders.dropped`` counts them). It
+        is a subscriber of the channel like any other, so that nobody should listen to a live channel of its own.
+        """
+        return listen(self.node, channel, limit)
+
+    # — plain sockets —
+
+    @property
+    def sockets(self) -> Sockets:
+        """Plain WebSockets of the program's own routes."""
+        return self._started().sockets
+
+    def attach(self, websocket: WebSocket, **options: Unpack[SocketOptions]) -> Attachment:
+        """Bring a plain WebSocket of a route of yours into the gateway's channels, for the length of a block ::
+
+            async with gateway.attach(websocket, user=client_id) as connection:
+                await connection.subscribe("lobby")
+                async for text in connection:
+                    await gateway.publish("lobby", text)
+
+        It is accepted first. The block ends when the client leaves. ``format`` is ``text``, ``json`` or ``bytes``;
+        ``token`` in place of ``user`` is a connection token, checked before. Raises ``WebSocketException`` for who may
+        not come in, as `Sockets.open` says.
+        """
+        return self.sockets.attach(websocket, **options)
+
+    # — publishing from elsewhere —
+
+    def publisher(self) -> Publisher:
+        """A publisher without event loop, for threads and scripts that know this gateway's channels.
+
+        Raises `SettingsError` unless Redis joins the nodes.
+        """
+        rules = [each.hooks for each in self._program.channels]
+        return Publisher(self.settings, channels=Channels(self.settings.channel, rules))
+
+    # — limits —
+
+    def rate_limit(
+        self, spec: str, *, burst: int | None = None, key: Key | None = None, name: str = "", fail_open: bool = True
+    ) -> RateLimit:
+        """A dependency that allows so many in a time, as ``"10/second"``, for routes and channel handlers alike ::
+
+            chatty = gateway.rate_limit("5/10s", burst=10)
+
+            @app.post("/messages", dependencies=[Depends(chatty)])
+            @chat.on_publish
+            async def say(message: ChatMessage, _: None = Depends(chatty)) -> None: ...
+
+        See `limits.limit.RateLimit`. Raises ``ValueError`` for a text that cannot be read, or a second of one name.
+        """
+        return self._limits.rate_limit(spec, burst=burst, key=key, name=name, fail_open=fail_open)
+
+    def quota(self, spec: str, *, key: Key | None = None, name: str = "", fail_open: bool = True) -> Quota:
+        """A dependency that allows so many in each day, hour, …, as ``"1000/day"``. See `limits.limit.Quota`."""
+        return self._limits.quota(spec, key=key, name=name, fail_open=fail_open)
+
+
+class Running:
+    """A node with all that belongs to it, from one start to the next stop."""
+
+    def __init__(self, settings: Settings, program: Program, same_origin: bool, environment: Environment) -> None:
+        self.started = False
+        self.environment = environment
+        self.loop: asyncio.AbstractEventLoop
+        self.engine = environment.engine(settings)
+        rules = [*([unnamed()] if program.decides else []), *(each.hooks for each in program.channels)]
+        self.node = Node(
+            settings,
+            self.engine.broker,
+            self.engine.presence,
+            clock=environment.clock,
+            wheel=environment.wheel(),
+            rules=rules,
+        )
+        self.tokens = TokenVerifier(settings.client, environment.clock)
+        self.streams = program.streams = Streams(self.node)
+        self.cluster_events = ClusterEvents(program, self.node, self.engine.leases, self.engine.occupancy)
+        self.acceptor = Acceptor(
+            self.node,
+            self.tokens,
+            program if program.decides else NO_APPLICATION,
+            kept if program.decides else None,
+            same_origin=same_origin,
+        )
+        self.sockets = Sockets(self.acceptor, self.node, self.tokens)
+        json = CentrifugeJson()
+        protocols: Mapping[str, Any] = {"": json, "centrifuge-json": json}
+        self.websocket = WebSocketEndpoint(self.acceptor, protocols, settings, self.node.wheel)
+
+    @asynccontextmanager
+    async def run(self) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            self.started = True
+            self.loop = asyncio.get_running_loop()
+            stack.push_async_callback(self.engine.close)
+            await self.engine.start()
+            await self.node.start()
+            stack.push_async_callback(self.node.stop)
+            await self.cluster_events.start()
+            stack.push_async_callback(self.cluster_events.stop)
+            stack.push_async_callback(self.streams.close)
+            # ASGI would tell of the end only when all connections have ended
+            stack.enter_context(on_stop(lambda: self.node.spawn(self.acceptor.drain())))
+            if self.environment == Environment():  # a test kit brings its own, and no server
+                hint_at_speed()
+            yield
+
+
+class _Late:
+    """An ASGI application that is known only when the gateway runs."""
+
+    def __init__(self, find: Callable[[], Any]) -> None:
+        self._find = find
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._find()(scope, receive, send)

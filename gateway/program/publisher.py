@@ -1,0 +1,203 @@
+"""A publisher for programs without event loop: scripts, Celery tasks, Django views.
+
+It needs nothing but Redis and the settings of the nodes ::
+
+    publisher = Publisher()  # settings from file and environment, as "gateway serve" reads them
+    publisher.publish("chat:lobby", {"text": "hi"})
+
+Channels that a program declares, rather than the settings, are known to `Gateway.publisher`.
+"""
+
+import time
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Self, Unpack
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.connection import ConnectionPool
+from redis.exceptions import NoScriptError, RedisError
+from redis.retry import Retry
+
+from gateway.auth.permissions import check_payload
+from gateway.brokers.base import PublishOptions, StreamOptions
+from gateway.brokers.calls import Call, control_call, publish_call, read_position
+from gateway.channels import Channels, check_names
+from gateway.config.settings import RedisSettings, Settings
+from gateway.config.sources import load
+from gateway.core.cluster import disconnection, seal
+from gateway.errors import BrokerUnavailable, Disconnect, DisconnectCode, SettingsError
+from gateway.messages import Position, Publication
+from gateway.program.commits import CommitOutbox, Message, Options
+from gateway.program.encoding import encode_publication
+from gateway.redis.batches import batches
+from gateway.redis.endpoint import Endpoint
+from gateway.redis.keys import Keys
+from gateway.redis.resp import Argument
+
+if TYPE_CHECKING:
+    from gateway.program.commits import AnySession
+
+CALLS_PER_WRITE = 500
+"""Publications of one broadcast sent together: more would keep Redis from everybody else."""
+
+
+class Publisher:
+    """Publishes to the channels of a running cluster.
+
+    May be shared by threads, and used on both sides of a fork. Nothing is tried twice: while Redis is away, every
+    call raises ``BrokerUnavailable``, at the latest after the timeouts of engine.redis. Whether a publication whose
+    call has failed was published is not known; with an idempotency key it may be repeated safely.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        channels: Channels | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Opens no connection yet. Raises ``SettingsError`` for settings by which no node could be reached."""
+        self._settings = settings = load() if settings is None else settings
+        if settings.engine.type == "memory":
+            raise SettingsError(
+                'engine.type = "memory": a publisher of another process needs Redis; set engine.type = "redis" and, '
+                'for example, engine.redis.address = "redis://127.0.0.1:6379", or GATEWAY_REDIS_URL for short'
+            )
+        self._channels = channels or Channels(settings.channel)
+        self._clock = clock
+        self._keys = Keys(settings.engine.redis.prefix)
+        self._pool = _connection_pool(settings.engine.redis)
+        self._redis = Redis(connection_pool=self._pool)
+        self._uid = uuid.uuid4().hex
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections. A later call would open one again."""
+        self._pool.disconnect()
+
+    def publish(self, channel: str, data: Any, **options: Unpack[Options]) -> Position:
+        """Publish any value, ``bytes`` as a binary publication; returns once Redis has accepted it.
+
+        The position is empty where the channel keeps no history. A repeat with the same ``idempotency_key`` within
+        five minutes publishes nothing and answers as the first did. Raises ``BrokerUnavailable``, ``Error`` for a
+        name or data that the channel does not take, and ``TypeError`` for data that is no JSON.
+        """
+        return self.broadcast([channel], data, **options)[0]
+
+    def broadcast(
+        self,
+        channels: Iterable[str],
+        data: Any,
+        *,
+        tags: dict[str, str] | None = None,
+        idempotency_key: str = "",
+        skip_history: bool = False,
+    ) -> list[Position]:
+        """Publish the same to many channels; raises as ``publish`` does.
+
+        Nothing is published if one of the names is wrong; if Redis fails, some of them may have been served.
+        """
+        check_names(channels)
+        publication = encode_publication(data, tags)
+        options = PublishOptions(skip_history=skip_history, idempotency_key=idempotency_key)
+        streams = [(name, self._stream(name, publication)) for name in channels]
+        now = self._clock()
+        answers = self._run([publish_call(self._keys, name, publication, at, options, now) for name, at in streams])
+        return [read_position(answer) for answer in answers]
+
+    def publish_to_user(self, user: str | int, data: Any, **options: Unpack[Options]) -> Position:
+        """Publish to the user's personal channel; raises as ``publish`` does.
+
+        ``SettingsError`` if the nodes give their users none.
+        """
+        channel = self._channels.of_user(user, self._settings.client.subscribe_to_user_personal_channel)
+        return self.publish(channel, data, **options)
+
+    def disconnect(
+        self,
+        user: str | int,
+        *,
+        client: str = "",
+        code: int = DisconnectCode.FORCE_DISCONNECT,
+        reason: str | None = None,
+        keep: Sequence[str] = (),
+    ) -> None:
+        """Close all connections of a user, or one ``client`` of it, on all nodes; those in ``keep`` stay.
+
+        Codes from 4000 to 4999 are yours; from 4500 on, and from 3500 to 3999, clients do not come back.
+        """
+        command = disconnection(user, client, Disconnect(code, reason), keep)
+        self._run([control_call(self._keys, seal(self._uid, command))])
+
+    def on_commit(self, session: "AnySession") -> CommitOutbox:
+        """An outbox whose publications leave when the SQLAlchemy session commits, and vanish when it rolls back."""
+        return CommitOutbox(session, self._deliver, self._check)
+
+    def _deliver(self, message: Message) -> None:
+        self.publish(message.channel, message.data, **message.options)
+
+    def _check(self, message: Message) -> None:
+        self._stream(message.channel, encode_publication(message.data))
+
+    def _stream(self, name: str, publication: Publication) -> StreamOptions:
+        """How the channel keeps its stream. Raises ``Error`` if it does not take the publication."""
+        options = self._channels.resolve(name).options
+        check_payload(options, publication.data, known_json=not publication.binary)
+        return StreamOptions(options.history_size, options.history_ttl, options.history_meta_ttl)
+
+    # — Redis —
+
+    def _run(self, calls: Sequence[Call]) -> list[Any]:
+        """Answers of all calls, in order. Raises ``BrokerUnavailable`` if one has failed, after trying the rest."""
+        answers: list[Any] = []
+        try:
+            for some in batches(calls, CALLS_PER_WRITE):
+                answers += self._run_together(some)
+        except RedisError as error:
+            raise BrokerUnavailable from error
+        refused = next((answer for answer in answers if isinstance(answer, Exception)), None)
+        if refused is not None:
+            # Perhaps this server is not, or no longer, the one to write to: resolve its name anew next time.
+            self._pool.disconnect(inuse_connections=False)
+            raise BrokerUnavailable from refused
+        return answers
+
+    def _run_together(self, calls: Sequence[Call]) -> list[Any]:
+        answers = self._execute([_command(call) for call in calls])
+        unknown = [index for index, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+        if unknown:
+            scripts = {script for index in unknown if (script := calls[index].script)}
+            lessons: list[tuple[Argument, ...]] = [("SCRIPT", "LOAD", script.text) for script in scripts]
+            again = self._execute([*lessons, *(_command(calls[index]) for index in unknown)])
+            for index, answer in zip(unknown, again[len(lessons) :], strict=True):
+                answers[index] = answer
+        return answers
+
+    def _execute(self, commands: Iterable[tuple[Argument, ...]]) -> list[Any]:
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for command in commands:
+                pipeline.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py leaves it so
+            return pipeline.execute(raise_on_error=False)
+
+
+def _command(call: Call) -> tuple[Argument, ...]:
+    return call.script.by_digest(call.keys, call.args) if call.script else ("PUBLISH", *call.keys, *call.args)
+
+
+def _connection_pool(settings: RedisSettings) -> ConnectionPool:
+    Endpoint.parse(settings.address)  # says what is wrong with an address, and takes what nodes take
+    address = settings.address
+    return ConnectionPool.from_url(
+        address if "://" in address else f"redis://{address}",
+        socket_connect_timeout=settings.connect_timeout,
+        socket_timeout=settings.io_timeout,
+        retry=Retry(NoBackoff(), 0),
+        client_name=f"{settings.prefix}-publisher",
+        protocol=2,
+    )

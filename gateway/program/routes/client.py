@@ -1,0 +1,156 @@
+"""The client of an event, as handlers and their dependencies see it."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn, cast
+
+import msgspec
+from anyio import from_thread
+from starlette.requests import HTTPConnection, Request
+from starlette.websockets import WebSocket, WebSocketState
+
+from gateway.core.cluster import SubscribeUser, UnsubscribeUser
+from gateway.errors import Disconnect, DisconnectCode, UnsubscribeCode
+from gateway.program.encoding import encode_data
+from gateway.program.routes.answers import translate
+from gateway.session import NO_APPLICATION, Session, State, server_side
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable
+
+    from gateway.program.routes.program import Program
+    from gateway.program.routes.streams import Stream
+
+_UNWANTED = frozenset(("extensions", "endpoint", "route", "router", "path_params", "starlette.exception_handlers"))
+"""Keys of a scope that are about the call that has ended, not about the request."""
+
+
+class Client(HTTPConnection):
+    """One connection: who the client is, and the request that opened it (headers, cookies, query_params, state).
+
+    An `HTTPConnection`, so that dependencies made for HTTP and WebSocket routes serve here as well. Two objects of
+    one connection are equal. What is done to a client that has left does nothing.
+    """
+
+    def __init__(self, session: Session | None, scope: dict[str, Any], token: str = "") -> None:
+        HTTPConnection.__init__(self, scope)
+        self._its_session = session
+        self.token = token
+        """What the client connected with; only known while ``on_connect`` runs."""
+
+    @property
+    def id(self) -> str:
+        """The connection's id, a UUID; a client that returns has another."""
+        return self._session.client
+
+    @property
+    def user(self) -> str:
+        """The user's id; empty for an anonymous client, and where an event has no client."""
+        return self._its_session.user if self._its_session is not None else ""
+
+    @property
+    def _session(self) -> Session:
+        if self._its_session is None:
+            raise RuntimeError("no single client causes this event")
+        return self._its_session
+
+    @property
+    def info(self) -> Any:
+        """What the credentials say of the user, as presence shows it (``conn_info``); None without."""
+        info = self._session.info
+        return None if info is None else msgspec.json.decode(info)
+
+    @property
+    def connected(self) -> bool:
+        return not self._session.closed
+
+    @property
+    def channels(self) -> list[str]:
+        """What the client is subscribed to."""
+        return [name for name, each in list(self._session.subscriptions.items()) if each.live]
+
+    async def subscribe(self, channel: str, *, info: Any = None, data: Any = None) -> None:
+        """Subscribe the client, whether it may by itself or not; it is told, with ``data``.
+
+        ``info`` is shown in presence beside the connection's. Raises ``Error`` for a name that is no channel's, and
+        where the broker is away.
+        """
+        self._session.node.channels.resolve(channel)
+        command = SubscribeUser(
+            user=self.user,
+            client=self.id,
+            channel=channel,
+            info=None if info is None else encode_data(info),
+            data=None if data is None else encode_data(data),
+        )
+        if self._session.state is State.NEW:
+            self._session.control(command)  # after the answer to connect: before, the client would not know of it
+        elif not self._session.closed:
+            await server_side.give(self._session, command)
+
+    def unsubscribe(self, channel: str) -> None:
+        """End a subscription; the client is told."""
+        code = UnsubscribeCode.SERVER
+        command = UnsubscribeUser(user=self.user, client=self.id, channel=channel, code=code, reason=code.reason)
+        if not self._session.closed and channel in self._session.subscriptions:
+            _in_loop(lambda: server_side.take_away(self._session, command))
+
+    def disconnect(self, code: int = DisconnectCode.FORCE_DISCONNECT, reason: str | None = None) -> None:
+        """Close the connection. From 3500 to 3999, and from 4500 to 4999, the client does not come back by itself.
+
+        Of codes and reasons that no close frame can carry becomes what `routes.answers` says.
+        """
+        farewell = cast(Disconnect, translate(Disconnect(code, reason)))
+        _in_loop(lambda: self._session.disconnect(farewell))
+
+    async def stream(self, source: "AsyncIterable[Any]", *, channel: str = "") -> "Stream":
+        """Publish what an asynchronous iterator yields, for this client to read: see `Gateway.stream`.
+
+        The client is subscribed by the server; without ``channel`` to one made for it alone, which it leaves soon
+        after the end.
+        """
+        if self._session.application is NO_APPLICATION:
+            raise RuntimeError(
+                "client.stream is for clients of the SDKs; for a plain socket `await gateway.stream(channel, source)`, "
+                "and `await connection.subscribe(channel)`"
+            )
+        program = cast("Program", self._session.application)
+        return await program.streams.start_for(self, source, channel)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Client) and other._its_session is self._its_session
+
+    def __hash__(self) -> int:
+        return hash(self._its_session)
+
+    def __repr__(self) -> str:
+        return f"<Client {self.id} user={self.user!r}>" if self._its_session else "<Client of nobody>"
+
+
+def _in_loop(work: Callable[[], None]) -> None:
+    """Do it in the event loop, also from a thread, where handlers run that are not ``async``."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        from_thread.run_sync(work)
+    else:
+        work()
+
+
+class Event(Client, Request, WebSocket):  # type: ignore[misc]  # what they share is refused here
+    """A client for one event. Whatever a dependency was written for, the handshake is what it gets."""
+
+    def __init__(self, session: Session | None, scope: dict[str, Any], token: str = "") -> None:
+        self.scope, self.token, self._its_session = scope, token, session
+        self.client_state = self.application_state = WebSocketState.CONNECTED
+
+    def _refuse(self, *_args: Any, **_options: Any) -> NoReturn:
+        raise RuntimeError("here is only the handshake to see: the gateway itself speaks with the client")
+
+    receive = send = accept = close = body = form = is_disconnected = send_push_promise = _refuse
+    receive_text = receive_bytes = receive_json = send_text = send_bytes = send_json = _refuse
+
+
+def kept(scope: Mapping[str, Any]) -> dict[str, Any]:
+    """What events need of the scope of the request that opened the connection."""
+    return {key: value for key, value in scope.items() if key not in _UNWANTED and not key.startswith("fastapi")}

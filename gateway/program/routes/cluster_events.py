@@ -1,0 +1,85 @@
+"""What a program does for a channel once for all nodes: live sources, and hearing that it is occupied or vacated."""
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
+
+from gateway.brokers.base import PublishOptions
+from gateway.core.node import Node
+from gateway.errors import Error
+from gateway.leases.base import Leases
+from gateway.occupancy.base import Occupancy
+from gateway.program.encoding import encode_publication
+from gateway.program.live import Factory, LiveSources
+from gateway.program.occupancy_watch import OccupancyWatch
+from gateway.program.routes import events
+from gateway.program.routes.channel import ChannelRoute, Hooks
+from gateway.program.routes.handlers import Handler
+from gateway.program.routes.program import Program
+from gateway.program.routes.signatures import Event
+
+EVENTS = (events.OCCUPIED, events.VACATED, events.LIVE)
+
+
+class ClusterEvents:
+    """Watches the feeds of one node on behalf of the routes that have such handlers. Others cost nothing."""
+
+    def __init__(self, program: Program, node: Node, leases: Leases, occupancy: Occupancy) -> None:
+        self._program = program
+        self._node = node
+        self._routes = {each.hooks.name: each for each in program.channels if _handles(each, EVENTS)}
+        self._live = LiveSources(node.uid, leases, self._publish, [self._factory])
+        self._occupancy = OccupancyWatch(occupancy, lambda channel: self._route(channel) is not None, self)
+
+    async def start(self) -> None:
+        if self._routes:
+            await self._occupancy.start(self._node.uid)
+            await self._live.start()
+            self._node.feeds.watchers += [self._occupancy, self._live]
+
+    async def stop(self) -> None:
+        if self._routes:
+            await self._live.stop()
+            await self._occupancy.close()
+
+    def on_occupied(self, channel: str) -> None:
+        self._live.on_occupied(channel)
+        self._tell(events.OCCUPIED, channel)
+
+    def on_vacated(self, channel: str) -> None:
+        self._tell(events.VACATED, channel)
+
+    def _tell(self, event: Event, channel: str) -> None:
+        route = self._route(channel)
+        if route is not None and (handler := route.handlers.get(event.name)):
+            self._node.spawn(self._call(handler, route, channel))
+
+    async def _call(self, handler: Handler, route: ChannelRoute, channel: str) -> None:
+        params = route.pattern.match(channel) or {}
+        await handler(self._program.nobody(params), b"", self._node.spawn)
+
+    def _factory(self, channel: str) -> Factory | None:
+        route = self._route(channel)
+        handler = route.handlers.get(events.LIVE.name) if route else None
+        if route is None or handler is None:
+            return None
+
+        def make(channel: str) -> AsyncGenerator[Any, None]:
+            params = route.pattern.match(channel) or {}
+            return handler.iterate(self._program.nobody(params), self._node.spawn)
+
+        return make
+
+    async def _publish(self, name: str, item: Any, fence: str) -> None:
+        channel = self._node.channels.resolve(name)
+        await self._node.publish(channel, encode_publication(item), PublishOptions(fence=fence))
+
+    def _route(self, name: str) -> ChannelRoute | None:
+        try:
+            hooks = self._node.channels.resolve(name).route
+        except Error:  # of another node's program, in a rolling deploy
+            return None
+        return self._routes.get(hooks.name) if isinstance(hooks, Hooks) else None
+
+
+def _handles(route: ChannelRoute, wanted: Sequence[Event]) -> bool:
+    return any(event.name in route.handlers for event in wanted)

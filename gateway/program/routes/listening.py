@@ -1,0 +1,111 @@
+"""Listening: the program itself as a subscriber of a channel."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, ClassVar
+
+from gateway.core.cluster import ControlCommand
+from gateway.core.node import Node
+from gateway.errors import Disconnect
+from gateway.messages import Publication, Push
+from gateway.protocols.base import Wire
+
+
+class _Delivery(bytes):
+    """A publication on its way through the hub, which takes bytes."""
+
+    publication: Publication
+
+
+class _Objects:
+    """A wire protocol that leaves publications as they are."""
+
+    name: ClassVar[str] = "objects"
+    binary: ClassVar[bool] = True
+    unidirectional: ClassVar[bool] = True
+    omits: ClassVar[bool] = False
+    ping: ClassVar[bytes] = b""
+    pong: ClassVar[bytes] = b""
+
+    def encode_push(self, _channel: str, push: Push) -> bytes:
+        assert isinstance(push, Publication), "it has asked for nothing else"
+        delivery = _Delivery(push.data)
+        delivery.publication = push
+        return delivery
+
+
+class _ObjectWire(Wire):
+    def pack(self, messages: Sequence[bytes]) -> Any:
+        return messages
+
+
+WIRE = _ObjectWire(_Objects(), lambda payload: payload)  # type: ignore[arg-type]  # nothing else is asked of it
+
+
+class Listener:
+    """Publications of one channel, as they come: iterate over it, or ``take`` what is there.
+
+    To the hub it is `audience.Subscriber`, `Connection` and `Writer` in one.
+    """
+
+    joins = False
+    positioned = False
+    batch_delay = 0.0
+    held = None
+    user = ""
+    wire: Wire = WIRE
+
+    def __init__(self, channel: str, limit: int) -> None:
+        self.channel = channel
+        self.client = f"listener of {channel}"
+        self.connection = self.transport = self
+        self.outbox: list[bytes] | None = None
+        self.dropped = 0
+        """Publications that had to go since nobody took them in time."""
+        self._waiting: deque[Publication] = deque(maxlen=limit)
+        self._more = asyncio.Event()
+
+    def take(self) -> list[Publication]:
+        """All that has come since the last time. Does not wait."""
+        taken = list(self._waiting)
+        self._waiting.clear()
+        return taken
+
+    async def __aiter__(self) -> AsyncIterator[Publication]:
+        while True:
+            while self._waiting:
+                yield self._waiting.popleft()
+            self._more.clear()
+            await self._more.wait()
+
+    # — for the hub —
+
+    def send(self, frame: Any) -> None:
+        for delivery in frame:
+            self.dropped += len(self._waiting) == self._waiting.maxlen
+            self._waiting.append(delivery.publication)
+        self._more.set()
+
+    write = send
+
+    def disconnect(self, reason: Disconnect) -> None:
+        """There is no connection to close."""
+
+    def control(self, command: ControlCommand) -> None:
+        """Commands are for users."""
+
+    def lose_position(self) -> None:
+        """It has none."""
+
+
+@asynccontextmanager
+async def listen(node: Node, channel: str, limit: int) -> AsyncIterator[Listener]:
+    listener = Listener(node.channels.resolve(channel).name, limit)
+    await node.hold(listener, None)
+    try:
+        node.hub.enter(listener, None)
+        yield listener
+    finally:
+        await node.release(listener, None)

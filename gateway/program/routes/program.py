@@ -1,0 +1,157 @@
+"""The program: all that its handlers decide, as the session asks for it."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from msgspec import Struct, structs
+from starlette.requests import HTTPConnection
+
+from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode, SettingsError
+from gateway.messages import ConnectRequest, Payload, RPCRequest
+from gateway.program.routes import events
+from gateway.program.routes.channel import ChannelRoute
+from gateway.program.routes.client import Event
+from gateway.program.routes.handlers import Answering, Handler
+from gateway.program.routes.returns import Credentials
+from gateway.session import Session
+from gateway.session.application import Admission
+
+if TYPE_CHECKING:
+    from gateway.program.routes.streams import Streams
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Procedure(Struct, frozen=True):
+    """A method that clients call."""
+
+    handler: Handler
+    answering: Answering
+
+
+class Program:
+    """Satisfies `session.application.Application`. One for each `Gateway`."""
+
+    streams: "Streams"
+
+    def __init__(self) -> None:
+        self.channels: list[ChannelRoute] = []
+        self.procedures: dict[str, Procedure] = {}
+        self.handlers: dict[str, Handler] = {}
+        """``on_connect`` and ``on_disconnect``."""
+        self.app: Any = None
+        """The application that it runs in, whose ``dependency_overrides`` hold."""
+        self.connect: Callable[[Session, ConnectRequest, Admission | None], Awaitable[Admission]] | None = None
+        self.disconnect: Callable[[Session], Awaitable[None]] | None = None
+        self.rpc: Callable[[Session, RPCRequest], Awaitable[Payload | None]] | None = None
+        self._closed = False
+
+    @property
+    def decides(self) -> bool:
+        """Whether there is any handler."""
+        return bool(self.handlers or self.procedures or any(each.handlers for each in self.channels))
+
+    def close(self) -> None:
+        """Take no more handlers: the node has begun to use them."""
+        self._closed = True
+
+    def check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("the gateway has started: declare channels and handlers before, where modules are read")
+
+    def channel(self, pattern: str, options: Mapping[str, Any], message: Any) -> ChannelRoute:
+        self.check_open()
+        route = ChannelRoute(self, pattern, options, message)
+        if any(each.pattern.text == pattern for each in self.channels):
+            raise SettingsError(f'gateway.channel("{pattern}") stands there twice; use the route that it returned')
+        self.channels.append(route)
+        return route
+
+    def on_connect(self, call: F) -> F:
+        handler = self._add(call, events.CONNECT)
+
+        async def connect(session: Session, request: ConnectRequest, known: Admission | None) -> Admission:
+            if known is not None:
+                session.user, session.info = known.user, known.info
+            event = self.event(session, {}, request.token)
+            returned = await handler(event, bytes(request.data), session.node.spawn)
+            match returned:
+                case None | True:
+                    return known or Admission()
+                case False:
+                    raise Disconnect(DisconnectCode.PERMISSION_DENIED)
+                case Credentials():
+                    return _beside(known, returned)
+                case str():
+                    return _beside(known, Credentials(returned))
+            raise TypeError(f"on_connect must return Credentials, a user's id, None or a bool, not {returned!r}")
+
+        self.connect = connect
+        return call
+
+    def on_disconnect(self, call: F) -> F:
+        handler = self._add(call, events.DISCONNECT)
+
+        async def disconnect(session: Session) -> None:
+            await handler(self.event(session, {}), b"", session.node.spawn)
+
+        self.disconnect = disconnect
+        return call
+
+    def procedure(self, name: str) -> Callable[[F], F]:
+        def declare(call: F) -> F:
+            self.check_open()
+            if name in self.procedures:
+                raise SettingsError(f'gateway.rpc("{name}") stands there twice')
+            self.procedures[name] = Procedure(Handler(call, events.RPC), Answering(call))
+            self.rpc = self._call
+            return call
+
+        return declare
+
+    def event(self, session: Session, params: Mapping[str, str], token: str = "") -> Event:
+        """A client for one event, with the pattern's parameters as its path parameters."""
+        base = session.handshake.seen
+        if base is None:
+            scope: dict[str, Any] = {"type": "websocket", "method": "GET", "path": "/"}
+            scope |= {"query_string": b"", "headers": [], "state": {}, "app": self.app, **session.handshake.scope}
+            base = session.handshake.seen = HTTPConnection(scope)
+        # the parameters are everybody's: a dependency that changes them must do so for itself alone
+        event = Event(session, {**base.scope, "path_params": {**params}}, token)
+        # parsed once for a connection: all of them only read
+        event._headers, event._query_params, event._cookies = base.headers, base.query_params, base.cookies
+        return event
+
+    def nobody(self, params: Mapping[str, str]) -> Event:
+        """What an event without a client is solved against: the pattern's parameters, and the application.
+
+        What a lifespan yields is not there: a program is told of it with requests only, mixed with what is theirs.
+        """
+        scope = {"type": "http", "method": "GET", "query_string": b"", "headers": [], "path": "/", "app": self.app}
+        return Event(None, {**scope, "path_params": params})
+
+    async def _call(self, session: Session, request: RPCRequest) -> Payload | None:
+        procedure = self.procedures.get(request.method)
+        if procedure is None:
+            raise Error(ErrorCode.METHOD_NOT_FOUND)
+        event = self.event(session, {})
+        value = await procedure.handler(event, bytes(request.data), session.node.spawn)
+        return None if value is None else procedure.answering.encode(value)
+
+    def _add(self, call: Callable[..., Any], event: Any) -> Handler:
+        self.check_open()
+        if event.name in self.handlers:
+            raise SettingsError(f"there is an {event.name} already: {self.handlers[event.name].call}")
+        handler = self.handlers[event.name] = Handler(call, event)
+        return handler
+
+
+def _beside(known: Admission | None, credentials: Credentials) -> Admission:
+    """What a program says of a client, beside its token: that one's channels, and its end unless another is set."""
+    admission = credentials.admission()
+    if known is None:
+        return admission
+    admission = structs.replace(admission, subs={**known.subs, **admission.subs})
+    if credentials.expires is None:
+        admission = structs.replace(admission, expire_at=known.expire_at, refreshable=known.refreshable)
+    return admission

@@ -1,0 +1,209 @@
+"""Whether a handler can be called, found out when it is declared."""
+
+import inspect
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from functools import partial
+from types import SimpleNamespace
+from typing import Annotated, Any, ForwardRef, get_args, get_origin, get_type_hints
+
+from fastapi.dependencies.models import Dependant
+from fastapi.dependencies.utils import get_dependant, get_typed_return_annotation, get_typed_signature
+from fastapi.exceptions import FastAPIError
+from msgspec import Struct
+from pydantic.fields import FieldInfo
+from starlette.requests import HTTPConnection
+
+from gateway.program.routes.client import Client
+
+
+class Event(Struct, frozen=True):
+    """What a kind of handler is given. ``example`` is how one is written."""
+
+    name: str
+    example: str
+    payload: bool = False
+    """Whether the client sends data with it."""
+    client: bool = True
+    """Whether there is one client that causes it."""
+    generator: bool = False
+
+
+class SignatureError(TypeError):
+    """A handler that could never be called. The text shows one that can."""
+
+
+def examine(call: Callable[..., Any], event: Event, params: Iterable[str], pattern: str = "") -> Dependant:
+    """What FastAPI's solver needs to call the handler. Raises `SignatureError`."""
+    params = list(params)
+
+    def refuse(problem: str) -> SignatureError:
+        place = f' of "{pattern}"' if pattern else ""
+        return SignatureError(
+            f"{event.name}{place}: {name_of(call)}{_signature(call)} {problem}; for example:\n\n"
+            + event.example.format(params="".join(f"{name}: str, " for name in params))
+        )
+
+    if not callable(call):
+        raise TypeError(f"{event.name} decorates a function, not {call!r}")
+    _check_kind(call, event, refuse)
+    for parameter in inspect.signature(call).parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+            raise refuse(f"has the parameter {parameter}, which nothing can be passed for: name each one")
+    try:
+        dependant = get_dependant(path="".join(f"/{{{name}}}" for name in params), call=call)
+    except (FastAPIError, AssertionError) as error:
+        raise refuse(f"cannot be called: {str(error).splitlines()[0]}") from error
+    if problem := _unknown(dependant) or _unexplained(dependant, params) or _unmet(dependant, event):
+        raise refuse(problem)
+    return dependant
+
+
+Refusal = Callable[[str], SignatureError]
+
+
+def _check_kind(call: Callable[..., Any], event: Event, refuse: Refusal) -> None:
+    generates = is_at_any_level(inspect.isasyncgenfunction, call)
+    if event.generator and not generates:
+        raise refuse("is no asynchronous generator: it must be `async def` and `yield` what is to be published")
+    if not event.generator and (generates or is_at_any_level(inspect.isgeneratorfunction, call)):
+        raise refuse("is a generator; return the answer, and leave `yield` to dependencies")
+
+
+def _unknown(dependant: Dependant) -> str:
+    """What is annotated with a name that only the type checker knows."""
+    fields = [*dependant.path_params, *dependant.query_params, *dependant.body_params]
+    for field in fields:
+        annotation: Any = field.field_info.annotation
+        if isinstance(annotation, ForwardRef | str):
+            return f"takes {field.name}, whose type is not known when the program runs: import it for good"
+    return ""
+
+
+def _unexplained(dependant: Dependant, params: Sequence[str]) -> str:
+    """What FastAPI would look for in the query, though nobody says so: a misspelt parameter, or data of the client.
+
+    Those of dependencies are FastAPI's as ever.
+    """
+    declared = _parameters(dependant)
+    for name in (field.name for field in dependant.query_params):
+        annotation = declared[name].annotation
+        marks = [declared[name].default, *(get_args(annotation) if get_origin(annotation) is Annotated else ())]
+        if not any(isinstance(mark, FieldInfo) for mark in marks):
+            there = f"there are {', '.join(params)}" if params else "it has none"
+            return (
+                f"takes {name}, which is no parameter of the pattern ({there}); "
+                f"from the handshake's query it would be `{name}: Annotated[str, Query()]`, as data of the client "
+                f"`{name}: Annotated[str, Body()]`"
+            )
+    return ""
+
+
+def _unmet(dependant: Dependant, event: Event) -> str:
+    connections = [dependant.http_connection_param_name, dependant.request_param_name, dependant.websocket_param_name]
+    if not event.client and any(connections):
+        return "takes a client, but no single client causes this"
+    if not event.client and (name := _needs_client(dependant)):
+        return f"depends on {name}, which takes a client, but no single client causes this"
+    several = [each.name for each in _parameters(dependant).values() if _is(HTTPConnection, each.annotation)]
+    if len(several) > len([name for name in connections if name]):
+        return f"takes {' and '.join(several)}, which are one and the same: take the client alone"
+    bodies = [field.name for field in dependant.body_params]
+    if len(bodies) > 1:
+        return f"takes {' and '.join(bodies)} as data, but there is one: make one model of them"
+    if not event.payload and (bodies := _bodies(dependant)):
+        return f"takes {bodies[0]}, but no data comes with this event; a dependency is written `Depends(...)`"
+    return ""
+
+
+def _bodies(dependant: Dependant) -> list[str]:
+    """Names of what is taken as data, by its dependencies too."""
+    mine = [field.name for field in dependant.body_params]
+    return mine + [name for each in dependant.dependencies for name in _bodies(each)]
+
+
+def _needs_client(dependant: Dependant) -> str:
+    """The name of a dependency that takes a `Client`. A request will do without: it leads to the application."""
+    for each in dependant.dependencies:
+        if any(_is(Client, parameter.annotation) for parameter in _parameters(each).values()):
+            return name_of(each.call)
+        if name := _needs_client(each):
+            return name
+    return ""
+
+
+def _is(kind: type, annotation: Any) -> bool:
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    return inspect.isclass(annotation) and issubclass(annotation, kind)
+
+
+def _parameters(dependant: Dependant) -> Mapping[str, inspect.Parameter]:
+    """What it takes itself, not from dependencies. FastAPI reads each annotation whatever becomes of the others."""
+    declared = get_typed_signature(dependant.call).parameters if dependant.call else {}
+    given = {each.name for each in dependant.dependencies}
+    return {name: each for name, each in declared.items() if name not in given}
+
+
+def returned(call: Callable[..., Any]) -> Any:
+    """The annotation of what a handler returns; None without one, ``NoneType`` for ``-> None``.
+
+    Raises `SignatureError` for a name that only the type checker knows: nobody could say what may be shown.
+    """
+    if inspect.signature(call).return_annotation is inspect.Signature.empty:
+        return None
+    *_, innermost = _levels(call)
+    # FastAPI leaves names within others alone, as in list["Room"]
+    annotations = SimpleNamespace(__annotations__={"return": get_typed_return_annotation(call)})
+    try:
+        return get_type_hints(annotations, getattr(innermost, "__globals__", {}), include_extras=True)["return"]
+    except NameError as error:
+        raise SignatureError(
+            f"{name_of(call)} returns {error.name}, whose type is not known when the program runs: import it for good"
+        ) from error
+
+
+def yielded(call: Callable[..., Any]) -> Any:
+    """``Tick`` of ``AsyncIterator[Tick]``; None without annotation."""
+    annotation = returned(call)
+    arguments = get_args(annotation) if get_origin(annotation) in (AsyncGenerator, AsyncIterable, AsyncIterator) else ()
+    return arguments[0] if arguments else None
+
+
+def is_at_any_level(kind: Callable[[Any], bool], call: Any) -> bool:
+    """Whether ``call`` is, somewhere within, of the kind that a test of `inspect` looks for."""
+    return any(map(kind, _levels(call)))
+
+
+def _levels(call: Any) -> Iterator[Any]:
+    """From what is called to the innermost function: through ``partial``, ``__call__`` and decorators."""
+    yield call
+    if isinstance(call, partial):
+        yield from _levels(call.func)
+    elif not (inspect.isroutine(call) or inspect.isclass(call)):
+        yield from _levels(call.__call__)
+    if hasattr(call, "__wrapped__"):
+        yield from _levels(call.__wrapped__)
+
+
+def model_of(dependant: Dependant) -> Any:
+    """The type of the data that a handler takes, None if it takes none."""
+    fields = dependant.body_params
+    return fields[0].field_info.annotation if fields else None
+
+
+def name_of(call: Any) -> str:
+    return getattr(call, "__qualname__", repr(call))
+
+
+def _signature(call: Callable[..., Any]) -> str:
+    text = str(inspect.signature(call))
+    return text if len(text) < 200 else "(...)"

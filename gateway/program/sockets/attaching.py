@@ -1,0 +1,181 @@
+"""How a WebSocket of the application's own route becomes a connection of the gateway's."""
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from functools import partial
+from http import HTTPStatus
+from typing import Any, Literal, TypedDict, Unpack
+
+from msgspec import structs
+from starlette.exceptions import WebSocketException
+from starlette.websockets import WebSocket, WebSocketState
+
+from gateway.auth.tokens import TokenExpired, TokenInvalid, TokenVerifier
+from gateway.core.node import Node
+from gateway.errors import Disconnect
+from gateway.program.encoding import encode_data
+from gateway.program.sockets.connection import ClientLeft, Connection
+from gateway.program.sockets.session import EXPIRED, PlainSession
+from gateway.program.sockets.writing import DirectTransport, DirectWire, PortableTransport, PortableWire
+from gateway.protocols.base import Wire
+from gateway.protocols.plain import Plain, PlainBytes, PlainJson, PlainText
+from gateway.session import Handshake, connecting
+from gateway.session.application import Admission, unix_seconds, user_id
+from gateway.transports.base import Acceptor
+from gateway.transports.deflate import Compression
+from gateway.transports.raw import raw_connection
+
+Format = Literal["text", "json", "bytes"]
+
+POLICY, TRY_AGAIN = 1008, 1013
+"""Close codes: the client may not come in; not now, for the node is full or stops."""
+
+
+class Options(TypedDict, total=False):
+    """How a WebSocket is attached."""
+
+    user: str | int | None
+    """Who the client is; without, and without ``token``, it is nobody in particular."""
+    token: str | None
+    """Its connection token, which names the user: only who has a good one comes in, and no longer than it lasts.
+
+    Once it is given, None, as a query without token has it, is not a good one.
+    """
+    format: Format
+    """What messages are, in both directions; ``text`` by default."""
+    info: Any
+    """What presence shows, in place of the token's own."""
+    expires: float | datetime | None
+    """When its time with ``user`` ends (Unix seconds, or a datetime): it is closed with 4001 then."""
+    subprotocol: str | None
+    """What to accept with."""
+    check_origin: bool
+    """Whether pages must come from one of client.allowed_origins: a route that goes by cookies needs it."""
+
+
+class Attachment:
+    """A WebSocket in the gateway's channels for the length of a block.
+
+    The block ends without error when the client leaves while its connection sends, receives or subscribes. That
+    another connection is over, to which the block sends, is an error as any other.
+    """
+
+    def __init__(self, opening: Callable[[], Awaitable[Connection]]) -> None:
+        self._opening = opening
+
+    async def __aenter__(self) -> Connection:
+        self._connection = await self._opening()
+        return self._connection
+
+    async def __aexit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
+        await self._connection.left()
+        return isinstance(error, ClientLeft) and error.connection is self._connection
+
+
+class Sockets:
+    """Attaches plain WebSockets to a node, and lets each of its clients in as the acceptor does."""
+
+    def __init__(self, acceptor: Acceptor, node: Node, tokens: TokenVerifier) -> None:
+        self.node = node
+        self._acceptor = acceptor
+        self._tokens = tokens
+        self._protocols: dict[str, Plain] = {each.name: each for each in (PlainText(), PlainJson(), PlainBytes())}
+        self._portable: dict[Plain, Wire] = {each: PortableWire(each) for each in self._protocols.values()}
+        self._direct: dict[tuple[Plain, Compression | None], Wire] = {}
+
+    def attach(self, websocket: WebSocket, **options: Unpack[Options]) -> Attachment:
+        """Open for the length of a block."""
+        return Attachment(partial(self.open, websocket, **options))
+
+    async def open(self, websocket: WebSocket, **options: Unpack[Options]) -> Connection:
+        """Accept the WebSocket, unless the route has, and make it known. Whoever opens it detaches it.
+
+        Raises ``WebSocketException``, which FastAPI answers and no route need catch: 1008 for a token that is none
+        and for a foreign origin, 1013 for a node that is full or stops, before the WebSocket is accepted, hence HTTP
+        403 to the client; 4001 for a good token whose time has passed, and 3504 over client.user_connection_limit,
+        after, so that a page sees the code. A page that sees 4001, then or later, fetches a new token.
+        """
+        protocol = self._protocols.get(options.get("format", "text"))
+        if protocol is None:
+            known = ", ".join(map(repr, self._protocols))
+            raise ValueError(f"format must be one of {known}, not {options['format']!r}")
+        if "token" in options and "user" in options:
+            raise TypeError("attach takes user or token, not both: the token names the user")
+        if "token" in options and "expires" in options:
+            raise TypeError("attach takes expires with user only: a token says itself when it expires")
+        scope = websocket.scope if options.get("check_origin") else {"headers": ()}
+        if status := self._acceptor.refuse(scope):
+            raise WebSocketException(*_REFUSALS[status])
+        admission = self._identify(options)
+        if websocket.application_state is WebSocketState.CONNECTING:
+            await websocket.accept(options.get("subprotocol"))
+        if admission is None:
+            raise WebSocketException(EXPIRED, "token expired")
+        return await self._begin(websocket, protocol, admission)
+
+    def _identify(self, options: Options) -> Admission | None:
+        """Who the client is, None if its token's time has passed."""
+        expire_at = unix_seconds(options.get("expires"))
+        admission: Admission | None = Admission(user_id(options.get("user")), expire_at, refreshable=False)
+        if 0 < expire_at <= self.node.clock():
+            admission = None
+        if "token" in options:
+            admission = self._by_token(options["token"] or "")
+        if admission is not None and "info" in options:
+            admission = structs.replace(admission, info=encode_data(options["info"]))
+        return admission
+
+    def _by_token(self, token: str) -> Admission | None:
+        client = self.node.settings.client
+        try:
+            known = self._tokens.connection(token)
+        except TokenInvalid as error:
+            raise WebSocketException(POLICY, "invalid token") from error
+        except TokenExpired:
+            return None
+        if not known.user and client.disallow_anonymous_connection_tokens:
+            raise WebSocketException(POLICY, "the token names no user")
+        expire_at = 0 if client.insecure else known.expire_at
+        if expire_at and expire_at <= self.node.clock():
+            return None
+        return Admission(known.user, expire_at, known.info, refreshable=False)
+
+    async def _begin(self, websocket: WebSocket, protocol: Plain, admission: Admission) -> Connection:
+        wire, transport = self._reach(websocket, protocol)
+        handshake = Handshake(scope=websocket.scope)
+        transport.session = session = PlainSession(self.node, self._tokens, wire, transport, handshake)
+        session.begin()
+        connection = Connection(websocket, session, protocol, transport, self._acceptor)
+        try:
+            connecting.admit(session, admission)
+        except Disconnect as reason:
+            raise WebSocketException(reason.code, reason.reason) from reason
+        self._acceptor.sessions.add(session)
+        try:
+            if personal := self.node.personal_channel(session.user):
+                await connection.subscribe(personal)
+        except BaseException:
+            connection.detach()
+            raise
+        return connection
+
+    def _reach(self, websocket: WebSocket, protocol: Plain) -> tuple[Wire, PortableTransport | DirectTransport]:
+        settings, wheel = self.node.settings, self.node.wheel
+        limits = settings.client.queue_max_size, settings.websocket.write_timeout
+        raw = raw_connection(websocket.scope)
+        if raw is None:
+            # below Starlette's own send, which would have the route's next receive fail once we have closed
+            transport = PortableTransport(websocket._send, wheel, *limits)
+            websocket._send = transport.pass_on
+            return self._portable[protocol], transport
+        key = protocol, raw.compression
+        wire = self._direct.get(key)
+        if wire is None:
+            wire = self._direct[key] = DirectWire(*key)
+        return wire, DirectTransport(raw, wheel, *limits)
+
+
+_REFUSALS: dict[int, tuple[int, str]] = {
+    HTTPStatus.FORBIDDEN: (POLICY, "origin not allowed"),
+    HTTPStatus.SERVICE_UNAVAILABLE: (TRY_AGAIN, "try again later"),
+}

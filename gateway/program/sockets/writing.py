@@ -1,0 +1,194 @@
+"""How a plain client is written to, while the application's route goes on reading.
+
+On any server through its ASGI ``send``; on our own protocol class straight to the socket, where one buffer serves
+all clients of a channel. A plain client takes no message apart, so each is a frame of its own.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Protocol
+
+from starlette.types import Message, Receive
+
+from gateway.core.audience import Write
+from gateway.core.wheel import Timer, Wheel
+from gateway.errors import Disconnect, DisconnectCode
+from gateway.protocols.base import Wire
+from gateway.protocols.plain import Plain
+from gateway.session import Session, Transport
+from gateway.transports.asgi import AsgiTransport
+from gateway.transports.conversation import Connection as RawConnection
+from gateway.transports.deflate import Compression
+from gateway.transports.frames import BINARY, TEXT, message_frame
+from gateway.transports.raw import State
+
+CALM = 65536
+"""Bytes waiting in a socket's buffer that make a client slow: asyncio's own mark, at which it says so."""
+
+GONE: Message = {"type": "websocket.disconnect", "code": 1006, "reason": ""}
+"""What is received of a client that has not let the connection end."""
+
+
+class PlainTransport(Transport, Protocol):
+    """How a plain client is written to, and read from."""
+
+    async def receive(self, receive: Receive) -> Message:
+        """The next message; after our close, the end of the connection within the time for closing."""
+
+    async def finish(self) -> None:
+        """Write what waits for the client, if it reads it in time, and nothing after that."""
+
+
+class PortableWire(Wire):
+    """Frames for `PortableTransport`: text or bytes, many of them."""
+
+    __slots__ = ()
+
+    def __init__(self, protocol: Plain) -> None:
+        super().__init__(protocol, bytes if protocol.binary else bytes.decode)
+
+    def pack(self, messages: Sequence[bytes]) -> list[Any]:
+        return [self.frame(message) for message in messages]
+
+
+class DirectWire(Wire):
+    """Frames for `DirectTransport`: whole, one after the other."""
+
+    __slots__ = ()
+
+    def __init__(self, protocol: Plain, compression: Compression | None) -> None:
+        opcode = BINARY if protocol.binary else TEXT
+        super().__init__(protocol, partial(message_frame, opcode, compression=compression))
+
+    def pack(self, messages: Sequence[bytes]) -> bytes:
+        if len(messages) == 1:
+            return self.frame(messages[0])  # type: ignore[no-any-return]
+        return b"".join(map(self.frame, messages))
+
+
+class PortableTransport(AsgiTransport):
+    """Writes by the server's ``send``."""
+
+    __slots__ = ("_over", "_reader")
+
+    _over: bool
+    _reader: asyncio.Task[Any] | None
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._over = False
+        self._reader = None
+
+    def message(self, frame: Any) -> Message:
+        return {"type": "websocket.send", "text" if type(frame) is str else "bytes": frame}
+
+    def size(self, frame: Any) -> int:
+        return len(frame.encode() if type(frame) is str else frame)
+
+    def farewell(self, reason: Disconnect) -> Message:
+        return {"type": "websocket.close", "code": reason.code, "reason": reason.reason}
+
+    def send(self, frame: Any) -> None:
+        for each in frame:
+            super().send(each)
+
+    async def pass_on(self, message: Message) -> None:
+        """Send what the route sends by itself, behind what waits here. After our close it finds the client gone."""
+        if self._pump is not None:
+            await asyncio.wait([self._pump])
+        if self._closing:
+            raise ConnectionResetError
+        await self._send(message)
+
+    async def receive(self, receive: Receive) -> Message:
+        reader = self._reader = asyncio.current_task()
+        assert reader is not None
+        try:
+            return GONE if self._over else await receive()
+        except asyncio.CancelledError:
+            if not self._over or reader.uncancel():
+                raise
+            return GONE
+        finally:
+            self._reader = None
+
+    async def finish(self) -> None:
+        if self._pump is not None:
+            if not self._closing:
+                self._bound_closing()
+            await asyncio.wait([self._pump])
+        self.closed()
+
+    def _abort(self) -> None:
+        """Only what waits here is cancelled: what else the route does is its own affair."""
+        self._over = True
+        if self._reader is not None:
+            self._reader.cancel()
+        self.closed()
+
+
+class DirectTransport:
+    """Writes past the ASGI conversation, which keeps on reading."""
+
+    __slots__ = ("_bound", "_connection", "_limit", "_open", "_patience", "_timer", "_wheel", "session")
+
+    session: Session
+
+    def __init__(self, connection: RawConnection, wheel: Wheel, limit: int, patience: float) -> None:
+        self._connection = connection
+        self._wheel = wheel
+        self._limit = self._bound = limit
+        self._patience = patience
+        self._open = True
+        self._timer: Timer | None = None
+
+    def send(self, frame: bytes) -> None:
+        connection = self._connection
+        if not self._open or connection.state is not State.OPEN:  # the route may have closed it
+            return
+        if self._timer is not None and connection.waiting() <= CALM:
+            self._relax()
+        connection.write(frame)
+        if (waiting := connection.waiting()) > CALM:
+            self._strain(waiting)
+
+    @property
+    def write(self) -> Write:
+        return self.send
+
+    def close(self, reason: Disconnect) -> None:
+        self._shut()
+        self._connection.close(reason.code, reason.reason)
+
+    async def receive(self, receive: Receive) -> Message:
+        return await receive()  # the connection itself sees to it that a close ends
+
+    async def finish(self) -> None:
+        self._shut()  # what has been written is the socket's
+
+    def _shut(self) -> None:
+        self._open = False
+        self._relax()
+
+    def _strain(self, waiting: int) -> None:
+        if self._timer is None:
+            self._bound = self._limit + waiting  # a replay is written at once, and may be larger than the limit
+            self._timer = self._wheel.after(self._patience, self._judge)
+        elif waiting > self._bound:
+            self._open = False
+            # soon, for the fan-out that is writing just now must not be changed under its hands
+            asyncio.get_running_loop().call_soon(self._give_up)
+
+    def _judge(self) -> None:
+        self._timer = None
+        if self._connection.waiting() > CALM:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        self.session.disconnect(Disconnect(DisconnectCode.SLOW))
+
+    def _relax(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,0 +1,1 @@
+"""Redis: its protocol, connections that look after themselves, keys, scripts, and entries owned by nodes."""

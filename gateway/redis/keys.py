@@ -1,0 +1,33 @@
+"""Names of the keys and pub/sub channels that are kept in Redis."""
+
+from zlib import crc32
+
+PARTITIONS = 128
+"""Hash tags that keys are spread over. Fixed: another number would rename every key."""
+
+
+class Keys:
+    """Names of keys and pub/sub channels.
+
+    What belongs to a channel carries its partition as hash tag, on one server as on a cluster:
+    ``gateway:{p042}:s:news``. The kinds are ``s`` stream, ``m`` its meta data, ``i`` idempotency results,
+    ``h`` presence, ``o`` occupancy, ``l`` the lease of a live source and ``n`` its number, ``c`` the pub/sub channel.
+    Limits are filed by their name and key instead: ``r`` rates, ``q`` quotas.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._tags = [f"{prefix}:{{p{partition:03}}}:".encode() for partition in range(PARTITIONS)]
+
+    def of(self, kind: bytes, channel: str) -> bytes:
+        name = channel.encode()
+        return b"%b%b:%b" % (self._tags[crc32(name) % PARTITIONS], kind, name)
+
+    def result(self, channel: str, idempotency_key: str) -> bytes:
+        name = channel.encode()
+        # The length keeps channel "a:b" with key "c" apart from channel "a" with key "b:c".
+        return b"%bi:%d:%b:%b" % (self._tags[crc32(name) % PARTITIONS], len(name), name, idempotency_key.encode())
+
+    def shared(self, *words: str) -> bytes:
+        """What belongs to nodes rather than to a channel."""
+        return ":".join((self._prefix, *words)).encode()

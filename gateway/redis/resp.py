@@ -1,0 +1,26 @@
+"""The words of the Redis protocol (RESP2), which hiredis reads and writes."""
+
+from collections.abc import Callable
+
+from gateway.errors import BrokerUnavailable
+
+Argument = bytes | str | int | float
+Handler = Callable[[bytes], None]
+"""Takes the payload of a pub/sub message. Plain and quick; what it raises is logged."""
+
+SERVED_ELSEWHERE = ("READONLY", "LOADING", "MASTERDOWN")
+"""Answers of a server that is not, or not yet, the one to talk to: the address must be resolved anew."""
+
+
+class CommandRefused(BrokerUnavailable):
+    """Redis answered with an error. ``code`` is its first word, such as OOM; clients never see ``detail``."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__()
+        self.detail = detail
+        self.redis_code = detail.partition(" ")[0]
+
+    @property
+    def served_elsewhere(self) -> bool:
+        # Redis before 7 wraps what a command within a script answered.
+        return any(self.redis_code == code or f"-{code} " in self.detail for code in SERVED_ELSEWHERE)

@@ -1,0 +1,256 @@
+"""One Redis server, by two connections that look after themselves.
+
+One ``Shard`` serves broker and presence together; whoever composes the application does ::
+
+    shard = Shard(settings.engine.redis)
+    broker, presence = RedisBroker(shard), RedisPresence(shard)
+    await shard.start()
+    await broker.start(node, events)
+    await presence.start(node, swept)
+    ...
+    await presence.close()
+    await broker.close()
+    await shard.close()
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from gateway.config.settings import RedisSettings
+from gateway.errors import BrokerUnavailable
+from gateway.redis.batches import batches
+from gateway.redis.connection import RedisConnection, SubscriberConnection, connect
+from gateway.redis.endpoint import Endpoint
+from gateway.redis.keys import Keys
+from gateway.redis.link import Link
+from gateway.redis.resp import Argument, CommandRefused, Handler
+from gateway.redis.script import Script
+
+logger = logging.getLogger(__name__)
+
+
+CHANNELS_PER_COMMAND = 512
+"""Channels that one SUBSCRIBE names: enough to be cheap, few enough not to hold up Redis."""
+
+COMMANDS_UNDER_WAY = 16
+"""Of these while subscribing again, so that the deadline is one for some thousand channels, not for a million."""
+
+
+class _Request(NamedTuple):
+    verb: str
+    name: bytes
+    future: asyncio.Future[None]
+
+
+class Shard:
+    """One Redis server, by two supervised connections: one for commands, one for pub/sub.
+
+    While a connection is away its commands fail at once with ``BrokerUnavailable``. Subscriptions come back
+    by themselves; then everybody in ``on_reconnect`` is called, since messages may have been missed and the
+    server may be another one. A probe published every ``probe_interval`` shows whether messages still arrive.
+    """
+
+    def __init__(self, settings: RedisSettings) -> None:
+        self._settings = settings
+        self._endpoint = Endpoint.parse(settings.address)
+        self.keys = Keys(settings.prefix)
+        self.on_reconnect: list[Callable[[], None]] = []
+        self.deaf = False
+        self.lag = 0.0
+        self._scripts: list[Script] = []
+        self._handlers: dict[bytes, Handler] = {}
+        self._requests: list[_Request] = []
+        self._commands = Link("command connection", self._open_commands, self._link_changed)
+        self._subscriber = Link("pub/sub connection", self._open_subscriber, self._link_changed)
+        self._probe_name = self.keys.shared("probe", secrets.token_hex(8))
+        self._probe_published = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Begin to connect. Returns after the first attempt, whether it worked or not."""
+        self._handlers[self._probe_name] = self._probe_arrived
+        links = (self._commands, self._subscriber)
+        self._tasks = [asyncio.create_task(link.run()) for link in links]
+        await asyncio.gather(*(link.attempted.wait() for link in links))
+        self._tasks.append(asyncio.create_task(self._probe()))
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+
+    @property
+    def connected(self) -> bool:
+        return self._commands.connected and self._subscriber.connected
+
+    @property
+    def reconnects(self) -> int:
+        return max(0, self._commands.connects - 1) + max(0, self._subscriber.connects - 1)
+
+    def execute(self, *command: Argument) -> asyncio.Future[Any]:
+        """Send a command. The answer may be ``BrokerUnavailable``."""
+        return self._commands.execute(*command)
+
+    def load(self, *scripts: Script) -> None:
+        """Have every server that is connected to know these. To be called before ``start``."""
+        self._scripts += scripts
+
+    async def run(self, script: Script, keys: Sequence[Argument], args: Sequence[Argument]) -> Any:
+        """Run a script, by its digest if the server knows it."""
+        try:
+            return await self.execute(*script.by_digest(keys, args))
+        except CommandRefused as exc:
+            if exc.redis_code != "NOSCRIPT":
+                raise
+        return await self.execute("EVAL", script.text, len(keys), *keys, *args)
+
+    async def subscribe(self, name: bytes, handler: Handler) -> None:
+        """Have ``handler`` called with what arrives on ``name``; returns when Redis has confirmed.
+
+        A caller that is cancelled may be subscribed, and unsubscribes to be sure.
+        """
+        self._handlers[name] = handler
+        try:
+            await self._request("SUBSCRIBE", name)
+        except BrokerUnavailable:
+            self._handlers.pop(name, None)
+            raise
+
+    async def listen(self, name: bytes, handler: Handler) -> None:
+        """Like ``subscribe``, but holds even if the server is away now and comes later."""
+        self._handlers[name] = handler
+        try:
+            await self._request("SUBSCRIBE", name)
+        except BrokerUnavailable:
+            logger.debug("%r is subscribed as soon as Redis is there", name)
+
+    async def unsubscribe(self, name: bytes) -> None:
+        """Stop the handler, at once; returns when Redis has confirmed or is away. Never fails."""
+        self._handlers.pop(name, None)
+        try:
+            await self._request("UNSUBSCRIBE", name)
+        except BrokerUnavailable:
+            logger.debug("%r ended with the connection", name)
+
+    async def forget(self, names: Iterable[bytes]) -> None:
+        """Stop many handlers, at once."""
+        await asyncio.gather(*(self.unsubscribe(name) for name in names))
+
+    def _request(self, verb: str, name: bytes) -> asyncio.Future[None]:
+        loop = asyncio.get_running_loop()
+        if not self._requests:
+            loop.call_soon(self._send_requests)
+        future: asyncio.Future[None] = loop.create_future()
+        self._requests.append(_Request(verb, name, future))
+        return future
+
+    def _send_requests(self) -> None:
+        """Send the (un)subscriptions of this tick in few commands, in the order in which they were made."""
+        requests, self._requests = self._requests, []
+        for verb, same in groupby(requests, lambda request: request.verb):
+            for batch in batches(same, CHANNELS_PER_COMMAND):
+                names = [request.name for request in batch]
+                answer = self._subscriber.execute(verb, *names, replies=len(batch))
+                answer.add_done_callback(partial(_settle, [request.future for request in batch]))
+
+    async def _open_commands(self) -> RedisConnection:
+        settings = self._settings
+        connection = await connect(
+            self._endpoint,
+            lambda: RedisConnection(settings.io_timeout),
+            f"{settings.prefix}-commands",
+            settings.connect_timeout,
+        )
+        # A script that is unknown is sent again whole, and what was sent after it may then come before it
+        for script in self._scripts:
+            connection.execute("SCRIPT", "LOAD", script.text).add_done_callback(_ignored)
+        return connection
+
+    async def _open_subscriber(self) -> SubscriberConnection:
+        """Connect and subscribe everything again, before anybody may use the connection."""
+        settings = self._settings
+        connection = await connect(
+            self._endpoint,
+            lambda: SubscriberConnection(settings.io_timeout, self._handlers),
+            f"{settings.prefix}-subscriber",
+            settings.connect_timeout,
+        )
+        subscribed: set[bytes] = set()
+        try:
+            while subscribed != self._handlers.keys():  # which may change meanwhile
+                missing, ended = self._handlers.keys() - subscribed, subscribed - self._handlers.keys()
+                await _on_all(connection, "SUBSCRIBE", missing)
+                await _on_all(connection, "UNSUBSCRIBE", ended)
+                subscribed = (subscribed | missing) - ended
+        except BaseException:
+            await connection.close("subscribing again failed")
+            raise
+        self._probe_published = False
+        return connection
+
+    def _link_changed(self) -> None:
+        """Tell of a reconnect, as soon as commands can be sent.
+
+        Not only once both connections are there: who looks at positions must come before new publications.
+        """
+        if self._commands.connected and self.reconnects:
+            for callback in self.on_reconnect:
+                callback()
+
+    async def _probe(self) -> None:
+        """Publish to ourselves, and give the pub/sub connection up when a probe has not come in an interval."""
+        loop = asyncio.get_running_loop()
+        while True:
+            if (subscriber := self._subscriber.connection) is not None:
+                if self._probe_published and not subscriber.heard:
+                    self.deaf = True
+                    # either may have come to be at another server than the other one
+                    subscriber.drop("deaf: a probe was published and nothing arrived")
+                    if self._commands.connection is not None:
+                        self._commands.connection.drop("published a probe that did not arrive")
+                subscriber.heard = False
+            self._probe_published = False
+            try:
+                # Not wait_for, which on Python 3.11 can lose a cancellation.
+                async with asyncio.timeout(self._settings.probe_interval):
+                    await self._publish_probe(loop.time())
+            except (BrokerUnavailable, TimeoutError):
+                logger.debug("no probe: a failed publish proves nothing about receiving")
+            await asyncio.sleep(self._settings.probe_interval)
+
+    async def _publish_probe(self, now: float) -> None:
+        await self.execute("PUBLISH", self._probe_name, repr(now))
+        self._probe_published = self._subscriber.connected
+
+    def _probe_arrived(self, payload: bytes) -> None:
+        self.lag = max(0.0, asyncio.get_running_loop().time() - float(payload))
+        self.deaf = False
+
+
+def _ignored(answer: asyncio.Future[Any]) -> None:
+    """Take note of a failure without consequence."""
+    if not answer.cancelled():
+        answer.exception()
+
+
+async def _on_all(connection: RedisConnection, verb: str, names: Iterable[bytes]) -> None:
+    for some in batches(batches(names, CHANNELS_PER_COMMAND), COMMANDS_UNDER_WAY):
+        await asyncio.gather(*(connection.execute(verb, *batch, replies=len(batch)) for batch in some))
+
+
+def _settle(futures: Iterable[asyncio.Future[None]], answer: asyncio.Future[Any]) -> None:
+    """Pass an answer on to all who share it."""
+    refused = answer.exception() is not None
+    for future in futures:
+        if future.done():
+            continue
+        if refused:
+            future.set_exception(BrokerUnavailable())
+        else:
+            future.set_result(None)

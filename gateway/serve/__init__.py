@@ -1,0 +1,1 @@
+"""The gateway as a server of its own: command line, server, application."""

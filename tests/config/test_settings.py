@@ -1,0 +1,120 @@
+import math
+import re
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from gateway.config.contradictions import find_problems, find_warnings
+from gateway.config.durations import Duration
+from gateway.config.settings import (
+    ChannelOptions,
+    ClientSettings,
+    EngineSettings,
+    Namespace,
+    RedisSettings,
+    Settings,
+)
+
+durations: TypeAdapter[float] = TypeAdapter(Duration)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("10s", 10),
+        ("300ms", 0.3),
+        ("1h30m", 5400),
+        ("2d", 172800),
+        ("0", 0),
+        (" 1.5s ", 1.5),
+        ("7", 7),
+        (7, 7),
+        (0.5, 0.5),
+    ],
+)
+def test_durations(text: Any, seconds: float) -> None:
+    assert durations.validate_python(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["", "s", "10 s", "10x", "-1s", "1s!", -1, math.inf, math.nan, None, [1]])
+def test_what_is_no_duration(text: Any) -> None:
+    with pytest.raises(ValidationError):
+        durations.validate_python(text)
+
+
+def test_pongs_are_due_before_the_next_ping() -> None:
+    with pytest.raises(ValidationError, match=r"client\.pong_timeout \(8s\) must be less than client\.ping_interval"):
+        ClientSettings(ping_interval=8)
+    assert ClientSettings(ping_interval=0).ping_interval == 0
+
+
+def test_history_needs_size_and_ttl() -> None:
+    assert ChannelOptions(history_size=1, history_ttl=1).keeps_history
+    assert not ChannelOptions(history_size=1).keeps_history
+    assert not ChannelOptions(history_ttl=1).keeps_history
+
+
+@pytest.mark.parametrize("name", ["", "a", "a:b", "a b", "ä" * 2])
+def test_namespaces_with_names_that_cannot_be(name: str) -> None:
+    with pytest.raises(ValidationError):
+        Namespace(name=name)
+
+
+def test_a_prefix_holds_no_braces_since_they_mark_hash_tags() -> None:
+    with pytest.raises(ValidationError):
+        RedisSettings(prefix="a{b}")
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValidationError):
+        Settings().client.insecure = True  # type: ignore[misc]
+
+
+def test_nothing_is_open_by_default() -> None:
+    settings = Settings()
+    options = settings.channel.without_namespace
+    assert not any(getattr(options, name) for name in ChannelOptions.model_fields if name.startswith("allow_"))
+    client = settings.client
+    opened = [
+        client.insecure,
+        client.allow_anonymous_connect_without_token,
+        client.allowed_origins,
+        settings.http_api.insecure,
+        settings.http_api.key,
+        settings.demo.enabled,
+    ]
+    assert not any(opened)
+    assert settings.http_server.address == "127.0.0.1"
+
+
+@pytest.mark.parametrize("pattern", ["(", "a{99999999999}", "(" * 5000])
+def test_patterns_that_cannot_be_compiled_are_a_problem(pattern: str) -> None:
+    settings = Settings.model_validate({"channel": {"without_namespace": {"channel_regex": pattern}}})
+    assert any("is not a regular expression" in problem.text for problem in find_problems(settings))
+
+
+def test_settings_made_in_code_know_the_short_form_of_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_REDIS_URL", "redis://somewhere")
+    monkeypatch.setenv("GATEWAY_ENGINE__REDIS__PREFIX", "mine")
+    redis = Settings(client=ClientSettings(insecure=True)).engine
+    assert (redis.type, redis.redis.address, redis.redis.prefix) == ("redis", "redis://somewhere", "mine")
+    assert Settings(engine=EngineSettings(type="memory")).engine.type == "memory"
+
+
+@pytest.mark.parametrize(
+    ("client", "warning"),
+    [
+        ({}, "nobody can connect"),
+        ({"insecure": True}, "INSECURE.*client.insecure"),
+        ({"insecure_skip_token_signature_verify": True}, "INSECURE.*client.insecure_skip"),
+        ({"token": {"hmac_secret_key": "s" * 32}}, ""),
+        ({"token": {"hmac_previous_secret_key": "s" * 32}}, ""),
+        ({"allow_anonymous_connect_without_token": True}, ""),
+        ({"user_id_http_header": "X-User"}, ""),
+    ],
+)
+def test_doors_that_stand_open_or_shut_are_told(client: dict[str, Any], warning: str) -> None:
+    warnings = list(find_warnings(Settings(client=ClientSettings(**client))))
+    assert len(warnings) == bool(warning)
+    assert not warning or re.match(warning, warnings[0])

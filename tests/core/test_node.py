@@ -1,0 +1,352 @@
+"""The node: the order of the calls among hub, broker, presence and cluster."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from gateway.brokers.base import HistoryFilter, PublishOptions
+from gateway.brokers.memory import MemoryBroker
+from gateway.config.settings import Settings
+from gateway.core.cluster import DisconnectUser
+from gateway.core.feeds import LINGER
+from gateway.core.node import Node
+from gateway.core.wheel import Wheel
+from gateway.errors import BrokerUnavailable, Error
+from gateway.messages import ClientInfo, Payload, Position, Publication
+from gateway.presence.base import Swept
+from gateway.presence.memory import MemoryPresence
+from tests.core.test_hub import Client, Reader
+from tests.core.test_wheel import Clock
+from tests.waiting import until
+
+ANN, BOB = ClientInfo("ann", "c1"), ClientInfo("bob", "c2")
+SETTINGS = {
+    "channel": {
+        "without_namespace": {"presence": True},
+        "namespaces": [
+            {"name": "kept", "history_size": 5, "history_ttl": "60s"},
+            {"name": "social", "presence": True, "join_leave": True},
+        ],
+    },
+}
+
+
+class Broker(MemoryBroker):
+    """In memory, and away when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.away = False
+        self.confirmed = asyncio.Event()
+        self.confirmed.set()
+
+    async def subscribe(self, channel: str) -> None:
+        await self.confirmed.wait()
+        if self.away:
+            raise BrokerUnavailable
+        await super().subscribe(channel)
+
+    async def publish_join(self, channel: str, info: ClientInfo) -> None:
+        if self.away:
+            raise BrokerUnavailable
+        await super().publish_join(channel, info)
+
+    async def publish_leave(self, channel: str, info: ClientInfo) -> None:
+        if self.away:
+            raise BrokerUnavailable
+        await super().publish_leave(channel, info)
+
+
+class Presence(MemoryPresence):
+    def __init__(self) -> None:
+        super().__init__()
+        self.away = False
+        self.swept: Swept | None = None
+
+    async def start(self, node: str, swept: Swept) -> None:
+        self.swept = swept
+
+    async def add(self, channel: str, info: ClientInfo) -> None:
+        if self.away:
+            raise BrokerUnavailable
+        await super().add(channel, info)
+
+    async def remove(self, channel: str, client: str) -> None:
+        if self.away:
+            raise BrokerUnavailable
+        await super().remove(channel, client)
+
+
+class Obedient(Client):
+    """Notes the commands of the cluster."""
+
+    commands: list[Any]
+
+    def control(self, command: Any) -> None:
+        self.commands.append(command)
+
+
+def make(broker: Broker, presence: Presence, settings: dict[str, Any] = SETTINGS, **parts: Any) -> Node:
+    return Node(Settings.model_validate(settings), broker, presence, **parts)
+
+
+@pytest.fixture
+async def broker() -> Broker:
+    return Broker()
+
+
+@pytest.fixture
+def presence() -> Presence:
+    return Presence()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def node(broker: Broker, presence: Presence, clock: Clock) -> AsyncIterator[Node]:
+    node = make(broker, presence, clock=clock, wheel=Wheel(clock))
+    await node.start()
+    yield node
+    await node.stop()
+
+
+def publication(text: str = "{}") -> Publication:
+    return Publication(Payload(text.encode()))
+
+
+async def fails(work: Any) -> int:
+    with pytest.raises(Error) as failure:
+        await work
+    return failure.value.code
+
+
+# — channels —
+
+
+async def test_publishes_with_the_options_of_the_channel(node: Node) -> None:
+    kept, passing = node.channels.resolve("kept:a"), node.channels.resolve("room")
+    assert await node.publish(passing, publication()) == Position()
+    first = await node.publish(kept, publication("1"))
+    skipped = await node.publish(kept, publication("2"), PublishOptions(skip_history=True))
+    second = await node.publish(kept, publication("3"))
+    assert (first.offset, skipped, second) == (1, Position(), Position(2, first.epoch))
+    assert node.metrics.publications_in == 4
+    publications, top = await node.history(kept, HistoryFilter(limit=-1))
+    assert ([each.data for each in publications], top) == ([b"1", b"3"], second)
+
+
+async def test_options_of_streams_are_made_once(node: Node) -> None:
+    one, other = (node.stream(node.channels.resolve(name)) for name in ("kept:a", "kept:b"))
+    assert one is other
+    assert (one.history_size, one.history_ttl, one.history_meta_ttl) == (5, 60.0, 720 * 3600.0)
+
+
+async def test_errors_of_history(node: Node) -> None:
+    kept = node.channels.resolve("kept:a")
+    top = await node.publish(kept, publication())
+    assert await fails(node.history(node.channels.resolve("room"), HistoryFilter())) == 108
+    assert await fails(node.remove_history(node.channels.resolve("room"))) == 108
+    assert await fails(node.history(kept, HistoryFilter(1, Position(0, top.epoch), reverse=True))) == 107
+    assert await fails(node.history(kept, HistoryFilter(1, Position(1, "other")))) == 112
+    any_epoch = await node.history(kept, HistoryFilter(1, Position(1)))
+    assert any_epoch == ([], top)
+    await node.remove_history(kept)
+    assert await node.history(kept, HistoryFilter(-1)) == ([], top)
+
+
+async def test_errors_of_presence(node: Node) -> None:
+    kept = node.channels.resolve("kept:a")
+    assert await fails(node.presence(kept)) == 108
+    assert await fails(node.presence_stats(kept)) == 108
+
+
+@pytest.mark.parametrize(
+    ("options", "user", "name"),
+    [
+        ({}, "ann", ""),
+        ({"enabled": True}, "", ""),
+        ({"enabled": True}, "ann", "#ann"),
+        ({"enabled": True, "personal_channel_namespace": "kept"}, "ann", "kept:#ann"),
+    ],
+)
+async def test_personal_channels(
+    broker: Broker, presence: Presence, options: dict[str, Any], user: str, name: str
+) -> None:
+    node = make(broker, presence, {**SETTINGS, "client": {"subscribe_to_user_personal_channel": options}})
+    assert node.personal_channel(user) == name
+
+
+# — subscriptions —
+
+
+async def test_a_subscriber_is_heard_of_and_shown(node: Node, broker: Broker) -> None:
+    subscriber, room = Reader(Client()), node.channels.resolve("room")
+    await node.hold(subscriber, ANN)
+    node.hub.enter(subscriber, None)
+    assert broker._channels == {"room"}
+    assert await node.presence(room) == {"c1": ANN}
+    assert await node.presence_stats(room) == (1, 1)
+    await node.publish(room, publication("hello"))
+    await until(lambda: subscriber.frames == ["hello"])
+    assert node.metrics.publications_out == 1
+    await node.release(subscriber, ANN)
+    assert await node.presence(room) == {}
+    assert not node.hub.channels
+
+
+async def test_one_who_cannot_be_shown_leaves_no_trace(
+    node: Node, broker: Broker, presence: Presence, clock: Clock
+) -> None:
+    presence.away = True
+    with pytest.raises(BrokerUnavailable):
+        await node.hold(Reader(Client()), ANN)
+    assert not node.hub.channels
+    clock.now += 2 * LINGER
+    node.wheel.turn()
+    await until(lambda: not broker._channels)
+
+
+async def test_one_who_gives_up_does_not_make_others_deaf(node: Node, broker: Broker, clock: Clock) -> None:
+    patient, impatient = Reader(Client()), Reader(Client())
+    broker.confirmed.clear()
+    holds = [asyncio.create_task(node.hold(each, None)) for each in (patient, impatient)]
+    await asyncio.sleep(0)
+    holds[1].cancel()
+    await asyncio.gather(*holds[1:], return_exceptions=True)
+    broker.confirmed.set()
+    await holds[0]
+    clock.now += 2 * LINGER
+    node.wheel.turn()
+    await asyncio.sleep(0)
+    assert broker._channels == {"room"}
+
+
+async def test_a_leave_that_nobody_can_note_is_no_failure(node: Node, broker: Broker, presence: Presence) -> None:
+    subscriber = Reader(Client())
+    await node.hold(subscriber, ANN)
+    broker.away = presence.away = True
+    await node.announce_join("room", ANN)
+    await node.announce_leave("room", ANN)
+    await node.release(subscriber, ANN)
+    assert not node.hub.channels
+
+
+async def follower(node: Node, channel: str) -> Reader:
+    subscriber = Reader(Client(), channel, joins=True)
+    await node.hold(subscriber, None)
+    node.hub.enter(subscriber, None)
+    return subscriber
+
+
+async def test_joins_and_leaves_reach_the_channel(node: Node) -> None:
+    subscriber = await follower(node, "room")
+    await node.announce_join("room", BOB)
+    await node.announce_leave("room", BOB)
+    await until(lambda: subscriber.frames == ["join leave"])
+
+
+async def test_members_of_a_dead_node_are_seen_to_leave(node: Node, presence: Presence) -> None:
+    assert presence.swept is not None
+    social, plain = await follower(node, "social:a"), await follower(node, "room")
+    for channel in ("social:a", "room", "unknown:a"):
+        presence.swept(channel, BOB)
+    await until(lambda: social.frames == ["leave"])
+    assert plain.frames == []
+
+
+# — the broker and the cluster —
+
+
+async def test_a_gap_has_positions_checked(node: Node, broker: Broker) -> None:
+    subscriber = Reader(Client(), "kept:a", positioned=True, held=[])
+    kept = node.channels.resolve("kept:a")
+    await node.hold(subscriber, None)
+    _, top = await node.history(kept, HistoryFilter())
+    node.hub.enter(subscriber, top)
+    await broker.unsubscribe("kept:a")  # deaf
+    await node.publish(kept, publication())
+    node.on_gap()
+    await until(lambda: subscriber.losses == 1)
+
+
+async def test_commands_reach_the_connections_of_a_user(node: Node) -> None:
+    anns, bob = [Obedient(client="1"), Obedient(client="2")], Obedient(client="3", user="bob")
+    for each in (*anns, bob):
+        each.commands = []
+        node.hub.open(each)
+    command = DisconnectUser(user="ann", code=3503, reason="force disconnect")
+    await node.cluster.command(command)
+    assert [each.commands for each in (*anns, bob)] == [[command], [command], []]
+
+
+async def test_counts_subscribers_by_channel(node: Node) -> None:
+    for channel in ("room", "room", "kept:a", "kept:b"):
+        await follower(node, channel)
+    await node.hold(Reader(Client(), "kept:c"), None)  # not subscribed yet
+    assert node.answer("channels", "") == {"room": 2, "kept:a": 1, "kept:b": 1}
+    assert node.answer("channels", "kept:*") == {"kept:a": 1, "kept:b": 1}
+    assert node.answer("channels", "KEPT:*") == {}
+    assert node.answer("weather", "") == {}
+
+
+async def test_says_what_it_is(node: Node, clock: Clock) -> None:
+    for client, user in (("1", "ann"), ("2", "ann"), ("3", "")):
+        node.hub.open(Client(client=client, user=user))
+    for channel in ("room", "room", "kept:a"):
+        await follower(node, channel)
+    clock.now += 90.5
+    info = node.describe()
+    assert (info.uid, info.name) == (node.uid, node.uid[:8])
+    assert (info.num_clients, info.num_users, info.num_subs, info.num_channels) == (3, 2, 3, 2)
+    assert info.uptime == 90
+    assert (node.num_nodes(), node.broker_connected(), node.broker_lag(), node.broker_reconnects()) == (1, True, 0, 0)
+    scraped = node.metrics.render().decode()
+    assert "gateway_connections 3.0" in scraped
+    assert "gateway_nodes 1.0" in scraped
+
+
+async def test_has_the_name_that_is_set(broker: Broker, presence: Presence) -> None:
+    assert make(broker, presence, {"node": {"name": "blue"}}).describe().name == "blue"
+
+
+# — work that nobody waits for —
+
+
+async def test_failures_in_the_background_are_logged(node: Node, caplog: pytest.LogCaptureFixture) -> None:
+    async def fail() -> None:
+        raise RuntimeError("broken")
+
+    async def wait() -> None:
+        await asyncio.Event().wait()
+
+    with caplog.at_level(logging.ERROR):
+        node.spawn(fail())
+        await until(lambda: not node._work.running)
+    assert "broken" in caplog.text
+    caplog.clear()
+    node.spawn(wait())
+    [task] = node._work.running
+    task.cancel()
+    await until(lambda: not node._work.running)
+    assert caplog.text == ""
+
+
+async def test_stops_after_what_is_under_way(broker: Broker, presence: Presence) -> None:
+    node = make(broker, presence)
+    await node.start()
+    done: list[str] = []
+
+    async def work() -> None:
+        await asyncio.sleep(0)
+        done.append("work")
+
+    node.spawn(work())
+    await node.stop()
+    assert done == ["work"]
+    assert node.draining

@@ -1,0 +1,180 @@
+"""Work that nobody waits for: kept, logged, ended."""
+
+import asyncio
+from contextvars import Context, ContextVar
+from typing import Any
+
+import pytest
+
+from gateway.core.tasks import Tasks, begin
+
+
+async def test_failures_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    tasks = Tasks()
+
+    async def fails() -> None:
+        raise ZeroDivisionError
+
+    tasks.spawn(fails())
+    await tasks.finish(within=5)
+    assert "ZeroDivisionError" in caplog.text
+    assert not tasks.running
+
+
+async def test_what_is_stuck_is_cancelled(caplog: pytest.LogCaptureFixture) -> None:
+    tasks = Tasks()
+    ended = asyncio.Event()
+
+    async def is_stuck() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    tasks.spawn(is_stuck())
+    await tasks.finish(within=0)
+    await ended.wait()
+    assert not caplog.records
+
+
+async def test_work_has_the_context_that_is_given_even_an_empty_one() -> None:
+    user: ContextVar[str] = ContextVar("user", default="nobody")
+    user.set("who made it")
+    tasks, seen = Tasks(), []
+    user.set("who calls")
+
+    async def work() -> None:
+        seen.append(user.get())
+
+    tasks.spawn(work())
+    tasks.spawn(work(), Context())
+    await tasks.finish(within=60)
+    assert seen == ["who made it", "nobody"]
+
+
+async def test_what_work_begins_is_waited_for_as_well() -> None:
+    tasks = Tasks()
+    done = []
+
+    async def last() -> None:
+        await asyncio.get_running_loop().run_in_executor(None, int)
+        done.append("last")
+
+    async def first() -> None:
+        tasks.spawn(last())
+
+    tasks.spawn(first())
+    await tasks.finish(within=60)
+    assert done == ["last"]
+
+
+# — begun on the spot —
+
+
+class Work:
+    """Waits for the futures it is given, and writes down what came of it."""
+
+    def __init__(self, *waits_for: "asyncio.Future[Any]") -> None:
+        self.waits_for = waits_for
+        self.steps: list[Any] = []
+
+    async def __call__(self) -> None:
+        self.steps.append("begun")
+        for future in self.waits_for:
+            try:
+                self.steps.append(await future)
+            except (ValueError, asyncio.CancelledError) as error:
+                self.steps.append(type(error))
+        self.steps.append("done")
+
+
+def future() -> "asyncio.Future[Any]":
+    return asyncio.get_running_loop().create_future()
+
+
+async def test_what_need_not_wait_is_done_at_once() -> None:
+    work = Work()
+    assert begin(work()) is None
+    assert work.steps == ["begun", "done"]
+
+
+async def test_a_failure_before_the_first_wait_is_the_callers() -> None:
+    async def fails() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        begin(fails())
+
+
+@pytest.mark.parametrize("early", [False, True])
+async def test_the_rest_is_awaited_from_where_it_waits(early: bool) -> None:
+    first, second = future(), future()
+    work = Work(first, second)
+    rest = begin(work())
+    assert rest is not None
+    assert work.steps == ["begun"]
+    if early:
+        first.set_result(1)  # before anybody awaits the rest
+    task = asyncio.ensure_future(rest)
+    await asyncio.sleep(0)
+    if not early:
+        first.set_result(1)
+    second.set_exception(ValueError())
+    await task
+    assert work.steps == ["begun", 1, ValueError, "done"]
+
+
+async def test_a_wait_of_no_length_is_one_too() -> None:
+    async def yields() -> None:
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    rest = begin(yields())
+    assert rest is not None
+    await rest
+
+
+async def test_a_failure_of_the_rest_is_for_who_awaits_it() -> None:
+    async def fails() -> None:
+        await asyncio.sleep(0)
+        raise ZeroDivisionError
+
+    rest = begin(fails())
+    assert rest is not None
+    with pytest.raises(ZeroDivisionError):
+        await rest
+
+
+async def test_who_awaits_the_rest_can_cancel_it() -> None:
+    work = Work(future(), future())
+    rest = begin(work())
+    assert rest is not None
+    task = asyncio.ensure_future(rest)
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.sleep(0)
+    assert work.steps == ["begun", asyncio.CancelledError]
+    work.waits_for[1].set_result(2)
+    await task
+    assert work.steps == ["begun", asyncio.CancelledError, 2, "done"]
+
+
+async def test_what_it_waits_for_may_be_cancelled() -> None:
+    work = Work(future())
+    rest = begin(work())
+    assert rest is not None
+    work.waits_for[0].cancel()
+    await rest
+    assert work.steps == ["begun", asyncio.CancelledError, "done"]
+
+
+async def test_once_awaited_it_has_a_task() -> None:
+    async def times_out() -> None:
+        await asyncio.sleep(0)
+        async with asyncio.timeout(0):
+            await future()
+
+    rest = begin(times_out())
+    assert rest is not None
+    with pytest.raises(TimeoutError):
+        await rest

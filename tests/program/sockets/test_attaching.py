@@ -1,0 +1,323 @@
+"""Who comes in, how it is known, and that nothing is left of it afterwards."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from starlette.exceptions import WebSocketException
+from starlette.websockets import WebSocketDisconnect
+
+from gateway import Client as GatewayClient
+from gateway.core.cluster import DisconnectUser, RefreshUser
+from gateway.errors import BrokerUnavailable, DisconnectCode
+from tests.program.sockets.client import Client, SocketRig
+from tests.session.rig import NOW
+from tests.waiting import until
+
+PERSONAL = {"subscribe_to_user_personal_channel": {"enabled": True}}
+
+
+@pytest.fixture
+async def rig() -> SocketRig:
+    return await SocketRig.open()
+
+
+async def refused(rig: SocketRig, client: Client, **options: Any) -> tuple[int, str]:
+    """The code and reason by which the route fails; nobody is let in."""
+    with pytest.raises(WebSocketException) as failure:
+        async with rig.sockets.attach(client.websocket, **options):
+            raise AssertionError("the client came in")
+    assert rig.node.hub.connections == {}
+    assert rig.acceptor.sessions == set()
+    return failure.value.code, failure.value.reason
+
+
+# — in and out —
+
+
+async def test_accepts_and_is_counted(rig: SocketRig) -> None:
+    client = Client()
+    async with rig.sockets.attach(client.websocket, user=7) as connection:
+        assert client.accepted == [{"type": "websocket.accept", "subprotocol": None, "headers": []}]
+        assert connection.user == "7"
+        assert connection.websocket is client.websocket
+        assert rig.node.hub.connections[connection.id].user == "7"
+        assert rig.node.num_clients() == 1
+        assert len(rig.acceptor.sessions) == 1
+        await connection.subscribe("news")
+    assert connection.closed
+    assert client.closing() is None, "it is the route's to close"
+    assert rig.node.metrics.disconnects == {DisconnectCode.CONNECTION_CLOSED: 1}
+    await rig.assert_empty()
+
+
+async def test_takes_a_socket_that_is_accepted(rig: SocketRig) -> None:
+    client = Client()
+    await client.websocket.accept("chat")
+    async with rig.sockets.attach(client.websocket) as connection:
+        assert connection.user == ""
+    assert [each["subprotocol"] for each in client.accepted] == ["chat"]
+
+
+async def test_accepts_with_a_subprotocol(rig: SocketRig) -> None:
+    client = Client()
+    async with rig.sockets.attach(client.websocket, subprotocol="chat"):
+        assert [each["subprotocol"] for each in client.accepted] == ["chat"]
+
+
+async def test_no_deadline_of_the_protocol_of_sdks_counts(rig: SocketRig) -> None:
+    client = Client()
+    async with rig.sockets.attach(client.websocket) as connection:
+        rig.pass_time(120)
+        assert client.closing() is None
+        assert not connection.closed
+        assert client.heard == []
+
+
+async def test_a_failing_route_leaves_nothing(rig: SocketRig) -> None:
+    async def route() -> None:
+        async with rig.sockets.attach(Client().websocket) as connection:
+            await connection.subscribe("lobby:1")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await route()
+    await rig.assert_empty()
+
+
+async def test_a_cancelled_route_leaves_nothing(rig: SocketRig) -> None:
+    async def route() -> None:
+        async with rig.sockets.attach(Client().websocket) as connection:
+            await connection.subscribe("lobby:1")
+            await connection.receive()
+
+    task = asyncio.create_task(route())
+    await until(lambda: rig.node.hub.subscribers("lobby:1"))
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    await rig.assert_empty()
+
+
+async def test_the_end_of_the_block_waits_until_the_channels_know(rig: SocketRig) -> None:
+    async with rig.sockets.attach(Client().websocket, user="ann") as connection:
+        await connection.subscribe("lobby:1")
+        assert list(await rig.presence.members("lobby:1")) == [connection.id]
+    assert await rig.presence.members("lobby:1") == {}
+
+
+async def test_the_routes_own_disconnect_passes(rig: SocketRig) -> None:
+    client = Client()
+
+    async def route() -> None:
+        async with rig.sockets.attach(client.websocket):
+            client.leave()
+            await client.websocket.receive_text()
+
+    with pytest.raises(WebSocketDisconnect):
+        await route()
+    await rig.assert_empty()
+
+
+@pytest.mark.parametrize("options", [{"format": "xml"}, {"user": "ann", "token": "t"}])
+async def test_wrong_arguments(rig: SocketRig, options: Any) -> None:
+    client = Client()
+    with pytest.raises((ValueError, TypeError)):
+        async with rig.sockets.attach(client.websocket, **options):
+            pass
+    assert client.sent == []
+
+
+# — tokens —
+
+
+async def test_a_good_token_names_the_user(rig: SocketRig) -> None:
+    async with rig.sockets.attach(Client().websocket, token=rig.token("ann", info={"n": 1})) as connection:
+        assert connection.user == "ann"
+        await connection.subscribe("lobby:1", info={"color": "red"})
+        [member] = (await rig.presence.members("lobby:1")).values()
+        assert (member.user, member.conn_info, member.chan_info) == ("ann", b'{"n":1}', b'{"color":"red"}')
+
+
+async def test_info_of_the_route_comes_before_that_of_the_token(rig: SocketRig) -> None:
+    token = rig.token("ann", info={"n": 1})
+    async with rig.sockets.attach(Client().websocket, token=token, info={"n": 2}) as connection:
+        await connection.subscribe("lobby:1")
+        [member] = (await rig.presence.members("lobby:1")).values()
+        assert (member.conn_info, member.chan_info) == (b'{"n":2}', None)
+
+
+@pytest.mark.parametrize("token", [None, "", "nonsense"])
+async def test_without_a_good_token_nobody_is_accepted(rig: SocketRig, token: str | None) -> None:
+    client = Client()
+    assert await refused(rig, client, token=token) == (1008, "invalid token")
+    assert client.sent == []
+
+
+async def test_a_forged_token(rig: SocketRig) -> None:
+    client = Client()
+    token = rig.token("ann", key="not the secret, but as long as it has to be")
+    assert await refused(rig, client, token=token) == (1008, "invalid token")
+    assert client.sent == []
+
+
+async def test_a_token_whose_time_has_passed_gets_a_code_that_a_page_sees(rig: SocketRig) -> None:
+    client = Client()
+    token = rig.token("ann", ttl=10)
+    rig.pass_time(10)
+    assert await refused(rig, client, token=token) == (4001, "token expired")
+    assert client.accepted
+
+
+async def test_the_route_may_say_when_it_ends(rig: SocketRig) -> None:
+    client = Client()
+    end = datetime.fromtimestamp(NOW + 60, UTC)
+    async with rig.sockets.attach(client.websocket, user="ann", expires=end):
+        rig.pass_time(61)
+        await until(lambda: client.closing())
+        assert client.closing() == (4001, "token expired")
+    assert await refused(rig, Client(), user="ann", expires=NOW) == (4001, "token expired")
+    with pytest.raises(TypeError, match="expires with user only"):
+        await rig.sockets.open(Client().websocket, token="a token", expires=NOW)
+
+
+async def test_the_claim_expire_at_counts_too(rig: SocketRig) -> None:
+    token = rig.token("ann", expire_at=NOW)
+    assert await refused(rig, Client(), token=token) == (4001, "token expired")
+
+
+async def test_the_end_of_the_token_ends_the_connection(rig: SocketRig) -> None:
+    client = Client()
+    async with rig.sockets.attach(client.websocket, token=rig.token("ann", ttl=30)) as connection:
+        rig.pass_time(29)
+        assert client.closing() is None
+        rig.pass_time(2)
+        await until(lambda: client.closing())
+        assert client.closing() == (4001, "token expired")
+        assert connection.closed
+    assert rig.node.metrics.disconnects == {4001: 1}
+    await rig.assert_empty()
+
+
+async def test_the_server_moves_the_end(rig: SocketRig) -> None:
+    client = Client()
+    async with rig.sockets.attach(client.websocket, token=rig.token("ann", ttl=30)):
+        rig.control(RefreshUser(user="ann", expire_at=int(NOW) + 60))
+        rig.pass_time(59)
+        assert client.closing() is None
+        assert client.heard == []
+        rig.pass_time(2)
+        await until(lambda: client.closing())
+        assert client.closing() == (4001, "token expired")
+
+
+async def test_insecure_tokens_do_not_end() -> None:
+    rig = await SocketRig.open(insecure=True)
+    client = Client()
+    async with rig.sockets.attach(client.websocket, token=rig.token("ann", expire_at=NOW + 1)):
+        rig.pass_time(5)
+        assert client.closing() is None
+
+
+async def test_anonymous_tokens_may_be_refused() -> None:
+    rig = await SocketRig.open(disallow_anonymous_connection_tokens=True)
+    assert await refused(rig, Client(), token=rig.token("")) == (1008, "the token names no user")
+
+
+# — limits —
+
+
+async def test_origins_count_where_the_route_asks() -> None:
+    rig = await SocketRig.open(allowed_origins=["https://example.com"])
+    stranger = (b"origin", b"https://elsewhere.com"), (b"host", b"localhost")
+    assert await refused(rig, Client(*stranger), check_origin=True) == (1008, "origin not allowed")
+    for client, asked in (
+        (Client(*stranger), False),
+        (Client((b"origin", b"https://example.com")), True),
+        (Client(), True),
+    ):
+        async with rig.sockets.attach(client.websocket, check_origin=asked):
+            assert client.accepted
+
+
+async def test_a_node_that_is_full_or_stops(rig: SocketRig) -> None:
+    full = await SocketRig.open(connection_limit=1)
+    async with full.sockets.attach(Client().websocket):
+        client = Client()
+        with pytest.raises(WebSocketException) as failure:
+            await full.sockets.open(client.websocket)
+        assert (failure.value.code, client.sent) == (1013, [])
+    async with full.sockets.attach(Client().websocket):
+        pass
+    rig.node.draining = True
+    assert (await refused(rig, Client()))[0] == 1013
+
+
+async def test_connections_of_a_user_may_be_limited() -> None:
+    rig = await SocketRig.open(user_connection_limit=1)
+    async with rig.sockets.attach(Client().websocket, user="ann"):
+        with pytest.raises(WebSocketException) as failure:
+            await rig.sockets.open(Client().websocket, user="ann")
+        assert failure.value.code == DisconnectCode.CONNECTION_LIMIT
+        assert rig.node.num_clients() == 1
+        assert len(rig.acceptor.sessions) == 1
+    await rig.assert_empty()
+
+
+# — the server's own will —
+
+
+async def test_a_user_can_be_disconnected(rig: SocketRig) -> None:
+    client = Client()
+    async with rig.sockets.attach(client.websocket, user="ann") as connection:
+        rig.control(DisconnectUser(user="ann", code=4444, reason="go"))
+        await until(lambda: client.closing())
+        assert client.closing() == (4444, "go")
+        client.say("too late")
+        client.leave(4444)
+        assert [value async for value in connection] == []
+    await rig.assert_empty()
+
+
+async def test_a_stopping_node_says_so_in_standard_words(rig: SocketRig) -> None:
+    clients = [Client() for _ in range(3)]
+    connections = [await rig.sockets.open(client.websocket) for client in clients]
+    await rig.acceptor.drain()
+    await until(lambda: all(client.closing() for client in clients))
+    assert {client.closing() for client in clients} == {(1012, "service restart")}
+    for connection in connections:
+        await connection.left()
+    await rig.assert_empty()
+
+
+async def test_a_user_has_its_personal_channel() -> None:
+    rig = await SocketRig.open(**PERSONAL)
+    client = Client()
+    async with rig.sockets.attach(client.websocket, user="ann"):
+        await rig.publish("#ann", "for you")
+        rig.node.hub.flush()
+        assert client.heard == ["for you"]
+    async with rig.sockets.attach(Client().websocket):
+        assert rig.node.num_subscriptions() == 0
+
+
+async def test_a_personal_channel_that_cannot_be_had_leaves_nothing() -> None:
+    rig = await SocketRig.open(**PERSONAL)
+    rig.broker.down()
+    with pytest.raises(BrokerUnavailable):
+        await rig.sockets.open(Client().websocket, user="ann")
+    await rig.assert_empty()
+
+
+async def test_streams_are_for_clients_of_the_sdks(rig: SocketRig) -> None:
+    """Handlers may meet plain sockets too, where their channels end."""
+    async with rig.sockets.attach(Client().websocket, user=7) as connection:
+        client = GatewayClient(connection._session, {"type": "websocket"})
+        with pytest.raises(RuntimeError, match=r"gateway.stream\(channel, source\)"):
+            await client.stream(listen())
+
+
+async def listen() -> AsyncIterator[str]:
+    yield "never"

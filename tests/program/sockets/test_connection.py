@@ -1,0 +1,596 @@
+"""What a client is sent and what it says, in each format; channels, replay, and the end."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from starlette.websockets import WebSocketDisconnect
+
+from gateway.core.cluster import SubscribeUser, UnsubscribeUser
+from gateway.errors import BrokerUnavailable, Disconnect, DisconnectCode, Error, ErrorCode
+from gateway.messages import Payload, Publication
+from gateway.program.sockets import ClientLeft, Connection
+from gateway.protocols.plain import PlainText
+from gateway.transports.raw import CLOSE_TIMEOUT
+from tests.program.sockets.client import Client, SocketRig
+from tests.waiting import settle, until
+
+DISCONNECT = Disconnect(4444, "go")
+
+
+@pytest.fixture
+async def rig() -> SocketRig:
+    return await SocketRig.open()
+
+
+@pytest.fixture
+def client() -> Client:
+    return Client()
+
+
+@pytest.fixture
+async def connection(rig: SocketRig, client: Client) -> AsyncIterator[Connection]:
+    async with rig.sockets.attach(client.websocket, user="ann") as connection:
+        yield connection
+    await rig.assert_empty()
+
+
+def heard(rig: SocketRig, client: Client) -> list[Any]:
+    """What the client has been sent since it was last looked."""
+    rig.node.hub.flush()
+    messages = client.heard
+    client.sent.clear()
+    return messages
+
+
+async def publish_bytes(rig: SocketRig, channel: str, data: bytes) -> None:
+    await rig.node.publish(rig.node.channels.resolve(channel), Publication(Payload(data), binary=True))
+
+
+# — messages —
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("text", ["hi", '{"a": [1]}', "null"]),
+        ("json", ['"hi"', '{"a": [1]}', "null"]),
+        ("bytes", [b"hi", b'{"a": [1]}', b"null"]),
+    ],
+)
+async def test_publications_by_format(rig: SocketRig, client: Client, kind: Any, expected: list[Any]) -> None:
+    async with rig.sockets.attach(client.websocket, format=kind) as connection:
+        await connection.subscribe("news")
+        await rig.publish("news", "hi", {"a": [1]}, None)
+        assert heard(rig, client) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("text", ["hi", '{"a":[1]}', "already"]),
+        ("json", ['"hi"', '{"a":[1]}', '"already"']),
+        ("bytes", [b"hi", b'{"a":[1]}', b"already", b"\xff"]),
+    ],
+)
+async def test_sends_what_a_publication_would_look_like(
+    rig: SocketRig, client: Client, kind: Any, expected: list[Any]
+) -> None:
+    async with rig.sockets.attach(client.websocket, format=kind) as connection:
+        for value in ("hi", {"a": [1]}, Payload(b'"already"')):
+            await connection.send(value)
+        if kind == "bytes":
+            await connection.send(b"\xff")
+        else:
+            with pytest.raises(TypeError, match="format='bytes'"):
+                await connection.send(b"\xff")
+        with pytest.raises(TypeError):
+            await connection.send(object())
+        assert heard(rig, client) == expected
+
+
+async def test_binary_publications_are_for_connections_in_their_format(
+    rig: SocketRig, client: Client, connection: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    raw = Client()
+    async with rig.sockets.attach(raw.websocket, format="bytes") as other:
+        await other.subscribe("binary:1")
+        await connection.subscribe("binary:1")
+        for _ in range(2):
+            await publish_bytes(rig, "binary:1", b"\xff\x00")
+        await rig.publish("binary:1", "text")
+        assert heard(rig, raw) == [b"\xff\x00", b"\xff\x00", b"text"]
+    await settle()
+    assert heard(rig, client) == ["text"]
+    assert not connection.closed
+    [warning] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "binary:1" in warning
+    assert "format='bytes'" in warning
+
+
+async def test_binary_publications_are_left_out_of_a_replay(
+    rig: SocketRig, client: Client, connection: Connection
+) -> None:
+    await rig.publish("room:1", "one")
+    await publish_bytes(rig, "room:1", b"\xff")
+    await rig.publish("room:1", "two")
+    await connection.subscribe("room:1", replay=10)
+    await rig.publish("room:1", "three")
+    assert heard(rig, client) == ["one", "two", "three"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "values"),
+    [
+        ("text", ["a", "ü"], ["a", "ü"]),
+        ("json", ['{"a": 1}', b"2"], [{"a": 1}, 2]),
+        ("bytes", [b"\xff", "ü"], [b"\xff", "ü".encode()]),
+    ],
+)
+async def test_receives_until_the_client_leaves(
+    rig: SocketRig, client: Client, kind: Any, said: list[Any], values: list[Any]
+) -> None:
+    async with rig.sockets.attach(client.websocket, format=kind) as connection:
+        client.say(*said)
+        client.leave()
+        assert [value async for value in connection] == values
+        assert connection.closed
+        with pytest.raises(ClientLeft):
+            await connection.receive()
+    assert rig.node.metrics.bytes_in == sum(map(len, said))
+    await rig.assert_empty()
+
+
+@pytest.mark.parametrize(("kind", "said", "code"), [("text", b"a", 1003), ("json", "{", 1007)])
+async def test_a_message_that_is_not_in_the_format_ends_the_connection(
+    rig: SocketRig, client: Client, kind: Any, said: Any, code: int
+) -> None:
+    async with rig.sockets.attach(client.websocket, format=kind) as connection:
+        client.say(said)
+        receiving = asyncio.create_task(connection.receive())
+        closing = await until(client.closing)
+        assert closing
+        assert closing[0] == code
+        client.leave(code)
+        with pytest.raises(ClientLeft) as left:
+            await receiving
+        assert left.value.code == code
+
+
+async def test_messages_of_one_moment_are_frames_of_their_own(
+    rig: SocketRig, client: Client, connection: Connection
+) -> None:
+    other = Client()
+    async with rig.sockets.attach(other.websocket) as second:
+        for each in (connection, second):
+            await each.subscribe("news")
+        await rig.publish("news", "one", "two", "three")
+        await connection.send("four")
+        assert sorted(heard(rig, client)) == ["four", "one", "three", "two"]
+        assert heard(rig, other) == ["one", "two", "three"]
+
+
+async def test_one_encoding_serves_all(rig: SocketRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded = []
+
+    def encode(self: PlainText, publication: Publication) -> bytes:
+        encoded.append(publication)
+        return bytes(publication.data)
+
+    monkeypatch.setattr(PlainText, "encode_data", encode)
+    clients = [Client() for _ in range(5)]
+    connections = [await rig.sockets.open(client.websocket) for client in clients]
+    for connection in connections:
+        await connection.subscribe("news")
+    await rig.publish("news", 1)
+    rig.node.hub.flush()
+    assert [client.heard for client in clients] == [["1"]] * 5
+    assert len(encoded) == 1
+    assert rig.node.metrics.deliveries == 5
+    for connection in connections:
+        await connection.left()
+
+
+async def test_a_route_that_only_sends_gives_others_their_turn(
+    rig: SocketRig, client: Client, connection: Connection
+) -> None:
+    for number in range(1000):
+        await connection.send(number)
+    assert len(client.heard) > 900
+    assert heard(rig, client) == [str(number) for number in range(1000)]
+
+
+async def test_sending_to_one_who_has_left_ends_the_block(rig: SocketRig, client: Client) -> None:
+    async with rig.sockets.attach(client.websocket) as connection:
+        client.error = OSError("gone")
+        count = 0
+        while True:
+            await connection.send("x")
+            count += 1
+            assert count < 1000
+    assert rig.node.metrics.disconnects == {DisconnectCode.WRITE_ERROR: 1}
+    await rig.assert_empty()
+
+
+async def test_what_is_sent_leaves_at_once(rig: SocketRig, client: Client, connection: Connection) -> None:
+    """Behind what is pending for the client, and ahead of whatever the route does with the socket."""
+    await rig.publish("room:1", 1, 2)
+    await connection.subscribe("room:1", replay=10)
+    await connection.send("three")
+    await client.websocket.send_text("four")
+    assert client.heard == ["1", "2", "three", "four"]
+    assert heard(rig, client) == ["1", "2", "three", "four"]
+
+
+async def test_another_clients_leaving_is_no_end_of_the_block(rig: SocketRig, client: Client) -> None:
+    other = await rig.sockets.open(Client().websocket)
+    await other.left()
+    with pytest.raises(ClientLeft) as left:
+        async with rig.sockets.attach(client.websocket):
+            await other.send("are you there?")
+    assert left.value.connection is other
+    assert str(left.value) == f"client {other.id} has left: 3000 connection closed"
+    await rig.assert_empty()
+
+
+@pytest.mark.parametrize(
+    ("farewell", "closing"),
+    [((), (1000, "")), ((4000,), (4000, "")), ((1013, "later"), (1013, "later")), ((4000, "x" * 123), None)],
+)
+async def test_closes(
+    client: Client, connection: Connection, farewell: tuple[Any, ...], closing: tuple[int, str] | None
+) -> None:
+    await connection.close(*farewell)
+    assert await until(client.closing) == (closing or farewell)
+    await connection.close()
+
+
+async def test_the_route_learns_of_our_close_when_it_sends(client: Client, connection: Connection) -> None:
+    await client.websocket.send_text("before")
+    await connection.close(4000)
+    with pytest.raises(WebSocketDisconnect):
+        await client.websocket.send_text("after")
+    assert client.closing() == (4000, ""), "not before the client does: the route may end by it"
+    assert client.heard == ["before"]
+
+
+@pytest.mark.parametrize("code", [0, 999, 1005, 1006, 1015, 2000, 5000])
+async def test_codes_that_no_server_sends(connection: Connection, code: int) -> None:
+    with pytest.raises(ValueError, match=f"code = {code} .*for example 4001"):
+        await connection.close(code)
+    assert not connection.closed
+
+
+async def test_a_reason_that_no_frame_has_room_for(connection: Connection) -> None:
+    with pytest.raises(ValueError, match="123 bytes"):
+        await connection.close(4000, "ü" * 62)
+    assert not connection.closed
+
+
+@pytest.mark.parametrize("closes", [False, True])
+async def test_a_client_that_does_not_read_holds_no_route(rig: SocketRig, client: Client, closes: bool) -> None:
+    async def route() -> None:
+        async with rig.sockets.attach(client.websocket) as connection:
+            client.gate = asyncio.Event()
+            await connection.send("x")
+            if closes:
+                await connection.close()
+
+    task = asyncio.create_task(route())
+    await until(lambda: rig.acceptor.sessions == set() and client.accepted)
+    await settle()
+    assert not task.done()
+    rig.pass_time(CLOSE_TIMEOUT + 1)
+    await until(task.done)
+    await task
+    await rig.assert_empty()
+
+
+async def test_what_was_sent_before_the_end_of_the_block_leaves(rig: SocketRig, client: Client) -> None:
+    client.gate = asyncio.Event()
+
+    async def route() -> None:
+        async with rig.sockets.attach(client.websocket) as connection:
+            for text in ("a", "b", "c"):
+                await connection.send(text)
+
+    task = asyncio.create_task(route())
+    await until(lambda: rig.acceptor.sessions == set() and client.accepted)
+    assert not task.done()
+    client.gate.set()
+    await task
+    assert client.heard == ["a", "b", "c"]
+
+
+# — channels —
+
+
+async def test_hears_what_it_is_subscribed_to(rig: SocketRig, client: Client, connection: Connection) -> None:
+    await connection.subscribe("news")
+    await connection.subscribe("news")
+    await rig.publish("news", "one")
+    await rig.publish("other", "two")
+    assert heard(rig, client) == ["one"]
+    await connection.unsubscribe("news")
+    await connection.unsubscribe("news")
+    await rig.publish("news", "three")
+    assert heard(rig, client) == []
+
+
+async def test_needs_no_permission_and_is_shown(rig: SocketRig, client: Client, connection: Connection) -> None:
+    await connection.subscribe("closed:1")
+    watcher = await rig.connected()
+    await watcher.subscribe("lobby:1")
+    watcher.take()
+    await connection.subscribe("lobby:1", info=["admin"])
+    [join] = watcher.take()
+    assert join["join"]["info"] == {"user": "ann", "client": connection.id, "chan_info": ["admin"]}
+    await connection.unsubscribe("lobby:1")
+    [leave] = watcher.take()
+    assert leave["leave"]["info"]["client"] == connection.id
+    await watcher.leave()
+    assert heard(rig, client) == []
+
+
+async def test_joins_and_leaves_of_others_are_not_sent(rig: SocketRig, client: Client, connection: Connection) -> None:
+    await connection.subscribe("lobby:1")
+    other = await rig.connected()
+    await other.subscribe("lobby:1")
+    await other.leave()
+    assert heard(rig, client) == []
+
+
+@pytest.mark.parametrize(
+    ("channel", "code"),
+    [("", ErrorCode.BAD_REQUEST), ("nowhere:1", ErrorCode.UNKNOWN_CHANNEL)],
+)
+async def test_channels_that_there_cannot_be(connection: Connection, channel: str, code: int) -> None:
+    with pytest.raises(Error) as refused:
+        await connection.subscribe(channel)
+    assert refused.value.code == code
+    assert not connection.closed
+
+
+async def test_the_limit_of_channels_holds(client: Client) -> None:
+    rig = await SocketRig.open(channel_limit=2)
+    async with rig.sockets.attach(client.websocket) as connection:
+        await connection.subscribe("a")
+        await connection.subscribe("b")
+        with pytest.raises(Error) as refused:
+            await connection.subscribe("c")
+        assert refused.value.code == ErrorCode.LIMIT_EXCEEDED
+    await rig.assert_empty()
+
+
+async def test_a_broker_that_is_away(rig: SocketRig, client: Client, connection: Connection) -> None:
+    rig.broker.down()
+    with pytest.raises(BrokerUnavailable):
+        await connection.subscribe("news")
+    assert not connection.closed
+
+
+async def test_joins_reach_others_though_the_server_subscribes_a_plain_client(
+    rig: SocketRig, client: Client, connection: Connection
+) -> None:
+    rig.control(SubscribeUser(user="ann", channel="lobby:1"))
+    await rig.settle()
+    watcher = await rig.connected()
+    await watcher.subscribe("lobby:1")
+    watcher.take()
+    second = Client()
+    async with rig.sockets.attach(second.websocket, user="eve") as other:
+        await other.subscribe("lobby:1")
+        assert [push["join"]["info"]["user"] for push in watcher.take()] == ["eve"]
+    assert [push["leave"]["info"]["user"] for push in watcher.take()] == ["eve"]
+    await watcher.leave()
+    assert heard(rig, client) == []
+    assert not connection.closed
+
+
+async def test_the_server_api_subscribes_and_unsubscribes(
+    rig: SocketRig, client: Client, connection: Connection
+) -> None:
+    rig.control(SubscribeUser(user="ann", channel="watched:1"))
+    await rig.settle()
+    await rig.publish("watched:1", "one")
+    assert heard(rig, client) == ["one"]
+    rig.control(UnsubscribeUser(user="ann", channel="watched:1", code=2000, reason="server unsubscribe"))
+    await rig.publish("watched:1", "two")
+    assert heard(rig, client) == []
+
+
+async def test_a_client_that_leaves_amid_a_subscribe(rig: SocketRig, client: Client) -> None:
+    gate = rig.broker.gate("subscribe", "news")
+    async with rig.sockets.attach(client.websocket) as connection:
+        subscribing = asyncio.create_task(connection.subscribe("news"))
+        await gate.reached()
+        await connection.close(4000, "enough")
+        gate.open()
+        with pytest.raises(ClientLeft) as left:
+            await subscribing
+        assert left.value.code == 4000
+        with pytest.raises(ClientLeft):
+            await connection.subscribe("other")
+    assert client.closing() == (4000, "enough")
+    await rig.assert_empty()
+
+
+# — replay —
+
+
+async def test_replays_the_newest_in_order(rig: SocketRig, client: Client, connection: Connection) -> None:
+    await rig.publish("room:1", *range(5))
+    await connection.subscribe("room:1", replay=3)
+    await connection.send("then")
+    await rig.publish("room:1", 5)
+    assert heard(rig, client) == ["2", "3", "4", "then", "5"]
+
+
+async def test_replays_nothing_unless_it_is_asked_to(rig: SocketRig, client: Client, connection: Connection) -> None:
+    await rig.publish("room:1", 1)
+    await connection.subscribe("room:1")
+    assert heard(rig, client) == []
+
+
+async def test_the_channels_options_may_ask(client: Client) -> None:
+    namespace = {"name": "talk", "replay": True, "history_size": 10, "history_ttl": 60}
+    rig = await SocketRig.open(channel={"namespaces": [namespace]})
+    await rig.publish("talk:1", 1, 2)
+    quiet = Client()
+    async with (
+        rig.sockets.attach(client.websocket) as connection,
+        rig.sockets.attach(quiet.websocket) as other,
+    ):
+        await connection.subscribe("talk:1")
+        await other.subscribe("talk:1", replay=0)
+        assert heard(rig, client) == ["1", "2"]
+        assert heard(rig, quiet) == []
+
+
+async def test_a_replay_needs_history(connection: Connection) -> None:
+    with pytest.raises(Error, match="keeps no history") as refused:
+        await connection.subscribe("news", replay=1)
+    assert refused.value.code == ErrorCode.NOT_AVAILABLE
+
+
+@pytest.mark.parametrize("step", ["history", "read"])
+async def test_what_comes_amid_a_replay_comes_once(
+    rig: SocketRig, client: Client, connection: Connection, step: str
+) -> None:
+    await rig.publish("room:1", 1, 2)
+    gate = rig.broker.gate(step, "room:1")
+    subscribing = asyncio.create_task(connection.subscribe("room:1", replay=10))
+    await gate.reached()
+    await rig.publish("room:1", 3)
+    gate.open()
+    await subscribing
+    await rig.publish("room:1", 4)
+    assert heard(rig, client) == ["1", "2", "3", "4"]
+
+
+async def test_what_the_stream_brings_after_the_replay_comes_once(
+    rig: SocketRig, client: Client, connection: Connection
+) -> None:
+    """The history was read ahead of what the broker delivers, as from Redis it may be."""
+    await rig.publish("room:1", 1, 2)
+    top = await rig.position("room:1")
+    await connection.subscribe("room:1", replay=10)
+    for offset, data in ((1, b"1"), (2, b"2"), (3, b"3")):
+        rig.node.on_publication("room:1", Publication(Payload(data), offset=offset, epoch=top.epoch))
+    assert heard(rig, client) == ["1", "2", "3"]
+
+
+async def test_a_gap_is_passed_over(rig: SocketRig, client: Client, connection: Connection) -> None:
+    position = await rig.publish("room:1", 1)
+    await connection.subscribe("room:1", replay=10)
+    for offset in (4, 5, 6, 9):
+        data = Payload(str(offset).encode())
+        rig.node.on_publication("room:1", Publication(data, offset=offset, epoch=position.epoch))
+    assert heard(rig, client) == ["1", "5", "6", "9"]
+    assert rig.node.metrics.lost_positions == 1
+    assert rig.node.num_subscriptions() == 1
+    assert not connection.closed
+
+
+async def test_a_gap_found_at_the_end_is_nothing(rig: SocketRig, client: Client) -> None:
+    position = await rig.publish("room:1", 1)
+    async with rig.sockets.attach(client.websocket) as connection:
+        await connection.subscribe("room:1", replay=10)
+        await connection.close()
+        rig.node.on_publication("room:1", Publication(Payload(b"9"), offset=9, epoch=position.epoch))
+    await rig.assert_empty()
+
+
+async def test_a_stream_that_breaks_amid_a_replay_ends_the_connection(rig: SocketRig, client: Client) -> None:
+    await rig.publish("room:1", 1)
+    gate = rig.broker.gate("read", "room:1")
+    async with rig.sockets.attach(client.websocket) as connection:
+        subscribing = asyncio.create_task(connection.subscribe("room:1", replay=10))
+        await gate.reached()
+        rig.node.on_publication("room:1", Publication(Payload(b"9"), offset=9, epoch="another"))
+        gate.open()
+        with pytest.raises(ClientLeft) as left:
+            await subscribing
+        assert left.value.code == DisconnectCode.INSUFFICIENT_STATE
+    assert client.closing() is not None
+    await rig.assert_empty()
+
+
+# — slow clients —
+
+
+async def test_a_client_that_reads_too_slowly_is_cut_off(client: Client) -> None:
+    rig = await SocketRig.open(queue_max_size=1024)
+    async with rig.sockets.attach(client.websocket, format="bytes") as connection:
+        client.gate = asyncio.Event()
+        await connection.subscribe("news")
+        for _ in range(40):
+            await rig.publish("news", "x" * 100)
+            rig.node.hub.flush()
+        await until(lambda: connection.closed)
+        client.gate.set()
+        await until(lambda: client.closing())
+        assert client.closing() == (DisconnectCode.SLOW, "slow")
+    assert rig.node.metrics.disconnects == {DisconnectCode.SLOW: 1}
+    await rig.assert_empty()
+
+
+async def test_a_client_that_does_not_close_is_given_up(rig: SocketRig, client: Client) -> None:
+    """Only the connection's own waiting ends; the route goes on and may say that the client has left."""
+
+    async def route() -> list[Any]:
+        async with rig.sockets.attach(client.websocket, user="ann") as connection:
+            heard = [value async for value in connection]
+        await rig.host.publish("news", "ann has left")
+        return heard
+
+    task = asyncio.create_task(route())
+    await until(lambda: rig.node.hub.of_user("ann"))
+    client.say("hi")
+    await settle()
+    rig.node.hub.of_user("ann")[0].disconnect(DISCONNECT)
+    await until(lambda: client.closing())
+    rig.pass_time(4)
+    await settle()
+    assert not task.done()
+    rig.pass_time(2)
+    assert await task == ["hi"]
+    assert not task.cancelling()
+    await rig.assert_empty()
+
+
+async def test_a_route_that_is_busy_meanwhile_is_left_alone(rig: SocketRig, client: Client) -> None:
+    busy = asyncio.Event()
+
+    async def route() -> None:
+        async with rig.sockets.attach(client.websocket) as connection:
+            await connection.close(4444, "go")
+            await busy.wait()
+            async for _ in connection:
+                raise AssertionError("nothing was said")
+
+    task = asyncio.create_task(route())
+    await until(client.closing)
+    rig.pass_time(6)
+    await settle()
+    assert not task.done()
+    busy.set()
+    await task
+    await rig.assert_empty()
+
+
+async def test_a_route_cancelled_meanwhile_is_cancelled(rig: SocketRig, client: Client) -> None:
+    async def route() -> None:
+        async with rig.sockets.attach(client.websocket, user="ann") as connection:
+            await connection.receive()
+
+    task = asyncio.create_task(route())
+    await until(lambda: rig.node.hub.of_user("ann"))
+    rig.node.hub.of_user("ann")[0].disconnect(DISCONNECT)
+    await until(lambda: client.closing())
+    rig.pass_time(6)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    await rig.assert_empty()

@@ -1,0 +1,483 @@
+"""Connections to Redis: logging in, supervision, and a pub/sub connection that has gone deaf."""
+
+import asyncio
+import contextlib
+import logging
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.config.settings import RedisSettings
+from gateway.errors import BrokerUnavailable, SettingsError
+from gateway.redis import shard as shards
+from gateway.redis.batches import batches
+from gateway.redis.connection import RedisConnection, SubscriberConnection, connect
+from gateway.redis.endpoint import Endpoint
+from gateway.redis.keys import PARTITIONS, Keys
+from gateway.redis.resp import CommandRefused
+from gateway.redis.script import Script
+from gateway.redis.shard import Shard
+from tests.redis_fixtures import started_shard
+from tests.redis_server import RedisServer, free_port
+from tests.waiting import until
+
+
+@pytest.fixture
+def server() -> RedisServer:
+    return RedisServer()
+
+
+# — addresses —
+
+
+def test_addresses() -> None:
+    assert Endpoint.parse("redis.example:7000") == Endpoint("redis.example", 7000)
+    assert Endpoint.parse("redis://h") == Endpoint("h")
+    assert Endpoint.parse("redis://u:p%40@h:1/3") == Endpoint("h", 1, username="u", password="p@", db=3)
+    assert Endpoint.parse("unix:///run/redis.sock?db=2") == Endpoint(path="/run/redis.sock", db=2)
+    tls = Endpoint.parse("rediss://h?ssl_cert_reqs=none").tls
+    assert tls is not None
+    assert not tls.check_hostname
+
+
+@pytest.mark.parametrize(
+    "address", ["http://h", "redis://h:port", "redis://h?colour=red", "rediss://u:secret@h?ssl_ca_certs=/no/such/file"]
+)
+def test_unusable_address_names_key_value_and_example(address: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Shard(RedisSettings(address=address))
+    assert "engine.redis.address" in str(caught.value)
+    assert "redis://127.0.0.1:6379/0" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+# — keys —
+
+
+def test_keys_carry_their_partition() -> None:
+    keys = Keys("gw")
+    stream, meta = keys.of(b"s", "news:é"), keys.of(b"m", "news:é")
+    assert stream.startswith(b"gw:{p")
+    assert stream.endswith("}:s:news:é".encode())
+    assert stream.replace(b"}:s:", b"}:m:") == meta
+    partitions = {keys.of(b"c", f"room{number}")[:9] for number in range(5000)}
+    assert len(partitions) == PARTITIONS
+    assert keys.shared("control", "n1") == b"gw:control:n1"
+
+
+def test_result_keys_do_not_collide() -> None:
+    keys = Keys("gw")
+    assert keys.result("a", "b:c").split(b"}")[1] != keys.result("a:b", "c").split(b"}")[1]
+
+
+def test_batches() -> None:
+    assert list(batches("abcde", 2)) == [["a", "b"], ["c", "d"], ["e"]]
+
+
+# — logging in —
+
+
+async def test_user_password_and_database() -> None:
+    with RedisServer("--user", "gw", "on", ">secret", "~*", "&*", "+@all", "--requirepass", "other") as server:
+        async with started_shard(f"redis://gw:secret@127.0.0.1:{server.port}/3") as shard:
+            await shard.execute("SET", "key", "value")
+            info = await shard.execute("CLIENT", "INFO")
+            assert b" user=gw " in info
+            assert b" db=3 " in info
+            assert b" name=gateway-commands " in info
+        async with started_shard(f"redis://:other@127.0.0.1:{server.port}") as shard:
+            assert await shard.execute("GET", "key") is None
+
+
+async def test_wrong_password_is_said_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    with RedisServer("--requirepass", "right") as server:
+        async with started_shard(f"redis://:wrong@127.0.0.1:{server.port}") as shard:
+            assert not shard.connected
+            with pytest.raises(BrokerUnavailable):
+                await shard.execute("PING")
+        assert "WRONGPASS" in caplog.text
+
+
+async def test_unix_socket(tmp_path: Path) -> None:
+    path = tmp_path / "redis.sock"
+    with RedisServer("--unixsocket", str(path)):
+        async with started_shard(f"unix://{path}") as shard:
+            assert await shard.execute("PING") == b"PONG"
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A certificate for this machine, and its key."""
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "1"]
+    files = ["-keyout", str(key), "-out", str(certificate)]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *subject, *files]
+    subprocess.run(command, check=True, capture_output=True)
+    return certificate, key
+
+
+async def test_tls(certificate: tuple[Path, Path]) -> None:
+    public, key = certificate
+    port = free_port()
+    options = ["--tls-port", str(port), "--tls-cert-file", str(public), "--tls-key-file", str(key)]
+    with RedisServer(*options, "--tls-ca-cert-file", str(public)):
+        parameters = f"ssl_ca_certs={public}&ssl_certfile={public}&ssl_keyfile={key}"
+        async with started_shard(f"rediss://127.0.0.1:{port}?{parameters}") as shard:
+            assert await shard.execute("PING") == b"PONG"
+
+
+# — one connection —
+
+
+@asynccontextmanager
+async def talker(*answers: bytes) -> AsyncIterator[Endpoint]:
+    """A server that logs clients in and then says what it is told to."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"PING\r\n")
+        writer.write(b"+OK\r\n+PONG\r\n" + b"".join(answers))
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield Endpoint("127.0.0.1", server.sockets[0].getsockname()[1])
+
+
+@pytest.mark.parametrize("make", [partial(RedisConnection, 1.0), partial(SubscriberConnection, 1.0, {})])
+@pytest.mark.parametrize("nonsense", [b"+unasked\r\n", b"HTTP/1.1 400\r\n"])
+async def test_nonsense_closes_the_connection(make: partial[RedisConnection], nonsense: bytes) -> None:
+    async with talker(nonsense) as endpoint:
+        connection = await connect(endpoint, make, "test", 1.0)
+        reason = await connection.closed
+        assert "unasked" in reason or "not the Redis protocol" in reason
+        with pytest.raises(BrokerUnavailable):
+            await connection.execute("PING")
+        await connection.close("twice is harmless")
+
+
+async def test_command_refused_while_loading_is_served_elsewhere() -> None:
+    async with talker() as endpoint:
+        connection = await connect(endpoint, partial(RedisConnection, 1.0), "test", 1.0)
+        answer, other = connection.execute("GET", "a"), connection.execute("GET", "b")
+        connection.data_received(b"-LOADING Redis is loading the dataset in memory\r\n")
+        with pytest.raises(CommandRefused):
+            await answer
+        with pytest.raises(BrokerUnavailable):
+            await other
+        assert "LOADING" in await connection.closed
+        await connection.close("end")
+
+
+def test_read_only_within_a_script() -> None:
+    old = "ERR Error running script (call to f_1): @user_script:1: -READONLY You can't write against a replica."
+    assert CommandRefused(old).served_elsewhere
+    assert not CommandRefused("OOM command not allowed").served_elsewhere
+
+
+async def test_refusals_are_logged_once_per_kind(caplog: pytest.LogCaptureFixture, server: RedisServer) -> None:
+    with server:
+        async with started_shard(server.url) as shard:
+            for _ in range(3):
+                with pytest.raises(CommandRefused):
+                    await shard.execute("NONSENSE")
+    assert len([record for record in caplog.records if "refuses" in record.message]) == 1
+
+
+async def test_commands_are_refused_while_too_much_is_unsent(server: RedisServer) -> None:
+    with server:
+        async with started_shard(server.url) as shard:
+            server.pause()
+            stuck = [shard.execute("SET", "k", b"x" * 20_000_000) for _ in range(3)]
+            await until(lambda: _full(shard))
+            with pytest.raises(BrokerUnavailable):
+                await shard.execute("PING")
+            server.resume()
+            assert await asyncio.gather(*stuck) == [b"OK"] * 3
+            await until(lambda: not _full(shard))
+            assert await shard.execute("PING") == b"PONG"
+
+
+def _full(shard: Shard) -> bool:
+    connection = shard._commands.connection
+    assert connection is not None
+    return connection._full
+
+
+async def test_slow_answers_move_the_deadline(server: RedisServer) -> None:
+    with server:
+        async with started_shard(server.url, io_timeout=0.3) as shard:
+            first = await shard.execute("CLIENT", "ID")
+            connection = shard._commands.connection
+            assert connection is not None
+            timer = connection._timer
+            server.pause()
+            late = shard.execute("PING")
+            server.resume()
+            await late
+            # The timer of an earlier command looks at the newer ones, and rests when there are none.
+            await until(lambda: connection._timer is None, what="the timer rests")
+            assert timer is not None
+            assert await shard.execute("CLIENT", "ID") == first
+
+
+# — a shard —
+
+
+async def test_handler_that_raises_costs_nothing(server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+    heard: list[bytes] = []
+
+    def handle(payload: bytes) -> None:
+        heard.append(payload)
+        raise ValueError("bad handler")
+
+    with server:
+        async with started_shard(server.url) as shard:
+            await shard.subscribe(b"c", handle)
+            for payload in (b"1", b"2"):
+                await shard.execute("PUBLISH", "c", payload)
+            await until(lambda: heard == [b"1", b"2"])
+            assert shard.reconnects == 0
+    assert caplog.text.count("ValueError: bad handler") == 2
+
+
+async def test_refused_subscription(server: RedisServer) -> None:
+    with RedisServer("--user", "gw", "on", ">pw", "~*", "&gateway:*", "+@all") as own:
+        async with started_shard(f"redis://gw:pw@127.0.0.1:{own.port}") as shard:
+            with pytest.raises(BrokerUnavailable):
+                await shard.subscribe(b"elsewhere", lambda payload: None)
+            await shard.subscribe(b"gateway:x", lambda payload: None)
+            assert b"elsewhere" not in shard._handlers
+
+
+async def test_cancelled_subscriber_may_unsubscribe(server: RedisServer) -> None:
+    with server, server.client() as client:
+        async with started_shard(server.url) as shard:
+            task = asyncio.create_task(shard.subscribe(b"c", lambda payload: None))
+            await shard.execute("PING")
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await shard.unsubscribe(b"c")
+            assert client.pubsub_channels("c") == []
+
+
+async def test_close_in_the_middle_of_connecting() -> None:
+    with RedisServer() as server:
+        server.pause()
+        shard = Shard(RedisSettings(address=server.url, connect_timeout=4))
+        starting = asyncio.create_task(shard.start())
+        await until(lambda: shard._tasks)
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        await shard.close()
+        assert not shard.connected
+
+
+async def test_close_while_a_probe_is_on_its_way() -> None:
+    with RedisServer() as server:
+        shard = Shard(RedisSettings(address=server.url, probe_interval=0.02))
+        await shard.start()
+        connection = shard._commands.connection
+        assert connection is not None
+        server.pause()
+        await until(lambda: connection._waiting)
+        async with asyncio.timeout(5):
+            await shard.close()
+
+
+async def test_refused_resubscription_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    heard: list[bytes] = []
+    with RedisServer("--user", "gw", "on", ">pw", "~*", "&*", "+@all") as own, own.client() as client:
+        async with started_shard(f"redis://gw:pw@127.0.0.1:{own.port}") as shard:
+            await shard.subscribe(b"c", heard.append)
+            client.acl_setuser("gw", enabled=True, channels=["none"], reset_channels=True)
+            await until(lambda: "NOPERM" in caplog.text)
+            assert not shard.connected
+            client.acl_setuser("gw", enabled=True, channels=["*"])
+            await until(lambda: shard.connected)
+            client.publish("c", b"after")
+            await until(lambda: heard == [b"after"])
+
+
+async def test_script_that_fails_is_not_sent_twice(server: RedisServer, tmp_path: Path) -> None:
+    path = tmp_path / "wrong.lua"
+    path.write_text("redis.call('INCR', KEYS[1]); return redis.call('NONSENSE')")
+    with server:
+        async with started_shard(server.url) as shard:
+            for calls in (b"1", b"2"):
+                with pytest.raises(CommandRefused):
+                    await shard.run(Script(path), ["k"], [])
+                assert await shard.execute("GET", "k") == calls
+
+
+async def test_lag_is_measured(server: RedisServer) -> None:
+    with server:
+        async with started_shard(server.url, probe_interval=0.05) as shard:
+            await until(lambda: shard.lag > 0)
+            assert not shard.deaf
+
+
+class DeafProxy:
+    """Passes bytes on between a shard and Redis, and can swallow what pub/sub connections should hear."""
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.deaf = False
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[str]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        async with server:
+            yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        there, to_redis = await asyncio.open_connection("127.0.0.1", self.target)
+        kind = b""
+
+        async def inwards() -> None:
+            nonlocal kind
+            while data := await reader.read(65536):
+                kind = b"pubsub" if b"SUBSCRIBE" in data else kind
+                to_redis.write(data)
+            to_redis.close()
+
+        async def outwards() -> None:
+            while data := await there.read(65536):
+                if not (self.deaf and kind):
+                    writer.write(data)
+            writer.close()
+
+        try:
+            await asyncio.gather(inwards(), outwards())
+        except OSError:
+            pass
+        finally:
+            for each in (writer, to_redis):
+                each.close()
+
+
+async def test_deaf_connection_is_found_and_replaced(server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+    heard: list[bytes] = []
+    gaps: list[int] = []
+    with server:
+        proxy = DeafProxy(server.port)
+        async with proxy.serving() as url, started_shard(url, io_timeout=0.5, probe_interval=0.2) as shard:
+            shard.on_reconnect.append(lambda: gaps.append(1))
+            await shard.subscribe(b"c", heard.append)
+            proxy.deaf = True
+            await until(lambda: shard.deaf)
+            proxy.deaf = False
+            await until(lambda: not shard.deaf and shard.connected)
+            await until(lambda: gaps)
+            with server.client() as client:
+                client.publish("c", b"after")
+            await until(lambda: heard == [b"after"])
+    assert "deaf" in caplog.text
+
+
+async def test_failed_probe_proves_nothing(server: RedisServer) -> None:
+    with RedisServer("--user", "gw", "on", ">pw", "~*", "&*", "+@all", "-publish") as own:
+        async with started_shard(f"redis://gw:pw@127.0.0.1:{own.port}", probe_interval=0.02) as shard:
+            with own.client() as client:
+                await until(lambda: _refused(client.info("errorstats")) > 5)
+            assert shard.connected
+            assert not shard.deaf
+            assert shard.reconnects == 0
+
+
+def _refused(stats: dict[str, dict[str, int]]) -> int:
+    return stats.get("errorstat_NOPERM", {"count": 0})["count"]
+
+
+async def test_subscriptions_that_change_while_coming_back(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[bytes] = []
+    with server, server.client() as client:
+        async with started_shard(server.url) as shard:
+            await shard.subscribe(b"leaving", heard.append)
+            changes: list[asyncio.Task[None]] = []
+
+            async def connect_and_change(*arguments: Any) -> Any:
+                connection = await connect(*arguments)
+                changes.append(asyncio.create_task(shard.unsubscribe(b"leaving")))
+                changes.append(asyncio.create_task(shard.listen(b"coming", heard.append)))
+                return connection
+
+            monkeypatch.setattr(shards, "connect", connect_and_change)
+            client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+            await until(lambda: changes and shard.connected)
+            await asyncio.gather(*changes)
+            assert client.pubsub_channels("leaving") == []
+            await shard.execute("PUBLISH", "coming", "1")
+            await until(lambda: heard == [b"1"])
+
+
+async def test_logs_once_while_redis_is_away(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        async with started_shard(f"redis://127.0.0.1:{free_port()}") as shard:
+            attempts = 0
+            original = shard._commands._open
+
+            async def counted() -> RedisConnection:
+                nonlocal attempts
+                attempts += 1
+                return await original()
+
+            shard._commands._open = counted
+            await until(lambda: attempts >= 2)
+    assert len([record for record in caplog.records if "command connection" in record.message]) == 1
+
+
+async def test_connections_that_came_to_be_at_different_servers(server: RedisServer) -> None:
+    """The address means another server now, and only the pub/sub connection has noticed."""
+    with server, RedisServer() as other:
+        proxy = DeafProxy(server.port)
+        async with proxy.serving() as url, started_shard(url, probe_interval=0.1) as shard:
+            proxy.target = other.port
+            assert shard._subscriber.connection is not None
+            shard._subscriber.connection.drop("for whatever reason")
+            await until(lambda: shard._commands.connects == 2)
+            heard: list[bytes] = []
+            await shard.listen(b"news", heard.append)
+
+            async def arrives() -> bool:
+                with contextlib.suppress(BrokerUnavailable):
+                    await shard.execute("PUBLISH", b"news", b"hello")
+                return bool(heard)
+
+            await until(arrives)
+
+
+async def test_subscribing_again_leaves_redis_time() -> None:
+    """A million channels at once would overrun the deadline of the last command before Redis comes to it."""
+    under_way: list[asyncio.Future[None]] = []
+
+    class Connection:
+        def execute(self, *command: Any, replies: int) -> asyncio.Future[None]:
+            assert len(command) == replies + 1
+            answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            under_way.append(answer)
+            return answer
+
+    names = [b"%d" % number for number in range(shards.CHANNELS_PER_COMMAND * (shards.COMMANDS_UNDER_WAY + 1))]
+    work = asyncio.ensure_future(shards._on_all(Connection(), "SUBSCRIBE", names))  # type: ignore[arg-type]
+    await until(lambda: under_way)
+    assert len(under_way) == shards.COMMANDS_UNDER_WAY
+    for answer in under_way:
+        answer.set_result(None)
+    await until(lambda: len(under_way) == shards.COMMANDS_UNDER_WAY + 1)
+    under_way[-1].set_result(None)
+    await work

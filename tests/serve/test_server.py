@@ -1,0 +1,364 @@
+"""Servers as processes of their own: one, and a supervisor with workers."""
+
+import asyncio
+import json
+import logging
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from gateway.config.settings import EngineSettings, HTTPServerSettings, Settings
+from gateway.errors import SettingsError
+from gateway.serve.server import (
+    ServeError,
+    Server,
+    Supervisor,
+    announce,
+    bind,
+    raise_file_limit,
+    reachable,
+    serve,
+)
+from tests.waiting import until, until_blocking
+
+# — the application that the servers serve —
+
+
+class App:
+    """Answers with its process id; drains as its path and settings say."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.state = self
+        self.draining = asyncio.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+            if self.settings.node.name == "broken":
+                await send({"type": "lifespan.startup.failed", "message": "the application is broken"})
+                return
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            print("lifespan ended", file=sys.stderr)
+            await send({"type": "lifespan.shutdown.complete"})
+        elif scope["type"] == "http":
+            body = json.dumps({"pid": os.getpid(), "client": scope["client"][0]}).encode()
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"connection", b"close")]})
+            await send({"type": "http.response.body", "body": body})
+        else:
+            await receive()
+            await send({"type": "websocket.accept"})
+            await self.draining.wait()
+            await send({"type": "websocket.close", "code": 3001, "reason": "shutdown"})
+
+    async def drain(self) -> None:
+        if self.settings.node.name == "stuck":
+            print("drain is stuck", file=sys.stderr, flush=True)
+            await asyncio.Event().wait()
+        if self.settings.node.name == "bad drain":
+            raise RuntimeError("no drain")
+        self.draining.set()
+
+
+def make_app(settings: Settings) -> App:
+    if settings.node.name == "bad settings":
+        raise SettingsError("node.name is bad")
+    if settings.node.name == "crash":
+        os._exit(7)
+    return App(settings)
+
+
+def make_settings(name: str = "", workers: int = 1, port: int = 0) -> Settings:
+    return Settings.model_validate(
+        {
+            "node": {"name": name},
+            "http_server": {"port": port, "workers": workers},
+            "engine": {"type": "redis"},
+            "client": {"insecure": True},
+            "shutdown": {"drain_time": 0},  # of what the supervisor waits for, only the part that it adds
+        }
+    )
+
+
+def run_in_process(name: str, workers: str) -> None:
+    """What the processes of these tests run."""
+    Supervisor.backoff, Supervisor.stop_timeout = 0.05, 2.0
+    try:
+        serve(make_settings(name, int(workers)), make_app)
+    except (ServeError, SettingsError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+class Process:
+    """A server in a process, and its log."""
+
+    def __init__(self, name: str, workers: int, log: Path) -> None:
+        self._log = log
+        self._name = name
+        code = "import sys; from tests.test_server import run_in_process; run_in_process(*sys.argv[1:])"
+        with log.open("wb") as file:
+            self.popen = subprocess.Popen([sys.executable, "-c", code, name, str(workers)], stderr=file)
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def logged(self, text: str) -> None:
+        until_blocking(lambda: text in self.log, deadline=30, what=f"{text!r} in the log")
+
+    def ready(self) -> "Process":
+        until_blocking(lambda: "ready on" in self.log or self.popen.poll() is not None, deadline=30)
+        assert "ready on" in self.log, self.log
+        return self
+
+    @property
+    def port(self) -> int:
+        return int(self.log.split("ready on http://127.0.0.1:")[1].split()[0])
+
+    def pid(self) -> int | None:
+        with suppress(httpx.HTTPError):
+            return int(httpx.get(f"http://127.0.0.1:{self.port}/?token=secret").json()["pid"])
+        return None
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        self.popen.send_signal(number)
+        return self.popen.wait(20)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
+    processes: list[Process] = []
+
+    def start(name: str = "", workers: int = 1) -> Process:
+        processes.append(Process(name, workers, tmp_path / f"{len(processes)}.log"))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        if process.popen.poll() is None:
+            process.popen.terminate()
+            process.popen.terminate()
+            process.popen.wait(20)
+
+
+# — one process —
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains_then_ends_without_error(start: Callable[..., Process], number: signal.Signals) -> None:
+    process = start().ready()
+    with connect(f"ws://127.0.0.1:{process.port}/connection/websocket?token=secret", proxy=None) as client:
+        assert process.stop(number) == 0
+        with pytest.raises(ConnectionClosed) as closed:
+            client.recv(timeout=5)
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (3001, "shutdown")
+    assert "lifespan ended" in process.log
+    assert "secret" not in process.log
+
+
+def test_a_second_signal_ends_at_once(start: Callable[..., Process]) -> None:
+    process = start("stuck").ready()
+    process.popen.terminate()
+    process.logged("drain is stuck")
+    assert process.stop() == 0
+
+
+def test_a_drain_that_fails_does_not_stop_the_stopping(start: Callable[..., Process]) -> None:
+    process = start("bad drain").ready()
+    assert process.stop() == 0
+    assert "the drain failed" in process.log
+    assert "lifespan ended" in process.log
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("broken", "error: the application did not start"), ("bad settings", "error: node.name is bad")]
+)
+def test_an_application_that_does_not_start_is_an_error(start: Callable[..., Process], name: str, text: str) -> None:
+    process = start(name)
+    assert process.popen.wait(20) == 1
+    assert text in process.log
+
+
+def test_the_start_tells_addresses_and_dangers(start: Callable[..., Process]) -> None:
+    process = start().ready()
+    assert f"ws://127.0.0.1:{process.port}/connection/websocket" in process.log
+    assert "INSECURE" in process.log
+
+
+# — workers —
+
+
+def workers_of(process: Process, count: int) -> set[int]:
+    """The process ids of all workers, as they answer themselves."""
+    pids: set[int] = set()
+
+    def all_answered() -> bool:
+        pids.update(filter(None, [process.pid()]))
+        return len(pids) >= count
+
+    until_blocking(all_answered, what=f"answers of {count} workers")
+    return pids
+
+
+def gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return "Z" in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2][:3]
+
+
+def test_every_worker_serves_and_a_signal_ends_all(start: Callable[..., Process]) -> None:
+    process = start(workers=2).ready()
+    pids = workers_of(process, 2)
+    with connect(f"ws://127.0.0.1:{process.port}/connection/websocket", proxy=None) as client:
+        assert process.stop() == 0
+        with pytest.raises(ConnectionClosed) as closed:
+            client.recv(timeout=5)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 3001
+    assert all(gone(pid) for pid in pids)
+    assert process.log.count("ready on") == 1
+    assert process.log.count("lifespan ended") == 2
+
+
+def test_a_killed_worker_is_replaced(start: Callable[..., Process]) -> None:
+    process = start(workers=2).ready()
+    before = workers_of(process, 2)
+    victim = before.pop()
+    os.kill(victim, signal.SIGKILL)
+    process.logged(f"worker {victim} died (signal SIGKILL)")
+    after = workers_of(process, 2)
+    assert victim not in after
+    assert before < after
+    assert process.stop(signal.SIGINT) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("bad settings", "node.name is bad"), ("broken", "did not start"), ("crash", "(exit code 7)")],
+)
+def test_workers_that_never_come_up_end_the_supervisor(start: Callable[..., Process], name: str, text: str) -> None:
+    process = start(name, workers=2)
+    assert process.popen.wait(60) == 1
+    assert text in process.log
+    assert "error: workers do not come up" in process.log
+
+
+def test_a_worker_that_does_not_stop_is_killed(start: Callable[..., Process]) -> None:
+    process = start("stuck", workers=2).ready()
+    pids = workers_of(process, 2)
+    assert process.stop() == 0
+    assert process.log.count("does not stop and is killed") == 2
+    assert all(gone(pid) for pid in pids)
+
+
+def test_workers_do_not_outlive_a_killed_supervisor(start: Callable[..., Process]) -> None:
+    process = start(workers=2).ready()
+    pids = workers_of(process, 2)
+    process.stop(signal.SIGKILL)
+    until_blocking(lambda: all(gone(pid) for pid in pids), deadline=20)
+
+
+# — the parts —
+
+
+def test_workers_need_a_shared_engine() -> None:
+    settings = make_settings(workers=2).model_copy(update={"engine": EngineSettings()})
+    with pytest.raises(SettingsError, match=r'workers = 2 .* engine\.type = "redis"'):
+        serve(settings, make_app)
+
+
+@contextmanager
+def listening(*, shared: bool) -> Iterator[int]:
+    with bind("127.0.0.1", 0, shared=shared) as sock:
+        sock.listen()
+        yield sock.getsockname()[1]
+
+
+@pytest.mark.parametrize("theirs", [True, False])
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_port_in_use_is_told(theirs: bool, ours: bool) -> None:
+    with listening(shared=theirs) as port, pytest.raises(ServeError, match=rf"127\.0\.0\.1:{port}: Address already"):
+        bind("127.0.0.1", port, shared=ours)
+
+
+def test_an_address_that_does_not_exist_is_told() -> None:
+    with pytest.raises(ServeError, match="cannot listen on no such host:8000"):
+        bind("no such host", 8000)
+
+
+def test_accepted_connections_give_up_dead_peers() -> None:
+    with bind("127.0.0.1", 0) as sock:
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
+
+
+@pytest.mark.parametrize(
+    ("address", "place"),
+    [("127.0.0.1", "127.0.0.1:80"), ("0.0.0.0", "127.0.0.1:80"), ("", "127.0.0.1:80"), ("::", "[::1]:80")],
+)
+def test_the_place_told_can_be_reached(address: str, place: str) -> None:
+    assert reachable(address, 80) == place
+
+
+def test_the_announcement_has_the_prefix(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    with bind("127.0.0.1", 0) as sock:
+        announce(Settings(http_server=HTTPServerSettings(root_path="/rt")), sock)
+    assert "/rt and ws://" in caplog.text
+    assert "/rt/connection/websocket" in caplog.text
+
+
+def test_the_file_limit_is_raised() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, hard), hard))
+        raise_file_limit()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_a_signal_while_starting_announces_nothing() -> None:
+    ready: list[bool] = []
+    with bind("127.0.0.1", 0) as sock:
+        server = Server(uvicorn.Config(make_app(Settings()), log_config=None), None, lambda: ready.append(True))
+        server.handle_exit(signal.SIGTERM, None)
+        await server.serve([sock])
+    assert not ready
+
+
+async def test_a_second_death_in_a_row_waits_longer() -> None:
+    with bind("127.0.0.1", 0) as sock:
+        supervisor = Supervisor(make_settings(), make_app, sock)
+        supervisor.backoff = 0.1
+        began = time.monotonic()
+        await supervisor._pause(1, 0, 2)
+        assert time.monotonic() - began >= 0.1
+        pause = asyncio.create_task(supervisor._pause(1, 0, 30))
+        await until(lambda: not pause.done())
+        supervisor._stop()
+        await pause
+
+
+@pytest.mark.parametrize("address", ["a..b", "x" * 300, "\udcff"])
+def test_an_address_that_cannot_be_one_is_told(address: str) -> None:
+    with pytest.raises(ServeError, match="cannot listen"):
+        bind(address, 0)
