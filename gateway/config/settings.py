@@ -183,7 +183,11 @@ class ClientSettings(Section):
     pong_timeout: Duration = 8.0
     """How long a client may take to answer one; 0 asks for no answer."""
     stale_close_delay: Annotated[Duration, Field(gt=0)] = 10.0
-    """How long a connection may stay without a successful connect command."""
+    """How long a connection may stay without a connect command."""
+    connect_timeout: Annotated[Duration, Field(gt=0)] = 20.0
+    """How long the gateway may take to decide a connect command; then its client is asked to try again."""
+    connecting_limit: int = Field(default=256, ge=1)
+    """Connect commands per node that the program decides at a time; the others wait their turn."""
     message_timeout: Annotated[Duration, Field(gt=0)] = 10.0
     """How long a client may take to finish a message it has begun, or the handshake."""
     expired_close_delay: Duration = 25.0
@@ -208,6 +212,8 @@ class ClientSettings(Section):
     """Most publications that a history command returns."""
     recovery_max_publication_limit: int = Field(default=300, ge=1)
     """Most publications that a recovery returns."""
+    recovery_max_size: int = Field(default=16777216, ge=1)
+    """Most bytes of data that a recovery returns: who has missed more is told that it cannot be recovered."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -69,6 +69,8 @@ class DisconnectUser(Target, tag="disconnect", kw_only=True):
     code: int
     reason: str
     whitelist: list[str] = field(default_factory=list)
+    before: tuple[float, str] | None = None
+    """Only connections let in before this moment (Unix seconds), or at it with a lesser client id."""
 
 
 def whose(user: str | int, client: str) -> str:

@@ -70,10 +70,11 @@ class Hub:
     def enter(self, subscriber: Subscriber, position: Position | None) -> None:
         """Begin live delivery, from ``position`` on where the subscriber is positioned.
 
-        What is pending for the others is written first: it is older than this subscription.
+        What is pending for the others is written first: it is older than this subscription. Raises ``LookupError`` for
+        one that has not joined, or has left since.
         """
         channel = self.channels[subscriber.channel]
-        channel.joining.discard(subscriber)
+        channel.joining.remove(subscriber)
         behind = position if subscriber.positioned and position != channel.position else None
         key = AudienceKey(subscriber.connection.wire, subscriber.joins, subscriber.positioned, behind)
         audience = channel.audiences.get(key)

@@ -1,5 +1,6 @@
 """The node: one worker process. Orders the calls among hub, broker, presence and cluster."""
 
+import asyncio
 import fnmatch
 import time
 import uuid
@@ -11,7 +12,6 @@ from typing import Any
 from gateway.brokers.base import Broker, HistoryFilter, PublishOptions, StreamOptions
 from gateway.channels import Channel, Channels, Rule
 from gateway.config.settings import Settings
-from gateway.core.audience import Subscriber
 from gateway.core.cluster import Cluster, ControlCommand, NodeInfo
 from gateway.core.feeds import Feeds
 from gateway.core.hub import Hub
@@ -62,6 +62,8 @@ class Node:
         self.greeting: Payload | None = None
         """Data of every connect reply."""
         self.draining = False
+        self.connecting = asyncio.Semaphore(settings.client.connecting_limit)
+        """Connects that the program may decide at this moment."""
         self._streams: dict[str, StreamOptions] = {}
         self._work = Tasks()
 
@@ -84,6 +86,10 @@ class Node:
     def spawn(self, work: Coroutine[Any, Any, None], context: Context | None = None) -> None:
         """Run work that nobody waits for; ``stop`` does. Its failure is logged."""
         self._work.spawn(work, context)
+
+    def begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Like ``spawn``, but the work runs on the spot up to where it first waits."""
+        self._work.begin(work)
 
     # — channels —
 
@@ -140,27 +146,6 @@ class Node:
             return ""
         return self.channels.personal(user, options.personal_channel_namespace)
 
-    async def hold(self, subscriber: Subscriber, info: ClientInfo | None) -> None:
-        """Hear the channel on behalf of a subscriber, and show it in presence if ``info`` is given.
-
-        From here on its publications are held back for it. Undone by ``release``; a failure leaves nothing.
-        """
-        await self.feeds.hold(subscriber.channel)
-        self.hub.join(subscriber)
-        try:
-            if info is not None:
-                await self.presence_store.add(subscriber.channel, info)
-        except BaseException:
-            await self.release(subscriber, info)
-            raise
-
-    async def release(self, subscriber: Subscriber, info: ClientInfo | None) -> None:
-        self.hub.leave(subscriber)
-        self.feeds.release(subscriber.channel)
-        if info is not None:
-            with suppress(BrokerUnavailable):
-                await self.presence_store.remove(subscriber.channel, info.client)
-
     async def show(self, channel: str, info: ClientInfo) -> None:
         """Show a member that is in presence already with another info."""
         with suppress(BrokerUnavailable):
@@ -173,6 +158,11 @@ class Node:
     async def announce_leave(self, channel: str, info: ClientInfo) -> None:
         with suppress(BrokerUnavailable):
             await self.broker.publish_leave(channel, info)
+
+    async def tell_all(self, command: ControlCommand) -> None:
+        """Give a command to every node; those that cannot be reached do without."""
+        with suppress(BrokerUnavailable):
+            await self.cluster.command(command)
 
     # — from the broker —
 

@@ -21,8 +21,8 @@ class Recovery(Struct, frozen=True):
     """The publications are all that is kept, for one who has no use for a part."""
 
 
-def recover_stream(since: Position, stream: Sequence[Publication], top: Position) -> Recovery:
-    """All that was published after ``since``, or nothing.
+def recover_stream(since: Position, stream: Sequence[Publication], top: Position, most: int) -> Recovery:
+    """All that was published after ``since``, or nothing, as when it is more than ``most`` bytes of data.
 
     ``stream`` holds the stored publications after ``since.offset``, ascending, perhaps cut off by a limit. An
     empty epoch in ``since`` fits any: offset 0 then asks for everything that is still retained.
@@ -31,6 +31,7 @@ def recover_stream(since: Position, stream: Sequence[Publication], top: Position
         return Recovery(False, [], top)
     if stream:
         whole = stream[0].offset == since.offset + 1 and stream[-1].offset == top.offset
+        whole = whole and sum(len(each.data) for each in stream) <= most
     else:
         whole = since.offset == top.offset
     return Recovery(whole, list(stream) if whole else [], top)

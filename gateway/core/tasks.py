@@ -32,6 +32,16 @@ class Tasks:
         self.running.add(task)  # the event loop itself keeps no strong reference
         task.add_done_callback(self._done)
 
+    def begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run the work on the spot up to where it first waits, the rest as ``spawn`` does."""
+        try:
+            rest = begin(work)
+        except Exception:
+            log.exception("background work failed")
+        else:
+            if rest is not None:
+                self.spawn(_finished(rest))
+
     async def finish(self, within: float) -> None:
         """Wait for what runs, and what that begins, ``within`` seconds at most; the rest is cancelled."""
         loop = asyncio.get_running_loop()
@@ -89,6 +99,10 @@ class _Rest:
                     waits_for = self._work.send(value)
         except StopIteration:
             return
+
+
+async def _finished(rest: Awaitable[None]) -> None:
+    await rest
 
 
 _Item = TypeVar("_Item")

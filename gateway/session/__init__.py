@@ -1,7 +1,18 @@
 """One client's connection: what it may say in which state, and what the gateway does then."""
 
-from gateway.session.application import Application
+from gateway.session.application import NO_APPLICATION, Application, NoApplication
 from gateway.session.base import Handshake, State, Transport
-from gateway.session.session import FAIR, NO_APPLICATION, Session
+from gateway.session.dispatch import FAIR, ClientSession
+from gateway.session.session import Session
 
-__all__ = ["FAIR", "NO_APPLICATION", "Application", "Handshake", "Session", "State", "Transport"]
+__all__ = [
+    "FAIR",
+    "NO_APPLICATION",
+    "Application",
+    "ClientSession",
+    "Handshake",
+    "NoApplication",
+    "Session",
+    "State",
+    "Transport",
+]

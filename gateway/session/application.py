@@ -5,29 +5,17 @@ Everything here is optional. Where the program says nothing, tokens and channel 
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from msgspec import Struct
 
 from gateway.auth.tokens import Grant
 from gateway.brokers.base import PublishOptions
 from gateway.channels import Channel
-from gateway.errors import Error
-from gateway.messages import (
-    ConnectRequest,
-    HistoryRequest,
-    Payload,
-    PresenceRequest,
-    PresenceStatsRequest,
-    Publication,
-    PublishRequest,
-    Request,
-    RPCRequest,
-    SubscribeRequest,
-)
+from gateway.messages import ConnectRequest, Payload, Publication, RPCRequest, SubscribeRequest
 
-if TYPE_CHECKING:
-    from gateway.session.session import Session
+S = TypeVar("S", contravariant=True)
+"""The session that asks."""
 
 
 class Admission(Struct, frozen=True):
@@ -52,6 +40,9 @@ class Admitted(Struct, frozen=True):
     refreshable: bool = True
 
 
+AS_THE_OPTIONS_SAY = Admitted()
+
+
 class Accepted(Struct, frozen=True):
     """What is published in place of what a client sent; nothing if ``publication`` is None."""
 
@@ -59,46 +50,46 @@ class Accepted(Struct, frozen=True):
     extras: PublishOptions = PublishOptions()
 
 
-class Route(Protocol):
+class Route(Protocol[S]):
     """What the program does in a channel. Each is None where it says nothing; all raise ``Error`` or ``Disconnect``."""
 
     @property
-    def subscribe(self) -> "Callable[[Session, Channel, SubscribeRequest], Awaitable[Admitted]] | None": ...
+    def subscribe(self) -> Callable[[S, Channel, SubscribeRequest], Awaitable[Admitted]] | None: ...
 
     @property
-    def publish(self) -> "Callable[[Session, Channel, Publication], Awaitable[Accepted]] | None":
+    def publish(self) -> Callable[[S, Channel, Publication], Awaitable[Accepted]] | None:
         """The publication is what is published unless the program says otherwise."""
 
     @property
-    def presence(self) -> "Callable[[Session, Channel], Awaitable[None]] | None":
+    def presence(self) -> Callable[[S, Channel], Awaitable[None]] | None:
         """Returns if presence may be read."""
 
     @property
-    def history(self) -> "Callable[[Session, Channel], Awaitable[None]] | None":
+    def history(self) -> Callable[[S, Channel], Awaitable[None]] | None:
         """Returns if history may be read."""
 
     @property
-    def unsubscribe(self) -> "Callable[[Session, Channel], Coroutine[Any, Any, None]] | None":
+    def unsubscribe(self) -> Callable[[S, Channel], Coroutine[Any, Any, None]] | None:
         """A subscription has ended, however it ended."""
 
     @property
-    def cache_empty(self) -> "Callable[[Session, Channel], Awaitable[Payload | None]] | None":
+    def cache_empty(self) -> Callable[[S, Channel], Awaitable[Payload | None]] | None:
         """What a channel that keeps its newest publication alone begins with."""
 
 
-class Application(Protocol):
+class Application(Protocol[S]):
     """The program as a whole; what it does in a channel stands in ``Channel.route``."""
 
     @property
-    def connect(self) -> "Callable[[Session, ConnectRequest, Admission | None], Awaitable[Admission]] | None":
+    def connect(self) -> Callable[[S, ConnectRequest, Admission | None], Awaitable[Admission]] | None:
         """Admit a client; the last argument is what its token or a trusted header says of it, if there is one."""
 
     @property
-    def disconnect(self) -> "Callable[[Session], Awaitable[None]] | None":
+    def disconnect(self) -> Callable[[S], Awaitable[None]] | None:
         """A connection that was admitted has ended."""
 
     @property
-    def rpc(self) -> "Callable[[Session, RPCRequest], Awaitable[Payload | None]] | None":
+    def rpc(self) -> Callable[[S, RPCRequest], Awaitable[Payload | None]] | None:
         """Answer a call; raises ``Error`` (104) for a method that there is not."""
 
 
@@ -106,6 +97,14 @@ class NoApplication:
     """Nothing but the gateway."""
 
     connect = disconnect = rpc = None
+
+
+NO_APPLICATION = NoApplication()
+
+
+def decides_connect(application: Application[Any] | NoApplication, request: ConnectRequest) -> bool:
+    """Whether code of the program may run before the client is connected."""
+    return application.connect is not None or (bool(request.subs) and application is not NO_APPLICATION)
 
 
 def unix_seconds(moment: float | datetime | None) -> int:
@@ -120,30 +119,5 @@ def user_id(user: str | int | None) -> str:
     return "" if user is None else str(user)
 
 
-def route_of(channel: Channel) -> Route | None:
-    return cast("Route | None", channel.route)
-
-
-def is_decided(session: "Session", request: Request) -> bool:
-    """Whether code of the program may run for the request."""
-    match request:
-        case ConnectRequest():
-            return session.application.connect is not None or bool(request.subs)
-        case RPCRequest():
-            return session.application.rpc is not None
-        case SubscribeRequest() | PublishRequest() | PresenceRequest() | PresenceStatsRequest() | HistoryRequest():
-            try:
-                route = route_of(session.node.channels.resolve(request.channel))
-            except Error:  # there is no such channel, as the command's own code will answer
-                return False
-            return route is not None and any(getattr(route, event) for event in _EVENTS[type(request)])
-    return False
-
-
-_EVENTS: dict[type[Any], tuple[str, ...]] = {
-    SubscribeRequest: ("subscribe", "cache_empty"),
-    PublishRequest: ("publish",),
-    PresenceRequest: ("presence",),
-    PresenceStatsRequest: ("presence",),
-    HistoryRequest: ("history",),
-}
+def route_of(channel: Channel) -> Route[Any] | None:
+    return cast("Route[Any] | None", channel.route)

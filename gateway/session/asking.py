@@ -1,7 +1,5 @@
 """Publish, presence, history, rpc and send: what a client asks of a channel or of the application."""
 
-from typing import TYPE_CHECKING
-
 from gateway.auth.permissions import check_payload, may_publish, may_read_history, may_read_presence
 from gateway.brokers.base import HistoryFilter, PublishOptions
 from gateway.channels import Channel
@@ -24,12 +22,10 @@ from gateway.messages import (
 )
 from gateway.session.application import Accepted, route_of
 from gateway.session.pipeline import Pipeline
-
-if TYPE_CHECKING:
-    from gateway.session.session import Session
+from gateway.session.session import Session
 
 
-async def publish(session: "Session", command_id: int, request: PublishRequest) -> None:
+async def publish(session: Session, command_id: int, request: PublishRequest) -> None:
     channel = _channel(session, request.channel)
     publication = Publication(Payload(request.data), _info(session, channel))
     accepted = await _accepted(session, channel, publication)
@@ -41,7 +37,7 @@ async def publish(session: "Session", command_id: int, request: PublishRequest) 
     await session.pipeline.add(_publish(session, command_id, channel, accepted.publication, accepted.extras))
 
 
-async def _accepted(session: "Session", channel: Channel, publication: Publication) -> Accepted:
+async def _accepted(session: Session, channel: Channel, publication: Publication) -> Accepted:
     """What is published for what the client sent. Raises ``Error`` if it may not."""
     publish = route.publish if (route := route_of(channel)) else None
     if publish is None:
@@ -58,7 +54,7 @@ async def _accepted(session: "Session", channel: Channel, publication: Publicati
 
 
 async def _publish(
-    session: "Session", command_id: int, channel: Channel, publication: Publication, extras: PublishOptions
+    session: Session, command_id: int, channel: Channel, publication: Publication, extras: PublishOptions
 ) -> None:
     try:
         await session.node.publish(channel, publication, extras)
@@ -68,17 +64,17 @@ async def _publish(
         session.answer(command_id, PublishResult())
 
 
-async def presence(session: "Session", command_id: int, request: PresenceRequest) -> None:
+async def presence(session: Session, command_id: int, request: PresenceRequest) -> None:
     channel = await _presence_channel(session, request.channel)
     session.answer(command_id, PresenceResult(await session.node.presence(channel)))
 
 
-async def presence_stats(session: "Session", command_id: int, request: PresenceStatsRequest) -> None:
+async def presence_stats(session: Session, command_id: int, request: PresenceStatsRequest) -> None:
     channel = await _presence_channel(session, request.channel)
     session.answer(command_id, PresenceStatsResult(*await session.node.presence_stats(channel)))
 
 
-async def history(session: "Session", command_id: int, request: HistoryRequest) -> None:
+async def history(session: Session, command_id: int, request: HistoryRequest) -> None:
     channel = _channel(session, request.channel)
     if not channel.options.keeps_history:
         raise Error(ErrorCode.NOT_AVAILABLE)
@@ -93,24 +89,24 @@ async def history(session: "Session", command_id: int, request: HistoryRequest) 
     session.answer(command_id, HistoryResult(publications, top.offset, top.epoch))
 
 
-async def rpc(session: "Session", command_id: int, request: RPCRequest) -> None:
+async def rpc(session: Session, command_id: int, request: RPCRequest) -> None:
     if session.application.rpc is None:
         raise Error(ErrorCode.METHOD_NOT_FOUND)
     session.answer(command_id, RPCResult(await session.application.rpc(session, request)))
 
 
-async def send(session: "Session", _id: int, request: SendRequest) -> None:
+async def send(session: Session, _id: int, request: SendRequest) -> None:
     """No application is attached to listen."""
     raise Disconnect(DisconnectCode.NOT_AVAILABLE)
 
 
-def _channel(session: "Session", name: str) -> Channel:
+def _channel(session: Session, name: str) -> Channel:
     if not name:
         raise Disconnect(DisconnectCode.BAD_REQUEST)
     return session.node.channels.resolve(name)
 
 
-async def _presence_channel(session: "Session", name: str) -> Channel:
+async def _presence_channel(session: Session, name: str) -> Channel:
     channel = _channel(session, name)
     if not channel.options.presence:
         raise Error(ErrorCode.NOT_AVAILABLE)
@@ -122,12 +118,12 @@ async def _presence_channel(session: "Session", name: str) -> Channel:
     return channel
 
 
-def _subscribed(session: "Session", channel: Channel) -> bool:
+def _subscribed(session: Session, channel: Channel) -> bool:
     subscription = session.subscriptions.get(channel.name)
     return subscription is not None and subscription.live
 
 
-def _info(session: "Session", channel: Channel) -> ClientInfo:
+def _info(session: Session, channel: Channel) -> ClientInfo:
     """Who publishes: as the channel knows the client if it is subscribed, else as the connection does."""
     subscription = session.subscriptions.get(channel.name)
     return subscription.info if subscription else ClientInfo(session.user, session.client, session.info)

@@ -14,9 +14,22 @@ class State(Enum):
     """Where a connection stands in its life."""
 
     NEW = "waiting for connect"
+    CONNECTING = "connect is being decided"
     CONNECTED = "connected"
     REFUSED = "connect was answered with an error"
-    CLOSED = "closed"
+    CLOSED = "nothing comes in or goes out any more"
+    ENDED = "left every channel"
+
+
+LIFE: dict[State, frozenset[State]] = {
+    State.NEW: frozenset((State.CONNECTING, State.CONNECTED, State.CLOSED)),
+    State.CONNECTING: frozenset((State.CONNECTED, State.REFUSED, State.CLOSED)),
+    State.CONNECTED: frozenset((State.CLOSED,)),
+    State.REFUSED: frozenset((State.CLOSED,)),
+    State.CLOSED: frozenset((State.ENDED,)),
+    State.ENDED: frozenset(),
+}
+"""What a state may lead to. Nothing leads back from CLOSED, whatever comes after an await."""
 
 
 class Handshake(Struct):

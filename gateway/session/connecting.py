@@ -3,58 +3,117 @@
 Source: Centrifuge protocol, "Connection life cycle" and "JWT".
 """
 
-from collections.abc import Awaitable
-from contextlib import suppress
-from typing import TYPE_CHECKING
+import asyncio
+import logging
+from collections.abc import Sequence
 
 from gateway.auth.tokens import ConnectionToken, TokenExpired, TokenInvalid
-from gateway.core.cluster import DisconnectUser, RefreshUser
-from gateway.errors import BrokerUnavailable, Disconnect, DisconnectCode, Error, ErrorCode
-from gateway.messages import (
-    ConnectRequest,
-    ConnectResult,
-    Refresh,
-    RefreshRequest,
-    RefreshResult,
-    SubscribeResult,
-)
-from gateway.session import making, server_side
-from gateway.session.application import Admission, Admitted
+from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
+from gateway.messages import ConnectRequest, ConnectResult, RefreshRequest, RefreshResult, SubscribeResult
+from gateway.session.application import Admission, Admitted, decides_connect
 from gateway.session.base import State
-from gateway.session.subscription import Subscription
+from gateway.session.initial import planned
+from gateway.session.session import Session
+from gateway.session.subscription import Subscription, SubscriptionEnded, SubscriptionState
 from gateway.version import __version__
-
-if TYPE_CHECKING:
-    from gateway.session.session import Session
 
 REFUSED_DELAY = 5.0
 """Seconds that a client has to leave by itself after connect was answered with an error."""
 
+log = logging.getLogger(__name__)
 
-async def connect(session: "Session", command_id: int, request: ConnectRequest) -> Awaitable[None]:
-    """Authenticate, make the server-side subscriptions, answer."""
+
+class Turn:
+    """One of the connects that the program decides at a time. Given back when that is done, or overdue."""
+
+    def __init__(self, turns: asyncio.Semaphore) -> None:
+        self._turns: asyncio.Semaphore | None = turns
+
+    @classmethod
+    async def come(cls, turns: asyncio.Semaphore) -> "Turn":
+        await turns.acquire()
+        return cls(turns)
+
+    def end(self) -> None:
+        if self._turns is not None:
+            self._turns.release()
+            self._turns = None
+
+
+async def connect(session: Session, command_id: int, request: ConnectRequest) -> None:
+    """Authenticate, make the server-side subscriptions, answer.
+
+    The deadline is for us, who decide: the client has said what it had to say, and does not lose by waiting.
+    """
+    session.to(State.CONNECTING)
+    session.heartbeat.cancel()
+    turn = await Turn.come(session.node.connecting) if decides_connect(session.application, request) else None
     try:
+        _check(session)
+        session.watch(session.node.settings.client.connect_timeout, lambda: _overdue(session, command_id, turn))
         admission = await _authenticate(session, request)
         admit(session, admission)
-        subscriptions = await server_side.planned(session, admission.subs, request.subs)
-        if session.closed:  # while the program decided
-            raise Disconnect(DisconnectCode.CONNECTION_CLOSED)
-        found = await making.prepare_all(session, subscriptions)
+        subscriptions = await planned(session, admission.subs, request.subs)
+        await _open(subscriptions)
+        _check(session)
+        ready = [each for each in subscriptions if each.state is SubscriptionState.READY]
+        results = {each.channel: each.result() for each in ready}
     except Disconnect:
         raise
-    except Exception:
-        _refuse(session)
+    except Exception as error:
+        _refuse(session, error)
         raise
-    results = {each.channel: making.settle(each, what) for each, what in zip(subscriptions, found, strict=True)}
-    subs = {name: result for name, (result, _) in results.items()}
-    session.answer(command_id, _result(session, admission, subs))
-    for each in subscriptions:
-        making.start(session, each, results[each.channel][1])
+    finally:
+        if turn is not None:
+            turn.end()
+    session.answer(command_id, _result(session, admission, results))
+    for each in ready:
+        each.start()
     session.connected()
-    return _after(session, subscriptions)
+    client = session.node.settings.client.subscribe_to_user_personal_channel
+    if client.enabled and client.single_connection and session.user:
+        session.supersede()
 
 
-async def _authenticate(session: "Session", request: ConnectRequest) -> Admission:
+def _check(session: Session) -> None:
+    """To be called after every await: the client may have gone, or been told to try again. Raises ``Disconnect``."""
+    if session.state is not State.CONNECTING:
+        raise Disconnect(DisconnectCode.CONNECTION_CLOSED)
+
+
+async def _open(subscriptions: Sequence[Subscription]) -> None:
+    """Open them side by side. Raises what the first of them did that failed, when all have been tried."""
+    if len(subscriptions) == 1:
+        outcomes: list[BaseException | None] = [await _tried(subscriptions[0])]
+    else:
+        outcomes = await asyncio.gather(*map(_tried, subscriptions))
+    for outcome in outcomes:
+        if outcome is not None:
+            raise outcome
+
+
+async def _tried(subscription: Subscription) -> Exception | None:
+    try:
+        await subscription.open()
+    except SubscriptionEnded:
+        pass  # as somebody has said meanwhile
+    except Exception as error:
+        return error
+    return None
+
+
+def _overdue(session: Session, command_id: int, turn: Turn | None) -> None:
+    """It has taken too long, which is no fault of the client's. What is under way goes on, and then finds it gone."""
+    if turn is not None:
+        turn.end()
+    timeout = session.node.settings.client.connect_timeout
+    log.warning("client %s: connect was not decided within %g s (client.connect_timeout)", session.client, timeout)
+    error = Error(ErrorCode.INTERNAL, "connect was not decided in time, try again")
+    _refuse(session, error)
+    session.refuse(command_id, error)
+
+
+async def _authenticate(session: Session, request: ConnectRequest) -> Admission:
     """Who the client is, by its token, by what stands in front, or by the program. Raises if it may not connect."""
     connect = session.application.connect
     if connect is None:
@@ -63,14 +122,14 @@ async def _authenticate(session: "Session", request: ConnectRequest) -> Admissio
         # a token that no key here can verify is the program's own, and for the program to judge
         known = _identify(session, request) if session.tokens.has_keys or not request.token else None
         admission = await connect(session, request, known)
-        if session.closed:
-            raise Disconnect(DisconnectCode.CONNECTION_CLOSED)
+        session.admitted = True  # it hears of the end, whatever has become of the client
+        _check(session)
     if admission is None:
         raise Disconnect(DisconnectCode.BAD_REQUEST)
     return admission
 
 
-def _identify(session: "Session", request: ConnectRequest) -> Admission | None:
+def _identify(session: Session, request: ConnectRequest) -> Admission | None:
     client = session.node.settings.client
     if request.token:
         return _by_token(session, request.token)
@@ -80,7 +139,7 @@ def _identify(session: "Session", request: ConnectRequest) -> Admission | None:
     return Admission(user) if user else None
 
 
-def _by_token(session: "Session", token: str) -> Admission:
+def _by_token(session: Session, token: str) -> Admission:
     client = session.node.settings.client
     try:
         verified = session.tokens.connection(token)
@@ -98,28 +157,32 @@ def _by_token(session: "Session", token: str) -> Admission:
     return Admission(verified.user, expire_at, verified.info, subs)
 
 
-def admit(session: "Session", admission: Admission) -> None:
+def admit(session: Session, admission: Admission) -> None:
+    """Make the client known. Raises ``Disconnect`` if its user has too many connections."""
     hub, client = session.node.hub, session.node.settings.client
     if admission.user and 0 < client.user_connection_limit <= len(hub.of_user(admission.user)):
         raise Disconnect(DisconnectCode.CONNECTION_LIMIT)
     session.user, session.info = admission.user, admission.info
     session.refreshable = admission.refreshable
-    _expire(session, admission.expire_at)
+    session.since = session.node.clock()
+    session.expire(admission.expire_at)
     hub.open(session)
     session.admitted = True
 
 
-def _refuse(session: "Session") -> None:
-    """An error answers connect: the client is to leave and come again."""
-    if session.closed:
-        return
-    session.state = State.REFUSED
+def _refuse(session: Session, error: Exception) -> None:
+    """An error answers connect: the client is to leave and come again. Raises ``Disconnect`` if that is known to it."""
+    if not session.to(State.REFUSED):
+        if not isinstance(error, Error):
+            log.error("client %s: connect failed, with nobody to be told", session.client, exc_info=error)
+        raise Disconnect(DisconnectCode.CONNECTION_CLOSED) from None
     session.node.hub.close(session)
-    session.heartbeat.cancel()
-    session.heartbeat = session.node.wheel.after(REFUSED_DELAY, lambda: session.disconnect(Disconnect(1000, "bye")))
+    for subscription in list(session.subscriptions.values()):
+        subscription.end()
+    session.watch(REFUSED_DELAY, lambda: session.disconnect(Disconnect(1000, "bye")))
 
 
-def _result(session: "Session", admission: Admission, subs: dict[str, SubscribeResult]) -> ConnectResult:
+def _result(session: Session, admission: Admission, subs: dict[str, SubscribeResult]) -> ConnectResult:
     client = session.node.settings.client
     expires = bool(session.expire_at) and session.refreshable
     return ConnectResult(
@@ -136,40 +199,15 @@ def _result(session: "Session", admission: Admission, subs: dict[str, SubscribeR
     )
 
 
-async def _after(session: "Session", subscriptions: list[Subscription]) -> None:
-    for each in subscriptions:
-        await making.announce(session, each)
-    client = session.node.settings.client.subscribe_to_user_personal_channel
-    if client.enabled and client.single_connection and session.user:
-        limit = DisconnectCode.CONNECTION_LIMIT
-        others = DisconnectUser(user=session.user, code=limit, reason=limit.reason, whitelist=[session.client])
-        with suppress(BrokerUnavailable):  # those on this node are gone by then
-            await session.node.cluster.command(others)
+# — refresh —
 
 
-# — expiry and refresh —
-
-
-def _expire(session: "Session", expire_at: int) -> None:
-    """Set or replace the moment at which the connection ends, unless it is refreshed before."""
-    if session.expiry is not None:
-        session.expiry.cancel()
-        session.expiry = None
-    session.expire_at = expire_at
-    if expire_at:
-        grace = session.node.settings.client.expired_close_delay if session.refreshable else 0.0
-        session.expiry = session.node.wheel.after(
-            expire_at - session.node.clock() + grace,
-            lambda: session.disconnect(Disconnect(DisconnectCode.EXPIRED)),
-        )
-
-
-async def refresh(session: "Session", command_id: int, request: RefreshRequest) -> None:
+async def refresh(session: Session, command_id: int, request: RefreshRequest) -> None:
     """A new token for a connection that expires."""
     if not request.token or not session.expire_at or not session.refreshable:
         raise Disconnect(DisconnectCode.BAD_REQUEST)
     token = _refresh_token(session, request.token)
-    _expire(session, token.expire_at)
+    session.expire(token.expire_at)
     if token.info is not None:
         session.info = token.info
     session.answer(
@@ -178,7 +216,7 @@ async def refresh(session: "Session", command_id: int, request: RefreshRequest) 
     )
 
 
-def _refresh_token(session: "Session", text: str) -> ConnectionToken:
+def _refresh_token(session: Session, text: str) -> ConnectionToken:
     try:
         token = session.tokens.connection(text)
     except TokenInvalid as error:
@@ -192,14 +230,3 @@ def _refresh_token(session: "Session", text: str) -> ConnectionToken:
     if set(token.subs) != session.granted:
         raise Disconnect(DisconnectCode.INSUFFICIENT_STATE)
     return token
-
-
-def refresh_by_server(session: "Session", command: RefreshUser) -> None:
-    """The server API moves the expiry."""
-    if command.expired or (command.expire_at and command.expire_at <= session.node.clock()):
-        session.disconnect(Disconnect(DisconnectCode.EXPIRED))
-        return
-    _expire(session, command.expire_at)
-    if command.info is not None:
-        session.info = command.info
-    session.push("", Refresh(bool(command.expire_at), session.ttl(command.expire_at)))

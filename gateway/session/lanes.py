@@ -5,7 +5,7 @@ channel wait, in their order. Calls (rpc) wait for nobody.
 """
 
 import asyncio
-from collections.abc import Callable, Container, Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any
 
@@ -20,18 +20,18 @@ Work = Coroutine[Any, Any, None]
 class Lanes:
     """The lanes of one client. Work sees to its own failures, and has context variables of its own."""
 
-    __slots__ = ("_context", "_count", "_following", "_lanes", "_revoked", "_room", "_spawn")
+    __slots__ = ("_context", "_count", "_empty", "_kept", "_lanes", "_room", "_spawn")
 
     def __init__(self, spawn: Callable[[Work, Context | None], None], context: Context | None = None) -> None:
         self._spawn = spawn
         self._context = context
         self._lanes: dict[object, list[Work]] = {}
         """What waits behind the piece that is under way."""
-        self._following: dict[Work, asyncio.Future[None]] = {}
+        self._kept: set[Work] = set()
         """Of all this, what is to run though the client has left."""
-        self._revoked: frozenset[str] = frozenset()
         self._count = 0
-        self._room: asyncio.Future[None] | None = None
+        self._room: asyncio.Event | None = None
+        self._empty: asyncio.Event | None = None
 
     def busy(self, request: Request) -> bool:
         """Whether work is under way that the request must wait for."""
@@ -41,33 +41,29 @@ class Lanes:
         """Returns at once, unless too much is under way."""
         self._put(_key(request), work)
         if self._count >= UNDER_WAY:
-            self._room = asyncio.get_running_loop().create_future()
-            await self._room
+            if self._room is None:
+                self._room = asyncio.Event()
+            await self._room.wait()
 
-    def follow(self, channel: str, work: Work) -> asyncio.Future[None]:
-        """Run what follows from the present state of the channel, before commands that wait; answers when it has ended.
+    def insert(self, channel: str, work: Work) -> None:
+        """Run what comes of the channel's present state, before commands that wait.
 
         It is not dropped when the client leaves.
         """
-        ended = self._following[work] = asyncio.get_running_loop().create_future()
+        self._kept.add(work)
         self._put(channel, work, first=True)
-        return ended
-
-    def revoke(self, channel: str) -> None:
-        """What is being decided for the channel is not to be."""
-        if channel in self._lanes:
-            self._revoked |= {channel}
-
-    def revoked(self, channel: str) -> bool:
-        """Whether that has been said; it holds for one decision."""
-        said = channel in self._revoked
-        self._revoked -= {channel}
-        return said
 
     def close(self) -> None:
         """Drop what has not begun: the client has left, and what it sent is not to wait for slow code."""
         for lane in self._lanes.values():
-            self._drop(lane, keep=self._following)
+            self._drop(lane)
+
+    async def finished(self) -> None:
+        """Wait until nothing is under way."""
+        if self._count:
+            if self._empty is None:
+                self._empty = asyncio.Event()
+            await self._empty.wait()
 
     def _put(self, key: object, work: Work, *, first: bool = False) -> None:
         self._count += 1
@@ -86,31 +82,31 @@ class Lanes:
         try:
             await work
         except asyncio.CancelledError:  # the node stops
+            self._kept.clear()
             self._drop(lane)
             raise
         finally:
-            self._finished(work)
+            self._kept.discard(work)
             if lane:
                 self._begin(key, lane.pop(0))
             else:
                 del self._lanes[key]
-                if self._revoked:
-                    self._revoked -= {key}
+            self._left()
 
-    def _drop(self, lane: list[Work], keep: Container[Work] = ()) -> None:
-        dropped, lane[:] = [work for work in lane if work not in keep], [work for work in lane if work in keep]
+    def _drop(self, lane: list[Work]) -> None:
+        dropped, lane[:] = [work for work in lane if work not in self._kept], [w for w in lane if w in self._kept]
         for work in dropped:
             work.close()
-            self._finished(work)
+            self._left()
 
-    def _finished(self, work: Work) -> None:
+    def _left(self) -> None:
         self._count -= 1
-        if (ended := self._following.pop(work, None)) is not None and not ended.done():
-            ended.set_result(None)
         if self._room is not None and self._count <= UNDER_WAY // 2:
-            if not self._room.done():
-                self._room.set_result(None)
+            self._room.set()
             self._room = None
+        if not self._count and self._empty is not None:
+            self._empty.set()
+            self._empty = None
 
 
 def _key(request: Request) -> object:

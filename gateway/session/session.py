@@ -1,10 +1,9 @@
-"""The session: one connection's life. Which command may come when stands in one table, ``COMMANDS``."""
+"""The session: one connection's life, and what the gateway says to it. ``base.LIFE`` says what may follow what."""
 
-import asyncio
 import logging
 import os
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any
 
@@ -12,39 +11,17 @@ from gateway.auth.tokens import TokenVerifier
 from gateway.core.cluster import ControlCommand, DisconnectUser, RefreshUser, SubscribeUser, UnsubscribeUser
 from gateway.core.node import Node
 from gateway.core.wheel import Timer
-from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
-from gateway.messages import (
-    Command,
-    ConnectRequest,
-    HistoryRequest,
-    Payload,
-    Pong,
-    PresenceRequest,
-    PresenceStatsRequest,
-    PublishRequest,
-    Push,
-    RefreshRequest,
-    Result,
-    RPCRequest,
-    SendRequest,
-    SubRefreshRequest,
-    SubscribeRequest,
-    UnsubscribeRequest,
-)
+from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode, UnsubscribeCode
+from gateway.messages import Payload, Push, Refresh, Result
 from gateway.protocols.base import Wire
-from gateway.session import asking, connecting, making, server_side, subscribing
-from gateway.session.application import Application, NoApplication, is_decided
-from gateway.session.base import Handshake, State, Transport
+from gateway.session import server_side
+from gateway.session.application import NO_APPLICATION, Application, NoApplication
+from gateway.session.base import LIFE, Handshake, State, Transport
 from gateway.session.lanes import Lanes
 from gateway.session.pipeline import Pipeline
-from gateway.session.subscription import Subscription
-
-FAIR = 32
-"""Commands of one client carried out in a row, before others have their turn."""
+from gateway.session.subscription import AT_WORK, Subscription
 
 YEAR = 365 * 86400
-
-NO_APPLICATION = NoApplication()
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +34,7 @@ def _new_id() -> str:
 
 
 class Session:
-    """One connection. Its transport calls ``receive`` for each frame, one at a time, and ``end`` once."""
+    """One connection. Its transport calls ``end`` once it is closed."""
 
     __slots__ = (
         "admitted",
@@ -66,7 +43,7 @@ class Session:
         "client",
         "context",
         "deferred",
-        "ended",
+        "ending",
         "expire_at",
         "expiry",
         "granted",
@@ -80,6 +57,7 @@ class Session:
         "reason",
         "refreshable",
         "session_id",
+        "since",
         "state",
         "subscriptions",
         "tokens",
@@ -95,7 +73,7 @@ class Session:
         wire: Wire,
         transport: Transport,
         handshake: Handshake,
-        application: Application = NO_APPLICATION,
+        application: "Application[Session] | NoApplication" = NO_APPLICATION,
         context: Context | None = None,
     ) -> None:
         self.node = node
@@ -109,13 +87,17 @@ class Session:
         self.lanes: Lanes | None = None
         """Commands that the program is deciding; made by the first of them."""
         self.admitted = False
+        """Whether the program is to hear of the end."""
         self.client = _new_id()
         self.session_id = _new_id() if wire.protocol.unidirectional else ""
         """Names the connection as ``client`` does, but is told to nobody else."""
         self.user = ""
         self.info: Payload | None = None
+        self.since = 0.0
+        """When the client was let in (Unix seconds)."""
         self.state = State.NEW
         self.subscriptions: dict[str, Subscription] = {}
+        self.ending: set[Subscription] | None = None
         self.outbox: list[bytes] | None = None
         self.pipeline: Pipeline | None = None
         """Publishes that the broker has not answered yet; made by the first of them."""
@@ -128,117 +110,12 @@ class Session:
         self.granted: frozenset[str] = frozenset()
         """Server-side channels that the token names."""
         self.reason: Disconnect | None = None
-        self.ended = False
-        self.deferred: Sequence[ControlCommand] = ()
+        self.deferred: tuple[ControlCommand, ...] = ()
         """Commands that came while the client was connecting: nothing is pushed before the reply."""
-        # the stale deadline first, then pings: a connection has one of the two at a time
+        # one deadline at a time: for the client's connect, for ours to decide it, for pings and pongs
         self.heartbeat = node.wheel.after(node.settings.client.stale_close_delay, self._stale)
 
-    # — from the transport —
-
-    async def receive(self, frame: bytes) -> None:
-        """Carry out the commands of one frame, in order."""
-        if self.state is State.CLOSED:
-            return
-        self.node.metrics.bytes_in += len(frame)
-        if frame == self.wire.protocol.pong and self.state is State.CONNECTED:
-            self._pong()
-            return
-        place = self._carry_out if self.application is NO_APPLICATION else self._place
-        try:
-            commands = self.wire.protocol.decode(frame)
-            for count, command in enumerate(commands, 1):
-                await place(command)
-                # also after a reply too large to wait for others; a publish may have none yet, and need not wait
-                large = self.outbox is None and not isinstance(command.request, PublishRequest)
-                if count < len(commands) and (count % FAIR == 0 or large):
-                    await asyncio.sleep(0)
-                if self.closed:
-                    return
-        except Disconnect as reason:
-            self.disconnect(reason)
-
-    async def end(self) -> None:
-        """Leave every channel. The transport calls this when it is closed; a second call does nothing."""
-        if self.ended:
-            return
-        self.ended = True
-        if self.reason is None:
-            self.reason = Disconnect(DisconnectCode.CONNECTION_CLOSED)
-        self.state = State.CLOSED
-        self.node.metrics.disconnects[self.reason.code] += 1
-        self.heartbeat.cancel()
-        if self.expiry is not None:
-            self.expiry.cancel()
-        if self.lanes is not None:
-            self.lanes.close()
-        self.node.hub.close(self)
-        leaving = [making.withdraw(self, subscription) for subscription in self.subscriptions.values()]
-        told = []
-        for outcome in await asyncio.gather(*leaving, return_exceptions=True):
-            if isinstance(outcome, BaseException):
-                log.error("client %s: leaving a channel failed", self.client, exc_info=outcome)
-            elif outcome is not None:
-                told.append(outcome)
-        await asyncio.gather(*told)
-        if self.admitted and self.application.disconnect is not None:
-            await self.application.disconnect(self)
-
-    # — commands —
-
-    async def _place(self, command: Command) -> None:
-        """Carry the command out here, or in a task of its own if the program decides it."""
-        decided = is_decided(self, command.request)
-        if isinstance(command.request, ConnectRequest) and decided:
-            context = None if self.context is None else self.context.copy()
-            # nothing may overtake it
-            await asyncio.get_running_loop().create_task(self._carry_out(command), context=context)
-        elif decided or (self.lanes is not None and self.lanes.busy(command.request)):
-            await self._with_lanes().add(command.request, self._carry_out_apart(command))
-        else:
-            await self._carry_out(command)
-
-    def _with_lanes(self) -> Lanes:
-        if self.lanes is None:
-            self.lanes = Lanes(self.node.spawn, self.context)
-        return self.lanes
-
-    def follow(self, channel: str, work: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
-        """Run work of the program in the order of the channel's commands; answers when it has ended."""
-        return self._with_lanes().follow(channel, work)
-
-    async def _carry_out_apart(self, command: Command) -> None:
-        try:
-            if not self.closed:
-                await self._carry_out(command)
-        except Disconnect as reason:
-            self.disconnect(reason)
-        except Exception:  # not even the failure could be answered
-            log.exception("client %s: command %d failed", self.client, command.id)
-            self.disconnect(Disconnect(DisconnectCode.INTERNAL))
-
-    async def _carry_out(self, command: Command) -> None:
-        request = command.request
-        handler = COMMANDS[self.state].get(type(request))
-        if handler is None:
-            raise Disconnect(DisconnectCode.BAD_REQUEST)
-        self.node.metrics.commands[type(request).__name__] += 1
-        try:
-            after = await handler(self, command.id, request)
-        except Disconnect:
-            raise
-        except Exception as error:
-            self.fail(command.id, error)
-        else:
-            if after is not None:
-                await self._follow_up(after)
-
-    async def _follow_up(self, after: Awaitable[None]) -> None:
-        """What comes after the answer, and before the next command; its failure is nobody's answer."""
-        try:
-            await after
-        except Exception:
-            log.exception("client %s: what follows a command failed", self.client)
+    # — what the client is told —
 
     def answer(self, command_id: int, result: Result) -> None:
         self.node.hub.post(self, self.wire.protocol.encode_result(command_id, result))
@@ -257,32 +134,38 @@ class Session:
     def push(self, channel: str, push: Push) -> None:
         self.node.hub.post(self, self.wire.protocol.encode_push(channel, push))
 
+    def reroute(self) -> None:
+        """The transport writes in another way from now on."""
+        self.node.hub.reroute(self.subscriptions.values())
+
     # — life —
 
     @property
     def closed(self) -> bool:
-        return self.state is State.CLOSED
+        return self.state is State.CLOSED or self.state is State.ENDED
 
-    def ttl(self, expire_at: int) -> int:
-        """Whole seconds until then, at least one, at most a year; 0 for never."""
-        return min(max(1, int(expire_at - self.node.clock())), YEAR) if expire_at else 0
+    def to(self, state: State) -> bool:
+        """Go on in its life; False if that cannot be, as when it has been closed meanwhile."""
+        if state not in LIFE[self.state]:
+            return False
+        self.state = state
+        return True
 
     def connected(self) -> None:
-        """The connect command has succeeded: pings begin."""
-        self.state = State.CONNECTED
+        """The connect command has succeeded: pings begin, and the cluster's commands take effect."""
+        self.to(State.CONNECTED)
         self.heartbeat.cancel()
         deferred, self.deferred = self.deferred, ()
         for command in deferred:
             self._obey(command)
         interval = self.node.settings.client.ping_interval
-        if interval:
-            self.heartbeat = self.node.wheel.after(interval * random.uniform(0.5, 1), self._ping)  # noqa: S311
+        if interval and not self.closed:
+            self.watch(interval * random.uniform(0.5, 1), self._ping)  # noqa: S311
 
     def disconnect(self, reason: Disconnect) -> None:
         """Close the connection, with what was answered before."""
-        if self.closed:
+        if not self.to(State.CLOSED):
             return
-        self.state = State.CLOSED
         self.reason = reason
         log.debug("client %s: disconnected, %s", self.client, reason)
         if reason.code != DisconnectCode.SLOW:
@@ -291,41 +174,133 @@ class Session:
         # not when the transport has closed: a client that does not read may take its time
         self.node.spawn(self.end(), self.context)
 
-    def reroute(self) -> None:
-        """The transport writes in another way from now on."""
-        self.node.hub.reroute(self.subscriptions.values())
+    async def end(self) -> None:
+        """Leave every channel. The transport calls this when it is closed; a second call does nothing."""
+        self.to(State.CLOSED)
+        if not self.to(State.ENDED):
+            return
+        if self.reason is None:
+            self.reason = Disconnect(DisconnectCode.CONNECTION_CLOSED)
+        self.node.metrics.disconnects[self.reason.code] += 1
+        self.heartbeat.cancel()
+        if self.expiry is not None:
+            self.expiry.cancel()
+        if self.lanes is not None:
+            self.lanes.close()
+        self.node.hub.close(self)
+        settled = [each for each in self.subscriptions.values() if each.state not in AT_WORK]
+        for subscription in list(self.subscriptions.values()):
+            subscription.end()
+        for subscription in settled:
+            await subscription.over()
+        if self.application is not NO_APPLICATION:
+            await self._tell_end()
+
+    async def _tell_end(self) -> None:
+        """Tell the program, when all that it did for the client has ended."""
+        while self.ending:
+            await next(iter(self.ending)).over()
+        if self.lanes is not None:
+            await self.lanes.finished()
+        if self.admitted and self.application.disconnect is not None:
+            await self.application.disconnect(self)
+
+    # — for its subscriptions —
+
+    def ttl(self, expire_at: int) -> int:
+        """Whole seconds until then, at least one, at most a year; 0 for never."""
+        return min(max(1, int(expire_at - self.node.clock())), YEAR) if expire_at else 0
 
     def lose_position(self, subscription: Subscription) -> None:
         """A publication was missed: a client-side subscription is made again, others need a new connection."""
         self.node.metrics.lost_positions += 1
-        if not self.closed:
-            making.lose_position(self, subscription)
+        subscription.make_anew(UnsubscribeCode.INSUFFICIENT_STATE, DisconnectCode.INSUFFICIENT_STATE)
+
+    def conclude(self, channel: str, work: Coroutine[Any, Any, None]) -> None:
+        self.in_turn().insert(channel, work)
+
+    def in_turn(self) -> Lanes:
+        """The lanes of what the program decides."""
+        if self.lanes is None:
+            self.lanes = Lanes(self.node.spawn, self.context)
+        return self.lanes
+
+    # — from the cluster —
 
     def control(self, command: ControlCommand) -> None:
-        """A command of the server API, perhaps from another node. Returns at once."""
+        """A command of the server API, perhaps from another node. They take effect in the order in which they come."""
         if self.closed or command.client not in ("", self.client) or command.session not in ("", self.session_id):
             return
         if isinstance(command, DisconnectUser):
-            if self.client not in command.whitelist:
+            if self.client not in command.whitelist and not self._supersedes(command):
                 self.disconnect(Disconnect(command.code, command.reason))
-        elif self.state is State.NEW:
-            self.deferred = [*self.deferred, command]
+        elif self.state in (State.NEW, State.CONNECTING):
+            self.deferred = (*self.deferred, command)
         elif self.state is State.CONNECTED:
             self._obey(command)
+
+    def supersede(self) -> None:
+        """End the user's older connections, on all nodes."""
+        limit = DisconnectCode.CONNECTION_LIMIT
+        mine = self.since, self.client
+        older = DisconnectUser(user=self.user, code=limit, reason=limit.reason, before=mine)
+        self.node.begin(self.node.tell_all(older))
+
+    def _supersedes(self, command: DisconnectUser) -> bool:
+        """Whether the command is an older connection's, which is to end instead."""
+        if command.before is None or (self.since, self.client) < command.before:
+            return False
+        if self.state is State.CONNECTED and (self.since, self.client) > command.before:
+            self.supersede()
+        return True
 
     def _obey(self, command: ControlCommand) -> None:
         match command:
             case UnsubscribeUser():
-                server_side.take_away(self, command)
+                server_side.unsubscribe(self, command)
             case SubscribeUser():
-                self.node.spawn(server_side.obey(self, command))
+                server_side.subscribe(self, command)
             case RefreshUser():
-                connecting.refresh_by_server(self, command)
+                self._refresh(command)
+
+    def _refresh(self, command: RefreshUser) -> None:
+        """The server API moves the expiry."""
+        if command.expired or (command.expire_at and command.expire_at <= self.node.clock()):
+            self.disconnect(Disconnect(DisconnectCode.EXPIRED))
+            return
+        self.expire(command.expire_at)
+        if command.info is not None:
+            self.info = command.info
+        self.push("", Refresh(bool(command.expire_at), self.ttl(command.expire_at)))
 
     # — deadlines —
 
+    def watch(self, seconds: float, passed: Callable[[], None]) -> None:
+        """Set the deadline, in place of the one before."""
+        self.heartbeat.cancel()
+        self.heartbeat = self.node.wheel.after(seconds, passed)
+
+    def expire(self, expire_at: int) -> None:
+        """Set or replace the moment at which the connection ends, unless it is refreshed before."""
+        if self.expiry is not None:
+            self.expiry.cancel()
+            self.expiry = None
+        self.expire_at = expire_at
+        if expire_at:
+            grace = self.node.settings.client.expired_close_delay if self.refreshable else 0.0
+            self.expiry = self.node.wheel.after(expire_at - self.node.clock() + grace, self._expired)
+
+    def pong(self) -> None:
+        """The client has answered a ping."""
+        if not self.awaits_pong:
+            self.disconnect(Disconnect(DisconnectCode.BAD_REQUEST))
+        self.awaits_pong = False
+
     def _stale(self) -> None:
         self.disconnect(Disconnect(DisconnectCode.STALE))
+
+    def _expired(self) -> None:
+        self.disconnect(Disconnect(DisconnectCode.EXPIRED))
 
     def _ping(self) -> None:
         client = self.node.settings.client
@@ -342,36 +317,3 @@ class Session:
             return
         client = self.node.settings.client
         self.heartbeat = self.node.wheel.after(client.ping_interval - client.pong_timeout, self._ping)
-
-    def _pong(self) -> None:
-        if not self.awaits_pong:
-            self.disconnect(Disconnect(DisconnectCode.BAD_REQUEST))
-        self.awaits_pong = False
-
-
-async def _pong(session: Session, _id: int, _request: Pong) -> None:
-    """A pong among other commands."""
-    session._pong()
-
-
-Handler = Callable[[Session, int, Any], Awaitable[Awaitable[None] | None]]
-"""Answers the command through the session; what it returns is awaited after that."""
-
-COMMANDS: dict[State, dict[type[Any], Handler]] = {
-    State.NEW: {ConnectRequest: connecting.connect},
-    State.CONNECTED: {
-        SubscribeRequest: subscribing.subscribe,
-        UnsubscribeRequest: subscribing.unsubscribe,
-        SubRefreshRequest: subscribing.sub_refresh,
-        PublishRequest: asking.publish,
-        PresenceRequest: asking.presence,
-        PresenceStatsRequest: asking.presence_stats,
-        HistoryRequest: asking.history,
-        RPCRequest: asking.rpc,
-        SendRequest: asking.send,
-        RefreshRequest: connecting.refresh,
-        Pong: _pong,
-    },
-    State.REFUSED: {},
-    State.CLOSED: {},
-}

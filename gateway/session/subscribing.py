@@ -3,9 +3,6 @@
 Source: Centrifuge protocol, "Subscribing and unsubscribing", "Subscription expiry and sub_refresh".
 """
 
-from collections.abc import Awaitable
-from typing import TYPE_CHECKING
-
 from msgspec.structs import replace
 
 from gateway.auth.permissions import granted_features, may_subscribe
@@ -19,55 +16,59 @@ from gateway.messages import (
     UnsubscribeRequest,
     UnsubscribeResult,
 )
-from gateway.session import making
-from gateway.session.application import Admitted, route_of
-from gateway.session.subscription import Subscription
-
-if TYPE_CHECKING:
-    from gateway.session.session import Session
+from gateway.session.application import AS_THE_OPTIONS_SAY, Admitted, route_of
+from gateway.session.session import Session
+from gateway.session.subscription import Subscription, SubscriptionEnded
 
 REJECT_UNRECOVERED = 2
 """Bit of a request's ``flag``: answer error 112 rather than ``recovered: false``."""
 
 
-async def subscribe(session: "Session", command_id: int, request: SubscribeRequest) -> Awaitable[None] | None:
+async def subscribe(session: Session, command_id: int, request: SubscribeRequest) -> None:
     if not request.channel or request.delta not in ("", "fossil"):
         raise Disconnect(DisconnectCode.BAD_REQUEST)
     channel = session.node.channels.resolve(request.channel)
     if channel.name in session.subscriptions:
         raise Error(ErrorCode.ALREADY_SUBSCRIBED)
-    _check_room(session)
+    if len(session.subscriptions) >= session.node.settings.client.channel_limit:
+        raise Error(ErrorCode.LIMIT_EXCEEDED)
     if request.type:
         raise Error(ErrorCode.PERMISSION_DENIED)
     if bytes(request.tf) not in (b"", b"null"):
         raise Error(ErrorCode.BAD_REQUEST)
-    subscription = await _requested(session, channel, request)
-    found = await making.prepare(session, subscription)
-    result, position = making.settle(subscription, found)
+    try:
+        subscription = await _admitted(session, channel, request)
+        await subscription.open()
+    except SubscriptionEnded:
+        if channel.name in session.subscriptions:  # the server has been quicker
+            raise Error(ErrorCode.ALREADY_SUBSCRIBED) from None
+        raise
+    result = subscription.result()
     if request.flag & REJECT_UNRECOVERED and result.was_recovering and not result.recovered:
-        await making.drop(session, subscription)
+        subscription.end()
+        await subscription.over()
         raise Error(ErrorCode.UNRECOVERABLE_POSITION)
     session.answer(command_id, result)
-    making.start(session, subscription, position)
-    return making.announce(session, subscription) if subscription.options.join_leave else None
+    subscription.start()
 
 
-async def unsubscribe(session: "Session", command_id: int, request: UnsubscribeRequest) -> None:
+async def unsubscribe(session: Session, command_id: int, request: UnsubscribeRequest) -> None:
     if not request.channel:
         raise Disconnect(DisconnectCode.BAD_REQUEST)
     subscription = session.subscriptions.get(request.channel)
     if subscription is not None:
-        await making.withdraw(session, subscription)
+        subscription.end()
+        await subscription.over()
     session.answer(command_id, UnsubscribeResult())
 
 
-async def sub_refresh(session: "Session", command_id: int, request: SubRefreshRequest) -> Awaitable[None] | None:
+async def sub_refresh(session: Session, command_id: int, request: SubRefreshRequest) -> None:
     """A new token for a subscription that expires. Without ``channel``, the token's claim names it."""
     if not request.channel and not request.token:
         raise Disconnect(DisconnectCode.BAD_REQUEST)
     name = request.channel or _refresh_token(session, request.token).channel
     subscription = session.subscriptions.get(name)
-    if subscription is None:
+    if subscription is None or not subscription.live:
         raise Error(ErrorCode.PERMISSION_DENIED)
     if not (subscription.expire_at and subscription.refreshable):
         raise Disconnect(DisconnectCode.BAD_REQUEST)
@@ -80,45 +81,38 @@ async def sub_refresh(session: "Session", command_id: int, request: SubRefreshRe
     if token.grant.info is not None:
         # another object: publications and presence of before keep what they were made with
         subscription.info = replace(subscription.info, chan_info=token.grant.info)
-    making.expire(session, subscription, token.expire_at)
+    subscription.expire(token.expire_at)
     session.answer(command_id, SubRefreshResult(bool(token.expire_at), session.ttl(token.expire_at)))
-    return session.node.show(subscription.channel, subscription.info) if subscription.options.presence else None
+    if subscription.options.presence:
+        session.node.begin(session.node.show(subscription.channel, subscription.info))
 
 
 # — who may subscribe, and how —
 
 
-async def _requested(session: "Session", channel: Channel, request: SubscribeRequest) -> Subscription:
+async def _admitted(session: Session, channel: Channel, request: SubscribeRequest) -> Subscription:
     """The subscription that a client asks for. Raises ``Error`` or ``Disconnect`` if it may not have it."""
     insecure = session.node.settings.client.insecure
+    subscription = None
     if request.token:
         token = _subscribe_token(session, channel.name, request.token)
         admitted = Admitted(token.grant, token.expire_at)
     elif channel.users is not None and session.user not in channel.users:
         raise Error(ErrorCode.PERMISSION_DENIED)
     elif (route := route_of(channel)) and route.subscribe:
-        admitted = await route.subscribe(session, channel, request)
-        if session.closed or channel.name in session.subscriptions:  # the server has been quicker
-            raise Error(ErrorCode.ALREADY_SUBSCRIBED)
-        if session.lanes is not None and session.lanes.revoked(channel.name):
-            raise Error(ErrorCode.PERMISSION_DENIED)
-        _check_room(session)  # others may have been decided meanwhile
+        subscription = Subscription(session, channel, request.since)
+        admitted = await subscription.ask(route.subscribe(session, channel, request))
     elif may_subscribe(channel, session.user, insecure=insecure):
-        admitted = Admitted()
+        admitted = AS_THE_OPTIONS_SAY
     else:
         raise Error(ErrorCode.PERMISSION_DENIED)
-    features = granted_features(
-        admitted.grant.override.apply(channel.options), session.user, request, insecure=insecure
-    )
-    return Subscription(session, channel, admitted, features, request.since)
+    options = admitted.grant.override.apply(channel.options)
+    subscription = subscription or Subscription(session, channel, request.since)
+    subscription.admit(admitted, granted_features(options, session.user, request, insecure=insecure))
+    return subscription
 
 
-def _check_room(session: "Session") -> None:
-    if len(session.subscriptions) >= session.node.settings.client.channel_limit:
-        raise Error(ErrorCode.LIMIT_EXCEEDED)
-
-
-def _subscribe_token(session: "Session", channel: str, text: str) -> SubscriptionToken:
+def _subscribe_token(session: Session, channel: str, text: str) -> SubscriptionToken:
     try:
         token = session.tokens.subscription(text)
     except TokenInvalid as error:
@@ -131,7 +125,7 @@ def _subscribe_token(session: "Session", channel: str, text: str) -> Subscriptio
     return token
 
 
-def _refresh_token(session: "Session", text: str) -> SubscriptionToken:
+def _refresh_token(session: Session, text: str) -> SubscriptionToken:
     try:
         return session.tokens.subscription(text)
     except TokenInvalid as error:
@@ -140,6 +134,6 @@ def _refresh_token(session: "Session", text: str) -> SubscriptionToken:
         raise Error(ErrorCode.EXPIRED) from error
 
 
-def _check_meant_for(session: "Session", channel: str, token: SubscriptionToken) -> None:
+def _check_meant_for(session: Session, channel: str, token: SubscriptionToken) -> None:
     if token.channel != channel or token.user != session.user or token.client not in ("", session.client):
         raise Disconnect(DisconnectCode.INVALID_TOKEN)

@@ -14,7 +14,7 @@ from gateway.auth.tokens import TokenVerifier
 from gateway.core.node import Node
 from gateway.errors import Disconnect, DisconnectCode
 from gateway.protocols.base import Wire
-from gateway.session import NO_APPLICATION, Application, Handshake, Session, Transport
+from gateway.session import NO_APPLICATION, Application, ClientSession, Handshake, NoApplication, Session, Transport
 
 FORBIDDEN, UNAVAILABLE = 403, 503
 
@@ -31,7 +31,7 @@ class Acceptor:
         self,
         node: Node,
         tokens: TokenVerifier,
-        application: Application = NO_APPLICATION,
+        application: Application[Session] | NoApplication = NO_APPLICATION,
         keep: Callable[[Scope], Mapping[str, Any]] | None = None,
         *,
         same_origin: bool = False,
@@ -60,7 +60,7 @@ class Acceptor:
             return UNAVAILABLE
         return 0
 
-    def open(self, wire: Wire, transport: Transport, scope: Scope) -> Session:
+    def open(self, wire: Wire, transport: Transport, scope: Scope) -> ClientSession:
         user = header(scope, self._user_header) if self._user_header else None
         handshake, context = NOTHING_KNOWN, None
         if user:
@@ -68,7 +68,7 @@ class Acceptor:
         if self._keep is not None:
             handshake = Handshake(handshake.headers, self._keep(scope))
             context = copy_context()
-        session = Session(self._node, self._tokens, wire, transport, handshake, self._application, context)
+        session = ClientSession(self._node, self._tokens, wire, transport, handshake, self._application, context)
         self.sessions.add(session)
         return session
 

@@ -13,7 +13,7 @@ from gateway.core.audience import Write
 from gateway.core.tasks import begin
 from gateway.core.wheel import Timer, Wheel
 from gateway.errors import Disconnect, DisconnectCode
-from gateway.session import FAIR, Session
+from gateway.session import FAIR, ClientSession
 from gateway.transports.base import Acceptor
 from gateway.transports.raw import RawConnection
 
@@ -43,7 +43,7 @@ class DirectTransport:
         "write",
     )
 
-    session: Session
+    session: ClientSession
 
     def __init__(
         self, connection: RawConnection, acceptor: Acceptor, wheel: Wheel, limit: int, patience: float

@@ -19,7 +19,7 @@ from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect, DisconnectCode
 from gateway.protocols.base import Wire
 from gateway.protocols.centrifuge_json_uni import CentrifugeJsonUni
-from gateway.session import Session
+from gateway.session import ClientSession
 from gateway.transports.asgi import AsgiTransport
 from gateway.transports.base import FORBIDDEN, Acceptor
 
@@ -135,7 +135,7 @@ class SseEndpoint:
 
 
 async def _converse(
-    acceptor: Acceptor, transport: SseTransport, session: Session, frame: bytes, receive: Receive
+    acceptor: Acceptor, transport: SseTransport, session: ClientSession, frame: bytes, receive: Receive
 ) -> None:
     """Give the session its request, and hold the response open until client or session ends it."""
     try:

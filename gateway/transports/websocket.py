@@ -3,7 +3,7 @@
 from starlette.types import Message, Receive
 
 from gateway.errors import Disconnect
-from gateway.session import Session
+from gateway.session import ClientSession
 from gateway.transports.asgi import AsgiTransport
 from gateway.transports.frames import TOO_BIG
 
@@ -28,7 +28,7 @@ class WebSocketTransport(AsgiTransport):
         return {"type": "websocket.close", "code": reason.code, "reason": reason.reason}
 
 
-async def converse(session: Session, receive: Receive, largest: int) -> None:
+async def converse(session: ClientSession, receive: Receive, largest: int) -> None:
     """Give the session its frames until the connection ends, or one is of more than ``largest`` bytes (1009)."""
     while (message := await receive())["type"] == "websocket.receive":
         text = message.get("text")

@@ -185,37 +185,34 @@ async def test_personal_channels(
 # — subscriptions —
 
 
-async def test_a_subscriber_is_heard_of_and_shown(node: Node, broker: Broker) -> None:
+async def hold(node: Node, subscriber: Reader) -> None:
+    await node.feeds.hold(subscriber.channel)
+    node.hub.join(subscriber)
+
+
+async def test_a_subscriber_hears_what_is_published(node: Node, broker: Broker) -> None:
     subscriber, room = Reader(Client()), node.channels.resolve("room")
-    await node.hold(subscriber, ANN)
+    await hold(node, subscriber)
     node.hub.enter(subscriber, None)
     assert broker._channels == {"room"}
-    assert await node.presence(room) == {"c1": ANN}
-    assert await node.presence_stats(room) == (1, 1)
     await node.publish(room, publication("hello"))
     await until(lambda: subscriber.frames == ["hello"])
     assert node.metrics.publications_out == 1
-    await node.release(subscriber, ANN)
-    assert await node.presence(room) == {}
+    node.hub.leave(subscriber)
     assert not node.hub.channels
 
 
-async def test_one_who_cannot_be_shown_leaves_no_trace(
-    node: Node, broker: Broker, presence: Presence, clock: Clock
-) -> None:
-    presence.away = True
-    with pytest.raises(BrokerUnavailable):
-        await node.hold(Reader(Client()), ANN)
-    assert not node.hub.channels
-    clock.now += 2 * LINGER
-    node.wheel.turn()
-    await until(lambda: not broker._channels)
+async def test_presence_is_what_the_store_says(node: Node, presence: Presence) -> None:
+    room = node.channels.resolve("room")
+    await node.show("room", ANN)
+    assert await node.presence(room) == {"c1": ANN}
+    assert await node.presence_stats(room) == (1, 1)
 
 
 async def test_one_who_gives_up_does_not_make_others_deaf(node: Node, broker: Broker, clock: Clock) -> None:
     patient, impatient = Reader(Client()), Reader(Client())
     broker.confirmed.clear()
-    holds = [asyncio.create_task(node.hold(each, None)) for each in (patient, impatient)]
+    holds = [asyncio.create_task(node.feeds.hold(each.channel)) for each in (patient, impatient)]
     await asyncio.sleep(0)
     holds[1].cancel()
     await asyncio.gather(*holds[1:], return_exceptions=True)
@@ -228,18 +225,15 @@ async def test_one_who_gives_up_does_not_make_others_deaf(node: Node, broker: Br
 
 
 async def test_a_leave_that_nobody_can_note_is_no_failure(node: Node, broker: Broker, presence: Presence) -> None:
-    subscriber = Reader(Client())
-    await node.hold(subscriber, ANN)
     broker.away = presence.away = True
     await node.announce_join("room", ANN)
     await node.announce_leave("room", ANN)
-    await node.release(subscriber, ANN)
-    assert not node.hub.channels
+    await node.show("room", ANN)
 
 
 async def follower(node: Node, channel: str) -> Reader:
     subscriber = Reader(Client(), channel, joins=True)
-    await node.hold(subscriber, None)
+    await hold(node, subscriber)
     node.hub.enter(subscriber, None)
     return subscriber
 
@@ -266,7 +260,7 @@ async def test_members_of_a_dead_node_are_seen_to_leave(node: Node, presence: Pr
 async def test_a_gap_has_positions_checked(node: Node, broker: Broker) -> None:
     subscriber = Reader(Client(), "kept:a", positioned=True, held=[])
     kept = node.channels.resolve("kept:a")
-    await node.hold(subscriber, None)
+    await hold(node, subscriber)
     _, top = await node.history(kept, HistoryFilter())
     node.hub.enter(subscriber, top)
     await broker.unsubscribe("kept:a")  # deaf
@@ -288,7 +282,7 @@ async def test_commands_reach_the_connections_of_a_user(node: Node) -> None:
 async def test_counts_subscribers_by_channel(node: Node) -> None:
     for channel in ("room", "room", "kept:a", "kept:b"):
         await follower(node, channel)
-    await node.hold(Reader(Client(), "kept:c"), None)  # not subscribed yet
+    await hold(node, Reader(Client(), "kept:c"))  # not subscribed yet
     assert node.answer("channels", "") == {"room": 2, "kept:a": 1, "kept:b": 1}
     assert node.answer("channels", "kept:*") == {"kept:a": 1, "kept:b": 1}
     assert node.answer("channels", "KEPT:*") == {}

@@ -8,6 +8,7 @@ from gateway.core.recovery import Recovery, merge, recover_cache, recover_stream
 from gateway.errors import Disconnect, DisconnectCode
 from gateway.messages import Payload, Position, Publication
 
+MOST = 1000
 EPOCH = "qTzWvbYc"
 TOP = Position(5, EPOCH)
 
@@ -45,13 +46,21 @@ STREAMS: dict[str, tuple[Position, tuple[int, ...], bool]] = {
 
 @pytest.mark.parametrize(("since", "stream", "recovered"), STREAMS.values(), ids=STREAMS)
 def test_streams(since: Position, stream: tuple[int, ...], recovered: bool) -> None:
-    found = recover_stream(since, stored(*stream), TOP)
+    found = recover_stream(since, stored(*stream), TOP, MOST)
     assert (found.recovered, found.position) == (recovered, TOP)
     assert offsets(found) == (list(stream) if recovered else [])
 
 
 def test_an_empty_stream_is_recovered_from_its_beginning() -> None:
-    assert recover_stream(Position(0, EPOCH), [], Position(0, EPOCH)) == Recovery(True, [], Position(0, EPOCH))
+    assert recover_stream(Position(0, EPOCH), [], Position(0, EPOCH), MOST) == Recovery(True, [], Position(0, EPOCH))
+
+
+def test_what_is_too_large_is_not_recovered() -> None:
+    """A reply is one message, and is kept whole for as long as its client reads slowly."""
+    since, stream = Position(0, EPOCH), stored(1, 2, 3, 4, 5)
+    size = sum(len(each.data) for each in stream)
+    assert recover_stream(since, stream, TOP, size).recovered
+    assert recover_stream(since, stream, TOP, size - 1) == Recovery(False, [], TOP)
 
 
 CELLS: dict[str, tuple[Position, int | None, bool, list[int]]] = {
@@ -128,7 +137,7 @@ def test_recovered_means_exactly_what_was_missed(data: st.DataObject) -> None:
     heard = data.draw(st.permutations(heard + data.draw(st.lists(st.sampled_from(heard))) if heard else []))
     stream = stored(*range(max(retained, since + 1), top + 1))[:limit]
 
-    found = recover_stream(Position(since, data.draw(st.sampled_from(["", EPOCH]))), stream, Position(top, EPOCH))
+    found = recover_stream(Position(since, data.draw(st.sampled_from(["", EPOCH]))), stream, Position(top, EPOCH), MOST)
     merged = merge(found, live(*heard), recovering=True)
 
     assert merged.position == Position(end, EPOCH)

@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from gateway import Client, Credentials, Disconnect, Error, Gateway, Settings
 from gateway.auth.tokens import sign_connection
 from gateway.messages import Position
+from gateway.session import State
 from tests.serving import Serve, on_plain_uvicorn, on_uvicorn
 from tests.waiting import until
 
@@ -236,7 +237,7 @@ async def test_what_a_client_sent_does_not_wait_for_slow_code_when_it_has_left()
             lanes = session.lanes
             assert lanes is not None
             await until(lambda: lanes._count == 50)
-        await until(lambda: session.ended)
+        await until(lambda: session.state is State.ENDED)
         assert lanes._count == 1
         go_on.set()
         await until(lambda: not lanes._lanes)

@@ -18,7 +18,7 @@ from gateway.messages import ClientInfo, Payload, Position, Publication
 from gateway.presence.memory import MemoryPresence
 from gateway.protocols.base import Wire
 from gateway.protocols.centrifuge_json import CentrifugeJson
-from gateway.session import Handshake, Session
+from gateway.session import ClientSession, Handshake
 from tests.waiting import until
 
 SECRET = "a secret of more than thirty-two bytes, as all should be"
@@ -193,7 +193,7 @@ class Client:
     def __init__(self, rig: "Rig", handshake: Handshake) -> None:
         self.rig = rig
         self.transport = Recorder()
-        self.session = Session(rig.node, rig.tokens, rig.wire, self.transport, handshake)
+        self.session = ClientSession(rig.node, rig.tokens, rig.wire, self.transport, handshake)
         self.inbox: list[dict[str, Any]] = []
         self._last_id = 0
 

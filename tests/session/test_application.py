@@ -24,7 +24,8 @@ from gateway.messages import (
     SubscribeRequest,
     UnsubscribeRequest,
 )
-from gateway.session.application import Admission, Admitted, is_decided, route_of
+from gateway.session.application import Admission, Admitted, route_of
+from gateway.session.dispatch import _is_decided as is_decided
 
 EVENTS = ("subscribe", "publish", "presence", "history", "unsubscribe", "cache_empty")
 

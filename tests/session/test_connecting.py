@@ -262,7 +262,10 @@ async def test_personal_channels(namespace: str, channel: str) -> None:
 async def test_a_single_connection_for_each_user(single: bool) -> None:
     personal = {"enabled": True, "personal_channel_namespace": "lobby", "single_connection": single}
     rig = await Rig.open(subscribe_to_user_personal_channel=personal)
-    clients = [await rig.connected(user) for user in ("alice", "bob", "", "", "alice")]
+    clients = []
+    for user in ("alice", "bob", "", "", "alice"):
+        clients.append(await rig.connected(user))
+        rig.pass_time(0.1)
     expected = (3504, "connection limit") if single else None
     assert [each.closed for each in clients] == [expected, None, None, None, None]
 
@@ -273,5 +276,6 @@ async def test_a_single_connection_while_the_broker_is_away() -> None:
     rig = await Rig.open(subscribe_to_user_personal_channel=personal)
     first = await rig.connected("alice")
     rig.broker.faults["control"] = BrokerUnavailable()
+    rig.pass_time(0.1)
     second = await rig.connected("alice")
     assert (first.closed, second.closed) == ((3504, "connection limit"), None)

@@ -12,6 +12,7 @@ from msgspec import Raw
 from gateway import Gateway, Grant
 from gateway.core.tasks import Tasks
 from gateway.messages import PublishRequest, RefreshRequest, RPCRequest, SubscribeRequest
+from gateway.session import State
 from gateway.session.lanes import UNDER_WAY, Lanes
 from tests.program.routes.clients import Client, assert_empty, connected, gateway_with, settled
 from tests.waiting import until
@@ -242,10 +243,11 @@ async def test_what_waits_is_not_begun_for_a_client_that_has_left(gates: Gates) 
         await client.send("rpc", method="call", data="call")
         await until(lambda: gates.calls == ["subscribe a", "call"])
         gates.gateway.running.acceptor.close(client.session)
-        await until(lambda: client.session.ended)
+        await until(lambda: client.session.state is State.ENDED)
         gates.open.set()
         await assert_empty(gates.gateway)
-        assert gates.calls == ["subscribe a", "call"]
+        # whom it has let in after all, it hears leave
+        assert gates.calls == ["subscribe a", "call", "unsubscribe a"]
 
 
 async def test_a_disconnect_of_one_command_ends_all() -> None:

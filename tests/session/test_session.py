@@ -12,7 +12,7 @@ from gateway.core.cluster import DisconnectUser, SubscribeUser
 from gateway.errors import BrokerUnavailable, Disconnect, DisconnectCode, UnsubscribeCode
 from gateway.messages import Payload, Publication
 from gateway.session import State
-from gateway.session.session import FAIR
+from gateway.session.dispatch import FAIR
 from tests.session.rig import Rig
 
 BAD_REQUEST = (3501, "bad request")
@@ -210,7 +210,7 @@ async def test_a_client_that_leaves_by_itself() -> None:
     client = await rig.connected("alice")
     await client.subscribe("lobby:1")
     await client.leave()
-    assert (client.transport.reasons, client.session.state) == ([], State.CLOSED)
+    assert (client.transport.reasons, client.session.state) == ([], State.ENDED)
     assert rig.node.metrics.disconnects == {3000: 1}
     await rig.assert_empty()
 

@@ -83,7 +83,7 @@ class Client(HTTPConnection):
             info=None if info is None else encode_data(info),
             data=None if data is None else encode_data(data),
         )
-        if self._session.state is State.NEW:
+        if self._session.state in (State.NEW, State.CONNECTING):
             self._session.control(command)  # after the answer to connect: before, the client would not know of it
         elif not self._session.closed:
             await server_side.give(self._session, command)
@@ -93,7 +93,7 @@ class Client(HTTPConnection):
         code = UnsubscribeCode.SERVER
         command = UnsubscribeUser(user=self.user, client=self.id, channel=channel, code=code, reason=code.reason)
         if not self._session.closed and channel in self._session.subscriptions:
-            _in_loop(lambda: server_side.take_away(self._session, command))
+            _in_loop(lambda: server_side.unsubscribe(self._session, command))
 
     def disconnect(self, code: int = DisconnectCode.FORCE_DISCONNECT, reason: str | None = None) -> None:
         """Close the connection. From 3500 to 3999, and from 4500 to 4999, the client does not come back by itself.

@@ -103,9 +103,11 @@ class Listener:
 @asynccontextmanager
 async def listen(node: Node, channel: str, limit: int) -> AsyncIterator[Listener]:
     listener = Listener(node.channels.resolve(channel).name, limit)
-    await node.hold(listener, None)
+    await node.feeds.hold(listener.channel)
     try:
+        node.hub.join(listener)
         node.hub.enter(listener, None)
         yield listener
     finally:
-        await node.release(listener, None)
+        node.hub.leave(listener)
+        node.feeds.release(listener.channel)

@@ -4,7 +4,7 @@ from gateway.auth.permissions import Features
 from gateway.auth.tokens import Grant
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
 from gateway.messages import Payload, Publication, Push
-from gateway.session import Session, State, making
+from gateway.session import Session, State
 from gateway.session.application import Admitted
 from gateway.session.subscription import Subscription
 
@@ -26,7 +26,7 @@ class PlainSession(Session):
     def begin(self) -> None:
         """Nothing is expected of the client: no connect command, no pong."""
         self.heartbeat.cancel()
-        self.state = State.CONNECTED
+        self.to(State.CONNECTED)
 
     def push(self, channel: str, push: Push) -> None:
         if type(push) is Publication:  # the rest is for clients that know of channels
@@ -59,18 +59,17 @@ async def subscribe(session: PlainSession, name: str, info: Payload | None, repl
     if len(session.subscriptions) >= session.node.settings.client.channel_limit:
         raise Error(ErrorCode.LIMIT_EXCEEDED)
     subscription = _wanted(session, name, info, replay)
-    found = await making.prepare(session, subscription)
-    result, position = making.settle(subscription, found)
-    for publication in result.publications[-replay if replay else None :]:
+    await subscription.open()
+    for publication in subscription.result().publications[-replay if replay else None :]:
         session.push(name, publication)
-    making.start(session, subscription, position)
-    await making.announce(session, subscription)
+    subscription.start()
 
 
 async def unsubscribe(session: PlainSession, name: str) -> None:
     subscription = session.subscriptions.get(name)
     if subscription is not None:
-        await making.withdraw(session, subscription)
+        subscription.end()
+        await subscription.over()
 
 
 def _wanted(session: PlainSession, name: str, info: Payload | None, replay: int | None) -> Subscription:
@@ -80,8 +79,8 @@ def _wanted(session: PlainSession, name: str, info: Payload | None, replay: int 
     if replay and not options.keeps_history:
         advice = "give it, for example, history_size=100 and history_ttl=60"
         raise Error(ErrorCode.NOT_AVAILABLE, f"the channel {name!r} keeps no history to replay: {advice}")
-    features = Features(positioned=replays and options.keeps_history)
-    subscription = Subscription(session, channel, Admitted(Grant(info)), features, None, server_side=True)
+    subscription = Subscription(session, channel, server_side=True)
+    subscription.admit(Admitted(Grant(info)), Features(positioned=replays and options.keeps_history))
     if replays != options.replay:
         subscription.options = options.model_copy(update={"replay": replays})
     return subscription

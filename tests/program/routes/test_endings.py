@@ -10,6 +10,7 @@ from fastapi import Body, Depends, Query
 from gateway import Client, Credentials, Grant
 from gateway.brokers.memory import MemoryBroker
 from gateway.errors import BrokerUnavailable
+from gateway.session import State
 from tests.program.routes.clients import assert_empty, connected, gateway_with, running, settled
 from tests.waiting import until
 
@@ -182,7 +183,7 @@ async def test_handlers_in_threads_may_send_the_client_away() -> None:
         await other.hears("others hear on")
         await client.send("rpc", method="ban")
         assert await client.is_closed() == (4001, "banned")
-        await until(lambda: client.session.ended)
+        await until(lambda: client.session.state is State.ENDED)
 
 
 # — context variables —

@@ -1,0 +1,150 @@
+"""The session of a client that gives commands. Which may come when stands in one table, ``COMMANDS``."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from gateway.errors import Disconnect, DisconnectCode, Error
+from gateway.messages import (
+    Command,
+    ConnectRequest,
+    HistoryRequest,
+    Pong,
+    PresenceRequest,
+    PresenceStatsRequest,
+    PublishRequest,
+    RefreshRequest,
+    Request,
+    RPCRequest,
+    SendRequest,
+    SubRefreshRequest,
+    SubscribeRequest,
+    UnsubscribeRequest,
+)
+from gateway.session import asking, connecting, subscribing
+from gateway.session.application import NO_APPLICATION, decides_connect, route_of
+from gateway.session.base import State
+from gateway.session.session import Session
+
+FAIR = 32
+"""Commands of one client carried out in a row, before others have their turn."""
+
+log = logging.getLogger(__name__)
+
+
+class ClientSession(Session):
+    """Its transport calls ``receive`` for each frame, one at a time."""
+
+    __slots__ = ()
+
+    async def receive(self, frame: bytes) -> None:
+        """Carry out the commands of one frame, in order."""
+        if self.state in (State.CLOSED, State.ENDED):
+            return
+        self.node.metrics.bytes_in += len(frame)
+        if frame == self.wire.protocol.pong and self.state is State.CONNECTED:
+            self.pong()
+            return
+        carry_out = self._carry_out if self.application is NO_APPLICATION else self._dispatch
+        try:
+            commands = self.wire.protocol.decode(frame)
+            for count, command in enumerate(commands, 1):
+                await carry_out(command)
+                # also after a reply too large to wait for others; a publish may have none yet, and need not wait
+                large = self.outbox is None and not isinstance(command.request, PublishRequest)
+                if count < len(commands) and (count % FAIR == 0 or large):
+                    await asyncio.sleep(0)
+                if self.closed:
+                    return
+        except Disconnect as reason:
+            self.disconnect(reason)
+
+    async def _dispatch(self, command: Command) -> None:
+        """Carry the command out here, or in a task of its own if the program decides it."""
+        decided = _is_decided(self, command.request)
+        if decided or (self.lanes is not None and self.lanes.busy(command.request)):
+            lanes = self.in_turn()
+            await lanes.add(command.request, self._carry_out_apart(command))
+            if isinstance(command.request, ConnectRequest):  # nothing may overtake it
+                await lanes.finished()
+        else:
+            await self._carry_out(command)
+
+    async def _carry_out_apart(self, command: Command) -> None:
+        try:
+            if not self.closed:
+                await self._carry_out(command)
+        except Disconnect as reason:
+            self.disconnect(reason)
+        except Exception:  # not even the failure could be answered
+            log.exception("client %s: command %d failed", self.client, command.id)
+            self.disconnect(Disconnect(DisconnectCode.INTERNAL))
+
+    async def _carry_out(self, command: Command) -> None:
+        request = command.request
+        handler = COMMANDS[self.state].get(type(request))
+        if handler is None:
+            raise Disconnect(DisconnectCode.BAD_REQUEST)
+        self.node.metrics.commands[type(request).__name__] += 1
+        try:
+            await handler(self, command.id, request)
+        except Disconnect:
+            raise
+        except Exception as error:
+            self.fail(command.id, error)
+
+
+def _is_decided(session: Session, request: Request) -> bool:
+    """Whether code of the program may run for the request."""
+    match request:
+        case ConnectRequest():
+            return decides_connect(session.application, request)
+        case RPCRequest():
+            return session.application.rpc is not None
+        case SubscribeRequest() | PublishRequest() | PresenceRequest() | PresenceStatsRequest() | HistoryRequest():
+            try:
+                route = route_of(session.node.channels.resolve(request.channel))
+            except Error:  # there is no such channel, as the command's own code will answer
+                return False
+            return route is not None and any(getattr(route, event) for event in _EVENTS[type(request)])
+    return False
+
+
+_EVENTS: dict[type[Any], tuple[str, ...]] = {
+    SubscribeRequest: ("subscribe", "cache_empty"),
+    PublishRequest: ("publish",),
+    PresenceRequest: ("presence",),
+    PresenceStatsRequest: ("presence",),
+    HistoryRequest: ("history",),
+}
+
+
+async def _pong(session: Session, _id: int, _request: Pong) -> None:
+    """A pong among other commands."""
+    session.pong()
+
+
+Handler = Callable[[Session, int, Any], Awaitable[None]]
+"""Answers the command through the session."""
+
+COMMANDS: dict[State, dict[type[Any], Handler]] = {
+    State.NEW: {ConnectRequest: connecting.connect},
+    State.CONNECTING: {},
+    State.CONNECTED: {
+        SubscribeRequest: subscribing.subscribe,
+        UnsubscribeRequest: subscribing.unsubscribe,
+        SubRefreshRequest: subscribing.sub_refresh,
+        PublishRequest: asking.publish,
+        PresenceRequest: asking.presence,
+        PresenceStatsRequest: asking.presence_stats,
+        HistoryRequest: asking.history,
+        RPCRequest: asking.rpc,
+        SendRequest: asking.send,
+        RefreshRequest: connecting.refresh,
+        Pong: _pong,
+    },
+    State.REFUSED: {},
+    State.CLOSED: {},
+    State.ENDED: {},
+}

@@ -1,0 +1,53 @@
+"""Reading a channel's stream for a subscriber that comes, or comes back.
+
+Source: Centrifuge protocol, "History and recovery".
+"""
+
+from collections.abc import Awaitable, Callable
+
+from gateway.brokers.base import HistoryFilter
+from gateway.channels import Channel
+from gateway.config.settings import ChannelOptions
+from gateway.core.node import Node
+from gateway.core.recovery import Recovery, recover_cache, recover_stream
+from gateway.messages import Payload, Position, Publication
+
+NEWEST = HistoryFilter(limit=1, reverse=True)
+TOP = HistoryFilter()
+ALL = HistoryFilter(limit=-1)
+
+
+async def look_up(
+    node: Node, channel: Channel, options: ChannelOptions, since: Position | None, *, recoverable: bool
+) -> Recovery:
+    """What a subscriber gets that stood at ``since``; None is one that has seen nothing."""
+    cache = options.force_recovery_mode == "cache"
+    recovers = since is not None and recoverable
+    replays = since is None and options.replay
+    if cache and (recovers or replays):
+        which = NEWEST
+    elif recovers:
+        which = HistoryFilter(limit=node.settings.client.recovery_max_publication_limit, since=since)
+    else:
+        which = ALL if replays else TOP
+    stream, top = await node.broker.history(channel.name, which, node.stream(channel))
+    if since is None or not recovers:
+        return Recovery(replays, stream, top, replays)
+    if cache:
+        return recover_cache(since, stream[0] if stream else None, top)
+    found = recover_stream(since, stream, top, node.settings.client.recovery_max_size)
+    if not found.recovered and options.replay:  # it begins anew, as a newcomer does
+        stream, top = await node.broker.history(channel.name, ALL, node.stream(channel))
+        return Recovery(True, stream, top, replayed=True)
+    return found
+
+
+async def fill(node: Node, channel: Channel, begin: Callable[[], Awaitable[Payload | None]]) -> None:
+    """Publish what an empty channel begins with."""
+    newest, _ = await node.broker.history(channel.name, NEWEST, node.stream(channel))
+    if newest or (data := await begin()) is None:
+        return
+    # what has been published meanwhile is newer, and others may have asked at the same time
+    newest, _ = await node.broker.history(channel.name, NEWEST, node.stream(channel))
+    if not newest:
+        await node.publish(channel, Publication(data))
