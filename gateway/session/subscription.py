@@ -51,6 +51,8 @@ LIFE: dict[SubscriptionState, frozenset[SubscriptionState]] = {
 """What a state may lead to."""
 
 OVER = frozenset((SubscriptionState.ENDING, SubscriptionState.ENDED))
+UNBEGUN = frozenset((SubscriptionState.DECIDING, SubscriptionState.ADMITTED))
+"""The channel, and others in it, have nothing of it."""
 AT_WORK = frozenset((SubscriptionState.DECIDING, SubscriptionState.OPENING))
 """Somebody is at work on it, and clears it away if it is ended meanwhile."""
 
@@ -73,7 +75,7 @@ class Owner(Connection, Protocol):
     subscriptions: "dict[str, Subscription]"
     """Those that are not over, by channel."""
     ending: "set[Subscription] | None"
-    """Those that are being cleared away."""
+    """Those of which something is being cleared away."""
 
     @property
     def closed(self) -> bool: ...
@@ -299,9 +301,10 @@ class Subscription:
         node.hub.leave(self)
         if push is not None and not session.closed:
             session.push(self.channel, push)
-        if session.ending is None:
-            session.ending = set()
-        session.ending.add(self)
+        if before not in UNBEGUN:
+            if session.ending is None:
+                session.ending = set()
+            session.ending.add(self)
         if before not in AT_WORK:
             was_live = before is SubscriptionState.LIVE
             # begins now: what is to be cleared away leaves together, whoever ends at this moment
@@ -336,8 +339,8 @@ class Subscription:
                 await node.announce_leave(self.channel, self.info)
         finally:
             self.state = SubscriptionState.ENDED
-            assert self.connection.ending is not None
-            self.connection.ending.discard(self)
+            if self.connection.ending is not None:
+                self.connection.ending.discard(self)
             if self._over is not None:
                 self._over.set()
 
