@@ -30,30 +30,30 @@ class Channel(Struct, frozen=True):
     """The route's path parameters, as they stand in the name."""
 
 
-class Rule(Protocol):
-    """A rule of the program for the names that it matches; it comes before the settings' namespaces."""
+class Route(Protocol):
+    """Channels of the program, by their names; they come before the settings' namespaces."""
 
     @property
-    def name(self) -> str:
+    def key(self) -> str:
         """Names the options, as a namespace does; no namespace has this name."""
 
     @property
     def text(self) -> str:
-        """How the rule is written."""
+        """How the names are written, as in ``chat:{room}``."""
 
     @property
     def options(self) -> ChannelOptions: ...
 
     def match(self, name: str) -> Mapping[str, str] | None:
-        """The parameters that stand in a name, None if it is not one of the rule's."""
+        """The parameters that stand in a name, None if it is not one of the route's."""
 
 
 class Channels:
     """Finds the options of names. In these, ``history_meta_ttl`` is always set."""
 
-    def __init__(self, settings: ChannelSettings, rules: Sequence[Rule] = ()) -> None:
+    def __init__(self, settings: ChannelSettings, routes: Sequence[Route] = ()) -> None:
         self._settings = settings
-        self._rules = rules
+        self._routes = routes
         self._options = {"": self._complete(settings.without_namespace)}
         self._options.update((namespace.name, self._complete(namespace)) for namespace in settings.namespaces)
         self._patterns = {
@@ -91,10 +91,10 @@ class Channels:
         settings = self._settings
         if not name or _bytes(name) > settings.max_length or _CONTROL.search(name):
             raise Error(ErrorCode.BAD_REQUEST)
-        for rule in self._rules:
-            if self._may_claim(rule, name) and (params := rule.match(name)) is not None:
-                options = self._ruled(rule)
-                return Channel(name, options, rule.name, users=self._users(name, options), route=rule, params=params)
+        for route in self._routes:
+            if self._may_claim(route, name) and (params := route.match(name)) is not None:
+                options = self._ruled(route)
+                return Channel(name, options, route.key, users=self._users(name, options), route=route, params=params)
         private = name.startswith(settings.private_prefix)
         namespace, boundary, rest = name.removeprefix(settings.private_prefix).partition(settings.namespace_boundary)
         if not boundary:
@@ -108,18 +108,20 @@ class Channels:
         options = self._options[namespace]
         return Channel(name, options, namespace, private, self._users(name, options))
 
-    def _may_claim(self, rule: Rule, name: str) -> bool:
-        """Private and personal channels are a rule's only if it names them: a parameter does not stand for them."""
+    def _may_claim(self, route: Route, name: str) -> bool:
+        """Private and personal channels are a route's only if it names them: a parameter does not stand for them."""
         settings = self._settings
-        if name.startswith(settings.private_prefix) and not rule.text.startswith(settings.private_prefix):
+        if name.startswith(settings.private_prefix) and not route.text.startswith(settings.private_prefix):
             return False
         personal = settings.namespace_boundary + settings.user_boundary
-        return personal not in settings.namespace_boundary + name or personal in settings.namespace_boundary + rule.text
+        return (
+            personal not in settings.namespace_boundary + name or personal in settings.namespace_boundary + route.text
+        )
 
-    def _ruled(self, rule: Rule) -> ChannelOptions:
-        found = self._options.get(rule.name)
+    def _ruled(self, route: Route) -> ChannelOptions:
+        found = self._options.get(route.key)
         if found is None:
-            found = self._options[rule.name] = self._complete(rule.options)
+            found = self._options[route.key] = self._complete(route.options)
         return found
 
     def _users(self, name: str, options: ChannelOptions) -> frozenset[str] | None:

@@ -115,14 +115,14 @@ def test_the_same_name_is_resolved_once(channels: Channels) -> None:
     assert channels.resolve("news") is channels.resolve("news")
 
 
-# — rules of the program —
+# — routes of the program —
 
 
 class Prefix:
     """Names that begin so."""
 
     def __init__(self, prefix: str, **options: Any) -> None:
-        self.name = f"rule:{prefix}"
+        self.key = f"route:{prefix}"
         self.text = prefix
         self.options = ChannelOptions(**options)
         self.asked = 0
@@ -133,18 +133,18 @@ class Prefix:
         return {"rest": name.removeprefix(self._prefix)} if name.startswith(self._prefix) else None
 
 
-def test_rules_come_first_and_in_their_order() -> None:
+def test_routes_come_first_and_in_their_order() -> None:
     first, second = Prefix("room:", presence=True), Prefix("ro", history_size=5)
     channels = Channels(ChannelSettings(namespaces=(Namespace(name="room"),)), [first, second])
     channel = channels.resolve("room:a:b")
-    assert (channel.route, channel.params, channel.namespace) == (first, {"rest": "a:b"}, "rule:room:")
+    assert (channel.route, channel.params, channel.namespace) == (first, {"rest": "a:b"}, "route:room:")
     assert channel.options.presence
     assert channels.resolve("rover").route is second
     other = channels.resolve("news")
     assert (other.route, other.params, other.namespace) == (None, {}, "")
 
 
-def test_rules_know_names_that_namespaces_refuse() -> None:
+def test_routes_know_names_that_namespaces_refuse() -> None:
     channels = Channels(ChannelSettings(), [Prefix("größe:"), Prefix("$own:")])
     assert channels.resolve("größe:ü x").params == {"rest": "ü x"}
     assert not channels.resolve("$own:a").private
@@ -153,24 +153,24 @@ def test_rules_know_names_that_namespaces_refuse() -> None:
     assert refusal(channels, "other:a") == ErrorCode.UNKNOWN_CHANNEL
 
 
-def test_options_of_a_rule_are_completed_once() -> None:
+def test_options_of_a_route_are_completed_once() -> None:
     channels = Channels(ChannelSettings(history_meta_ttl=30), [Prefix("a:"), Prefix("b:", history_meta_ttl=60)])
     assert channels.resolve("a:1").options.history_meta_ttl == 30
     assert channels.resolve("a:1").options is channels.resolve("a:2").options
     assert channels.resolve("b:1").options.history_meta_ttl == 60
 
 
-def test_a_rule_may_limit_its_channels_to_users() -> None:
+def test_a_route_may_limit_its_channels_to_users() -> None:
     channels = Channels(ChannelSettings(), [Prefix("dm:", allow_user_limited_channels=True)])
     assert channels.resolve("dm:a#7,9").users == frozenset({"7", "9"})
     assert channels.resolve("dm:a").users is None
 
 
-def test_rules_are_asked_once_for_a_name() -> None:
-    rule = Prefix("a:")
-    channels = Channels(ChannelSettings(), [rule])
+def test_routes_are_asked_once_for_a_name() -> None:
+    route = Prefix("a:")
+    channels = Channels(ChannelSettings(), [route])
     assert channels.resolve("a:1") is channels.resolve("a:1")
-    assert rule.asked == 1
+    assert route.asked == 1
 
 
 def test_a_parameter_stands_for_no_private_and_no_personal_channel() -> None:

@@ -9,7 +9,7 @@ from contextvars import Context
 from typing import Any
 
 from gateway.brokers.base import Broker, HistoryFilter, PublishOptions, StreamOptions
-from gateway.channels import Channel, Channels, Rule
+from gateway.channels import Channel, Channels, Route
 from gateway.config.settings import Settings
 from gateway.core.audience import Subscriber
 from gateway.core.cluster import Cluster, ControlCommand, NodeInfo
@@ -38,7 +38,7 @@ class Node:
         *,
         clock: Callable[[], float] = time.time,
         wheel: Wheel | None = None,
-        rules: Sequence[Rule] = (),
+        routes: Sequence[Route] = (),
     ) -> None:
         self.uid = uuid.uuid4().hex
         self.settings = settings
@@ -46,7 +46,7 @@ class Node:
         self.metrics = Metrics(clock)
         self.metrics.watch(self)
         self.wheel = wheel or Wheel()
-        self.channels = Channels(settings.channel, rules)
+        self.channels = Channels(settings.channel, routes)
         self.hub = Hub(self.metrics, max_lag=settings.client.channel_position_max_time_lag, clock=clock)
         self.broker = broker
         self.presence_store = presence
