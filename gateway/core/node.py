@@ -46,7 +46,7 @@ class Node:
         self.metrics = Metrics(clock)
         self.metrics.watch(self)
         self.wheel = wheel or Wheel()
-        self.channels = Channels(settings.channel, routes)
+        self.channels = Channels(settings.channel, routes, settings.client.subscribe_to_user_personal_channel)
         self.hub = Hub(self.metrics, max_lag=settings.client.channel_position_max_time_lag, clock=clock)
         self.broker = broker
         self.presence_store = presence
@@ -135,10 +135,7 @@ class Node:
 
     def personal_channel(self, user: str) -> str:
         """Name of the user's own channel; empty if there is none."""
-        options = self.settings.client.subscribe_to_user_personal_channel
-        if not options.enabled or not user:
-            return ""
-        return self.channels.personal(user, options.personal_channel_namespace)
+        return self.channels.personal(user)
 
     async def hold(self, subscriber: Subscriber, info: ClientInfo | None) -> None:
         """Hear the channel on behalf of a subscriber, and show it in presence if ``info`` is given.

@@ -230,7 +230,8 @@ class Gateway(Operations):
         Raises `SettingsError` unless Redis joins the nodes.
         """
         routes = [each.route for each in self._program.channels]
-        return Publisher(self.settings, channels=Channels(self.settings.channel, routes))
+        personal = self.settings.client.subscribe_to_user_personal_channel
+        return Publisher(self.settings, channels=Channels(self.settings.channel, routes, personal))
 
     # — limits —
 

@@ -49,13 +49,20 @@ async def test_an_older_version_is_dropped(api: API) -> None:
         {"channel": "strict:a", "b64data": base64.b64encode(b"\xff").decode()},
         {"channel": "room", "b64data": "not base64!"},
         {"channel": "a\nb", "data": {}},
-        {"channel": "x" * 256, "data": {}},
     ],
 )
 async def test_what_cannot_be_published(api: API, request_: dict[str, Any]) -> None:
     error = await api.error("publish", **request_)
     assert error["code"] == 107
     assert error["message"].startswith("bad request")
+
+
+@pytest.mark.parametrize("name", ["kept:" + "x" * 256, "kept:größe", "kept:李 ,#"])
+async def test_the_server_names_what_clients_may_not(api: API, name: str) -> None:
+    """The limits of names are for clients' commands."""
+    assert (await api.result("publish", channel=name, data={}))["offset"] == 1
+    assert (await api.result("history", channel=name, limit=1))["offset"] == 1
+    assert await api.result("unsubscribe", user="ann", channel=name) == {}
 
 
 async def test_payloads_keep_their_bytes(api: API) -> None:
