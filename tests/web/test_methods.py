@@ -9,7 +9,7 @@ import pytest
 from gateway.brokers.base import HistoryFilter
 from gateway.core.cluster import DisconnectUser, RefreshUser, SubscribeUser, UnsubscribeUser
 from gateway.messages import ClientInfo, Payload, Position
-from tests.web.conftest import API, KEY
+from tests.web.conftest import API, KEY, running
 
 NOT_AVAILABLE = {"code": 108, "message": "not available"}
 
@@ -63,6 +63,18 @@ async def test_the_server_names_what_clients_may_not(api: API, name: str) -> Non
     assert (await api.result("publish", channel=name, data={}))["offset"] == 1
     assert (await api.result("history", channel=name, limit=1))["offset"] == 1
     assert await api.result("unsubscribe", user="ann", channel=name) == {}
+
+
+@pytest.mark.parametrize("user", ["ann", "müller", "a:b", "7,8", "a#b", "ann\n", "x" * 300])
+async def test_a_backend_names_a_personal_channel_by_the_id_as_it_is(user: str) -> None:
+    settings = {
+        "http_api": {"key": KEY},
+        "client": {"subscribe_to_user_personal_channel": {"enabled": True}},
+        "channel": {"without_namespace": {"history_size": 1, "history_ttl": 60}},
+    }
+    async with running(settings) as api:
+        assert (await api.result("publish", channel=f"#{user}", data=1))["offset"] == 1
+        assert (await api.result("history", channel=api.node.personal_channel(user)))["offset"] == 1
 
 
 async def test_payloads_keep_their_bytes(api: API) -> None:
