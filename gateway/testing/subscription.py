@@ -25,7 +25,7 @@ class Publication:
     """Whether it has come with the answer to subscribe."""
 
 
-class Subscriber(Protocol):
+class Owner(Protocol):
     """What a subscription asks of its `Client`."""
 
     @property
@@ -42,7 +42,7 @@ class Subscriber(Protocol):
 class Subscription:
     """Made by `Client.subscribe`, and by the server (`Client.subscription`)."""
 
-    def __init__(self, client: Subscriber, channel: str, *, server_side: bool = False) -> None:
+    def __init__(self, client: Owner, channel: str, *, server_side: bool = False) -> None:
         self.client = client
         self.channel = channel
         self.server_side = server_side
