@@ -7,11 +7,14 @@ from types import FrameType
 
 import pytest
 
+from gateway.core import tasks
 from tests.redis_server import RedisServer
 from tests.serving import Serve, on_hypercorn, on_plain_uvicorn, on_uvicorn
 
 DEADLINE = 120
 """Seconds after which a test that hangs fails instead of holding up everything."""
+
+tasks.check_begin()
 
 # A shell ignores Ctrl-C in what it starts in the background, and the programs that tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

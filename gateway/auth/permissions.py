@@ -28,13 +28,14 @@ NO_FEATURES = Features()
 
 def may_subscribe(channel: Channel, user: str, *, insecure: bool = False) -> bool:
     """Whether the user may subscribe without token, alone or by the ``subs`` of a connect request."""
-    if channel.private:
+    if channel.private or channel.shuts_out(user):
         return False
-    if channel.users is not None:
-        return user in channel.users
     options = channel.options
-    return insecure or _allows(
-        user, False, options.allow_subscribe_for_client, False, options.allow_subscribe_for_anonymous
+    listed = channel.users is not None and options.allow_user_limited_channels
+    return (
+        listed
+        or insecure
+        or _allows(user, False, options.allow_subscribe_for_client, False, options.allow_subscribe_for_anonymous)
     )
 
 

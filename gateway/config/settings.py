@@ -73,9 +73,9 @@ class ChannelOptions(Section):
     batch_delay: Annotated[Duration, Field(le=1)] = 0.0
     """How long publications may wait for others to leave together; without, those of one moment do."""
     allow_user_limited_channels: bool = False
-    """Channels such as `dm#7,9` are open to the users named and closed to others."""
+    """Channels such as `dm#7,9` are open to the users named and closed to others; a personal `#7,9` is one user's."""
     channel_regex: str = ""
-    """What the part after the namespace must match; empty allows any ASCII name."""
+    """What the part after the namespace must match when a client names it; empty allows any ASCII name."""
     publication_data_format: Literal["", "json", "json_object", "binary"] = ""
     """What data must be: empty any non-empty bytes, `json`, `json_object`, or `binary` (may be empty)."""
 
@@ -95,7 +95,7 @@ class ChannelSettings(Section):
     """Names of channels and what holds for them."""
 
     max_length: int = Field(default=255, ge=1)
-    """Longest name, in bytes."""
+    """Longest name that a client may use, in bytes."""
     namespace_boundary: str = Field(default=":", min_length=1)
     """Ends the namespace in a name."""
     private_prefix: str = Field(default="$", min_length=1)

@@ -10,7 +10,7 @@ from contextvars import Context
 from typing import Any
 
 from gateway.brokers.base import Broker, HistoryFilter, PublishOptions, StreamOptions
-from gateway.channels import Channel, Channels, Rule
+from gateway.channels import Channel, Channels, Route
 from gateway.config.settings import Settings
 from gateway.core.cluster import Cluster, ControlCommand, NodeInfo
 from gateway.core.feeds import Feeds
@@ -38,7 +38,7 @@ class Node:
         *,
         clock: Callable[[], float] = time.time,
         wheel: Wheel | None = None,
-        rules: Sequence[Rule] = (),
+        routes: Sequence[Route] = (),
     ) -> None:
         self.uid = uuid.uuid4().hex
         self.settings = settings
@@ -46,7 +46,7 @@ class Node:
         self.metrics = Metrics(clock)
         self.metrics.watch(self)
         self.wheel = wheel or Wheel()
-        self.channels = Channels(settings.channel, rules)
+        self.channels = Channels(settings.channel, routes, settings.client.subscribe_to_user_personal_channel)
         self.hub = Hub(self.metrics, max_lag=settings.client.channel_position_max_time_lag, clock=clock)
         self.broker = broker
         self.presence_store = presence
@@ -141,10 +141,7 @@ class Node:
 
     def personal_channel(self, user: str) -> str:
         """Name of the user's own channel; empty if there is none."""
-        options = self.settings.client.subscribe_to_user_personal_channel
-        if not options.enabled or not user:
-            return ""
-        return self.channels.personal(user, options.personal_channel_namespace)
+        return self.channels.personal(user)
 
     async def show(self, channel: str, info: ClientInfo) -> None:
         """Show a member that is in presence already with another info."""

@@ -2,6 +2,9 @@
 
 import asyncio
 import logging
+import os
+import sys
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextvars import Context, copy_context
 from typing import Any, TypeVar
@@ -69,13 +72,62 @@ def begin(work: Coroutine[Any, Any, None]) -> Awaitable[None] | None:
     """Run a coroutine on the spot up to where it first waits; answers the rest of it, None if that was all.
 
     Spares a task where there is hardly ever something to wait for. The coroutine must not ask for its task
-    (``asyncio.timeout`` does) before it has waited.
+    (``asyncio.timeout`` does) before it has waited; in debug mode that raises ``RuntimeError``.
     """
     try:
-        waits_for = work.send(None)
+        waits_for = _send_without_task(work) if debug else work.send(None)
     except StopIteration:
         return None
     return _Rest(work, waits_for)
+
+
+debug = False
+"""Whether ``begin`` checks what it asks of coroutines."""
+
+_current_task = asyncio.current_task
+
+
+class _Step(threading.local):
+    taskless = False
+    """Whether this thread is carrying out the first step of a coroutine that was begun on the spot."""
+
+
+_step = _Step()
+
+
+def check_begin() -> None:
+    """Turn debug mode on. It is on from the start where asyncio's is (``python -X dev``)."""
+    global debug
+    debug = True
+    asyncio.current_task = asyncio.tasks.current_task = _task_if_any
+
+
+def _send_without_task(work: Coroutine[Any, Any, None]) -> Any:
+    """Take the first step, and have whoever asks for the current task fail rather than get that of who calls."""
+    loop = asyncio.get_running_loop()
+    task, outer = _current_task(loop), _step.taskless
+    _step.taskless = True
+    if task is not None:
+        asyncio.tasks._leave_task(loop, task)  # for libraries that have imported the function by its name
+    try:
+        return work.send(None)
+    finally:
+        _step.taskless = outer
+        if task is not None:
+            asyncio.tasks._enter_task(loop, task)
+
+
+def _task_if_any(loop: asyncio.AbstractEventLoop | None = None) -> asyncio.Task[Any] | None:
+    if _step.taskless:
+        raise RuntimeError(
+            "a coroutine that was begun on the spot asks for its task (as asyncio.timeout does) before it has waited: "
+            "it has none yet, and would get its caller's; let it run in a task of its own"
+        )
+    return _current_task(loop)
+
+
+if sys.flags.dev_mode or os.environ.get("PYTHONASYNCIODEBUG"):
+    check_begin()
 
 
 class _Rest:

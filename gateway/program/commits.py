@@ -102,7 +102,7 @@ class _Queue:
         """The innermost transaction or savepoint has been committed, and ends next."""
         self._committed = _innermost(session)
 
-    def settle(self, session: "Session", transaction: "SessionTransaction") -> None:
+    def note_end(self, session: "Session", transaction: "SessionTransaction") -> None:
         """A transaction or savepoint has ended, and its connections are given back."""
         committed = transaction is self._committed
         if committed:
@@ -127,7 +127,7 @@ def _queue_of(session: "Session") -> _Queue:
 
         queue = session.info[_KEY] = _Queue()
         event.listen(session, "after_commit", queue.note_commit)
-        event.listen(session, "after_transaction_end", queue.settle)
+        event.listen(session, "after_transaction_end", queue.note_end)
     return queue
 
 

@@ -229,8 +229,9 @@ class Gateway(Operations):
 
         Raises `SettingsError` unless Redis joins the nodes.
         """
-        rules = [each.hooks for each in self._program.channels]
-        return Publisher(self.settings, channels=Channels(self.settings.channel, rules))
+        routes = [each.route for each in self._program.channels]
+        personal = self.settings.client.subscribe_to_user_personal_channel
+        return Publisher(self.settings, channels=Channels(self.settings.channel, routes, personal))
 
     # — limits —
 
@@ -262,14 +263,14 @@ class Running:
         self.environment = environment
         self.loop: asyncio.AbstractEventLoop
         self.engine = environment.engine(settings)
-        rules = [*([unnamed()] if program.decides else []), *(each.hooks for each in program.channels)]
+        routes = [*([unnamed()] if program.decides else []), *(each.route for each in program.channels)]
         self.node = Node(
             settings,
             self.engine.broker,
             self.engine.presence,
             clock=environment.clock,
             wheel=environment.wheel(),
-            rules=rules,
+            routes=routes,
         )
         self.tokens = TokenVerifier(settings.client, environment.clock)
         self.streams = program.streams = Streams(self.node)

@@ -82,9 +82,7 @@ class Operations(ABC):
 
         Raises `SettingsError` unless ``client.subscribe_to_user_personal_channel.enabled`` is set.
         """
-        node = self.node
-        channel = node.channels.of_user(user, node.settings.client.subscribe_to_user_personal_channel)
-        return await self.publish(channel, data, **options)
+        return await self.publish(self.node.channels.of_user(user), data, **options)
 
     async def presence(self, channel: str) -> dict[str, ClientInfo]:
         """Who is subscribed, by client id. Raises `Error` (108) for a channel without ``presence``."""

@@ -58,13 +58,15 @@ class Publisher:
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Opens no connection yet. Raises ``SettingsError`` for settings by which no node could be reached."""
-        self._settings = settings = load() if settings is None else settings
+        settings = load() if settings is None else settings
         if settings.engine.type == "memory":
             raise SettingsError(
                 'engine.type = "memory": a publisher of another process needs Redis; set engine.type = "redis" and, '
                 'for example, engine.redis.address = "redis://127.0.0.1:6379", or GATEWAY_REDIS_URL for short'
             )
-        self._channels = channels or Channels(settings.channel)
+        self._channels = channels or Channels(
+            settings.channel, personal=settings.client.subscribe_to_user_personal_channel
+        )
         self._clock = clock
         self._keys = Keys(settings.engine.redis.prefix)
         self._pool = _connection_pool(settings.engine.redis)
@@ -116,8 +118,7 @@ class Publisher:
 
         ``SettingsError`` if the nodes give their users none.
         """
-        channel = self._channels.of_user(user, self._settings.client.subscribe_to_user_personal_channel)
-        return self.publish(channel, data, **options)
+        return self.publish(self._channels.of_user(user), data, **options)
 
     def disconnect(
         self,

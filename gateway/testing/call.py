@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Handshake:
-    """The request that opens a WebSocket."""
+class UpgradeRequest:
+    """The HTTP request that opens a WebSocket."""
 
     path: str
     query: Mapping[str, str] = field(default_factory=dict)
@@ -73,7 +73,7 @@ class ClientGone(OSError):  # noqa: N818  a state
 class Call:
     """One call of the application, from ``websocket.connect`` to its return."""
 
-    def __init__(self, app: ASGIApp, handshake: Handshake, hearer: Hearer) -> None:
+    def __init__(self, app: ASGIApp, handshake: UpgradeRequest, hearer: Hearer) -> None:
         self.accepted = False
         self.subprotocol: str | None = None
         self.end: Disconnected | None = None

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from gateway.program.encoding import encode_data
-from gateway.testing.call import LOST, Handshake
+from gateway.testing.call import LOST, UpgradeRequest
 from gateway.testing.cluster import Cluster
 from gateway.testing.outcomes import Disconnected, Refused
 from gateway.testing.peer import Peer
@@ -36,7 +36,13 @@ class Client(Peer):
     comes in time."""
 
     def __init__(
-        self, name: str, cluster: Cluster, node: int, deadline: float, handshake: Handshake, request: Mapping[str, Any]
+        self,
+        name: str,
+        cluster: Cluster,
+        node: int,
+        deadline: float,
+        handshake: UpgradeRequest,
+        request: Mapping[str, Any],
     ) -> None:
         super().__init__(name, cluster, node, deadline)
         self.id = ""
@@ -151,23 +157,17 @@ class Client(Peer):
         if answered is not None:
             self._asked[number] = answered
         self._say({"id": number, kind: body})
-        reply = await self._until(lambda: self._replies.pop(number, None), f"answer to {kind} {_shown(body)}")
+        reply = await self.until(lambda: self._replies.pop(number, None), f"answer to {kind} {_shown(body)}")
         if (error := reply.get("error")) is not None:
             raise Refused(error["code"], error["message"], error.get("temporary", False))
         result: dict[str, Any] = reply[kind]
         return result
 
-    # — for subscriptions, and the kit —
-
-    async def until(self, look: Callable[[], T | None], what: str, within: float | None = None) -> T:
-        return await self._until(look, what, within)
-
-    def refuse_any(self, found: object, where: str) -> None:
-        self._refuse_any(found, where)
+    # — for the kit —
 
     async def round_trip(self) -> None:
         """Return when all that was published before has been received."""
-        await self._cluster.settle()
+        await self._cluster.wait_idle()
         await self.ask("unsubscribe", {"channel": NOWHERE})
 
     async def cease(self) -> None:

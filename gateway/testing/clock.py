@@ -24,10 +24,10 @@ class Clock:
     ``asyncio.sleep`` and ``time.time`` of the program itself go on as ever; ``sleep`` is one that goes by this clock.
     """
 
-    def __init__(self, settle: Callable[[], Awaitable[None]] = breathe) -> None:
+    def __init__(self, rest: Callable[[], Awaitable[None]] = breathe) -> None:
         # a second ahead, so that a token made in the test's first second is never one from the future
         self._now = (int(time.time()) + 1) * 1000  # whole ms: sums of floats would drift
-        self._settle = settle
+        self._rest = rest
         self.wheel = _StillWheel(self)
         """Carries the deadlines of all nodes."""
 
@@ -37,14 +37,14 @@ class Clock:
     async def advance(self, seconds: float) -> None:
         """Let time pass. Each deadline on the way is met in its turn, and what it sets off is done before the next."""
         end = self._now + round(seconds * 1000)
-        await self._settle()
+        await self._rest()
         while (due := self.wheel.due) is not None and due <= end:
             self._now = max(self._now, due)
             self.wheel.turn()
-            await self._settle()
+            await self._rest()
         self._now = end
         self.wheel.turn()
-        await self._settle()
+        await self._rest()
 
     async def sleep(self, seconds: float) -> None:
         """Wait until the clock has been moved on so far: to be put in place of ``asyncio.sleep``."""

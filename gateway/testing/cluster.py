@@ -15,7 +15,7 @@ from gateway.core.cluster import Notice, seal
 from gateway.core.node import Node
 from gateway.program.engine import ENVIRONMENT, Engine, Environment
 from gateway.program.gateway import WEBSOCKET, Gateway
-from gateway.testing.call import HOST, Call, Handshake, Hearer, all_idle
+from gateway.testing.call import HOST, Call, Hearer, UpgradeRequest, all_idle
 from gateway.testing.clock import Clock, breathe
 from gateway.testing.exchange import Exchange
 from gateway.testing.outages import Link, Linked, LinkedBroker
@@ -60,7 +60,7 @@ class Cluster:
             setattr(parts, part, Linked(getattr(parts, part), link))
         return engine
 
-    async def settle(self) -> None:
+    async def wait_idle(self) -> None:
         """Return when all that clients have sent is done, and all that was published has been delivered."""
         busy = await all_idle([call for node in self.nodes for call in node.calls], self.deadline)
         if busy:
@@ -120,7 +120,7 @@ class VirtualNode:
         await self.http.aclose()
         await self._lifespan.stop()
 
-    def call(self, handshake: Handshake, hearer: Hearer) -> Call:
+    def call(self, handshake: UpgradeRequest, hearer: Hearer) -> Call:
         """Open a WebSocket."""
         self.calls = [each for each in self.calls if not each.returned]
         call = Call(self._call_app, handshake, hearer)

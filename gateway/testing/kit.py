@@ -11,7 +11,7 @@ from gateway.auth.tokens import sign_connection, sign_subscription
 from gateway.program.encoding import encode_data
 from gateway.program.gateway import Gateway
 from gateway.testing.apps import Source, make_apps
-from gateway.testing.call import Handshake
+from gateway.testing.call import UpgradeRequest
 from gateway.testing.client import Client
 from gateway.testing.clock import Clock
 from gateway.testing.cluster import Cluster, VirtualNode
@@ -82,7 +82,7 @@ class Kit:
 
         Raises `Refused` (an error answers), `Disconnected` (a handler closes), `Rejected` (the handshake is refused).
         """
-        handshake = Handshake(path or self.nodes[node].path(), query, headers, cookies)
+        handshake = UpgradeRequest(path or self.nodes[node].path(), query, headers, cookies)
         request: dict[str, Any] = {"token": token, "name": "kit"}
         if data is not None:
             request["data"] = Raw(encode_data(data))
@@ -105,7 +105,7 @@ class Kit:
         """Open a WebSocket to a route of the application. Raises `Disconnected`; as `Rejected`, if before accept."""
         socket = Socket(name or self._name("socket"), self._cluster, node, self._deadline)
         self._peers.append(socket)
-        await socket.open(Handshake(path, query, headers, cookies, subprotocols))
+        await socket.open(UpgradeRequest(path, query, headers, cookies, subprotocols))
         return socket
 
     def token(self, user: str, *, channel: str = "", ttl: float = 0, **claims: Any) -> str:
@@ -123,9 +123,9 @@ class Kit:
             return sign_subscription(secret, user, channel, ttl, self.clock(), **claims)
         return sign_connection(secret, user, ttl, self.clock(), **claims)
 
-    async def settle(self) -> None:
+    async def wait_idle(self) -> None:
         """Return when all that clients have sent is done, and what was published has been delivered."""
-        await self._cluster.settle()
+        await self._cluster.wait_idle()
 
     async def __aenter__(self) -> Self:
         await self._cluster.start()

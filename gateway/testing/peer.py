@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 
-from gateway.testing.call import NORMAL, Call, Handshake
+from gateway.testing.call import NORMAL, Call, UpgradeRequest
 from gateway.testing.cluster import Cluster
 from gateway.testing.outcomes import Disconnected, Late, Unexpected
 
@@ -47,7 +47,7 @@ class Peer(ABC):
     async def ended(self, *, within: float | None = None) -> Disconnected:
         """Wait for the other side to end the connection. A slow client reads what is left."""
         self._call.read()
-        return await self._until(lambda: self._call.end, "end of the connection", within)
+        return await self.until(lambda: self._call.end, "end of the connection", within)
 
     async def cease(self) -> None:  # noqa: B027  most have nothing
         """End what goes on by itself."""
@@ -67,15 +67,9 @@ class Peer(ABC):
         """Read again."""
         self._call.read()
 
-    # — inside —
+    # — waiting —
 
-    async def _open(self, handshake: Handshake) -> Call:
-        """Call the application, and wait until it has accepted. Raises `Disconnected`, mostly as `Rejected`."""
-        call = self._call = self._node.call(handshake, self)
-        await self._until(lambda: call.accepted or None, "accepted handshake")
-        return call
-
-    async def _until(self, look: Callable[[], T | None], what: str, within: float | None = None) -> T:
+    async def until(self, look: Callable[[], T | None], what: str, within: float | None = None) -> T:
         """Wait until ``look`` answers something. Raises `Late`, or how the connection has ended."""
         seconds = self._deadline if within is None else within
         try:
@@ -90,11 +84,19 @@ class Peer(ABC):
         except TimeoutError:
             raise Late(f"no {what} within {seconds:g} s; {self._history()}") from None
 
-    def _refuse_any(self, found: object, where: str) -> None:
+    def refuse_any(self, found: object, where: str) -> None:
         """Fail if something has come."""
         self.check()
         if found:
             raise Unexpected(f"nothing was expected {where}, but there came {found!r}; {self._history()}")
+
+    # — inside —
+
+    async def _open(self, handshake: UpgradeRequest) -> Call:
+        """Call the application, and wait until it has accepted. Raises `Disconnected`, mostly as `Rejected`."""
+        call = self._call = self._node.call(handshake, self)
+        await self.until(lambda: call.accepted or None, "accepted handshake")
+        return call
 
     def _history(self) -> str:
         if not self._heard:

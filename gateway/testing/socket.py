@@ -5,7 +5,7 @@ from collections import deque
 from typing import Any
 
 from gateway.program.encoding import encode_data
-from gateway.testing.call import Handshake
+from gateway.testing.call import UpgradeRequest
 from gateway.testing.peer import Peer
 
 
@@ -16,7 +16,7 @@ class Socket(Peer):
     """What the application has chosen."""
     _inbox: deque[str | bytes]
 
-    async def open(self, handshake: Handshake) -> None:
+    async def open(self, handshake: UpgradeRequest) -> None:
         self._inbox = deque()
         self.subprotocol = (await self._open(handshake)).subprotocol
         await self._cluster.rest()  # a route that has accepted may have to subscribe, too
@@ -33,7 +33,7 @@ class Socket(Peer):
 
     async def receive(self, *, within: float | None = None) -> str | bytes:
         """The next message, whatever it is."""
-        return await self._until(lambda: self._inbox.popleft() if self._inbox else None, "message", within)
+        return await self.until(lambda: self._inbox.popleft() if self._inbox else None, "message", within)
 
     async def receive_text(self, *, within: float | None = None) -> str:
         message = await self.receive(within=within)
@@ -55,8 +55,8 @@ class Socket(Peer):
 
         The application has done with all that this kit's clients have sent, and what was published has arrived.
         """
-        await self._cluster.settle()
-        self._refuse_any(list(self._inbox), f"by {self.name}")
+        await self._cluster.wait_idle()
+        self.refuse_any(list(self._inbox), f"by {self.name}")
 
     def _send(self, content: str | bytes) -> None:
         self.check()

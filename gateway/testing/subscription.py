@@ -1,14 +1,11 @@
 """One client's subscription: what has come in its channel, in order."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from gateway.testing.outcomes import Refused
-
-if TYPE_CHECKING:
-    from gateway.testing.client import Client
 
 T = TypeVar("T")
 
@@ -28,10 +25,24 @@ class Publication:
     """Whether it has come with the answer to subscribe."""
 
 
+class Owner(Protocol):
+    """What a subscription asks of its `Client`."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def until(self, look: Callable[[], T | None], what: str, within: float | None = None) -> T: ...
+
+    def refuse_any(self, found: object, where: str) -> None: ...
+
+    async def round_trip(self) -> None:
+        """Return when all that was published before has been received."""
+
+
 class Subscription:
     """Made by `Client.subscribe`, and by the server (`Client.subscription`)."""
 
-    def __init__(self, client: "Client", channel: str, *, server_side: bool = False) -> None:
+    def __init__(self, client: Owner, channel: str, *, server_side: bool = False) -> None:
         self.client = client
         self.channel = channel
         self.server_side = server_side

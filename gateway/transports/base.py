@@ -64,7 +64,7 @@ class Acceptor:
         user = header(scope, self._user_header) if self._user_header else None
         handshake, context = NOTHING_KNOWN, None
         if user:
-            handshake = Handshake({self._user_header.decode("latin-1"): user.decode("latin-1")})
+            handshake = Handshake({self._user_header.decode("latin-1"): _text(user)})
         if self._keep is not None:
             handshake = Handshake(handshake.headers, self._keep(scope))
             context = copy_context()
@@ -115,3 +115,11 @@ def header(scope: Scope, name: bytes) -> bytes | None:
     """A request header's value; ASGI names are lower case."""
     headers: Iterable[tuple[bytes, bytes]] = scope["headers"]
     return next((value for key, value in headers if key == name), None)
+
+
+def _text(value: bytes) -> str:
+    """A header's value: UTF-8, as proxies write it today, or Latin-1, as of old (RFC 9110, section 5.5)."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")

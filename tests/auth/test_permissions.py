@@ -18,6 +18,7 @@ from gateway.messages import SubscribeRequest
 
 CLOSED = ChannelOptions()
 OPEN = ChannelOptions(allow_subscribe_for_client=True, allow_subscribe_for_anonymous=True)
+LISTS = ChannelOptions(allow_user_limited_channels=True)
 ALL = SubscribeRequest(positioned=True, recoverable=True, join_leave=True)
 
 
@@ -44,6 +45,13 @@ def test_user_limited_channels_are_for_those_listed(insecure: bool) -> None:
     assert may_subscribe(limited, "a", insecure=insecure)
     assert not may_subscribe(limited, "c", insecure=insecure)
     assert not may_subscribe(limited, "", insecure=insecure)
+
+
+@pytest.mark.parametrize(("options", "may"), [(CLOSED, False), (OPEN, True), (LISTS, True)])
+def test_whom_a_name_does_not_shut_out_still_needs_to_be_let_in(options: ChannelOptions, may: bool) -> None:
+    """A personal channel names its user, and says nothing of who may subscribe by itself; a list lets in."""
+    assert may_subscribe(Channel("#a", options, users=frozenset({"a"})), "a") is may
+    assert not may_subscribe(Channel("#a", options, users=frozenset({"a"})), "b")
 
 
 def test_insecure_lets_subscribe() -> None:

@@ -1,11 +1,15 @@
 """Work that nobody waits for: kept, logged, ended."""
 
 import asyncio
+from asyncio import current_task
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context, ContextVar
 from typing import Any
 
 import pytest
 
+from gateway.core import tasks
 from gateway.core.tasks import Tasks, begin
 
 
@@ -166,6 +170,64 @@ async def test_what_it_waits_for_may_be_cancelled() -> None:
     work.waits_for[0].cancel()
     await rest
     assert work.steps == ["begun", asyncio.CancelledError, "done"]
+
+
+async def asks() -> None:
+    asyncio.current_task()
+
+
+async def times_out_at_once() -> None:
+    async with asyncio.timeout(1):
+        await asyncio.sleep(0)
+
+
+async def groups() -> None:
+    async with asyncio.TaskGroup():
+        pass
+
+
+async def asks_by_name() -> None:
+    """The function itself, as a library may have imported it: answers None, which no timeout takes."""
+    assert current_task() is None
+    raise RuntimeError
+
+
+@pytest.mark.parametrize("work", [asks, times_out_at_once, groups, asks_by_name])
+async def test_who_asks_for_its_task_too_early_fails_loudly(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    with pytest.raises(RuntimeError):
+        begin(work())
+    assert asyncio.current_task() is current_task() is not None
+    assert begin(Work()()) is None
+
+
+async def test_other_threads_are_left_alone() -> None:
+    """They have loops of their own, and tasks in them."""
+
+    async def waits_for_a_thread() -> None:
+        with ThreadPoolExecutor() as threads:
+            assert threads.submit(asyncio.run, asks_later()).result() is None
+
+    async def asks_later() -> None:
+        assert asyncio.current_task() is not None
+
+    assert begin(waits_for_a_thread()) is None
+
+
+async def test_who_begins_another_fails_no_more_than_that_one() -> None:
+    async def begins() -> None:
+        assert begin(Work()()) is None
+        asyncio.current_task()
+
+    with pytest.raises(RuntimeError, match="before it has waited"):
+        begin(begins())
+    asyncio.get_running_loop().call_soon(lambda: begin(Work()()))  # where there is no task at all
+    await asyncio.sleep(0)
+    assert asyncio.current_task() is not None
+
+
+async def test_outside_of_debug_mode_nothing_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "debug", False)
+    assert begin(asks()) is None
 
 
 async def test_once_awaited_it_has_a_task() -> None:

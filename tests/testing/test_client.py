@@ -7,7 +7,7 @@ from fastapi import FastAPI
 
 from gateway import Gateway
 from gateway.testing import Disconnected, Kit, Late, Refused, Unexpected
-from gateway.testing.call import Handshake
+from gateway.testing.call import UpgradeRequest
 from gateway.testing.client import Client
 from tests.testing.chat import create_app
 
@@ -141,7 +141,7 @@ async def test_goodbye() -> None:
         await ann.subscribe("chat:lobby")
         await ann.close()
         assert not ann.connected
-        await kit.settle()
+        await kit.wait_idle()
         assert app.state.gone == ["ann"]
         with pytest.raises(Disconnected, match="1000"):
             await ann.publish("chat:lobby", {"text": "too late"})
@@ -201,7 +201,7 @@ class Received:
     """A client that is told what to have received."""
 
     def __init__(self, kit: Kit) -> None:
-        self.client = Client("ann", kit._cluster, 0, 1.0, Handshake("/connection/websocket"), {})
+        self.client = Client("ann", kit._cluster, 0, 1.0, UpgradeRequest("/connection/websocket"), {})
 
     async def after(self, *frames: str) -> AssertionError:
         await self.client.connect()

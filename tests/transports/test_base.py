@@ -91,6 +91,14 @@ def test_the_trusted_header_names_the_user(setting: str, headers: dict[str, str]
     assert session.handshake.headers == seen
 
 
+@pytest.mark.parametrize("user", ["Zoë", "李", "müller,7:#"])
+async def test_the_trusted_header_names_users_in_utf8(user: str) -> None:
+    door, _ = acceptor(user_id_http_header="X-User")
+    headers = {"headers": [(b"x-user", user.encode())]}
+    session = door.open(Wire(CentrifugeJson(), bytes.decode), Client(), headers)  # type: ignore[arg-type]
+    assert session.handshake.headers == {"x-user": user}
+
+
 class Closing:
     """A transport that notes how it is closed."""
 

@@ -9,7 +9,7 @@ import pytest
 from gateway.brokers.base import HistoryFilter
 from gateway.core.cluster import DisconnectUser, RefreshUser, SubscribeUser, UnsubscribeUser
 from gateway.messages import ClientInfo, Payload, Position
-from tests.web.conftest import API, KEY
+from tests.web.conftest import API, KEY, running
 
 NOT_AVAILABLE = {"code": 108, "message": "not available"}
 
@@ -49,13 +49,32 @@ async def test_an_older_version_is_dropped(api: API) -> None:
         {"channel": "strict:a", "b64data": base64.b64encode(b"\xff").decode()},
         {"channel": "room", "b64data": "not base64!"},
         {"channel": "a\nb", "data": {}},
-        {"channel": "x" * 256, "data": {}},
     ],
 )
 async def test_what_cannot_be_published(api: API, request_: dict[str, Any]) -> None:
     error = await api.error("publish", **request_)
     assert error["code"] == 107
     assert error["message"].startswith("bad request")
+
+
+@pytest.mark.parametrize("name", ["kept:" + "x" * 256, "kept:größe", "kept:李 ,#"])
+async def test_the_server_names_what_clients_may_not(api: API, name: str) -> None:
+    """The limits of names are for clients' commands."""
+    assert (await api.result("publish", channel=name, data={}))["offset"] == 1
+    assert (await api.result("history", channel=name, limit=1))["offset"] == 1
+    assert await api.result("unsubscribe", user="ann", channel=name) == {}
+
+
+@pytest.mark.parametrize("user", ["ann", "müller", "a:b", "7,8", "a#b", "ann\n", "x" * 300])
+async def test_a_backend_names_a_personal_channel_by_the_id_as_it_is(user: str) -> None:
+    settings = {
+        "http_api": {"key": KEY},
+        "client": {"subscribe_to_user_personal_channel": {"enabled": True}},
+        "channel": {"without_namespace": {"history_size": 1, "history_ttl": 60}},
+    }
+    async with running(settings) as api:
+        assert (await api.result("publish", channel=f"#{user}", data=1))["offset"] == 1
+        assert (await api.result("history", channel=api.node.personal_channel(user)))["offset"] == 1
 
 
 async def test_payloads_keep_their_bytes(api: API) -> None:

@@ -57,7 +57,7 @@ def translate(failure: Exception) -> Exception:
 
 def invalid(errors: Sequence[Any]) -> Error:
     """Bad request, and what is wrong; the values themselves stay out of it."""
-    text = "; ".join(f"{_place(each['loc'])}{each['msg']}" for each in errors)
+    text = "; ".join(f"{_location(each['loc'])}{each['msg']}" for each in errors)
     return Error(ErrorCode.BAD_REQUEST, f"bad request: {text}"[:LONGEST])
 
 
@@ -75,7 +75,7 @@ def _error(status: int, detail: Any) -> Error:
     return Error(_ERRORS.get(status, status), message)
 
 
-def _place(location: Sequence[Any]) -> str:
+def _location(location: Sequence[Any]) -> str:
     """``room: `` for a parameter, ``text: `` for a field of the data."""
     words = [str(each) for each in location[1:]]
     return f"{'.'.join(words)}: " if words else ""

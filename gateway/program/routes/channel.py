@@ -1,7 +1,7 @@
 """A channel as a route: what may happen in the channels of a pattern is decided by the program's handlers."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pydantic import ValidationError
 
@@ -12,15 +12,14 @@ from gateway.errors import Error, ErrorCode, SettingsError
 from gateway.messages import Payload, Publication, SubscribeRequest
 from gateway.program.encoding import encode_publication
 from gateway.program.routes import events
+from gateway.program.routes.client import EventClient
 from gateway.program.routes.handlers import Answering, Handler
 from gateway.program.routes.patterns import Pattern
 from gateway.program.routes.returns import HANDLED, Grant, Handled, Message
+from gateway.program.routes.route import Route
 from gateway.program.routes.signatures import Event
 from gateway.session import Session
 from gateway.session.application import Accepted, Admitted
-
-if TYPE_CHECKING:
-    from gateway.program.routes.program import Program
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -28,21 +27,13 @@ HISTORY_TTL = 600.0
 """Seconds for which a route with ``history_size`` keeps it unless it says otherwise: a long way through a tunnel."""
 
 
-class Hooks:
-    """What the session calls for the channels of a route (`session.application.Route`, `channels.Rule`)."""
+class Declaring(Protocol):
+    """What a route asks of the program that declares it."""
 
-    def __init__(self, pattern: Pattern, options: ChannelOptions) -> None:
-        self.name = f"route:{pattern.text}"
-        self.text = pattern.text
-        self.pattern = pattern
-        self.options = options
-        self.match = pattern.match
-        self.subscribe: Callable[[Session, Channel, SubscribeRequest], Any] | None = None
-        self.publish: Callable[[Session, Channel, Publication], Any] | None = None
-        self.presence: Callable[[Session, Channel], Any] | None = None
-        self.history: Callable[[Session, Channel], Any] | None = None
-        self.unsubscribe: Callable[[Session, Channel], Any] | None = None
-        self.cache_empty: Callable[[Session, Channel], Any] | None = None
+    def check_open(self) -> None:
+        """Raises ``RuntimeError`` when it is too late for another handler."""
+
+    def event(self, session: Session, params: Mapping[str, str]) -> EventClient: ...
 
 
 class ChannelRoute:
@@ -53,18 +44,19 @@ class ChannelRoute:
     run in a thread. What they raise is answered as `routes.answers` says.
     """
 
-    def __init__(self, program: "Program", pattern: str, options: Mapping[str, Any], message: Any = None) -> None:
+    def __init__(self, program: Declaring, pattern: str, options: Mapping[str, Any], message: Any = None) -> None:
         self.pattern = Pattern(pattern)
         self.message = message
         """The type of what subscribers receive, if it is not what ``on_publish`` takes or returns."""
         self.handlers: dict[str, Handler] = {}
         """By event, as ``on_subscribe``."""
         self._program = program
-        self.hooks = Hooks(self.pattern, _options(pattern, options))
+        self.route = Route(self.pattern, _options(pattern, options))
+        """What the session sees of it."""
 
     @property
     def options(self) -> ChannelOptions:
-        return self.hooks.options
+        return self.route.options
 
     def name(self, **params: object) -> str:
         """The channel with these parameters, as in ``chat.name(room="lobby")``. Raises ``ValueError``."""
@@ -89,7 +81,7 @@ class ChannelRoute:
                     return granted.admitted()
             raise TypeError(f"on_subscribe must return None, a bool or a Grant, not {granted!r}")
 
-        self.hooks.subscribe = subscribe
+        self.route.subscribe = subscribe
         return call
 
     def on_publish(self, call: F) -> F:
@@ -116,17 +108,17 @@ class ChannelRoute:
             result.exclude = message.exclude.id if message.exclude is not None else ""
             return Accepted(result, PublishOptions(message.skip_history, message.idempotency_key))
 
-        self.hooks.publish = publish
+        self.route.publish = publish
         return call
 
     def on_presence(self, call: F) -> F:
         """Decide who may read presence: returns None or True to allow it, False to refuse (error 103)."""
-        self.hooks.presence = self._permission(call, events.PRESENCE)
+        self.route.presence = self._permission(call, events.PRESENCE)
         return call
 
     def on_history(self, call: F) -> F:
         """Decide who may read history: returns None or True to allow it, False to refuse (error 103)."""
-        self.hooks.history = self._permission(call, events.HISTORY)
+        self.route.history = self._permission(call, events.HISTORY)
         return call
 
     def on_unsubscribe(self, call: F) -> F:
@@ -136,7 +128,7 @@ class ChannelRoute:
         async def unsubscribe(session: Session, channel: Channel) -> None:
             await self._call(handler, session, channel, b"")
 
-        self.hooks.unsubscribe = unsubscribe
+        self.route.unsubscribe = unsubscribe
         return call
 
     def on_cache_empty(self, call: F) -> F:
@@ -156,7 +148,7 @@ class ChannelRoute:
             value = await self._call(handler, session, channel, b"")
             return None if value is None else answering.encode(value)
 
-        self.hooks.cache_empty = cache_empty
+        self.route.cache_empty = cache_empty
         return call
 
     def on_occupied(self, call: F) -> F:

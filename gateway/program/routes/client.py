@@ -1,8 +1,8 @@
 """The client of an event, as handlers and their dependencies see it."""
 
 import asyncio
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from collections.abc import AsyncIterable, Callable, Mapping
+from typing import Any, NoReturn, Protocol, cast
 
 import msgspec
 from anyio import from_thread
@@ -13,16 +13,18 @@ from gateway.core.cluster import SubscribeUser, UnsubscribeUser
 from gateway.errors import Disconnect, DisconnectCode, UnsubscribeCode
 from gateway.program.encoding import encode_data
 from gateway.program.routes.answers import translate
+from gateway.program.routes.streams import Stream, Streams
 from gateway.session import NO_APPLICATION, Session, State, server_side
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterable
-
-    from gateway.program.routes.program import Program
-    from gateway.program.routes.streams import Stream
 
 _UNWANTED = frozenset(("extensions", "endpoint", "route", "router", "path_params", "starlette.exception_handlers"))
 """Keys of a scope that are about the call that has ended, not about the request."""
+
+
+class _Streaming(Protocol):
+    """What a client asks of the program: an application is one, unless it is `NO_APPLICATION`."""
+
+    @property
+    def streams(self) -> Streams: ...
 
 
 class Client(HTTPConnection):
@@ -103,7 +105,7 @@ class Client(HTTPConnection):
         farewell = cast(Disconnect, translate(Disconnect(code, reason)))
         _in_loop(lambda: self._session.disconnect(farewell))
 
-    async def stream(self, source: "AsyncIterable[Any]", *, channel: str = "") -> "Stream":
+    async def stream(self, source: AsyncIterable[Any], *, channel: str = "") -> Stream:
         """Publish what an asynchronous iterator yields, for this client to read: see `Gateway.stream`.
 
         The client is subscribed by the server; without ``channel`` to one made for it alone, which it leaves soon
@@ -114,7 +116,7 @@ class Client(HTTPConnection):
                 "client.stream is for clients of the SDKs; for a plain socket `await gateway.stream(channel, source)`, "
                 "and `await connection.subscribe(channel)`"
             )
-        program = cast("Program", self._session.application)
+        program = cast(_Streaming, self._session.application)
         return await program.streams.start_for(self, source, channel)
 
     def __eq__(self, other: object) -> bool:
@@ -137,7 +139,7 @@ def _in_loop(work: Callable[[], None]) -> None:
         work()
 
 
-class Event(Client, Request, WebSocket):  # type: ignore[misc]  # what they share is refused here
+class EventClient(Client, Request, WebSocket):  # type: ignore[misc]  # what they share is refused here
     """A client for one event. Whatever a dependency was written for, the handshake is what it gets."""
 
     def __init__(self, session: Session | None, scope: dict[str, Any], token: str = "") -> None:

@@ -12,7 +12,7 @@ from gateway.program.encoding import encode_publication
 from gateway.program.live import Factory, LiveSources
 from gateway.program.occupancy_watch import OccupancyWatch
 from gateway.program.routes import events
-from gateway.program.routes.channel import ChannelRoute, Hooks
+from gateway.program.routes.channel import ChannelRoute
 from gateway.program.routes.handlers import Handler
 from gateway.program.routes.program import Program
 from gateway.program.routes.signatures import Event
@@ -26,7 +26,7 @@ class ClusterEvents:
     def __init__(self, program: Program, node: Node, leases: Leases, occupancy: Occupancy) -> None:
         self._program = program
         self._node = node
-        self._routes = {each.hooks.name: each for each in program.channels if _handles(each, EVENTS)}
+        self._routes = {each.route.key: each for each in program.channels if _handles(each, EVENTS)}
         self._live = LiveSources(node.uid, leases, self._publish, [self._factory])
         self._occupancy = OccupancyWatch(occupancy, lambda channel: self._route(channel) is not None, self)
 
@@ -75,10 +75,10 @@ class ClusterEvents:
 
     def _route(self, name: str) -> ChannelRoute | None:
         try:
-            hooks = self._node.channels.resolve(name).route
+            route = self._node.channels.resolve(name).route
         except Error:  # of another node's program, in a rolling deploy
             return None
-        return self._routes.get(hooks.name) if isinstance(hooks, Hooks) else None
+        return self._routes.get(route.key) if route is not None else None
 
 
 def _handles(route: ChannelRoute, wanted: Sequence[Event]) -> bool:

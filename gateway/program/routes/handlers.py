@@ -48,7 +48,7 @@ class Handler:
         self.takes = model_of(self._dependant)
         """The type of the data that it takes; None for none."""
         self.needs_data = any(field.field_info.is_required() for field in self._dependant.body_params)
-        _settle_scopes(self._dependant)
+        _fix_scopes(self._dependant)
         self._opens = _opens(self._dependant)
         self._shortcuts: dict[str, Any] = {"_uses_scopes_cache": {}} if REMEMBERS_SCOPES else {}
         if not _takes_response(self._dependant):
@@ -161,11 +161,11 @@ def _opens(dependant: Dependant) -> bool:
     )
 
 
-def _settle_scopes(dependant: Dependant) -> None:
+def _fix_scopes(dependant: Dependant) -> None:
     """Write down how long dependencies are open by themselves: the solver works it out with every call otherwise."""
     for each in dependant.dependencies:
         each.scope = each.scope or "request"
-        _settle_scopes(each)
+        _fix_scopes(each)
 
 
 def _take_texts(dependant: Dependant) -> list[str]:

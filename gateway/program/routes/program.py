@@ -1,7 +1,7 @@
 """The program: all that its handlers decide, as the session asks for it."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from msgspec import Struct, structs
 from starlette.requests import HTTPConnection
@@ -10,14 +10,13 @@ from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode, Setting
 from gateway.messages import ConnectRequest, Payload, RPCRequest
 from gateway.program.routes import events
 from gateway.program.routes.channel import ChannelRoute
-from gateway.program.routes.client import Event
+from gateway.program.routes.client import EventClient
 from gateway.program.routes.handlers import Answering, Handler
 from gateway.program.routes.returns import Credentials
+from gateway.program.routes.signatures import Event
+from gateway.program.routes.streams import Streams
 from gateway.session import Session
 from gateway.session.application import Admission
-
-if TYPE_CHECKING:
-    from gateway.program.routes.streams import Streams
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -32,7 +31,7 @@ class Procedure(Struct, frozen=True):
 class Program:
     """Satisfies `session.application.Application`. One for each `Gateway`."""
 
-    streams: "Streams"
+    streams: Streams
 
     def __init__(self) -> None:
         self.channels: list[ChannelRoute] = []
@@ -109,7 +108,7 @@ class Program:
 
         return declare
 
-    def event(self, session: Session, params: Mapping[str, str], token: str = "") -> Event:
+    def event(self, session: Session, params: Mapping[str, str], token: str = "") -> EventClient:
         """A client for one event, with the pattern's parameters as its path parameters."""
         base = session.handshake.seen
         if base is None:
@@ -117,18 +116,18 @@ class Program:
             scope |= {"query_string": b"", "headers": [], "state": {}, "app": self.app, **session.handshake.scope}
             base = session.handshake.seen = HTTPConnection(scope)
         # the parameters are everybody's: a dependency that changes them must do so for itself alone
-        event = Event(session, {**base.scope, "path_params": {**params}}, token)
+        event = EventClient(session, {**base.scope, "path_params": {**params}}, token)
         # parsed once for a connection: all of them only read
         event._headers, event._query_params, event._cookies = base.headers, base.query_params, base.cookies
         return event
 
-    def nobody(self, params: Mapping[str, str]) -> Event:
+    def nobody(self, params: Mapping[str, str]) -> EventClient:
         """What an event without a client is solved against: the pattern's parameters, and the application.
 
         What a lifespan yields is not there: a program is told of it with requests only, mixed with what is theirs.
         """
         scope = {"type": "http", "method": "GET", "query_string": b"", "headers": [], "path": "/", "app": self.app}
-        return Event(None, {**scope, "path_params": params})
+        return EventClient(None, {**scope, "path_params": params})
 
     async def _call(self, session: Session, request: RPCRequest) -> Payload | None:
         procedure = self.procedures.get(request.method)
@@ -138,7 +137,7 @@ class Program:
         value = await procedure.handler(event, bytes(request.data), session.node.spawn)
         return None if value is None else procedure.answering.encode(value)
 
-    def _add(self, call: Callable[..., Any], event: Any) -> Handler:
+    def _add(self, call: Callable[..., Any], event: Event) -> Handler:
         self.check_open()
         if event.name in self.handlers:
             raise SettingsError(f"there is an {event.name} already: {self.handlers[event.name].call}")

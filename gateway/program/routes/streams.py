@@ -9,7 +9,7 @@ import logging
 import uuid
 from collections.abc import AsyncIterable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from gateway.auth.permissions import check_payload
 from gateway.channels import Channel
@@ -19,9 +19,8 @@ from gateway.core.tasks import being_cancelled
 from gateway.errors import BrokerUnavailable, Error, ErrorCode, SettingsError
 from gateway.messages import Payload, Publication, SubscribeRequest
 from gateway.program.encoding import encode_publication
-from gateway.program.routes.channel import Hooks
-from gateway.program.routes.client import Client
 from gateway.program.routes.patterns import Pattern
+from gateway.program.routes.route import Route
 from gateway.session import Session
 from gateway.session.application import Admitted
 
@@ -67,6 +66,14 @@ class Stream:
         return await asyncio.shield(self._task)
 
 
+class Reader(Protocol):
+    """For whom a stream is made: a `Client`."""
+
+    async def subscribe(self, channel: str) -> None: ...
+
+    def unsubscribe(self, channel: str) -> None: ...
+
+
 class Streams:
     """The streams of one node."""
 
@@ -98,18 +105,18 @@ class Streams:
         task.add_done_callback(lambda _: self._running.pop(name, None))
         return stream
 
-    async def start_for(self, client: Client, source: AsyncIterable[Any], name: str) -> Stream:
-        """Begin a stream, and subscribe the client to it; without name, to a channel of a name nobody can guess."""
+    async def start_for(self, reader: Reader, source: AsyncIterable[Any], name: str) -> Stream:
+        """Begin a stream, and subscribe the reader to it; without name, to a channel of a name nobody can guess."""
         own = "" if name else UNNAMED.format(id=uuid.uuid4().hex)
         stream = self.start(name or own, source)
         try:
-            await client.subscribe(stream.channel)  # it gets what was published before, too
+            await reader.subscribe(stream.channel)  # it gets what was published before, too
         except BaseException:
             stream.stop()
             raise
         if own:
             # not at once: what was published last is still on its way
-            stream._task.add_done_callback(lambda _: self._node.wheel.after(LINGER, lambda: client.unsubscribe(own)))
+            stream._task.add_done_callback(lambda _: self._node.wheel.after(LINGER, lambda: reader.unsubscribe(own)))
         return stream
 
     async def stop(self, name: str) -> None:
@@ -161,13 +168,13 @@ class Streams:
 UNNAMED = Pattern("gateway:stream:{id}")
 
 
-def unnamed() -> Hooks:
+def unnamed() -> Route:
     """The channels of streams that were given none. Whoever knows such a name may read it."""
 
     async def admit(_session: Session, _channel: Channel, _request: SubscribeRequest) -> Admitted:
         return Admitted()
 
     options = ChannelOptions(history_size=PIECES, history_ttl=KEPT, force_recovery=True, replay=True)
-    hooks = Hooks(UNNAMED, options)
-    hooks.subscribe = admit
-    return hooks
+    route = Route(UNNAMED, options)
+    route.subscribe = admit
+    return route

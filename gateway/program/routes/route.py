@@ -1,0 +1,26 @@
+"""A route as the session sees it: the channels of a pattern, and what the program does in them."""
+
+from collections.abc import Callable
+from typing import Any
+
+from gateway.channels import Channel
+from gateway.config.settings import ChannelOptions
+from gateway.messages import Publication, SubscribeRequest
+from gateway.program.routes.patterns import Pattern
+from gateway.session import Session
+
+
+class Route:
+    """Satisfies `channels.Route` and `session.application.Route`. What is None leaves it to the options."""
+
+    def __init__(self, pattern: Pattern, options: ChannelOptions) -> None:
+        self.key = f"route:{pattern.text}"
+        self.text = pattern.text
+        self.options = options
+        self.match = pattern.match
+        self.subscribe: Callable[[Session, Channel, SubscribeRequest], Any] | None = None
+        self.publish: Callable[[Session, Channel, Publication], Any] | None = None
+        self.presence: Callable[[Session, Channel], Any] | None = None
+        self.history: Callable[[Session, Channel], Any] | None = None
+        self.unsubscribe: Callable[[Session, Channel], Any] | None = None
+        self.cache_empty: Callable[[Session, Channel], Any] | None = None
