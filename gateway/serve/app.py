@@ -13,7 +13,7 @@ from gateway.version import __version__
 from gateway.web.demo import demo_router
 
 
-class Application(FastAPI):
+class GatewayApp(FastAPI):
     """FastAPI, but WebSockets of the gateway do not pass what it puts around every route.
 
     That is made for HTTP, keeps its frames for as long as the connection lasts, and costs more than the handshake.
@@ -40,7 +40,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or Settings()
     undescribed = settings.model_copy(update={"asyncapi": AsyncAPISettings(enabled=False)})  # there is no program
     gateway = Gateway(undescribed, same_origin=False)
-    app = Application(title="Gateway", version=__version__, lifespan=gateway.lifespan)
+    app = GatewayApp(title="Gateway", version=__version__, lifespan=gateway.lifespan)
     running = gateway.running
     app.state.node = running.node
     app.state.drain = running.acceptor.drain  # the server calls it at SIGTERM

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 from msgspec import Struct
 
+from gateway import channels
 from gateway.auth.tokens import Grant
 from gateway.brokers.base import PublishOptions
 from gateway.channels import Channel
@@ -50,7 +51,7 @@ class Accepted(Struct, frozen=True):
     extras: PublishOptions = PublishOptions()
 
 
-class Route(Protocol[S]):
+class Route(channels.Route, Protocol[S]):
     """What the program does in a channel. Each is None where it says nothing; all raise ``Error`` or ``Disconnect``."""
 
     @property

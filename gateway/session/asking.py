@@ -103,7 +103,7 @@ async def send(session: Session, _id: int, request: SendRequest) -> None:
 def _channel(session: Session, name: str) -> Channel:
     if not name:
         raise Disconnect(DisconnectCode.BAD_REQUEST)
-    return session.node.channels.resolve(name)
+    return session.channel(name)
 
 
 async def _presence_channel(session: Session, name: str) -> Channel:

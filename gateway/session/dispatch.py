@@ -104,7 +104,7 @@ def _is_decided(session: Session, request: Request) -> bool:
             return session.application.rpc is not None
         case SubscribeRequest() | PublishRequest() | PresenceRequest() | PresenceStatsRequest() | HistoryRequest():
             try:
-                route = route_of(session.node.channels.resolve(request.channel))
+                route = route_of(session.channel(request.channel))
             except Error:  # there is no such channel, as the command's own code will answer
                 return False
             return route is not None and any(getattr(route, event) for event in _EVENTS[type(request)])

@@ -47,7 +47,7 @@ async def planned(
 
 def _known(session: Session, name: str) -> Channel | None:
     try:
-        return session.node.channels.resolve(name)
+        return session.node.channels.resolve_for_client(name)
     except Error as error:
         if error.code == ErrorCode.UNKNOWN_CHANNEL:
             raise Disconnect(DisconnectCode.BAD_REQUEST) from error
@@ -56,8 +56,7 @@ def _known(session: Session, name: str) -> Channel | None:
 
 async def _admit(session: Session, channel: Channel, request: SubscribeRequest) -> bool:
     """Begin what a channel of the connect request grants, if the client might also subscribe to it by itself."""
-    limited = channel.users is not None and session.user not in channel.users
-    if not limited and (route := route_of(channel)) and route.subscribe:
+    if not channel.shuts_out(session.user) and (route := route_of(channel)) and route.subscribe:
         subscription = Subscription(session, channel, request.since, server_side=True)
         try:
             admitted = await subscription.ask(route.subscribe(session, channel, request))

@@ -8,6 +8,7 @@ from contextvars import Context
 from typing import Any
 
 from gateway.auth.tokens import TokenVerifier
+from gateway.channels import Channel
 from gateway.core.cluster import ControlCommand, DisconnectUser, RefreshUser, SubscribeUser, UnsubscribeUser
 from gateway.core.node import Node
 from gateway.core.wheel import Timer
@@ -206,6 +207,14 @@ class Session:
             await self.application.disconnect(self)
 
     # — for its subscriptions —
+
+    def channel(self, name: str) -> Channel:
+        """The channel that a command of the client names; what the server has subscribed it to it may always name.
+
+        Raises ``Error`` for a name that is no channel's, or that clients may not use.
+        """
+        subscription = self.subscriptions.get(name)
+        return subscription.resolved if subscription else self.node.channels.resolve_for_client(name)
 
     def ttl(self, expire_at: int) -> int:
         """Whole seconds until then, at least one, at most a year; 0 for never."""

@@ -27,7 +27,7 @@ REJECT_UNRECOVERED = 2
 async def subscribe(session: Session, command_id: int, request: SubscribeRequest) -> None:
     if not request.channel or request.delta not in ("", "fossil"):
         raise Disconnect(DisconnectCode.BAD_REQUEST)
-    channel = session.node.channels.resolve(request.channel)
+    channel = session.channel(request.channel)
     if channel.name in session.subscriptions:
         raise Error(ErrorCode.ALREADY_SUBSCRIBED)
     if len(session.subscriptions) >= session.node.settings.client.channel_limit:
@@ -97,7 +97,7 @@ async def _admitted(session: Session, channel: Channel, request: SubscribeReques
     if request.token:
         token = _subscribe_token(session, channel.name, request.token)
         admitted = Admitted(token.grant, token.expire_at)
-    elif channel.users is not None and session.user not in channel.users:
+    elif channel.shuts_out(session.user):
         raise Error(ErrorCode.PERMISSION_DENIED)
     elif (route := route_of(channel)) and route.subscribe:
         subscription = Subscription(session, channel, request.since)

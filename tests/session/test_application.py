@@ -30,20 +30,16 @@ from gateway.session.dispatch import _is_decided as is_decided
 EVENTS = ("subscribe", "publish", "presence", "history", "unsubscribe", "cache_empty")
 
 
-class Channels:
-    def __init__(self, route: Any) -> None:
-        self.route = route
+def session(*events: str, connect: Any = None, rpc: Any = None, route: bool = True) -> Any:
+    found: Any = SimpleNamespace(**{event: event in events for event in EVENTS}) if route else None
 
-    def resolve(self, name: str) -> Any:
+    def channel(name: str) -> Channel:
         if name == "nowhere":
             raise Error(ErrorCode.UNKNOWN_CHANNEL)
-        return Channel(name, ChannelOptions(), route=self.route)
+        return Channel(name, ChannelOptions(), route=found)
 
-
-def session(*events: str, connect: Any = None, rpc: Any = None, route: bool = True) -> Any:
-    hooks = SimpleNamespace(**{event: event in events for event in EVENTS}) if route else None
     application = SimpleNamespace(connect=connect, rpc=rpc, disconnect=None)
-    return SimpleNamespace(application=application, node=SimpleNamespace(channels=Channels(hooks)))
+    return SimpleNamespace(application=application, channel=channel)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +77,6 @@ def test_connect_and_calls() -> None:
 def test_what_is_admitted_unless_said_otherwise() -> None:
     assert (Admission().user, Admission().subs, Admission().refreshable) == ("", {}, True)
     assert (Admitted().grant, Admitted().expire_at, Admitted().refreshable) == (Grant(), 0, True)
-    route = session("subscribe").node.channels.route
+    route = session("subscribe").channel("a").route
     assert route_of(Channel("a", ChannelOptions(), route=route)) is route
     assert Admission(data=Payload(b"1")).data == b"1"
