@@ -12,7 +12,8 @@ from msgspec import structs
 
 from bench.injection import Injection
 from bench.servers import Failed, Server
-from bench.systems import System
+from bench.systems import SECRET, System
+from gateway.auth.tokens import sign_connection
 from gateway.bench.load import Load
 from gateway.bench.plan import Plan
 from gateway.bench.report import Report
@@ -21,6 +22,7 @@ Values = Mapping[str, float]
 """Figures by name."""
 
 DELIVERIES, MESSAGES, ACCEPTS = "deliveries/s", "messages/s", "accepts/s"
+COST = "µs of the server"
 MEMORY, HELD = "KB per connection", "connections"
 P50, P99 = "p50 (ms)", "p99 (ms)"
 CPU = "% of a core"
@@ -143,6 +145,16 @@ def accepts(run: Run) -> Values:
         took = time.monotonic() - began
         busy = {SERVER: 100 * (run.server.cpu() - used) / took, LOAD: 100 * (time.process_time() - ours) / took}
         return {ACCEPTS: load.plan.connections / took, **busy}
+
+
+def token_connects(run: Run) -> Values:
+    """What it costs the server to let a client in with a token, subscribed to a channel of its own with history."""
+    plan = run.plan(CONNECTIONS, CONNECTIONS)
+    tokens = tuple(sign_connection(SECRET, f"user-{number}") for number in range(plan.connections))
+    load = Load(structs.replace(plan, tokens=tokens, publishers="none"))
+    used = run.server.cpu()
+    with connected(run, load):
+        return {COST: 1e6 * (run.server.cpu() - used) / load.plan.connections}
 
 
 def memory(run: Run) -> Values:

@@ -22,6 +22,9 @@ SOCKET_IO = Dialect(
 )
 """Engine.IO 4 over WebSocket alone, and a room per channel."""
 
+SECRET = "a secret of the bench, long enough to sign tokens with"
+"""Signs the tokens of those systems that ask for them."""
+
 LIMIT = Compiled(PEERS / "limit.c")
 GATEWAY = Here()
 PYTHON = Virtualenv("peers", PEERS / "requirements.txt")
@@ -112,6 +115,17 @@ SYSTEMS: Sequence[System] = (
         *_REDIS,
         GATEWAY_CHANNEL__WITHOUT_NAMESPACE__HISTORY_SIZE="100",
         GATEWAY_CHANNEL__WITHOUT_NAMESPACE__HISTORY_TTL="60s",
+    ),
+    gateway(
+        "gateway-tokens",
+        "**gateway** + tokens, history in Redis",
+        *_REDIS,
+        GATEWAY_CLIENT__INSECURE="false",
+        GATEWAY_CLIENT__TOKEN__HMAC_SECRET_KEY=SECRET,
+        GATEWAY_CHANNEL__WITHOUT_NAMESPACE__ALLOW_SUBSCRIBE_FOR_CLIENT="true",
+        GATEWAY_CHANNEL__WITHOUT_NAMESPACE__HISTORY_SIZE="100",
+        GATEWAY_CHANNEL__WITHOUT_NAMESPACE__HISTORY_TTL="60s",
+        GATEWAY_CHANNEL__WITHOUT_NAMESPACE__FORCE_RECOVERY="true",
     ),
     on_uvicorn("tutorial", "tutorial ConnectionManager", "tutorial", "fastapi"),
     on_uvicorn("tutorial-redis", "tutorial ConnectionManager + Redis", "tutorial_redis", "fastapi", "redis"),

@@ -92,6 +92,13 @@ WORKS: Sequence[Work] = (
         bars=(Bar(value=measures.ACCEPTS, of="tutorial", least=3.0),),
     ),
     Work(
+        name="token-connects",
+        title="A connection with a token, and a subscription to a channel of its own with history in Redis",
+        measure=measures.token_connects,
+        systems=("gateway-tokens",),
+        based=False,
+    ),
+    Work(
         name="memory",
         title="Memory of 15,000 idle connections, subscribed to one channel",
         measure=measures.memory,
