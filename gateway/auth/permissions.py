@@ -4,6 +4,8 @@ Source: Centrifuge protocol, permission rules. Every function here decides for c
 token; a token decides alone. ``insecure`` is the setting client.insecure.
 """
 
+from collections.abc import Callable
+
 from msgspec import DecodeError, Raw, Struct
 from msgspec.json import Decoder
 
@@ -78,18 +80,22 @@ def granted_features(
     """
     if not (options.keeps_history or options.join_leave):
         return NO_FEATURES
-    reads_history = may_read_history(options, user, True, insecure=insecure)
-    reads_presence = may_read_presence(options, user, True, insecure=insecure)
+
+    def reads(may_read: Callable[..., bool]) -> bool:
+        return may_read(options, user, True, insecure=insecure)
+
     recoverable = options.keeps_history and (
-        options.force_recovery or (request.recoverable and (options.allow_recovery or reads_history))
+        options.force_recovery or (request.recoverable and (options.allow_recovery or reads(may_read_history)))
     )
     positioned = options.keeps_history and (
         recoverable
         or options.force_positioning
         or options.replay
-        or (request.positioned and (options.allow_positioning or reads_history))
+        or (request.positioned and (options.allow_positioning or reads(may_read_history)))
     )
-    join_leave = options.join_leave and (options.force_push_join_leave or (request.join_leave and reads_presence))
+    join_leave = options.join_leave and (
+        options.force_push_join_leave or (request.join_leave and reads(may_read_presence))
+    )
     return Features(positioned, recoverable, join_leave)
 
 

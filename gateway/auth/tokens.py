@@ -163,7 +163,7 @@ class _Checker:
     """Signature, then issuer and audience, then times: a stranger learns nothing from the answer."""
 
     def __init__(self, settings: TokenSettings, section: str, skip_signature: bool, clock: Callable[[], float]) -> None:
-        keyring = Keyring(settings, section, clock)
+        keyring = self._keyring = Keyring(settings, section, clock)
         self.has_keys = bool(keyring.algorithms)
         self._open = keyring.read if skip_signature else keyring.verify
         self._settings = settings

@@ -20,6 +20,8 @@ class State(Enum):
     CLOSED = "nothing comes in or goes out any more"
     ENDED = "left every channel"
 
+    __hash__ = object.__hash__  # that of enums is written in Python, and states are looked up for each command
+
 
 LIFE: dict[State, frozenset[State]] = {
     State.NEW: frozenset((State.CONNECTING, State.CONNECTED, State.CLOSED)),

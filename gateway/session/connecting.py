@@ -6,6 +6,7 @@ Source: Centrifuge protocol, "Connection life cycle" and "JWT".
 import asyncio
 import logging
 from collections.abc import Sequence
+from functools import partial
 
 from gateway.auth.tokens import ConnectionToken, TokenExpired, TokenInvalid
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
@@ -46,11 +47,14 @@ async def connect(session: Session, command_id: int, request: ConnectRequest) ->
     The deadline is for us, who decide: the client has said what it had to say, and does not lose by waiting.
     """
     session.to(State.CONNECTING)
-    session.heartbeat.cancel()
-    turn = await Turn.come(session.node.connecting) if decides_connect(session.application, request) else None
+    turn = None
     try:
-        _check(session)
-        session.watch(session.node.settings.client.connect_timeout, lambda: _overdue(session, command_id, turn))
+        if decides_connect(session.application, request):
+            session.heartbeat.cancel()
+            turn = await Turn.come(session.node.connecting)
+            _check(session)
+        overdue = partial(_overdue, session, command_id, turn)
+        session.watch(session.node.settings.client.connect_timeout, overdue)
         admission = await _authenticate(session, request)
         admit(session, admission)
         subscriptions = await planned(session, admission.subs, request.subs)

@@ -38,6 +38,8 @@ class SubscriptionState(Enum):
     ENDING = "nothing is delivered any more; what it had is being cleared away"
     ENDED = "nothing is left of it"
 
+    __hash__ = object.__hash__
+
 
 LIFE: dict[SubscriptionState, frozenset[SubscriptionState]] = {
     SubscriptionState.DECIDING: frozenset((SubscriptionState.ADMITTED, SubscriptionState.ENDING)),

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from gateway.auth.keys import BoundAlgorithm
+from gateway.auth.keys import HEADERS, BoundAlgorithm
 from gateway.auth.tokens import (
     MAX_TOKEN_LENGTH,
     ConnectionToken,
@@ -180,6 +180,48 @@ def test_what_is_no_token(token: str) -> None:
         verifier().connection(token)
     with pytest.raises(TokenInvalid):
         verifier().subscription(token)
+
+
+def _other_spelling(token: str) -> str:
+    """The same signature bytes, by another last letter: its lowest bits mean nothing."""
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    return token[:-1] + alphabet[alphabet.index(token[-1]) ^ 1]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda token: token + "x",
+        lambda token: token[:-2],
+        lambda token: token + ".x",
+        lambda token: token.rpartition(".")[0],
+        lambda token: token.rpartition(".")[0] + ".",
+        lambda token: token.replace(".", "..", 1),
+        lambda token: token[:-4] + "!" + token[-4:],
+        lambda token: token[:-1] + "é",
+        lambda token: token + "\ud800",
+        lambda token: signed(OTHER),
+        lambda token: raw(b'{"alg":"none"}', b"{}", b""),
+        _other_spelling,
+    ],
+)
+def test_a_header_that_is_known_makes_no_bad_token_good(damage: Callable[[str], str]) -> None:
+    known = verifier()
+    assert known.connection(signed(sub="first")).user == "first"
+    assert known.connection(signed(sub="second")).user == "second"
+    with pytest.raises(TokenInvalid):
+        known.connection(damage(signed()))
+    assert known.connection(signed(sub="third")).user == "third"
+
+
+def test_headers_of_bad_tokens_are_not_kept() -> None:
+    known = verifier()
+    for number in range(HEADERS + 10):
+        with pytest.raises(TokenInvalid):
+            known.connection(raw(b'{"alg":"HS256","kid":"%d"}' % number, b"{}"))
+        good = jwt.encode({"sub": "alice"}, SECRET, algorithm="HS256", headers={"kid": f"good {number}"})
+        assert known.connection(good).user == "alice"
+    assert len(known._connection._keyring._headers) == HEADERS
 
 
 def test_tokens_that_are_too_long() -> None:
