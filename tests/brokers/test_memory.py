@@ -1,6 +1,6 @@
 """What only the memory broker can show: expiry by a clock of the test's own."""
 
-from gateway.brokers.base import HistoryFilter, PublishOptions, StreamOptions
+from gateway.brokers.base import Claim, HistoryFilter, PublishOptions, StreamOptions
 from gateway.brokers.memory import MemoryBroker
 from gateway.messages import Payload, Position, Publication
 from tests.brokers.recorder import Recorder
@@ -38,7 +38,7 @@ async def test_unused_metadata_expires_and_use_keeps_it() -> None:
     broker = MemoryBroker(clock)
     position = await say(broker)
     clock.now += 599
-    assert await broker.verify("news", position, KEPT)
+    assert await broker.verify([Claim("news", position, KEPT)]) == [True]
     clock.now += 599
     assert (await broker.history("news", HistoryFilter(), KEPT))[1] == position
     clock.now += 600
