@@ -122,8 +122,8 @@ class PositionWatch:
     def _checked(self, channel: LocalChannel) -> None:
         """Note the look at a channel, and when the next is due: ever later without news, and not for all at once."""
         quiet = channel.interval and channel.seen_at <= channel.checked_at
-        later = 2 * channel.interval * random.uniform(0.8, 1.0) if quiet else 0.0  # noqa: S311
-        channel.interval = max(self._delay, min(later, LONGEST))
+        later = min(2 * channel.interval, LONGEST) * random.uniform(0.8, 1.0) if quiet else 0.0  # noqa: S311
+        channel.interval = max(self._delay, later)
         channel.checked_at = self._clock()
 
     async def _mismatched(self, watched: Sequence[Watched]) -> AsyncIterator[Watched]:

@@ -299,6 +299,30 @@ async def test_stream_that_went_back_gets_a_new_epoch(broker: Broker) -> None:
     assert not await verify(broker, "news", position)
 
 
+async def test_equal_reads_share_an_answer_but_not_a_list(broker: Broker) -> None:
+    await say(broker, "a")
+    reads = await asyncio.gather(*(broker.history("news", ALL, KEPT) for _ in range(5)))
+    reads[0][0].clear()
+    assert [[each.data for each in publications] for publications, _ in reads[1:]] == [[b"a"]] * 4
+
+
+async def test_many_claims_are_verified_together(broker: Broker) -> None:
+    positions = [await say(broker, "a", channel=f"room{number}") for number in range(300)]
+    for number in range(0, 300, 7):
+        await say(broker, "b", channel=f"room{number}")
+    claims = [Claim(f"room{number}", position, KEPT) for number, position in enumerate(positions)]
+    assert await broker.verify(claims) == [number % 7 != 0 for number in range(300)]
+    assert await broker.verify([]) == []
+
+
+async def test_who_has_read_an_empty_stream_misses_nothing(broker: Broker) -> None:
+    position = await top(broker)
+    assert await verify(broker, "news", position)
+    assert await top(broker) == position
+    assert await say(broker, "a") == Position(1, position.epoch)
+    assert not await verify(broker, "news", position)
+
+
 async def test_health(broker: Broker) -> None:
     health = broker.health()
     assert health.ok

@@ -1,6 +1,7 @@
 """The watch over positions: who has silently fallen behind, and who only seems to."""
 
 import asyncio
+import itertools
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 
@@ -232,9 +233,9 @@ async def test_a_channel_long_quiet_is_looked_at_ever_more_seldom(
     await started(watch, pauses)
     for _ in range(1000):
         await pauses.end(DELAY / 4)
-    between = [later - earlier for earlier, later in zip(looks, looks[1:], strict=False)]
+    between = [later - earlier for earlier, later in itertools.pairwise(looks)]
     assert between[0] <= 1.5 * DELAY
-    assert all(later >= earlier for earlier, later in zip(between[:4], between[1:5], strict=True))
+    assert all(later >= earlier for earlier, later in itertools.pairwise(between[:5]))
     assert max(between) <= LONGEST + DELAY / 2
     assert len(looks) < 20
     # the epoch is made to last until the next look and longer
@@ -275,7 +276,7 @@ async def test_no_look_comes_later_than_the_epoch_lasts(
     for _ in range(200):
         await pauses.end(DELAY / 4)
     await watch.stop()
-    assert max(later - earlier for earlier, later in zip(looks, looks[1:], strict=False)) <= 100 + DELAY / 2
+    assert max(later - earlier for earlier, later in itertools.pairwise(looks)) <= 100 + DELAY / 2
 
 
 async def test_a_channel_that_cannot_be_checked_harms_no_other(

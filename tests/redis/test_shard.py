@@ -384,6 +384,71 @@ async def test_deaf_connection_is_found_and_replaced(server: RedisServer, caplog
     assert "deaf" in caplog.text
 
 
+async def test_deafness_is_found_whatever_else_is_heard(server: RedisServer) -> None:
+    """The commands have come to another server, and at the old one somebody goes on speaking."""
+    heard: list[bytes] = []
+    with server, RedisServer() as other, server.client() as speaker:
+        proxy = DeafProxy(server.port)
+        async with proxy.serving() as url, started_shard(url, probe_interval=0.1) as shard:
+            await shard.subscribe(b"c", heard.append)
+            proxy.target = other.port
+            assert shard._commands.connection is not None
+            shard._commands.connection.drop("cut by the test")
+
+            def found() -> bool:
+                speaker.publish("c", b"masks it")
+                return shard._subscriber.connects == 2
+
+            await until(found)
+            assert heard
+            await until(lambda: shard.connected and not shard.deaf and shard._arrived == shard._probes)
+
+
+def test_one_missing_probe_is_not_deafness() -> None:
+    shard = Shard(RedisSettings())
+    shard._missing = [1]
+    shard._check_hearing()
+    assert not shard.deaf
+    shard._missing = [1, 2]
+    shard._check_hearing()
+    assert shard.deaf
+
+
+async def test_a_probe_that_arrives_excuses_those_before_it() -> None:
+    shard = Shard(RedisSettings())
+    shard._missing = [1, 2]
+    shard._probe_arrived(b"2:0.5")
+    shard._check_hearing()
+    assert (shard.deaf, shard._missing) == (False, [])
+
+
+async def test_an_unexpected_failure_of_a_probe_does_not_end_them(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with server:
+        async with started_shard(server.url, probe_interval=0.02) as shard:
+            with monkeypatch.context() as patch:
+                patch.setattr(shard, "execute", None)
+                await until(lambda: "a probe failed" in caplog.text)
+            arrived = shard._arrived
+            await until(lambda: shard._arrived > arrived)
+
+
+async def test_one_that_fails_on_reconnect_harms_nobody(server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+    gaps: list[int] = []
+
+    def fails() -> None:
+        raise RuntimeError("broken")
+
+    with server, server.client() as client:
+        async with started_shard(server.url) as shard:
+            shard.on_reconnect += [fails, lambda: gaps.append(1)]
+            client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+            await until(lambda: gaps and shard.connected)
+            assert shard._subscriber.connects == 2
+    assert "RuntimeError: broken" in caplog.text
+
+
 async def test_failed_probe_proves_nothing(server: RedisServer) -> None:
     with RedisServer("--user", "gw", "on", ">pw", "~*", "&*", "+@all", "-publish") as own:
         async with started_shard(f"redis://gw:pw@127.0.0.1:{own.port}", probe_interval=0.02) as shard:
