@@ -97,17 +97,19 @@ class BrokerEvents(Protocol):
 class BrokerHealth(Struct, frozen=True):
     """``connected``: commands are answered. ``deaf``: nothing arrives though it should.
 
-    ``lag`` is the last measured time from publish to arrival, in seconds; ``reconnects`` counts.
+    ``lag`` is the last measured time from publish to arrival, in seconds; ``reconnects`` counts. ``refusal`` is what
+    the backend refuses and will until an operator has seen to it: one word, for the log has the rest.
     """
 
     connected: bool = True
     deaf: bool = False
     lag: float = 0.0
     reconnects: int = 0
+    refusal: str = ""
 
     @property
     def ok(self) -> bool:
-        return self.connected and not self.deaf
+        return self.connected and not self.deaf and not self.refusal
 
 
 class Broker(Protocol):

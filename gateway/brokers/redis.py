@@ -179,7 +179,7 @@ class RedisBroker:
 
     def health(self) -> BrokerHealth:
         shard = self._shard
-        return BrokerHealth(shard.connected, shard.deaf, shard.lag, shard.reconnects)
+        return BrokerHealth(shard.connected, shard.deaf, shard.lag, shard.reconnects, shard.refusal)
 
     def _run(self, call: Call) -> Awaitable[Any]:
         if call.script is None:

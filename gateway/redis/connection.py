@@ -14,7 +14,7 @@ import hiredis
 
 from gateway.errors import BrokerUnavailable
 from gateway.redis.endpoint import Endpoint
-from gateway.redis.resp import Argument, CommandRefused, Handler
+from gateway.redis.resp import LASTING, Argument, CommandRefused, Handler
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +26,9 @@ answers above all, and lets answers come in steps small enough to tell a busy se
 
 MAX_UNANSWERED = 32 * 1024 * 1024
 """Bytes of commands without answer, sent or not, from which more are refused: there is no end to them in sight."""
+
+REFUSAL_SHOWN = 30.0
+"""Seconds for which health tells of a refusal that is likely to last."""
 
 LAST_LOOK = 0.01
 """Seconds before a silent connection is given up: the event loop reads its sockets once more."""
@@ -70,8 +73,15 @@ class RedisConnection(asyncio.Protocol):
         self._flushing = False
         self._timer: asyncio.TimerHandle | None = None
         self._refusals: set[str] = set()
+        self._refusal = ("", 0.0)
         self._lost = asyncio.Event()
         self.closed: asyncio.Future[str] = self._loop.create_future()
+
+    @property
+    def refusal(self) -> str:
+        """What the server has refused lately and is likely to refuse again, such as OOM; empty if nothing."""
+        code, at = self._refusal
+        return code if self._loop.time() - at < REFUSAL_SHOWN else ""
 
     def execute(self, *command: Argument, replies: int = 1) -> asyncio.Future[Any]:
         """Send a command. The answer is ``BrokerUnavailable`` if the connection is given up, or too much waits for it.
@@ -149,6 +159,8 @@ class RedisConnection(asyncio.Protocol):
     def _refuse(self, future: asyncio.Future[Any], error: CommandRefused) -> None:
         if error.redis_code != "NOSCRIPT":
             self._log_refusal(error.redis_code, error.detail)
+        if error.redis_code in LASTING:
+            self._refusal = (error.redis_code, self._loop.time())
         if not future.done():
             future.set_exception(error)
         if error.served_elsewhere:

@@ -25,6 +25,7 @@ class Link(Generic[_Connection]):
         self._open = open_
         self._changed = changed
         self._problem = ""
+        self._refused = ""
         self._connection: _Connection | None = None
         self.attempted = asyncio.Event()
         self.connects = 0
@@ -36,6 +37,11 @@ class Link(Generic[_Connection]):
     @property
     def connection(self) -> _Connection | None:
         return self._connection
+
+    @property
+    def refusal(self) -> str:
+        """What the server refuses and is likely to refuse again: to let us in, or a command. Empty if nothing."""
+        return self._refused if self._connection is None else self._connection.refusal
 
     def execute(self, *command: Argument, replies: int = 1) -> asyncio.Future[Any]:
         """Send a command; the answer is ``BrokerUnavailable`` if the connection is away."""
@@ -50,8 +56,11 @@ class Link(Generic[_Connection]):
                 self._connection = await self._open()
                 self._restored()
                 self._lost(await asyncio.shield(self._connection.closed))
+            except CommandRefused as exc:
+                self._refused = exc.redis_code
+                self._lost(exc.detail)
             except Exception as exc:  # a supervisor that dies leaves the node deaf for ever
-                self._lost(str(exc.detail if isinstance(exc, CommandRefused) else exc) or repr(exc))
+                self._lost(str(exc) or repr(exc))
             finally:
                 if self._connection is not None:
                     await self._connection.close("closed")
@@ -62,7 +71,7 @@ class Link(Generic[_Connection]):
 
     def _restored(self) -> None:
         logger.log(logging.WARNING if self._problem else logging.INFO, "Redis %s: connected", self._name)
-        self._problem = ""
+        self._problem = self._refused = ""
         self.connects += 1
         self.attempted.set()
         self._changed()

@@ -97,6 +97,11 @@ class Shard:
     def reconnects(self) -> int:
         return max(0, self._commands.connects - 1) + max(0, self._subscriber.connects - 1)
 
+    @property
+    def refusal(self) -> str:
+        """What Redis refuses and is likely to go on refusing, such as OOM or WRONGPASS; empty if nothing."""
+        return self._commands.refusal or self._subscriber.refusal
+
     def execute(self, *command: Argument) -> asyncio.Future[Any]:
         """Send a command. The answer may be ``BrokerUnavailable``."""
         return self._commands.execute(*command)

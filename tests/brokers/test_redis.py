@@ -196,6 +196,7 @@ async def test_out_of_memory_answers_the_publisher_alone(server: RedisServer) ->
                 assert caught.value.redis_code == "OOM"
                 assert "OOM" not in caught.value.message
                 client.config_set("maxmemory", "0")
+            assert (one.health().ok, one.health().refusal) == (False, "OOM")
             assert await says(one, "b")
             assert one.health().reconnects == heard.gaps == 0
 

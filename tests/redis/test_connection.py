@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from gateway.errors import BrokerUnavailable
-from gateway.redis.connection import LAST_LOOK, UNDER_WAY, UNDER_WAY_BYTES, RedisConnection, SubscriberConnection
+from gateway.redis.connection import (
+    LAST_LOOK,
+    REFUSAL_SHOWN,
+    UNDER_WAY,
+    UNDER_WAY_BYTES,
+    RedisConnection,
+    SubscriberConnection,
+)
 
 TIMEOUT = 4.0
 
@@ -196,3 +203,14 @@ async def test_those_who_wait_for_their_turn_fail_with_the_connection(peer: Peer
     assert all(isinstance(answer.exception(), BrokerUnavailable) for answer in answers)
     with pytest.raises(BrokerUnavailable):
         await peer.connection.execute("GET", "k")
+
+
+async def test_a_refusal_that_is_likely_to_last_is_shown_for_a_while(peer: Peer) -> None:
+    for answer, shown in ((b"-ERR no such thing", ""), (b"-OOM used memory > maxmemory", "OOM")):
+        refused = peer.connection.execute("GET", "k")
+        peer.loop.turn()
+        peer.connection.data_received(answer + b"\r\n")
+        assert isinstance(refused.exception(), BrokerUnavailable)
+        assert peer.connection.refusal == shown
+    peer.loop.turn(REFUSAL_SHOWN)
+    assert peer.connection.refusal == ""

@@ -98,8 +98,14 @@ async def test_wrong_password_is_said_and_tried_again(caplog: pytest.LogCaptureF
     with RedisServer("--requirepass", "right") as server:
         async with started_shard(f"redis://:wrong@127.0.0.1:{server.port}") as shard:
             assert not shard.connected
+            assert shard.refusal == "WRONGPASS"
             with pytest.raises(BrokerUnavailable):
                 await shard.execute("PING")
+            with server.client() as client:
+                client.execute_command("AUTH", "right")
+                client.config_set("requirepass", "wrong")
+            await until(lambda: shard.connected)
+            assert shard.refusal == ""
         assert "WRONGPASS" in caplog.text
 
 
