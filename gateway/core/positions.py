@@ -20,6 +20,8 @@ MAKING = 5.0
 """Seconds between two looks at subscriptions that were being made when the broker was away."""
 LONGEST = 1200.0
 """Seconds after which a channel is looked at again, however long it has been quiet."""
+SELDOM = 8
+"""Rounds between two in which channels long quiet are looked at: so that there are many of each partition at a time."""
 BATCH = 4096
 """Positions asked for together: many, since the broker batches them by partition."""
 STRIDE = 256
@@ -89,18 +91,21 @@ class PositionWatch:
             making = still
 
     async def _run(self) -> None:
+        rounds = 0
         while True:
             await self._pause(self._delay / 4)
-            await self._logged(self._check_due(self._clock()))
+            rounds += 1
+            await self._logged(self._check_due(seldom=rounds % SELDOM == 0))
 
-    async def _check_due(self, now: float) -> None:
-        channels = list(self._hub.channels.values())
-        await self._check([channel async for channel in _unhurried(channels) if self._due(channel, now)])
+    async def _check_due(self, *, seldom: bool) -> None:
+        now = self._clock()
+        channels = _unhurried(list(self._hub.channels.values()))
+        await self._check([channel async for channel in channels if self._due(channel, now, seldom)])
 
-    def _due(self, channel: LocalChannel, now: float) -> bool:
+    def _due(self, channel: LocalChannel, now: float, seldom: bool) -> bool:
         if channel.seen_at > channel.checked_at:
             return now - channel.seen_at > self._delay
-        return now - channel.checked_at > channel.interval
+        return (seldom or channel.interval <= self._delay) and now - channel.checked_at > channel.interval
 
     async def _logged(self, check: Coroutine[Any, Any, None]) -> None:
         try:
@@ -155,7 +160,7 @@ class PositionWatch:
     def _claim(self, channel: LocalChannel, position: Position) -> Claim:
         stream = self._options(channel.name)
         # what the epoch lasts must do until the next look, and leave time for an outage
-        channel.interval = max(self._delay, min(channel.interval, stream.history_meta_ttl / 2))
+        channel.interval = max(self._delay, min(channel.interval, stream.history_meta_ttl / 4))
         return Claim(channel.name, position, stream, hold=2 * (channel.interval + self._delay))
 
     def _lose(self, channel: LocalChannel, position: Position) -> None:
