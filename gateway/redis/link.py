@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
 from gateway.redis.connection import RedisConnection, unavailable
-from gateway.redis.resp import Argument, CommandRefused
+from gateway.redis.resp import LASTING, Argument, CommandRefused
 
 logger = logging.getLogger(__name__)
 
@@ -57,8 +57,7 @@ class Link(Generic[_Connection]):
                 self._restored()
                 self._lost(await asyncio.shield(self._connection.closed))
             except CommandRefused as exc:
-                self._refused = exc.redis_code
-                self._lost(exc.detail)
+                self._lost(exc.detail, exc.redis_code if exc.redis_code in LASTING else "")
             except Exception as exc:  # a supervisor that dies leaves the node deaf for ever
                 self._lost(str(exc) or repr(exc))
             finally:
@@ -76,8 +75,8 @@ class Link(Generic[_Connection]):
         self.attempted.set()
         self._changed()
 
-    def _lost(self, problem: str) -> None:
+    def _lost(self, problem: str, refused: str = "") -> None:
         if problem != self._problem:
             logger.warning("Redis %s: %s; trying again until it works", self._name, problem)
-        self._problem = problem
+        self._problem, self._refused = problem, refused
         self.attempted.set()
