@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 IN_FLIGHT = 0.5
 """Seconds that a publication may be on its way before its absence is a loss."""
-MAKING = 5.0
+JOINING = 5.0
 """Seconds between two looks at subscriptions that were being made when the broker was away."""
 LONGEST = 1200.0
 """Seconds after which a channel is looked at again, however long it has been quiet."""
@@ -82,13 +82,13 @@ class PositionWatch:
     async def _check_after_gap(self) -> None:
         channels = list(self._hub.channels.values())
         # a subscriber in the making may have read its position before the gap, and come in after this check
-        making = {channel: frozenset(channel.joining) for channel in channels if channel.joining}
+        joining = {channel: frozenset(channel.joining) for channel in channels if channel.joining}
         await self._check(channels)
-        while making:
-            await self._pause(MAKING)
-            still = {channel: joining for channel, joining in making.items() if joining & channel.joining}
-            await self._check([channel for channel in making if channel not in still])
-            making = still
+        while joining:
+            await self._pause(JOINING)
+            still = {channel: those for channel, those in joining.items() if those & channel.joining}
+            await self._check([channel for channel in joining if channel not in still])
+            joining = still
 
     async def _run(self) -> None:
         rounds = 0

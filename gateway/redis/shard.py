@@ -166,7 +166,7 @@ class Shard:
             for batch in batches(same, CHANNELS_PER_COMMAND):
                 names = [request.name for request in batch]
                 answer = self._subscriber.execute(verb, *names, replies=len(batch))
-                answer.add_done_callback(partial(_settle, [request.future for request in batch]))
+                answer.add_done_callback(partial(_pass_on, [request.future for request in batch]))
 
     async def _open_commands(self) -> RedisConnection:
         settings = self._settings
@@ -269,7 +269,7 @@ async def _on_all(connection: RedisConnection, verb: str, names: Iterable[bytes]
         await asyncio.gather(*(connection.execute(verb, *batch, replies=len(batch)) for batch in some))
 
 
-def _settle(futures: Iterable[asyncio.Future[None]], answer: asyncio.Future[Any]) -> None:
+def _pass_on(futures: Iterable[asyncio.Future[None]], answer: asyncio.Future[Any]) -> None:
     """Pass an answer on to all who share it."""
     refused = answer.exception() is not None
     for future in futures:

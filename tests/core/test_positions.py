@@ -9,7 +9,7 @@ import pytest
 
 from gateway.brokers.base import Claim, StreamOptions
 from gateway.core.hub import Hub
-from gateway.core.positions import BATCH, IN_FLIGHT, LONGEST, MAKING, SELDOM, PositionWatch
+from gateway.core.positions import BATCH, IN_FLIGHT, JOINING, LONGEST, SELDOM, PositionWatch
 from gateway.errors import BrokerUnavailable
 from gateway.messages import Position
 from gateway.metrics import Metrics
@@ -319,9 +319,9 @@ async def test_one_that_was_being_made_during_the_gap_is_checked_too(
     hub.join(late)
     streams.tops["room"] = at(4)
     watch.check_all()
-    await until(lambda: pauses.lengths == [MAKING])
+    await until(lambda: pauses.lengths == [JOINING])
     hub.enter(late, at(3))
-    await pauses.end(MAKING)
+    await pauses.end(JOINING)
     await until(lambda: pauses.lengths == [IN_FLIGHT])
     await pauses.end(IN_FLIGHT)
     assert late.losses == 1
@@ -335,11 +335,11 @@ async def test_one_whose_making_takes_long_is_checked_when_it_has_come_in(
     streams.tops["room"] = at(4)
     watch.check_all()
     for _ in range(10):
-        await until(lambda: pauses.lengths == [MAKING])
-        await pauses.end(MAKING)
+        await until(lambda: pauses.lengths == [JOINING])
+        await pauses.end(JOINING)
     hub.enter(late, at(3))
-    await until(lambda: pauses.lengths == [MAKING])
-    await pauses.end(MAKING)
+    await until(lambda: pauses.lengths == [JOINING])
+    await pauses.end(JOINING)
     await until(lambda: pauses.lengths == [IN_FLIGHT])
     await pauses.end(IN_FLIGHT)
     assert late.losses == 1
