@@ -87,7 +87,7 @@ class PositionWatch:
         while joining:
             await self._pause(JOINING)
             still = {channel: those for channel, those in joining.items() if those & channel.joining}
-            await self._check([channel for channel in joining if channel not in still])
+            await self._check(list(joining))
             joining = still
 
     async def _run(self) -> None:
