@@ -1,7 +1,8 @@
 """The broker: carries publications between nodes and keeps the history of channels."""
 
 import random
-from typing import Protocol
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 from msgspec import Struct
 
@@ -18,11 +19,16 @@ def new_epoch() -> str:
 
 
 class StreamOptions(Struct, frozen=True):
-    """How a channel keeps its stream. History is on when both size and ttl (seconds) are positive."""
+    """How a channel keeps its stream. History is on when both size and ttl (seconds) are positive.
+
+    Offset and epoch outlive the last use by ``history_meta_ttl``, once something has been published. The epoch of a
+    stream that has only been read lasts ``unpublished_ttl``, and longer while it is verified.
+    """
 
     history_size: int = 0
     history_ttl: float = 0.0
     history_meta_ttl: float = 720 * 3600.0
+    unpublished_ttl: float = 60.0
 
     @property
     def keeps_history(self) -> bool:
@@ -64,6 +70,15 @@ class HistoryFilter(Struct, frozen=True):
     reverse: bool = False
 
 
+class Claim(NamedTuple):
+    """Where somebody stands. The stream's epoch is to last for another ``hold`` seconds at least."""
+
+    channel: str
+    position: Position
+    stream: StreamOptions
+    hold: float = 0.0
+
+
 class BrokerEvents(Protocol):
     """What a broker tells the node. All are plain calls that return at once and raise nothing."""
 
@@ -82,21 +97,26 @@ class BrokerEvents(Protocol):
 class BrokerHealth(Struct, frozen=True):
     """``connected``: commands are answered. ``deaf``: nothing arrives though it should.
 
-    ``lag`` is the last measured time from publish to arrival, in seconds; ``reconnects`` counts.
+    ``lag`` is the last measured time from publish to arrival, in seconds; ``reconnects`` counts. ``refusal`` is what
+    the backend refuses and will until an operator has seen to it: one word, for the log has the rest.
     """
 
     connected: bool = True
     deaf: bool = False
     lag: float = 0.0
     reconnects: int = 0
+    refusal: str = ""
 
     @property
     def ok(self) -> bool:
-        return self.connected and not self.deaf
+        return self.connected and not self.deaf and not self.refusal
 
 
 class Broker(Protocol):
-    """One implementation per backend. Every method may raise ``BrokerUnavailable``, within five seconds."""
+    """One implementation per backend.
+
+    Every method may raise ``BrokerUnavailable``: within five seconds where the backend has fallen silent.
+    """
 
     async def start(self, node: str, events: BrokerEvents) -> None:
         """Begin to deliver to ``events``; also listens for control messages to all nodes and to ``node``.
@@ -126,12 +146,15 @@ class Broker(Protocol):
     async def history(
         self, channel: str, which: HistoryFilter, stream: StreamOptions
     ) -> tuple[list[Publication], Position]:
-        """Part of the stream, and its top position. Makes the stream (a new epoch) if there is none."""
+        """Part of the stream, as of now or later, and its top position. Makes an epoch if there is none.
 
-    async def verify(self, channel: str, position: Position, stream: StreamOptions) -> bool:
-        """Whether ``position`` is the top of the stream.
+        That keeps nothing for long: see `StreamOptions`. Equal reads may share an answer.
+        """
 
-        A stream of the same epoch that ends *before* ``position`` has lost publications (a restored or
+    async def verify(self, claims: Sequence[Claim]) -> list[bool]:
+        """Whether each position is the top of its stream, or nobody can tell just now.
+
+        A stream of the same epoch that ends *before* the position has lost publications (a restored or
         failed-over server): it gets a new epoch, so that nobody takes what follows for a continuation.
         """
 

@@ -1,11 +1,13 @@
 """The broker of a single node: streams live in this process and end with it."""
 
+import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import heappop, heappush
 from itertools import islice
 from typing import TypeVar
+from zlib import crc32
 
 from msgspec.structs import replace
 
@@ -13,6 +15,7 @@ from gateway.brokers.base import (
     IDEMPOTENCY_TTL,
     BrokerEvents,
     BrokerHealth,
+    Claim,
     Fenced,
     HistoryFilter,
     PublishOptions,
@@ -32,16 +35,16 @@ class _Stream:
 
     __slots__ = ("epoch", "expires", "meta_expires", "offset", "publications", "version", "version_epoch", "watched")
 
-    def __init__(self) -> None:
+    def __init__(self, epoch: str) -> None:
         self.publications: deque[Publication] = deque()
         self.expires = 0.0
         self.meta_expires = 0.0
         self.watched = False  # has an entry among those that wait for their expiry
-        self.reset()
+        self.reset(epoch)
 
-    def reset(self) -> None:
+    def reset(self, epoch: str = "") -> None:
         self.publications.clear()
-        self.epoch = new_epoch()
+        self.epoch = epoch or new_epoch()
         self.offset = 0
         self.version = 0
         self.version_epoch = ""
@@ -87,6 +90,9 @@ class MemoryBroker:
         self._events: BrokerEvents | None = None
         self._channels: set[str] = set()
         self._streams: dict[str, _Stream] = {}
+        self._seed = random.getrandbits(32)
+        self._promised: dict[str, str] = {}
+        self._watched: set[str] = set()
         self._results: dict[tuple[str, str], tuple[float, Position]] = {}
         self._meta_expiries: list[tuple[float, str]] = []
         self._expiries: list[tuple[float, str]] = []
@@ -105,6 +111,7 @@ class MemoryBroker:
 
     async def unsubscribe(self, channel: str) -> None:
         self._channels.discard(channel)
+        self._promised.pop(channel, None)
 
     async def publish(
         self, channel: str, publication: Publication, stream: StreamOptions, options: PublishOptions
@@ -134,15 +141,22 @@ class MemoryBroker:
     async def history(
         self, channel: str, which: HistoryFilter, stream: StreamOptions
     ) -> tuple[list[Publication], Position]:
-        found = self._stream(channel, stream, self._clock())
+        found = self._find(channel, stream, self._clock())
+        if found is None:
+            return [], Position(0, self._next_epoch(channel))
         limit = None if which.limit < 0 else which.limit
         return list(islice(found.select(which), limit)), found.position
 
-    async def verify(self, channel: str, position: Position, stream: StreamOptions) -> bool:
-        found = self._stream(channel, stream, self._clock())
-        if found.epoch == position.epoch and position.offset > found.offset:
+    async def verify(self, claims: Sequence[Claim]) -> list[bool]:
+        return [self._at_top(claim) for claim in claims]
+
+    def _at_top(self, claim: Claim) -> bool:
+        channel, position = claim.channel, claim.position
+        found = self._find(channel, claim.stream, self._clock())
+        if found is not None and found.epoch == position.epoch and position.offset > found.offset:
             found.reset()
-        return position.epoch in ("", found.epoch) and position.offset == found.offset
+        top = found.position if found is not None else Position(0, self._next_epoch(channel))
+        return position.epoch in ("", top.epoch) and position.offset == top.offset
 
     async def remove_history(self, channel: str) -> None:
         if found := self._streams.get(channel):
@@ -177,16 +191,41 @@ class MemoryBroker:
         return position
 
     def _stream(self, channel: str, options: StreamOptions, now: float) -> _Stream:
+        """The channel's stream, which is made if there is none."""
+        found = self._find(channel, options, now)
+        if found is None:
+            found = self._streams[channel] = _Stream(self._next_epoch(channel))
+            found.meta_expires = now + options.history_meta_ttl
+            if channel not in self._watched:
+                self._watched.add(channel)
+                heappush(self._meta_expiries, (found.meta_expires, channel))
+        return found
+
+    def _find(self, channel: str, options: StreamOptions, now: float) -> _Stream | None:
+        """The channel's stream, which lasts longer for being used."""
         found = self._streams.get(channel)
         if found is None:
-            found = self._streams[channel] = _Stream()
-            heappush(self._meta_expiries, (now + options.history_meta_ttl, channel))
-        elif found.meta_expires <= now:
-            found.reset()
-        elif found.expires <= now:
+            return None
+        if found.meta_expires <= now:
+            self._end(channel)
+            return None
+        if found.expires <= now:
             found.publications.clear()
         found.meta_expires = now + options.history_meta_ttl
         return found
+
+    def _next_epoch(self, channel: str) -> str:
+        """The epoch of a channel's next stream, for which nothing need be kept until somebody publishes."""
+        return self._promised.get(channel) or f"{crc32(channel.encode(), self._seed):08x}"
+
+    def _end(self, channel: str) -> None:
+        """Forget a stream. What follows in its channel has another epoch, and those promised to others hold."""
+        ended = self._streams.pop(channel)
+        self._promised.pop(channel, None)
+        if ended.epoch == self._next_epoch(channel):
+            for other in self._channels - self._streams.keys() - {channel}:
+                self._promised[other] = self._next_epoch(other)
+            self._seed = random.getrandbits(32)
 
     def _sweep(self, now: float) -> None:
         """Forget a few expired streams and results. An entry whose expiry has moved waits again."""
@@ -200,10 +239,13 @@ class MemoryBroker:
             else:
                 found.publications.clear()
         for channel in _due(self._meta_expiries, now):
-            if (expires := self._streams[channel].meta_expires) > now:
-                heappush(self._meta_expiries, (expires, channel))
-            else:
-                del self._streams[channel]
+            found = self._streams.get(channel)
+            if found is not None and found.meta_expires > now:
+                heappush(self._meta_expiries, (found.meta_expires, channel))
+                continue
+            self._watched.discard(channel)
+            if found is not None:
+                self._end(channel)
         for key in _due(self._result_expiries, now):
             if key in self._results and self._results[key][0] <= now:
                 del self._results[key]

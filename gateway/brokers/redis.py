@@ -3,8 +3,11 @@
 A node hears its own publications through Redis too, like those of all others.
 """
 
+import asyncio
+import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,6 +15,7 @@ from gateway.brokers import envelope
 from gateway.brokers.base import (
     BrokerEvents,
     BrokerHealth,
+    Claim,
     Fenced,
     HistoryFilter,
     PublishOptions,
@@ -30,13 +34,28 @@ from gateway.brokers.calls import (
     read_position,
 )
 from gateway.brokers.fence import FENCED_SCRIPTS, behind_fence
+from gateway.brokers.single_flight import SingleFlight
+from gateway.errors import BrokerUnavailable
 from gateway.messages import ClientInfo, Join, Position, Publication, pack
+from gateway.redis.batches import batches
+from gateway.redis.keys import partition
 from gateway.redis.resp import Argument
 from gateway.redis.script import Script
 from gateway.redis.shard import Shard
 
 _HISTORY = Script(LUA / "history.lua")
 _VERIFY = Script(LUA / "verify.lua")
+_RESTART = Script(LUA / "restart.lua")
+
+CLAIMS_PER_CALL = 256
+"""Claims that one script looks at: a millisecond of Redis, for which everybody else waits."""
+
+CALLS_AT_ONCE = 8
+
+Read = tuple[str, HistoryFilter, StreamOptions]
+Part = tuple[list[Publication], Position]
+
+logger = logging.getLogger(__name__)
 
 
 class RedisBroker:
@@ -44,11 +63,12 @@ class RedisBroker:
 
     def __init__(self, shard: Shard, clock: Callable[[], float] = time.time) -> None:
         self._shard = shard
-        shard.load(PUBLISH, PUBLISH_ONCE, _HISTORY, _VERIFY, *FENCED_SCRIPTS)
+        shard.load(PUBLISH, PUBLISH_ONCE, _HISTORY, _VERIFY, _RESTART, *FENCED_SCRIPTS)
         self._keys = shard.keys
         self._clock = clock
         self._reader = envelope.Reader()
         self._subscribed: set[bytes] = set()
+        self._reads: SingleFlight[Read, Part] = SingleFlight()
         self._events: BrokerEvents | None = None
 
     async def start(self, node: str, events: BrokerEvents) -> None:
@@ -93,9 +113,12 @@ class RedisBroker:
     async def publish_leave(self, channel: str, info: ClientInfo) -> None:
         await self._run(message_call(self._keys, channel, envelope.LEAVE + pack(info)))
 
-    async def history(
-        self, channel: str, which: HistoryFilter, stream: StreamOptions
-    ) -> tuple[list[Publication], Position]:
+    async def history(self, channel: str, which: HistoryFilter, stream: StreamOptions) -> Part:
+        read = (channel, which, stream)
+        publications, top = await self._reads.ask(read, lambda: self._read(*read))
+        return publications.copy(), top
+
+    async def _read(self, channel: str, which: HistoryFilter, stream: StreamOptions) -> Part:
         keys = [self._keys.of(b"m", channel), self._keys.of(b"s", channel)]
         since: Argument = "" if which.since is None else which.since.offset
         args: list[Argument] = [
@@ -104,6 +127,7 @@ class RedisBroker:
             int(which.reverse),
             new_epoch(),
             milliseconds(stream.history_meta_ttl),
+            milliseconds(stream.unpublished_ttl),
         ]
         offset, epoch, entries = await self._shard.run(_HISTORY, keys, args)
         publications = [
@@ -111,10 +135,41 @@ class RedisBroker:
         ]
         return publications, Position(int(offset), epoch.decode())
 
-    async def verify(self, channel: str, position: Position, stream: StreamOptions) -> bool:
-        keys = [self._keys.of(b"m", channel), self._keys.of(b"s", channel)]
-        args: list[Argument] = [position.offset, position.epoch, new_epoch(), milliseconds(stream.history_meta_ttl)]
-        return bool(await self._shard.run(_VERIFY, keys, args))
+    async def verify(self, claims: Sequence[Claim]) -> list[bool]:
+        """Batched by partition, so that all keys of a script have the same hash tag."""
+        groups: defaultdict[tuple[int, StreamOptions], list[int]] = defaultdict(list)
+        for number, claim in enumerate(claims):
+            groups[partition(claim.channel), claim.stream].append(number)
+        verdicts = [True] * len(claims)
+        calls = [call for group in groups.values() for call in batches(group, CLAIMS_PER_CALL)]
+        for some in batches(calls, CALLS_AT_ONCE):
+            wrong = await asyncio.gather(*(self._mismatched([claims[number] for number in call]) for call in some))
+            for call, found in zip(some, wrong, strict=True):
+                for index in found:
+                    verdicts[call[index]] = False
+        return verdicts
+
+    async def _mismatched(self, claims: list[Claim]) -> list[int]:
+        """Which of these, all of one partition and kept alike, do not stand at the top of their streams."""
+        args: list[Argument] = [milliseconds(claims[0].stream.history_meta_ttl)]
+        for claim in claims:
+            args += (claim.position.offset, claim.position.epoch, milliseconds(claim.hold))
+        try:
+            wrong = await self._shard.run(_VERIFY, [self._keys.of(b"m", claim.channel) for claim in claims], args)
+            for number in wrong:
+                if number < 0:
+                    await self._restart(claims[-number - 1])
+        except BrokerUnavailable:
+            return []  # nobody knows
+        except Exception:  # others are looked at together with these
+            logger.exception("a check of positions failed")
+            return []
+        return [abs(number) - 1 for number in wrong]
+
+    async def _restart(self, claim: Claim) -> None:
+        keys = [self._keys.of(b"m", claim.channel), self._keys.of(b"s", claim.channel)]
+        lasts = milliseconds(claim.stream.unpublished_ttl)
+        await self._shard.run(_RESTART, keys, [claim.position.offset, claim.position.epoch, new_epoch(), lasts])
 
     async def remove_history(self, channel: str) -> None:
         await self._shard.execute("DEL", self._keys.of(b"s", channel))
@@ -124,7 +179,7 @@ class RedisBroker:
 
     def health(self) -> BrokerHealth:
         shard = self._shard
-        return BrokerHealth(shard.connected, shard.deaf, shard.lag, shard.reconnects)
+        return BrokerHealth(shard.connected, shard.deaf, shard.lag, shard.reconnects, shard.refusal)
 
     def _run(self, call: Call) -> Awaitable[Any]:
         if call.script is None:

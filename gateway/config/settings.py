@@ -35,7 +35,7 @@ class ChannelOptions(Section):
     history_ttl: Duration = 0.0
     """How long it keeps them; needs history_size."""
     history_meta_ttl: Duration = 0.0
-    """How long offset and epoch outlive the last use; 0 takes channel.history_meta_ttl."""
+    """How long offset and epoch outlive the last use after a publication; 0 takes channel.history_meta_ttl."""
     force_positioning: bool = False
     """Watch every subscriber's position in the stream."""
     allow_positioning: bool = False
@@ -105,7 +105,7 @@ class ChannelSettings(Section):
     user_separator: str = Field(default=",", min_length=1)
     """Stands between users."""
     history_meta_ttl: Annotated[Duration, Field(gt=0)] = 720 * 3600.0
-    """How long offset and epoch outlive the last use of a channel."""
+    """How long offset and epoch of a channel outlive its last use, once something has been published."""
     without_namespace: ChannelOptions = ChannelOptions()
     """Options of the channels without namespace."""
     namespaces: tuple[Namespace, ...] = ()
@@ -195,7 +195,7 @@ class ClientSettings(Section):
     expired_sub_close_delay: Duration = 25.0
     """Grace after a subscription's expiry, for its refresh."""
     channel_position_check_delay: Annotated[Duration, Field(gt=0)] = 40.0
-    """How often a quiet channel's position is compared with the broker's."""
+    """How long a channel is quiet before its position is compared with the broker's; then ever more seldom."""
     channel_position_max_time_lag: Duration = 0.0
     """How late a publication may arrive before positions are held to be lost; 0 does not look."""
     message_size_limit: int = Field(default=65536, ge=256)
@@ -275,7 +275,7 @@ class RedisSettings(Section):
     connect_timeout: Annotated[Duration, Field(gt=0, le=4)] = 1.0
     """How long connecting may take."""
     io_timeout: Annotated[Duration, Field(gt=0, le=4)] = 4.0
-    """How long an answer may take before the connection is given up."""
+    """How long nothing may arrive, while answers are due, before the connection is given up."""
     probe_interval: Annotated[Duration, Field(gt=0)] = 5.0
     """Time between the messages by which a node proves that it still hears."""
 

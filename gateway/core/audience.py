@@ -98,7 +98,7 @@ class Audience:
 class LocalChannel:
     """One channel's subscribers on this node, and the position that the node has seen."""
 
-    __slots__ = ("audiences", "joining", "name", "position", "seen_at")
+    __slots__ = ("audiences", "checked_at", "interval", "joining", "name", "position", "seen_at")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -106,6 +106,11 @@ class LocalChannel:
         self.joining: set[Subscriber] = set()
         self.position: Position | None = None
         self.seen_at = 0.0
+        """When its last publication came."""
+        self.checked_at = 0.0
+        """When its position was last compared with the stream's."""
+        self.interval = 0.0
+        """Seconds from then to the next time, if nothing comes meanwhile."""
 
     @property
     def empty(self) -> bool:

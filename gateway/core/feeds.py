@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
@@ -86,8 +87,7 @@ class Feeds:
         if _failed(opening) or self._feeds.get(channel) is not feed:
             return
         feed.heard = True
-        for watcher in self.watchers:
-            watcher.on_heard(channel)
+        self._tell(lambda watcher: watcher.on_heard(channel))
 
     def _let_go(self, channel: str, feed: _Feed) -> None:
         feed.holders -= 1
@@ -99,9 +99,15 @@ class Feeds:
             return
         del self._feeds[channel]
         if feed.heard:
-            for watcher in self.watchers:
-                watcher.on_ceased(channel)
+            self._tell(lambda watcher: watcher.on_ceased(channel))
         self._closing.spawn(self._unsubscribe(channel))
+
+    def _tell(self, what: Callable[[FeedWatcher], None]) -> None:
+        for watcher in self.watchers:
+            try:
+                what(watcher)
+            except Exception:  # let through, it would cost the other watchers, and the end of the feed
+                log.exception("a watcher of feeds failed")
 
     async def _unsubscribe(self, channel: str) -> None:
         try:

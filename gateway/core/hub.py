@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from gateway.core.audience import Audience, AudienceKey, Connection, LocalChannel, Subscriber
+from gateway.core.losses import Losses, tell
+from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect
 from gateway.messages import Join, Leave, Position, Publication
 from gateway.metrics import Metrics
@@ -28,7 +30,14 @@ log = logging.getLogger(__name__)
 class Hub:
     """Connections and subscriptions of this node."""
 
-    def __init__(self, metrics: Metrics, *, max_lag: float = 0.0, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        *,
+        max_lag: float = 0.0,
+        clock: Callable[[], float] = time.time,
+        wheel: Wheel | None = None,
+    ) -> None:
         self.connections: dict[str, Connection] = {}
         self.users: dict[str, dict[str, Connection]] = {}
         self.channels: dict[str, LocalChannel] = {}
@@ -40,6 +49,7 @@ class Hub:
         self._outboxes: list[Connection] = []
         self._scheduled = False
         self._unfit: set[str] = set()
+        self._losses = Losses(wheel or Wheel())
 
     # — connections —
 
@@ -80,6 +90,7 @@ class Hub:
         audience = channel.audiences.get(key)
         if audience is None:
             audience = channel.audiences[key] = Audience(key, subscriber.batch_delay)
+            channel.interval = 0.0  # nobody may have stood there: the next check is to look at it
         else:
             self._write(audience)
         audience.members[subscriber] = subscriber.connection.transport.write
@@ -87,6 +98,7 @@ class Hub:
 
     def leave(self, subscriber: Subscriber) -> None:
         """End delivery; what is pending in this tick is not delivered any more."""
+        self._losses.discard(subscriber)
         channel = self.channels.get(subscriber.channel)
         if channel is None:
             return
@@ -159,15 +171,18 @@ class Hub:
                 self._append(audience, message)
 
     def lose(self, channel: LocalChannel, keys: Iterable[AudienceKey]) -> None:
-        """Tell these audiences that they have missed something, and let go of them."""
+        """Let go of these audiences, which have missed something. Their members are told, many of them by and by."""
         for key in keys:
             audience = channel.audiences.pop(key, None)
             if audience is None:
                 continue
             self._write(audience)  # what came before the gap is good
             self.subscriptions -= len(audience.members)
-            for subscriber in list(audience.members):
-                subscriber.lose_position()
+            if key.wire.protocol.omits:  # they go on without, and would miss more by waiting
+                for subscriber in list(audience.members):
+                    tell(subscriber)
+            else:
+                self._losses.add(audience.members)
         if channel.empty and self.channels.get(channel.name) is channel:
             self._forget(channel)
 

@@ -47,7 +47,8 @@ class Node:
         self.metrics.watch(self)
         self.wheel = wheel or Wheel()
         self.channels = Channels(settings.channel, routes, settings.client.subscribe_to_user_personal_channel)
-        self.hub = Hub(self.metrics, max_lag=settings.client.channel_position_max_time_lag, clock=clock)
+        max_lag = settings.client.channel_position_max_time_lag
+        self.hub = Hub(self.metrics, max_lag=max_lag, clock=clock, wheel=self.wheel)
         self.broker = broker
         self.presence_store = presence
         self.feeds = Feeds(broker, self.wheel)
@@ -98,7 +99,9 @@ class Node:
         found = self._streams.get(channel.namespace)
         if found is None:
             options = channel.options
-            found = StreamOptions(options.history_size, options.history_ttl, options.history_meta_ttl)
+            # until those who have read it are looked at for the first time, and some
+            unpublished_ttl = max(60.0, 2 * self.settings.client.channel_position_check_delay)
+            found = StreamOptions(options.history_size, options.history_ttl, options.history_meta_ttl, unpublished_ttl)
             self._streams[channel.namespace] = found
         return found
 

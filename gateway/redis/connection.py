@@ -14,23 +14,34 @@ import hiredis
 
 from gateway.errors import BrokerUnavailable
 from gateway.redis.endpoint import Endpoint
-from gateway.redis.resp import Argument, CommandRefused, Handler
+from gateway.redis.resp import LASTING, Argument, CommandRefused, Handler
 
 logger = logging.getLogger(__name__)
 
 
-MAX_UNSENT = 32 * 1024 * 1024
-"""Bytes waiting to be sent from which commands are refused: Redis' own limit for a slow subscriber."""
+UNDER_WAY = 1024
+UNDER_WAY_BYTES = 1024 * 1024
+"""Commands, and bytes of them, sent and not answered yet; further ones wait here. It bounds what Redis keeps for us,
+answers above all, and lets answers come in steps small enough to tell a busy server from a dead one."""
+
+MAX_UNANSWERED = 32 * 1024 * 1024
+"""Bytes of commands without answer, sent or not, from which more are refused: there is no end to them in sight."""
+
+REFUSAL_SHOWN = 30.0
+"""Seconds for which health tells of a refusal that is likely to last."""
+
+LAST_LOOK = 0.01
+"""Seconds before a silent connection is given up: the event loop reads its sockets once more."""
 
 
-class _Waiting:
-    """A command on its way: who wants the reply, since when, and how many replies are due."""
+class _Command:
+    """A command on its way: its bytes, who wants the reply, and how many replies are due."""
 
-    __slots__ = ("future", "replies", "since")
+    __slots__ = ("data", "future", "replies")
 
-    def __init__(self, future: asyncio.Future[Any], since: float, replies: int) -> None:
+    def __init__(self, data: bytes, future: asyncio.Future[Any], replies: int) -> None:
+        self.data = data
         self.future = future
-        self.since = since
         self.replies = replies
 
 
@@ -44,8 +55,9 @@ def unavailable() -> asyncio.Future[Any]:
 class RedisConnection(asyncio.Protocol):
     """Commands of one event-loop tick leave in one write; replies resolve in order.
 
-    A caller that is cancelled leaves its place in the queue, so that its reply reaches nobody else.
-    ``closed`` is done, with the reason, when the connection is.
+    It is given up when answers are due and nothing has arrived for ``io_timeout``; as long as there is progress a
+    command waits for its turn, however many are before it. A caller that is cancelled leaves its place in the queue,
+    so that its reply reaches nobody else. ``closed`` is done, with the reason, when the connection is.
     """
 
     def __init__(self, io_timeout: float) -> None:
@@ -53,29 +65,41 @@ class RedisConnection(asyncio.Protocol):
         self._io_timeout = io_timeout
         self._transport: asyncio.Transport | None = None
         self._reader = hiredis.Reader()
-        self._waiting: deque[_Waiting] = deque()
-        self._unsent: list[bytes] = []
+        self._unsent: deque[_Command] = deque()
+        self._waiting: deque[_Command] = deque()
+        self._unanswered_bytes = 0
+        self._waiting_bytes = 0
+        self._heard_at = 0.0
+        self._flushing = False
         self._timer: asyncio.TimerHandle | None = None
-        self._full = False
         self._refusals: set[str] = set()
+        self._refusal = ("", 0.0)
         self._lost = asyncio.Event()
         self.closed: asyncio.Future[str] = self._loop.create_future()
 
+    @property
+    def refusal(self) -> str:
+        """What the server has refused lately and is likely to refuse again, such as OOM; empty if nothing."""
+        code, at = self._refusal
+        return code if self._loop.time() - at < REFUSAL_SHOWN else ""
+
     def execute(self, *command: Argument, replies: int = 1) -> asyncio.Future[Any]:
-        """Send a command. The answer is ``BrokerUnavailable`` if there is none in time.
+        """Send a command. The answer is ``BrokerUnavailable`` if the connection is given up, or too much waits for it.
 
         Of several ``replies`` the last one is the answer.
         """
-        if self._full or self.closed.done():
+        if self.closed.done():
             return unavailable()
-        if not self._unsent:
+        if self._unanswered_bytes >= MAX_UNANSWERED:
+            self._log_refusal("full", f"{MAX_UNANSWERED} bytes of commands wait for their answers; no more are taken")
+            return unavailable()
+        if not self._flushing:
+            self._flushing = True
             self._loop.call_soon(self._flush)
-        self._unsent.append(hiredis.pack_command(command))  # type: ignore[arg-type]  # its stub says 1-tuple
+        data = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub says 1-tuple
         future: asyncio.Future[Any] = self._loop.create_future()
-        now = self._loop.time()
-        self._waiting.append(_Waiting(future, now, replies))
-        if self._timer is None:
-            self._timer = self._loop.call_at(now + self._io_timeout, self._check_deadline)
+        self._unsent.append(_Command(data, future, replies))
+        self._unanswered_bytes += len(data)
         return future
 
     def drop(self, reason: str) -> None:
@@ -87,11 +111,11 @@ class RedisConnection(asyncio.Protocol):
             self._timer.cancel()
         if self._transport is not None:
             self._transport.abort()
-        self._unsent.clear()
-        for waiting in self._waiting:
-            if not waiting.future.done():
-                waiting.future.set_exception(BrokerUnavailable())
+        for command in (*self._waiting, *self._unsent):
+            if not command.future.done():
+                command.future.set_exception(BrokerUnavailable())
         self._waiting.clear()
+        self._unsent.clear()
 
     async def close(self, reason: str) -> None:
         """Drop the connection and wait until the transport is gone."""
@@ -100,65 +124,89 @@ class RedisConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one, though not by inheritance
-        self._transport.set_write_buffer_limits(high=MAX_UNSENT)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost.set()
         self.drop(f"connection lost: {exc or 'closed by the server'}")
 
-    def pause_writing(self) -> None:
-        self._full = True
-
-    def resume_writing(self) -> None:
-        self._full = False
-
     def data_received(self, data: bytes) -> None:
+        self._heard_at = self._loop.time()
         self._reader.feed(data)
         try:
             while (reply := self._reader.gets()) is not False:
                 self._answer(reply)
         except hiredis.ProtocolError as exc:
             self.drop(f"not the Redis protocol: {exc}")
+        self._go_on()
 
     def _answer(self, reply: Any) -> None:
         if not self._waiting:
             self.drop(f"unasked reply: {reply!r:.100}")
             return
         refused = isinstance(reply, hiredis.ReplyError)
-        waiting = self._waiting[0]
-        waiting.replies -= 1
-        if waiting.replies and not refused:
+        command = self._waiting[0]
+        command.replies -= 1
+        if command.replies and not refused:
             return
         self._waiting.popleft()
+        self._waiting_bytes -= len(command.data)
+        self._unanswered_bytes -= len(command.data)
         if refused:
-            self._refuse(waiting.future, CommandRefused(str(reply)))
-        elif not waiting.future.done():
-            waiting.future.set_result(reply)
+            self._refuse(command.future, CommandRefused(str(reply)))
+        elif not command.future.done():
+            command.future.set_result(reply)
 
     def _refuse(self, future: asyncio.Future[Any], error: CommandRefused) -> None:
-        if error.redis_code != "NOSCRIPT" and error.redis_code not in self._refusals:
-            self._refusals.add(error.redis_code)
-            logger.warning("Redis refuses a command (said once per connection and kind): %s", error.detail)
+        if error.redis_code != "NOSCRIPT":
+            self._log_refusal(error.redis_code, error.detail)
+        if error.redis_code in LASTING:
+            self._refusal = (error.redis_code, self._loop.time())
         if not future.done():
             future.set_exception(error)
         if error.served_elsewhere:
             self.drop(error.detail)
 
-    def _flush(self) -> None:
-        if self._transport is not None and self._unsent:
-            self._transport.write(b"".join(self._unsent))
-            self._unsent.clear()
+    def _log_refusal(self, kind: str, detail: str) -> None:
+        if kind not in self._refusals:
+            self._refusals.add(kind)
+            logger.warning("Redis refuses a command (said once per connection and kind): %s", detail)
 
-    def _check_deadline(self) -> None:
-        """Give the connection up if its oldest command is overdue. One timer serves all commands."""
+    def _go_on(self) -> None:
+        """Answers have come: there may be room for commands that had to wait."""
+        if self._unsent and not self._flushing:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._flushing = False
+        if self._transport is None or not self._unsent:
+            return
+        if not self._waiting:
+            self._heard_at = self._loop.time()  # until now nothing was due
+        sent: list[bytes] = []
+        unsent, waiting = self._unsent, self._waiting
+        while unsent and len(waiting) < UNDER_WAY and self._waiting_bytes < UNDER_WAY_BYTES:
+            command = unsent.popleft()
+            waiting.append(command)
+            sent.append(command.data)
+            self._waiting_bytes += len(command.data)
+        if sent:
+            self._transport.write(b"".join(sent))
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._heard_at + self._io_timeout, self._check_silence)
+
+    def _check_silence(self, last: bool = False) -> None:
+        """Give the connection up if answers are due and nothing has arrived. One timer serves all commands."""
         self._timer = None
         if not self._waiting:
             return
-        deadline = self._waiting[0].since + self._io_timeout
-        if deadline <= self._loop.time():
-            self.drop(f"no answer for {self._io_timeout:g} s")
+        deadline = self._heard_at + self._io_timeout
+        if deadline > self._loop.time():
+            self._timer = self._loop.call_at(deadline, self._check_silence)
+        elif not last:
+            # perhaps it was us who were held up, and the answers lie in the socket
+            self._timer = self._loop.call_later(LAST_LOOK, self._check_silence, True)
         else:
-            self._timer = self._loop.call_at(deadline, self._check_deadline)
+            self.drop(f"nothing has arrived for {self._io_timeout:g} s")
 
 
 class SubscriberConnection(RedisConnection):
@@ -170,10 +218,9 @@ class SubscriberConnection(RedisConnection):
     def __init__(self, io_timeout: float, handlers: dict[bytes, Handler]) -> None:
         super().__init__(io_timeout)
         self._handlers = handlers
-        self.heard = True
 
     def data_received(self, data: bytes) -> None:
-        self.heard = True
+        self._heard_at = self._loop.time()
         self._reader.feed(data)
         gets = self._reader.gets
         handler_of = self._handlers.get
@@ -190,6 +237,7 @@ class SubscriberConnection(RedisConnection):
                     self._answer(reply)
         except hiredis.ProtocolError as exc:
             self.drop(f"not the Redis protocol: {exc}")
+        self._go_on()
 
 
 _Connection = TypeVar("_Connection", bound=RedisConnection)

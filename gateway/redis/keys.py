@@ -6,6 +6,11 @@ PARTITIONS = 128
 """Hash tags that keys are spread over. Fixed: another number would rename every key."""
 
 
+def partition(channel: str) -> int:
+    """What tells which keys share a hash tag."""
+    return crc32(channel.encode()) % PARTITIONS
+
+
 class Keys:
     """Names of keys and pub/sub channels.
 

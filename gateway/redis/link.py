@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
 from gateway.redis.connection import RedisConnection, unavailable
-from gateway.redis.resp import Argument, CommandRefused
+from gateway.redis.resp import LASTING, Argument, CommandRefused
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +25,7 @@ class Link(Generic[_Connection]):
         self._open = open_
         self._changed = changed
         self._problem = ""
+        self._refused = ""
         self._connection: _Connection | None = None
         self.attempted = asyncio.Event()
         self.connects = 0
@@ -36,6 +37,11 @@ class Link(Generic[_Connection]):
     @property
     def connection(self) -> _Connection | None:
         return self._connection
+
+    @property
+    def refusal(self) -> str:
+        """What the server refuses and is likely to refuse again: to let us in, or a command. Empty if nothing."""
+        return self._refused if self._connection is None else self._connection.refusal
 
     def execute(self, *command: Argument, replies: int = 1) -> asyncio.Future[Any]:
         """Send a command; the answer is ``BrokerUnavailable`` if the connection is away."""
@@ -50,8 +56,10 @@ class Link(Generic[_Connection]):
                 self._connection = await self._open()
                 self._restored()
                 self._lost(await asyncio.shield(self._connection.closed))
+            except CommandRefused as exc:
+                self._lost(exc.detail, exc.redis_code if exc.redis_code in LASTING else "")
             except Exception as exc:  # a supervisor that dies leaves the node deaf for ever
-                self._lost(str(exc.detail if isinstance(exc, CommandRefused) else exc) or repr(exc))
+                self._lost(str(exc) or repr(exc))
             finally:
                 if self._connection is not None:
                     await self._connection.close("closed")
@@ -62,13 +70,13 @@ class Link(Generic[_Connection]):
 
     def _restored(self) -> None:
         logger.log(logging.WARNING if self._problem else logging.INFO, "Redis %s: connected", self._name)
-        self._problem = ""
+        self._problem = self._refused = ""
         self.connects += 1
         self.attempted.set()
         self._changed()
 
-    def _lost(self, problem: str) -> None:
+    def _lost(self, problem: str, refused: str = "") -> None:
         if problem != self._problem:
             logger.warning("Redis %s: %s; trying again until it works", self._name, problem)
-        self._problem = problem
+        self._problem, self._refused = problem, refused
         self.attempted.set()

@@ -38,7 +38,10 @@ CHANNELS_PER_COMMAND = 512
 """Channels that one SUBSCRIBE names: enough to be cheap, few enough not to hold up Redis."""
 
 COMMANDS_UNDER_WAY = 16
-"""Of these while subscribing again, so that the deadline is one for some thousand channels, not for a million."""
+"""Of these while subscribing again, so that a million channels do not wait as bytes of commands all at once."""
+
+MISSING_PROBES = 2
+"""Probes that were published and have not arrived: one may still be on its way."""
 
 
 class _Request(NamedTuple):
@@ -52,7 +55,7 @@ class Shard:
 
     While a connection is away its commands fail at once with ``BrokerUnavailable``. Subscriptions come back
     by themselves; then everybody in ``on_reconnect`` is called, since messages may have been missed and the
-    server may be another one. A probe published every ``probe_interval`` shows whether messages still arrive.
+    server may be another one. Numbered probes, published every ``probe_interval``, show whether messages still arrive.
     """
 
     def __init__(self, settings: RedisSettings) -> None:
@@ -68,7 +71,8 @@ class Shard:
         self._commands = Link("command connection", self._open_commands, self._link_changed)
         self._subscriber = Link("pub/sub connection", self._open_subscriber, self._link_changed)
         self._probe_name = self.keys.shared("probe", secrets.token_hex(8))
-        self._probe_published = False
+        self._probes = self._arrived = 0
+        self._missing: list[int] = []
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -92,6 +96,11 @@ class Shard:
     @property
     def reconnects(self) -> int:
         return max(0, self._commands.connects - 1) + max(0, self._subscriber.connects - 1)
+
+    @property
+    def refusal(self) -> str:
+        """What Redis refuses and is likely to go on refusing, such as OOM or WRONGPASS; empty if nothing."""
+        return self._commands.refusal or self._subscriber.refusal
 
     def execute(self, *command: Argument) -> asyncio.Future[Any]:
         """Send a command. The answer may be ``BrokerUnavailable``."""
@@ -157,7 +166,7 @@ class Shard:
             for batch in batches(same, CHANNELS_PER_COMMAND):
                 names = [request.name for request in batch]
                 answer = self._subscriber.execute(verb, *names, replies=len(batch))
-                answer.add_done_callback(partial(_settle, [request.future for request in batch]))
+                answer.add_done_callback(partial(_pass_on, [request.future for request in batch]))
 
     async def _open_commands(self) -> RedisConnection:
         settings = self._settings
@@ -191,7 +200,7 @@ class Shard:
         except BaseException:
             await connection.close("subscribing again failed")
             raise
-        self._probe_published = False
+        self._missing.clear()
         return connection
 
     def _link_changed(self) -> None:
@@ -201,35 +210,51 @@ class Shard:
         """
         if self._commands.connected and self.reconnects:
             for callback in self.on_reconnect:
-                callback()
+                try:
+                    callback()
+                except Exception:  # let through, it would cost the connection, and the others their call
+                    logger.exception("what follows a reconnect failed")
 
     async def _probe(self) -> None:
-        """Publish to ourselves, and give the pub/sub connection up when a probe has not come in an interval."""
-        loop = asyncio.get_running_loop()
+        """Publish to ourselves, and give both connections up when the probes do not come."""
         while True:
-            if (subscriber := self._subscriber.connection) is not None:
-                if self._probe_published and not subscriber.heard:
-                    self.deaf = True
-                    # either may have come to be at another server than the other one
-                    subscriber.drop("deaf: a probe was published and nothing arrived")
-                    if self._commands.connection is not None:
-                        self._commands.connection.drop("published a probe that did not arrive")
-                subscriber.heard = False
-            self._probe_published = False
             try:
+                self._check_hearing()
                 # Not wait_for, which on Python 3.11 can lose a cancellation.
                 async with asyncio.timeout(self._settings.probe_interval):
-                    await self._publish_probe(loop.time())
+                    await self._publish_probe()
             except (BrokerUnavailable, TimeoutError):
                 logger.debug("no probe: a failed publish proves nothing about receiving")
+            except Exception:  # a supervisor that dies leaves the node deaf for ever
+                logger.exception("a probe failed")
             await asyncio.sleep(self._settings.probe_interval)
 
-    async def _publish_probe(self, now: float) -> None:
-        await self.execute("PUBLISH", self._probe_name, repr(now))
-        self._probe_published = self._subscriber.connected
+    def _check_hearing(self) -> None:
+        if len(self._missing) < MISSING_PROBES:
+            return
+        self.deaf = True
+        self._missing.clear()
+        # either may have come to be at another server than the other one
+        for connection, reason in (
+            (self._subscriber.connection, f"deaf: {MISSING_PROBES} probes were published and did not arrive"),
+            (self._commands.connection, "published probes that did not arrive"),
+        ):
+            if connection is not None:
+                connection.drop(reason)
+
+    async def _publish_probe(self) -> None:
+        subscriber = self._subscriber.connection
+        self._probes = number = self._probes + 1
+        await self.execute("PUBLISH", self._probe_name, f"{number}:{asyncio.get_running_loop().time()!r}")
+        listened = subscriber is not None and subscriber is self._subscriber.connection
+        if listened and number > self._arrived:  # it may have come before the answer did
+            self._missing.append(number)
 
     def _probe_arrived(self, payload: bytes) -> None:
-        self.lag = max(0.0, asyncio.get_running_loop().time() - float(payload))
+        number, _, sent = payload.partition(b":")
+        self._arrived = int(number)
+        self._missing = [missing for missing in self._missing if missing > self._arrived]
+        self.lag = max(0.0, asyncio.get_running_loop().time() - float(sent))
         self.deaf = False
 
 
@@ -244,7 +269,7 @@ async def _on_all(connection: RedisConnection, verb: str, names: Iterable[bytes]
         await asyncio.gather(*(connection.execute(verb, *batch, replies=len(batch)) for batch in some))
 
 
-def _settle(futures: Iterable[asyncio.Future[None]], answer: asyncio.Future[Any]) -> None:
+def _pass_on(futures: Iterable[asyncio.Future[None]], answer: asyncio.Future[Any]) -> None:
     """Pass an answer on to all who share it."""
     refused = answer.exception() is not None
     for future in futures:

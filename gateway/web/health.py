@@ -23,6 +23,7 @@ def health_router(source: Callable[[], Node], settings: Settings) -> APIRouter:
         node = source()
         broker = node.broker.health()
         wanted = not node.draining and (broker.ok or settings.health.ready_without_broker)
+        reason = {"refusal": broker.refusal} if broker.refusal else {}
         body = {
             "status": "draining" if node.draining else "ok" if broker.ok else "degraded",
             "node": node.uid,
@@ -31,6 +32,7 @@ def health_router(source: Callable[[], Node], settings: Settings) -> APIRouter:
                 "deaf": broker.deaf,
                 "lag": round(broker.lag, 6),
                 "reconnects": broker.reconnects,
+                **reason,
             },
         }
         return JSONResponse(body, 200 if wanted else 503)

@@ -8,7 +8,7 @@ import asyncio
 
 import pytest
 
-from gateway.brokers.base import Broker, HistoryFilter, PublishOptions, StreamOptions
+from gateway.brokers.base import Broker, Claim, HistoryFilter, PublishOptions, StreamOptions
 from gateway.messages import ClientInfo, Payload, Position, Publication
 from tests.brokers.recorder import Recorder
 from tests.waiting import until
@@ -39,6 +39,11 @@ async def texts(broker: Broker, which: HistoryFilter = ALL, stream: StreamOption
 async def top(broker: Broker, stream: StreamOptions = KEPT) -> Position:
     _, position = await broker.history("news", HistoryFilter(), stream)
     return position
+
+
+async def verify(broker: Broker, channel: str, position: Position) -> bool:
+    [good] = await broker.verify([Claim(channel, position, KEPT, hold=100.0)])
+    return good
 
 
 async def test_publications_reach_subscribers_in_order_and_unchanged(broker: Broker, recorder: Recorder) -> None:
@@ -274,24 +279,48 @@ async def test_dropped_version_is_remembered_as_result(broker: Broker) -> None:
 
 async def test_verify(broker: Broker) -> None:
     position = await say(broker, "a")
-    assert await broker.verify("news", position, KEPT)
-    assert await broker.verify("news", Position(1), KEPT)
-    assert not await broker.verify("news", Position(0, position.epoch), KEPT)
-    assert not await broker.verify("news", Position(1, "other"), KEPT)
-    assert not await broker.verify("unknown", position, KEPT)
+    assert await verify(broker, "news", position)
+    assert await verify(broker, "news", Position(1))
+    assert not await verify(broker, "news", Position(0, position.epoch))
+    assert not await verify(broker, "news", Position(1, "other"))
+    assert not await verify(broker, "unknown", position)
     assert await top(broker) == position
 
 
 async def test_stream_that_went_back_gets_a_new_epoch(broker: Broker) -> None:
     position = await say(broker, "a")
-    assert not await broker.verify("news", Position(9, position.epoch), KEPT)
+    assert not await verify(broker, "news", Position(9, position.epoch))
     anew = await top(broker)
     assert anew.offset == 0
     assert anew.epoch != position.epoch
     assert await texts(broker) == []
     assert await say(broker, "b") == Position(1, anew.epoch)
     assert await texts(broker) == ["b"]
-    assert not await broker.verify("news", position, KEPT)
+    assert not await verify(broker, "news", position)
+
+
+async def test_equal_reads_share_an_answer_but_not_a_list(broker: Broker) -> None:
+    await say(broker, "a")
+    reads = await asyncio.gather(*(broker.history("news", ALL, KEPT) for _ in range(5)))
+    reads[0][0].clear()
+    assert [[each.data for each in publications] for publications, _ in reads[1:]] == [[b"a"]] * 4
+
+
+async def test_many_claims_are_verified_together(broker: Broker) -> None:
+    positions = [await say(broker, "a", channel=f"room{number}") for number in range(300)]
+    for number in range(0, 300, 7):
+        await say(broker, "b", channel=f"room{number}")
+    claims = [Claim(f"room{number}", position, KEPT) for number, position in enumerate(positions)]
+    assert await broker.verify(claims) == [number % 7 != 0 for number in range(300)]
+    assert await broker.verify([]) == []
+
+
+async def test_who_has_read_an_empty_stream_misses_nothing(broker: Broker) -> None:
+    position = await top(broker)
+    assert await verify(broker, "news", position)
+    assert await top(broker) == position
+    assert await say(broker, "a") == Position(1, position.epoch)
+    assert not await verify(broker, "news", position)
 
 
 async def test_health(broker: Broker) -> None:

@@ -1,6 +1,6 @@
 """What only the memory broker can show: expiry by a clock of the test's own."""
 
-from gateway.brokers.base import HistoryFilter, PublishOptions, StreamOptions
+from gateway.brokers.base import Claim, HistoryFilter, PublishOptions, StreamOptions
 from gateway.brokers.memory import MemoryBroker
 from gateway.messages import Payload, Position, Publication
 from tests.brokers.recorder import Recorder
@@ -38,7 +38,7 @@ async def test_unused_metadata_expires_and_use_keeps_it() -> None:
     broker = MemoryBroker(clock)
     position = await say(broker)
     clock.now += 599
-    assert await broker.verify("news", position, KEPT)
+    assert await broker.verify([Claim("news", position, KEPT)]) == [True]
     clock.now += 599
     assert (await broker.history("news", HistoryFilter(), KEPT))[1] == position
     clock.now += 600
@@ -126,3 +126,45 @@ async def test_close_ends_delivery() -> None:
     await broker.close()
     await say(broker)
     assert recorder.publications == []
+
+
+async def test_reading_leaves_nothing_behind() -> None:
+    broker = MemoryBroker()
+    for number in range(100):
+        await broker.subscribe(f"room{number}")
+        _, position = await broker.history(f"room{number}", HistoryFilter(-1), KEPT)
+        assert await broker.verify([Claim(f"room{number}", position, KEPT)]) == [True]
+        await broker.unsubscribe(f"room{number}")
+    assert not broker._streams
+    assert not broker._promised
+    assert not broker._meta_expiries
+
+
+async def test_an_epoch_that_a_subscriber_was_told_outlives_other_streams() -> None:
+    clock = Clock()
+    broker = MemoryBroker(clock)
+    await broker.subscribe("quiet")
+    _, told = await broker.history("quiet", HistoryFilter(), KEPT)
+    for _ in range(3):
+        ended = await say(broker, "busy")
+        clock.now += 601
+        _, anew = await broker.history("busy", HistoryFilter(), KEPT)
+        assert anew.epoch != ended.epoch
+        assert await broker.verify([Claim("quiet", told, KEPT)]) == [True]
+    assert await say(broker, "quiet") == Position(1, told.epoch)
+    clock.now += 601
+    assert (await say(broker, "quiet")).epoch != told.epoch
+    await broker.unsubscribe("quiet")
+    assert broker._promised == {}
+
+
+async def test_streams_that_ended_unseen_are_followed_by_others() -> None:
+    clock = Clock()
+    broker = MemoryBroker(clock)
+    epochs = set()
+    for _ in range(20):
+        epochs.add((await say(broker)).epoch)
+        clock.now += 601
+        await say(broker, "other")  # sweeps
+    assert len(epochs) == 20
+    assert len(broker._meta_expiries) <= 2

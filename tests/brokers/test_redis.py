@@ -6,10 +6,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gateway.brokers.base import HistoryFilter, PublishOptions, StreamOptions
+from gateway.brokers.base import Claim, HistoryFilter, PublishOptions, StreamOptions
 from gateway.brokers.redis import RedisBroker
 from gateway.errors import BrokerUnavailable
 from gateway.messages import Payload, Position, Publication
+from gateway.redis.keys import PARTITIONS, partition
 from gateway.redis.resp import CommandRefused
 from tests.brokers.recorder import Recorder
 from tests.redis_fixtures import started_shard
@@ -35,6 +36,11 @@ async def node(
 
 async def say(broker: RedisBroker, text: str, channel: str = "news", stream: StreamOptions = KEPT) -> Position:
     return await broker.publish(channel, Publication(Payload(text.encode())), stream, PublishOptions())
+
+
+async def verify(broker: RedisBroker, position: Position, channel: str = "news") -> bool:
+    [good] = await broker.verify([Claim(channel, position, KEPT)])
+    return good
 
 
 async def says(broker: RedisBroker, text: str, channel: str = "news") -> bool:
@@ -73,7 +79,7 @@ async def test_empty_restart(server: RedisServer) -> None:
             await until(lambda: heard.gaps)
             assert await says(two, "after")
             await until(lambda: heard.texts == ["before", "after"])
-            assert not await one.verify("news", position, KEPT)
+            assert not await verify(one, position)
             assert heard.publications[1][1].offset == 1
             assert heard.publications[1][1].epoch != position.epoch
             assert one.health().reconnects >= 2
@@ -87,7 +93,7 @@ async def test_restart_with_data(server: RedisServer) -> None:
             own.stop()
             own.start()
             await until(lambda: heard.gaps and one.health().ok)
-            assert await one.verify("news", position, KEPT)
+            assert await verify(one, position)
             assert await say(one, "after") == Position(2, position.epoch)
             publications, _ = await one.history("news", ALL, KEPT)
             assert [bytes(each.data) for each in publications] == [b"before", b"after"]
@@ -190,6 +196,7 @@ async def test_out_of_memory_answers_the_publisher_alone(server: RedisServer) ->
                 assert caught.value.redis_code == "OOM"
                 assert "OOM" not in caught.value.message
                 client.config_set("maxmemory", "0")
+            assert (one.health().ok, one.health().refusal) == (False, "OOM")
             assert await says(one, "b")
             assert one.health().reconnects == heard.gaps == 0
 
@@ -242,14 +249,92 @@ async def test_all_keys_of_a_channel_expire(server: RedisServer) -> None:
         await one.publish("kept", Publication(Payload(b"1")), stream, PublishOptions(idempotency_key="k"))
         await one.publish("plain", Publication(Payload(b"1")), PLAIN, PublishOptions(idempotency_key="k"))
         await one.history("read", ALL, stream)
+        await one.history("kept", ALL, stream)
         keys = one._keys
         with server.client() as client:
             assert 9_000 < client.pttl(keys.of(b"s", "kept").decode()) <= 10_000
             assert 99_000 < client.pttl(keys.of(b"m", "kept").decode()) <= 100_000
             assert 299_000 < client.pttl(keys.result("kept", "k").decode()) <= 300_000
             assert 299_000 < client.pttl(keys.result("plain", "k").decode()) <= 300_000
-            assert 99_000 < client.pttl(keys.of(b"m", "read").decode()) <= 100_000
+            assert 59_000 < client.pttl(keys.of(b"m", "read").decode()) <= 60_000  # nobody has published there
             assert len(client.keys("*")) == 5
+
+
+async def test_a_stream_without_publications_lasts_while_somebody_stands_there(server: RedisServer) -> None:
+    async with node(server, "n1") as (one, _):
+        _, position = await one.history("read", ALL, KEPT)
+        key = one._keys.of(b"m", "read").decode()
+        with server.client() as client:
+            assert await one.verify([Claim("read", position, KEPT, hold=500.0)]) == [True]
+            assert 999_000 < client.pttl(key) <= 1_000_000
+            await one.history("read", ALL, KEPT)  # makes it no shorter
+            assert 999_000 < client.pttl(key) <= 1_000_000
+            written = _calls(client.info("commandstats"), "pexpire")
+            assert await one.verify([Claim("read", position, KEPT, hold=400.0)]) == [True]
+            assert _calls(client.info("commandstats"), "pexpire") == written
+            assert await say(one, "first", "read") == Position(1, position.epoch)
+            assert client.pttl(key) > 700 * 3600 * 1000
+            client.delete(key)
+            assert await one.verify([Claim("read", position, KEPT)]) == [False]
+            assert client.exists(key) == 0
+
+
+async def test_checking_positions_is_batched_by_partition_and_writes_nothing(server: RedisServer) -> None:
+    async with node(server, "n1", io_timeout=4.0) as (one, _):
+        channels = [f"room{number}" for number in range(2000)]
+        positions = await asyncio.gather(*(say(one, "a", channel) for channel in channels))
+        claims = [Claim(channel, position, KEPT, 80.0) for channel, position in zip(channels, positions, strict=True)]
+        with server.client() as client:
+            client.config_resetstat()
+            assert await one.verify(claims) == [True] * 2000
+            stats = client.info("commandstats")
+            assert _calls(stats, "evalsha") <= PARTITIONS
+            assert not {"cmdstat_pexpire", "cmdstat_hset", "cmdstat_del"} & stats.keys()
+            # half the life has passed: written once
+            client.pexpire(one._keys.of(b"m", "room7").decode(), 1000)
+            assert await one.verify(claims) == [True] * 2000
+            assert client.pttl(one._keys.of(b"m", "room7").decode()) > 700 * 3600 * 1000
+
+
+async def test_a_key_that_is_no_stream_harms_no_other(server: RedisServer) -> None:
+    async with node(server, "n1") as (one, _):
+        others = [f"room{number}" for number in range(1000) if partition(f"room{number}") == partition("news")]
+        lost = await say(one, "a", others[0])
+        await say(one, "b", others[0])
+        with server.client() as client:
+            client.set(one._keys.of(b"m", "news").decode(), "not a hash")
+        claims = [Claim("news", Position(1, "e"), KEPT), Claim(others[0], lost, KEPT)]
+        assert await one.verify(claims) == [True, False]
+
+
+async def test_equal_reads_of_a_tick_are_one(server: RedisServer) -> None:
+    async with node(server, "n1", io_timeout=4.0) as (one, _):
+        await say(one, "a")
+        await say(one, "b")
+        since = HistoryFilter(limit=-1, since=Position(1))
+        with server.client() as client:
+            client.config_resetstat()
+            asked = [asyncio.create_task(one.history("news", ALL, KEPT)) for _ in range(500)]
+            asked += [asyncio.create_task(one.history("news", since, KEPT)) for _ in range(500)]
+            await asyncio.sleep(0)
+            asked[0].cancel()
+            answers = await asyncio.gather(*asked, return_exceptions=True)
+            assert _calls(client.info("commandstats"), "xrange") == 2
+        assert isinstance(answers[0], asyncio.CancelledError)
+        texts = [len(answer[0]) for answer in answers[1:] if not isinstance(answer, BaseException)]
+        assert texts == [2] * 499 + [1] * 500
+
+
+async def test_a_herd_of_reads_waits_instead_of_failing(server: RedisServer) -> None:
+    """More than Redis answers within the deadline of one command, and more than it should keep for us at once."""
+    async with node(server, "n1", io_timeout=0.3) as (one, _):
+        for _ in range(50):
+            await say(one, "x" * 1000)
+        await one.history("news", ALL, KEPT)  # from here on the script is known
+        reads = [HistoryFilter(limit=-1, since=Position(number % 3)) for number in range(20_000)]
+        answers = await asyncio.gather(*(one._read("news", each, KEPT) for each in reads), return_exceptions=True)
+        assert not [answer for answer in answers if isinstance(answer, BaseException)]
+        assert one.health().reconnects == 0
 
 
 async def test_messages_of_unknown_release_are_ignored(server: RedisServer) -> None:

@@ -274,3 +274,22 @@ async def test_what_was_given_up_before_it_opened_was_never_heard(
     await settle()
     assert source.calls == ["+room", "-room"]
     assert watcher.told == []
+
+
+async def test_a_watcher_that_fails_harms_nobody(
+    feeds: Feeds, source: Source, timeline: Timeline, watcher: Watcher, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Failing(Watcher):
+        def on_heard(self, channel: str) -> None:
+            raise RuntimeError("broken")
+
+        on_ceased = on_heard
+
+    feeds.watchers.insert(0, Failing())
+    source.confirm()
+    await feeds.hold("room")
+    feeds.release("room")
+    await timeline.pass_(2 * LINGER)
+    assert watcher.told == ["+room", "-room"]
+    assert source.calls == ["+room", "-room"]
+    assert caplog.text.count("RuntimeError: broken") == 2

@@ -1,14 +1,15 @@
 """The watch over positions: who has silently fallen behind, and who only seems to."""
 
 import asyncio
+import itertools
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 
-from gateway.brokers.base import StreamOptions
+from gateway.brokers.base import Claim, StreamOptions
 from gateway.core.hub import Hub
-from gateway.core.positions import BATCH, IN_FLIGHT, MAKING, SPREAD, PositionWatch
+from gateway.core.positions import BATCH, IN_FLIGHT, JOINING, LONGEST, SELDOM, PositionWatch
 from gateway.errors import BrokerUnavailable
 from gateway.messages import Position
 from gateway.metrics import Metrics
@@ -26,16 +27,21 @@ class Streams:
     def __init__(self) -> None:
         self.tops: dict[str, Position] = {}
         self.asked: list[tuple[str, int]] = []
+        self.claims: list[Claim] = []
+        self.batches: list[int] = []
         self.error: Exception | None = None
+        self.stream = STREAM
         self.on_ask: Callable[[], None] = lambda: None
 
-    async def verify(self, channel: str, position: Position, stream: StreamOptions) -> bool:
-        assert stream is STREAM
-        self.asked.append((channel, position.offset))
+    async def verify(self, claims: Sequence[Claim]) -> list[bool]:
+        assert all(claim.stream is self.stream for claim in claims)
+        self.batches.append(len(claims))
+        self.claims += claims
+        self.asked += [(claim.channel, claim.position.offset) for claim in claims]
         self.on_ask()
         if self.error is not None:
             raise self.error
-        return self.tops.get(channel, position) == position
+        return [self.tops.get(claim.channel, claim.position) == claim.position for claim in claims]
 
 
 class Pauses:
@@ -201,26 +207,96 @@ async def test_a_check_that_fails_is_told_and_the_watch_goes_on(
     assert "broken" in caplog.text
 
 
-async def test_the_return_of_the_broker_checks_everything_and_spreads_the_losses(
+async def test_the_return_of_the_broker_checks_everything(
     hub: Hub, watch: PositionWatch, streams: Streams, pauses: Pauses
 ) -> None:
-    count = 4 * BATCH
+    count = BATCH + 10
     readers = [reader(hub, at(3), channel=f"room{number}") for number in range(count)]
     hub.publish("room0", publication(4))  # just heard of, and checked nevertheless
-    for number in range(1, count, 2):
+    for number in range(1, count, 100):
         streams.tops[f"room{number}"] = at(9)
     watch.check_all()
     await until(lambda: pauses.waiting)
-    assert len(streams.asked) == count
+    assert streams.batches == [BATCH, 10]
     assert pauses.lengths == [IN_FLIGHT]
     assert sum(each.losses for each in readers) == 0
     await pauses.end(IN_FLIGHT)
-    assert sum(each.losses for each in readers) == BATCH
-    assert pauses.lengths == [pytest.approx(SPREAD / 2)]
-    for _ in range(2):
-        await pauses.end(SPREAD)
-    assert [each.losses for each in readers] == [number % 2 for number in range(count)]
-    assert pauses.lengths == []
+    assert [each.losses for each in readers] == [int(number % 100 == 1) for number in range(count)]
+
+
+async def test_a_channel_long_quiet_is_looked_at_ever_more_seldom(
+    hub: Hub, watch: PositionWatch, streams: Streams, clock: Clock, pauses: Pauses
+) -> None:
+    reader(hub, at(3))
+    started_at, looks = clock.now, []
+    streams.on_ask = lambda: looks.append(clock.now - started_at)
+    await started(watch, pauses)
+    for _ in range(1000):
+        await pauses.end(DELAY / 4)
+    between = [later - earlier for earlier, later in itertools.pairwise(looks)]
+    assert between[0] <= 1.5 * DELAY
+    assert all(later >= earlier for earlier, later in itertools.pairwise(between[:5]))
+    assert max(between) <= LONGEST + (SELDOM + 1) * DELAY / 4
+    assert len(looks) < 20
+    # the epoch is made to last until the next look and longer
+    assert all(claim.hold > pause + DELAY for claim, pause in zip(streams.claims, between, strict=False))
+    hub.publish("room", publication(4))
+    looks.clear()
+    spoken = clock.now - started_at
+    for _ in range(6):
+        await pauses.end(DELAY / 4)
+    assert len(looks) == 1
+    assert looks[0] - spoken <= 1.5 * DELAY
+
+
+async def test_a_newcomer_to_a_long_quiet_channel_is_looked_at_soon(
+    hub: Hub, watch: PositionWatch, streams: Streams, pauses: Pauses
+) -> None:
+    """What it has read of a stream without publications does not last long by itself."""
+    reader(hub)
+    await started(watch, pauses)
+    for _ in range(500):
+        await pauses.end(DELAY / 4)
+    assert streams.asked == []
+    reader(hub, at(0))
+    await pauses.end(DELAY / 4)
+    assert streams.asked == [("room", 0)]
+
+
+async def test_no_look_comes_later_than_the_epoch_lasts(
+    hub: Hub, streams: Streams, clock: Clock, pauses: Pauses
+) -> None:
+    short = StreamOptions(10, 60.0, history_meta_ttl=200.0)
+    watch = PositionWatch(hub, streams, lambda _: short, delay=DELAY, clock=clock, pause=pauses)
+    streams.stream = short
+    reader(hub, at(3))
+    looks: list[float] = []
+    streams.on_ask = lambda: looks.append(clock.now)
+    await started(watch, pauses)
+    for _ in range(200):
+        await pauses.end(DELAY / 4)
+    await watch.stop()
+    assert max(later - earlier for earlier, later in itertools.pairwise(looks)) < 200
+
+
+async def test_a_channel_that_cannot_be_checked_harms_no_other(
+    hub: Hub, streams: Streams, clock: Clock, pauses: Pauses, caplog: pytest.LogCaptureFixture
+) -> None:
+    def options(name: str) -> StreamOptions:
+        if name == "bad":
+            raise RuntimeError("broken")
+        return STREAM
+
+    watch = PositionWatch(hub, streams, options, delay=DELAY, clock=clock, pause=pauses)
+    reader(hub, at(3), channel="bad")
+    one = reader(hub, at(3))
+    streams.tops["room"] = at(4)
+    watch.check_all()
+    await until(lambda: pauses.waiting)
+    await pauses.end(IN_FLIGHT)
+    await watch.stop()
+    assert one.losses == 1
+    assert "broken" in caplog.text
 
 
 async def test_another_return_starts_over(hub: Hub, watch: PositionWatch, streams: Streams, pauses: Pauses) -> None:
@@ -243,9 +319,27 @@ async def test_one_that_was_being_made_during_the_gap_is_checked_too(
     hub.join(late)
     streams.tops["room"] = at(4)
     watch.check_all()
-    await until(lambda: pauses.lengths == [MAKING])
+    await until(lambda: pauses.lengths == [JOINING])
     hub.enter(late, at(3))
-    await pauses.end(MAKING)
+    await pauses.end(JOINING)
+    await until(lambda: pauses.lengths == [IN_FLIGHT])
+    await pauses.end(IN_FLIGHT)
+    assert late.losses == 1
+
+
+async def test_one_whose_making_takes_long_is_checked_when_it_has_come_in(
+    watch: PositionWatch, hub: Hub, streams: Streams, pauses: Pauses
+) -> None:
+    late = Reader(Client(WIRE), positioned=True)
+    hub.join(late)
+    streams.tops["room"] = at(4)
+    watch.check_all()
+    for _ in range(10):
+        await until(lambda: pauses.lengths == [JOINING])
+        await pauses.end(JOINING)
+    hub.enter(late, at(3))
+    await until(lambda: pauses.lengths == [JOINING])
+    await pauses.end(JOINING)
     await until(lambda: pauses.lengths == [IN_FLIGHT])
     await pauses.end(IN_FLIGHT)
     assert late.losses == 1

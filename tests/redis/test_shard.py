@@ -98,8 +98,14 @@ async def test_wrong_password_is_said_and_tried_again(caplog: pytest.LogCaptureF
     with RedisServer("--requirepass", "right") as server:
         async with started_shard(f"redis://:wrong@127.0.0.1:{server.port}") as shard:
             assert not shard.connected
+            assert shard.refusal == "WRONGPASS"
             with pytest.raises(BrokerUnavailable):
                 await shard.execute("PING")
+            with server.client() as client:
+                client.execute_command("AUTH", "right")
+                client.config_set("requirepass", "wrong")
+            await until(lambda: shard.connected)
+            assert shard.refusal == ""
         assert "WRONGPASS" in caplog.text
 
 
@@ -165,6 +171,7 @@ async def test_command_refused_while_loading_is_served_elsewhere() -> None:
     async with talker() as endpoint:
         connection = await connect(endpoint, partial(RedisConnection, 1.0), "test", 1.0)
         answer, other = connection.execute("GET", "a"), connection.execute("GET", "b")
+        await until(lambda: len(connection._waiting) == 2, what="both are sent")
         connection.data_received(b"-LOADING Redis is loading the dataset in memory\r\n")
         with pytest.raises(CommandRefused):
             await answer
@@ -189,24 +196,20 @@ async def test_refusals_are_logged_once_per_kind(caplog: pytest.LogCaptureFixtur
     assert len([record for record in caplog.records if "refuses" in record.message]) == 1
 
 
-async def test_commands_are_refused_while_too_much_is_unsent(server: RedisServer) -> None:
+async def test_commands_are_refused_while_too_much_is_unanswered(
+    server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
     with server:
         async with started_shard(server.url) as shard:
             server.pause()
-            stuck = [shard.execute("SET", "k", b"x" * 20_000_000) for _ in range(3)]
-            await until(lambda: _full(shard))
-            with pytest.raises(BrokerUnavailable):
-                await shard.execute("PING")
+            stuck = [shard.execute("SET", "k", b"x" * 20_000_000) for _ in range(2)]
+            for _ in range(2):
+                with pytest.raises(BrokerUnavailable):
+                    await shard.execute("PING")
             server.resume()
-            assert await asyncio.gather(*stuck) == [b"OK"] * 3
-            await until(lambda: not _full(shard))
+            assert await asyncio.gather(*stuck) == [b"OK"] * 2
             assert await shard.execute("PING") == b"PONG"
-
-
-def _full(shard: Shard) -> bool:
-    connection = shard._commands.connection
-    assert connection is not None
-    return connection._full
+    assert caplog.text.count("no more are taken") == 1
 
 
 async def test_slow_answers_move_the_deadline(server: RedisServer) -> None:
@@ -220,7 +223,7 @@ async def test_slow_answers_move_the_deadline(server: RedisServer) -> None:
             late = shard.execute("PING")
             server.resume()
             await late
-            # The timer of an earlier command looks at the newer ones, and rests when there are none.
+            # The timer of an earlier command serves the newer ones, and rests when there are none.
             await until(lambda: connection._timer is None, what="the timer rests")
             assert timer is not None
             assert await shard.execute("CLIENT", "ID") == first
@@ -385,6 +388,71 @@ async def test_deaf_connection_is_found_and_replaced(server: RedisServer, caplog
                 client.publish("c", b"after")
             await until(lambda: heard == [b"after"])
     assert "deaf" in caplog.text
+
+
+async def test_deafness_is_found_whatever_else_is_heard(server: RedisServer) -> None:
+    """The commands have come to another server, and at the old one somebody goes on speaking."""
+    heard: list[bytes] = []
+    with server, RedisServer() as other, server.client() as speaker:
+        proxy = DeafProxy(server.port)
+        async with proxy.serving() as url, started_shard(url, probe_interval=0.1) as shard:
+            await shard.subscribe(b"c", heard.append)
+            proxy.target = other.port
+            assert shard._commands.connection is not None
+            shard._commands.connection.drop("cut by the test")
+
+            def found() -> bool:
+                speaker.publish("c", b"masks it")
+                return shard._subscriber.connects == 2
+
+            await until(found)
+            assert heard
+            await until(lambda: shard.connected and not shard.deaf and shard._arrived == shard._probes)
+
+
+def test_one_missing_probe_is_not_deafness() -> None:
+    shard = Shard(RedisSettings())
+    shard._missing = [1]
+    shard._check_hearing()
+    assert not shard.deaf
+    shard._missing = [1, 2]
+    shard._check_hearing()
+    assert shard.deaf
+
+
+async def test_a_probe_that_arrives_excuses_those_before_it() -> None:
+    shard = Shard(RedisSettings())
+    shard._missing = [1, 2]
+    shard._probe_arrived(b"2:0.5")
+    shard._check_hearing()
+    assert (shard.deaf, shard._missing) == (False, [])
+
+
+async def test_an_unexpected_failure_of_a_probe_does_not_end_them(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with server:
+        async with started_shard(server.url, probe_interval=0.02) as shard:
+            with monkeypatch.context() as patch:
+                patch.setattr(shard, "execute", None)
+                await until(lambda: "a probe failed" in caplog.text)
+            arrived = shard._arrived
+            await until(lambda: shard._arrived > arrived)
+
+
+async def test_one_that_fails_on_reconnect_harms_nobody(server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+    gaps: list[int] = []
+
+    def fails() -> None:
+        raise RuntimeError("broken")
+
+    with server, server.client() as client:
+        async with started_shard(server.url) as shard:
+            shard.on_reconnect += [fails, lambda: gaps.append(1)]
+            client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+            await until(lambda: gaps and shard.connected)
+            assert shard._subscriber.connects == 2
+    assert "RuntimeError: broken" in caplog.text
 
 
 async def test_failed_probe_proves_nothing(server: RedisServer) -> None:

@@ -96,7 +96,8 @@ async def test_a_publish_under_way_holds_up_nothing_else() -> None:
     assert (await client.ask("history", channel="any:1", limit=-1))["history"]["publications"] == []
     assert client.take() == [{"id": 9, "publish": {}}]
     gate.open()
-    await until(lambda: len(client.rig.broker._streams["any:1"].publications) == 2)
+    streams = client.rig.broker._streams
+    await until(lambda: "any:1" in streams and len(streams["any:1"].publications) == 2)
     history = await client.ask("history", channel="any:1", limit=-1)
     assert [each["data"] for each in history["history"]["publications"]] == [1, 2]
 

@@ -320,6 +320,7 @@ async def test_server_side_subscriptions_need_a_new_connection(channel: str) -> 
 async def test_a_stream_that_began_anew() -> None:
     rig = await Rig.open()
     client = await rig.connected("alice")
+    await rig.publish("room:1", 1)  # or there would be no stream
     await client.subscribe("room:1")
     rig.broker._streams["room:1"].reset()
     await rig.publish("room:1", 1)

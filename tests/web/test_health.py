@@ -49,6 +49,13 @@ async def test_lives() -> None:
         assert (response.status_code, response.json()) == (200, {"status": "ok"})
 
 
+async def test_says_what_its_broker_refuses() -> None:
+    operator = Operator()
+    operator.broker.state = BrokerHealth(refusal="OOM")
+    response = await operator.http.get("/health/ready")
+    assert (response.json()["status"], response.json()["broker"]["refusal"]) == ("degraded", "OOM")
+
+
 async def test_says_how_its_broker_is() -> None:
     operator = Operator()
     response = await operator.http.get("/health/ready")
@@ -59,7 +66,7 @@ async def test_says_how_its_broker_is() -> None:
     }
 
 
-@pytest.mark.parametrize("state", [BrokerHealth(connected=False), BrokerHealth(deaf=True)])
+@pytest.mark.parametrize("state", [BrokerHealth(connected=False), BrokerHealth(deaf=True), BrokerHealth(refusal="OOM")])
 async def test_without_broker_the_settings_decide(state: BrokerHealth) -> None:
     patient, strict = Operator(), Operator(health={"ready_without_broker": False})
     assert await strict.ready() == (200, "ok")

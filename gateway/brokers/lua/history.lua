@@ -1,5 +1,6 @@
 -- Read part of a stream and its top position; makes the position (a new epoch) if there is none.
--- KEYS: meta, stream    ARGV: limit (-1: all), since ('': from the end), reverse ('1'), new epoch, meta ttl (ms)
+-- KEYS: meta, stream    ARGV: limit (-1: all), since ('': from the end), reverse ('1'), new epoch, meta ttl,
+-- how long an epoch lasts that nobody has published under (ms)
 -- Answers {offset, epoch, {{id, {'d', publication}}, ...}}.
 local meta, stream = KEYS[1], KEYS[2]
 local limit, since, reverse = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3] == '1'
@@ -11,7 +12,11 @@ if not epoch then
   redis.call('HSET', meta, 'e', epoch)
   redis.call('DEL', stream)
 end
-redis.call('PEXPIRE', meta, ARGV[5])
+if top[2] then
+  redis.call('PEXPIRE', meta, ARGV[5])
+elseif redis.call('PTTL', meta) < tonumber(ARGV[6]) then
+  redis.call('PEXPIRE', meta, ARGV[6])
+end
 
 local nothing = reverse and since and (since == 0 or since > tonumber(offset))
 if limit == 0 or nothing then return {offset, epoch, {}} end

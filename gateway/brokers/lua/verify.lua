@@ -1,13 +1,23 @@
--- Tell (1 or 0) whether a position is the top of its stream.
--- A stream that ends before the position has lost publications and gets a new epoch.
--- KEYS: meta, stream    ARGV: offset, epoch, new epoch, meta ttl (ms)
-local meta, stream = KEYS[1], KEYS[2]
-local top = redis.call('HMGET', meta, 'e', 's')
-local claimed, offset = tonumber(ARGV[1]), tonumber(top[2] or '0')
-if top[1] ~= ARGV[2] and ARGV[2] ~= '' then return 0 end
-if top[1] and ARGV[2] ~= '' and claimed > offset then
-  redis.call('DEL', meta, stream)
-  redis.call('HSET', meta, 'e', ARGV[3])
+-- Tell which positions are not the tops of their streams, and see that the streams' epochs last. Usually writes nothing.
+-- KEYS: meta of each stream    ARGV: meta ttl (ms), then of each stream: offset, epoch, how long it must last (ms)
+-- Answers the numbers of those that are not; negative where a stream of the same epoch ends before the position.
+local wrong, meta_ttl = {}, tonumber(ARGV[1])
+for number, meta in ipairs(KEYS) do
+  local at = number * 3
+  local offset, epoch, hold = ARGV[at - 1], ARGV[at], tonumber(ARGV[at + 1])
+  local top = redis.pcall('HMGET', meta, 'e', 's')
+  if not top.err then
+    if top[1] then
+      -- rewritten once in half a life, not with each look; a stream that nobody has published to has a short one
+      local life, least = 2 * hold, hold
+      if top[2] then life, least = meta_ttl, math.max(meta_ttl / 2, math.min(meta_ttl, hold)) end
+      if redis.call('PTTL', meta) < least then redis.call('PEXPIRE', meta, life) end
+    end
+    local same = epoch == '' or top[1] == epoch
+    if not same or (top[2] or '0') ~= offset then
+      local back = top[1] == epoch and tonumber(offset) > tonumber(top[2] or '0')
+      wrong[#wrong + 1] = back and -number or number
+    end
+  end
 end
-redis.call('PEXPIRE', meta, ARGV[4])
-return claimed == offset and 1 or 0
+return wrong
