@@ -1,7 +1,7 @@
 """The broker: carries publications between nodes and keeps the history of channels."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import NamedTuple, Protocol
 
 from msgspec import Struct
@@ -126,10 +126,10 @@ class Broker(Protocol):
 
     async def close(self) -> None: ...
 
-    async def subscribe(self, channel: str) -> None:
+    def subscribe(self, channel: str) -> Awaitable[None]:
         """Ask for the channel's messages. Returns when the backend has confirmed; kept across reconnects."""
 
-    async def unsubscribe(self, channel: str) -> None: ...
+    def unsubscribe(self, channel: str) -> Awaitable[None]: ...
 
     async def publish(
         self, channel: str, publication: Publication, stream: StreamOptions, options: PublishOptions

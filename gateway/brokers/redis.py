@@ -85,16 +85,16 @@ class RedisBroker:
         await self._shard.forget(self._subscribed)
         self._subscribed.clear()
 
-    async def subscribe(self, channel: str) -> None:
+    def subscribe(self, channel: str) -> Awaitable[None]:
         assert self._events is not None, "start() comes first"
         name = self._keys.of(b"c", channel)
-        await self._shard.subscribe(name, partial(self._receive, self._events, channel))
         self._subscribed.add(name)
+        return self._shard.subscribe(name, partial(self._receive, self._events, channel))
 
-    async def unsubscribe(self, channel: str) -> None:
+    def unsubscribe(self, channel: str) -> Awaitable[None]:
         name = self._keys.of(b"c", channel)
         self._subscribed.discard(name)
-        await self._shard.unsubscribe(name)
+        return self._shard.unsubscribe(name)
 
     async def publish(
         self, channel: str, publication: Publication, stream: StreamOptions, options: PublishOptions

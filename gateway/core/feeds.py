@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from copy import copy
 from functools import partial
 from typing import Protocol
 
@@ -19,9 +20,9 @@ LINGER = 1.0
 class Source(Protocol):
     """The part of a broker that feeds use."""
 
-    async def subscribe(self, channel: str) -> None: ...
+    def subscribe(self, channel: str) -> Awaitable[None]: ...
 
-    async def unsubscribe(self, channel: str) -> None: ...
+    def unsubscribe(self, channel: str) -> Awaitable[None]: ...
 
 
 class FeedWatcher(Protocol):
@@ -35,12 +36,13 @@ class FeedWatcher(Protocol):
 
 
 class _Feed:
-    __slots__ = ("heard", "holders", "opening")
+    __slots__ = ("heard", "holders", "waiting")
 
-    def __init__(self, opening: "asyncio.Task[None]") -> None:
+    def __init__(self) -> None:
         self.heard = False
         self.holders = 0
-        self.opening = opening
+        self.waiting: list[asyncio.Future[None]] = []
+        """Those who wait for it to be heard: one who is cancelled disturbs nobody else."""
 
 
 class Feeds:
@@ -62,18 +64,17 @@ class Feeds:
         feed = self._feeds.get(channel)
         if feed is None:
             opening = asyncio.ensure_future(self._source.subscribe(channel))
-            feed = self._feeds[channel] = _Feed(opening)
+            feed = self._feeds[channel] = _Feed()
             opening.add_done_callback(partial(self._opened, channel, feed))
         feed.holders += 1
-        if feed.opening.done() and not _failed(feed.opening):
+        if feed.heard:
             return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        feed.waiting.append(waiter)
         try:
-            # shielded: one client that leaves must not cancel what others wait for
-            await asyncio.shield(feed.opening)
+            await waiter
         except BaseException:
-            if _failed(feed.opening) and self._feeds.get(channel) is feed:
-                del self._feeds[channel]
-            else:
+            if self._feeds.get(channel) is feed:
                 self._let_go(channel, feed)
             raise
 
@@ -82,12 +83,25 @@ class Feeds:
         if feed is not None:
             self._let_go(channel, feed)
 
-    def _opened(self, channel: str, feed: _Feed, opening: "asyncio.Task[None]") -> None:
-        # looks at the failure in any case: maybe nobody waits for it any more
-        if _failed(opening) or self._feeds.get(channel) is not feed:
+    def _opened(self, channel: str, feed: _Feed, opening: "asyncio.Future[None]") -> None:
+        waiting, feed.waiting = feed.waiting, []
+        if self._feeds.get(channel) is not feed:
             return
-        feed.heard = True
-        self._tell(lambda watcher: watcher.on_heard(channel))
+        error = asyncio.CancelledError() if opening.cancelled() else opening.exception()
+        if error is not None:
+            del self._feeds[channel]
+        else:
+            feed.heard = True
+            self._tell(lambda watcher: watcher.on_heard(channel))
+        for waiter in waiting:
+            if waiter.done():
+                continue
+            if error is None:
+                waiter.set_result(None)
+            elif isinstance(error, asyncio.CancelledError):
+                waiter.cancel()
+            else:
+                waiter.set_exception(copy(error))
 
     def _let_go(self, channel: str, feed: _Feed) -> None:
         feed.holders -= 1
@@ -100,7 +114,7 @@ class Feeds:
         del self._feeds[channel]
         if feed.heard:
             self._tell(lambda watcher: watcher.on_ceased(channel))
-        self._closing.spawn(self._unsubscribe(channel))
+        self._closing.begin(self._unsubscribe(channel))  # before somebody else may subscribe
 
     def _tell(self, what: Callable[[FeedWatcher], None]) -> None:
         for watcher in self.watchers:
@@ -114,7 +128,3 @@ class Feeds:
             await self._source.unsubscribe(channel)
         except BrokerUnavailable:
             log.debug("could not leave %s: the broker is away, and has forgotten it anyway", channel)
-
-
-def _failed(opening: "asyncio.Task[None]") -> bool:
-    return opening.done() and (opening.cancelled() or opening.exception() is not None)

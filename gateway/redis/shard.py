@@ -16,7 +16,7 @@ One ``Shard`` serves broker and presence together; whoever composes the applicat
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -119,17 +119,19 @@ class Shard:
                 raise
         return await self.execute("EVAL", script.text, len(keys), *keys, *args)
 
-    async def subscribe(self, name: bytes, handler: Handler) -> None:
-        """Have ``handler`` called with what arrives on ``name``; returns when Redis has confirmed.
+    def subscribe(self, name: bytes, handler: Handler) -> asyncio.Future[None]:
+        """Have ``handler`` called with what arrives on ``name``; done when Redis has confirmed.
 
-        A caller that is cancelled may be subscribed, and unsubscribes to be sure.
+        Fails with ``BrokerUnavailable``, and then nothing is left of it. Who cancels it unsubscribes to be sure.
         """
         self._handlers[name] = handler
-        try:
-            await self._request("SUBSCRIBE", name)
-        except BrokerUnavailable:
-            self._handlers.pop(name, None)
-            raise
+        confirmed = self._request("SUBSCRIBE", name)
+        confirmed.add_done_callback(partial(self._forget_refused, name, handler))
+        return confirmed
+
+    def _forget_refused(self, name: bytes, handler: Handler, confirmed: asyncio.Future[None]) -> None:
+        if not confirmed.cancelled() and confirmed.exception() and self._handlers.get(name) is handler:
+            del self._handlers[name]
 
     async def listen(self, name: bytes, handler: Handler) -> None:
         """Like ``subscribe``, but holds even if the server is away now and comes later."""
@@ -139,11 +141,14 @@ class Shard:
         except BrokerUnavailable:
             logger.debug("%r is subscribed as soon as Redis is there", name)
 
-    async def unsubscribe(self, name: bytes) -> None:
-        """Stop the handler, at once; returns when Redis has confirmed or is away. Never fails."""
+    def unsubscribe(self, name: bytes) -> Awaitable[None]:
+        """Stop the handler, at once; done when Redis has confirmed or is away. Never fails."""
         self._handlers.pop(name, None)
+        return self._unsubscribed(name, self._request("UNSUBSCRIBE", name))
+
+    async def _unsubscribed(self, name: bytes, confirmed: asyncio.Future[None]) -> None:
         try:
-            await self._request("UNSUBSCRIBE", name)
+            await confirmed
         except BrokerUnavailable:
             logger.debug("%r ended with the connection", name)
 

@@ -158,48 +158,8 @@ async def test_a_broker_that_is_away_has_forgotten_the_channel(
 
 async def test_one_who_gives_up_does_not_disturb_others(feeds: Feeds, source: Source, timeline: Timeline) -> None:
     impatient, patient = await holding(feeds, 2)
-    impatient.cancel()
-    await settle()
-    assert impatient.cancelled()
     source.confirm()
-    await patient
-    await timeline.pass_(2 * LINGER)
-    assert source.calls == ["+room"]
-    feeds.release("room")
-    await timeline.pass_(2 * LINGER)
-    assert source.calls == ["+room", "-room"]
-
-
-async def test_nobody_left_to_wait_for_it(feeds: Feeds, source: Source, timeline: Timeline) -> None:
-    [holder] = await holding(feeds)
-    holder.cancel()
-    await settle()
-    source.confirm()
-    await timeline.pass_(2 * LINGER)
-    assert source.calls == ["+room", "-room"]
-
-
-async def test_a_failure_that_nobody_waits_for_is_forgotten(feeds: Feeds, source: Source, timeline: Timeline) -> None:
-    [holder] = await holding(feeds)
-    holder.cancel()
-    await settle()
-    source.fail()
-    await settle()
-    with pytest.raises(BrokerUnavailable):
-        await feeds.hold("room")
-    source.confirm()
-    await feeds.hold("room")
-    await timeline.pass_(2 * LINGER)
-    assert source.calls == ["+room", "+room"]
-
-
-async def test_giving_up_at_the_moment_of_confirmation_does_not_disturb_others(
-    feeds: Feeds, source: Source, timeline: Timeline
-) -> None:
-    impatient, patient = await holding(feeds, 2)
-    opening = feeds._feeds["room"].opening
-    opening.add_done_callback(lambda _: impatient.cancel())
-    source.confirm()
+    source.answers["room"].add_done_callback(lambda _: impatient.cancel())
     await patient
     assert source.calls == ["+room"]
     await feeds.hold("room")
@@ -210,10 +170,9 @@ async def test_giving_up_at_the_moment_of_confirmation_does_not_disturb_others(
 
 async def test_an_opening_that_was_cancelled_is_begun_anew(feeds: Feeds, source: Source) -> None:
     [holder] = await holding(feeds)
-    feeds._feeds["room"].opening.cancel()
+    source.answers.pop("room").cancel()
     await settle()
     assert holder.cancelled()
-    source.answers.pop("room")
     source.confirm()
     await feeds.hold("room")
     assert source.calls == ["+room", "+room"]

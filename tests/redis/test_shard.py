@@ -261,7 +261,7 @@ async def test_refused_subscription(server: RedisServer) -> None:
 async def test_cancelled_subscriber_may_unsubscribe(server: RedisServer) -> None:
     with server, server.client() as client:
         async with started_shard(server.url) as shard:
-            task = asyncio.create_task(shard.subscribe(b"c", lambda payload: None))
+            task = asyncio.ensure_future(shard.subscribe(b"c", lambda payload: None))
             await shard.execute("PING")
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -480,7 +480,7 @@ async def test_subscriptions_that_change_while_coming_back(
 
             async def connect_and_change(*arguments: Any) -> Any:
                 connection = await connect(*arguments)
-                changes.append(asyncio.create_task(shard.unsubscribe(b"leaving")))
+                changes.append(asyncio.ensure_future(shard.unsubscribe(b"leaving")))
                 changes.append(asyncio.create_task(shard.listen(b"coming", heard.append)))
                 return connection
 
