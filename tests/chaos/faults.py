@@ -92,21 +92,26 @@ class Faults:
         self._lines[number].restore()
 
     async def _swallow(self, number: int) -> None:
-        self._lines[number].swallow()
-        await pace(self._dice.uniform(0.2, SHORT))
-        self._lines[number].restore()
+        await self._silence(number, self._dice.uniform(0.2, SHORT))
 
     async def _vanish(self, number: int) -> None:
         """For so long that its members, who notice nothing, are taken for dead; they must be heard of again."""
         self._model.lapse(number)
-        self._lines[number].swallow()
-        await pace(self._dice.uniform(LEASE + SHORT, LONGEST))
+        await self._silence(number, self._dice.uniform(LEASE + SHORT, LONGEST))
         self._model.lapse(number)
-        self._lines[number].restore()
         try:
             await until(lambda: not self._model.shown_as_gone(number), BACK)
         except AssertionError:
             self._model.fault(f"shown as gone while they sit there: {self._model.shown_as_gone(number)}")
+
+    async def _silence(self, number: int, seconds: float) -> None:
+        """What was sent meanwhile arrives in the end, or is lost with the connection."""
+        line = self._lines[number]
+        line.swallow()
+        await pace(seconds)
+        if self._dice.random() < 0.5:
+            line.cut()
+        line.restore()
 
     async def _freeze(self, number: int) -> None:
         self._nodes[number].stop()
