@@ -158,6 +158,7 @@ class Stage:
 
     async def come_to_rest(self) -> None:
         """What must be true a while after the last fault."""
+        self._rested = asyncio.get_running_loop().time() + REST
         await self._holds(lambda: not self._unsettled(), "all are subscribed again", self._unsettled)
         await self._holds(self._caught_up, "all stand at the top of their channels", self._behind)
         await self._check_presence()
@@ -168,6 +169,7 @@ class Stage:
 
     async def empty(self) -> None:
         """Everybody leaves."""
+        self._rested = asyncio.get_running_loop().time() + REST
         for client in self.clients:
             await client.leave()
         await self._holds(lambda: self._counts(0, 0), "metrics go back to zero")
@@ -185,8 +187,9 @@ class Stage:
         otherwise: Callable[[], object] = lambda: "",
     ) -> None:
         """Wait for what must come; if it does not, that is a fault, and the next is looked at."""
+        left = self._rested - asyncio.get_running_loop().time()
         try:
-            await until(condition, REST, what)
+            await until(condition, max(left, 1.0), what)
         except AssertionError:
             self.model.fault(f"never: {what}; {otherwise()}")
 
