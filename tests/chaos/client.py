@@ -20,8 +20,8 @@ from tests.integration.tokens import connection_token
 
 ANSWER = 5.0
 """Seconds after which a command without an answer is given up, and the connection with it."""
-SILENCE = 5.0
-"""Seconds without a ping, of which there is one every two seconds, after which a connection is dead."""
+SILENCE = 8.0
+"""Seconds without a ping, of which there is one every five, after which a connection is dead."""
 LOOK = 0.25
 """Seconds between looks at what is overdue."""
 LONGEST = 2.0

@@ -42,7 +42,7 @@ class Faults:
         self._dice = dice
         self._ask = ask
         usual = [self._cut, self._delay, self._swallow, self._freeze, self._kill]
-        self._kinds = [*usual, *usual, self._vanish, self._stun]
+        self._kinds = [*usual, *usual, self._vanish, self._part, self._stun]
 
     async def go_on(self, seconds: float) -> None:
         """Returns when the last fault is over."""
@@ -92,24 +92,28 @@ class Faults:
         self._lines[number].restore()
 
     async def _swallow(self, number: int) -> None:
-        await self._silence(number, self._dice.uniform(0.2, SHORT))
+        await self._silence(number, self._dice.uniform(0.2, SHORT), lost=self._dice.random() < 0.5)
 
-    async def _vanish(self, number: int) -> None:
+    async def _vanish(self, number: int, *, lost: bool = False) -> None:
         """For so long that its members, who notice nothing, are taken for dead; they must be heard of again."""
         self._model.lapse(number)
-        await self._silence(number, self._dice.uniform(LEASE + SHORT, LONGEST))
+        await self._silence(number, self._dice.uniform(LEASE + SHORT, LONGEST), lost=lost)
         self._model.lapse(number)
         try:
             await until(lambda: not self._model.shown_as_gone(number), BACK)
         except AssertionError:
             self._model.fault(f"shown as gone while they sit there: {self._model.shown_as_gone(number)}")
 
-    async def _silence(self, number: int, seconds: float) -> None:
+    async def _part(self, number: int) -> None:
+        """The same, and its members have missed something when it is back."""
+        await self._vanish(number, lost=True)
+
+    async def _silence(self, number: int, seconds: float, *, lost: bool) -> None:
         """What was sent meanwhile arrives in the end, or is lost with the connection."""
         line = self._lines[number]
         line.swallow()
         await pace(seconds)
-        if self._dice.random() < 0.5:
+        if lost:
             line.cut()
         line.restore()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from tests.chaos.pace import pace
 from tests.integration.cable import Cable
 
 
@@ -36,5 +37,5 @@ class Line(Cable):
 
     async def _pass(self) -> None:
         if self.delay:
-            await asyncio.sleep(self.delay)
+            await pace(self.delay)
         await self._open.wait()

@@ -88,8 +88,8 @@ class Stage:
         settings: dict[str, Any] = {
             "client": {
                 "token": {"hmac_secret_key": SECRET},
-                "ping_interval": "2s",
-                "pong_timeout": "1500ms",
+                "ping_interval": "5s",
+                "pong_timeout": "4s",
                 "channel_position_check_delay": "5s",
             },
             "http_api": {"key": API_KEY},
@@ -118,7 +118,7 @@ class Stage:
         """Everybody comes, and there are faults for a while."""
         for client in self.clients:  # the observer first: it hears of all others
             self._run(client.run())
-            await until(client.settled)
+            await until(client.settled, REST)
         publishers = [self._run(self._publish(channel, n)) for channel in CHANNELS for n in range(PUBLISHERS)]
         faults = Faults(self.nodes, self.lines, CALM, self.clients[1:], self.model, self._dice, self.ask)
         await faults.go_on(SECONDS)
