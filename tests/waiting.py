@@ -1,4 +1,4 @@
-"""Waiting for conditions with a deadline: the only place of the tests that sleeps."""
+"""Waiting for conditions with a deadline: the only place of the tests that sleeps, but for the schedule of a fuzz."""
 
 import asyncio
 import time

@@ -54,7 +54,7 @@ class Cable:
                 return
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
             with self._held(far_writer):
-                ways = [asyncio.create_task(_copy(reader, far_writer)), asyncio.create_task(_copy(far_reader, writer))]
+                ways = [asyncio.create_task(self._copy(*way)) for way in ((reader, far_writer), (far_reader, writer))]
                 await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
                 for way in ways:
                     way.cancel()
@@ -69,9 +69,12 @@ class Cable:
             self._ends.discard(writer)
             writer.close()
 
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                await self._pass()
+                writer.write(data)
+                await writer.drain()
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(ConnectionError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
+    async def _pass(self) -> None:
+        """What data on its way has to wait for."""

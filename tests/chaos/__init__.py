@@ -1,0 +1,1 @@
+"""Several nodes on a Redis that comes and goes, checked against a model."""

@@ -1,0 +1,1 @@
+"""Pairs of events, the second at every tick of the first."""
