@@ -3,9 +3,13 @@
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from gateway.session import base, subscription
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -16,6 +20,18 @@ def block(page: str, name: str) -> str:
     found = re.search(rf"`{re.escape(name)}`.*?\n```\w+\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
     assert found, f"docs/{page} shows no {name}"
     return found[1]
+
+
+def table(life: Mapping[Any, frozenset[Any]]) -> str:
+    """A table of states as the page draws it."""
+    rows = [(state.name, state.value, ", ".join(each.name for each in life if each in life[state])) for state in life]
+    lines = [f"| {name} | {meaning} | {after or '—'} |" for name, meaning, after in rows]
+    return "\n".join(["| state | meaning | leads to |", "|---|---|---|", *lines, ""])
+
+
+@pytest.mark.parametrize("life", [base.LIFE, subscription.LIFE])
+def test_the_architecture_draws_the_tables_of_states(life: Mapping[Any, frozenset[Any]]) -> None:
+    assert f"\n\n{table(life)}\n" in (DOCS / "architecture.md").read_text()
 
 
 @pytest.fixture
