@@ -1,8 +1,9 @@
 """Presence of many nodes in Redis, by node lease.
 
-The members of one owner in a channel are a hash ``e``: client id → user and payloads. The set ``h`` of a channel holds
-the owners who have any, and the hash ``u`` how many members each user is, on all nodes. Readers leave out owners
-without a lease, so that a dead node costs nobody anything before it is swept; and a sweep reads only what it removes.
+The members of one owner in a channel are a hash ``e``: client id → user and payloads. The hash ``h`` of a channel is
+their summary: under the empty field the owners who have any, under ``:user`` how many members that user is, on all
+nodes. Readers leave out owners without a lease, so that a dead node costs nobody anything before it is swept; and a
+sweep reads only what it removes.
 """
 
 import logging
@@ -115,8 +116,8 @@ class RedisPresence:
 
     async def stats(self, channel: str) -> tuple[int, int]:
         clients = sum((await self._owners(channel)).values())
-        users = await self._shard.execute("HLEN", self._keys.of(b"u", channel)) if clients else 0
-        return clients, min(clients, users)
+        fields = await self._shard.execute("HLEN", self._summary(channel)) if clients else 0
+        return clients, max(0, min(clients, fields - 1))
 
     def _drop(self, channel: str, client: str) -> None:
         members = self._members.get(channel, {})
@@ -133,7 +134,7 @@ class RedisPresence:
         return self._members
 
     def keys(self, channel: str, owner: str) -> list[bytes]:
-        return [*self._shared_keys(channel), self._part(channel, owner)]
+        return [self._summary(channel), self._part(channel, owner)]
 
     async def write(self, entry: Member, names: Names) -> tuple[ClientInfo | None, bool, bytes]:
         """What has been written, whether there was something under a former name, and what there was."""
@@ -142,7 +143,7 @@ class RedisPresence:
         user, value = ("", b"") if info is None else (info.user, _encode(info))
         parts = [key for name in names for key in self._part_keys(channel, name)]
         args: list[Argument] = [channel, client, user, value, milliseconds(KEEP), *names]
-        moved, before = await self._shard.run(_WRITE, [*self._shared_keys(channel), *parts], args)
+        moved, before = await self._shard.run(_WRITE, [self._summary(channel), *parts], args)
         return info, bool(moved), before
 
     async def rewrite(self, entry: Member, names: Names) -> None:
@@ -154,7 +155,7 @@ class RedisPresence:
             self._missed.add(entry)
 
     async def sweep(self, channel: str, owner: str) -> None:
-        keys = [*self._shared_keys(channel), *self._part_keys(channel, owner)]
+        keys = [self._summary(channel), *self._part_keys(channel, owner)]
         while taken := await self._shard.run(_SWEEP, keys, [channel, owner, SWEPT]):
             for info in _decode_all(taken):
                 self._swept(channel, info)
@@ -171,9 +172,8 @@ class RedisPresence:
 
     async def _owners(self, channel: str) -> dict[str, int]:
         """How many members each living owner has, in the order in which one node's names succeed each other."""
-        stored = await self._shard.execute("SMEMBERS", self._keys.of(b"h", channel))
-        living = await self._owned.living(owner.decode() for owner in stored)
-        owners = sorted(living.intersection(owner.decode() for owner in stored), key=_order)
+        named = (await self._shard.execute("HGET", self._summary(channel), "") or b"").decode().split()
+        owners = sorted((await self._owned.living(named)).intersection(named), key=_order)
         counts = await self._owned.all(("HLEN", self._part(channel, owner)) for owner in owners)
         return dict(zip(owners, counts, strict=True))
 
@@ -190,8 +190,8 @@ class RedisPresence:
     def _part_keys(self, channel: str, owner: str) -> tuple[bytes, bytes]:
         return self._owned.index(channel, owner), self._part(channel, owner)
 
-    def _shared_keys(self, channel: str) -> tuple[bytes, bytes]:
-        return self._keys.of(b"h", channel), self._keys.of(b"u", channel)
+    def _summary(self, channel: str) -> bytes:
+        return self._keys.of(b"h", channel)
 
 
 def _order(owner: str) -> tuple[int, str]:

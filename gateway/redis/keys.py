@@ -11,9 +11,9 @@ class Keys:
 
     What belongs to a channel carries its partition as hash tag, on one server as on a cluster:
     ``gateway:{p042}:s:news``. The kinds are ``s`` stream, ``m`` its meta data, ``i`` idempotency results,
-    ``h`` those who have members in presence, ``e`` the members of each and ``x`` the index of what each has, ``u`` how
-    many members each user is, ``o`` occupancy and ``y`` its index, ``l`` the lease of a live source and ``n`` its
-    number, ``c`` the pub/sub channel. Limits are filed by their name and key instead: ``r`` rates, ``q`` quotas.
+    ``h`` the summary of presence, ``e`` an owner's members in it and ``x`` their index, ``o`` occupancy and ``y`` its
+    index, ``l`` the lease of a live source and ``n`` its number, ``c`` the pub/sub channel.
+    Limits are filed by their name and key instead: ``r`` rates, ``q`` quotas.
     """
 
     def __init__(self, prefix: str) -> None:
