@@ -1,5 +1,6 @@
 """Events of channels, told one after another for each channel."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
@@ -21,12 +22,19 @@ class ChannelLanes(Generic[_Event]):
         self._call = call
         self._spawn = spawn
         self._newest: dict[str, _Event] = {}  # of the channels of which something is being told
+        self._idle: dict[str, asyncio.Future[None]] = {}
 
     def tell(self, channel: str, event: _Event) -> None:
         busy = channel in self._newest
         self._newest[channel] = event
         if not busy:
             self._spawn(self._run(channel, event))
+
+    async def idle(self, channel: str) -> None:
+        """Wait until nothing of a channel is being told. At most one waits for a channel."""
+        if channel in self._newest:
+            self._idle[channel] = asyncio.get_running_loop().create_future()
+            await self._idle[channel]
 
     async def _run(self, channel: str, event: _Event) -> None:
         try:
@@ -40,3 +48,5 @@ class ChannelLanes(Generic[_Event]):
                 event = self._newest[channel]
         finally:
             del self._newest[channel]
+            if (waiting := self._idle.pop(channel, None)) is not None and not waiting.done():
+                waiting.set_result(None)

@@ -71,3 +71,21 @@ async def test_a_failure_holds_up_nothing(caplog: pytest.LogCaptureFixture) -> N
     await program.go_on(2)
     assert program.log == ["+broken", "(+broken)", "-broken", "(-broken)"]
     assert [record.message for record in caplog.records] == ["telling of an event of broken failed"] * 2
+
+
+async def test_waiting_until_nothing_is_told() -> None:
+    program = Program()
+    await program.lanes.idle("a")
+    program.lanes.tell("a", "+")
+    program.lanes.tell("a", "-")
+    waiting = asyncio.ensure_future(program.lanes.idle("a"))
+    await program.go_on()
+    assert not waiting.done()
+    await program.go_on()
+    assert waiting.done()
+    program.lanes.tell("a", "+")
+    given_up = asyncio.ensure_future(program.lanes.idle("a"))
+    await settle()
+    given_up.cancel()
+    await program.go_on()
+    assert not program.tasks.running

@@ -29,7 +29,7 @@ class ClusterEvents:
         self._routes = {each.hooks.name: each for each in program.channels if _handles(each, EVENTS)}
         self._live = LiveSources(node.uid, leases, self._publish, [self._factory])
         self._lanes = ChannelLanes(self._call, node.spawn)
-        self._occupancy = OccupancyWatch(occupancy, lambda channel: self._route(channel) is not None, self)
+        self._occupancy = OccupancyWatch(occupancy, self._is_tracked, self, self._lanes.idle)
 
     async def start(self) -> None:
         if self._routes:
@@ -71,6 +71,9 @@ class ClusterEvents:
             return handler.iterate(self._program.nobody(params), self._node.spawn)
 
         return make
+
+    def _is_tracked(self, channel: str) -> bool:
+        return self._route(channel) is not None
 
     async def _publish(self, name: str, item: Any, fence: str) -> None:
         channel = self._node.channels.resolve(name)
