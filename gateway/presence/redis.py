@@ -62,6 +62,7 @@ class RedisPresence:
         self._swept: Changed = ignore
         self._returned: Changed = ignore
         self._members: dict[str, dict[str, ClientInfo]] = {}
+        self._leaving: set[Member] = set()  # who was there, and whose leaving has not been answered
         self._missed: set[Member] = set()
         shard.load(_WRITE, _SWEEP)
 
@@ -78,6 +79,7 @@ class RedisPresence:
     async def add(self, channel: str, info: ClientInfo) -> None:
         """Add a member. One that is not there yet stays out if this fails or is cancelled."""
         known = info.client in self._members.get(channel, ())
+        self._leaving.discard((channel, info.client))
         self._members.setdefault(channel, {})[info.client] = info
         try:
             await self._owned.write((channel, info.client))
@@ -87,8 +89,13 @@ class RedisPresence:
             raise
 
     async def remove(self, channel: str, client: str) -> None:
-        self._drop(channel, client)
-        await self._owned.write((channel, client))
+        known = self._drop(channel, client)
+        try:
+            await self._owned.write((channel, client))
+        except BaseException:
+            if known:
+                self._leaving.add((channel, client))
+            raise
 
     async def members(self, channel: str, at_most: int = 0) -> dict[str, ClientInfo]:
         owners = await self._owners(channel)
@@ -119,11 +126,13 @@ class RedisPresence:
         fields = await self._shard.execute("HLEN", self._summary(channel)) if clients else 0
         return clients, max(0, min(clients, fields - 1))
 
-    def _drop(self, channel: str, client: str) -> None:
+    def _drop(self, channel: str, client: str) -> bool:
+        """Forget a member; whether it was known."""
         members = self._members.get(channel, {})
-        members.pop(client, None)
+        known = members.pop(client, None) is not None
         if not members:
             self._members.pop(channel, None)
+        return known
 
     # — as owned entries —
 
@@ -149,8 +158,10 @@ class RedisPresence:
     async def rewrite(self, entry: Member, names: Names) -> None:
         written, moved, before = await self.write(entry, names)
         if written is None:
-            for info in _decode_all([entry[1].encode(), before] if before else []):
-                self._swept(entry[0], info)  # who left when nobody could be told
+            told_late = entry in self._leaving and before
+            self._leaving.discard(entry)
+            for info in _decode_all([entry[1].encode(), before] if told_late else []):
+                self._swept(entry[0], info)
         elif names[1:] and not moved:
             self._missed.add(entry)
 

@@ -218,7 +218,7 @@ class OwnedEntries(Generic[_Entry]):
             reconnected, self._reconnected = self._reconnected, False
             try:
                 held, server = await asyncio.gather(self._extend(), self._identify(reconnected))
-                if not (held and server and server == self._server):
+                if not held or (reconnected and not (server and server == self._server)):
                     await self._take_new_name()
                     await self._extend()
             except BaseException:
@@ -243,7 +243,7 @@ class OwnedEntries(Generic[_Entry]):
         return bool(held)
 
     async def _identify(self, reconnected: bool) -> bytes:
-        """Which server it is; empty if that cannot be known."""
+        """Which server it is, empty if that cannot be known; it is asked only after it may have changed."""
         return bytes(await self._shard.run(_IDENTITY, [], [])) if reconnected else self._server
 
     def _hold_from(self, sent: float) -> None:

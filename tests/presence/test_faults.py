@@ -15,7 +15,7 @@ from gateway.redis import keys as key_names
 from gateway.redis import link, owned
 from gateway.redis.shard import Shard
 from tests.presence.nodes import Members, cut, die, fail_at, freeze, node, noted
-from tests.redis_fixtures import started_shard
+from tests.redis_fixtures import redis_url, started_shard, teach_scripts
 from tests.redis_server import RedisServer
 from tests.waiting import until
 
@@ -49,6 +49,38 @@ async def test_a_member_that_left_while_redis_was_away_is_told_of(server: RedisS
         assert swept == [("news", BOB)]
         assert await first.members("news") == {"c1": ANN}
         assert await first.stats("news") == (1, 1)
+
+
+async def test_nobody_is_seen_to_leave_who_was_never_let_in(server: RedisServer) -> None:
+    swept: Members = []
+    async with node(server, "n1", swept, lease=5) as first:
+        await freeze(first)
+        await first.add("news", BOB)  # Redis knows the script
+        with fail_at(first, 1, carried_out=True):
+            with pytest.raises(BrokerUnavailable):
+                await first.add("news", ANN)
+            with pytest.raises(BrokerUnavailable):
+                await first.remove("news", "c1")
+        await until(lambda: first._shard.connected)
+        assert len(await first.members("news")) == 2
+        await until(partial(renewed, first))
+        assert await first.members("news") == {"c2": BOB}
+        assert swept == []
+
+
+async def test_where_it_cannot_be_known_which_server_it_is_a_reconnect_is_a_new_life(server: RedisServer) -> None:
+    with redis_url("fakeredis", server) as url:
+        async with started_shard(url) as shard:
+            await teach_scripts(shard)
+            presence = await frozen(shard, "n1")
+            await presence.add("news", ANN)
+            await presence._owned._renew()
+            assert presence._owned.owner == "n1.1"
+            presence._owned._doubt()
+            await presence._owned._renew()
+            assert presence._owned.owner == "n1.2"
+            assert await presence.members("news") == {"c1": ANN}
+            await presence.close()
 
 
 async def test_an_add_that_is_cancelled_leaves_nothing(server: RedisServer) -> None:
