@@ -28,7 +28,7 @@ class Position(Struct, omit_defaults=True, frozen=True):
     epoch: str = ""
 
 
-class ClientInfo(Struct, omit_defaults=True):
+class ClientInfo(Struct, omit_defaults=True, gc=False):
     """Who a client is: ``conn_info`` comes from the connection, ``chan_info`` from the subscription."""
 
     user: str

@@ -26,6 +26,8 @@ class ChannelOptions(Section):
 
     presence: bool = False
     """Keep who is subscribed."""
+    presence_max_members: int = Field(default=5000, ge=0)
+    """With how many members a client may still read presence at once, not only their number; 0 is without limit."""
     join_leave: bool = False
     """Produce join and leave messages."""
     force_push_join_leave: bool = False

@@ -4,9 +4,10 @@ import asyncio
 import fnmatch
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from contextvars import Context
+from functools import partial
 from typing import Any
 
 from gateway.brokers.base import Broker, HistoryFilter, PublishOptions, StreamOptions
@@ -16,7 +17,7 @@ from gateway.core.cluster import Cluster, ControlCommand, NodeInfo
 from gateway.core.feeds import Feeds
 from gateway.core.hub import Hub
 from gateway.core.positions import PositionWatch
-from gateway.core.tasks import Tasks
+from gateway.core.tasks import Tasks, at_once
 from gateway.core.wheel import Wheel
 from gateway.errors import BrokerUnavailable, Error, ErrorCode
 from gateway.messages import ClientInfo, Join, Leave, Payload, Position, Publication
@@ -25,6 +26,8 @@ from gateway.presence.base import PresenceStore
 from gateway.version import __version__
 
 NO_EXTRAS = PublishOptions()
+
+_Announce = Callable[[str, ClientInfo], Awaitable[None]]
 
 
 class Node:
@@ -66,12 +69,13 @@ class Node:
         self.connecting = asyncio.Semaphore(settings.client.connecting_limit)
         """Connects that the program may decide at this moment."""
         self._streams: dict[str, StreamOptions] = {}
+        self._untold: list[Callable[[], Awaitable[None]]] = []
         self._work = Tasks()
 
     async def start(self) -> None:
         self.wheel.start()
         await self.broker.start(self.uid, self)
-        await self.presence_store.start(self.uid, self._swept)
+        await self.presence_store.start(self.uid, self._swept, self._returned)
         self.cluster.start()
         self.watch.start()
 
@@ -130,15 +134,21 @@ class Node:
             raise Error(ErrorCode.NOT_AVAILABLE)
         await self.broker.remove_history(channel.name)
 
-    async def presence(self, channel: Channel) -> dict[str, ClientInfo]:
-        if not channel.options.presence:
-            raise Error(ErrorCode.NOT_AVAILABLE)
-        return await self.presence_store.members(channel.name)
+    async def presence(self, channel: Channel, at_most: int = 0) -> dict[str, ClientInfo]:
+        """Who is there, by client id. Raises ``Error`` 108 without presence, 106 if there are more than ``at_most``."""
+        return await self._presence_of(channel).members(channel.name, at_most)
+
+    async def presence_page(self, channel: Channel, limit: int, cursor: str = "") -> tuple[dict[str, ClientInfo], str]:
+        """Some of them, and the cursor of the next page, empty after the last."""
+        return await self._presence_of(channel).page(channel.name, limit, cursor)
 
     async def presence_stats(self, channel: Channel) -> tuple[int, int]:
+        return await self._presence_of(channel).stats(channel.name)
+
+    def _presence_of(self, channel: Channel) -> PresenceStore:
         if not channel.options.presence:
             raise Error(ErrorCode.NOT_AVAILABLE)
-        return await self.presence_store.stats(channel.name)
+        return self.presence_store
 
     # — subscriptions —
 
@@ -183,10 +193,24 @@ class Node:
         self.watch.check_all()
 
     def _swept(self, channel: str, info: ClientInfo) -> None:
-        """A dead node's member was removed from presence: tell its channel."""
+        """A member has gone without a word of its own: tell its channel."""
+        self._tell(channel, info, self.announce_leave)
+
+    def _returned(self, channel: str, info: ClientInfo) -> None:
+        """A member that others were told had left is there after all."""
+        self._tell(channel, info, self.announce_join)
+
+    def _tell(self, channel: str, info: ClientInfo, announce: _Announce) -> None:
         with suppress(Error):
             if self.channels.resolve(channel).options.join_leave:
-                self.spawn(self.announce_leave(channel, info))
+                if not self._untold:
+                    self.spawn(self._tell_all())
+                self._untold.append(partial(announce, channel, info))
+
+    async def _tell_all(self) -> None:
+        """Announce all that came together: after a node has died or come back they may be thousands."""
+        untold, self._untold = self._untold, []
+        await at_once(lambda announce: announce(), untold)
 
     # — from the cluster —
 

@@ -5,15 +5,23 @@ from typing import Protocol
 
 from gateway.messages import ClientInfo
 
-Swept = Callable[[str, ClientInfo], None]
-"""Called with channel and member when the member of a dead node has been removed by this node."""
+Changed = Callable[[str, ClientInfo], None]
+"""Called with channel and member, when others have to be told of what no client did."""
+
+
+def ignore(_channel: str, _info: ClientInfo) -> None:
+    """Nobody is to be told."""
 
 
 class PresenceStore(Protocol):
     """One implementation per backend. Every method may raise ``BrokerUnavailable``, within five seconds."""
 
-    async def start(self, node: str, swept: Swept) -> None:
-        """Take up the node's lease. Returns even when the backend cannot be reached yet."""
+    async def start(self, node: str, swept: Changed, returned: Changed = ignore) -> None:
+        """Take up the node's lease. Returns even when the backend cannot be reached yet.
+
+        ``swept`` is called when this node has removed a member of a dead node, or late one of its own; ``returned``
+        when a member of this node is there again that another had swept, having taken this node for dead.
+        """
 
     async def close(self) -> None:
         """Give the lease back and remove this node's members."""
@@ -23,8 +31,20 @@ class PresenceStore(Protocol):
 
     async def remove(self, channel: str, client: str) -> None: ...
 
-    async def members(self, channel: str) -> dict[str, ClientInfo]:
-        """All members on living nodes, by client id."""
+    async def members(self, channel: str, at_most: int = 0) -> dict[str, ClientInfo]:
+        """All members on living nodes, by client id. Raises ``Error`` 106 if there are more than ``at_most``, if given.
+
+        Who comes or goes while many are read may be among them or not.
+        """
+
+    async def page(self, channel: str, limit: int, cursor: str = "") -> tuple[dict[str, ClientInfo], str]:
+        """About ``limit`` members, and the cursor of the next page, empty after the last.
+
+        Who is there all the time is in one of the pages at least. Raises ``Error`` 107 for a strange cursor.
+        """
 
     async def stats(self, channel: str) -> tuple[int, int]:
-        """Number of clients and of distinct users."""
+        """Number of clients and of distinct users, counted without reading the members.
+
+        Users who were on a dead node alone are counted until it is swept, but never more users than clients.
+        """

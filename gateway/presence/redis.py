@@ -1,166 +1,241 @@
 """Presence of many nodes in Redis, by node lease.
 
-A member is a field of its channel's hash: client id → owner, newline, msgpack of its ``ClientInfo``. The owner
-is a node in one of its incarnations. Readers leave out members whose owner has no lease, so that a dead node
-costs nobody anything before it is swept.
+The members of one owner in a channel are a hash ``e``: client id → user and payloads. The hash ``h`` of a channel is
+their summary: under the empty field the owners who have any, under ``:user`` how many members that user is, on all
+nodes. Readers leave out owners without a lease, so that a dead node costs nobody anything before it is swept; and a
+sweep reads only what it removes.
 """
 
 import logging
 from collections.abc import Collection, Iterator
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from msgspec import DecodeError
 
-from gateway.errors import BrokerUnavailable
-from gateway.messages import ClientInfo, pack, unpacker
-from gateway.presence.base import Swept
-from gateway.redis.batches import batches
-from gateway.redis.owned import KEEP, Command, OwnedEntries, milliseconds
+from gateway.errors import Error, ErrorCode
+from gateway.messages import ClientInfo, Payload, pack, unpacker
+from gateway.presence.base import Changed, ignore
+from gateway.redis.owned import KEEP, Names, OwnedEntries, milliseconds
+from gateway.redis.resp import Argument
 from gateway.redis.script import Script
 from gateway.redis.shard import Shard
 
 logger = logging.getLogger(__name__)
 
-BATCH = 500
-"""Fields or commands handled in one go: a few ms of Redis' time at most."""
+PAGE = 500
+"""Members read in one go, and so the time that Redis and the event loop are kept: a millisecond or so."""
 
-_infos = unpacker(ClientInfo)
-_SWEEP = Script(Path(__file__).parent / "lua" / "sweep.lua")
+SWEPT = 100
+"""Members removed by one script."""
+
+_LUA = Path(__file__).parent / "lua"
+_WRITE = Script(_LUA / "write.lua")
+_SWEEP = Script(_LUA / "sweep.lua")
+
+Member = tuple[str, str]
+"""Channel and client."""
+
+_payloads = unpacker(tuple[Payload | None, Payload | None])
 
 
-class RedisPresence(OwnedEntries[tuple[str, str]]):
+class RedisPresence:
     """Keeps presence over a started ``Shard``, which stays the caller's to close.
 
-    Members are known by channel and client. For ``lease`` and the intervals see ``OwnedEntries``; a dead node's
-    members become invisible with its lease.
+    For ``lease`` and the intervals see ``OwnedEntries``; a dead node's members become invisible with its lease.
     """
 
     def __init__(
         self, shard: Shard, *, lease: float = 10.0, renew_interval: float = 3.0, sweep_interval: float = 5.0
     ) -> None:
-        super().__init__(shard, "presence", lease=lease, renew_interval=renew_interval, sweep_interval=sweep_interval)
-        self._swept: Swept = lambda _channel, _info: None
+        self._shard = shard
+        self._keys = shard.keys
+        self._owned: OwnedEntries[Member] = OwnedEntries(
+            shard,
+            "presence",
+            b"x",
+            self,
+            lease=lease,
+            renew_interval=renew_interval,
+            sweep_interval=sweep_interval,
+        )
+        self._swept: Changed = ignore
+        self._returned: Changed = ignore
         self._members: dict[str, dict[str, ClientInfo]] = {}
+        self._leaving: set[Member] = set()  # who was there, and whose leaving has not been answered
+        self._missed: set[Member] = set()
+        shard.load(_WRITE, _SWEEP)
 
-    async def start(self, node: str, swept: Swept) -> None:
-        self._swept = swept
-        await self._begin(node)
+    async def start(self, node: str, swept: Changed, returned: Changed = ignore) -> None:
+        self._swept, self._returned = swept, returned
+        await self._owned.start(node)
 
     async def close(self) -> None:
-        await self._end()
-        pairs = self._entries()
+        members = self.entries()
         self._members.clear()
-        try:
-            for batch in batches(pairs, BATCH):
-                await self._all([("HDEL", self._key(channel), client) for channel, client in batch])
-            if self._owner:
-                await self._abandon(self._owner)
-        except BrokerUnavailable:
-            logger.warning("Redis is away: the presence of this node ends with its lease")
+        self._swept = ignore
+        await self._owned.close(members)
 
     async def add(self, channel: str, info: ClientInfo) -> None:
-        """Add a member. A caller that is cancelled meanwhile has to ``remove`` it."""
-        members = self._members.setdefault(channel, {})
-        first = not members
-        known = info.client in members
-        members[info.client] = info
+        """Add a member. One that is not there yet stays out if this fails or is cancelled."""
+        known = info.client in self._members.get(channel, ())
+        self._leaving.discard((channel, info.client))
+        self._members.setdefault(channel, {})[info.client] = info
         try:
-            await self._all(self._adding(channel, [info], first))
-        except BrokerUnavailable:
-            self._sure = False
+            await self._owned.write((channel, info.client))
+        except BaseException:
             if not known:
                 self._drop(channel, info.client)
             raise
 
     async def remove(self, channel: str, client: str) -> None:
-        last = self._drop(channel, client)
-        commands: list[Command] = [("HDEL", self._key(channel), client)]
-        if last:
-            commands.append(("SREM", self._index(self._owner), channel))
+        known = self._drop(channel, client)
         try:
-            await self._all(commands)
-        except BrokerUnavailable:
-            self._sure = False
+            await self._owned.write((channel, client))
+        except BaseException:
+            if known:
+                self._leaving.add((channel, client))
             raise
 
-    async def members(self, channel: str) -> dict[str, ClientInfo]:
-        stored = await self._shard.execute("HGETALL", self._key(channel))
-        found = [(client.decode(), *_split(value)) for client, value in zip(stored[::2], stored[1::2], strict=True)]
-        living = await self._living({owner for _, owner, _ in found})
-        read = {client: _read(info) for client, owner, info in found if owner in living}
-        return {client: info for client, info in read.items() if info is not None}
+    async def members(self, channel: str, at_most: int = 0) -> dict[str, ClientInfo]:
+        owners = await self._owners(channel)
+        if at_most and sum(owners.values()) > at_most:
+            raise Error(ErrorCode.LIMIT_EXCEEDED)
+        found: dict[str, ClientInfo] = {}
+        for owner in owners:
+            cursor = "0"
+            while cursor:
+                cursor = await self._read(found, channel, owner, cursor, PAGE)
+        return found
+
+    async def page(self, channel: str, limit: int, cursor: str = "") -> tuple[dict[str, ClientInfo], str]:
+        at, within = _parse(cursor)
+        found: dict[str, ClientInfo] = {}
+        for owner in await self._owners(channel):
+            if _order(owner) < _order(at):
+                continue
+            scan = within if owner == at else "0"
+            while scan:
+                if len(found) >= limit:
+                    return found, f"{owner}/{scan}"
+                scan = await self._read(found, channel, owner, scan, min(limit - len(found), PAGE))
+        return found, ""
 
     async def stats(self, channel: str) -> tuple[int, int]:
-        members = await self.members(channel)
-        return len(members), len({info.user for info in members.values()})
+        clients = sum((await self._owners(channel)).values())
+        fields = await self._shard.execute("HLEN", self._summary(channel)) if clients else 0
+        return clients, max(0, min(clients, fields - 1))
 
     def _drop(self, channel: str, client: str) -> bool:
-        """Forget a member of our own. Tells whether it was the channel's last."""
+        """Forget a member; whether it was known."""
         members = self._members.get(channel, {})
-        members.pop(client, None)
-        if members:
-            return False
-        return self._members.pop(channel, None) is not None
+        known = members.pop(client, None) is not None
+        if not members:
+            self._members.pop(channel, None)
+        return known
 
     # — as owned entries —
 
-    def _channels(self) -> Collection[str]:
-        return self._members
-
-    def _key(self, channel: str) -> bytes:
-        return self._keys.of(b"h", channel)
-
-    def _entries(self) -> list[tuple[str, str]]:
+    def entries(self) -> list[Member]:
         return [(channel, client) for channel, clients in self._members.items() for client in clients]
 
-    async def _restore(self, entries: list[tuple[str, str]], former: str) -> None:
-        commands: list[Command] = []
-        for channel, pairs in groupby(entries, itemgetter(0)):
-            present = self._members.get(channel, {})
-            # Who has left meanwhile stays out: commands reach Redis in the order in which they are made.
-            if infos := [present[client] for _, client in pairs if client in present]:
-                commands += self._adding(channel, infos, True)
-        await self._all(commands)
+    def channels(self) -> Collection[str]:
+        return self._members
 
-    async def _sweep_channel(self, owner: str, channel: str) -> None:
-        key = self._key(channel)
-        cursor: Any = b"0"
-        while True:
-            cursor, page = await self._shard.execute("HSCAN", key, cursor, "COUNT", BATCH)
-            pairs = zip(page[::2], page[1::2], strict=True)
-            clients = [client for client, value in pairs if _split(value)[0] == owner]
-            for batch in batches(clients, BATCH):
-                for value in await self._shard.run(_SWEEP, [key], [owner, *batch]):
-                    if (info := _read(_split(value)[1])) is not None:
-                        self._swept(channel, info)
-            if int(cursor) == 0:
+    def keys(self, channel: str, owner: str) -> list[bytes]:
+        return [self._summary(channel), self._part(channel, owner)]
+
+    async def write(self, entry: Member, names: Names) -> tuple[ClientInfo | None, bool, bytes]:
+        """What has been written, whether there was something under a former name, and what there was."""
+        channel, client = entry
+        info = self._members.get(channel, {}).get(client)
+        user, value = ("", b"") if info is None else (info.user, _encode(info))
+        parts = [key for name in names for key in self._part_keys(channel, name)]
+        args: list[Argument] = [channel, client, user, value, milliseconds(KEEP), *names]
+        moved, before = await self._shard.run(_WRITE, [self._summary(channel), *parts], args)
+        return info, bool(moved), before
+
+    async def rewrite(self, entry: Member, names: Names) -> None:
+        written, moved, before = await self.write(entry, names)
+        if written is None:
+            told_late = entry in self._leaving and before
+            self._leaving.discard(entry)
+            for info in _decode_all([entry[1].encode(), before] if told_late else []):
+                self._swept(entry[0], info)
+        elif names[1:] and not moved:
+            self._missed.add(entry)
+
+    async def sweep(self, channel: str, owner: str) -> None:
+        keys = [self._summary(channel), *self._part_keys(channel, owner)]
+        while taken := await self._shard.run(_SWEEP, keys, [channel, owner, SWEPT]):
+            for info in _decode_all(taken):
+                self._swept(channel, info)
+            if len(taken) < 2 * SWEPT:
                 return
+
+    def restored(self, swept: bool) -> None:
+        missed, self._missed = self._missed, set()
+        for channel, client in missed if swept else ():
+            if info := self._members.get(channel, {}).get(client):
+                self._returned(channel, info)
 
     # — Redis —
 
-    def _adding(self, channel: str, infos: list[ClientInfo], first: bool) -> Iterator[Command]:
-        """Commands that add members under the present owner's name."""
-        key = self._key(channel)
-        for info in infos:
-            yield "HSET", key, info.client, b"%b\n%b" % (self._owner.encode(), pack(info))
-        if first:
-            yield "PEXPIRE", key, milliseconds(KEEP)
-            yield from self._noting([channel])
+    async def _owners(self, channel: str) -> dict[str, int]:
+        """How many members each living owner has, in the order in which one node's names succeed each other."""
+        named = (await self._shard.execute("HGET", self._summary(channel), "") or b"").decode().split()
+        owners = sorted((await self._owned.living(named)).intersection(named), key=_order)
+        counts = await self._owned.all(("HLEN", self._part(channel, owner)) for owner in owners)
+        return dict(zip(owners, counts, strict=True))
+
+    async def _read(self, found: dict[str, ClientInfo], channel: str, owner: str, cursor: str, count: int) -> str:
+        """Add some of an owner's members to those ``found``; answers where to go on, empty at the end."""
+        key = self._part(channel, owner)
+        following, stored = await self._shard.execute("HSCAN", key, cursor, "COUNT", count)
+        found.update((info.client, info) for info in _decode_all(stored))
+        return str(int(following)) if int(following) else ""
+
+    def _part(self, channel: str, owner: str) -> bytes:
+        return self._keys.owned(b"e", channel, owner)
+
+    def _part_keys(self, channel: str, owner: str) -> tuple[bytes, bytes]:
+        return self._owned.index(channel, owner), self._part(channel, owner)
+
+    def _summary(self, channel: str) -> bytes:
+        return self._keys.of(b"h", channel)
 
 
-def _split(stored: bytes) -> tuple[str, bytes]:
-    """Owner and encoded info of a member."""
-    owner, _, info = stored.partition(b"\n")
-    return owner.decode(), info
+def _order(owner: str) -> tuple[int, str]:
+    """A later name of a node is longer, or comes later: who moves over while they are read is not overlooked."""
+    return len(owner), owner
 
 
-def _read(info: bytes) -> ClientInfo | None:
-    """A member, if this release can read it; one that cannot be read is nobody's, and is swept with its owner."""
-    try:
-        return _infos.decode(info)
-    except DecodeError:
-        logger.warning("a member in presence cannot be read")
-        return None
+def _parse(cursor: str) -> tuple[str, str]:
+    """The owner to go on with, and where in its members."""
+    owner, _, within = (cursor or "/0").rpartition("/")
+    if not (within.isascii() and within.isdecimal() and int(within) < 2**64):
+        raise Error(ErrorCode.BAD_REQUEST, "bad request: cursor must be one that a page was answered with")
+    return owner, within
+
+
+def _encode(info: ClientInfo) -> bytes:
+    """A member as stored: ``3:ann``, for scripts to read the user, then msgpack of the payloads if there are any."""
+    user = info.user.encode()
+    payloads = (info.conn_info, info.chan_info)
+    return b"%d:%b%b" % (len(user), user, b"" if payloads == (None, None) else pack(payloads))
+
+
+def _decode(client: bytes, stored: bytes) -> ClientInfo:
+    length, _, rest = stored.partition(b":")
+    split = int(length)
+    payloads = _payloads.decode(rest[split:]) if rest[split:] else ()
+    return ClientInfo(rest[:split].decode(), client.decode(), *payloads)
+
+
+def _decode_all(stored: list[Any]) -> Iterator[ClientInfo]:
+    """Members, if this release can read them; one that cannot be read is nobody's, and is swept with its owner."""
+    for client, value in zip(stored[::2], stored[1::2], strict=True):
+        try:
+            yield _decode(client, value)
+        except (DecodeError, ValueError):
+            logger.warning("a member in presence cannot be read")

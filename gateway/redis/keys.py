@@ -16,7 +16,8 @@ class Keys:
 
     What belongs to a channel carries its partition as hash tag, on one server as on a cluster:
     ``gateway:{p042}:s:news``. The kinds are ``s`` stream, ``m`` its meta data, ``i`` idempotency results,
-    ``h`` presence, ``o`` occupancy, ``l`` the lease of a live source and ``n`` its number, ``c`` the pub/sub channel.
+    ``h`` the summary of presence, ``e`` an owner's members in it and ``x`` their index, ``o`` occupancy and ``y`` its
+    index, ``l`` the lease of a live source and ``n`` its number, ``c`` the pub/sub channel.
     Limits are filed by their name and key instead: ``r`` rates, ``q`` quotas.
     """
 
@@ -27,6 +28,19 @@ class Keys:
     def of(self, kind: bytes, channel: str) -> bytes:
         name = channel.encode()
         return b"%b%b:%b" % (self._tags[crc32(name) % PARTITIONS], kind, name)
+
+    def owned(self, kind: bytes, channel: str, owner: str) -> bytes:
+        """What one owner has in a channel. The name of an owner has no colon."""
+        name = channel.encode()
+        return b"%b%b:%b:%b" % (self._tags[crc32(name) % PARTITIONS], kind, owner.encode(), name)
+
+    def index(self, kind: bytes, channel: str, owner: str) -> bytes:
+        """Beside a channel, the index of what an owner has in all channels of the same partition."""
+        return b"%b%b:%b" % (self._tags[crc32(channel.encode()) % PARTITIONS], kind, owner.encode())
+
+    def indexes(self, kind: bytes, owner: str) -> list[bytes]:
+        """An owner's indexes, in all partitions."""
+        return [b"%b%b:%b" % (tag, kind, owner.encode()) for tag in self._tags]
 
     def result(self, channel: str, idempotency_key: str) -> bytes:
         name = channel.encode()

@@ -1,47 +1,91 @@
 """Entries that nodes keep under channels in Redis, and that are removed when their node dies.
 
 Each entry names its owner: a node in one of its incarnations, which holds a lease, a key that runs out in seconds
-unless renewed. Whose lease has run out is dead; later, one node of all removes what it has left. An owner whose
-lease was lost, or that does not know what became of a command, starts over under a new name with all its entries,
-and leaves the old name to be swept.
+unless renewed. Whose lease has run out is dead; later, one node of all removes what it has left. What makes an entry
+notes its channel in the owner's index, which lies in the same partition, as one act; owners are in a registry before
+they own anything. So whatever there is can be found.
+
+What Redis has not answered is written again when it does. An owner whose lease was lost, or that finds another server
+than before, takes up a new name and brings its entries over; the former name is kept alive until they are.
 """
 
 import asyncio
 import logging
-from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from math import ceil
-from typing import Any, Generic, TypeVar
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
 
 from gateway.errors import BrokerUnavailable
 from gateway.redis.batches import batches
+from gateway.redis.script import Script
 from gateway.redis.shard import Shard
 
 logger = logging.getLogger(__name__)
 
-BATCH = 500
-"""Entries or commands handled in one go: a few ms of Redis' time at most."""
+BATCH = 200
+"""Entries written in one go: a few ms of Redis' time at most."""
+
+SWEEP_BATCH = 20
+"""Channels swept in one go, each of which may take as long as a hundred entries."""
 
 KEEP = 24 * 3600.0
 """Seconds that keys outlive a cluster which died as a whole."""
 
-Command = tuple[Any, ...]
+CLAIM = 5.0
+"""Seconds for which a sweeper may go without a sign of life, until others no longer wait for it."""
+
+_IDENTITY = Script(Path(__file__).parent / "lua" / "identity.lua")
+
 _Entry = TypeVar("_Entry")
 
+Names = tuple[str, ...]
+"""What a node owns entries under: its present name, then former ones under which some may still lie."""
 
-class OwnedEntries(ABC, Generic[_Entry]):
-    """What one node owns, its lease, and its part in sweeping the dead.
 
-    ``family`` begins the names of keys. ``lease`` and ``sweep_interval`` (seconds) add up to the time after which
-    a killed node's entries are gone; ``lease`` alone is when others can see that it is dead.
+class EntryStore(Protocol[_Entry]):
+    """Whose entries are owned: presence, occupancy. It knows what is true, and how to write it."""
+
+    def entries(self) -> Collection[_Entry]:
+        """All that this node owns, and what it has not yet been able to remove."""
+
+    def channels(self) -> Collection[str]:
+        """Those under which there are any."""
+
+    def keys(self, channel: str, owner: str) -> list[bytes]:
+        """What is kept for a channel, besides the index."""
+
+    async def write(self, entry: _Entry, names: Names) -> Any:
+        """Have Redis hold what is true of an entry, index and all, by one script that may be run again.
+
+        Nothing is awaited before the command, so that commands come in the order in which things came true.
+        """
+
+    async def rewrite(self, entry: _Entry, names: Names) -> None:
+        """Write an entry whose state in Redis is not known, and tell what nobody could be told at its time."""
+
+    async def sweep(self, channel: str, owner: str) -> None:
+        """Remove what a dead owner has left under a channel."""
+
+    def restored(self, swept: bool) -> None:
+        """All entries have been brought over from former names, which another node may have ``swept``."""
+
+
+class OwnedEntries(Generic[_Entry]):
+    """Keeps what one node owns in Redis true, its lease, and its part in sweeping the dead.
+
+    ``family`` begins the names of keys, ``kind`` those of indexes. ``lease`` and ``sweep_interval`` (seconds) add up
+    to the time after which a killed node's entries are gone; ``lease`` alone is when others can see that it is dead.
     """
 
     def __init__(
         self,
         shard: Shard,
         family: str,
+        kind: bytes,
+        store: EntryStore[_Entry],
         *,
         lease: float = 10.0,
         renew_interval: float = 3.0,
@@ -50,56 +94,97 @@ class OwnedEntries(ABC, Generic[_Entry]):
         self._shard = shard
         self._keys = shard.keys
         self._family = family
+        self._kind = kind
+        self._store = store
         self._lease = lease
         self._renew_interval = renew_interval
         self._sweep_interval = sweep_interval
         self._node = ""
         self._incarnation = 0
-        self._owner = ""
-        self._sure = False  # what Redis holds for this owner is what we think
+        self._names: Names = ()
+        self._held_until = 0.0  # by our own clock, the lease is ours for certain
+        self._server = b""
+        self._reconnected = True
+        self._doubtful: set[_Entry] = set()
+        self._swept = False  # another node has removed something under a former name
+        self._checking = asyncio.Lock()
         self._touching: Iterator[str] = iter(())
         self._renew_now = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        shard.load(_IDENTITY)
 
-    # — what each kind of entries is —
+    @property
+    def owner(self) -> str:
+        """The present name, empty before the first lease."""
+        return self._names[0] if self._names else ""
 
-    @abstractmethod
-    def _channels(self) -> Collection[str]:
-        """Those under which this node has entries."""
+    @property
+    def certain(self) -> bool:
+        """Whether Redis holds for this owner what is true, as far as is known."""
+        return asyncio.get_running_loop().time() < self._held_until and not (self._doubtful or self._names[1:])
 
-    @abstractmethod
-    def _key(self, channel: str) -> bytes:
-        """Where the channel's entries lie."""
-
-    @abstractmethod
-    def _entries(self) -> Sequence[_Entry]:
-        """All that this node owns."""
-
-    @abstractmethod
-    async def _restore(self, entries: list[_Entry], former: str) -> None:
-        """Add those that are still owned under the owner's present name; ``former`` was the one before."""
-
-    @abstractmethod
-    async def _sweep_channel(self, owner: str, channel: str) -> None:
-        """Remove what a dead owner has left under a channel."""
-
-    # — the lease —
-
-    async def _begin(self, node: str) -> None:
+    async def start(self, node: str) -> None:
         """Take up the lease, and keep it. Returns even when Redis cannot be reached yet."""
-        self._node = node
+        self._node = node[:12]  # it is in many keys, and unique enough
         self._shard.on_reconnect.append(self._doubt)
         await self._renew_quietly()
         self._tasks = [asyncio.create_task(self._keep_lease()), asyncio.create_task(self._keep_sweeping())]
 
-    async def _end(self) -> None:
-        """Keep the lease no longer; it is still held."""
+    async def close(self, entries: Iterable[_Entry]) -> None:
+        """Write these for the last time, which are nobody's by now, and give the lease back."""
         if self._tasks:
             self._shard.on_reconnect.remove(self._doubt)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
+        if not self._names:
+            return
+        self._doubtful.update(entries)
+        try:
+            await self._confirm()
+            await self._rewrite_doubtful()
+            await self._forget(self._names[0])
+        except BrokerUnavailable:
+            logger.warning("Redis is away: the %s of this node ends with its lease", self._family)
+        self._node, self._names = "", ()
+
+    async def write(self, entry: _Entry) -> Any:
+        """Have Redis hold what is true of an entry; answers what the store's ``write`` does.
+
+        When this fails, or is cancelled, it is made good as soon as can be.
+        """
+        if not self._node:
+            raise BrokerUnavailable
+        try:
+            while asyncio.get_running_loop().time() >= self._held_until:
+                await self._confirm()
+            return await self._store.write(entry, self._names)
+        except BaseException:
+            self._doubtful.add(entry)
+            raise
+
+    def index(self, channel: str, owner: str) -> bytes:
+        """Where a channel is noted under which the owner has entries."""
+        return self._keys.index(self._kind, channel, owner)
+
+    async def living(self, owners: Iterable[str]) -> set[str]:
+        """Those of the owners who hold a lease; we do ourselves."""
+        others = [owner for owner in owners if owner not in self._names]
+        leases = await self.all(("EXISTS", self._lease_key(owner)) for owner in others)
+        return {owner for owner, alive in zip(others, leases, strict=True) if alive} | set(self._names)
+
+    async def all(self, commands: Iterable[Sequence[Any]]) -> list[Any]:
+        """Answers to commands that leave together."""
+        return await asyncio.gather(*[self._shard.execute(*command) for command in commands])
+
+    # — the lease —
+
+    def _doubt(self) -> None:
+        """The connection was away: the server may be another one, or have come back with an older state."""
+        self._reconnected = True
+        self._held_until = 0.0
+        self._renew_now.set()
 
     async def _keep_lease(self) -> None:
         while True:
@@ -118,64 +203,109 @@ class OwnedEntries(ABC, Generic[_Entry]):
         except Exception:  # a node that stops renewing is swept
             logger.exception("the %s lease could not be renewed", self._family)
 
-    def _doubt(self) -> None:
-        """The connection was away: Redis may have come back with an older state."""
-        self._sure = False
-        self._renew_now.set()
-
     async def _renew(self) -> None:
+        await self._confirm(anew=True)
+        await self._rewrite_doubtful()
+        await self._leave_former_names()
+        await self._touch_some()
+
+    async def _confirm(self, anew: bool = False) -> None:
+        """Make sure of the lease, and of the server. Many may wait for one answer."""
+        async with self._checking:
+            sent = asyncio.get_running_loop().time()
+            if not anew and sent < self._held_until:
+                return
+            reconnected, self._reconnected = self._reconnected, False
+            try:
+                held, server = await asyncio.gather(self._extend(), self._identify(reconnected))
+                if not held or (reconnected and not (server and server == self._server)):
+                    await self._take_new_name()
+                    await self._extend()
+            except BaseException:
+                self._reconnected |= reconnected
+                raise
+            self._server = server
+            self._hold_from(sent)
+
+    async def _extend(self) -> bool:
+        """Renew the lease; whether it was still there. Former names live on until nothing is left under them."""
+        if not self._names:
+            return False
+        duration = milliseconds(self._lease)
         # PEXPIRE, since a Redis that is out of memory refuses SET
-        lease = self._lease_key(self._owner)
-        held = bool(self._owner) and await self._shard.execute("PEXPIRE", lease, milliseconds(self._lease))
-        if held and self._sure:
-            await self._touch_some()
-            return
-        owner = self._next_owner()
-        await self._shard.execute("SET", self._lease_key(owner), 1, "PX", milliseconds(self._lease))
-        former, self._owner = self._owner, owner
-        self._sure = True  # until a command fails from here on
-        await self._restore_all(former)
-        if former:
-            logger.warning("%s lease lost or in doubt: all entries of this node were added again", self._family)
-            await self._all([("DEL", self._lease_key(former))])
+        held, *_ = await asyncio.gather(
+            self._shard.execute("PEXPIRE", self._lease_key(self._names[0]), duration),
+            *(self._shard.execute("SET", self._lease_key(name), 1, "PX", duration) for name in self._names[1:]),
+            return_exceptions=True,
+        )
+        if isinstance(held, BaseException):
+            raise held
+        return bool(held)
 
-    def _next_owner(self) -> str:
+    async def _identify(self, reconnected: bool) -> bytes:
+        """Which server it is, empty if that cannot be known; it is asked only after it may have changed."""
+        return bytes(await self._shard.run(_IDENTITY, [], [])) if reconnected else self._server
+
+    def _hold_from(self, sent: float) -> None:
+        if not self._reconnected:
+            self._held_until = sent + self._lease
+
+    async def _take_new_name(self) -> None:
         self._incarnation += 1
-        return f"{self._node}.{self._incarnation}"
-
-    async def _restore_all(self, former: str) -> None:
-        nodes = self._keys.shared(self._family)
-        lease = ("SET", self._lease_key(self._owner), 1, "PX", milliseconds(self._lease))
-        try:
-            await self._all([("SADD", nodes, self._owner), ("PEXPIRE", nodes, milliseconds(KEEP))])
-            for batch in batches(self._entries(), BATCH):
-                await asyncio.gather(self._shard.execute(*lease), self._restore(batch, former))
-        except BrokerUnavailable:
-            self._sure = False
-            raise
-
-    async def _touch_some(self) -> None:
-        """Re-arm the expiry of keys: of the owner's each time, of all channels within a quarter of it."""
-        share = ceil(len(self._channels()) * self._renew_interval / (KEEP / 4))
-        channels = list(islice(self._touching, share))
-        if len(channels) < share:
-            self._touching = iter(list(self._channels()))
-        keys = [self._keys.shared(self._family), self._index(self._owner), *map(self._key, channels)]
-        await self._all(("PEXPIRE", key, milliseconds(KEEP)) for key in keys)
-
-    async def _abandon(self, owner: str) -> None:
-        await self._all(
+        name = f"{self._node}.{self._incarnation}"
+        registry = self._keys.shared(self._family)
+        await self.all(
             [
-                ("DEL", self._index(owner), self._lease_key(owner)),
-                ("SREM", self._keys.shared(self._family), owner),
+                ("SADD", registry, name, *self._names),
+                ("PEXPIRE", registry, milliseconds(KEEP)),
+                ("SET", self._lease_key(name), 1, "PX", milliseconds(self._lease)),
             ]
         )
+        self._names = (name, *self._names)
+        self._doubtful.update(self._store.entries())
 
-    async def _living(self, owners: set[str]) -> set[str]:
-        """Those of the owners who hold a lease; we do ourselves."""
-        others = list(owners - {self._owner})
-        leases = await self._all(("EXISTS", self._lease_key(owner)) for owner in others)
-        return {owner for owner, alive in zip(others, leases, strict=True) if alive} | {self._owner}
+    async def _rewrite_doubtful(self) -> None:
+        loop = asyncio.get_running_loop()
+        for batch in batches(list(self._doubtful), BATCH):
+            sent = loop.time()
+            self._doubtful.difference_update(batch)
+            try:
+                writes = [self._store.rewrite(entry, self._names) for entry in batch]
+                held, *_ = await asyncio.gather(self._extend(), *writes)
+            except BaseException:
+                self._doubtful.update(batch)
+                raise
+            if not held:
+                self._renew_now.set()
+                raise BrokerUnavailable
+            self._hold_from(sent)
+
+    async def _leave_former_names(self) -> None:
+        """Have done with former names, once everything has been brought over."""
+        if not self._names[1:] or self._doubtful:
+            return
+        for name in self._names[1:]:
+            claimed, swept = await self.all([("EXISTS", self._claim(name)), ("EXISTS", self._mark(name))])
+            if claimed:  # whoever sweeps it is still telling whom it has removed
+                return
+            self._swept |= bool(swept)
+            await self._sweep(name)  # what left while Redis was away
+            await self._forget(name)
+            self._names = tuple(each for each in self._names if each != name)
+        logger.warning("%s lease lost, or another server: all entries of this node were added again", self._family)
+        swept, self._swept = self._swept, False
+        self._store.restored(swept)
+
+    async def _touch_some(self) -> None:
+        """Re-arm the expiry of keys: of the registry each time, of all channels within a quarter of it."""
+        share = ceil(len(self._store.channels()) * self._renew_interval / (KEEP / 4))
+        channels = list(islice(self._touching, share))
+        if len(channels) < share:
+            self._touching = iter(list(self._store.channels()))
+        keys = [self._keys.shared(self._family)]
+        for channel in channels:
+            keys += [self.index(channel, self.owner), *self._store.keys(channel, self.owner)]
+        await self.all(("PEXPIRE", key, milliseconds(KEEP)) for key in keys)
 
     # — the dead —
 
@@ -187,40 +317,52 @@ class OwnedEntries(ABC, Generic[_Entry]):
                 # A little shorter than the interval, so that a lone node wins every time.
                 turn = milliseconds(self._sweep_interval * 0.8)
                 if await self._shard.execute("SET", turns, self._node, "NX", "PX", turn):
-                    await self._sweep()
+                    await self._sweep_dead()
             except BrokerUnavailable:
                 logger.debug("the dead are swept when Redis is back")
             except Exception:  # the next turn, or another node, may fare better
                 logger.exception("sweeping failed")
 
-    async def _sweep(self) -> None:
-        nodes = self._keys.shared(self._family)
-        owners = {owner.decode() for owner in await self._shard.execute("SMEMBERS", nodes)}
-        for owner in owners - await self._living(owners):
-            index = self._index(owner)
-            while channels := await self._shard.execute("SRANDMEMBER", index, BATCH):
-                for channel in channels:
-                    await self._sweep_channel(owner, channel.decode())
-                await self._shard.execute("SREM", index, *channels)
-            await self._abandon(owner)
+    async def _sweep_dead(self) -> None:
+        owners = {owner.decode() for owner in await self._shard.execute("SMEMBERS", self._keys.shared(self._family))}
+        for owner in owners - await self.living(owners):
+            claim = self._claim(owner)
+            if not await self._shard.execute("SET", claim, self._node, "NX", "PX", milliseconds(CLAIM)):
+                continue
+            # before anything is removed, so that an owner who comes back learns of it
+            first = await self._shard.execute("SET", self._mark(owner), 1, "NX", "PX", milliseconds(KEEP))
+            if not await self._sweep(owner, dead=True) and not first:
+                await self._forget(owner)  # in a later turn: a command may have been under way for long
+            await self._shard.execute("DEL", claim)
 
-    # — Redis —
+    async def _sweep(self, owner: str, dead: bool = False) -> bool:
+        """Remove what an owner has left, unless one that was ``dead`` lives again. Whether there was anything."""
+        indexes = self._keys.indexes(self._kind, owner)
+        sizes = await self.all(("SCARD", index) for index in indexes)
+        filled = [index for index, size in zip(indexes, sizes, strict=True) if size]
+        for index in filled:
+            while channels := await self._shard.execute("SRANDMEMBER", index, SWEEP_BATCH):
+                looks = [("EXISTS", self._lease_key(owner)), ("PEXPIRE", self._claim(owner), milliseconds(CLAIM))]
+                if dead and (await self.all(looks))[0]:
+                    return True
+                await asyncio.gather(*(self._store.sweep(channel.decode(), owner) for channel in channels))
+        return bool(filled)
+
+    async def _forget(self, owner: str) -> None:
+        await self.all([("SREM", self._keys.shared(self._family), owner), ("DEL", self._lease_key(owner))])
+
+    # — keys —
 
     def _lease_key(self, owner: str) -> bytes:
         return self._keys.shared(self._family, "lease", owner)
 
-    def _index(self, owner: str) -> bytes:
-        """Where the channels are noted under which an owner has entries."""
-        return self._keys.shared(self._family, "channels", owner)
+    def _claim(self, owner: str) -> bytes:
+        """Held by the node that sweeps an owner, as long as it has something to tell."""
+        return self._keys.shared(self._family, "sweeping", owner)
 
-    def _noting(self, channels: Iterable[str]) -> Iterator[Command]:
-        """Commands that note channels in the present owner's index."""
-        index = self._index(self._owner)
-        yield "SADD", index, *channels
-        yield "PEXPIRE", index, milliseconds(KEEP)
-
-    async def _all(self, commands: Iterable[Command]) -> list[Any]:
-        return await asyncio.gather(*[self._shard.execute(*command) for command in commands])
+    def _mark(self, owner: str) -> bytes:
+        """Says that an owner has been swept."""
+        return self._keys.shared(self._family, "swept", owner)
 
 
 def milliseconds(seconds: float) -> int:

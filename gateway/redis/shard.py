@@ -73,6 +73,7 @@ class Shard:
         self._probe_name = self.keys.shared("probe", secrets.token_hex(8))
         self._probes = self._arrived = 0
         self._missing: list[int] = []
+        self._known_as: tuple[str, ...] = ()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -181,10 +182,25 @@ class Shard:
             f"{settings.prefix}-commands",
             settings.connect_timeout,
         )
+        self._end_former(connection)
         # A script that is unknown is sent again whole, and what was sent after it may then come before it
         for script in self._scripts:
             connection.execute("SCRIPT", "LOAD", script.text).add_done_callback(_ignored)
         return connection
+
+    def _end_former(self, connection: RedisConnection) -> None:
+        """Have the server end the connection before this one: what it still holds must not be carried out later.
+
+        Named by id and address, since another server, or this one started again, gives the same ids anew.
+        """
+        if self._known_as:
+            connection.execute("CLIENT", "KILL", *self._known_as).add_done_callback(_ignored)
+        connection.execute("CLIENT", "INFO").add_done_callback(self._identified)
+
+    def _identified(self, answer: asyncio.Future[Any]) -> None:
+        if not answer.cancelled() and answer.exception() is None:
+            told = dict(part.split("=", 1) for part in answer.result().decode().split() if "=" in part)
+            self._known_as = ("ID", told["id"], "ADDR", told["addr"]) if {"id", "addr"} <= told.keys() else ()
 
     async def _open_subscriber(self) -> SubscriberConnection:
         """Connect and subscribe everything again, before anybody may use the connection."""

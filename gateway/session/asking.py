@@ -66,7 +66,8 @@ async def _publish(
 
 async def presence(session: Session, command_id: int, request: PresenceRequest) -> None:
     channel = await _presence_channel(session, request.channel)
-    session.answer(command_id, PresenceResult(await session.node.presence(channel)))
+    members = await session.node.presence(channel, channel.options.presence_max_members)
+    session.answer(command_id, PresenceResult(members))
 
 
 async def presence_stats(session: Session, command_id: int, request: PresenceStatsRequest) -> None:

@@ -97,7 +97,8 @@ class _Shared:
     """A presence store that stays when one of its nodes stops."""
 
     def __init__(self, inner: PresenceStore) -> None:
-        self.add, self.remove, self.members, self.stats = inner.add, inner.remove, inner.members, inner.stats
+        self.add, self.remove = inner.add, inner.remove
+        self.members, self.page, self.stats = inner.members, inner.page, inner.stats
         self.start = inner.start
 
     async def close(self) -> None:

@@ -115,6 +115,14 @@ class ChannelRequest(Struct, kw_only=True):
     channel: str = ""
 
 
+class PresenceRequest(Struct, kw_only=True):
+    """List who is subscribed: all, or in pages of about ``limit`` from ``cursor``, empty at the beginning."""
+
+    channel: str = ""
+    limit: Limit = 0
+    cursor: str = ""
+
+
 class HistoryRequest(Struct, kw_only=True):
     """Read a channel's stream: ``limit`` -1 is all, 0 the position alone."""
 
@@ -179,8 +187,11 @@ class BroadcastResult(Struct):
     responses: list[PublishReply]
 
 
-class PresenceResult(Struct):
-    presence: dict[str, ClientInfo]
+class PresenceResult(Struct, omit_defaults=True):
+    """By client id. There are more, from ``cursor`` on, if it is given."""
+
+    presence: dict[str, ClientInfo] | Raw
+    cursor: str = ""
 
 
 class PresenceStatsResult(Struct):

@@ -18,8 +18,11 @@ from gateway.core.node import Node
 from gateway.core.tasks import at_once
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode, UnsubscribeCode
 from gateway.messages import Payload, Publication
-from gateway.protocols.centrifuge_json import wire_publication
+from gateway.protocols.centrifuge_json import encode, wire_publication
 from gateway.web import api_messages as api
+
+MEMBERS = 2000
+"""Members of a channel written in one go: more would hold up everybody else."""
 
 
 class Method(Struct, frozen=True):
@@ -106,8 +109,16 @@ async def refresh(node: Node, request: api.RefreshRequest) -> api.Done:
     return api.Done()
 
 
-async def presence(node: Node, request: api.ChannelRequest) -> api.PresenceResult:
-    return api.PresenceResult(await node.presence(_channel(node, request.channel)))
+async def presence(node: Node, request: api.PresenceRequest) -> api.PresenceResult:
+    channel = _channel(node, request.channel)
+    if request.limit > 0:
+        return api.PresenceResult(*await node.presence_page(channel, min(request.limit, MEMBERS), request.cursor))
+    written: list[bytes] = []
+    cursor = request.cursor
+    while cursor or not written:
+        members, cursor = await node.presence_page(channel, MEMBERS, cursor)
+        written.append(encode(members)[1:-1])
+    return api.PresenceResult(Raw(b"{%b}" % b",".join(filter(None, written))))
 
 
 async def presence_stats(node: Node, request: api.ChannelRequest) -> api.PresenceStatsResult:
@@ -148,7 +159,7 @@ METHODS: Mapping[str, Method] = {
     "unsubscribe": Method(api.UnsubscribeRequest, api.Done, unsubscribe),
     "disconnect": Method(api.DisconnectRequest, api.Done, disconnect),
     "refresh": Method(api.RefreshRequest, api.Done, refresh),
-    "presence": Method(api.ChannelRequest, api.PresenceResult, presence),
+    "presence": Method(api.PresenceRequest, api.PresenceResult, presence),
     "presence_stats": Method(api.ChannelRequest, api.PresenceStatsResult, presence_stats),
     "history": Method(api.HistoryRequest, api.HistoryResult, history),
     "history_remove": Method(api.ChannelRequest, api.Done, history_remove),

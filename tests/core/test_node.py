@@ -16,7 +16,7 @@ from gateway.core.node import Node
 from gateway.core.wheel import Wheel
 from gateway.errors import BrokerUnavailable, Error
 from gateway.messages import ClientInfo, Payload, Position, Publication
-from gateway.presence.base import Swept
+from gateway.presence.base import Changed, ignore
 from gateway.presence.memory import MemoryPresence
 from tests.core.test_hub import Client, Reader
 from tests.core.test_wheel import Clock
@@ -64,10 +64,11 @@ class Presence(MemoryPresence):
     def __init__(self) -> None:
         super().__init__()
         self.away = False
-        self.swept: Swept | None = None
+        self.swept: Changed = ignore
+        self.returned: Changed = ignore
 
-    async def start(self, node: str, swept: Swept) -> None:
-        self.swept = swept
+    async def start(self, node: str, swept: Changed, returned: Changed = ignore) -> None:
+        self.swept, self.returned = swept, returned
 
     async def add(self, channel: str, info: ClientInfo) -> None:
         if self.away:
@@ -246,11 +247,18 @@ async def test_joins_and_leaves_reach_the_channel(node: Node) -> None:
 
 
 async def test_members_of_a_dead_node_are_seen_to_leave(node: Node, presence: Presence) -> None:
-    assert presence.swept is not None
     social, plain = await follower(node, "social:a"), await follower(node, "room")
     for channel in ("social:a", "room", "unknown:a"):
         presence.swept(channel, BOB)
     await until(lambda: social.frames == ["leave"])
+    assert plain.frames == []
+
+
+async def test_members_that_were_taken_for_dead_are_seen_to_join(node: Node, presence: Presence) -> None:
+    social, plain = await follower(node, "social:a"), await follower(node, "room")
+    for channel in ("social:a", "room", "unknown:a"):
+        presence.returned(channel, BOB)
+    await until(lambda: social.frames == ["join"])
     assert plain.frames == []
 
 

@@ -1,5 +1,6 @@
 """Occupancy in Redis when nodes die, leases are lost and Redis goes away."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -7,8 +8,8 @@ from typing import Any
 import pytest
 
 from gateway.errors import BrokerUnavailable
-from gateway.occupancy import redis as module
 from gateway.occupancy.redis import RedisOccupancy
+from gateway.redis import owned as module
 from tests.occupancy.recorder import Recorder
 from tests.redis_fixtures import started_shard
 from tests.redis_server import RedisServer
@@ -30,9 +31,11 @@ async def node(
 
 async def die(occupancy: RedisOccupancy) -> None:
     """End a node's part as kill -9 would: nothing is given back, and ``close`` finds nothing."""
-    await occupancy._end()
+    for task in occupancy._owned._tasks:
+        task.cancel()
+    await asyncio.gather(*occupancy._owned._tasks, return_exceptions=True)
     occupancy._entered.clear()
-    occupancy._owner = ""
+    occupancy._owned._names = ()
 
 
 def keys(server: RedisServer, pattern: str) -> list[bytes]:
@@ -46,9 +49,9 @@ async def entered(server: RedisServer, channel: str, *nodes: RedisOccupancy) -> 
 
     def settled() -> bool:
         with server.client() as client:
-            owners = client.smembers(nodes[0]._key(channel).decode())
-        calm = all(each._sure and each._shard.connected for each in nodes)
-        return calm and owners == {each._owner.encode() for each in nodes}
+            owners = client.smembers(nodes[0]._keys.of(b"o", channel))
+        calm = all(each._owned.certain and each._shard.connected for each in nodes)
+        return calm and owners == {each._owned.owner.encode() for each in nodes}
 
     await until(settled)
 
@@ -68,7 +71,7 @@ async def test_what_a_dead_node_was_last_in_is_vacated_once(server: RedisServer,
             assert await three.enter(f"room{number}")
         assert not await one.enter("room3")
         await die(three)
-        await until(lambda: keys(server, "*n3*") == [])
+        await until(lambda: keys(server, "*n3*") == [b"gateway:occupancy:swept:n3.1"])
         assert sorted(recorder.events) == sorted(f"-room{number}" for number in range(10) if number != 3)
         assert await two.enter("room1")
         assert await one.leave("room3")
@@ -80,7 +83,7 @@ async def test_one_who_comes_before_the_dead_are_swept_is_not_first(server: Redi
         await die(two)
         assert not await one.enter("room")  # nobody has been told that it was vacated
         await until(lambda: keys(server, "*lease:n2.1") == [])
-        await one._sweep()
+        await one._owned._sweep_dead()
         assert recorder.events == []
         assert await one.leave("room")
 
@@ -88,9 +91,10 @@ async def test_one_who_comes_before_the_dead_are_swept_is_not_first(server: Redi
 async def test_starting_over_is_no_event(server: RedisServer, recorder: Recorder) -> None:
     async with node(server, "n1", recorder) as one, node(server, "n2", recorder) as two:
         await one.enter("room")
-        one._doubt()
-        await until(lambda: one._owner == "n1.2" and one._sure)
-        await until(lambda: keys(server, "*n1.1*") == [])
+        one._owned._server = b"another"
+        one._owned._doubt()
+        await until(lambda: one._owned.owner == "n1.2" and one._owned.certain)
+        assert keys(server, "*n1.1*") == []
         assert not await two.enter("room")
         assert not await one.leave("room")
         assert recorder.events == []
@@ -147,7 +151,7 @@ async def test_unanswered_changes_are_told_though_redis_made_them(
         assert not await two.enter("new")
         assert await two.leave("new") is False
         assert recorder.events == []
-        one._renew_now.set()
+        one._owned._renew_now.set()
         await until(lambda: sorted(recorder.events) == ["+new", "-left"])
         await entered(server, "new", one)
         assert await one.leave("new")
@@ -167,7 +171,7 @@ async def test_who_comes_before_an_unanswered_enter_is_made_good_takes_nothing_a
             patch.setattr(one._shard, "run", unanswered)
             assert not await one.enter("room")
         assert not await two.enter("room")
-        one._renew_now.set()
+        one._owned._renew_now.set()
         await until(lambda: recorder.events == ["+room"])
         await entered(server, "room", one, two)
         assert not await one.leave("room")
@@ -179,18 +183,24 @@ async def test_starting_over_that_fails_is_begun_again(
 ) -> None:
     async with node(server, "n1", recorder) as one, node(server, "n2", recorder) as two:
         assert await one.enter("room")
+        failures = 0
 
         async def away(*call: Any) -> None:
+            nonlocal failures
+            failures += 1
             raise BrokerUnavailable
 
         with monkeypatch.context() as patch:
-            patch.setattr(one._shard, "run", away)
-            one._doubt()
-            await until(lambda: one._incarnation > 2)
+            patch.setattr(one, "_run", away)
+            one._owned._server = b"another"
+            one._owned._doubt()
+            await until(lambda: failures > 1)
         await entered(server, "room", one)
+        assert one._owned.owner == "n1.2"
         assert not await two.enter("room")
         assert await two.leave("room") is False
         assert await one.leave("room")
+        assert recorder.events == []
 
 
 async def test_an_unanswered_leave_is_overtaken_by_entering_again(recorder: Recorder) -> None:

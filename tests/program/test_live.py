@@ -573,7 +573,8 @@ async def test_from_the_first_subscriber_to_the_last(world: World, heard: Record
     source.confirm("room")
     async with memory_sites(world, heard, LASTING) as (one, _):
         feeds = Feeds(source, timeline.wheel)
-        watch = OccupancyWatch(MemoryOccupancy(), lambda channel: one.live.finds(channel) is not None, Told(one.live))
+        told = Told(one.live)
+        watch = OccupancyWatch(MemoryOccupancy(), lambda channel: bool(one.live.finds(channel)), told, told.done)
         await watch.start("n1")
         feeds.watchers += [one.live, watch]
         await feeds.hold("room")
@@ -606,3 +607,6 @@ class Told:
 
     def on_vacated(self, channel: str) -> None:
         pass
+
+    async def done(self, channel: str) -> None:
+        """At once."""

@@ -232,6 +232,27 @@ async def test_slow_answers_move_the_deadline(server: RedisServer) -> None:
 # — a shard —
 
 
+async def test_what_a_lost_connection_still_holds_is_never_carried_out(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is given up here, and Redis, which has not noticed, would carry out what arrives late."""
+    with server:
+        async with started_shard(server.url) as shard:
+            former = await shard.execute("CLIENT", "ID")
+            connection = shard._commands.connection
+            assert connection is not None
+            transport = connection._transport
+            assert transport is not None
+            with monkeypatch.context() as patch:
+                patch.setattr(transport, "abort", connection._lost.set)
+                connection.drop("given up")
+                await until(lambda: shard._commands.connected)
+                await shard.execute("PING")
+            with server.client() as client:
+                assert former not in [int(each["id"]) for each in client.client_list()]
+            transport.abort()
+
+
 async def test_handler_that_raises_costs_nothing(server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
     heard: list[bytes] = []
 

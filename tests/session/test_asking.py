@@ -6,7 +6,7 @@ import pytest
 
 from gateway.brokers.base import HistoryFilter
 from gateway.core.tasks import begin
-from gateway.messages import Payload, Publication
+from gateway.messages import ClientInfo, Payload, Publication
 from tests.session.rig import Client, Rig
 from tests.waiting import until
 
@@ -163,6 +163,18 @@ async def test_data_that_is_not_text_does_not_reach_others(data: bytes) -> None:
 
 
 # — presence —
+
+
+async def test_presence_of_more_than_a_client_may_read_at_once() -> None:
+    rig = await Rig.open()
+    client = await rig.connected("ann")
+    for number in range(5000):
+        await rig.presence.add("any:1", ClientInfo("bob", f"c{number}"))
+    assert len((await client.ask("presence", channel="any:1"))["presence"]["presence"]) == 5000
+    await rig.presence.add("any:1", ClientInfo("bob", "another"))
+    assert await client.refused("presence", channel="any:1") == 106
+    stats = await client.ask("presence_stats", channel="any:1")
+    assert stats == {"presence_stats": {"num_clients": 5001, "num_users": 1}}
 
 
 async def test_presence() -> None:

@@ -9,6 +9,7 @@ import pytest
 from gateway.brokers.base import HistoryFilter
 from gateway.core.cluster import DisconnectUser, RefreshUser, SubscribeUser, UnsubscribeUser
 from gateway.messages import ClientInfo, Payload, Position
+from gateway.web import methods
 from tests.web.conftest import API, KEY, running
 
 NOT_AVAILABLE = {"code": 108, "message": "not available"}
@@ -190,6 +191,22 @@ async def test_numbers_beyond_all_bounds_are_no_internal_error(api: API, method:
 
 
 # — what is known —
+
+
+async def test_presence_in_pages(api: API, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(methods, "MEMBERS", 3)
+    for number in range(10):
+        await api.node.presence_store.add("shown:a", ClientInfo("ann", f"c{number}"))
+    everybody = (await api.result("presence", channel="shown:a"))["presence"]
+    assert sorted(everybody) == [f"c{number}" for number in range(10)]
+    first = await api.result("presence", channel="shown:a", limit=2)
+    assert len(first["presence"]) == 2
+    rest = await api.result("presence", channel="shown:a", cursor=first["cursor"])
+    assert first["presence"] | rest["presence"] == everybody
+    assert len(rest["presence"]) == 8
+    assert "cursor" not in rest
+    assert await api.result("presence", channel="shown:empty") == {"presence": {}}
+    assert (await api.error("presence", channel="shown:a", limit=2, cursor="?"))["code"] == 107
 
 
 async def test_presence(api: API) -> None:

@@ -1,14 +1,21 @@
--- Add an owner to those that hear a channel, in place of its former self.
--- KEYS: owners    ARGV: owner, former owner or '', keep (ms), '1' if nobody has been told of the former one
--- Answers 1 if the channel was vacant as far as anybody has been told. A former one that nobody was told of may have
--- been the first: who has come since was not.
-local former = ARGV[2] ~= '' and redis.call('SREM', KEYS[1], ARGV[2]) == 1
-local vacant
-if former then
-  vacant = ARGV[4] == '1'
-else
-  vacant = redis.call('EXISTS', KEYS[1]) == 0
+-- Add a node to the owners that hear a channel, under the first of its names alone.
+-- KEYS: owners, then for each name its index
+-- ARGV: channel, '1' if nobody has been told that the node is in, keep (ms), then the names
+-- Answers 1 if the channel was vacant as far as anybody has been told. Who is in already without that anybody was told
+-- may have been the first: who has come since was not.
+local owners, index, channel, owner = KEYS[1], KEYS[2], ARGV[1], ARGV[4]
+local vacant = redis.call('EXISTS', owners) == 0
+for at = 4, #ARGV do
+  if redis.call('SISMEMBER', owners, ARGV[at]) == 1 then
+    vacant = ARGV[2] == '1'
+  end
 end
-redis.call('SADD', KEYS[1], ARGV[1])
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
+for at = 5, #ARGV do
+  redis.call('SREM', owners, ARGV[at])
+  redis.call('SREM', KEYS[at - 2], channel)
+end
+redis.call('SADD', owners, owner)
+redis.call('SADD', index, channel)
+redis.call('PEXPIRE', owners, ARGV[3])
+redis.call('PEXPIRE', index, ARGV[3])
 return vacant and 1 or 0

@@ -8,12 +8,12 @@ from gateway.core.node import Node
 from gateway.errors import Error
 from gateway.leases.base import Leases
 from gateway.occupancy.base import Occupancy
+from gateway.program.channel_lanes import ChannelLanes
 from gateway.program.encoding import encode_publication
 from gateway.program.live import Factory, LiveSources
 from gateway.program.occupancy_watch import OccupancyWatch
 from gateway.program.routes import events
 from gateway.program.routes.channel import ChannelRoute
-from gateway.program.routes.handlers import Handler
 from gateway.program.routes.program import Program
 from gateway.program.routes.signatures import Event
 
@@ -28,7 +28,8 @@ class ClusterEvents:
         self._node = node
         self._routes = {each.route.key: each for each in program.channels if _handles(each, EVENTS)}
         self._live = LiveSources(node.uid, leases, self._publish, [self._factory])
-        self._occupancy = OccupancyWatch(occupancy, lambda channel: self._route(channel) is not None, self)
+        self._lanes = ChannelLanes(self._call, node.spawn)
+        self._occupancy = OccupancyWatch(occupancy, self._is_tracked, self, self._lanes.idle)
 
     async def start(self) -> None:
         if self._routes:
@@ -43,19 +44,21 @@ class ClusterEvents:
 
     def on_occupied(self, channel: str) -> None:
         self._live.on_occupied(channel)
-        self._tell(events.OCCUPIED, channel)
+        self._tell(channel, events.OCCUPIED)
 
     def on_vacated(self, channel: str) -> None:
-        self._tell(events.VACATED, channel)
+        self._tell(channel, events.VACATED)
 
-    def _tell(self, event: Event, channel: str) -> None:
+    def _tell(self, channel: str, event: Event) -> None:
+        route = self._route(channel)
+        if route is not None and _handles(route, (events.OCCUPIED, events.VACATED)):
+            self._lanes.tell(channel, event)
+
+    async def _call(self, channel: str, event: Event) -> None:
         route = self._route(channel)
         if route is not None and (handler := route.handlers.get(event.name)):
-            self._node.spawn(self._call(handler, route, channel))
-
-    async def _call(self, handler: Handler, route: ChannelRoute, channel: str) -> None:
-        params = route.pattern.match(channel) or {}
-        await handler(self._program.nobody(params), b"", self._node.spawn)
+            params = route.pattern.match(channel) or {}
+            await handler(self._program.nobody(params), b"", self._node.spawn)
 
     def _factory(self, channel: str) -> Factory | None:
         route = self._route(channel)
@@ -68,6 +71,9 @@ class ClusterEvents:
             return handler.iterate(self._program.nobody(params), self._node.spawn)
 
         return make
+
+    def _is_tracked(self, channel: str) -> bool:
+        return self._route(channel) is not None
 
     async def _publish(self, name: str, item: Any, fence: str) -> None:
         channel = self._node.channels.resolve(name)

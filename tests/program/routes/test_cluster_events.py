@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from gateway import Gateway
 from tests.program.routes.clients import Client, connected, gateway_with, running
 from tests.redis_server import RedisServer
-from tests.waiting import until
+from tests.waiting import settle, until
 
 OPEN = {"allow_subscribe_for_client": True, "allow_subscribe_for_anonymous": True}
 
@@ -164,6 +164,33 @@ async def test_what_fails_is_logged_and_hurts_nobody(caplog: pytest.LogCaptureFi
         await until(lambda: "no database" in caplog.text)
         assert client.closed is None
     assert caplog.text.count("RuntimeError: no database") == 1
+
+
+async def test_a_channel_is_not_vacated_while_the_program_still_hears_that_it_is_occupied() -> None:
+    gateway = gateway_with()
+    room = gateway.channel("room", **OPEN)
+    log: list[str] = []
+    connected_upstream = asyncio.Event()
+
+    @room.on_occupied
+    async def occupied() -> None:
+        log.append("connecting")
+        await connected_upstream.wait()
+        log.append("connected")
+
+    @room.on_vacated
+    async def vacated() -> None:
+        log.append("closed")
+
+    async with gateway.lifespan(FastAPI()):
+        await opened(gateway, "room")
+        await until(lambda: log == ["connecting"])
+        for watcher in gateway.node.feeds.watchers:
+            watcher.on_ceased("room")
+        await settle()
+        assert log == ["connecting"]
+        connected_upstream.set()
+        await until(lambda: log == ["connecting", "connected", "closed"])
 
 
 async def test_the_lifespan_may_be_of_an_application_without_overrides() -> None:

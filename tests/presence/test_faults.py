@@ -1,0 +1,255 @@
+"""Presence in Redis when commands get lost, names are changed and nodes are frozen: no orphans, no false leaves."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import pytest
+
+from gateway.errors import BrokerUnavailable
+from gateway.messages import ClientInfo
+from gateway.presence.redis import RedisPresence
+from gateway.redis import keys as key_names
+from gateway.redis import link, owned
+from gateway.redis.shard import Shard
+from tests.presence.nodes import Members, cut, die, fail_at, freeze, node, noted
+from tests.redis_fixtures import redis_url, started_shard, teach_scripts
+from tests.redis_server import RedisServer
+from tests.waiting import until
+
+ANN = ClientInfo("ann", "c1")
+BOB = ClientInfo("bob", "c2")
+
+
+async def test_a_lease_that_survived_keeps_its_name(server: RedisServer) -> None:
+    swept: Members = []
+    async with node(server, "n1", swept, lease=5) as first, node(server, "n2", swept, lease=5) as second:
+        await first.add("news", ANN)
+        with server.client() as client:
+            client.config_resetstat()
+            cut(first)
+            await until(lambda: first._shard.reconnects and first._owned.certain)
+            assert client.info("commandstats").get("cmdstat_hset") is None  # nothing was in doubt
+        assert first._owned.owner == "n1.1"
+        assert await second.members("news") == {"c1": ANN}
+        assert swept == []
+
+
+async def test_a_member_that_left_while_redis_was_away_is_told_of(server: RedisServer) -> None:
+    swept: Members = []
+    async with node(server, "n1", swept, lease=5) as first:
+        await first.add("news", ANN)
+        await first.add("news", BOB)
+        cut(first)
+        with pytest.raises(BrokerUnavailable):
+            await first.remove("news", "c2")
+        await until(lambda: first._owned.certain)
+        assert swept == [("news", BOB)]
+        assert await first.members("news") == {"c1": ANN}
+        assert await first.stats("news") == (1, 1)
+
+
+async def test_nobody_is_seen_to_leave_who_was_never_let_in(server: RedisServer) -> None:
+    swept: Members = []
+    async with node(server, "n1", swept, lease=5) as first:
+        await freeze(first)
+        await first.add("news", BOB)  # Redis knows the script
+        with fail_at(first, 1, carried_out=True):
+            with pytest.raises(BrokerUnavailable):
+                await first.add("news", ANN)
+            with pytest.raises(BrokerUnavailable):
+                await first.remove("news", "c1")
+        await until(lambda: first._shard.connected)
+        assert len(await first.members("news")) == 2
+        await until(partial(renewed, first))
+        assert await first.members("news") == {"c2": BOB}
+        assert swept == []
+
+
+async def test_where_it_cannot_be_known_which_server_it_is_a_reconnect_is_a_new_life(server: RedisServer) -> None:
+    with redis_url("fakeredis", server) as url:
+        async with started_shard(url) as shard:
+            await teach_scripts(shard)
+            presence = await frozen(shard, "n1")
+            await presence.add("news", ANN)
+            await presence._owned._renew()
+            assert presence._owned.owner == "n1.1"
+            presence._owned._doubt()
+            await presence._owned._renew()
+            assert presence._owned.owner == "n1.2"
+            assert await presence.members("news") == {"c1": ANN}
+            await presence.close()
+
+
+async def test_an_add_that_is_cancelled_leaves_nothing(server: RedisServer) -> None:
+    async with node(server, "n1") as first:
+        adding = asyncio.create_task(first.add("news", ANN))
+        await asyncio.sleep(0)
+        adding.cancel()
+        await asyncio.gather(adding, return_exceptions=True)
+        assert not first._owned.certain
+        await until(lambda: first._owned.certain)
+        assert await first.members("news") == {}
+        assert noted(server, "n1.1") == set()
+
+
+async def test_however_long_bringing_over_takes_nobody_is_seen_to_leave(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owned, "BATCH", 2)
+    swept: Members = []
+    async with (
+        node(server, "n1", swept, lease=60, sweep=60) as first,
+        node(server, "n2", swept, lease=60, sweep=60) as second,
+    ):
+        infos = {f"c{number}": ClientInfo(f"u{number % 3}", f"c{number}") for number in range(10)}
+        for info in infos.values():
+            await first.add("news", info)
+        gate = asyncio.Semaphore(0)
+        with server.client() as client, monkeypatch.context() as patch:
+            patch.setattr(first, "write", gated(first.write, gate))
+            client.delete("gateway:presence:lease:n1.1")
+            first._owned._renew_now.set()
+            for _ in range(len(infos) // 2):
+                await until(lambda: first._owned.owner == "n1.2" and len(gate._waiters or ()) == 2)
+                await second._owned._sweep_dead()
+                assert await second.members("news") == infos
+                assert await second.stats("news") == (10, 3)
+                gate.release()
+                gate.release()
+            await until(lambda: first._owned.certain)
+        assert await second.members("news") == infos
+        assert swept == []
+        assert noted(server, "n1.1") == set()
+
+
+def gated(write: Callable[..., Awaitable[Any]], gate: asyncio.Semaphore) -> Callable[..., Awaitable[Any]]:
+    async def slow(*call: Any) -> Any:
+        await gate.acquire()
+        return await write(*call)
+
+    return slow
+
+
+async def test_a_join_is_told_only_when_the_sweeper_has_told_its_leave(server: RedisServer) -> None:
+    async with node(server, "n1", sweep=60) as first, node(server, "n2", sweep=60) as second:
+        returned: Members = []
+        second._returned = lambda channel, info: returned.append((channel, info))
+        await second.add("news", ANN)
+        await second.add("news", BOB)
+        await freeze(second)
+        with server.client() as client:
+            client.delete("gateway:presence:lease:n2.1")
+            client.set("gateway:presence:sweeping:n2.1", "n1")
+            client.set("gateway:presence:swept:n2.1", "1")
+            client.hdel(first._part("news", "n2.1"), "c2")
+            await second._owned._renew_quietly()
+            assert await first.members("news") == {"c1": ANN, "c2": BOB}
+            assert returned == []
+            client.delete("gateway:presence:sweeping:n2.1")
+            await second._owned._renew_quietly()
+        assert returned == [("news", BOB)]
+
+
+async def test_what_redis_has_lost_itself_is_no_join(server: RedisServer) -> None:
+    async with node(server, "n1") as first:
+        returned: Members = []
+        first._returned = lambda channel, info: returned.append((channel, info))
+        await first.add("news", ANN)
+        with server.client() as client:
+            client.flushall()
+        await until(lambda: first._owned.owner == "n1.2" and first._owned.certain)
+        assert await first.members("news") == {"c1": ANN}
+        assert returned == []
+
+
+async def test_a_name_is_not_used_for_longer_than_its_lease_lasts(server: RedisServer) -> None:
+    swept: Members = []
+    async with node(server, "n1", swept) as first, node(server, "n2", swept) as second:
+        await second.add("news", BOB)
+        await freeze(second)
+        with server.client() as client:
+            await until(lambda: client.smembers("gateway:presence") == {b"n1.1"})
+        await second.add("news", ANN)  # awake again, before it looks at anything else
+        assert second._owned.owner == "n2.2"
+        assert await first.members("news") == {"c1": ANN}
+
+
+@pytest.fixture
+def few_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few partitions to look into, and connections that are made again at once."""
+    monkeypatch.setattr(key_names, "PARTITIONS", 2)
+    monkeypatch.setattr(link, "MAX_BACKOFF", 0.002)
+
+
+@pytest.mark.parametrize("carried_out", [True, False])
+async def test_whatever_command_is_the_last_all_that_exists_is_swept(
+    server: RedisServer, few_commands: None, *, carried_out: bool
+) -> None:
+    """A node lives through joins, leaves and a lost lease, and dies at the first command, at the second, and so on."""
+    async with node(server, "n1", lease=60, sweep=60) as sweeper, started_shard(server.url) as shard:
+        for last in range(1, 200):
+            dying = await frozen(shard, "n2")
+            with fail_at(dying, last, carried_out=carried_out) as sent, suppress(BrokerUnavailable):
+                await live(server, dying)
+            await die(dying)
+            await dying.close()
+            with server.client() as client:
+                client.delete("-", *client.keys("*lease:n2*"), *client.keys("*swept:n2*"))
+                for _ in range(2):
+                    await sweeper._owned._sweep_dead()
+                assert client.keys("gateway:{*") == [], f"left after command {last}"
+                assert client.smembers("gateway:presence") == {b"n1.1"}
+            if sent() < last:
+                return
+            await until(lambda: shard.connected)
+    raise AssertionError("it never lived to the end")
+
+
+@pytest.mark.parametrize("carried_out", [True, False])
+async def test_whatever_command_fails_the_truth_is_restored(
+    server: RedisServer, few_commands: None, *, carried_out: bool
+) -> None:
+    async with node(server, "n1", lease=60, sweep=60) as other, started_shard(server.url) as shard:
+        for failing in range(1, 200):
+            one = await frozen(shard, "n2")
+            with fail_at(one, failing, carried_out=carried_out, times=1) as sent, suppress(BrokerUnavailable):
+                await live(server, one)
+            await until(lambda: shard.connected)
+            await until(partial(renewed, one))
+            for channel in ("news", "other"):
+                present = one._members.get(channel, {})
+                assert await other.members(channel) == present, f"after command {failing}"
+                assert await other.stats(channel) == (len(present), len({i.user for i in present.values()}))
+            assert noted(server, one._owned.owner) == {name.encode() for name in one._members}
+            await one.close()
+            if sent() < failing:
+                return
+    raise AssertionError("it never lived to the end")
+
+
+async def frozen(shard: Shard, name: str) -> RedisPresence:
+    presence = RedisPresence(shard, lease=60)
+    await presence.start(name, lambda _channel, _info: None)
+    for task in presence._owned._tasks:
+        task.cancel()
+    return presence
+
+
+async def live(server: RedisServer, presence: RedisPresence) -> None:
+    """A life with everything in it."""
+    await presence.add("news", ANN)
+    await asyncio.gather(presence.add("news", BOB), presence.add("other", ANN), return_exceptions=True)
+    await presence.remove("other", "c1")
+    with server.client() as client:
+        client.delete("-", *client.keys("*lease:n2*"))
+    await presence._owned._renew()
+    await presence.add("news", ClientInfo("bob", "c3"))
+    await presence.remove("news", "c2")
+
+
+async def renewed(presence: RedisPresence) -> bool:
+    await presence._owned._renew_quietly()
+    return presence._owned.certain
