@@ -1,6 +1,6 @@
 """The node: one worker process. Orders the calls among hub, broker, presence and cluster."""
 
-import fnmatch
+import asyncio
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
@@ -16,6 +16,7 @@ from gateway.core.cluster import Cluster, ControlCommand, NodeInfo
 from gateway.core.feeds import Feeds
 from gateway.core.hub import Hub
 from gateway.core.positions import PositionWatch
+from gateway.core.survey import Page, next_page
 from gateway.core.tasks import Tasks
 from gateway.core.wheel import Wheel
 from gateway.errors import BrokerUnavailable, Error, ErrorCode
@@ -25,6 +26,13 @@ from gateway.presence.base import PresenceStore
 from gateway.version import __version__
 
 NO_EXTRAS = PublishOptions()
+
+_ELSEWHERE = (
+    "the gateway runs in another event loop than this one, so that nothing was done. From a thread of its process, "
+    "such as that of a handler that is not async: anyio.from_thread.run(gateway.publish, channel, data), or "
+    "asyncio.run_coroutine_threadsafe(gateway.publish(channel, data), gateway.loop).result(). Without its event loop, "
+    "in a script or a task queue: `with gateway.publisher() as publisher: publisher.publish(channel, data)`"
+)
 
 
 class Node:
@@ -59,6 +67,8 @@ class Node:
             delay=settings.client.channel_position_check_delay,
             clock=clock,
         )
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """The event loop that it runs in, which whoever runs it says."""
         self.greeting: Payload | None = None
         """Data of every connect reply."""
         self.draining = False
@@ -84,6 +94,14 @@ class Node:
     def spawn(self, work: Coroutine[Any, Any, None], context: Context | None = None) -> None:
         """Run work that nobody waits for; ``stop`` does. Its failure is logged."""
         self._work.spawn(work, context)
+
+    def check_loop(self) -> None:
+        """Raises ``RuntimeError`` in any other event loop than the node's.
+
+        There the work would be done, and then fail for waiting: who tried again would do it twice.
+        """
+        if self.loop is not None and self.loop is not asyncio.get_running_loop():
+            raise RuntimeError(_ELSEWHERE)
 
     # — channels —
 
@@ -216,12 +234,11 @@ class Node:
         for connection in self.hub.of_user(command.user):
             connection.control(command)
 
-    def answer(self, kind: str, argument: str) -> dict[str, int]:
-        """Subscribers by channel, of the channels that match the pattern ``argument``."""
+    async def answer(self, kind: str, argument: str, after: str = "", limit: int = 0) -> Page:
+        """Subscribers by channel, of the next channels behind ``after`` that match the pattern ``argument``."""
         if kind != "channels":
-            return {}
-        names = fnmatch.filter(self.hub.channels, argument) if argument else self.hub.channels
-        return {name: count for name in names if (count := self.hub.subscribers(name))}
+            return Page({})
+        return await next_page(list(self.hub.channels), self.hub.subscribers, argument, after, limit)
 
     # — gauges —
 

@@ -140,6 +140,7 @@ class Connection:
         return await self._transport.receive(self.websocket.receive)
 
     def _check(self) -> None:
+        self._session.node.check_loop()
         if self.closed:
             reason = self._session.reason or Disconnect(DisconnectCode.CONNECTION_CLOSED)
             raise ClientLeft(self, reason.code, reason.reason)
