@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import heappop, heappush
 from itertools import islice
 from typing import TypeVar
@@ -10,7 +10,6 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from gateway.brokers.base import (
-    IDEMPOTENCY_TTL,
     BrokerEvents,
     BrokerHealth,
     Fenced,
@@ -106,6 +105,9 @@ class MemoryBroker:
     async def unsubscribe(self, channel: str) -> None:
         self._channels.discard(channel)
 
+    async def hearers(self, channels: Sequence[str]) -> list[int]:
+        return [int(channel in self._channels) for channel in channels]
+
     async def publish(
         self, channel: str, publication: Publication, stream: StreamOptions, options: PublishOptions
     ) -> Position:
@@ -119,8 +121,9 @@ class MemoryBroker:
         expires, position = self._results.get(key, (0.0, None))
         if position is None or expires <= now:
             position = self._publish(channel, publication, stream, options, now)
-            self._results[key] = (now + IDEMPOTENCY_TTL, position)
-            heappush(self._result_expiries, (now + IDEMPOTENCY_TTL, key))
+            expires = now + options.idempotency_ttl
+            self._results[key] = (expires, position)
+            heappush(self._result_expiries, (expires, key))
         return position
 
     async def publish_join(self, channel: str, info: ClientInfo) -> None:

@@ -4,7 +4,7 @@ A node hears its own publications through Redis too, like those of all others.
 """
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -31,9 +31,10 @@ from gateway.brokers.calls import (
 )
 from gateway.brokers.fence import FENCED_SCRIPTS, behind_fence
 from gateway.messages import ClientInfo, Join, Position, Publication, pack
+from gateway.redis.batches import batches
 from gateway.redis.resp import Argument
 from gateway.redis.script import Script
-from gateway.redis.shard import Shard
+from gateway.redis.shard import CHANNELS_PER_COMMAND, Shard
 
 _HISTORY = Script(LUA / "history.lua")
 _VERIFY = Script(LUA / "verify.lua")
@@ -75,6 +76,13 @@ class RedisBroker:
         name = self._keys.of(b"c", channel)
         self._subscribed.discard(name)
         await self._shard.unsubscribe(name)
+
+    async def hearers(self, channels: Sequence[str]) -> list[int]:
+        counts: list[int] = []
+        for some in batches(channels, CHANNELS_PER_COMMAND):
+            answer = await self._shard.execute("PUBSUB", "NUMSUB", *(self._keys.of(b"c", name) for name in some))
+            counts += answer[1::2]  # after the name of each
+        return counts
 
     async def publish(
         self, channel: str, publication: Publication, stream: StreamOptions, options: PublishOptions
