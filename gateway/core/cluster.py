@@ -9,7 +9,7 @@ from typing import Protocol
 
 from msgspec import DecodeError, Struct, field
 
-from gateway.core.survey import MOST, PAGE_NAMES, ChannelCounts, Merge, Page
+from gateway.core.survey import MOST, ChannelCounts, Merge, Page, Question
 from gateway.core.tasks import Tasks
 from gateway.errors import BrokerUnavailable, Disconnect
 from gateway.messages import Payload, Position, pack, unpacker
@@ -95,17 +95,6 @@ class RefreshUser(Target, tag="refresh", kw_only=True):
     info: Payload | None = None
 
 
-class Question(Struct, tag="question"):
-    """Asks a node for what it has next behind a name; it answers to the node that asked."""
-
-    id: str
-    uid: str
-    kind: str
-    argument: str = ""
-    after: str = ""
-    limit: int = 0
-
-
 class Answer(Struct, tag="answer"):
     """One page, as `survey.Page` has it."""
 
@@ -156,7 +145,7 @@ class Local(Protocol):
 
     def apply(self, command: ControlCommand) -> None: ...
 
-    async def answer(self, kind: str, argument: str, after: str, limit: int) -> Page: ...
+    async def answer(self, question: Question) -> Page: ...
 
 
 class Cluster:
@@ -220,12 +209,13 @@ class Cluster:
         names = {info.uid: info.name for info in self.nodes()}
         limit = min(limit or MOST, MOST)
         turns = asyncio.Semaphore(ASKED_AT_ONCE)
+        survey = uuid.uuid4().hex
 
         async def ask(uid: str, after: str) -> Page | None:
+            question = Question(uuid.uuid4().hex, self.uid, kind, argument, after, limit, survey)
             if uid == self.uid:
-                return await self._local.answer(kind, argument, after, limit)
+                return await self._local.answer(question)
             async with turns:
-                question = Question(uuid.uuid4().hex, self.uid, kind, argument, after, min(limit, PAGE_NAMES))
                 return await self._ask(uid, question)
 
         merge = Merge(ask, names, after)
@@ -286,7 +276,7 @@ class Cluster:
             self._sending.spawn(self._try_send(self._local.describe(), info.uid))
 
     async def _reply(self, question: Question) -> None:
-        page = await self._local.answer(question.kind, question.argument, question.after, question.limit)
+        page = await self._local.answer(question)
         await self._try_send(Answer(question.id, self.uid, page.counts, page.more), question.uid)
 
     async def _beat(self) -> None:

@@ -16,7 +16,7 @@ from gateway.core.cluster import Cluster, ControlCommand, NodeInfo
 from gateway.core.feeds import Feeds
 from gateway.core.hub import Hub
 from gateway.core.positions import PositionWatch
-from gateway.core.survey import Page, next_page
+from gateway.core.survey import Page, Question, Roll
 from gateway.core.tasks import Tasks
 from gateway.core.wheel import Wheel
 from gateway.errors import BrokerUnavailable, Error, ErrorCode
@@ -73,6 +73,7 @@ class Node:
         """Data of every connect reply."""
         self.draining = False
         self._streams: dict[str, StreamOptions] = {}
+        self._roll = Roll(self.hub.channels, self.hub.subscribers, self.wheel)
         self._work = Tasks()
 
     async def start(self) -> None:
@@ -234,11 +235,9 @@ class Node:
         for connection in self.hub.of_user(command.user):
             connection.control(command)
 
-    async def answer(self, kind: str, argument: str, after: str = "", limit: int = 0) -> Page:
-        """Subscribers by channel, of the next channels behind ``after`` that match the pattern ``argument``."""
-        if kind != "channels":
-            return Page({})
-        return await next_page(list(self.hub.channels), self.hub.subscribers, argument, after, limit)
+    async def answer(self, question: Question) -> Page:
+        """Subscribers by channel, of the next channels that match a pattern."""
+        return await self._roll.page(question) if question.kind == "channels" else Page({})
 
     # — gauges —
 

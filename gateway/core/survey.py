@@ -3,9 +3,12 @@
 import asyncio
 import fnmatch
 from bisect import bisect_right
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from heapq import merge
 
 from msgspec import Struct
+
+from gateway.core.wheel import Timer, Wheel
 
 MOST = 100_000
 """Channels of one answer: a few megabytes, made without holding up the event loop."""
@@ -18,6 +21,21 @@ _ENTRY = 12
 
 _CHUNK = 2_000
 """Names looked at, or merged, before others have their turn: a few milliseconds."""
+
+WALKS, WALK_TTL = 8, 10.0
+"""Surveys for which a node keeps its names in order, and for how many seconds since they last asked."""
+
+
+class Question(Struct, tag="question"):
+    """Asks a node for what it has next behind a name, as a part of a survey; it answers to the node that asked."""
+
+    id: str
+    uid: str
+    kind: str
+    argument: str = ""
+    after: str = ""
+    limit: int = 0
+    survey: str = ""
 
 
 class Page(Struct):
@@ -47,39 +65,75 @@ class ChannelCounts(dict[str, int]):
 # — the node that is asked —
 
 
-async def next_page(names: Sequence[str], count: Callable[[str], int], pattern: str, after: str, limit: int) -> Page:
-    """The next names behind ``after`` that match the pattern and count, at most ``limit`` and one message full.
+class Roll:
+    """A node's channels, told a page at a time to whoever asks.
 
-    Takes its time, for there may be a million: nobody else waits.
+    They are put in order once for each survey, for there may be a million; and a few at a time, so that nobody waits.
     """
-    most = min(limit, PAGE_NAMES) if limit > 0 else PAGE_NAMES
-    counts: dict[str, int] = {}
-    found: list[str] = []
+
+    def __init__(self, names: Iterable[str], count: Callable[[str], int], wheel: Wheel) -> None:
+        self._names = names
+        self._count = count
+        self._wheel = wheel
+        self._walks: dict[str, tuple[_Walk, Timer]] = {}
+
+    async def page(self, question: Question) -> Page:
+        """The next names that match the pattern and count, at most ``limit`` and one message full."""
+        walk = self._take(question.survey)
+        if walk is None or walk.last != question.after:
+            walk = _Walk(await _in_order(list(self._names), question.argument, question.after), question.after)
+        page = await walk.take(min(question.limit or PAGE_NAMES, PAGE_NAMES), self._count)
+        if page.more and question.survey:
+            self._keep(question.survey, walk)
+        return page
+
+    def _keep(self, survey: str, walk: "_Walk") -> None:
+        if len(self._walks) >= WALKS:
+            self._take(next(iter(self._walks)))
+        self._walks[survey] = walk, self._wheel.after(WALK_TTL, lambda: self._forget(survey))
+
+    def _forget(self, survey: str) -> None:
+        del self._walks[survey]
+
+    def _take(self, survey: str) -> "_Walk | None":
+        walk, timer = self._walks.pop(survey, (None, None))
+        if timer is not None:
+            timer.cancel()
+        return walk
+
+
+class _Walk:
+    """Names in order, told up to the ``last``."""
+
+    def __init__(self, names: Iterator[str], last: str) -> None:
+        self.last = last
+        self._names = names
+        self._next = next(names, None)
+
+    async def take(self, most: int, count: Callable[[str], int]) -> Page:
+        told: dict[str, int] = {}
+        size = seen = 0
+        while (name := self._next) is not None:
+            if number := count(name):
+                size += len(name.encode()) + _ENTRY
+                if told and (len(told) == most or size > PAGE_BYTES):
+                    return Page(told, more=True)
+                told[name] = number
+                self.last = name
+            self._next = next(self._names, None)
+            seen += 1
+            if seen % _CHUNK == 0:
+                await asyncio.sleep(0)
+        return Page(told)
+
+
+async def _in_order(names: Sequence[str], pattern: str, after: str) -> Iterator[str]:
+    parts: list[list[str]] = []
     for start in range(0, len(names), _CHUNK):
-        some: Iterable[str] = names[start : start + _CHUNK]
-        if len(found) > most:  # one more than is told, to know whether there is one
-            last = found[-1]
-            some = [name for name in some if after < name < last]
-        elif after:
-            some = [name for name in some if after < name]
-        if pattern:
-            some = fnmatch.filter(some, pattern)
-        if new := {name: number for name in some if (number := count(name))}:
-            counts |= new
-            found = sorted([*found, *new])[: most + 1]
+        some = [name for name in names[start : start + _CHUNK] if name > after]
+        parts.append(sorted(fnmatch.filter(some, pattern) if pattern else some))
         await asyncio.sleep(0)
-    return _cut(found, counts, most)
-
-
-def _cut(found: list[str], counts: dict[str, int], most: int) -> Page:
-    told: dict[str, int] = {}
-    size = 0
-    for name in found[:most]:
-        size += len(name.encode()) + _ENTRY
-        if size > PAGE_BYTES and told:
-            return Page(told, more=True)
-        told[name] = counts[name]
-    return Page(told, more=len(found) > most)
+    return merge(*parts)
 
 
 # — the node that asks —
@@ -104,7 +158,7 @@ class Merge:
             await self._read([source for source in self._sources if source.more and not source.left])
             sources = [source for source in self._sources if source.left]
             if sources and len(found) < limit:
-                some = _merge(sources, limit - len(found))
+                some = _add_up(sources, limit - len(found))
                 found.update(some)
                 name = some[-1][0]
             else:
@@ -157,7 +211,7 @@ class _Source:
         return ((name, self._counts[name]) for name in self._names[begin : self._at])
 
 
-def _merge(sources: Sequence[_Source], most: int) -> list[tuple[str, int]]:
+def _add_up(sources: Sequence[_Source], most: int) -> list[tuple[str, int]]:
     """The next names of all in order, at most so many, with their counts added up."""
     count = max(1, min(most, _CHUNK) // len(sources))
     end = min(source.ahead(count) for source in sources)  # up to here, everything is at hand

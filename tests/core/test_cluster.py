@@ -20,7 +20,8 @@ from gateway.core.cluster import (
     SubscribeUser,
     UnsubscribeUser,
 )
-from gateway.core.survey import MOST, PAGE_NAMES, Page, next_page
+from gateway.core.survey import MOST, PAGE_NAMES, Page, Question, Roll
+from gateway.core.wheel import Wheel
 from gateway.errors import BrokerUnavailable
 from gateway.messages import Payload, Position
 from tests.core.test_positions import Pauses
@@ -43,9 +44,9 @@ class Local:
     def apply(self, command: ControlCommand) -> None:
         self.applied.append(command)
 
-    async def answer(self, kind: str, argument: str, after: str, limit: int) -> Page:
-        self.questions.append((kind, argument, after, limit))
-        return await next_page(list(self.counts), self.counts.__getitem__, argument, after, limit)
+    async def answer(self, question: Question) -> Page:
+        self.questions.append((question.kind, question.argument, question.after, question.limit))
+        return await Roll(self.counts, self.counts.__getitem__, Wheel()).page(question)
 
 
 class Network:

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core import survey
-from gateway.core.survey import PAGE_BYTES, Merge, Page, next_page
+from gateway.core.survey import PAGE_BYTES, WALK_TTL, WALKS, Merge, Page, Question, Roll
+from gateway.core.wheel import Wheel
+from tests.core.test_wheel import Clock
 
 Counts = dict[str, int]
 
@@ -21,35 +23,81 @@ def one(_name: str) -> int:
 # — the node that is asked —
 
 
-async def test_the_next_names_in_order_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def ask(pattern: str = "", after: str = "", limit: int = 0, survey: str = "") -> Question:
+    return Question("id", "uid", "channels", pattern, after, limit, survey)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def wheel(clock: Clock) -> Wheel:
+    return Wheel(clock)
+
+
+async def test_the_next_names_in_order_and_no_more(monkeypatch: pytest.MonkeyPatch, wheel: Wheel) -> None:
     monkeypatch.setattr(survey, "_CHUNK", 3)
-    names = list("hcfaebdg")
-    assert await next_page(names, one, "", "", 0) == Page(dict.fromkeys("abcdefgh", 1))
-    assert await next_page(names, one, "", "", 3) == Page(dict.fromkeys("abc", 1), more=True)
-    assert await next_page(names, one, "", "c", 3) == Page(dict.fromkeys("def", 1), more=True)
-    assert await next_page(names, one, "", "e", 3) == Page(dict.fromkeys("fgh", 1))
-    assert await next_page(names, one, "", "h", 3) == Page({})
-    assert await next_page(names, one, "[bdz]", "", 0) == Page(dict.fromkeys("bd", 1))
+    roll = Roll("hcfaebdg", one, wheel)
+    assert await roll.page(ask()) == Page(dict.fromkeys("abcdefgh", 1))
+    assert await roll.page(ask(limit=3)) == Page(dict.fromkeys("abc", 1), more=True)
+    assert await roll.page(ask(after="c", limit=3)) == Page(dict.fromkeys("def", 1), more=True)
+    assert await roll.page(ask(after="e", limit=3)) == Page(dict.fromkeys("fgh", 1))
+    assert await roll.page(ask(after="h", limit=3)) == Page({})
+    assert await roll.page(ask("[bdz]")) == Page(dict.fromkeys("bd", 1))
 
 
-async def test_names_without_subscribers_take_no_room() -> None:
-    counts = {"a": 0, "b": 2, "c": 0, "d": 3}
-    assert await next_page(list(counts), counts.__getitem__, "", "", 2) == Page({"b": 2, "d": 3})
+async def test_names_without_subscribers_take_no_room(wheel: Wheel) -> None:
+    counts = {"a": 0, "b": 2, "c": 0, "d": 3, "e": 0}
+    assert await Roll(counts, counts.__getitem__, wheel).page(ask(limit=2)) == Page({"b": 2, "d": 3})
 
 
-async def test_a_page_is_bounded_in_names_and_in_bytes() -> None:
+async def test_a_page_is_bounded_in_names_and_in_bytes(wheel: Wheel) -> None:
     short = [f"{number:06}" for number in range(10_000)]
-    page = await next_page(short, one, "", "", 1_000_000)
+    page = await Roll(short, one, wheel).page(ask(limit=1_000_000))
     assert (len(page.counts), page.more) == (survey.PAGE_NAMES, True)
     long = [f"{number:06}{'ü' * 100}" for number in range(1_000)]
-    page = await next_page(long, one, "", "", 0)
+    page = await Roll(long, one, wheel).page(ask())
     assert page.more
     assert PAGE_BYTES - 300 < sum(len(name.encode()) + 12 for name in page.counts) <= PAGE_BYTES
     huge = ["x" * 100_000, "y"]
-    assert list((await next_page(huge, one, "", "", 0)).counts) == huge[:1]
+    assert list((await Roll(huge, one, wheel).page(ask())).counts) == huge[:1]
 
 
-async def test_others_have_their_turn_while_a_node_looks() -> None:
+async def test_names_are_put_in_order_once_for_each_survey(wheel: Wheel, clock: Clock) -> None:
+    names = list("hcfaebdg")
+    roll = Roll(names, one, wheel)
+    await roll.page(ask(limit=2, survey="s"))
+    names.append("cc")
+    assert list((await roll.page(ask(after="b", limit=2, survey="other"))).counts) == ["c", "cc"]
+    assert list((await roll.page(ask(after="b", limit=2, survey="s"))).counts) == ["c", "d"]
+    # an answer that was lost is given again
+    assert list((await roll.page(ask(after="b", limit=2, survey="s"))).counts) == ["c", "cc"]
+    clock.now += WALK_TTL - 1
+    wheel.turn()
+    await roll.page(ask(after="cc", limit=2, survey="s"))
+    clock.now += WALK_TTL - 1
+    wheel.turn()
+    assert list(roll._walks) == ["s"]
+    assert not (await roll.page(ask(after="e", survey="s"))).more
+    assert roll._walks == {}
+    assert not any(wheel._slots.values())
+
+
+async def test_names_are_not_kept_for_those_who_ask_no_more(wheel: Wheel, clock: Clock) -> None:
+    roll = Roll("abc", one, wheel)
+    for number in range(WALKS + 2):
+        await roll.page(ask(limit=1, survey=str(number)))
+    assert list(roll._walks) == [str(number) for number in range(2, WALKS + 2)]
+    clock.now += WALK_TTL + 1
+    wheel.turn()
+    assert roll._walks == {}
+    assert list((await roll.page(ask(after="a", limit=1, survey="9"))).counts) == ["b"]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+async def test_others_have_their_turn_while_a_node_looks(wheel: Wheel, number: int) -> None:
     turns = 0
 
     async def count() -> None:
@@ -59,10 +107,11 @@ async def test_others_have_their_turn_while_a_node_looks() -> None:
             await asyncio.sleep(0)
 
     others = asyncio.create_task(count())
-    names = [f"{number:06}" for number in range(100_000)]
-    await next_page(names, one, "", "", 0)
+    names = [f"{number:06}" for number in range(50_000)]
+    page = await Roll(names, lambda _name: number, wheel).page(ask())
+    assert page.more == bool(number)
     others.cancel()
-    assert turns >= len(names) // survey._CHUNK
+    assert turns >= (2 - number) * len(names) // survey._CHUNK
 
 
 # — the node that asks —

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.brokers.base import HistoryFilter
 from gateway.core.cluster import DisconnectUser, NodeInfo, RefreshUser, SubscribeUser, UnsubscribeUser, seal
-from gateway.core.survey import Page, next_page
+from gateway.core.survey import Roll
 from gateway.messages import ClientInfo, Payload, Position
 from tests.web.conftest import API, KEY
 
@@ -221,10 +221,7 @@ async def test_channels(api: API, monkeypatch: pytest.MonkeyPatch) -> None:
     assert await api.result("channels") == {"channels": {}}
     counts = {f"{letter}:{number}": 2 for letter in "ab" for number in range(3)}
 
-    async def answer(_kind: str, pattern: str, after: str, limit: int) -> Page:
-        return await next_page(list(counts), counts.__getitem__, pattern, after, limit)
-
-    monkeypatch.setattr(api.node, "answer", answer)
+    monkeypatch.setattr(api.node, "answer", Roll(counts, counts.__getitem__, api.node.wheel).page)
     monkeypatch.setattr("gateway.web.methods.FAIR", 2)
     everything = {name: {"num_clients": 2} for name in counts}
     assert await api.result("channels") == {"channels": everything}
