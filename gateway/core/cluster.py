@@ -169,7 +169,8 @@ class Cluster:
         self._clock = clock
         self._pause = pause
         self._known: dict[str, tuple[float, NodeInfo]] = {}
-        self._asked: dict[str, asyncio.Future[Page]] = {}
+        self._asked: dict[str, tuple[str, asyncio.Future[Page]]] = {}
+        """Who is asked what just now, by the question's id."""
         self._task: asyncio.Task[None] | None = None
         self._sending = Tasks()
         self.listeners: dict[str, Callable[[str], None]] = {}
@@ -228,7 +229,7 @@ class Cluster:
     async def _ask(self, uid: str, question: Question) -> Page | None:
         """A node's answer, None if it gives none. Raises ``BrokerUnavailable`` if it could not be asked."""
         answer: asyncio.Future[Page] = asyncio.get_running_loop().create_future()
-        self._asked[question.id] = answer
+        self._asked[question.id] = uid, answer
         try:
             await self._send(question, uid)
             async with asyncio.timeout(SURVEY_TIMEOUT):
@@ -252,16 +253,22 @@ class Cluster:
                 self._meet(info)
             case Shutdown(uid=uid):
                 self._known.pop(uid, None)
+                for question, (asked, _) in self._asked.items():
+                    if asked == uid:  # its clients have gone before it
+                        self._answered(question, Page({}))
             case Question() as question:
                 self._sending.spawn(self._reply(question))
             case Answer() as answer:
-                waiting = self._asked.get(answer.id)
-                if waiting is not None and not waiting.done():
-                    waiting.set_result(Page(answer.counts, answer.more))
+                self._answered(answer.id, Page(answer.counts, answer.more))
             case Notice(kind=kind, argument=argument):
                 self._heed(kind, argument)
             case command:
                 self._local.apply(command)
+
+    def _answered(self, question: str, page: Page) -> None:
+        _, waiting = self._asked.get(question, ("", None))
+        if waiting is not None and not waiting.done():
+            waiting.set_result(page)
 
     def _heed(self, kind: str, argument: str) -> None:
         listener = self.listeners.get(kind)

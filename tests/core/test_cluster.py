@@ -268,6 +268,18 @@ async def test_a_repeated_answer_counts_once(nodes: Nodes) -> None:
     assert (found, found.partial, found.cursor) == ({"room": 111}, False, "")
 
 
+async def test_a_survey_does_not_wait_for_one_who_says_goodbye(nodes: Nodes) -> None:
+    for uid in ("a", "b", "c"):
+        nodes.add(uid, room=1)
+    await nodes.start("a", "b", "c")
+    nodes.network.drops = lambda data: b"answer" in data and b"\xa1b" in data
+    survey = asyncio.create_task(nodes.network.clusters["a"].survey("channels"))
+    await until(lambda: nodes.locals["b"].questions and nodes.locals["c"].questions)
+    await nodes.network.clusters.pop("b").stop()
+    found = await survey
+    assert (found, found.partial) == ({"room": 2}, False)
+
+
 async def test_a_survey_asks_each_node_alone_and_few_at_a_time(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ASKED_AT_ONCE", 2)
     for uid in ("a", "b", "c", "d", "e"):

@@ -59,11 +59,17 @@ async def test_another_event_loop_is_refused_before_anything_is_sent(
     rig: SocketRig, client: Client, connection: Connection
 ) -> None:
     rig.node.loop = asyncio.get_running_loop()
-    for work in (lambda: connection.send("x"), lambda: connection.subscribe("room")):
+    for work in (
+        lambda: connection.send("x"),
+        lambda: connection.subscribe("room"),
+        lambda: connection.unsubscribe("room"),
+        connection.close,
+    ):
         with pytest.raises(RuntimeError, match="nothing was done"):
             await asyncio.to_thread(_run, work)
     assert heard(rig, client) == []
     assert not rig.node.hub.channels
+    assert not connection.closed
 
 
 @pytest.mark.parametrize(
