@@ -238,7 +238,7 @@ def uvicorn_config(settings: Settings, app: Any) -> uvicorn.Config:
 
 # — several —
 
-_WORKER = "from gateway.server import work; work()"
+_WORKER = "from gateway.serve.server import work; work()"
 
 _LENGTH = struct.Struct("!I")
 
