@@ -40,8 +40,9 @@ class PublishOptions(Struct, frozen=True):
 
     ``version`` > 0 drops the publication when the stream already holds that version or a later one of the
     same ``version_epoch``. A repeat with the same ``idempotency_key`` publishes nothing and answers as the
-    first did, for ``IDEMPOTENCY_TTL``. ``skip_history`` delivers without offset. With a ``fence`` (that of a lease
-    named like the channel) the broker accepts the publication only while that lease is held, else it is ``Fenced``.
+    first did, for ``idempotency_ttl`` seconds. ``skip_history`` delivers without offset. With a ``fence`` (that of a
+    lease named like the channel) the broker accepts the publication only while that lease is held, else it is
+    ``Fenced``.
     """
 
     skip_history: bool = False
@@ -49,6 +50,7 @@ class PublishOptions(Struct, frozen=True):
     version: int = 0
     version_epoch: str = ""
     fence: str = ""
+    idempotency_ttl: float = IDEMPOTENCY_TTL
 
 
 class Fenced(Error):  # noqa: N818  a state, like BrokerUnavailable
@@ -130,6 +132,9 @@ class Broker(Protocol):
         """Ask for the channel's messages. Returns when the backend has confirmed; kept across reconnects."""
 
     def unsubscribe(self, channel: str) -> Awaitable[None]: ...
+
+    async def hearers(self, channels: Sequence[str]) -> list[int]:
+        """How many nodes are subscribed to each, as far as the backend knows."""
 
     async def publish(
         self, channel: str, publication: Publication, stream: StreamOptions, options: PublishOptions

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from gateway.brokers import envelope
-from gateway.brokers.base import IDEMPOTENCY_TTL, PublishOptions, StreamOptions, new_epoch
+from gateway.brokers.base import PublishOptions, StreamOptions, new_epoch
 from gateway.messages import Position, Publication, pack
 from gateway.redis.keys import Keys
 from gateway.redis.resp import Argument
@@ -37,7 +37,7 @@ def publish_call(
     if not options.idempotency_key:
         return message_call(keys, channel, message)
     names: list[Argument] = [keys.result(channel, options.idempotency_key), keys.of(b"c", channel)]
-    return Call(PUBLISH_ONCE, names, [message, milliseconds(IDEMPOTENCY_TTL)])
+    return Call(PUBLISH_ONCE, names, [message, milliseconds(options.idempotency_ttl)])
 
 
 def message_call(keys: Keys, channel: str, message: bytes) -> Call:
@@ -74,6 +74,6 @@ def _append_call(keys: Keys, channel: str, data: bytes, stream: StreamOptions, o
         milliseconds(stream.history_meta_ttl),
         options.version,
         options.version_epoch,
-        milliseconds(IDEMPOTENCY_TTL),
+        milliseconds(options.idempotency_ttl),
     ]
     return Call(PUBLISH, names, args)

@@ -12,7 +12,6 @@ from zlib import crc32
 from msgspec.structs import replace
 
 from gateway.brokers.base import (
-    IDEMPOTENCY_TTL,
     BrokerEvents,
     BrokerHealth,
     Claim,
@@ -113,6 +112,9 @@ class MemoryBroker:
         self._channels.discard(channel)
         self._promised.pop(channel, None)
 
+    async def hearers(self, channels: Sequence[str]) -> list[int]:
+        return [int(channel in self._channels) for channel in channels]
+
     async def publish(
         self, channel: str, publication: Publication, stream: StreamOptions, options: PublishOptions
     ) -> Position:
@@ -126,8 +128,9 @@ class MemoryBroker:
         expires, position = self._results.get(key, (0.0, None))
         if position is None or expires <= now:
             position = self._publish(channel, publication, stream, options, now)
-            self._results[key] = (now + IDEMPOTENCY_TTL, position)
-            heappush(self._result_expiries, (now + IDEMPOTENCY_TTL, key))
+            expires = now + options.idempotency_ttl
+            self._results[key] = (expires, position)
+            heappush(self._result_expiries, (expires, key))
         return position
 
     async def publish_join(self, channel: str, info: ClientInfo) -> None:

@@ -41,7 +41,7 @@ from gateway.redis.batches import batches
 from gateway.redis.keys import partition
 from gateway.redis.resp import Argument
 from gateway.redis.script import Script
-from gateway.redis.shard import Shard
+from gateway.redis.shard import CHANNELS_PER_COMMAND, Shard
 
 _HISTORY = Script(LUA / "history.lua")
 _VERIFY = Script(LUA / "verify.lua")
@@ -95,6 +95,13 @@ class RedisBroker:
         name = self._keys.of(b"c", channel)
         self._subscribed.discard(name)
         return self._shard.unsubscribe(name)
+
+    async def hearers(self, channels: Sequence[str]) -> list[int]:
+        counts: list[int] = []
+        for some in batches(channels, CHANNELS_PER_COMMAND):
+            answer = await self._shard.execute("PUBSUB", "NUMSUB", *(self._keys.of(b"c", name) for name in some))
+            counts += answer[1::2]  # after the name of each
+        return counts
 
     async def publish(
         self, channel: str, publication: Publication, stream: StreamOptions, options: PublishOptions

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from msgspec import DecodeError, Struct, field
 
+from gateway.core.survey import MOST, ChannelCounts, Merge, Page, Question
 from gateway.core.tasks import Tasks
 from gateway.errors import BrokerUnavailable, Disconnect
 from gateway.messages import Payload, Position, pack, unpacker
@@ -19,8 +20,10 @@ HEARTBEAT = 2.5
 """Seconds between a node's signs of life."""
 SILENCE = 7.0
 """Seconds of silence after which a node counts as gone: two signs may be lost."""
-SURVEY_TIMEOUT = 2.0
-"""Seconds that a survey waits for nodes that do not answer."""
+SURVEY_TIMEOUT = 4.0
+"""Seconds that a survey waits for a node that does not answer: one with a million channels may need two."""
+ASKED_AT_ONCE = 16
+"""Nodes that a survey waits for at a time: their answers are a megabyte, on its way with the publications."""
 
 
 class NodeInfo(Struct, tag="info"):
@@ -94,19 +97,13 @@ class RefreshUser(Target, tag="refresh", kw_only=True):
     info: Payload | None = None
 
 
-class Question(Struct, tag="question"):
-    """Asks every node; each answers to the node that asked."""
-
-    id: str
-    uid: str
-    kind: str
-    argument: str = ""
-
-
 class Answer(Struct, tag="answer"):
+    """One page, as `survey.Page` has it."""
+
     id: str
     uid: str
     counts: dict[str, int]
+    more: bool = False
 
 
 class Notice(Struct, tag="notice"):
@@ -150,7 +147,7 @@ class Local(Protocol):
 
     def apply(self, command: ControlCommand) -> None: ...
 
-    def answer(self, kind: str, argument: str) -> dict[str, int]: ...
+    async def answer(self, question: Question) -> Page: ...
 
 
 class Cluster:
@@ -174,7 +171,8 @@ class Cluster:
         self._clock = clock
         self._pause = pause
         self._known: dict[str, tuple[float, NodeInfo]] = {}
-        self._surveys: dict[str, _Survey] = {}
+        self._asked: dict[str, tuple[str, asyncio.Future[Page]]] = {}
+        """Who is asked what just now, by the question's id."""
         self._task: asyncio.Task[None] | None = None
         self._sending = Tasks()
         self.listeners: dict[str, Callable[[str], None]] = {}
@@ -206,26 +204,42 @@ class Cluster:
         self._heed(kind, argument)
         await self._send(Notice(kind, argument))
 
-    async def survey(self, kind: str, argument: str = "") -> dict[str, int]:
-        """Ask every node and add up what they answer; those silent for too long are left out."""
-        total = dict(self._local.answer(kind, argument))
-        others = {info.uid for info in self.nodes()} - {self.uid}
-        if not others:
-            return total
-        question = Question(uuid.uuid4().hex, self.uid, kind, argument)
-        survey = self._surveys[question.id] = _Survey(others)
+    async def survey(self, kind: str, argument: str = "", after: str = "", limit: int = 0) -> ChannelCounts:
+        """What all nodes have behind a name, added up: at most ``limit``, 0 for as many as there may be.
+
+        Each tells a page at a time, to this node alone, and few of them at once. Says which have not answered.
+        """
+        names = {info.uid: info.name for info in self.nodes()}
+        limit = min(limit or MOST, MOST)
+        turns = asyncio.Semaphore(ASKED_AT_ONCE)
+        survey = uuid.uuid4().hex
+
+        async def ask(uid: str, after: str) -> Page | None:
+            question = Question(uuid.uuid4().hex, self.uid, kind, argument, after, limit, survey)
+            if uid == self.uid:
+                return await self._local.answer(question)
+            async with turns:
+                return await self._ask(uid, question)
+
+        merge = Merge(ask, names, after)
+        found = await merge.take(limit)
+        found.missing = [names[uid] for uid in merge.missing]
+        if found.missing:
+            log.warning("survey %s: no answer from %s", kind, ", ".join(found.missing))
+        return found
+
+    async def _ask(self, uid: str, question: Question) -> Page | None:
+        """A node's answer, None if it gives none. Raises ``BrokerUnavailable`` if it could not be asked."""
+        answer: asyncio.Future[Page] = asyncio.get_running_loop().create_future()
+        self._asked[question.id] = uid, answer
         try:
-            await self._send(question)
+            await self._send(question, uid)
             async with asyncio.timeout(SURVEY_TIMEOUT):
-                await survey.complete.wait()
+                return await answer
         except TimeoutError:
-            log.warning("survey %s: no answer from %s", kind, ", ".join(survey.missing))
+            return None
         finally:
-            del self._surveys[question.id]
-        for counts in survey.answers:
-            for key, count in counts.items():
-                total[key] = total.get(key, 0) + count
-        return total
+            del self._asked[question.id]
 
     def receive(self, data: bytes) -> None:
         """A control message has come from the broker."""
@@ -241,16 +255,22 @@ class Cluster:
                 self._meet(info)
             case Shutdown(uid=uid):
                 self._known.pop(uid, None)
+                for question, (asked, _) in self._asked.items():
+                    if asked == uid:  # its clients have gone before it
+                        self._answered(question, Page({}))
             case Question() as question:
                 self._sending.spawn(self._reply(question))
             case Answer() as answer:
-                survey = self._surveys.get(answer.id)
-                if survey is not None:
-                    survey.add(answer)
+                self._answered(answer.id, Page(answer.counts, answer.more))
             case Notice(kind=kind, argument=argument):
                 self._heed(kind, argument)
             case command:
                 self._local.apply(command)
+
+    def _answered(self, question: str, page: Page) -> None:
+        _, waiting = self._asked.get(question, ("", None))
+        if waiting is not None and not waiting.done():
+            waiting.set_result(page)
 
     def _heed(self, kind: str, argument: str) -> None:
         listener = self.listeners.get(kind)
@@ -265,8 +285,8 @@ class Cluster:
             self._sending.spawn(self._try_send(self._local.describe(), info.uid))
 
     async def _reply(self, question: Question) -> None:
-        answer = Answer(question.id, self.uid, self._local.answer(question.kind, question.argument))
-        await self._try_send(answer, question.uid)
+        page = await self._local.answer(question)
+        await self._try_send(Answer(question.id, self.uid, page.counts, page.more), question.uid)
 
     async def _beat(self) -> None:
         while True:
@@ -284,19 +304,3 @@ class Cluster:
             await self._send(body, node)
         except BrokerUnavailable as error:
             log.debug("control message not sent: %s", error)
-
-
-class _Survey:
-    """Answers as they come in."""
-
-    def __init__(self, missing: set[str]) -> None:
-        self.missing = missing
-        self.answers: list[dict[str, int]] = []
-        self.complete = asyncio.Event()
-
-    def add(self, answer: Answer) -> None:
-        if answer.uid in self.missing:
-            self.missing.discard(answer.uid)
-            self.answers.append(answer.counts)
-            if not self.missing:
-                self.complete.set()

@@ -1,7 +1,6 @@
 """The node: one worker process. Orders the calls among hub, broker, presence and cluster."""
 
 import asyncio
-import fnmatch
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -17,6 +16,7 @@ from gateway.core.cluster import Cluster, ControlCommand, NodeInfo
 from gateway.core.feeds import Feeds
 from gateway.core.hub import Hub
 from gateway.core.positions import PositionWatch
+from gateway.core.survey import Page, Question, Roll
 from gateway.core.tasks import Tasks, at_once
 from gateway.core.wheel import Wheel
 from gateway.errors import BrokerUnavailable, Error, ErrorCode
@@ -28,6 +28,12 @@ from gateway.version import __version__
 NO_EXTRAS = PublishOptions()
 
 _Announce = Callable[[str, ClientInfo], Awaitable[None]]
+_ELSEWHERE = (
+    "the gateway runs in another event loop than this one, so that nothing was done. From a thread of its process, "
+    "such as that of a handler that is not async: anyio.from_thread.run(gateway.publish, channel, data), or "
+    "asyncio.run_coroutine_threadsafe(gateway.publish(channel, data), gateway.loop).result(). Without its event loop, "
+    "in a script or a task queue: `with gateway.publisher() as publisher: publisher.publish(channel, data)`"
+)
 
 
 class Node:
@@ -63,6 +69,8 @@ class Node:
             delay=settings.client.channel_position_check_delay,
             clock=clock,
         )
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """The event loop that it runs in, which whoever runs it says."""
         self.greeting: Payload | None = None
         """Data of every connect reply."""
         self.draining = False
@@ -70,6 +78,7 @@ class Node:
         """Connects that the program may decide at this moment."""
         self._streams: dict[str, StreamOptions] = {}
         self._untold: list[Callable[[], Awaitable[None]]] = []
+        self._roll = Roll(self.hub.channels, self.hub.subscribers, self.wheel)
         self._work = Tasks()
 
     async def start(self) -> None:
@@ -95,6 +104,14 @@ class Node:
     def begin(self, work: Coroutine[Any, Any, None]) -> None:
         """Like ``spawn``, but the work runs on the spot up to where it first waits."""
         self._work.begin(work)
+
+    def check_loop(self) -> None:
+        """Raises ``RuntimeError`` in any other event loop than the node's.
+
+        There the work would be done, and then fail for waiting: who tried again would do it twice.
+        """
+        if self.loop is not None and self.loop is not asyncio.get_running_loop():
+            raise RuntimeError(_ELSEWHERE)
 
     # — channels —
 
@@ -230,12 +247,9 @@ class Node:
         for connection in self.hub.of_user(command.user):
             connection.control(command)
 
-    def answer(self, kind: str, argument: str) -> dict[str, int]:
-        """Subscribers by channel, of the channels that match the pattern ``argument``."""
-        if kind != "channels":
-            return {}
-        names = fnmatch.filter(self.hub.channels, argument) if argument else self.hub.channels
-        return {name: count for name in names if (count := self.hub.subscribers(name))}
+    async def answer(self, question: Question) -> Page:
+        """Subscribers by channel, of the next channels that match a pattern."""
+        return await self._roll.page(question) if question.kind == "channels" else Page({})
 
     # — gauges —
 

@@ -28,7 +28,7 @@ from gateway.program.publisher import Publisher
 from gateway.program.routes.channel import ChannelRoute
 from gateway.program.routes.client import kept
 from gateway.program.routes.cluster_events import ClusterEvents
-from gateway.program.routes.listening import Listener, listen
+from gateway.program.routes.listening import Listener, Listeners
 from gateway.program.routes.program import Program
 from gateway.program.routes.streams import Stream, Streams, unnamed
 from gateway.program.sockets.attaching import Attachment, Sockets
@@ -90,10 +90,6 @@ class Gateway(Operations):
     def node(self) -> Node:
         """This process in the cluster. Raises ``RuntimeError`` while the gateway does not run."""
         return self._started().node
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        return self._started().loop
 
     def _started(self) -> "Running":
         if self._running is None or not self._running.started:
@@ -177,17 +173,24 @@ class Gateway(Operations):
 
     # — streams —
 
-    async def stream(self, channel: str, source: AsyncIterable[Any]) -> Stream:
+    async def stream(
+        self, channel: str, source: AsyncIterable[Any], *, stop_when_unread: float | None = None
+    ) -> Stream:
         """Publish what an asynchronous iterator yields, piece by piece, in a task of its own.
 
         Latecomers get all of it so far, and clients that return what they missed, on any node: the channel needs
         ``history_size`` for the whole of it, and ``replay=True``. The last publication has no data but the tag
-        ``stream``: ``done``, ``stopped`` or ``failed``. Raises `SettingsError` for a channel without these options.
+        ``stream``: ``done``, ``stopped`` (also when the process is told to stop) or ``failed``. A broker that is away
+        for some fifteen seconds makes it late, no more. With ``stop_when_unread`` it stops when nobody, on any node,
+        has been subscribed for so many seconds, from the start on; who listens in a program counts, too. Raises
+        `SettingsError` for a channel without these options.
         """
-        return self._started().streams.start(channel, source)
+        self.node.check_loop()
+        return self._started().streams.start(channel, source, stop_when_unread)
 
     async def stop_stream(self, channel: str) -> None:
         """Cancel the stream's producer, on whichever node it runs."""
+        self.node.check_loop()
         await self._started().streams.stop(channel)
 
     def listen(self, channel: str, *, limit: int = 1000) -> AbstractAsyncContextManager[Listener]:
@@ -197,9 +200,10 @@ class Gateway(Operations):
                 async for publication in orders: ...
 
         At most once, in order. When ``limit`` publications wait, the oldest go (``orders.dropped`` counts them). It
-        is a subscriber of the channel like any other, so that nobody should listen to a live channel of its own.
+        ends when the process is told to stop, after what has come before. It is a subscriber of the channel like any
+        other, so that nobody should listen to a live channel of its own.
         """
-        return listen(self.node, channel, limit)
+        return self._started().listeners.listen(channel, limit)
 
     # — plain sockets —
 
@@ -261,7 +265,6 @@ class Running:
     def __init__(self, settings: Settings, program: Program, same_origin: bool, environment: Environment) -> None:
         self.started = False
         self.environment = environment
-        self.loop: asyncio.AbstractEventLoop
         self.engine = environment.engine(settings)
         routes = [*([unnamed()] if program.decides else []), *(each.route for each in program.channels)]
         self.node = Node(
@@ -274,6 +277,7 @@ class Running:
         )
         self.tokens = TokenVerifier(settings.client, environment.clock)
         self.streams = program.streams = Streams(self.node)
+        self.listeners = Listeners(self.node)
         self.cluster_events = ClusterEvents(program, self.node, self.engine.leases, self.engine.occupancy)
         self.acceptor = Acceptor(
             self.node,
@@ -291,7 +295,7 @@ class Running:
     async def run(self) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             self.started = True
-            self.loop = asyncio.get_running_loop()
+            self.node.loop = asyncio.get_running_loop()
             stack.push_async_callback(self.engine.close)
             await self.engine.start()
             await self.node.start()
@@ -299,11 +303,22 @@ class Running:
             await self.cluster_events.start()
             stack.push_async_callback(self.cluster_events.stop)
             stack.push_async_callback(self.streams.close)
+            stack.callback(self.listeners.close)
             # ASGI would tell of the end only when all connections have ended
-            stack.enter_context(on_stop(lambda: self.node.spawn(self.acceptor.drain())))
+            stack.enter_context(on_stop(self._told_to_stop))
             if self.environment == Environment():  # a test kit brings its own, and no server
                 hint_at_speed()
             yield
+
+    def _told_to_stop(self) -> None:
+        """End what has no end by itself, and send clients elsewhere."""
+        self.node.draining = True
+        self.listeners.close()
+        self.node.spawn(self._drain())
+
+    async def _drain(self) -> None:
+        await self.streams.close()  # first: their readers are told while they are here
+        await self.acceptor.drain()
 
 
 class _Late:

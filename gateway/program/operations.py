@@ -11,6 +11,7 @@ from gateway.brokers.base import HistoryFilter, PublishOptions
 from gateway.channels import Channel, check_names
 from gateway.core.cluster import NodeInfo, RefreshUser, SubscribeUser, UnsubscribeUser, disconnection, whose
 from gateway.core.node import Node
+from gateway.core.survey import ChannelCounts
 from gateway.core.tasks import at_once
 from gateway.errors import Disconnect, DisconnectCode, UnsubscribeCode
 from gateway.messages import ClientInfo, Position, Publication
@@ -28,7 +29,8 @@ class Operations(ABC):
     """Satisfied by `Gateway`, and by what `Gateway.exclude` returns.
 
     Every method may raise `Error` (a channel that there is not, an option that is off) and, when Redis is away,
-    `BrokerUnavailable`, which is one.
+    `BrokerUnavailable`, which is one. Coroutines run in the gateway's event loop alone; in another, ``RuntimeError``
+    says what to write, and nothing has been done.
     """
 
     _excluded = ""
@@ -39,9 +41,18 @@ class Operations(ABC):
         """This process in the cluster."""
 
     @property
-    @abstractmethod
     def loop(self) -> asyncio.AbstractEventLoop:
         """The event loop that the node runs in."""
+        loop = self.node.loop
+        assert loop is not None, "a gateway that runs has said so"
+        return loop
+
+    @property
+    def _here(self) -> Node:
+        """The node, for a coroutine to work with. Raises ``RuntimeError`` in another event loop than the node's."""
+        node = self.node
+        node.check_loop()
+        return node
 
     # — channels —
 
@@ -61,9 +72,10 @@ class Operations(ABC):
         publishes nothing. Answers the position in the channel's stream; its offset is 0 without history. Raises
         ``TypeError`` for data that cannot be encoded.
         """
+        node = self._here
         publication = encode_publication(data, tags)
         [resolved] = self._resolved([channel], publication)
-        return await self.node.publish(resolved, publication, PublishOptions(skip_history, idempotency_key))
+        return await node.publish(resolved, publication, PublishOptions(skip_history, idempotency_key))
 
     async def broadcast(
         self, channels: Sequence[str], data: Any, *, tags: dict[str, str] | None = None, skip_history: bool = False
@@ -72,25 +84,28 @@ class Operations(ABC):
 
         Nothing is published if one of the names is wrong; if the broker fails, some of them may have been served.
         """
+        node = self._here
         check_names(channels)
         publication, extras = encode_publication(data, tags), PublishOptions(skip_history)
         resolved = self._resolved(channels, publication)
-        return await at_once(lambda channel: self.node.publish(channel, publication, extras), resolved)
+        return await at_once(lambda channel: node.publish(channel, publication, extras), resolved)
 
     async def publish_to_user(self, user: str | int, data: Any, **options: Unpack[Options]) -> Position:
         """Publish to all connections of a user, by the user's personal channel; ``options`` as for ``publish``.
 
         Raises `SettingsError` unless ``client.subscribe_to_user_personal_channel.enabled`` is set.
         """
-        return await self.publish(self.node.channels.of_user(user), data, **options)
+        return await self.publish(self._here.channels.of_user(user), data, **options)
 
     async def presence(self, channel: str) -> dict[str, ClientInfo]:
         """Who is subscribed, by client id. Raises `Error` (108) for a channel without ``presence``."""
-        return await self.node.presence(self.node.channels.resolve(channel))
+        node = self._here
+        return await node.presence(node.channels.resolve(channel))
 
     async def presence_stats(self, channel: str) -> tuple[int, int]:
         """How many clients, and how many distinct users. Raises `Error` (108) for a channel without ``presence``."""
-        return await self.node.presence_stats(self.node.channels.resolve(channel))
+        node = self._here
+        return await node.presence_stats(node.channels.resolve(channel))
 
     async def history(
         self, channel: str, *, limit: int = -1, since: Position | None = None, reverse: bool = False
@@ -100,25 +115,35 @@ class Operations(ABC):
         ``limit`` -1 is all, 0 only the position; ``since`` means strictly after it (before it in ``reverse``).
         Raises `Error`: 108 for a channel without history, 112 for a position of another epoch.
         """
-        return await self.node.history(self.node.channels.resolve(channel), HistoryFilter(limit, since, reverse))
+        node = self._here
+        return await node.history(node.channels.resolve(channel), HistoryFilter(limit, since, reverse))
 
     async def remove_history(self, channel: str) -> None:
         """Drop what the channel keeps; its offsets go on."""
-        await self.node.remove_history(self.node.channels.resolve(channel))
+        node = self._here
+        await node.remove_history(node.channels.resolve(channel))
 
-    async def channels(self, pattern: str = "") -> dict[str, int]:
-        """Channels with subscribers anywhere, and how many; ``pattern`` as in a shell, such as ``chat:*``."""
-        return await self.node.cluster.survey("channels", pattern)
+    async def channels(self, pattern: str = "", *, limit: int = 0, cursor: str = "") -> ChannelCounts:
+        """Channels with subscribers anywhere, and how many; ``pattern`` as in a shell, such as ``chat:*``.
+
+        At most ``limit`` of them, in the order of their names, or 100,000. If there are more, what is answered has a
+        ``cursor``, with which the next page begins. Its ``missing`` names the nodes that have not answered in time:
+        then names and counts of theirs are left out.
+        """
+        if limit < 0:
+            raise ValueError(f"limit = {limit} must not be negative; 0 is as many as one answer holds")
+        return await self._here.cluster.survey("channels", pattern, cursor, limit)
 
     # — users —
 
     async def subscribe(self, user: str, channel: str, *, client: str = "", info: Any = None, data: Any = None) -> None:
         """Subscribe all connections of a user, or one ``client`` of it; they are told, with ``data``."""
-        await self.node.cluster.command(
+        node = self._here
+        await node.cluster.command(
             SubscribeUser(
                 user=whose(user, client),
                 client=client,
-                channel=self.node.channels.resolve(channel).name,
+                channel=node.channels.resolve(channel).name,
                 info=None if info is None else encode_data(info),
                 data=None if data is None else encode_data(data),
             )
@@ -126,10 +151,11 @@ class Operations(ABC):
 
     async def unsubscribe(self, user: str, channel: str, *, client: str = "") -> None:
         """End the subscriptions of a user, or of one ``client`` of it; they are told."""
+        node = self._here
         code = UnsubscribeCode.SERVER
-        name = self.node.channels.resolve(channel).name
+        name = node.channels.resolve(channel).name
         command = UnsubscribeUser(user=whose(user, client), client=client, channel=name, code=code, reason=code.reason)
-        await self.node.cluster.command(command)
+        await node.cluster.command(command)
 
     async def disconnect(
         self,
@@ -144,11 +170,11 @@ class Operations(ABC):
 
         Codes from 4000 to 4999 are yours; from 4500 on, and from 3500 to 3999, clients do not come back.
         """
-        await self.node.cluster.command(disconnection(user, client, Disconnect(code, reason), keep))
+        await self._here.cluster.command(disconnection(user, client, Disconnect(code, reason), keep))
 
     async def expire(self, user: str, *, client: str = "", at: int = 0) -> None:
         """Move the end of a user's connections to ``at`` (Unix seconds); 0 ends them now, to come back anew."""
-        await self.node.cluster.command(
+        await self._here.cluster.command(
             RefreshUser(user=whose(user, client), client=client, expired=not at, expire_at=at)
         )
 
@@ -209,7 +235,3 @@ class _Excluding(Operations):
     @property
     def node(self) -> Node:
         return self._all_of_it.node
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        return self._all_of_it.loop

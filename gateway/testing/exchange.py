@@ -1,6 +1,6 @@
 """What virtual nodes share in place of Redis: one memory engine, seen by each as its own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from gateway.brokers.base import Broker, BrokerEvents
 from gateway.config.settings import EngineSettings, Settings
@@ -35,15 +35,15 @@ class Exchange:
         self.nodes[node] = broker
 
     def on_publication(self, channel: str, publication: Publication) -> None:
-        for node in self._of(channel):
+        for node in self.hearing(channel):
             node.events.on_publication(channel, publication)
 
     def on_join(self, channel: str, info: ClientInfo) -> None:
-        for node in self._of(channel):
+        for node in self.hearing(channel):
             node.events.on_join(channel, info)
 
     def on_leave(self, channel: str, info: ClientInfo) -> None:
-        for node in self._of(channel):
+        for node in self.hearing(channel):
             node.events.on_leave(channel, info)
 
     def on_control(self, data: bytes) -> None:
@@ -53,7 +53,7 @@ class Exchange:
     def on_gap(self) -> None:
         """Memory has none."""
 
-    def _of(self, channel: str) -> "list[ExchangeBroker]":
+    def hearing(self, channel: str) -> "list[ExchangeBroker]":
         return [node for node in self.nodes.values() if channel in node.channels]
 
 
@@ -85,6 +85,9 @@ class ExchangeBroker:
 
     async def unsubscribe(self, channel: str) -> None:
         self.channels.discard(channel)
+
+    async def hearers(self, channels: Sequence[str]) -> list[int]:
+        return [len(self._exchange.hearing(channel)) for channel in channels]
 
     async def publish_control(self, data: bytes, node: str = "") -> None:
         if not node:

@@ -133,9 +133,14 @@ class HistoryRequest(Struct, kw_only=True):
 
 
 class ChannelsRequest(Struct, kw_only=True):
-    """List the channels with subscribers; ``pattern`` such as ``room:*``."""
+    """List the channels with subscribers, by name; ``pattern`` such as ``room:*``.
+
+    At most ``limit``; 0 is as many as one answer holds, 100,000. ``cursor`` is that of the page before.
+    """
 
     pattern: str = ""
+    limit: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
+    cursor: str = ""
 
 
 class InfoRequest(Struct):
@@ -205,12 +210,17 @@ class HistoryResult(Struct):
     epoch: str
 
 
-class ChannelCount(Struct):
+class ChannelCount(Struct, gc=False):
     num_clients: int
 
 
-class ChannelsResult(Struct):
+class ChannelsResult(Struct, omit_defaults=True):
+    """With ``cursor`` there are more; when ``partial``, the nodes named ``missing`` have not answered."""
+
     channels: dict[str, ChannelCount]
+    cursor: str = ""
+    partial: bool = False
+    missing: list[str] = []
 
 
 class NodeResult(Struct):

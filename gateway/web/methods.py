@@ -3,6 +3,7 @@
 Source: Centrifuge protocol, "Server HTTP API".
 """
 
+import asyncio
 import base64
 import binascii
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,10 +20,14 @@ from gateway.core.tasks import at_once
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode, UnsubscribeCode
 from gateway.messages import Payload, Publication
 from gateway.protocols.centrifuge_json import encode, wire_publication
+from gateway.redis.batches import batches
 from gateway.web import api_messages as api
 
 MEMBERS = 2000
 """Members of a channel written in one go: more would hold up everybody else."""
+
+FAIR = 5_000
+"""Channels that are made ready for an answer before others have their turn."""
 
 
 class Method(Struct, frozen=True):
@@ -137,10 +142,14 @@ async def history_remove(node: Node, request: api.ChannelRequest) -> api.Done:
 
 
 async def channels(node: Node, request: api.ChannelsRequest) -> api.ChannelsResult:
-    if len(request.pattern) > node.settings.channel.max_length:
-        raise Error(ErrorCode.BAD_REQUEST, "bad request: pattern is longer than a channel's name may be")
-    counts = await node.cluster.survey("channels", request.pattern)
-    return api.ChannelsResult({name: api.ChannelCount(count) for name, count in counts.items()})
+    if max(len(request.pattern), len(request.cursor)) > node.settings.channel.max_length:
+        raise Error(ErrorCode.BAD_REQUEST, "bad request: pattern or cursor is longer than a channel's name may be")
+    found = await node.cluster.survey("channels", request.pattern, request.cursor, request.limit)
+    counts: dict[str, api.ChannelCount] = {}
+    for some in batches(found.items(), FAIR):
+        counts |= {name: api.ChannelCount(count) for name, count in some}
+        await asyncio.sleep(0)
+    return api.ChannelsResult(counts, found.cursor, found.partial, found.missing)
 
 
 async def info(node: Node, _request: api.InfoRequest) -> api.InfoResult:

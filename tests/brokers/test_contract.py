@@ -246,6 +246,16 @@ async def test_idempotent_publish(broker: Broker, recorder: Recorder, stream: St
     assert recorder.texts == ["first", "other key", "other channel"]
 
 
+async def test_how_many_nodes_hear_a_channel(broker: Broker) -> None:
+    channels = [f"news:{number}" for number in range(600)]
+    assert await broker.hearers([]) == []
+    assert await broker.hearers(["news:7", "other"]) == [0, 0]
+    await broker.subscribe("news:7")
+    assert await broker.hearers(channels) == [int(name == "news:7") for name in channels]
+    await broker.unsubscribe("news:7")
+    assert await broker.hearers(["news:7"]) == [0]
+
+
 async def test_version_drops_what_is_not_newer(broker: Broker, recorder: Recorder) -> None:
     await broker.subscribe("news")
     big = 2**62

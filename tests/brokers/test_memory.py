@@ -60,6 +60,16 @@ async def test_idempotency_key_expires() -> None:
     assert (await say(broker, key="k")).offset == 1
 
 
+async def test_an_idempotency_key_may_be_remembered_for_a_shorter_time() -> None:
+    clock = Clock()
+    broker = MemoryBroker(clock)
+    once = PublishOptions(idempotency_key="k", idempotency_ttl=10.0)
+    for now, offset in ((0.0, 1), (9.0, 1), (11.0, 2)):
+        clock.now = now
+        assert (await broker.publish("news", Publication(Payload(b"1")), KEPT, once)).offset == offset
+    assert len(broker._results) == 1
+
+
 async def test_live_time_is_the_clocks() -> None:
     clock = Clock()
     broker, recorder = MemoryBroker(clock), Recorder()

@@ -258,6 +258,11 @@ async def test_all_keys_of_a_channel_expire(server: RedisServer) -> None:
             assert 299_000 < client.pttl(keys.result("plain", "k").decode()) <= 300_000
             assert 59_000 < client.pttl(keys.of(b"m", "read").decode()) <= 60_000  # nobody has published there
             assert len(client.keys("*")) == 5
+            shorter = PublishOptions(idempotency_key="s", idempotency_ttl=10.0)
+            await one.publish("kept", Publication(Payload(b"1")), stream, shorter)
+            await one.publish("plain", Publication(Payload(b"1")), PLAIN, shorter)
+            for channel in ("kept", "plain"):
+                assert 9_000 < client.pttl(keys.result(channel, "s").decode()) <= 10_000
 
 
 async def test_a_stream_without_publications_lasts_while_somebody_stands_there(server: RedisServer) -> None:

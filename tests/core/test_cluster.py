@@ -20,11 +20,13 @@ from gateway.core.cluster import (
     SubscribeUser,
     UnsubscribeUser,
 )
+from gateway.core.survey import MOST, PAGE_NAMES, Page, Question, Roll
+from gateway.core.wheel import Wheel
 from gateway.errors import BrokerUnavailable
 from gateway.messages import Payload, Position
 from tests.core.test_positions import Pauses
 from tests.core.test_wheel import Clock
-from tests.waiting import until
+from tests.waiting import settle, until
 
 
 @dataclass
@@ -34,7 +36,7 @@ class Local:
     uid: str
     counts: dict[str, int] = field(default_factory=dict)
     applied: list[ControlCommand] = field(default_factory=list)
-    questions: list[tuple[str, str]] = field(default_factory=list)
+    questions: list[tuple[str, str, str, int]] = field(default_factory=list)
 
     def describe(self) -> NodeInfo:
         return NodeInfo(self.uid, f"node {self.uid}", "1.0", num_clients=len(self.counts))
@@ -42,9 +44,9 @@ class Local:
     def apply(self, command: ControlCommand) -> None:
         self.applied.append(command)
 
-    def answer(self, kind: str, argument: str) -> dict[str, int]:
-        self.questions.append((kind, argument))
-        return self.counts
+    async def answer(self, question: Question) -> Page:
+        self.questions.append((question.kind, question.argument, question.after, question.limit))
+        return await Roll(self.counts, self.counts.__getitem__, Wheel()).page(question)
 
 
 class Network:
@@ -208,7 +210,7 @@ async def test_stops_without_broker(nodes: Nodes) -> None:
 async def test_a_survey_of_one_node_needs_nobody(nodes: Nodes) -> None:
     cluster = nodes.add("a", room=1)
     assert await cluster.survey("channels", "r*") == {"room": 1}
-    assert nodes.locals["a"].questions == [("channels", "r*")]
+    assert nodes.locals["a"].questions == [("channels", "r*", "", MOST)]
     assert nodes.network.sent == []
 
 
@@ -242,8 +244,9 @@ async def test_a_survey_does_without_those_who_are_silent(
 
     nodes.network.drops = from_c
     with caplog.at_level(logging.WARNING):
-        assert await nodes.network.clusters["a"].survey("channels") == {"room": 11}
-    assert "no answer from c" in caplog.text
+        found = await nodes.network.clusters["a"].survey("channels")
+    assert (found, found.partial, found.missing) == ({"room": 11}, True, ["node c"])
+    assert "no answer from node c" in caplog.text
     for answer in answers:
         nodes.network.clusters["a"].receive(answer)  # too late, and of no consequence
     assert answers
@@ -261,7 +264,80 @@ async def test_a_repeated_answer_counts_once(nodes: Nodes) -> None:
         return False
 
     nodes.network.drops = repeat
-    assert await nodes.network.clusters["a"].survey("channels") == {"room": 111}
+    found = await nodes.network.clusters["a"].survey("channels")
+    assert (found, found.partial, found.cursor) == ({"room": 111}, False, "")
+
+
+async def test_a_survey_does_not_wait_for_one_who_says_goodbye(nodes: Nodes) -> None:
+    for uid in ("a", "b", "c"):
+        nodes.add(uid, room=1)
+    await nodes.start("a", "b", "c")
+    nodes.network.drops = lambda data: b"answer" in data and b"\xa1b" in data
+    survey = asyncio.create_task(nodes.network.clusters["a"].survey("channels"))
+    await until(lambda: nodes.locals["b"].questions and nodes.locals["c"].questions)
+    await nodes.network.clusters.pop("b").stop()
+    found = await survey
+    assert (found, found.partial) == ({"room": 2}, False)
+
+
+async def test_a_survey_asks_each_node_alone_and_few_at_a_time(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ASKED_AT_ONCE", 2)
+    for uid in ("a", "b", "c", "d", "e"):
+        nodes.add(uid, room=1)
+    await nodes.start("a", "b", "c", "d", "e")
+    nodes.network.sent.clear()
+    held: list[bytes] = []
+
+    def hold_back(data: bytes) -> bool:
+        is_answer = b"answer" in data
+        if is_answer:
+            held.append(data)
+        return is_answer
+
+    nodes.network.drops = hold_back
+    survey = asyncio.create_task(nodes.network.clusters["a"].survey("channels"))
+    answered: list[bytes] = []
+    for count in (2, 4):
+        await until(partial(_are, held, count))
+        await settle()
+        assert len(held) == count
+        for data in held[len(answered) :]:
+            answered.append(data)
+            nodes.network.clusters["a"].receive(data)
+    assert await survey == {"room": 5}
+    assert sorted(node for _, node in nodes.network.sent) == ["a"] * 4 + ["b", "c", "d", "e"]
+
+
+def _are(held: list[bytes], count: int) -> bool:
+    return len(held) == count
+
+
+async def test_many_names_come_in_small_messages(nodes: Nodes) -> None:
+    counts = {f"notifications:customer-{number:08}": 1 for number in range(2 * PAGE_NAMES)}
+    for uid in ("a", "b", "c"):
+        nodes.add(uid, **counts)
+    await nodes.start("a", "b", "c")
+    found = await nodes.network.clusters["a"].survey("channels")
+    assert list(found) == sorted(counts)
+    assert set(found.values()) == {3}
+    assert max(len(data) for data, _ in nodes.network.sent) <= 65_536
+
+
+async def test_a_survey_in_pages(nodes: Nodes) -> None:
+    nodes.add("a", **{f"room{number:02}": 1 for number in range(0, 20, 2)})
+    nodes.add("b", **{f"room{number:02}": 1 for number in range(0, 20, 3)})
+    await nodes.start("a", "b")
+    whole = await nodes.network.clusters["a"].survey("channels")
+    pages, cursor = [], ""
+    for _ in range(10):
+        page = await nodes.network.clusters["b"].survey("channels", "", cursor, 3)
+        pages.append(page)
+        cursor = page.cursor
+        if not cursor:
+            break
+    assert [len(page) for page in pages] == [3, 3, 3, 3, 1]
+    assert {name: count for page in pages for name, count in page.items()} == whole
+    assert whole["room06"] == 2
 
 
 async def test_a_survey_fails_without_broker(nodes: Nodes) -> None:
@@ -271,7 +347,7 @@ async def test_a_survey_fails_without_broker(nodes: Nodes) -> None:
     nodes.network.away = True
     with pytest.raises(BrokerUnavailable):
         await nodes.network.clusters["a"].survey("channels")
-    assert not nodes.network.clusters["a"]._surveys
+    assert not nodes.network.clusters["a"]._asked
 
 
 # — what others send —

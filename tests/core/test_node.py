@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from gateway.config.settings import Settings
 from gateway.core.cluster import DisconnectUser
 from gateway.core.feeds import LINGER
 from gateway.core.node import Node
+from gateway.core.survey import Page, Question
 from gateway.core.wheel import Wheel
 from gateway.errors import BrokerUnavailable, Error
 from gateway.messages import ClientInfo, Payload, Position, Publication
@@ -291,10 +292,15 @@ async def test_counts_subscribers_by_channel(node: Node) -> None:
     for channel in ("room", "room", "kept:a", "kept:b"):
         await follower(node, channel)
     await hold(node, Reader(Client(), "kept:c"))  # not subscribed yet
-    assert node.answer("channels", "") == {"room": 2, "kept:a": 1, "kept:b": 1}
-    assert node.answer("channels", "kept:*") == {"kept:a": 1, "kept:b": 1}
-    assert node.answer("channels", "KEPT:*") == {}
-    assert node.answer("weather", "") == {}
+
+    def ask(kind: str, pattern: str = "", after: str = "", limit: int = 0) -> Awaitable[Page]:
+        return node.answer(Question("id", "uid", kind, pattern, after, limit))
+
+    assert await ask("channels") == Page({"kept:a": 1, "kept:b": 1, "room": 2})
+    assert await ask("channels", "kept:*") == Page({"kept:a": 1, "kept:b": 1})
+    assert await ask("channels", "", "kept:a", 1) == Page({"kept:b": 1}, more=True)
+    assert await ask("channels", "KEPT:*") == Page({})
+    assert await ask("weather") == Page({})
 
 
 async def test_says_what_it_is(node: Node, clock: Clock) -> None:

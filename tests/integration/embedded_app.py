@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any, ClassVar
 
 from fastapi import Cookie, Depends, FastAPI, HTTPException, Query, WebSocket, WebSocketDisconnect
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
 
@@ -97,6 +98,18 @@ def add_routes(app: FastAPI, gateway: Gateway) -> None:
         except WebSocketDisconnect:
             manager.disconnect(websocket)
             await manager.broadcast(f"Client #{client_id} left the chat")
+
+    @app.get("/heard/{channel}")
+    async def heard(channel: str) -> StreamingResponse:
+        """A response that has no end by itself."""
+
+        async def lines() -> AsyncIterator[bytes]:
+            async with gateway.listen(channel) as publications:
+                yield b"listening\n"
+                async for publication in publications:
+                    yield publication.data + b"\n"
+
+        return StreamingResponse(lines())
 
     @app.get("/people/{room}")
     async def people(room: str) -> list[str]:

@@ -319,6 +319,21 @@ async def test_an_instance_stops_and_nobody_misses_anything(
         await ask.until_people(anchor.url, name, users)
 
 
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+async def test_a_response_made_of_what_is_heard_does_not_keep_a_server_from_stopping(
+    kind: Kind, start: Start, ask: Asking
+) -> None:
+    instance = start(kind.name, kind)
+    instance.wait()
+    async with httpx.AsyncClient(trust_env=False) as http, http.stream("GET", f"{instance.url}/heard/{NEWS}") as heard:
+        lines = heard.aiter_lines()
+        assert await anext(lines) == "listening"
+        await ask.notify(instance.url, NEWS, "today")
+        assert "today" in await anext(lines)
+        await instance.end()
+        assert [line async for line in lines] == []
+
+
 # — one that dies —
 
 

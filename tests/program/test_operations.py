@@ -189,7 +189,14 @@ async def test_channels_and_nodes(gateway: Gateway) -> None:
     await opened(gateway, "", "chat:a", "bare:a")
     await opened(gateway, "", "chat:a")
     assert await gateway.channels() == {"chat:a": 2, "bare:a": 1}
-    assert await gateway.channels("chat:*") == {"chat:a": 2}
+    found = await gateway.channels("chat:*")
+    assert (found, found.cursor, found.partial) == ({"chat:a": 2}, "", False)
+    page = await gateway.channels(limit=1)
+    assert (page, page.cursor) == ({"bare:a": 1}, "bare:a")
+    page = await gateway.channels(limit=1, cursor=page.cursor)
+    assert (page, page.cursor) == ({"chat:a": 2}, "")
+    with pytest.raises(ValueError, match="limit = -1 must not be negative"):
+        await gateway.channels(limit=-1)
     [node] = gateway.nodes()
     assert (node.uid, node.num_clients) == (gateway.node.uid, 2)
 

@@ -29,6 +29,7 @@ from gateway.config.settings import (
     Settings,
 )
 from gateway.core.cluster import Cluster, ControlCommand, DisconnectUser, NodeInfo
+from gateway.core.survey import Page, Question
 from gateway.errors import BrokerUnavailable, Error, ErrorCode, SettingsError
 from gateway.messages import Payload, Position, Publication
 from gateway.program.publisher import CALLS_PER_WRITE, Publisher
@@ -194,8 +195,8 @@ class Applied:
     def apply(self, command: ControlCommand) -> None:
         self.commands.append(command)
 
-    def answer(self, kind: str, argument: str) -> dict[str, int]:
-        raise AssertionError(f"nobody asked {kind} {argument}")
+    async def answer(self, question: Question) -> Page:
+        raise AssertionError(f"nobody asked {question}")
 
 
 async def test_disconnects_users(server: RedisServer, publisher: Publisher) -> None:

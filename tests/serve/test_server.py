@@ -111,7 +111,7 @@ class Process:
     def __init__(self, name: str, workers: int, log: Path) -> None:
         self._log = log
         self._name = name
-        code = "import sys; from tests.test_server import run_in_process; run_in_process(*sys.argv[1:])"
+        code = "import sys; from tests.serve.test_server import run_in_process; run_in_process(*sys.argv[1:])"
         with log.open("wb") as file:
             self.popen = subprocess.Popen([sys.executable, "-c", code, name, str(workers)], stderr=file)
 

@@ -11,6 +11,7 @@ import pytest
 from gateway.config.settings import Settings
 from gateway.core.cluster import DisconnectUser, RefreshUser, SubscribeUser, UnsubscribeUser
 from gateway.core.node import Node
+from gateway.core.survey import Page
 from gateway.errors import BrokerUnavailable
 from gateway.messages import ClientInfo, Payload, Position
 from gateway.serve.app import create_app
@@ -102,7 +103,10 @@ async def test_presence(backend: Backend) -> None:
 
 
 async def test_channels_and_info(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend.node, "answer", lambda *_: {"room": 2})
+    async def answer(*_: object) -> Page:
+        return Page({"room": 2})
+
+    monkeypatch.setattr(backend.node, "answer", answer)
     channels = (await backend.call("channels", cent.ChannelsRequest(pattern="r*"))).channels
     assert {name: info.num_clients for name, info in channels.items()} == {"room": 2}
     [node] = (await backend.call("info", cent.InfoRequest())).nodes

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from gateway.brokers.base import HistoryFilter
-from gateway.core.cluster import DisconnectUser, RefreshUser, SubscribeUser, UnsubscribeUser
+from gateway.core.cluster import DisconnectUser, NodeInfo, RefreshUser, SubscribeUser, UnsubscribeUser, seal
+from gateway.core.survey import Roll
 from gateway.messages import ClientInfo, Payload, Position
 from gateway.web import methods
 from tests.web.conftest import API, KEY, running
@@ -254,9 +255,25 @@ async def test_history(api: API) -> None:
 
 async def test_channels(api: API, monkeypatch: pytest.MonkeyPatch) -> None:
     assert await api.result("channels") == {"channels": {}}
-    monkeypatch.setattr(api.node, "answer", lambda kind, pattern: {pattern or "room": 2})
-    assert await api.result("channels") == {"channels": {"room": {"num_clients": 2}}}
-    assert await api.result("channels", pattern="r*") == {"channels": {"r*": {"num_clients": 2}}}
+    counts = {f"{letter}:{number}": 2 for letter in "ab" for number in range(3)}
+
+    monkeypatch.setattr(api.node, "answer", Roll(counts, counts.__getitem__, api.node.wheel).page)
+    monkeypatch.setattr("gateway.web.methods.FAIR", 2)
+    everything = {name: {"num_clients": 2} for name in counts}
+    assert await api.result("channels") == {"channels": everything}
+    assert await api.result("channels", pattern="b*", limit=3) == {"channels": dict(list(everything.items())[3:])}
+    first = await api.result("channels", limit=4)
+    assert (len(first["channels"]), first["cursor"]) == (4, "b:0")
+    rest = await api.result("channels", limit=4, cursor="b:0")
+    assert rest == {"channels": dict(list(everything.items())[4:])}
+    assert (await api.error("channels", cursor="x" * 256))["code"] == 107
+    assert (await api.post("channels", '{"limit":-1}')).status_code == 400
+
+
+async def test_channels_says_which_nodes_have_not_answered(api: API, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.core.cluster.SURVEY_TIMEOUT", 0.01)
+    api.node.cluster.receive(seal("uid", NodeInfo("uid", "node b", "1")))
+    assert await api.result("channels") == {"channels": {}, "partial": True, "missing": ["node b"]}
 
 
 async def test_info(api: API) -> None:

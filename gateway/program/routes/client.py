@@ -10,6 +10,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.websockets import WebSocket, WebSocketState
 
 from gateway.core.cluster import SubscribeUser, UnsubscribeUser
+from gateway.core.node import Node
 from gateway.errors import Disconnect, DisconnectCode, UnsubscribeCode
 from gateway.program.encoding import encode_data
 from gateway.program.routes.answers import translate
@@ -77,6 +78,7 @@ class Client(HTTPConnection):
         ``info`` is shown in presence beside the connection's. Raises ``Error`` for a name that is no channel's, and
         where the broker is away.
         """
+        self._session.node.check_loop()
         self._session.node.channels.resolve(channel)
         command = SubscribeUser(
             user=self.user,
@@ -95,7 +97,7 @@ class Client(HTTPConnection):
         code = UnsubscribeCode.SERVER
         command = UnsubscribeUser(user=self.user, client=self.id, channel=channel, code=code, reason=code.reason)
         if not self._session.closed and channel in self._session.subscriptions:
-            _in_loop(lambda: server_side.unsubscribe(self._session, command))
+            _in_loop(self._session.node, lambda: server_side.unsubscribe(self._session, command))
 
     def disconnect(self, code: int = DisconnectCode.FORCE_DISCONNECT, reason: str | None = None) -> None:
         """Close the connection. From 3500 to 3999, and from 4500 to 4999, the client does not come back by itself.
@@ -103,9 +105,11 @@ class Client(HTTPConnection):
         Of codes and reasons that no close frame can carry becomes what `routes.answers` says.
         """
         farewell = cast(Disconnect, translate(Disconnect(code, reason)))
-        _in_loop(lambda: self._session.disconnect(farewell))
+        _in_loop(self._session.node, lambda: self._session.disconnect(farewell))
 
-    async def stream(self, source: AsyncIterable[Any], *, channel: str = "") -> Stream:
+    async def stream(
+        self, source: AsyncIterable[Any], *, channel: str = "", stop_when_unread: float | None = None
+    ) -> Stream:
         """Publish what an asynchronous iterator yields, for this client to read: see `Gateway.stream`.
 
         The client is subscribed by the server; without ``channel`` to one made for it alone, which it leaves soon
@@ -116,8 +120,9 @@ class Client(HTTPConnection):
                 "client.stream is for clients of the SDKs; for a plain socket `await gateway.stream(channel, source)`, "
                 "and `await connection.subscribe(channel)`"
             )
+        self._session.node.check_loop()
         program = cast(_Streaming, self._session.application)
-        return await program.streams.start_for(self, source, channel)
+        return await program.streams.start_for(self, source, channel, stop_when_unread)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Client) and other._its_session is self._its_session
@@ -129,13 +134,14 @@ class Client(HTTPConnection):
         return f"<Client {self.id} user={self.user!r}>" if self._its_session else "<Client of nobody>"
 
 
-def _in_loop(work: Callable[[], None]) -> None:
+def _in_loop(node: Node, work: Callable[[], None]) -> None:
     """Do it in the event loop, also from a thread, where handlers run that are not ``async``."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         from_thread.run_sync(work)
     else:
+        node.check_loop()
         work()
 
 

@@ -47,6 +47,8 @@ WIRE = _ObjectWire(_Objects(), lambda payload: payload)  # type: ignore[arg-type
 class Listener:
     """Publications of one channel, as they come: iterate over it, or ``take`` what is there.
 
+    When the process is told to stop, nothing more comes: iteration ends after what is there already.
+
     To the hub it is `audience.Subscriber`, `Connection` and `Writer` in one.
     """
 
@@ -64,6 +66,8 @@ class Listener:
         self.outbox: list[bytes] | None = None
         self.dropped = 0
         """Publications that had to go since nobody took them in time."""
+        self.closed = False
+        """Whether nothing more comes."""
         self._waiting: deque[Publication] = deque(maxlen=limit)
         self._more = asyncio.Event()
 
@@ -73,16 +77,25 @@ class Listener:
         self._waiting.clear()
         return taken
 
+    def close(self) -> None:
+        """Hear no more. Who iterates gets what has come before, and then the end."""
+        self.closed = True
+        self._more.set()
+
     async def __aiter__(self) -> AsyncIterator[Publication]:
         while True:
             while self._waiting:
                 yield self._waiting.popleft()
+            if self.closed:
+                return
             self._more.clear()
             await self._more.wait()
 
     # — for the hub —
 
     def send(self, frame: Any) -> None:
+        if self.closed:
+            return
         for delivery in frame:
             self.dropped += len(self._waiting) == self._waiting.maxlen
             self._waiting.append(delivery.publication)
@@ -100,14 +113,34 @@ class Listener:
         """It has none."""
 
 
-@asynccontextmanager
-async def listen(node: Node, channel: str, limit: int) -> AsyncIterator[Listener]:
-    listener = Listener(node.channels.resolve(channel).name, limit)
-    await node.feeds.hold(listener.channel)
-    try:
-        node.hub.join(listener)
-        node.hub.enter(listener, None)
-        yield listener
-    finally:
-        node.hub.leave(listener)
-        node.feeds.release(listener.channel)
+class Listeners:
+    """The listeners of one node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._open: set[Listener] = set()
+        self._closed = False
+
+    @asynccontextmanager
+    async def listen(self, channel: str, limit: int) -> AsyncIterator[Listener]:
+        """Hear a channel for the length of a block."""
+        self._node.check_loop()
+        listener = Listener(self._node.channels.resolve(channel).name, limit)
+        await self._node.feeds.hold(listener.channel)
+        try:
+            self._node.hub.join(listener)
+            self._node.hub.enter(listener, None)
+            self._open.add(listener)
+            if self._closed:
+                listener.close()
+            yield listener
+        finally:
+            self._open.discard(listener)
+            self._node.hub.leave(listener)
+            self._node.feeds.release(listener.channel)
+
+    def close(self) -> None:
+        """End all of them, and those to come: a response made of one would keep the server from stopping."""
+        self._closed = True
+        for listener in self._open:
+            listener.close()

@@ -85,6 +85,7 @@ class Connection:
 
     async def unsubscribe(self, channel: str) -> None:
         """Deliver no more of the channel; nothing is done if nothing was delivered."""
+        self._session.node.check_loop()
         await unsubscribe(self._session, channel)
 
     # — messages —
@@ -140,6 +141,7 @@ class Connection:
         return await self._transport.receive(self.websocket.receive)
 
     def _check(self) -> None:
+        self._session.node.check_loop()
         if self.closed:
             reason = self._session.reason or Disconnect(DisconnectCode.CONNECTION_CLOSED)
             raise ClientLeft(self, reason.code, reason.reason)
@@ -148,6 +150,7 @@ class Connection:
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """Close, after what was sent before. Raises ``ValueError`` for what a close frame cannot say."""
+        self._session.node.check_loop()
         if code not in CLOSE_CODES:
             raise ValueError(f"code = {code} is no server's to send; your own are 3000 to 4999, for example 4001")
         if len(reason.encode(errors="replace")) > LONGEST_REASON:

@@ -1,13 +1,16 @@
 """The program itself as a subscriber of a channel."""
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from gateway import Disconnect, Error, Gateway
 from gateway.core.cluster import UnsubscribeUser
+from gateway.program.routes.listening import Listener
 from tests.program.routes.clients import assert_empty, connected, gateway_with, running
-from tests.waiting import until
+from tests.waiting import settle, until
 
 OPEN: dict[str, Any] = {"allow_subscribe_for_client": True, "allow_subscribe_for_anonymous": True} | {
     "allow_publish_for_client": True,
@@ -120,3 +123,44 @@ async def test_a_listener_takes_no_orders(gateway: Gateway) -> None:
 def test_only_while_the_gateway_runs(gateway: Gateway) -> None:
     with pytest.raises(RuntimeError, match="the gateway does not run"):
         gateway.listen("orders:new")
+
+
+# — the end of the process —
+
+
+async def collect(listener: Listener) -> list[bytes]:
+    return [bytes(each.data) async for each in listener]
+
+
+async def test_ends_when_the_process_is_told_to_stop(gateway: Gateway, ask_to_stop: Callable[[], None]) -> None:
+    async with running(gateway):
+        async with gateway.listen("orders:new") as waiting, gateway.listen("orders:new") as behind:
+            task = asyncio.create_task(collect(waiting))
+            await gateway.publish("orders:new", 1)
+            gateway.node.hub.flush()
+            await settle()
+            ask_to_stop()
+            assert await task == [b"1"]
+            await gateway.publish("orders:new", 2)  # too late
+            gateway.node.hub.flush()
+            assert await collect(behind) == [b"1"]
+            assert (waiting.closed, behind.closed) == (True, True)
+        async with gateway.listen("orders:new") as late:
+            assert await collect(late) == []
+        await assert_empty(gateway)
+
+
+async def test_ends_with_the_lifespan(gateway: Gateway) -> None:
+    heard: list[list[bytes]] = []
+
+    async def work() -> None:
+        async with gateway.listen("orders:new") as orders:
+            listening.set()
+            heard.append(await collect(orders))
+
+    listening = asyncio.Event()
+    async with running(gateway):
+        task = asyncio.create_task(work())
+        await listening.wait()
+    await task
+    assert heard == [[]]

@@ -1,14 +1,14 @@
 """Streams: latecomers get all, returning clients what they missed, and everybody the end."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import Annotated, Any
 
 import pytest
 from fastapi import Body, FastAPI
 
-from gateway import BrokerUnavailable, Client, Error, Gateway
+from gateway import Client, Error, Gateway
 from gateway.errors import SettingsError
 from gateway.program.routes.streams import LINGER, Stream
 from tests.program.routes.clients import Client as Peer
@@ -285,23 +285,6 @@ async def test_what_is_no_asynchronous_iterator(gateway: Gateway) -> None:
                 await gateway.stream("answer:1", source)
 
 
-async def test_a_broker_that_is_away_ends_it(
-    gateway: Gateway, source: Source, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def publish(*_: Any) -> None:
-        raise BrokerUnavailable
-
-    async with running(gateway):
-        caplog.clear()  # of what was said at the start
-        monkeypatch.setattr(gateway.node.broker, "publish", publish)
-        stream = await gateway.stream("answer:1", source())
-        source.say("a")
-        assert await stream.wait() == "failed"
-        assert source.closed
-    [record] = caplog.records
-    assert (record.levelname, record.exc_info) == ("WARNING", None)
-
-
 async def test_a_node_that_stops_tells_its_readers(source: Source) -> None:
     gateway = declare(gateway_with())
     async with running(gateway) as opened:
@@ -458,3 +441,20 @@ async def test_a_source_that_does_not_close_is_given_up(gateway: Gateway, monkey
         await until(lambda: gateway.node.metrics.publications_in)
     await until(lambda: not stream.running)
     assert closing.is_set()
+
+
+async def test_streams_end_when_the_process_is_told_to_stop(
+    gateway: Gateway, source: Source, ask_to_stop: Callable[[], None]
+) -> None:
+    async with connected(gateway) as client:
+        await client.subscribe("answer:1")
+        stream = await gateway.stream("answer:1", source())
+        source.say("a")
+        await client.hears("a")
+        ask_to_stop()
+        assert await stream.wait() == "stopped"
+        assert source.closed
+        await client.hears("a", None)
+        assert ends(client) == ["stopped"]
+        late = await gateway.stream("answer:2", Source()())
+        assert await late.wait() == "stopped"

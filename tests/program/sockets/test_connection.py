@@ -1,7 +1,7 @@
 """What a client is sent and what it says, in each format; channels, replay, and the end."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -44,11 +44,32 @@ def heard(rig: SocketRig, client: Client) -> list[Any]:
     return messages
 
 
+def _run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(work())
+
+
 async def publish_bytes(rig: SocketRig, channel: str, data: bytes) -> None:
     await rig.node.publish(rig.node.channels.resolve(channel), Publication(Payload(data), binary=True))
 
 
 # — messages —
+
+
+async def test_another_event_loop_is_refused_before_anything_is_sent(
+    rig: SocketRig, client: Client, connection: Connection
+) -> None:
+    rig.node.loop = asyncio.get_running_loop()
+    for work in (
+        lambda: connection.send("x"),
+        lambda: connection.subscribe("room"),
+        lambda: connection.unsubscribe("room"),
+        connection.close,
+    ):
+        with pytest.raises(RuntimeError, match="nothing was done"):
+            await asyncio.to_thread(_run, work)
+    assert heard(rig, client) == []
+    assert not rig.node.hub.channels
+    assert not connection.closed
 
 
 @pytest.mark.parametrize(
