@@ -68,13 +68,13 @@ class Hub:
         channel.joining.add(subscriber)
 
     def enter(self, subscriber: Subscriber, position: Position | None) -> None:
-        """Begin live delivery, from ``position`` on where the subscriber is positioned.
+        """Begin live delivery: of what comes after ``position``, where there is one.
 
         What is pending for the others is written first: it is older than this subscription.
         """
         channel = self.channels[subscriber.channel]
         channel.joining.discard(subscriber)
-        behind = position if subscriber.positioned and position != channel.position else None
+        behind = position if position != channel.position else None
         key = AudienceKey(subscriber.connection.wire, subscriber.joins, subscriber.positioned, behind)
         audience = channel.audiences.get(key)
         if audience is None:
@@ -194,8 +194,12 @@ class Hub:
         arrived: list[Audience] = []
         for key, audience in channel.audiences.items():
             if not key.positioned:
-                readers.append(audience)
-            if not key.positioned or (stale and key.behind is None):
+                if key.behind is None:
+                    readers.append(audience)
+                elif key.behind.epoch != after.epoch or after.offset > key.behind.offset:
+                    arrived.append(audience)
+                continue
+            if stale and key.behind is None:
                 continue
             at = key.behind or before
             assert at is not None  # a positioned audience without `behind` stands at the channel's position
@@ -212,14 +216,14 @@ class Hub:
         self.lose(channel, lost)
         for audience in arrived:
             # a stream that goes over old ground does not bring those who follow it to the channel's position
-            target = self._promote(channel, audience, after if stale else None)
+            target = self._promote(channel, audience, after if stale and audience.key.positioned else None)
             if target not in readers:
                 readers.append(target)
         return readers
 
     def _promote(self, channel: LocalChannel, audience: Audience, behind: Position | None) -> Audience:
         """The stream has reached those who were ahead of it: they join the others."""
-        key = AudienceKey(audience.key.wire, audience.key.joins, True, behind)
+        key = AudienceKey(audience.key.wire, audience.key.joins, audience.key.positioned, behind)
         self._write(audience)
         del channel.audiences[audience.key]
         target = channel.audiences.get(key)

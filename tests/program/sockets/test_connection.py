@@ -481,16 +481,56 @@ async def test_what_the_stream_brings_after_the_replay_comes_once(
     assert heard(rig, client) == ["1", "2", "3"]
 
 
-async def test_a_gap_is_passed_over(rig: SocketRig, client: Client, connection: Connection) -> None:
+@pytest.mark.parametrize("others", [False, True])
+async def test_a_gap_is_passed_over_and_what_comes_after_it_arrives(
+    rig: SocketRig, client: Client, connection: Connection, others: bool
+) -> None:
+    """Offset 4 used to be lost with 2 and 3, unless somebody else was there who had no position either."""
     position = await rig.publish("room:1", 1)
     await connection.subscribe("room:1", replay=10)
-    for offset in (4, 5, 6, 9):
-        data = Payload(str(offset).encode())
-        rig.node.on_publication("room:1", Publication(data, offset=offset, epoch=position.epoch))
-    assert heard(rig, client) == ["1", "5", "6", "9"]
-    assert rig.node.metrics.lost_positions == 1
+    other = Client()
+    async with rig.sockets.attach(other.websocket) as elsewhere:
+        if others:
+            await elsewhere.subscribe("room:1", replay=0)
+        for offset in (4, 5, 6, 9):
+            data = Payload(str(offset).encode())
+            rig.node.on_publication("room:1", Publication(data, offset=offset, epoch=position.epoch))
+        assert heard(rig, client) == ["1", "4", "5", "6", "9"]
+        assert heard(rig, other) == (["4", "5", "6", "9"] if others else [])
     assert rig.node.num_subscriptions() == 1
     assert not connection.closed
+
+
+async def test_a_gap_right_after_the_replay(rig: SocketRig, client: Client, connection: Connection) -> None:
+    """The history was read ahead of the stream, and what it is ahead by never comes."""
+    await rig.publish("room:1", 1, 2)
+    position = await rig.position("room:1")
+    await connection.subscribe("room:1", replay=10)
+    for offset in (1, 5, 6):
+        data = Payload(str(offset).encode())
+        rig.node.on_publication("room:1", Publication(data, offset=offset, epoch=position.epoch))
+    assert heard(rig, client) == ["1", "2", "5", "6"]
+
+
+@pytest.mark.parametrize("epoch", [None, "another"], ids=["the same epoch", "another epoch"])
+async def test_a_stream_that_went_back_is_heard(
+    rig: SocketRig, client: Client, connection: Connection, epoch: str | None
+) -> None:
+    """As after a failover: what arrives is the client's, whatever its offset."""
+    await rig.publish("room:1", 1, 2)
+    await connection.subscribe("room:1", replay=10)
+    position = await rig.publish("room:1", 3)
+    for offset in (2, 3):
+        data = Payload(str(offset * 10).encode())
+        rig.node.on_publication("room:1", Publication(data, offset=offset, epoch=epoch or position.epoch))
+    assert heard(rig, client) == ["1", "2", "3", "20", "30"]
+    assert not connection.closed
+
+
+async def test_what_replays_cost_no_check_of_positions(rig: SocketRig, connection: Connection) -> None:
+    await rig.publish("room:1", 1)
+    await connection.subscribe("room:1", replay=10)
+    assert rig.node.hub.channels["room:1"].positions() == set()
 
 
 async def test_a_gap_found_at_the_end_is_nothing(rig: SocketRig, client: Client) -> None:
