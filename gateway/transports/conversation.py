@@ -19,7 +19,7 @@ from uvicorn.protocols.utils import ClientDisconnected
 
 from gateway.transports.frames import BINARY, NORMAL, PING, TEXT, frame, message_frame
 from gateway.transports.handshake import Headers, response
-from gateway.transports.raw import RawConnection, Receiver, State
+from gateway.transports.raw import RawConnection, ReadyState, Receiver
 
 QUEUED = 65536
 """Bytes of messages that wait for the application before we read no more."""
@@ -32,10 +32,10 @@ INTERNAL_ERROR, RESTART = 1011, 1012
 log = logging.getLogger("uvicorn.error")
 
 
-class Connection(RawConnection, Protocol):
+class ServerConnection(RawConnection, Protocol):
     """The connection as it is before it is open, too."""
 
-    state: State
+    state: ReadyState
 
     def accept(self, subprotocol: str | None, headers: Headers) -> None: ...
 
@@ -47,7 +47,7 @@ class Conversation:
 
     __slots__ = ("_arrived", "_connection", "_denial", "_ended", "_keepalive", "_queue", "_scope", "_size", "_writable")
 
-    def __init__(self, connection: Connection, scope: Scope, keepalive: tuple[float, float]) -> None:
+    def __init__(self, connection: ServerConnection, scope: Scope, keepalive: tuple[float, float]) -> None:
         self._connection = connection
         self._scope = scope
         self._keepalive = Keepalive(connection, *keepalive, self._overdue) if keepalive[0] else None
@@ -65,7 +65,7 @@ class Conversation:
         code = NORMAL
         try:
             await app(self._scope, self.receive, self.send)
-            if self._connection.state is State.ASKED:
+            if self._connection.state is ReadyState.ASKED:
                 log.error("ASGI callable returned without completing handshake.")
         except ClientDisconnected:
             pass
@@ -80,7 +80,7 @@ class Conversation:
 
     def _end(self, code: int) -> None:
         """The application has returned; if it has handed the connection over, that is nothing to us."""
-        if self._connection.state is State.ASKED:
+        if self._connection.state is ReadyState.ASKED:
             self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, [], b"Internal Server Error")
         elif self._ended is None:
             self._close(code, "")
@@ -105,18 +105,18 @@ class Conversation:
         while self._writable is not None and kind == "websocket.send":  # a close must not wait for who never reads
             await self._writable.wait()
         state = self._connection.state
-        if self._ended is not None or state > State.OPEN:
+        if self._ended is not None or state > ReadyState.OPEN:
             raise ClientDisconnected
-        if kind == "websocket.send" and state is State.OPEN:
+        if kind == "websocket.send" and state is ReadyState.OPEN:
             text = message.get("text")
             if text is None:
                 self._write(BINARY, message["bytes"])
             else:
                 self._write(TEXT, text.encode())
-        elif kind == "websocket.close" and state is State.OPEN:
+        elif kind == "websocket.close" and state is ReadyState.OPEN:
             code, reason = message.get("code", NORMAL), message.get("reason") or ""
             self._close(code, reason)
-        elif state is State.ASKED:
+        elif state is ReadyState.ASKED:
             self._decide(kind, message)
         else:
             raise RuntimeError(f"Unexpected ASGI message '{kind}' on a connection that is {state.name.lower()}.")
@@ -187,9 +187,9 @@ class Conversation:
             self._writable = None
 
     def drain(self) -> None:
-        if self._connection.state is State.ASKED:
+        if self._connection.state is ReadyState.ASKED:
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, [(b"retry-after", b"1")], b"")
-        elif self._connection.state is State.OPEN:
+        elif self._connection.state is ReadyState.OPEN:
             self._close(RESTART, "service restart")
 
     def lose(self, code: int, reason: str) -> None:

@@ -17,7 +17,7 @@ CLOSE_TIMEOUT = 5.0
 """Seconds that a client has to read what is left and answer the close frame."""
 
 
-class State(IntEnum):
+class ReadyState(IntEnum):
     """Where a connection stands. In the order of its life, so that states can be compared."""
 
     OPENING = 0

@@ -39,7 +39,7 @@ from gateway.transports.frames import (
     parse_close,
 )
 from gateway.transports.handshake import Headers, Refusal, UpgradeRequest, accept, parse_request
-from gateway.transports.raw import CLOSE_TIMEOUT, EXTENSION, Receiver, State
+from gateway.transports.raw import CLOSE_TIMEOUT, EXTENSION, ReadyState, Receiver
 from gateway.transports.uvicorn_http import HEAD_LIMIT
 
 DEFAULT_TIMEOUT = 10.0
@@ -95,7 +95,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self.config = config
         self.server = server_state
         self.loop = _loop or asyncio.get_running_loop()
-        self.state = State.OPENING
+        self.state = ReadyState.OPENING
         self._app_state: dict[str, Any] | None = app_state
         self._head: bytearray | None = bytearray()
         self._request: UpgradeRequest | None = None
@@ -116,14 +116,14 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._head is not None:
             self._open(data)
             return
-        if self.state is State.CLOSED:
+        if self.state is ReadyState.CLOSED:
             return
         messages = self._parser.feed(data)
         if messages:
             control = [message for message in messages if message[0] >= CLOSE]
             if control:
                 messages = [message for message in messages if message[0] < CLOSE]
-            if messages and self.state < State.CLOSING and self._receiver is not None:
+            if messages and self.state < ReadyState.CLOSING and self._receiver is not None:
                 self._receiver.take(messages)
             if control:
                 self._answer(control)
@@ -148,7 +148,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.server.connections.discard(cast(Any, self))
-        self.state = State.CLOSED
+        self.state = ReadyState.CLOSED
         for timer in (self._deadline, self._close_timer):
             if timer is not None:
                 timer.cancel()
@@ -174,7 +174,7 @@ class WebSocketProtocol(asyncio.Protocol):
             self.refuse(refusal.response)
             return
         self._end_watch()
-        self.state = State.ASKED
+        self.state = ReadyState.ASKED
         if self.offered is not None:
             self._agreement = agree(request.values(b"sec-websocket-extensions"), self.offered)
         self._parser = FrameParser(
@@ -220,11 +220,11 @@ class WebSocketProtocol(asyncio.Protocol):
         extensions = self._agreement.answer if self._agreement else ""
         self.write(accept(self._request.key, subprotocol, extensions, [*self.server.default_headers, *headers]))
         self._request = None
-        self.state = State.OPEN
+        self.state = ReadyState.OPEN
 
     def refuse(self, response: bytes) -> None:
         """Answer with an HTTP response instead."""
-        self.state = State.CLOSED
+        self.state = ReadyState.CLOSED
         self._end_watch()
         self.write(response)
         self._close_transport()
@@ -239,9 +239,9 @@ class WebSocketProtocol(asyncio.Protocol):
         conversation = self._receiver
         if not isinstance(conversation, Conversation):
             raise RuntimeError("the connection has been handed over before")
-        self._receiver = receiver if self.state <= State.OPEN else None  # it loses the connection at once
+        self._receiver = receiver if self.state <= ReadyState.OPEN else None  # it loses the connection at once
         self._parser.tighten(limit)
-        if not conversation.hand_over(receiver, limit) and self.state is State.OPEN:
+        if not conversation.hand_over(receiver, limit) and self.state is ReadyState.OPEN:
             self._fail(Violation(TOO_BIG, "message is too big"))
 
     def waiting(self) -> int:
@@ -261,9 +261,9 @@ class WebSocketProtocol(asyncio.Protocol):
                 self._watch()
 
     def close(self, code: int, reason: str) -> None:
-        if self.state is not State.OPEN:
+        if self.state is not ReadyState.OPEN:
             return
-        self.state = State.CLOSING
+        self.state = ReadyState.CLOSING
         self.write(close_frame(code, reason))
         self.go_on()  # the answer must be seen
         self._bound_closing()
@@ -273,7 +273,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """Uvicorn stops. Connections close one after the other, in no order."""
-        if self._receiver is None or self.state is State.CLOSED:
+        if self._receiver is None or self.state is ReadyState.CLOSED:
             self._close_transport()
             return
         longest = LONGEST_DRAIN
@@ -303,13 +303,13 @@ class WebSocketProtocol(asyncio.Protocol):
     def _answer_ping(self, payload: bytes) -> None:
         if self.waiting() > UNREAD_PONGS:
             self._fail(Violation(POLICY, "too many pings"))
-        elif self.state is State.OPEN:
+        elif self.state is ReadyState.OPEN:
             self.write(frame(PONG, payload))
 
     def _answer_close(self, code: int, reason: str) -> None:
-        if self.state is State.OPEN:
+        if self.state is ReadyState.OPEN:
             self.write(close_frame(code))
-        self.state = State.CLOSING
+        self.state = ReadyState.CLOSING
         self._lose(code, reason)
         self._close_transport()
 
@@ -325,9 +325,9 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _fail(self, violation: Violation) -> None:
         """End a connection whose peer breaks the rules (RFC 6455, section 7.1.7)."""
-        if self.state is State.OPEN:
+        if self.state is ReadyState.OPEN:
             self.write(close_frame(violation.code, violation.reason))
-        self.state = State.CLOSED
+        self.state = ReadyState.CLOSED
         self._lose(violation.code, violation.reason)
         self.go_on()
         if self.transport.can_write_eof():
@@ -353,7 +353,7 @@ class WebSocketProtocol(asyncio.Protocol):
         """What has begun must end in time. While we do not read, that is not for the peer to do."""
         if self._head is None and not self._parser.unfinished:
             self._end_watch()
-        elif self._deadline is None and not self._held and self.state < State.CLOSED:
+        elif self._deadline is None and not self._held and self.state < ReadyState.CLOSED:
             self._deadline = self.loop.call_later(self.timeout, self._overdue)
 
     def _end_watch(self) -> None:
@@ -363,9 +363,9 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _overdue(self) -> None:
         self._deadline = None
-        if self.state is State.OPENING:
+        if self.state is ReadyState.OPENING:
             self.transport.abort()
-        elif self.state < State.CLOSED:
+        elif self.state < ReadyState.CLOSED:
             self._fail(Violation(POLICY, "message timeout"))
 
 

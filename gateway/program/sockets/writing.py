@@ -18,10 +18,10 @@ from gateway.protocols.base import Wire
 from gateway.protocols.plain import Plain
 from gateway.session import Session, Transport
 from gateway.transports.asgi import AsgiTransport
-from gateway.transports.conversation import Connection as RawConnection
+from gateway.transports.conversation import ServerConnection
 from gateway.transports.deflate import Compression
 from gateway.transports.frames import BINARY, TEXT, message_frame
-from gateway.transports.raw import State
+from gateway.transports.raw import ReadyState
 
 CALM = 65536
 """Bytes waiting in a socket's buffer that make a client slow: asyncio's own mark, at which it says so."""
@@ -41,7 +41,7 @@ class PlainTransport(Transport, Protocol):
 
 
 class PortableWire(Wire):
-    """Frames for `PortableTransport`: text or bytes, many of them."""
+    """Frames for `PlainPortableTransport`: text or bytes, many of them."""
 
     __slots__ = ()
 
@@ -53,7 +53,7 @@ class PortableWire(Wire):
 
 
 class DirectWire(Wire):
-    """Frames for `DirectTransport`: whole, one after the other."""
+    """Frames for `PlainDirectTransport`: whole, one after the other."""
 
     __slots__ = ()
 
@@ -67,7 +67,7 @@ class DirectWire(Wire):
         return b"".join(map(self.frame, messages))
 
 
-class PortableTransport(AsgiTransport):
+class PlainPortableTransport(AsgiTransport):
     """Writes by the server's ``send``."""
 
     __slots__ = ("_over", "_reader")
@@ -128,14 +128,14 @@ class PortableTransport(AsgiTransport):
         self.closed()
 
 
-class DirectTransport:
+class PlainDirectTransport:
     """Writes past the ASGI conversation, which keeps on reading."""
 
     __slots__ = ("_bound", "_connection", "_limit", "_open", "_patience", "_timer", "_wheel", "session")
 
     session: Session
 
-    def __init__(self, connection: RawConnection, wheel: Wheel, limit: int, patience: float) -> None:
+    def __init__(self, connection: ServerConnection, wheel: Wheel, limit: int, patience: float) -> None:
         self._connection = connection
         self._wheel = wheel
         self._limit = self._bound = limit
@@ -145,7 +145,7 @@ class DirectTransport:
 
     def send(self, frame: bytes) -> None:
         connection = self._connection
-        if not self._open or connection.state is not State.OPEN:  # the route may have closed it
+        if not self._open or connection.state is not ReadyState.OPEN:  # the route may have closed it
             return
         if self._timer is not None and connection.waiting() <= CALM:
             self._relax()
