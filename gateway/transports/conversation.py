@@ -36,6 +36,8 @@ class ServerConnection(RawConnection, Protocol):
     """The connection as it is before it is open, too."""
 
     state: ReadyState
+    written: int
+    """Bytes of the application's own messages."""
 
     def accept(self, subprotocol: str | None, headers: Headers) -> None: ...
 
@@ -122,7 +124,9 @@ class Conversation:
             raise RuntimeError(f"Unexpected ASGI message '{kind}' on a connection that is {state.name.lower()}.")
 
     def _write(self, opcode: int, payload: bytes) -> None:
-        self._connection.write(message_frame(opcode, payload, self._connection.compression))
+        message = message_frame(opcode, payload, self._connection.compression)
+        self._connection.written += len(message)
+        self._connection.write(message)
 
     def _decide(self, kind: str, message: Message) -> None:
         """Accept, refuse, or part of a refusal."""

@@ -11,32 +11,35 @@ from collections.abc import Awaitable, Iterable
 
 from gateway.core.audience import Write
 from gateway.core.tasks import begin
-from gateway.core.wheel import Timer, Wheel
+from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect, DisconnectCode
 from gateway.session import FAIR, Session
 from gateway.transports.base import Acceptor
 from gateway.transports.raw import RawConnection
+from gateway.transports.slow_consumer import SlowConsumer, WriteLimits
 
 QUEUED = 64
 """Frames that wait for the one under way before no more are read."""
+
+CALM = 16384
+"""Bytes on their way to a client that it can take within ``client.pong_timeout``, however bad its line."""
 
 log = logging.getLogger(__name__)
 
 
 class DirectTransport:
-    """Satisfies both `session.Transport` and `raw.Receiver`. Set ``session`` before it is attached."""
+    """Satisfies `session.Transport`, `raw.Receiver` and `slow_consumer.Writing`.
+
+    Set ``session`` before it is attached.
+    """
 
     __slots__ = (
         "_acceptor",
-        "_bound",
         "_connection",
-        "_judging",
-        "_limit",
+        "_limits",
         "_open",
-        "_patience",
         "_pump",
         "_slow",
-        "_timer",
         "_waiting",
         "_wheel",
         "session",
@@ -45,23 +48,15 @@ class DirectTransport:
 
     session: Session
 
-    def __init__(
-        self, connection: RawConnection, acceptor: Acceptor, wheel: Wheel, limit: int, patience: float
-    ) -> None:
+    def __init__(self, connection: RawConnection, acceptor: Acceptor, wheel: Wheel, limits: WriteLimits) -> None:
         self._connection = connection
         self.write: Write = connection.write
         """The socket's own, as long as there is nothing to look after."""
         self._acceptor = acceptor
         self._wheel = wheel
-        self._limit = limit
-        """Bytes that may wait for a client that reads slowly, beyond what made it slow: that may be one large reply."""
-        self._bound = limit
-        self._patience = patience
-        """Seconds for which it may be slow."""
+        self._limits = limits
         self._open = True
-        self._slow = False
-        self._judging = False
-        self._timer: Timer | None = None
+        self._slow: SlowConsumer | None = None
         self._pump: asyncio.Task[None] | None = None
         self._waiting: deque[bytes] | None = None
         """Frames behind the one that is being carried out; None while there is none."""
@@ -71,10 +66,13 @@ class DirectTransport:
     def send(self, frame: bytes) -> None:
         if self._open:
             self._connection.write(frame)
-            if self._slow and not self._judging and self._connection.waiting() > self._bound:
-                # soon, for the fan-out that is writing just now must not be changed under its hands
-                self._judging = True
-                asyncio.get_running_loop().call_soon(self._judge)
+            if self._slow is not None:
+                self._slow.wrote(len(frame))
+
+    def behind(self) -> bool:
+        if self._slow is None and self._connection.unread() > CALM:
+            self._watch()  # the kernel has it, and may keep it for as long as this process would
+        return self._slow is not None
 
     def close(self, reason: Disconnect) -> None:
         self._shut()
@@ -97,19 +95,13 @@ class DirectTransport:
                 return
 
     def pause(self) -> None:
-        if self._open and not self._slow:
-            self._slow = True
-            self._bound = self._limit + self._connection.waiting()
-            self._timer = self._wheel.after(self._patience, self._give_up)
-            self._route(self.send)
+        if self._slow is None:
+            self._watch()
 
     def resume(self) -> None:
-        if self._slow:
-            self._slow = False
-            assert self._timer is not None
-            self._timer.cancel()
-            self._timer = None
-            self._route(self._connection.write)
+        if self._slow is not None:
+            self._slow.end()
+            self.catch_up()
 
     def drain(self) -> None:
         self.session.disconnect(Disconnect(DisconnectCode.SHUTDOWN))
@@ -120,7 +112,9 @@ class DirectTransport:
 
     def _shut(self) -> None:
         """Write nothing more."""
-        self.resume()
+        if self._slow is not None:
+            self._slow.end()
+            self._slow = None
         self._open = False
         self._route(self.send)
 
@@ -130,13 +124,29 @@ class DirectTransport:
 
     # — slow clients —
 
-    def _judge(self) -> None:
-        self._judging = False
-        if self._open and self._connection.waiting() > self._bound:
-            self._give_up()
+    def waiting(self) -> int:
+        return self._connection.waiting()
 
-    def _give_up(self) -> None:
+    def unread(self) -> int:
+        return self._connection.unread()
+
+    def slow(self) -> bool:
+        return self._connection.waiting() > 0 or self._connection.unread() > CALM
+
+    def step(self) -> int:
+        return 0
+
+    def catch_up(self) -> None:
+        self._slow = None
+        self._route(self._connection.write)
+
+    def give_up(self) -> None:
         self.session.disconnect(Disconnect(DisconnectCode.SLOW))
+
+    def _watch(self) -> None:
+        if self._open:
+            self._slow = SlowConsumer(self, self._wheel, self._limits)
+            self._route(self.send)
 
     # — frames that must wait —
 

@@ -69,6 +69,9 @@ class RawConnection(Protocol):
     def waiting(self) -> int:
         """Bytes written that the kernel has not taken yet."""
 
+    def unread(self) -> int:
+        """Those, and what the kernel has that the peer has not acknowledged, as far as it tells."""
+
     def hold(self) -> None:
         """Read nothing more for now."""
 

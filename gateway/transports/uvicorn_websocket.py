@@ -39,6 +39,7 @@ from gateway.transports.frames import (
     parse_close,
 )
 from gateway.transports.handshake import Headers, Refusal, UpgradeRequest, accept, parse_request
+from gateway.transports.kernel import lift_user_timeout, unacknowledged
 from gateway.transports.raw import CLOSE_TIMEOUT, EXTENSION, ReadyState, Receiver
 from gateway.transports.uvicorn_http import HEAD_LIMIT
 
@@ -49,7 +50,8 @@ CONTROL_FRAMES = 256
 """Pings and pongs in one read from the socket. While they are answered nobody else is."""
 
 UNREAD_PONGS = 65536
-"""Bytes that may wait to be sent when a ping asks for more. Pongs go past every limit of the application."""
+"""Bytes that may wait to be sent when a ping is answered: pongs go past every limit of the application. Asyncio's own
+mark, so that it says when less waits again."""
 
 DRAIN_RATE = 500
 """Connections closed each second when uvicorn shuts down: a storm of returning clients is worse than waiting."""
@@ -69,6 +71,7 @@ class WebSocketProtocol(asyncio.Protocol):
         "_head",
         "_held",
         "_parser",
+        "_ping",
         "_receiver",
         "_request",
         "config",
@@ -77,6 +80,7 @@ class WebSocketProtocol(asyncio.Protocol):
         "state",
         "transport",
         "write",
+        "written",
     )
 
     timeout = DEFAULT_TIMEOUT
@@ -96,12 +100,15 @@ class WebSocketProtocol(asyncio.Protocol):
         self.server = server_state
         self.loop = _loop or asyncio.get_running_loop()
         self.state = ReadyState.OPENING
+        self.written = 0
         self._app_state: dict[str, Any] | None = app_state
         self._head: bytearray | None = bytearray()
         self._request: UpgradeRequest | None = None
         self._agreement: Agreement | None = None
         self._receiver: Receiver | None = None
         self._held = False
+        self._ping: bytes | None = None
+        """The latest that has not been answered, since so much waits."""
         self._deadline: TimerHandle | None = None
         self._close_timer: TimerHandle | None = None
 
@@ -139,10 +146,14 @@ class WebSocketProtocol(asyncio.Protocol):
         self._bound_closing()  # the transport closes itself, once the peer has read what is left
 
     def pause_writing(self) -> None:
+        lift_user_timeout(self.transport.get_extra_info("socket"))  # from here on it is our own deadline that counts
         if self._receiver is not None:
             self._receiver.pause()
 
     def resume_writing(self) -> None:
+        ping, self._ping = self._ping, None
+        if ping is not None:
+            self._answer_ping(ping)
         if self._receiver is not None:
             self._receiver.resume()
 
@@ -247,6 +258,9 @@ class WebSocketProtocol(asyncio.Protocol):
     def waiting(self) -> int:
         return self.transport.get_write_buffer_size()
 
+    def unread(self) -> int:
+        return self.waiting() + unacknowledged(self.transport.get_extra_info("socket"))
+
     def hold(self) -> None:
         if not self._held:
             self._held = True
@@ -302,7 +316,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _answer_ping(self, payload: bytes) -> None:
         if self.waiting() > UNREAD_PONGS:
-            self._fail(Violation(POLICY, "too many pings"))
+            self._ping = payload  # the latest is enough (RFC 6455, section 5.5.3)
         elif self.state is ReadyState.OPEN:
             self.write(frame(PONG, payload))
 

@@ -104,6 +104,9 @@ class Closing:
     def send(self, frame: Any) -> None:
         raise NotImplementedError
 
+    def behind(self) -> bool:
+        raise NotImplementedError
+
     def close(self, reason: Disconnect) -> None:
         self.codes.append(reason.code)
 

@@ -10,14 +10,16 @@ from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect, DisconnectCode
 from gateway.session import FAIR
 from gateway.transports.base import Acceptor
-from gateway.transports.direct import QUEUED, DirectTransport
+from gateway.transports.direct import CALM, QUEUED, DirectTransport
 from gateway.transports.frames import TEXT
 from gateway.transports.raw import RawConnection
+from gateway.transports.slow_consumer import WriteLimits
 from tests.core.test_wheel import Clock
 from tests.waiting import until
 
 LIMIT = 1000
 PATIENCE = 10.0
+LIMITS = WriteLimits(LIMIT, PATIENCE)
 
 
 class Connection:
@@ -28,13 +30,17 @@ class Connection:
     def __init__(self) -> None:
         self.calls: list[Any] = []
         self.written: list[bytes] = []
-        self.unread = 0
+        self.waits = 0
+        self.kernel = 0
 
     def write(self, data: bytes) -> None:
         self.written.append(data)
 
     def waiting(self) -> int:
-        return self.unread
+        return self.waits
+
+    def unread(self) -> int:
+        return self.waits + self.kernel
 
     def hold(self) -> None:
         self.calls.append("hold")
@@ -105,7 +111,7 @@ class Scene:
         self.connection = Connection()
         self.doorkeeper = Doorkeeper()
         self.transport = DirectTransport(
-            cast(RawConnection, self.connection), cast(Acceptor, self.doorkeeper), self.wheel, LIMIT, PATIENCE
+            cast(RawConnection, self.connection), cast(Acceptor, self.doorkeeper), self.wheel, LIMITS
         )
         self.session = Session(self.transport)
         self.transport.session = self.session  # type: ignore[assignment]
@@ -117,8 +123,9 @@ class Scene:
         await until(lambda: self.transport._pump is None)
 
     def later(self, seconds: float) -> None:
-        self.clock.now += seconds
-        self.wheel.turn()
+        for _ in range(round(seconds * 10)):
+            self.clock.now += 0.1
+            self.wheel.turn()
 
 
 @pytest.fixture
@@ -228,7 +235,7 @@ async def test_writes_at_once_until_it_is_closed(scene: Scene) -> None:
 
 
 async def test_a_burst_is_no_reason_while_the_client_reads(scene: Scene) -> None:
-    scene.connection.unread = LIMIT + 1
+    scene.connection.waits = LIMIT + 1
     scene.transport.send(b"x")
     await asyncio.sleep(0)
     assert scene.session.reasons == []
@@ -236,11 +243,11 @@ async def test_a_burst_is_no_reason_while_the_client_reads(scene: Scene) -> None
 
 async def test_who_leaves_too_much_unread_is_given_up_at_the_end_of_the_tick(scene: Scene) -> None:
     scene.transport.pause()
-    scene.connection.unread = LIMIT
+    scene.connection.waits = LIMIT
     scene.transport.send(b"x")
     await asyncio.sleep(0)
     assert scene.session.reasons == []
-    scene.connection.unread = LIMIT + 1
+    scene.connection.waits = LIMIT + 1
     scene.transport.send(b"y")
     scene.transport.send(b"z")
     assert scene.session.reasons == [], "not while it is written to"
@@ -251,13 +258,13 @@ async def test_who_leaves_too_much_unread_is_given_up_at_the_end_of_the_tick(sce
 
 
 async def test_what_made_the_client_slow_is_not_counted(scene: Scene) -> None:
-    scene.connection.unread = 10 * LIMIT
+    scene.connection.waits = 10 * LIMIT
     scene.transport.pause()
-    scene.connection.unread = 11 * LIMIT
+    scene.connection.waits = 11 * LIMIT
     scene.transport.send(b"x")
     await asyncio.sleep(0)
     assert scene.session.reasons == []
-    scene.connection.unread = 11 * LIMIT + 1
+    scene.connection.waits = 11 * LIMIT + 1
     scene.transport.send(b"y")
     await asyncio.sleep(0)
     assert scene.session.reasons == [DisconnectCode.SLOW]
@@ -265,12 +272,12 @@ async def test_what_made_the_client_slow_is_not_counted(scene: Scene) -> None:
 
 async def test_what_is_taken_by_the_end_of_the_tick_is_not_counted(scene: Scene) -> None:
     scene.transport.pause()
-    scene.connection.unread = LIMIT + 1
+    scene.connection.waits = LIMIT + 1
     scene.transport.send(b"x")
-    scene.connection.unread = 0
+    scene.connection.waits = 0
     await asyncio.sleep(0)
     assert scene.session.reasons == []
-    scene.connection.unread = LIMIT + 1
+    scene.connection.waits = LIMIT + 1
     scene.transport.send(b"y")
     await asyncio.sleep(0)
     assert scene.session.reasons == [DisconnectCode.SLOW]
@@ -278,7 +285,7 @@ async def test_what_is_taken_by_the_end_of_the_tick_is_not_counted(scene: Scene)
 
 async def test_who_is_closed_meanwhile_is_not_judged(scene: Scene) -> None:
     scene.transport.pause()
-    scene.connection.unread = LIMIT + 1
+    scene.connection.waits = LIMIT + 1
     scene.transport.send(b"x")
     scene.transport.lose(1006, "")
     await asyncio.sleep(0)
@@ -286,6 +293,7 @@ async def test_who_is_closed_meanwhile_is_not_judged(scene: Scene) -> None:
 
 
 async def test_patience_ends(scene: Scene) -> None:
+    scene.connection.waits = 1
     scene.transport.pause()
     scene.later(PATIENCE - 0.2)
     scene.transport.pause()
@@ -295,6 +303,7 @@ async def test_patience_ends(scene: Scene) -> None:
 
 
 async def test_who_reads_again_is_patiently_waited_for_again(scene: Scene) -> None:
+    scene.connection.waits = 1
     scene.transport.pause()
     scene.later(PATIENCE - 0.2)
     scene.transport.resume()
@@ -305,6 +314,63 @@ async def test_who_reads_again_is_patiently_waited_for_again(scene: Scene) -> No
     assert scene.session.reasons == []
     scene.later(0.4)
     assert scene.session.reasons == [DisconnectCode.SLOW]
+
+
+async def test_patience_begins_anew_with_whatever_is_taken(scene: Scene) -> None:
+    """Also if more is written than that: what it adds up to is the limit's to bound."""
+    scene.connection.waits = LIMIT
+    scene.transport.pause()
+    for _ in range(20):
+        scene.later(PATIENCE - 0.2)
+        scene.connection.waits += 9
+        scene.transport.send(b"ten bytes.")
+    assert scene.session.reasons == []
+    scene.connection.waits += 10
+    scene.transport.send(b"ten bytes.")
+    scene.later(1.25 * PATIENCE)
+    assert scene.session.reasons == [DisconnectCode.SLOW]
+
+
+async def test_what_the_kernel_passes_on_is_taken_too(scene: Scene) -> None:
+    """It takes megabytes at once, and nothing more until a third of them has gone."""
+    scene.connection.waits, scene.connection.kernel = LIMIT, 4_000_000
+    scene.transport.pause()
+    for _ in range(10):
+        scene.later(PATIENCE - 0.2)
+        scene.connection.kernel -= 1000
+    scene.later(1.25 * PATIENCE)
+    assert scene.session.reasons == [DisconnectCode.SLOW]
+
+
+async def test_what_made_the_client_slow_is_allowed_only_once(scene: Scene) -> None:
+    scene.connection.waits = 10 * LIMIT
+    scene.transport.pause()
+    scene.connection.waits = LIMIT
+    scene.later(PATIENCE)
+    scene.connection.waits = 2 * LIMIT + 1
+    scene.transport.send(b"x")
+    await asyncio.sleep(0)
+    assert scene.session.reasons == [DisconnectCode.SLOW]
+
+
+async def test_a_client_is_behind_while_something_is_on_its_way(scene: Scene) -> None:
+    """Then no pong can be expected of it: what it is expected to do is to take something."""
+    assert not scene.transport.behind()
+    scene.connection.kernel = CALM
+    assert not scene.transport.behind()
+    scene.connection.kernel = 10 * CALM
+    assert scene.transport.behind()
+    for _ in range(9):
+        scene.later(PATIENCE - 0.2)
+        scene.connection.kernel -= CALM
+    scene.later(PATIENCE / 4)
+    assert scene.transport.write == scene.connection.write
+    assert not scene.transport.behind()
+    scene.connection.kernel = CALM + 1
+    assert scene.transport.behind()
+    scene.later(PATIENCE)
+    assert scene.session.reasons == [DisconnectCode.SLOW]
+    assert not scene.transport.behind()
 
 
 # — the end —

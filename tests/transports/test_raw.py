@@ -224,6 +224,44 @@ async def test_a_slow_client_is_known_as_slow(run: Running, app: Attaching) -> N
     assert recorder.losses == [(1006, "")]
 
 
+async def test_pings_of_one_who_reads_slowly_are_answered_once(run: Running, app: Attaching) -> None:
+    """They are no offence, as they once were, and their pongs do not pile up: RFC 6455 asks for the latest."""
+    app.first = bytes(MEGABYTES)
+    peer = await run.websocket()
+    peer.stop_reading()
+    recorder = await app.attach()
+    waiting = recorder.connection.waiting()
+    for number in range(200):
+        peer.write(client_frame(b"%d" % number, PING))
+    peer.write(client_frame(b"and a message"))
+    await until(lambda: recorder.messages)
+    assert recorder.connection.waiting() <= waiting + 100
+    peer.read_on()
+    assert await peer.frame() == (BINARY, app.first)
+    answers = {await peer.frame(), await peer.frame()}
+    assert answers == {(PONG, b"199"), (TEXT, b"and a message")}
+    recorder.connection.abort()
+    await run.ended()
+
+
+async def test_unread_is_what_the_peer_has_not_taken(run: Running, app: Attaching) -> None:
+    peer = await run.websocket()
+    recorder = await app.attach()
+    connection = recorder.connection
+    await until(lambda: not connection.unread())
+    peer.stop_reading()
+    connection.write(frame(BINARY, bytes(MEGABYTES)))
+    assert connection.unread() > connection.waiting() > 0
+    before = connection.unread()
+    peer.read_on()
+    await peer.frame()
+    await until(lambda: not connection.unread())
+    assert before > 0
+    connection.abort()
+    await run.ended()
+    assert connection.unread() == 0
+
+
 async def test_held_reading_goes_on(run: Running, app: Attaching, peer: Peer) -> None:
     recorder = await app.attach()
     recorder.connection.hold()

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.transports import uvicorn_websocket
 from gateway.transports.frames import FRAGMENTS
 from gateway.transports.raw import RawConnection, raw_connection
 from gateway.transports.uvicorn_websocket import CONTROL_FRAMES
@@ -217,13 +216,6 @@ async def test_a_flood_of_tiny_frames_ends_the_connection(run: Running, first: b
     peer = await run.websocket()
     peer.write(first + each * count)
     assert b"\x03\xf0too many " in await peer.rest()
-
-
-async def test_pings_whose_pongs_are_not_read_end_the_connection(run: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uvicorn_websocket, "UNREAD_PONGS", -1)
-    peer = await run.websocket()
-    peer.write(client_frame(b"", PING))
-    assert b"\x03\xf0too many pings" in await peer.rest()
 
 
 async def test_what_follows_a_violation_is_thrown_away(run: Running) -> None:

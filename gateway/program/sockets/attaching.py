@@ -24,6 +24,7 @@ from gateway.session.application import Admission, unix_seconds, user_id
 from gateway.transports.base import Acceptor
 from gateway.transports.deflate import Compression
 from gateway.transports.raw import raw_connection
+from gateway.transports.slow_consumer import write_limits
 
 Format = Literal["text", "json", "bytes"]
 
@@ -81,6 +82,7 @@ class Sockets:
         self._tokens = tokens
         self._protocols: dict[str, Plain] = {each.name: each for each in (PlainText(), PlainJson(), PlainBytes())}
         self._portable: dict[Plain, Wire] = {each: PortableWire(each) for each in self._protocols.values()}
+        self._limits = write_limits(node.settings)
         self._direct: dict[tuple[Plain, Compression | None], Wire] = {}
 
     def attach(self, websocket: WebSocket, **options: Unpack[Options]) -> Attachment:
@@ -162,19 +164,18 @@ class Sockets:
     def _reach(
         self, websocket: WebSocket, protocol: Plain
     ) -> tuple[Wire, PlainPortableTransport | PlainDirectTransport]:
-        settings, wheel = self.node.settings, self.node.wheel
-        limits = settings.client.queue_max_size, settings.websocket.write_timeout
+        wheel, limits = self.node.wheel, self._limits
         raw = raw_connection(websocket.scope)
         if raw is None:
             # below Starlette's own send, which would have the route's next receive fail once we have closed
-            transport = PlainPortableTransport(websocket._send, wheel, *limits)
+            transport = PlainPortableTransport(websocket._send, wheel, limits)
             websocket._send = transport.pass_on
             return self._portable[protocol], transport
         key = protocol, raw.compression
         wire = self._direct.get(key)
         if wire is None:
             wire = self._direct[key] = DirectWire(*key)
-        return wire, PlainDirectTransport(raw, wheel, *limits)
+        return wire, PlainDirectTransport(raw, wheel, limits)
 
 
 _REFUSALS: dict[int, tuple[int, str]] = {

@@ -13,6 +13,7 @@ from gateway.transports.conversation import Conversation, ServerConnection
 from gateway.transports.deflate import Compression
 from gateway.transports.frames import BINARY, TEXT, frame
 from gateway.transports.raw import ReadyState
+from gateway.transports.slow_consumer import WriteLimits
 from tests.core.test_wheel import Clock
 from tests.waiting import until
 
@@ -27,6 +28,10 @@ class Raw:
         self.state = ReadyState.OPEN
         self.buffer = b""
         self.closes: list[tuple[int, str]] = []
+        self.written = 0
+
+    def unread(self) -> int:
+        return len(self.buffer)
 
     def write(self, data: bytes) -> None:
         self.buffer += data
@@ -64,14 +69,15 @@ def wheel(clock: Clock) -> Wheel:
 
 @pytest.fixture
 def transport(raw: Raw, wheel: Wheel) -> PlainDirectTransport:
-    transport = PlainDirectTransport(cast(ServerConnection, raw), wheel, LIMIT, PATIENCE)
+    transport = PlainDirectTransport(cast(ServerConnection, raw), wheel, WriteLimits(LIMIT, PATIENCE))
     transport.session = cast(GatewaySession, Session(transport))
     return transport
 
 
 def pass_time(clock: Clock, wheel: Wheel, seconds: float) -> None:
-    clock.now += seconds
-    wheel.turn()
+    for _ in range(round(seconds * 10)):
+        clock.now += 0.1
+        wheel.turn()
 
 
 def test_messages_are_frames_of_their_own() -> None:
@@ -106,9 +112,9 @@ async def test_over_the_limit_it_is_slow(transport: PlainDirectTransport, raw: R
     transport.write(b"x" * LIMIT)
     assert raw.closes == []
     transport.write(b"x")
-    transport.write(b"dropped")
     assert raw.closes == [], "not under the hands of the fan-out"
     await until(lambda: raw.closes)
+    transport.write(b"dropped")
     assert raw.closes == [(DisconnectCode.SLOW, "slow")]
     assert len(raw.buffer) == 4 * LIMIT + 1
     assert not wheel._slots
@@ -130,12 +136,28 @@ async def test_who_has_read_meanwhile_is_not_slow(
         transport.write(b"x" * (CALM + 1))
         pass_time(clock, wheel, PATIENCE - 0.2)
         raw.buffer = b""
-    transport.write(b"x")
-    assert not wheel._slots
+        pass_time(clock, wheel, PATIENCE / 4)
+        assert not wheel._slots
     transport.write(b"x" * CALM)
-    raw.buffer = b""
-    pass_time(clock, wheel, PATIENCE + 1)
+    assert not wheel._slots
     assert raw.closes == []
+
+
+async def test_patience_begins_anew_with_whatever_is_taken(
+    transport: PlainDirectTransport, raw: Raw, clock: Clock, wheel: Wheel
+) -> None:
+    """What the route sends by itself does not hide it."""
+    transport.write(b"x" * 2 * LIMIT)
+    for _ in range(10):
+        pass_time(clock, wheel, PATIENCE - 0.2)
+        raw.buffer = raw.buffer[1:]
+        raw.buffer += b"y" * 1000
+        raw.written += 1000
+    assert raw.closes == []
+    raw.buffer += b"y" * 1000
+    raw.written += 1000
+    pass_time(clock, wheel, 1.25 * PATIENCE)
+    assert raw.closes == [(DisconnectCode.SLOW, "slow")]
 
 
 async def test_the_route_learns_of_our_close_when_it_sends(transport: PlainDirectTransport, raw: Raw) -> None:
