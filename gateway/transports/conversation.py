@@ -12,20 +12,15 @@ from collections.abc import Callable
 from http import HTTPStatus
 from itertools import takewhile
 from typing import Protocol
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from starlette.types import ASGIApp, Message, Scope
-from uvicorn.protocols.utils import ClientDisconnected
+from uvicorn.config import Config
+from uvicorn.protocols.utils import ClientDisconnected, get_local_addr, get_remote_addr, is_ssl
 
 from gateway.transports.frames import BINARY, NORMAL, PING, TEXT, frame, message_frame
-from gateway.transports.handshake import Headers, response
-from gateway.transports.raw import RawConnection, ReadyState, Receiver
-
-QUEUED = 65536
-"""Bytes of messages that wait for the application before we read no more."""
-
-MESSAGE_COST = 128
-"""Bytes that a message takes besides its payload, so that empty ones count."""
+from gateway.transports.handshake import Headers, UpgradeRequest, response
+from gateway.transports.raw import MESSAGE_COST, QUEUED, RawConnection, ReadyState, Receiver
 
 INTERNAL_ERROR, RESTART = 1011, 1012
 
@@ -42,6 +37,26 @@ class ServerConnection(RawConnection, Protocol):
     def accept(self, subprotocol: str | None, headers: Headers) -> None: ...
 
     def refuse(self, response: bytes) -> None: ...
+
+
+def websocket_scope(request: UpgradeRequest, config: Config, transport: asyncio.Transport) -> Scope:
+    """What ASGI says of a connection, but for what is the application's."""
+    path, _, query = request.target.partition("?")
+    root_path = config.root_path
+    return {
+        "type": "websocket",
+        "asgi": {"version": config.asgi_version, "spec_version": "2.4"},
+        "http_version": "1.1",
+        "scheme": "wss" if is_ssl(transport) else "ws",
+        "server": get_local_addr(transport),
+        "client": get_remote_addr(transport),
+        "root_path": root_path,
+        "path": root_path + unquote(path),
+        "raw_path": (root_path + path).encode("ascii"),
+        "query_string": query.encode("ascii"),
+        "headers": request.headers,
+        "subprotocols": request.values(b"sec-websocket-protocol"),
+    }
 
 
 class Conversation:

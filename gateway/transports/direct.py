@@ -14,12 +14,10 @@ from gateway.core.tasks import begin
 from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect, DisconnectCode
 from gateway.session import FAIR, Session
-from gateway.transports.base import Acceptor
-from gateway.transports.raw import RawConnection
+from gateway.transports.base import UNAUTHENTICATED, Acceptor, is_unauthenticated
+from gateway.transports.frames import TOO_BIG
+from gateway.transports.raw import MESSAGE_COST, QUEUED, RawConnection
 from gateway.transports.slow_consumer import SlowConsumer, WriteLimits
-
-QUEUED = 64
-"""Frames that wait for the one under way before no more are read."""
 
 CALM = 16384
 """Bytes on their way to a client that it can take within ``client.pong_timeout``, however bad its line."""
@@ -36,9 +34,11 @@ class DirectTransport:
     __slots__ = (
         "_acceptor",
         "_connection",
+        "_largest",
         "_limits",
         "_open",
         "_pump",
+        "_queued",
         "_slow",
         "_waiting",
         "_wheel",
@@ -48,18 +48,24 @@ class DirectTransport:
 
     session: Session
 
-    def __init__(self, connection: RawConnection, acceptor: Acceptor, wheel: Wheel, limits: WriteLimits) -> None:
+    def __init__(
+        self, connection: RawConnection, acceptor: Acceptor, wheel: Wheel, limits: WriteLimits, largest: int
+    ) -> None:
         self._connection = connection
         self.write: Write = connection.write
         """The socket's own, as long as there is nothing to look after."""
         self._acceptor = acceptor
         self._wheel = wheel
         self._limits = limits
+        self._largest = largest
+        """Bytes of a message, as soon as the client is let in; 0 if that has been seen to."""
         self._open = True
         self._slow: SlowConsumer | None = None
         self._pump: asyncio.Task[None] | None = None
         self._waiting: deque[bytes] | None = None
         """Frames behind the one that is being carried out; None while there is none."""
+        self._queued = 0
+        """What they count for, in bytes."""
 
     # — for the session —
 
@@ -93,6 +99,8 @@ class DirectTransport:
             if rest is not None:
                 self._queue((payload for _, payload in messages[count:]), rest)
                 return
+        if self._largest:
+            self._raise_limit()
 
     def pause(self) -> None:
         if self._slow is None:
@@ -154,9 +162,23 @@ class DirectTransport:
         if self._waiting is None:
             self._waiting = deque()
             self._pump = asyncio.get_running_loop().create_task(self._carry_on(begun))
-        self._waiting.extend(payloads)
-        if len(self._waiting) > QUEUED:
+            if is_unauthenticated(self.session):
+                # not nothing at all: that the client goes meanwhile must be seen
+                self._connection.sip()
+        for payload in payloads:
+            self._waiting.append(payload)
+            self._queued += len(payload) + MESSAGE_COST
+        if self._queued > QUEUED:
             self._connection.hold()
+            if self._queued > 2 * QUEUED and is_unauthenticated(self.session):  # it all came in one read
+                self._waiting.clear()
+                self.session.disconnect(Disconnect(TOO_BIG, "too much before connect was answered"))
+
+    def _raise_limit(self) -> None:
+        if not is_unauthenticated(self.session):
+            if self._largest > UNAUTHENTICATED:
+                self._connection.limit(self._largest)
+            self._largest = 0
 
     async def _carry_on(self, begun: Awaitable[None] | None) -> None:
         """The rest of a frame's commands, then the frames that have come since."""
@@ -167,7 +189,9 @@ class DirectTransport:
                 await begun
             count = 0
             while waiting:
-                await self.session.receive(waiting.popleft())
+                payload = waiting.popleft()
+                self._queued -= len(payload) + MESSAGE_COST
+                await self.session.receive(payload)
                 count += 1
                 if count % FAIR == 0:
                     await asyncio.sleep(0)
@@ -175,6 +199,9 @@ class DirectTransport:
             self._break(error)
         finally:
             self._waiting = self._pump = None
+            self._queued = 0
+            if self._largest:
+                self._raise_limit()
             self._connection.go_on()
 
     def _break(self, error: BaseException) -> None:

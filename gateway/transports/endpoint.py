@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.config.settings import Settings
 from gateway.core.wheel import Wheel
 from gateway.protocols.base import Wire, WireProtocol
-from gateway.transports.base import Acceptor
+from gateway.transports.base import UNAUTHENTICATED, Acceptor
 from gateway.transports.deflate import Compression
 from gateway.transports.direct import DirectTransport
 from gateway.transports.frames import BINARY, TEXT, message_frame
@@ -54,14 +54,14 @@ class WebSocketEndpoint:
 
     def _attach(self, protocol: WireProtocol, scope: Scope, connection: RawConnection) -> None:
         """Hand the connection over to a session. The application call ends, and the connection lives on."""
-        transport = DirectTransport(connection, self._acceptor, self._wheel, self._limits)
+        transport = DirectTransport(connection, self._acceptor, self._wheel, self._limits, self._largest)
         key = protocol, connection.compression
         wire = self._direct.get(key)
         if wire is None:
             opcode = BINARY if protocol.binary else TEXT
             wire = self._direct[key] = Wire(protocol, partial(message_frame, opcode, compression=key[1]))
         transport.session = self._acceptor.open(wire, transport, scope)
-        connection.attach(transport, self._largest)
+        connection.attach(transport, min(self._largest, UNAUTHENTICATED))
 
     async def _converse(self, protocol: WireProtocol, scope: Scope, receive: Receive, send: Send) -> None:
         transport = WebSocketTransport(send, self._wheel, self._limits)

@@ -21,7 +21,7 @@ from gateway.protocols.base import Wire
 from gateway.protocols.centrifuge_json_uni import CentrifugeJsonUni
 from gateway.session import Session
 from gateway.transports.asgi import AsgiTransport
-from gateway.transports.base import FORBIDDEN, Acceptor
+from gateway.transports.base import FORBIDDEN, UNAUTHENTICATED, Acceptor
 from gateway.transports.slow_consumer import WriteLimits, write_limits
 
 PATH = "/connection/uni_sse"
@@ -84,7 +84,7 @@ class SseEndpoint:
         self._source = source
         self._protocol = CentrifugeJsonUni()
         self._wire = Wire(self._protocol, event_frame)
-        self._largest = settings.client.message_size_limit
+        self._largest = min(settings.client.message_size_limit, UNAUTHENTICATED)
         self._limits = write_limits(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -12,18 +12,16 @@ permessage-deflate is off, whatever ``ws_per_message_deflate`` says, for its def
 
 import asyncio
 import random
-from asyncio import AbstractEventLoop, TimerHandle
+from asyncio import AbstractEventLoop, BaseEventLoop, TimerHandle
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, cast
-from urllib.parse import unquote
 
 from starlette.types import Scope
 from uvicorn.config import Config
-from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
-from gateway.transports.conversation import Conversation
+from gateway.transports.conversation import Conversation, websocket_scope
 from gateway.transports.deflate import Agreement, Compression, agree
 from gateway.transports.frames import (
     ABNORMAL,
@@ -40,7 +38,8 @@ from gateway.transports.frames import (
 )
 from gateway.transports.handshake import Headers, Refusal, UpgradeRequest, accept, parse_request
 from gateway.transports.kernel import lift_user_timeout, unacknowledged
-from gateway.transports.raw import CLOSE_TIMEOUT, EXTENSION, ReadyState, Receiver
+from gateway.transports.raw import CLOSE_TIMEOUT, EXTENSION, QUEUED, ReadyState, Receiver
+from gateway.transports.sipping import SippingProtocol
 from gateway.transports.uvicorn_http import HEAD_LIMIT
 
 DEFAULT_TIMEOUT = 10.0
@@ -74,6 +73,7 @@ class WebSocketProtocol(asyncio.Protocol):
         "_ping",
         "_receiver",
         "_request",
+        "_sipping",
         "config",
         "loop",
         "server",
@@ -106,7 +106,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._request: UpgradeRequest | None = None
         self._agreement: Agreement | None = None
         self._receiver: Receiver | None = None
-        self._held = False
+        self._held = self._sipping = False
         self._ping: bytes | None = None
         """The latest that has not been answered, since so much waits."""
         self._deadline: TimerHandle | None = None
@@ -141,6 +141,8 @@ class WebSocketProtocol(asyncio.Protocol):
             if messages:
                 self._end_watch()
             self._watch()
+            if self.state is ReadyState.ASKED and self._parser.kept > QUEUED:
+                self.hold()  # whose client does not wait for the answer can wait for it itself
 
     def eof_received(self) -> None:
         self._bound_closing()  # the transport closes itself, once the peer has read what is left
@@ -206,24 +208,10 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _scope(self, request: UpgradeRequest) -> Scope:
         state, self._app_state = self._app_state or {}, None
-        path, _, query = request.target.partition("?")
-        root_path = self.config.root_path
-        return {
-            "type": "websocket",
-            "asgi": {"version": self.config.asgi_version, "spec_version": "2.4"},
-            "http_version": "1.1",
-            "scheme": "wss" if is_ssl(self.transport) else "ws",
-            "server": get_local_addr(self.transport),
-            "client": get_remote_addr(self.transport),
-            "root_path": root_path,
-            "path": root_path + unquote(path),
-            "raw_path": (root_path + path).encode("ascii"),
-            "query_string": query.encode("ascii"),
-            "headers": request.headers,
-            "subprotocols": request.values(b"sec-websocket-protocol"),
-            "state": state.copy(),
-            "extensions": {"websocket.http.response": {}, EXTENSION: self},
-        }
+        scope = websocket_scope(request, self.config, self.transport)
+        scope["state"] = state.copy()
+        scope["extensions"] = {"websocket.http.response": {}, EXTENSION: self}
+        return scope
 
     def accept(self, subprotocol: str | None, headers: Headers) -> None:
         """Answer that the WebSocket is open. Raises ``ValueError`` for a header that cannot be sent."""
@@ -232,6 +220,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self.write(accept(self._request.key, subprotocol, extensions, [*self.server.default_headers, *headers]))
         self._request = None
         self.state = ReadyState.OPEN
+        self.go_on()
 
     def refuse(self, response: bytes) -> None:
         """Answer with an HTTP response instead."""
@@ -251,9 +240,12 @@ class WebSocketProtocol(asyncio.Protocol):
         if not isinstance(conversation, Conversation):
             raise RuntimeError("the connection has been handed over before")
         self._receiver = receiver if self.state <= ReadyState.OPEN else None  # it loses the connection at once
-        self._parser.tighten(limit)
+        self.limit(limit)
         if not conversation.hand_over(receiver, limit) and self.state is ReadyState.OPEN:
             self._fail(Violation(TOO_BIG, "message is too big"))
+
+    def limit(self, size: int) -> None:
+        self._parser.limit(min(size, self.config.ws_max_size))
 
     def waiting(self) -> int:
         return self.transport.get_write_buffer_size()
@@ -267,12 +259,35 @@ class WebSocketProtocol(asyncio.Protocol):
             self.transport.pause_reading()
             self._end_watch()  # that nothing arrives is now our doing
 
+    def sip(self) -> None:
+        if not self._sipping:
+            self._sipping = True
+            self._read_by(SippingProtocol(self, QUEUED, self._sipped))
+
     def go_on(self) -> None:
+        if self._sipping:
+            self._sipping = False
+            self._read_by(self)
         if self._held:
             self._held = False
             self.transport.resume_reading()
             if self._parser.unfinished:
                 self._watch()
+
+    def _sipped(self) -> None:
+        if self._sipping and self.state is ReadyState.OPEN:
+            self.hold()
+
+    def _read_by(self, protocol: asyncio.BaseProtocol) -> None:
+        transport = self.transport
+        if self.state is ReadyState.CLOSED or transport.is_closing():
+            return
+        restart = not isinstance(self.loop, BaseEventLoop) and not self._held  # uvloop reads on as it has begun
+        if restart:
+            transport.pause_reading()
+        transport.set_protocol(protocol)
+        if restart:
+            transport.resume_reading()
 
     def close(self, code: int, reason: str) -> None:
         if self.state is not ReadyState.OPEN:

@@ -8,17 +8,18 @@ import pytest
 
 from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect, DisconnectCode
-from gateway.session import FAIR
-from gateway.transports.base import Acceptor
-from gateway.transports.direct import CALM, QUEUED, DirectTransport
-from gateway.transports.frames import TEXT
-from gateway.transports.raw import RawConnection
+from gateway.session import FAIR, State
+from gateway.transports.base import UNAUTHENTICATED, Acceptor
+from gateway.transports.direct import CALM, DirectTransport
+from gateway.transports.frames import TEXT, TOO_BIG
+from gateway.transports.raw import MESSAGE_COST, QUEUED, RawConnection
 from gateway.transports.slow_consumer import WriteLimits
 from tests.core.test_wheel import Clock
 from tests.waiting import until
 
 LIMIT = 1000
 PATIENCE = 10.0
+LARGEST = 4 * UNAUTHENTICATED
 LIMITS = WriteLimits(LIMIT, PATIENCE)
 
 
@@ -42,6 +43,12 @@ class Connection:
     def unread(self) -> int:
         return self.waits + self.kernel
 
+    def limit(self, size: int) -> None:
+        self.calls.append(size)
+
+    def sip(self) -> None:
+        self.calls.append("sip")
+
     def hold(self) -> None:
         self.calls.append("hold")
 
@@ -63,6 +70,7 @@ class Session:
         self.reasons: list[int] = []
         self.work: Callable[[bytes], Any] | None = None
         self.routes: list[Any] = []
+        self.state = State.CONNECTED
 
     def reroute(self) -> None:
         self.routes.append(self.transport.write)
@@ -111,7 +119,7 @@ class Scene:
         self.connection = Connection()
         self.doorkeeper = Doorkeeper()
         self.transport = DirectTransport(
-            cast(RawConnection, self.connection), cast(Acceptor, self.doorkeeper), self.wheel, LIMITS
+            cast(RawConnection, self.connection), cast(Acceptor, self.doorkeeper), self.wheel, LIMITS, LARGEST
         )
         self.session = Session(self.transport)
         self.transport.session = self.session  # type: ignore[assignment]
@@ -144,7 +152,7 @@ async def test_frames_are_carried_out_on_the_spot(scene: Scene) -> None:
     scene.take(*numbered(FAIR))
     assert scene.session.received == numbered(FAIR)
     assert scene.transport._pump is None
-    assert scene.connection.calls == []
+    assert scene.connection.calls == [LARGEST]
 
 
 async def test_frames_behind_one_that_waits_keep_their_order(scene: Scene) -> None:
@@ -178,17 +186,69 @@ async def test_many_frames_in_one_read_give_others_their_turn(scene: Scene) -> N
     assert scene.session.received == numbered(3 * FAIR)
 
 
-async def test_no_more_is_read_than_can_wait(scene: Scene) -> None:
-    gate = scene.session.work = Gate(b"0")
-    scene.take(b"0")
-    scene.take(*numbered(QUEUED, 1))
-    assert scene.connection.calls == []
-    scene.take(b"%d" % (QUEUED + 1))
-    assert scene.connection.calls == ["hold"]
-    gate.open(b"0")
+@pytest.mark.parametrize("size", [0, 1000, QUEUED // 2])
+async def test_no_more_is_read_than_can_wait(scene: Scene, size: int) -> None:
+    """In bytes, of which an empty frame takes some too."""
+    fitting = QUEUED // (size + MESSAGE_COST)
+    frames = [bytes(size)] * fitting
+    gate = scene.session.work = Gate(b"first")
+    scene.take(b"first")
+    scene.take(*frames)
+    assert "hold" not in scene.connection.calls
+    scene.take(bytes(size))
+    assert scene.connection.calls.count("hold") == 1
+    gate.open(b"first")
     await scene.idle()
-    assert scene.connection.calls == ["hold", "go on"]
-    assert scene.session.received == numbered(QUEUED + 2)
+    assert scene.connection.calls[-1] == "go on"
+    assert scene.session.received == [b"first", *frames, bytes(size)]
+    scene.connection.calls.clear()
+    gate.waiting[b"again"] = asyncio.get_running_loop().create_future()
+    scene.take(b"again")
+    scene.take(*frames)
+    assert "hold" not in scene.connection.calls, "what has been carried out does not count"
+    gate.open(b"again")
+    await scene.idle()
+
+
+# — clients that have not been let in —
+
+
+async def test_while_connect_is_decided_little_is_read_at_a_time(scene: Scene) -> None:
+    scene.session.state = State.NEW
+    gate = scene.session.work = Gate(b"connect")
+    scene.take(b"connect", b"1")
+    assert scene.connection.calls == ["sip"]
+    scene.take(b"2")
+    assert scene.connection.calls == ["sip"]
+    scene.session.state = State.CONNECTED
+    gate.open(b"connect")
+    await scene.idle()
+    assert scene.connection.calls == ["sip", LARGEST, "go on"]
+    assert scene.session.received == [b"connect", b"1", b"2"]
+
+
+async def test_what_comes_with_connect_in_one_read_is_bounded(scene: Scene) -> None:
+    scene.session.state = State.NEW
+    gate = scene.session.work = Gate(b"connect")
+    scene.take(b"connect", bytes(QUEUED), bytes(QUEUED // 2))
+    assert scene.connection.calls == ["sip", "hold"]
+    assert scene.session.reasons == []
+    scene.take(bytes(QUEUED))
+    assert scene.session.reasons == [TOO_BIG]
+    assert not scene.transport._waiting
+    gate.open(b"connect")
+    await scene.idle()
+    assert scene.session.received == [b"connect"]
+
+
+async def test_larger_messages_are_for_those_who_have_been_let_in(scene: Scene) -> None:
+    scene.session.state = State.NEW
+    scene.take(b"not yet")
+    assert scene.connection.calls == []
+    scene.session.state = State.CONNECTED
+    scene.take(b"connect")
+    scene.take(b"publish")
+    assert scene.connection.calls == [LARGEST]
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError(), asyncio.CancelledError()], ids=["defect", "cancelled"])
