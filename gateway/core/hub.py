@@ -121,7 +121,9 @@ class Hub:
         for subscriber in channel.joining:
             if subscriber.held is not None and publication.offset and len(subscriber.held) < HELD:
                 subscriber.held.append(publication)
-        readers = self._advance(channel, publication) if publication.offset else list(channel.audiences.values())
+        readers, following = list(channel.audiences.values()), list[Audience]()
+        if publication.offset:
+            readers, following = self._advance(channel, publication)
         encoded: dict[int, bytes] = {}
         for audience in readers:
             wire = audience.key.wire
@@ -140,6 +142,8 @@ class Hub:
                 self._append_but(audience, message, publication.exclude)
             else:
                 self._append(audience, message)
+        for audience in following:
+            self._promote(channel, audience, Position(publication.offset, publication.epoch))
 
     def announce(self, name: str, push: Join | Leave) -> None:
         """Somebody joined or left, here or on another node."""
@@ -184,8 +188,11 @@ class Hub:
         del self.channels[channel.name]
         self._unfit.discard(channel.name)
 
-    def _advance(self, channel: LocalChannel, publication: Publication) -> list[Audience]:
-        """Move the channel on to ``publication``; answers the audiences that it belongs to."""
+    def _advance(self, channel: LocalChannel, publication: Publication) -> tuple[list[Audience], list[Audience]]:
+        """Move the channel on to ``publication``; answers the audiences that it belongs to.
+
+        And those of them that stand where it is afterwards: with others, maybe, who have had it already.
+        """
         before, after = channel.position, Position(publication.offset, publication.epoch)
         late = bool(self._max_lag and publication.time) and (self._clock() - publication.time / 1000 > self._max_lag)
         stale = before is not None and before.epoch == after.epoch and after.offset <= before.offset
@@ -214,15 +221,20 @@ class Hub:
             channel.position = after
             channel.seen_at = self._clock()
         self.lose(channel, lost)
+        if not arrived:
+            return readers, arrived
+        # a stream that goes over old ground does not bring those who follow it to the channel's position
+        following = [audience for audience in arrived if stale and audience.key.positioned]
         for audience in arrived:
-            # a stream that goes over old ground does not bring those who follow it to the channel's position
-            target = self._promote(channel, audience, after if stale and audience.key.positioned else None)
-            if target not in readers:
-                readers.append(target)
-        return readers
+            reader = audience if audience in following else self._promote(channel, audience, None)
+            if reader not in readers:
+                readers.append(reader)
+        return readers, following
 
     def _promote(self, channel: LocalChannel, audience: Audience, behind: Position | None) -> Audience:
         """The stream has reached those who were ahead of it: they join the others."""
+        if channel.audiences.get(audience.key) is not audience:
+            return audience  # it has gone
         key = AudienceKey(audience.key.wire, audience.key.joins, audience.key.positioned, behind)
         self._write(audience)
         del channel.audiences[audience.key]
