@@ -221,15 +221,19 @@ class Hub:
             channel.position = after
             channel.seen_at = self._clock()
         self.lose(channel, lost)
-        if not arrived:
-            return readers, arrived
+        return readers, self._join_readers(channel, arrived, readers, stale=stale) if arrived else arrived
+
+    def _join_readers(
+        self, channel: LocalChannel, arrived: list[Audience], readers: list[Audience], *, stale: bool
+    ) -> list[Audience]:
+        """Make readers of those whom the stream has reached; answers those who go on following it by themselves."""
         # a stream that goes over old ground does not bring those who follow it to the channel's position
         following = [audience for audience in arrived if stale and audience.key.positioned]
         for audience in arrived:
             reader = audience if audience in following else self._promote(channel, audience, None)
             if reader not in readers:
                 readers.append(reader)
-        return readers, following
+        return following
 
     def _promote(self, channel: LocalChannel, audience: Audience, behind: Position | None) -> Audience:
         """The stream has reached those who were ahead of it: they join the others."""
