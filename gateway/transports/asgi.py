@@ -112,6 +112,10 @@ class AsgiTransport(ABC):
     def behind(self) -> bool:
         return self._slow is not None
 
+    async def drained(self) -> None:
+        if self._slow is not None:
+            await self._slow.over()
+
     def close(self, reason: Disconnect) -> None:
         self._writable = False
         if self._closing:

@@ -80,6 +80,10 @@ class DirectTransport:
             self._watch()  # the kernel has it, and may keep it for as long as this process would
         return self._slow is not None
 
+    async def drained(self) -> None:
+        if self._slow is not None:
+            await self._slow.over()
+
     def close(self, reason: Disconnect) -> None:
         self._shut()
         self._connection.close(reason.code, reason.reason)
@@ -87,7 +91,7 @@ class DirectTransport:
     # — for the connection —
 
     def take(self, messages: list[tuple[int, bytes]]) -> None:
-        if self._waiting is not None or len(messages) > FAIR:
+        if self._waiting is not None or self._slow is not None or len(messages) > FAIR:
             self._queue(payload for _, payload in messages)
             return
         for count, (_, payload) in enumerate(messages, 1):
@@ -189,6 +193,8 @@ class DirectTransport:
                 await begun
             count = 0
             while waiting:
+                if self._slow is not None:  # the answers to more commands would only pile up
+                    await self._slow.over()
                 payload = waiting.popleft()
                 self._queued -= len(payload) + MESSAGE_COST
                 await self.session.receive(payload)

@@ -55,13 +55,26 @@ class Writing(Protocol):
 class SlowConsumer:
     """Watches a client from when it is slow until it is so no longer: as long as this object is kept, that is."""
 
-    __slots__ = ("_bound", "_judging", "_limits", "_silent", "_taken", "_timer", "_wheel", "_writing", "_written")
+    __slots__ = (
+        "_bound",
+        "_ended",
+        "_judging",
+        "_limits",
+        "_silent",
+        "_taken",
+        "_timer",
+        "_wheel",
+        "_writing",
+        "_written",
+    )
 
     def __init__(self, writing: Writing, wheel: Wheel, limits: WriteLimits) -> None:
         self._writing = writing
         self._wheel = wheel
         self._limits = limits
         self._bound = limits.size + writing.waiting()
+        self._ended: asyncio.Event | None = None
+        """Made by whoever waits for it."""
         self._written = 0
         """Bytes, from here on."""
         self._taken = -writing.unread()
@@ -79,11 +92,19 @@ class SlowConsumer:
             self._judging = True
             asyncio.get_running_loop().call_soon(self._judge)
 
+    async def over(self) -> None:
+        """Wait until the client is slow no longer, or is gone."""
+        if self._timer is not None:
+            self._ended = self._ended or asyncio.Event()
+            await self._ended.wait()
+
     def end(self) -> None:
         """Watch no longer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._ended is not None:
+            self._ended.set()
 
     def _judge(self) -> None:
         self._judging = False

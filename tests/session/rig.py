@@ -190,6 +190,9 @@ class Recorder:
     def behind(self) -> bool:
         return self.is_behind
 
+    async def drained(self) -> None:
+        """Writing down takes no time."""
+
 
 class Client:
     """What a client sees. Messages that are not the answer to ``ask`` stay in ``inbox``."""

@@ -107,6 +107,9 @@ class Closing:
     def behind(self) -> bool:
         raise NotImplementedError
 
+    async def drained(self) -> None:
+        raise NotImplementedError
+
     def close(self, reason: Disconnect) -> None:
         self.codes.append(reason.code)
 

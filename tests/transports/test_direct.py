@@ -413,6 +413,26 @@ async def test_what_made_the_client_slow_is_allowed_only_once(scene: Scene) -> N
     assert scene.session.reasons == [DisconnectCode.SLOW]
 
 
+@pytest.mark.parametrize("ends", ["resume", "lose"])
+async def test_who_reads_slowly_is_not_answered_further(scene: Scene, ends: str) -> None:
+    scene.connection.waits = LIMIT
+    scene.transport.pause()
+    scene.take(b"0", b"1")
+    drained = asyncio.ensure_future(scene.transport.drained())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert scene.session.received == []
+    assert not drained.done()
+    if ends == "resume":
+        scene.transport.resume()
+    else:
+        scene.transport.lose(1006, "")
+    await scene.idle()
+    await drained
+    assert scene.session.received == [b"0", b"1"]
+    await scene.transport.drained()
+
+
 async def test_a_client_is_behind_while_something_is_on_its_way(scene: Scene) -> None:
     """Then no pong can be expected of it: what it is expected to do is to take something."""
     assert not scene.transport.behind()

@@ -160,6 +160,9 @@ class PlainDirectTransport:
     def behind(self) -> bool:
         return self._slow is not None
 
+    async def drained(self) -> None:
+        """Nobody commands anything here."""
+
     def close(self, reason: Disconnect) -> None:
         self._shut()
         self._connection.close(reason.code, reason.reason)
