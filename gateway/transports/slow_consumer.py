@@ -13,8 +13,8 @@ from msgspec import Struct
 from gateway.config.settings import Settings
 from gateway.core.wheel import Timer, Wheel
 
-LOOKS = 4
-"""How often a client is looked at within the timeout: it is cut off no later than a quarter of it too late."""
+LOOKS = 10
+"""How often a client is looked at within the timeout: it is cut off a tenth of it too late, at most."""
 
 
 class WriteLimits(Struct, frozen=True):

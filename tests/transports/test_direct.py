@@ -387,7 +387,7 @@ async def test_patience_begins_anew_with_whatever_is_taken(scene: Scene) -> None
     assert scene.session.reasons == []
     scene.connection.waits += 10
     scene.transport.send(b"ten bytes.")
-    scene.later(1.25 * PATIENCE)
+    scene.later(1.1 * PATIENCE)
     assert scene.session.reasons == [DisconnectCode.SLOW]
 
 
@@ -398,7 +398,7 @@ async def test_what_the_kernel_passes_on_is_taken_too(scene: Scene) -> None:
     for _ in range(10):
         scene.later(PATIENCE - 0.2)
         scene.connection.kernel -= 1000
-    scene.later(1.25 * PATIENCE)
+    scene.later(1.1 * PATIENCE)
     assert scene.session.reasons == [DisconnectCode.SLOW]
 
 
@@ -443,7 +443,7 @@ async def test_a_client_is_behind_while_something_is_on_its_way(scene: Scene) ->
     for _ in range(9):
         scene.later(PATIENCE - 0.2)
         scene.connection.kernel -= CALM
-    scene.later(PATIENCE / 4)
+    scene.later(PATIENCE / 10)
     assert scene.transport.write == scene.connection.write
     assert not scene.transport.behind()
     scene.connection.kernel = CALM + 1

@@ -347,7 +347,7 @@ async def test_patience_begins_anew_with_every_frame_that_is_taken(
         await until(lambda: len(wire.frames) == number + 1)  # noqa: B023
     assert session(transport).reasons == []
     assert transport.behind()
-    later(clock, wheel, 1.25 * PATIENCE)
+    later(clock, wheel, 1.1 * PATIENCE)
     assert session(transport).reasons == [DisconnectCode.SLOW]
     assert not transport.behind()
     transport.closed()
