@@ -201,11 +201,11 @@ class ClientSettings(Section):
     channel_position_max_time_lag: Duration = 0.0
     """How late a publication may arrive before positions are held to be lost; 0 does not look."""
     message_size_limit: int = Field(default=65536, ge=256)
-    """Largest message of a client, in bytes."""
+    """Largest message of a client, in bytes; before it is let in 65536 at most."""
     channel_limit: int = Field(default=128, ge=1)
     """Most subscriptions of a connection."""
     queue_max_size: int = Field(default=1048576, ge=1024)
-    """Most bytes waiting for a client that reads slowly."""
+    """Most bytes waiting for a client that reads slowly, beyond what made it slow."""
     connection_limit: int = Field(default=0, ge=0)
     """Most connections of a node; 0 is without limit."""
     user_connection_limit: int = Field(default=0, ge=0)
@@ -237,7 +237,7 @@ class WebSocketSettings(Section):
     compression_level: int = Field(default=1, ge=1, le=9)
     """From 1, fast, to 9, small."""
     write_timeout: Annotated[Duration, Field(gt=0)] = 10.0
-    """How long a client may leave what it is sent unread, beyond what the kernel takes, before it is cut off."""
+    """How long a client may take nothing of what waits for it, before it is cut off."""
 
 
 class UniSSESettings(Section):

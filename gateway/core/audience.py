@@ -71,7 +71,10 @@ class Subscriber(Protocol):
 
 
 class AudienceKey(Struct, frozen=True):
-    """Those who receive byte-identical frames; ``behind`` is set until the stream has reached them."""
+    """Those who receive byte-identical frames.
+
+    ``behind`` is set until the stream has reached them; who is not ``positioned`` does not care how it does.
+    """
 
     wire: Wire
     joins: bool

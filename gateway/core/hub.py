@@ -78,14 +78,14 @@ class Hub:
         channel.joining.add(subscriber)
 
     def enter(self, subscriber: Subscriber, position: Position | None) -> None:
-        """Begin live delivery, from ``position`` on where the subscriber is positioned.
+        """Begin live delivery: of what comes after ``position``, where there is one.
 
         What is pending for the others is written first: it is older than this subscription. Raises ``LookupError`` for
         one that has not joined, or has left since.
         """
         channel = self.channels[subscriber.channel]
         channel.joining.remove(subscriber)
-        behind = position if subscriber.positioned and position != channel.position else None
+        behind = position if position != channel.position else None
         key = AudienceKey(subscriber.connection.wire, subscriber.joins, subscriber.positioned, behind)
         audience = channel.audiences.get(key)
         if audience is None:
@@ -134,7 +134,9 @@ class Hub:
         for subscriber in channel.joining:
             if subscriber.held is not None and publication.offset and len(subscriber.held) < HELD:
                 subscriber.held.append(publication)
-        readers = self._advance(channel, publication) if publication.offset else list(channel.audiences.values())
+        readers, following = list(channel.audiences.values()), list[Audience]()
+        if publication.offset:
+            readers, following = self._advance(channel, publication)
         encoded: dict[int, bytes] = {}
         for audience in readers:
             wire = audience.key.wire
@@ -153,6 +155,8 @@ class Hub:
                 self._append_but(audience, message, publication.exclude)
             else:
                 self._append(audience, message)
+        for audience in following:
+            self._promote(channel, audience, Position(publication.offset, publication.epoch))
 
     def announce(self, name: str, push: Join | Leave) -> None:
         """Somebody joined or left, here or on another node."""
@@ -200,8 +204,11 @@ class Hub:
         del self.channels[channel.name]
         self._unfit.discard(channel.name)
 
-    def _advance(self, channel: LocalChannel, publication: Publication) -> list[Audience]:
-        """Move the channel on to ``publication``; answers the audiences that it belongs to."""
+    def _advance(self, channel: LocalChannel, publication: Publication) -> tuple[list[Audience], list[Audience]]:
+        """Move the channel on to ``publication``; answers the audiences that it belongs to.
+
+        And those of them that stand where it is afterwards: with others, maybe, who have had it already.
+        """
         before, after = channel.position, Position(publication.offset, publication.epoch)
         late = bool(self._max_lag and publication.time) and (self._clock() - publication.time / 1000 > self._max_lag)
         stale = before is not None and before.epoch == after.epoch and after.offset <= before.offset
@@ -210,8 +217,12 @@ class Hub:
         arrived: list[Audience] = []
         for key, audience in channel.audiences.items():
             if not key.positioned:
-                readers.append(audience)
-            if not key.positioned or (stale and key.behind is None):
+                if key.behind is None:
+                    readers.append(audience)
+                elif key.behind.epoch != after.epoch or after.offset > key.behind.offset:
+                    arrived.append(audience)
+                continue
+            if stale and key.behind is None:
                 continue
             at = key.behind or before
             assert at is not None  # a positioned audience without `behind` stands at the channel's position
@@ -226,16 +237,25 @@ class Hub:
             channel.position = after
             channel.seen_at = self._clock()
         self.lose(channel, lost)
+        return readers, self._join_readers(channel, arrived, readers, stale=stale) if arrived else arrived
+
+    def _join_readers(
+        self, channel: LocalChannel, arrived: list[Audience], readers: list[Audience], *, stale: bool
+    ) -> list[Audience]:
+        """Make readers of those whom the stream has reached; answers those who go on following it by themselves."""
+        # a stream that goes over old ground does not bring those who follow it to the channel's position
+        following = [audience for audience in arrived if stale and audience.key.positioned]
         for audience in arrived:
-            # a stream that goes over old ground does not bring those who follow it to the channel's position
-            target = self._promote(channel, audience, after if stale else None)
-            if target not in readers:
-                readers.append(target)
-        return readers
+            reader = audience if audience in following else self._promote(channel, audience, None)
+            if reader not in readers:
+                readers.append(reader)
+        return following
 
     def _promote(self, channel: LocalChannel, audience: Audience, behind: Position | None) -> Audience:
         """The stream has reached those who were ahead of it: they join the others."""
-        key = AudienceKey(audience.key.wire, audience.key.joins, True, behind)
+        if channel.audiences.get(audience.key) is not audience:
+            return audience  # it has gone
+        key = AudienceKey(audience.key.wire, audience.key.joins, audience.key.positioned, behind)
         self._write(audience)
         del channel.audiences[audience.key]
         target = channel.audiences.get(key)

@@ -47,7 +47,13 @@ class Handshake(Struct):
 
 
 class Transport(Writer, Protocol):
-    """How a session reaches its client. Neither method waits or raises, also after the end."""
+    """How a session reaches its client. Nothing raises, also after the end."""
+
+    def behind(self) -> bool:
+        """Whether the client may still be at what was written before: then a deadline of the transport's runs."""
+
+    async def drained(self) -> None:
+        """Wait while the client reads slowly: what answers more commands would only pile up."""
 
     def close(self, reason: Disconnect) -> None:
         """Close, after what was sent before. The transport calls ``Session.end`` once it is closed."""

@@ -55,6 +55,7 @@ class ClientSession(Session):
                 large = self.outbox is None and not isinstance(command.request, PublishRequest)
                 if count < len(commands) and (count % FAIR == 0 or large):
                     await asyncio.sleep(0)
+                    await self.transport.drained()
                 if self.closed:
                     return
         except Disconnect as reason:

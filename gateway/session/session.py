@@ -320,9 +320,17 @@ class Session:
         else:
             self.heartbeat = self.node.wheel.after(client.ping_interval, self._ping)
 
+    def _await_ping(self) -> None:
+        """The ping may not have reached the client, which has its time for the pong from then on."""
+        then = self._await_ping if self.transport.behind() else self._check_pong
+        self.heartbeat = self.node.wheel.after(self.node.settings.client.pong_timeout, then)
+
     def _check_pong(self) -> None:
+        if self.awaits_pong and self.transport.behind():
+            self._await_ping()
+            return
+        client = self.node.settings.client
         if self.awaits_pong:
             self.disconnect(Disconnect(DisconnectCode.NO_PONG))
             return
-        client = self.node.settings.client
         self.heartbeat = self.node.wheel.after(client.ping_interval - client.pong_timeout, self._ping)

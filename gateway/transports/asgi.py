@@ -20,6 +20,7 @@ from gateway.core.wheel import Timer, Wheel
 from gateway.errors import Disconnect, DisconnectCode
 from gateway.session import Session
 from gateway.transports.raw import CLOSE_TIMEOUT
+from gateway.transports.slow_consumer import SlowConsumer, WriteLimits
 
 
 class AsgiTransport(ABC):
@@ -31,11 +32,13 @@ class AsgiTransport(ABC):
     __slots__ = (
         "_backlog",
         "_closing",
-        "_limit",
-        "_patience",
+        "_last",
+        "_limits",
         "_pump",
         "_send",
+        "_sending",
         "_size",
+        "_slow",
         "_task",
         "_timer",
         "_wheel",
@@ -43,22 +46,25 @@ class AsgiTransport(ABC):
         "session",
     )
 
-    def __init__(self, send: Send, wheel: Wheel, limit: int, patience: float) -> None:
+    def __init__(self, send: Send, wheel: Wheel, limits: WriteLimits) -> None:
         self.session: Session | None = None
         self._send = send
         self._wheel = wheel
-        self._limit = limit
-        """Bytes that may wait for a client that reads slowly."""
-        self._patience = patience
-        """Seconds for which it may be slow."""
+        self._limits = limits
         self._task = asyncio.current_task()
         self._pump: asyncio.Task[None] | None = None
         self._backlog: deque[tuple[Message, int]] = deque()
         """Messages, and the bytes that each counts for."""
         self._size = 0
+        self._sending = 0
+        """Bytes of the message that the server is sending."""
+        self._last = 0
+        """Length of the frame before: servers take it at once, and have the next one wait until it is gone."""
         self._writable = True
         self._closing = False
+        self._slow: SlowConsumer | None = None
         self._timer: Timer | None = None
+        """The end of closing."""
 
     @abstractmethod
     def message(self, frame: Any) -> Message:
@@ -86,20 +92,29 @@ class AsgiTransport(ABC):
                     self._fail()
                     return
                 if rest is None:
+                    self._last = len(frame)
                     return
                 writing = rest
+            self._sending = self.size(frame)
+            self._slow = SlowConsumer(self, self._wheel, self._limits)
             self._pump = asyncio.get_running_loop().create_task(self._drain(writing))
-            self._timer = self._wheel.after(self._patience, self._overflow)
         else:
             size = self.size(frame)
             self._backlog.append((message, size))
             self._size += size
-            if self._size > self._limit:
-                self._overflow()
+            if self._slow is not None:
+                self._slow.wrote(size)
 
     @property
     def write(self) -> Write:
         return self.send
+
+    def behind(self) -> bool:
+        return self._slow is not None
+
+    async def drained(self) -> None:
+        if self._slow is not None:
+            await self._slow.over()
 
     def close(self, reason: Disconnect) -> None:
         self._writable = False
@@ -115,7 +130,7 @@ class AsgiTransport(ABC):
         """The connection is over: nothing more is written."""
         self._writable = False
         self._task = None
-        self._end_timer()
+        self._end_watch()
         if self._pump is not None:
             self._pump.cancel()
 
@@ -124,8 +139,9 @@ class AsgiTransport(ABC):
             if begun is not None:
                 await begun
             while self._backlog:
-                message, size = self._backlog.popleft()
-                self._size -= size
+                self._last = self._sending
+                message, self._sending = self._backlog.popleft()
+                self._size -= self._sending
                 await self._send(message)
         except Exception:
             self._fail()
@@ -135,20 +151,36 @@ class AsgiTransport(ABC):
             raise
         finally:
             self._pump = None
+            self._last, self._sending = self._sending, 0
             if not self._closing:
-                self._end_timer()
+                self._end_watch()
 
-    def _overflow(self) -> None:
-        """The client reads too slowly. What waits for it is dropped, and it is told so if it still reads."""
+    # — slow clients —
+
+    def waiting(self) -> int:
+        return self._size + self._sending
+
+    def unread(self) -> int:
+        return self._size + self._sending
+
+    def slow(self) -> bool:
+        return self._pump is not None
+
+    def step(self) -> int:
+        return max(self._sending, self._last)
+
+    def catch_up(self) -> None:
+        self._slow = None
+
+    def give_up(self) -> None:
+        """What waits for the client is dropped, and it is told so if it still reads."""
         self._writable = False
         self._backlog.clear()
         self._size = 0
-        self._give_up(DisconnectCode.SLOW)
-
-    def _give_up(self, code: DisconnectCode) -> None:
-        """End the session: soon, for the fan-out that is writing just now must not be changed under its hands."""
         if self.session is not None:
-            asyncio.get_running_loop().call_soon(self.session.disconnect, Disconnect(code))
+            self.session.disconnect(Disconnect(DisconnectCode.SLOW))
+
+    # — the end —
 
     def _fail(self) -> None:
         """Nothing can be written any more; the server may not notice that the connection is over."""
@@ -156,17 +188,24 @@ class AsgiTransport(ABC):
         if not self._closing:
             self._closing = True
             self._bound_closing()
-        self._give_up(DisconnectCode.WRITE_ERROR)
+        if self.session is not None:
+            # soon, for the fan-out that is writing just now must not be changed under its hands
+            reason = Disconnect(DisconnectCode.WRITE_ERROR)
+            asyncio.get_running_loop().call_soon(self.session.disconnect, reason)
 
     def _abort(self) -> None:
         if self._task is not None:
             self._task.cancel()
 
     def _bound_closing(self) -> None:
-        self._end_timer()
+        self._end_watch()
         self._timer = self._wheel.after(CLOSE_TIMEOUT, self._abort)
 
-    def _end_timer(self) -> None:
+    def _end_watch(self) -> None:
+        """End the deadline that runs."""
+        if self._slow is not None:
+            self._slow.end()
+            self._slow = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

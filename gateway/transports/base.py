@@ -14,11 +14,25 @@ from gateway.auth.tokens import TokenVerifier
 from gateway.core.node import Node
 from gateway.errors import Disconnect, DisconnectCode
 from gateway.protocols.base import Wire
-from gateway.session import NO_APPLICATION, Application, ClientSession, Handshake, NoApplication, Session, Transport
+from gateway.session import (
+    NO_APPLICATION,
+    Application,
+    ClientSession,
+    Handshake,
+    NoApplication,
+    Session,
+    State,
+    Transport,
+)
 
 FORBIDDEN, UNAVAILABLE = 403, 503
 
 NOTHING_KNOWN = Handshake()
+
+UNAUTHENTICATED = 65536
+"""Most bytes of a message of a client that has not been let in, and about what the server keeps for such a client at
+all, whatever client.message_size_limit says. A token fits in the 8 KiB of an HTTP header, so a connect command does.
+"""
 
 DRAIN_PAUSE = 0.1
 """Seconds between two batches of a drain, on average."""
@@ -109,6 +123,11 @@ class Acceptor:
         if self._same_origin and origin.partition("://")[2] == host != "":
             return True
         return any(fnmatchcase(origin, pattern) for pattern in self._origins)
+
+
+def is_unauthenticated(session: Session) -> bool:
+    """Whether the client has not been let in yet."""
+    return session.state in (State.NEW, State.CONNECTING)
 
 
 def header(scope: Scope, name: bytes) -> bytes | None:

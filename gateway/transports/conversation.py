@@ -12,34 +12,51 @@ from collections.abc import Callable
 from http import HTTPStatus
 from itertools import takewhile
 from typing import Protocol
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from starlette.types import ASGIApp, Message, Scope
-from uvicorn.protocols.utils import ClientDisconnected
+from uvicorn.config import Config
+from uvicorn.protocols.utils import ClientDisconnected, get_local_addr, get_remote_addr, is_ssl
 
 from gateway.transports.frames import BINARY, NORMAL, PING, TEXT, frame, message_frame
-from gateway.transports.handshake import Headers, response
-from gateway.transports.raw import RawConnection, Receiver, State
-
-QUEUED = 65536
-"""Bytes of messages that wait for the application before we read no more."""
-
-MESSAGE_COST = 128
-"""Bytes that a message takes besides its payload, so that empty ones count."""
+from gateway.transports.handshake import Headers, UpgradeRequest, response
+from gateway.transports.raw import MESSAGE_COST, QUEUED, RawConnection, ReadyState, Receiver
 
 INTERNAL_ERROR, RESTART = 1011, 1012
 
 log = logging.getLogger("uvicorn.error")
 
 
-class Connection(RawConnection, Protocol):
+class ServerConnection(RawConnection, Protocol):
     """The connection as it is before it is open, too."""
 
-    state: State
+    state: ReadyState
+    written: int
+    """Bytes of the application's own messages."""
 
     def accept(self, subprotocol: str | None, headers: Headers) -> None: ...
 
     def refuse(self, response: bytes) -> None: ...
+
+
+def websocket_scope(request: UpgradeRequest, config: Config, transport: asyncio.Transport) -> Scope:
+    """What ASGI says of a connection, but for what is the application's."""
+    path, _, query = request.target.partition("?")
+    root_path = config.root_path
+    return {
+        "type": "websocket",
+        "asgi": {"version": config.asgi_version, "spec_version": "2.4"},
+        "http_version": "1.1",
+        "scheme": "wss" if is_ssl(transport) else "ws",
+        "server": get_local_addr(transport),
+        "client": get_remote_addr(transport),
+        "root_path": root_path,
+        "path": root_path + unquote(path),
+        "raw_path": (root_path + path).encode("ascii"),
+        "query_string": query.encode("ascii"),
+        "headers": request.headers,
+        "subprotocols": request.values(b"sec-websocket-protocol"),
+    }
 
 
 class Conversation:
@@ -47,7 +64,7 @@ class Conversation:
 
     __slots__ = ("_arrived", "_connection", "_denial", "_ended", "_keepalive", "_queue", "_scope", "_size", "_writable")
 
-    def __init__(self, connection: Connection, scope: Scope, keepalive: tuple[float, float]) -> None:
+    def __init__(self, connection: ServerConnection, scope: Scope, keepalive: tuple[float, float]) -> None:
         self._connection = connection
         self._scope = scope
         self._keepalive = Keepalive(connection, *keepalive, self._overdue) if keepalive[0] else None
@@ -65,7 +82,7 @@ class Conversation:
         code = NORMAL
         try:
             await app(self._scope, self.receive, self.send)
-            if self._connection.state is State.ASKED:
+            if self._connection.state is ReadyState.ASKED:
                 log.error("ASGI callable returned without completing handshake.")
         except ClientDisconnected:
             pass
@@ -80,7 +97,7 @@ class Conversation:
 
     def _end(self, code: int) -> None:
         """The application has returned; if it has handed the connection over, that is nothing to us."""
-        if self._connection.state is State.ASKED:
+        if self._connection.state is ReadyState.ASKED:
             self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, [], b"Internal Server Error")
         elif self._ended is None:
             self._close(code, "")
@@ -105,24 +122,26 @@ class Conversation:
         while self._writable is not None and kind == "websocket.send":  # a close must not wait for who never reads
             await self._writable.wait()
         state = self._connection.state
-        if self._ended is not None or state > State.OPEN:
+        if self._ended is not None or state > ReadyState.OPEN:
             raise ClientDisconnected
-        if kind == "websocket.send" and state is State.OPEN:
+        if kind == "websocket.send" and state is ReadyState.OPEN:
             text = message.get("text")
             if text is None:
                 self._write(BINARY, message["bytes"])
             else:
                 self._write(TEXT, text.encode())
-        elif kind == "websocket.close" and state is State.OPEN:
+        elif kind == "websocket.close" and state is ReadyState.OPEN:
             code, reason = message.get("code", NORMAL), message.get("reason") or ""
             self._close(code, reason)
-        elif state is State.ASKED:
+        elif state is ReadyState.ASKED:
             self._decide(kind, message)
         else:
             raise RuntimeError(f"Unexpected ASGI message '{kind}' on a connection that is {state.name.lower()}.")
 
     def _write(self, opcode: int, payload: bytes) -> None:
-        self._connection.write(message_frame(opcode, payload, self._connection.compression))
+        message = message_frame(opcode, payload, self._connection.compression)
+        self._connection.written += len(message)
+        self._connection.write(message)
 
     def _decide(self, kind: str, message: Message) -> None:
         """Accept, refuse, or part of a refusal."""
@@ -187,9 +206,9 @@ class Conversation:
             self._writable = None
 
     def drain(self) -> None:
-        if self._connection.state is State.ASKED:
+        if self._connection.state is ReadyState.ASKED:
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, [(b"retry-after", b"1")], b"")
-        elif self._connection.state is State.OPEN:
+        elif self._connection.state is ReadyState.OPEN:
             self._close(RESTART, "service restart")
 
     def lose(self, code: int, reason: str) -> None:

@@ -11,32 +11,35 @@ from collections.abc import Awaitable, Iterable
 
 from gateway.core.audience import Write
 from gateway.core.tasks import begin
-from gateway.core.wheel import Timer, Wheel
+from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect, DisconnectCode
 from gateway.session import FAIR, ClientSession
-from gateway.transports.base import Acceptor
-from gateway.transports.raw import RawConnection
+from gateway.transports.base import UNAUTHENTICATED, Acceptor, is_unauthenticated
+from gateway.transports.frames import TOO_BIG
+from gateway.transports.raw import MESSAGE_COST, QUEUED, RawConnection
+from gateway.transports.slow_consumer import SlowConsumer, WriteLimits
 
-QUEUED = 64
-"""Frames that wait for the one under way before no more are read."""
+CALM = 16384
+"""Bytes on their way to a client that it can take within ``client.pong_timeout``, however bad its line."""
 
 log = logging.getLogger(__name__)
 
 
 class DirectTransport:
-    """Satisfies both `session.Transport` and `raw.Receiver`. Set ``session`` before it is attached."""
+    """Satisfies `session.Transport`, `raw.Receiver` and `slow_consumer.Writing`.
+
+    Set ``session`` before it is attached.
+    """
 
     __slots__ = (
         "_acceptor",
-        "_bound",
         "_connection",
-        "_judging",
-        "_limit",
+        "_largest",
+        "_limits",
         "_open",
-        "_patience",
         "_pump",
+        "_queued",
         "_slow",
-        "_timer",
         "_waiting",
         "_wheel",
         "session",
@@ -46,35 +49,40 @@ class DirectTransport:
     session: ClientSession
 
     def __init__(
-        self, connection: RawConnection, acceptor: Acceptor, wheel: Wheel, limit: int, patience: float
+        self, connection: RawConnection, acceptor: Acceptor, wheel: Wheel, limits: WriteLimits, largest: int
     ) -> None:
         self._connection = connection
         self.write: Write = connection.write
         """The socket's own, as long as there is nothing to look after."""
         self._acceptor = acceptor
         self._wheel = wheel
-        self._limit = limit
-        """Bytes that may wait for a client that reads slowly, beyond what made it slow: that may be one large reply."""
-        self._bound = limit
-        self._patience = patience
-        """Seconds for which it may be slow."""
+        self._limits = limits
+        self._largest = largest
+        """Bytes of a message, as soon as the client is let in; 0 if that has been seen to."""
         self._open = True
-        self._slow = False
-        self._judging = False
-        self._timer: Timer | None = None
+        self._slow: SlowConsumer | None = None
         self._pump: asyncio.Task[None] | None = None
         self._waiting: deque[bytes] | None = None
         """Frames behind the one that is being carried out; None while there is none."""
+        self._queued = 0
+        """What they count for, in bytes."""
 
     # — for the session —
 
     def send(self, frame: bytes) -> None:
         if self._open:
             self._connection.write(frame)
-            if self._slow and not self._judging and self._connection.waiting() > self._bound:
-                # soon, for the fan-out that is writing just now must not be changed under its hands
-                self._judging = True
-                asyncio.get_running_loop().call_soon(self._judge)
+            if self._slow is not None:
+                self._slow.wrote(len(frame))
+
+    def behind(self) -> bool:
+        if self._slow is None and self._connection.unread() > CALM:
+            self._watch()  # the kernel has it, and may keep it for as long as this process would
+        return self._slow is not None
+
+    async def drained(self) -> None:
+        if self._slow is not None:
+            await self._slow.over()
 
     def close(self, reason: Disconnect) -> None:
         self._shut()
@@ -83,7 +91,7 @@ class DirectTransport:
     # — for the connection —
 
     def take(self, messages: list[tuple[int, bytes]]) -> None:
-        if self._waiting is not None or len(messages) > FAIR:
+        if self._waiting is not None or self._slow is not None or len(messages) > FAIR:
             self._queue(payload for _, payload in messages)
             return
         for count, (_, payload) in enumerate(messages, 1):
@@ -95,21 +103,17 @@ class DirectTransport:
             if rest is not None:
                 self._queue((payload for _, payload in messages[count:]), rest)
                 return
+        if self._largest:
+            self._raise_limit()
 
     def pause(self) -> None:
-        if self._open and not self._slow:
-            self._slow = True
-            self._bound = self._limit + self._connection.waiting()
-            self._timer = self._wheel.after(self._patience, self._give_up)
-            self._route(self.send)
+        if self._slow is None:
+            self._watch()
 
     def resume(self) -> None:
-        if self._slow:
-            self._slow = False
-            assert self._timer is not None
-            self._timer.cancel()
-            self._timer = None
-            self._route(self._connection.write)
+        if self._slow is not None:
+            self._slow.end()
+            self.catch_up()
 
     def drain(self) -> None:
         self.session.disconnect(Disconnect(DisconnectCode.SHUTDOWN))
@@ -120,7 +124,9 @@ class DirectTransport:
 
     def _shut(self) -> None:
         """Write nothing more."""
-        self.resume()
+        if self._slow is not None:
+            self._slow.end()
+            self._slow = None
         self._open = False
         self._route(self.send)
 
@@ -130,13 +136,29 @@ class DirectTransport:
 
     # — slow clients —
 
-    def _judge(self) -> None:
-        self._judging = False
-        if self._open and self._connection.waiting() > self._bound:
-            self._give_up()
+    def waiting(self) -> int:
+        return self._connection.waiting()
 
-    def _give_up(self) -> None:
+    def unread(self) -> int:
+        return self._connection.unread()
+
+    def slow(self) -> bool:
+        return self._connection.waiting() > 0 or self._connection.unread() > CALM
+
+    def step(self) -> int:
+        return 0
+
+    def catch_up(self) -> None:
+        self._slow = None
+        self._route(self._connection.write)
+
+    def give_up(self) -> None:
         self.session.disconnect(Disconnect(DisconnectCode.SLOW))
+
+    def _watch(self) -> None:
+        if self._open:
+            self._slow = SlowConsumer(self, self._wheel, self._limits)
+            self._route(self.send)
 
     # — frames that must wait —
 
@@ -144,9 +166,23 @@ class DirectTransport:
         if self._waiting is None:
             self._waiting = deque()
             self._pump = asyncio.get_running_loop().create_task(self._carry_on(begun))
-        self._waiting.extend(payloads)
-        if len(self._waiting) > QUEUED:
+            if is_unauthenticated(self.session):
+                # not nothing at all: that the client goes meanwhile must be seen
+                self._connection.sip()
+        for payload in payloads:
+            self._waiting.append(payload)
+            self._queued += len(payload) + MESSAGE_COST
+        if self._queued > QUEUED:
             self._connection.hold()
+            if self._queued > 2 * QUEUED and is_unauthenticated(self.session):  # it all came in one read
+                self._waiting.clear()
+                self.session.disconnect(Disconnect(TOO_BIG, "too much before connect was answered"))
+
+    def _raise_limit(self) -> None:
+        if not is_unauthenticated(self.session):
+            if self._largest > UNAUTHENTICATED:
+                self._connection.limit(self._largest)
+            self._largest = 0
 
     async def _carry_on(self, begun: Awaitable[None] | None) -> None:
         """The rest of a frame's commands, then the frames that have come since."""
@@ -157,7 +193,11 @@ class DirectTransport:
                 await begun
             count = 0
             while waiting:
-                await self.session.receive(waiting.popleft())
+                if self._slow is not None:  # the answers to more commands would only pile up
+                    await self._slow.over()
+                payload = waiting.popleft()
+                self._queued -= len(payload) + MESSAGE_COST
+                await self.session.receive(payload)
                 count += 1
                 if count % FAIR == 0:
                     await asyncio.sleep(0)
@@ -165,6 +205,9 @@ class DirectTransport:
             self._break(error)
         finally:
             self._waiting = self._pump = None
+            self._queued = 0
+            if self._largest:
+                self._raise_limit()
             self._connection.go_on()
 
     def _break(self, error: BaseException) -> None:

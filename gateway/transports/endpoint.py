@@ -10,11 +10,12 @@ from starlette.types import Receive, Scope, Send
 from gateway.config.settings import Settings
 from gateway.core.wheel import Wheel
 from gateway.protocols.base import Wire, WireProtocol
-from gateway.transports.base import Acceptor
+from gateway.transports.base import UNAUTHENTICATED, Acceptor
 from gateway.transports.deflate import Compression
 from gateway.transports.direct import DirectTransport
 from gateway.transports.frames import BINARY, TEXT, message_frame
 from gateway.transports.raw import RawConnection, raw_connection
+from gateway.transports.slow_consumer import write_limits
 from gateway.transports.websocket import WebSocketTransport, converse, text_frame
 
 
@@ -32,8 +33,7 @@ class WebSocketEndpoint:
         self._protocols = protocols
         self._wheel = wheel
         self._largest = settings.client.message_size_limit
-        self._limit = settings.client.queue_max_size
-        self._patience = settings.websocket.write_timeout
+        self._limits = write_limits(settings)
         self._portable = {protocol: Wire(protocol, text_frame) for protocol in protocols.values()}
         self._direct: dict[tuple[WireProtocol, Compression | None], Wire] = {}
 
@@ -54,17 +54,17 @@ class WebSocketEndpoint:
 
     def _attach(self, protocol: WireProtocol, scope: Scope, connection: RawConnection) -> None:
         """Hand the connection over to a session. The application call ends, and the connection lives on."""
-        transport = DirectTransport(connection, self._acceptor, self._wheel, self._limit, self._patience)
+        transport = DirectTransport(connection, self._acceptor, self._wheel, self._limits, self._largest)
         key = protocol, connection.compression
         wire = self._direct.get(key)
         if wire is None:
             opcode = BINARY if protocol.binary else TEXT
             wire = self._direct[key] = Wire(protocol, partial(message_frame, opcode, compression=key[1]))
         transport.session = self._acceptor.open(wire, transport, scope)
-        connection.attach(transport, self._largest)
+        connection.attach(transport, min(self._largest, UNAUTHENTICATED))
 
     async def _converse(self, protocol: WireProtocol, scope: Scope, receive: Receive, send: Send) -> None:
-        transport = WebSocketTransport(send, self._wheel, self._limit, self._patience)
+        transport = WebSocketTransport(send, self._wheel, self._limits)
         session = self._acceptor.open(self._portable[protocol], transport, scope)
         transport.session = session
         try:

@@ -90,10 +90,15 @@ class FrameParser:
         """Whether a part of a frame or of a message waits for its end."""
         return self._buffer is not None or self._kind != 0
 
-    def tighten(self, limit: int) -> None:
-        """Let no message be larger than this either, from now on."""
-        self._limit = min(self._limit, limit)
-        self._most_fragments = max(FRAGMENTS, self._limit // FRAGMENT_SIZE)
+    @property
+    def kept(self) -> int:
+        """Bytes of what is unfinished."""
+        return self._size + len(self._buffer or b"")
+
+    def limit(self, size: int) -> None:
+        """Let no message be larger than this from now on."""
+        self._limit = size
+        self._most_fragments = max(FRAGMENTS, size // FRAGMENT_SIZE)
         self._needed = 0  # the frame that waits for its end is looked at again before that
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:

@@ -17,7 +17,14 @@ CLOSE_TIMEOUT = 5.0
 """Seconds that a client has to read what is left and answer the close frame."""
 
 
-class State(IntEnum):
+QUEUED = 65536
+"""Bytes of messages that wait for whoever takes them before no more are read."""
+
+MESSAGE_COST = 128
+"""Bytes that a message takes besides its payload, so that empty ones count."""
+
+
+class ReadyState(IntEnum):
     """Where a connection stands. In the order of its life, so that states can be compared."""
 
     OPENING = 0
@@ -63,17 +70,26 @@ class RawConnection(Protocol):
         A message of more than ``limit`` bytes fails the connection (1009), as one over the server's own limit does.
         """
 
+    def limit(self, size: int) -> None:
+        """From now on no message may be larger than this, nor than the server's own limit."""
+
     def write(self, data: bytes) -> None:
         """Whole frames, as `frames.frame` makes them."""
 
     def waiting(self) -> int:
         """Bytes written that the kernel has not taken yet."""
 
+    def unread(self) -> int:
+        """Those, and what the kernel has that the peer has not acknowledged, as far as it tells."""
+
     def hold(self) -> None:
         """Read nothing more for now."""
 
+    def sip(self) -> None:
+        """Read little at a time for now, and not more than ``QUEUED`` bytes: what has been read must be kept."""
+
     def go_on(self) -> None:
-        """Read again."""
+        """Read again, as much as comes."""
 
     def close(self, code: int, reason: str) -> None:
         """Close, after what was written before; ends in `Receiver.lose`, also when the peer does not answer."""

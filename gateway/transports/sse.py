@@ -21,7 +21,8 @@ from gateway.protocols.base import Wire
 from gateway.protocols.centrifuge_json_uni import CentrifugeJsonUni
 from gateway.session import ClientSession
 from gateway.transports.asgi import AsgiTransport
-from gateway.transports.base import FORBIDDEN, Acceptor
+from gateway.transports.base import FORBIDDEN, UNAUTHENTICATED, Acceptor
+from gateway.transports.slow_consumer import WriteLimits, write_limits
 
 PATH = "/connection/uni_sse"
 
@@ -60,8 +61,8 @@ class SseTransport(AsgiTransport):
 
     __slots__ = ("_protocol",)
 
-    def __init__(self, protocol: CentrifugeJsonUni, send: Send, wheel: Wheel, limit: int, patience: float) -> None:
-        super().__init__(send, wheel, limit, patience)
+    def __init__(self, protocol: CentrifugeJsonUni, send: Send, wheel: Wheel, limits: WriteLimits) -> None:
+        super().__init__(send, wheel, limits)
         self._protocol = protocol
 
     def message(self, frame: bytes) -> Message:
@@ -83,9 +84,8 @@ class SseEndpoint:
         self._source = source
         self._protocol = CentrifugeJsonUni()
         self._wire = Wire(self._protocol, event_frame)
-        self._largest = settings.client.message_size_limit
-        self._limit = settings.client.queue_max_size
-        self._patience = settings.websocket.write_timeout
+        self._largest = min(settings.client.message_size_limit, UNAUTHENTICATED)
+        self._limits = write_limits(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         acceptor, wheel = self._source()
@@ -109,7 +109,7 @@ class SseEndpoint:
             return
         await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": Headers(STREAM | headers).raw})
         await send({"type": "http.response.body", "body": OPENING, "more_body": True})
-        transport = SseTransport(self._protocol, send, wheel, self._limit, self._patience)
+        transport = SseTransport(self._protocol, send, wheel, self._limits)
         session = transport.session = acceptor.open(self._wire, transport, scope)
         await _converse(acceptor, transport, session, frame, receive)
 

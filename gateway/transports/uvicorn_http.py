@@ -11,6 +11,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from gateway.transports.kernel import lift_user_timeout
+
 HEAD_LIMIT = 65536
 """Most bytes of a request line and headers. Nginx allows 32 KiB, Node 16, httptools any number."""
 
@@ -86,6 +88,10 @@ class HttpProtocol(HttpToolsProtocol):
             self._deadline.begin(excused=self.flow.read_paused)
         else:
             self._deadline.end()
+
+    def pause_writing(self) -> None:
+        lift_user_timeout(self.transport.get_extra_info("socket"))  # an event stream has a deadline of its own
+        super().pause_writing()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()

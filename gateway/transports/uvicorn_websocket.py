@@ -12,18 +12,16 @@ permessage-deflate is off, whatever ``ws_per_message_deflate`` says, for its def
 
 import asyncio
 import random
-from asyncio import AbstractEventLoop, TimerHandle
+from asyncio import AbstractEventLoop, BaseEventLoop, TimerHandle
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, cast
-from urllib.parse import unquote
 
 from starlette.types import Scope
 from uvicorn.config import Config
-from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
-from gateway.transports.conversation import Conversation
+from gateway.transports.conversation import Conversation, websocket_scope
 from gateway.transports.deflate import Agreement, Compression, agree
 from gateway.transports.frames import (
     ABNORMAL,
@@ -39,7 +37,9 @@ from gateway.transports.frames import (
     parse_close,
 )
 from gateway.transports.handshake import Headers, Refusal, UpgradeRequest, accept, parse_request
-from gateway.transports.raw import CLOSE_TIMEOUT, EXTENSION, Receiver, State
+from gateway.transports.kernel import lift_user_timeout, unacknowledged
+from gateway.transports.raw import CLOSE_TIMEOUT, EXTENSION, QUEUED, ReadyState, Receiver
+from gateway.transports.sipping import SippingProtocol
 from gateway.transports.uvicorn_http import HEAD_LIMIT
 
 DEFAULT_TIMEOUT = 10.0
@@ -49,7 +49,8 @@ CONTROL_FRAMES = 256
 """Pings and pongs in one read from the socket. While they are answered nobody else is."""
 
 UNREAD_PONGS = 65536
-"""Bytes that may wait to be sent when a ping asks for more. Pongs go past every limit of the application."""
+"""Bytes that may wait to be sent when a ping is answered: pongs go past every limit of the application. Asyncio's own
+mark, so that it says when less waits again."""
 
 DRAIN_RATE = 500
 """Connections closed each second when uvicorn shuts down: a storm of returning clients is worse than waiting."""
@@ -69,14 +70,17 @@ class WebSocketProtocol(asyncio.Protocol):
         "_head",
         "_held",
         "_parser",
+        "_ping",
         "_receiver",
         "_request",
+        "_sipping",
         "config",
         "loop",
         "server",
         "state",
         "transport",
         "write",
+        "written",
     )
 
     timeout = DEFAULT_TIMEOUT
@@ -95,13 +99,16 @@ class WebSocketProtocol(asyncio.Protocol):
         self.config = config
         self.server = server_state
         self.loop = _loop or asyncio.get_running_loop()
-        self.state = State.OPENING
+        self.state = ReadyState.OPENING
+        self.written = 0
         self._app_state: dict[str, Any] | None = app_state
         self._head: bytearray | None = bytearray()
         self._request: UpgradeRequest | None = None
         self._agreement: Agreement | None = None
         self._receiver: Receiver | None = None
-        self._held = False
+        self._held = self._sipping = False
+        self._ping: bytes | None = None
+        """The latest that has not been answered, since so much waits."""
         self._deadline: TimerHandle | None = None
         self._close_timer: TimerHandle | None = None
 
@@ -116,14 +123,14 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._head is not None:
             self._open(data)
             return
-        if self.state is State.CLOSED:
+        if self.state is ReadyState.CLOSED:
             return
         messages = self._parser.feed(data)
         if messages:
             control = [message for message in messages if message[0] >= CLOSE]
             if control:
                 messages = [message for message in messages if message[0] < CLOSE]
-            if messages and self.state < State.CLOSING and self._receiver is not None:
+            if messages and self.state < ReadyState.CLOSING and self._receiver is not None:
                 self._receiver.take(messages)
             if control:
                 self._answer(control)
@@ -134,21 +141,27 @@ class WebSocketProtocol(asyncio.Protocol):
             if messages:
                 self._end_watch()
             self._watch()
+            if self.state is ReadyState.ASKED and self._parser.kept > QUEUED:
+                self.hold()  # whose client does not wait for the answer can wait for it itself
 
     def eof_received(self) -> None:
         self._bound_closing()  # the transport closes itself, once the peer has read what is left
 
     def pause_writing(self) -> None:
+        lift_user_timeout(self.transport.get_extra_info("socket"))  # from here on it is our own deadline that counts
         if self._receiver is not None:
             self._receiver.pause()
 
     def resume_writing(self) -> None:
+        ping, self._ping = self._ping, None
+        if ping is not None:
+            self._answer_ping(ping)
         if self._receiver is not None:
             self._receiver.resume()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.server.connections.discard(cast(Any, self))
-        self.state = State.CLOSED
+        self.state = ReadyState.CLOSED
         for timer in (self._deadline, self._close_timer):
             if timer is not None:
                 timer.cancel()
@@ -174,7 +187,7 @@ class WebSocketProtocol(asyncio.Protocol):
             self.refuse(refusal.response)
             return
         self._end_watch()
-        self.state = State.ASKED
+        self.state = ReadyState.ASKED
         if self.offered is not None:
             self._agreement = agree(request.values(b"sec-websocket-extensions"), self.offered)
         self._parser = FrameParser(
@@ -195,24 +208,10 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _scope(self, request: UpgradeRequest) -> Scope:
         state, self._app_state = self._app_state or {}, None
-        path, _, query = request.target.partition("?")
-        root_path = self.config.root_path
-        return {
-            "type": "websocket",
-            "asgi": {"version": self.config.asgi_version, "spec_version": "2.4"},
-            "http_version": "1.1",
-            "scheme": "wss" if is_ssl(self.transport) else "ws",
-            "server": get_local_addr(self.transport),
-            "client": get_remote_addr(self.transport),
-            "root_path": root_path,
-            "path": root_path + unquote(path),
-            "raw_path": (root_path + path).encode("ascii"),
-            "query_string": query.encode("ascii"),
-            "headers": request.headers,
-            "subprotocols": request.values(b"sec-websocket-protocol"),
-            "state": state.copy(),
-            "extensions": {"websocket.http.response": {}, EXTENSION: self},
-        }
+        scope = websocket_scope(request, self.config, self.transport)
+        scope["state"] = state.copy()
+        scope["extensions"] = {"websocket.http.response": {}, EXTENSION: self}
+        return scope
 
     def accept(self, subprotocol: str | None, headers: Headers) -> None:
         """Answer that the WebSocket is open. Raises ``ValueError`` for a header that cannot be sent."""
@@ -220,11 +219,12 @@ class WebSocketProtocol(asyncio.Protocol):
         extensions = self._agreement.answer if self._agreement else ""
         self.write(accept(self._request.key, subprotocol, extensions, [*self.server.default_headers, *headers]))
         self._request = None
-        self.state = State.OPEN
+        self.state = ReadyState.OPEN
+        self.go_on()
 
     def refuse(self, response: bytes) -> None:
         """Answer with an HTTP response instead."""
-        self.state = State.CLOSED
+        self.state = ReadyState.CLOSED
         self._end_watch()
         self.write(response)
         self._close_transport()
@@ -239,13 +239,19 @@ class WebSocketProtocol(asyncio.Protocol):
         conversation = self._receiver
         if not isinstance(conversation, Conversation):
             raise RuntimeError("the connection has been handed over before")
-        self._receiver = receiver if self.state <= State.OPEN else None  # it loses the connection at once
-        self._parser.tighten(limit)
-        if not conversation.hand_over(receiver, limit) and self.state is State.OPEN:
+        self._receiver = receiver if self.state <= ReadyState.OPEN else None  # it loses the connection at once
+        self.limit(limit)
+        if not conversation.hand_over(receiver, limit) and self.state is ReadyState.OPEN:
             self._fail(Violation(TOO_BIG, "message is too big"))
+
+    def limit(self, size: int) -> None:
+        self._parser.limit(min(size, self.config.ws_max_size))
 
     def waiting(self) -> int:
         return self.transport.get_write_buffer_size()
+
+    def unread(self) -> int:
+        return self.waiting() + unacknowledged(self.transport.get_extra_info("socket"))
 
     def hold(self) -> None:
         if not self._held:
@@ -253,17 +259,40 @@ class WebSocketProtocol(asyncio.Protocol):
             self.transport.pause_reading()
             self._end_watch()  # that nothing arrives is now our doing
 
+    def sip(self) -> None:
+        if not self._sipping:
+            self._sipping = True
+            self._read_by(SippingProtocol(self, QUEUED, self._sipped))
+
     def go_on(self) -> None:
+        if self._sipping:
+            self._sipping = False
+            self._read_by(self)
         if self._held:
             self._held = False
             self.transport.resume_reading()
             if self._parser.unfinished:
                 self._watch()
 
-    def close(self, code: int, reason: str) -> None:
-        if self.state is not State.OPEN:
+    def _sipped(self) -> None:
+        if self._sipping and self.state is ReadyState.OPEN:
+            self.hold()
+
+    def _read_by(self, protocol: asyncio.BaseProtocol) -> None:
+        transport = self.transport
+        if self.state is ReadyState.CLOSED or transport.is_closing():
             return
-        self.state = State.CLOSING
+        restart = not isinstance(self.loop, BaseEventLoop) and not self._held  # uvloop reads on as it has begun
+        if restart:
+            transport.pause_reading()
+        transport.set_protocol(protocol)
+        if restart:
+            transport.resume_reading()
+
+    def close(self, code: int, reason: str) -> None:
+        if self.state is not ReadyState.OPEN:
+            return
+        self.state = ReadyState.CLOSING
         self.write(close_frame(code, reason))
         self.go_on()  # the answer must be seen
         self._bound_closing()
@@ -273,7 +302,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """Uvicorn stops. Connections close one after the other, in no order."""
-        if self._receiver is None or self.state is State.CLOSED:
+        if self._receiver is None or self.state is ReadyState.CLOSED:
             self._close_transport()
             return
         longest = LONGEST_DRAIN
@@ -302,14 +331,14 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _answer_ping(self, payload: bytes) -> None:
         if self.waiting() > UNREAD_PONGS:
-            self._fail(Violation(POLICY, "too many pings"))
-        elif self.state is State.OPEN:
+            self._ping = payload  # the latest is enough (RFC 6455, section 5.5.3)
+        elif self.state is ReadyState.OPEN:
             self.write(frame(PONG, payload))
 
     def _answer_close(self, code: int, reason: str) -> None:
-        if self.state is State.OPEN:
+        if self.state is ReadyState.OPEN:
             self.write(close_frame(code))
-        self.state = State.CLOSING
+        self.state = ReadyState.CLOSING
         self._lose(code, reason)
         self._close_transport()
 
@@ -325,9 +354,9 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _fail(self, violation: Violation) -> None:
         """End a connection whose peer breaks the rules (RFC 6455, section 7.1.7)."""
-        if self.state is State.OPEN:
+        if self.state is ReadyState.OPEN:
             self.write(close_frame(violation.code, violation.reason))
-        self.state = State.CLOSED
+        self.state = ReadyState.CLOSED
         self._lose(violation.code, violation.reason)
         self.go_on()
         if self.transport.can_write_eof():
@@ -353,7 +382,7 @@ class WebSocketProtocol(asyncio.Protocol):
         """What has begun must end in time. While we do not read, that is not for the peer to do."""
         if self._head is None and not self._parser.unfinished:
             self._end_watch()
-        elif self._deadline is None and not self._held and self.state < State.CLOSED:
+        elif self._deadline is None and not self._held and self.state < ReadyState.CLOSED:
             self._deadline = self.loop.call_later(self.timeout, self._overdue)
 
     def _end_watch(self) -> None:
@@ -363,9 +392,9 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _overdue(self) -> None:
         self._deadline = None
-        if self.state is State.OPENING:
+        if self.state is ReadyState.OPENING:
             self.transport.abort()
-        elif self.state < State.CLOSED:
+        elif self.state < ReadyState.CLOSED:
             self._fail(Violation(POLICY, "message timeout"))
 
 

@@ -5,6 +5,7 @@ from starlette.types import Message, Receive
 from gateway.errors import Disconnect
 from gateway.session import ClientSession
 from gateway.transports.asgi import AsgiTransport
+from gateway.transports.base import UNAUTHENTICATED, is_unauthenticated
 from gateway.transports.frames import TOO_BIG
 
 
@@ -29,11 +30,14 @@ class WebSocketTransport(AsgiTransport):
 
 
 async def converse(session: ClientSession, receive: Receive, largest: int) -> None:
-    """Give the session its frames until the connection ends, or one is of more than ``largest`` bytes (1009)."""
+    """Give the session its frames until the connection ends, or one is of more than ``largest`` bytes (1009).
+
+    While one is carried out no other is received: what comes meanwhile is the server's to bound.
+    """
     while (message := await receive())["type"] == "websocket.receive":
         text = message.get("text")
         payload = message["bytes"] if text is None else text.encode()
-        if len(payload) > largest:
+        if len(payload) > (min(largest, UNAUTHENTICATED) if is_unauthenticated(session) else largest):
             session.disconnect(Disconnect(TOO_BIG, "message is too big"))
         else:
             await session.receive(payload)

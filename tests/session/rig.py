@@ -174,6 +174,7 @@ class Recorder:
     def __init__(self) -> None:
         self.frames: list[bytes] = []
         self.reasons: list[Disconnect] = []
+        self.is_behind = False
 
     @property
     def write(self) -> Write:
@@ -185,6 +186,12 @@ class Recorder:
 
     def close(self, reason: Disconnect) -> None:
         self.reasons.append(reason)
+
+    def behind(self) -> bool:
+        return self.is_behind
+
+    async def drained(self) -> None:
+        """Writing down takes no time."""
 
 
 class Client:

@@ -65,6 +65,28 @@ async def test_other_commands_are_no_pong() -> None:
     assert client.closed == (3012, "no pong")
 
 
+async def test_no_pong_is_expected_of_one_who_is_behind() -> None:
+    """The ping is somewhere in the megabytes that it has not read yet."""
+    rig, client = await pinged()
+    client.transport.is_behind = True
+    rig.pass_time(100)
+    client.transport.is_behind = False
+    rig.pass_time(8)
+    assert client.closed is None
+    await client.say({})
+    rig.pass_time(9)
+    assert client.closed is None
+
+
+async def test_one_who_is_not_behind_any_more_owes_a_pong() -> None:
+    rig, client = await pinged()
+    client.transport.is_behind = True
+    rig.pass_time(100)
+    client.transport.is_behind = False
+    rig.pass_time(16.4)
+    assert client.closed == (3012, "no pong")
+
+
 @pytest.mark.parametrize("pong", [b"{}", b' {"id":0} ', b"{}\n", b'{"publish":{}}'])
 async def test_pongs(pong: bytes) -> None:
     rig, client = await pinged()

@@ -112,6 +112,12 @@ class Closing:
     def send(self, frame: Any) -> None:
         raise NotImplementedError
 
+    def behind(self) -> bool:
+        raise NotImplementedError
+
+    async def drained(self) -> None:
+        raise NotImplementedError
+
     def close(self, reason: Disconnect) -> None:
         self.codes.append(reason.code)
 

@@ -8,7 +8,7 @@ import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from websockets.asyncio.client import connect
 
-from gateway.transports.conversation import QUEUED
+from gateway.transports.raw import QUEUED
 from gateway.transports.uvicorn_websocket import CompressingWebSocketProtocol, protocol_class
 from tests.transports.sockets import BINARY, CLOSE, MEGABYTES, PING, PONG, TEXT, Running, client_frame, closing, running
 from tests.waiting import until

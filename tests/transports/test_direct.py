@@ -8,16 +8,19 @@ import pytest
 
 from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect, DisconnectCode
-from gateway.session import FAIR
-from gateway.transports.base import Acceptor
-from gateway.transports.direct import QUEUED, DirectTransport
-from gateway.transports.frames import TEXT
-from gateway.transports.raw import RawConnection
+from gateway.session import FAIR, State
+from gateway.transports.base import UNAUTHENTICATED, Acceptor
+from gateway.transports.direct import CALM, DirectTransport
+from gateway.transports.frames import TEXT, TOO_BIG
+from gateway.transports.raw import MESSAGE_COST, QUEUED, RawConnection
+from gateway.transports.slow_consumer import WriteLimits
 from tests.core.test_wheel import Clock
 from tests.waiting import until
 
 LIMIT = 1000
 PATIENCE = 10.0
+LARGEST = 4 * UNAUTHENTICATED
+LIMITS = WriteLimits(LIMIT, PATIENCE)
 
 
 class Connection:
@@ -28,13 +31,23 @@ class Connection:
     def __init__(self) -> None:
         self.calls: list[Any] = []
         self.written: list[bytes] = []
-        self.unread = 0
+        self.waits = 0
+        self.kernel = 0
 
     def write(self, data: bytes) -> None:
         self.written.append(data)
 
     def waiting(self) -> int:
-        return self.unread
+        return self.waits
+
+    def unread(self) -> int:
+        return self.waits + self.kernel
+
+    def limit(self, size: int) -> None:
+        self.calls.append(size)
+
+    def sip(self) -> None:
+        self.calls.append("sip")
 
     def hold(self) -> None:
         self.calls.append("hold")
@@ -57,6 +70,7 @@ class Session:
         self.reasons: list[int] = []
         self.work: Callable[[bytes], Any] | None = None
         self.routes: list[Any] = []
+        self.state = State.CONNECTED
 
     def reroute(self) -> None:
         self.routes.append(self.transport.write)
@@ -105,7 +119,7 @@ class Scene:
         self.connection = Connection()
         self.doorkeeper = Doorkeeper()
         self.transport = DirectTransport(
-            cast(RawConnection, self.connection), cast(Acceptor, self.doorkeeper), self.wheel, LIMIT, PATIENCE
+            cast(RawConnection, self.connection), cast(Acceptor, self.doorkeeper), self.wheel, LIMITS, LARGEST
         )
         self.session = Session(self.transport)
         self.transport.session = self.session  # type: ignore[assignment]
@@ -117,8 +131,9 @@ class Scene:
         await until(lambda: self.transport._pump is None)
 
     def later(self, seconds: float) -> None:
-        self.clock.now += seconds
-        self.wheel.turn()
+        for _ in range(round(seconds * 10)):
+            self.clock.now += 0.1
+            self.wheel.turn()
 
 
 @pytest.fixture
@@ -137,7 +152,7 @@ async def test_frames_are_carried_out_on_the_spot(scene: Scene) -> None:
     scene.take(*numbered(FAIR))
     assert scene.session.received == numbered(FAIR)
     assert scene.transport._pump is None
-    assert scene.connection.calls == []
+    assert scene.connection.calls == [LARGEST]
 
 
 async def test_frames_behind_one_that_waits_keep_their_order(scene: Scene) -> None:
@@ -171,17 +186,69 @@ async def test_many_frames_in_one_read_give_others_their_turn(scene: Scene) -> N
     assert scene.session.received == numbered(3 * FAIR)
 
 
-async def test_no_more_is_read_than_can_wait(scene: Scene) -> None:
-    gate = scene.session.work = Gate(b"0")
-    scene.take(b"0")
-    scene.take(*numbered(QUEUED, 1))
-    assert scene.connection.calls == []
-    scene.take(b"%d" % (QUEUED + 1))
-    assert scene.connection.calls == ["hold"]
-    gate.open(b"0")
+@pytest.mark.parametrize("size", [0, 1000, QUEUED // 2])
+async def test_no_more_is_read_than_can_wait(scene: Scene, size: int) -> None:
+    """In bytes, of which an empty frame takes some too."""
+    fitting = QUEUED // (size + MESSAGE_COST)
+    frames = [bytes(size)] * fitting
+    gate = scene.session.work = Gate(b"first")
+    scene.take(b"first")
+    scene.take(*frames)
+    assert "hold" not in scene.connection.calls
+    scene.take(bytes(size))
+    assert scene.connection.calls.count("hold") == 1
+    gate.open(b"first")
     await scene.idle()
-    assert scene.connection.calls == ["hold", "go on"]
-    assert scene.session.received == numbered(QUEUED + 2)
+    assert scene.connection.calls[-1] == "go on"
+    assert scene.session.received == [b"first", *frames, bytes(size)]
+    scene.connection.calls.clear()
+    gate.waiting[b"again"] = asyncio.get_running_loop().create_future()
+    scene.take(b"again")
+    scene.take(*frames)
+    assert "hold" not in scene.connection.calls, "what has been carried out does not count"
+    gate.open(b"again")
+    await scene.idle()
+
+
+# — clients that have not been let in —
+
+
+async def test_while_connect_is_decided_little_is_read_at_a_time(scene: Scene) -> None:
+    scene.session.state = State.NEW
+    gate = scene.session.work = Gate(b"connect")
+    scene.take(b"connect", b"1")
+    assert scene.connection.calls == ["sip"]
+    scene.take(b"2")
+    assert scene.connection.calls == ["sip"]
+    scene.session.state = State.CONNECTED
+    gate.open(b"connect")
+    await scene.idle()
+    assert scene.connection.calls == ["sip", LARGEST, "go on"]
+    assert scene.session.received == [b"connect", b"1", b"2"]
+
+
+async def test_what_comes_with_connect_in_one_read_is_bounded(scene: Scene) -> None:
+    scene.session.state = State.NEW
+    gate = scene.session.work = Gate(b"connect")
+    scene.take(b"connect", bytes(QUEUED), bytes(QUEUED // 2))
+    assert scene.connection.calls == ["sip", "hold"]
+    assert scene.session.reasons == []
+    scene.take(bytes(QUEUED))
+    assert scene.session.reasons == [TOO_BIG]
+    assert not scene.transport._waiting
+    gate.open(b"connect")
+    await scene.idle()
+    assert scene.session.received == [b"connect"]
+
+
+async def test_larger_messages_are_for_those_who_have_been_let_in(scene: Scene) -> None:
+    scene.session.state = State.NEW
+    scene.take(b"not yet")
+    assert scene.connection.calls == []
+    scene.session.state = State.CONNECTED
+    scene.take(b"connect")
+    scene.take(b"publish")
+    assert scene.connection.calls == [LARGEST]
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError(), asyncio.CancelledError()], ids=["defect", "cancelled"])
@@ -228,7 +295,7 @@ async def test_writes_at_once_until_it_is_closed(scene: Scene) -> None:
 
 
 async def test_a_burst_is_no_reason_while_the_client_reads(scene: Scene) -> None:
-    scene.connection.unread = LIMIT + 1
+    scene.connection.waits = LIMIT + 1
     scene.transport.send(b"x")
     await asyncio.sleep(0)
     assert scene.session.reasons == []
@@ -236,11 +303,11 @@ async def test_a_burst_is_no_reason_while_the_client_reads(scene: Scene) -> None
 
 async def test_who_leaves_too_much_unread_is_given_up_at_the_end_of_the_tick(scene: Scene) -> None:
     scene.transport.pause()
-    scene.connection.unread = LIMIT
+    scene.connection.waits = LIMIT
     scene.transport.send(b"x")
     await asyncio.sleep(0)
     assert scene.session.reasons == []
-    scene.connection.unread = LIMIT + 1
+    scene.connection.waits = LIMIT + 1
     scene.transport.send(b"y")
     scene.transport.send(b"z")
     assert scene.session.reasons == [], "not while it is written to"
@@ -251,13 +318,13 @@ async def test_who_leaves_too_much_unread_is_given_up_at_the_end_of_the_tick(sce
 
 
 async def test_what_made_the_client_slow_is_not_counted(scene: Scene) -> None:
-    scene.connection.unread = 10 * LIMIT
+    scene.connection.waits = 10 * LIMIT
     scene.transport.pause()
-    scene.connection.unread = 11 * LIMIT
+    scene.connection.waits = 11 * LIMIT
     scene.transport.send(b"x")
     await asyncio.sleep(0)
     assert scene.session.reasons == []
-    scene.connection.unread = 11 * LIMIT + 1
+    scene.connection.waits = 11 * LIMIT + 1
     scene.transport.send(b"y")
     await asyncio.sleep(0)
     assert scene.session.reasons == [DisconnectCode.SLOW]
@@ -265,12 +332,12 @@ async def test_what_made_the_client_slow_is_not_counted(scene: Scene) -> None:
 
 async def test_what_is_taken_by_the_end_of_the_tick_is_not_counted(scene: Scene) -> None:
     scene.transport.pause()
-    scene.connection.unread = LIMIT + 1
+    scene.connection.waits = LIMIT + 1
     scene.transport.send(b"x")
-    scene.connection.unread = 0
+    scene.connection.waits = 0
     await asyncio.sleep(0)
     assert scene.session.reasons == []
-    scene.connection.unread = LIMIT + 1
+    scene.connection.waits = LIMIT + 1
     scene.transport.send(b"y")
     await asyncio.sleep(0)
     assert scene.session.reasons == [DisconnectCode.SLOW]
@@ -278,7 +345,7 @@ async def test_what_is_taken_by_the_end_of_the_tick_is_not_counted(scene: Scene)
 
 async def test_who_is_closed_meanwhile_is_not_judged(scene: Scene) -> None:
     scene.transport.pause()
-    scene.connection.unread = LIMIT + 1
+    scene.connection.waits = LIMIT + 1
     scene.transport.send(b"x")
     scene.transport.lose(1006, "")
     await asyncio.sleep(0)
@@ -286,6 +353,7 @@ async def test_who_is_closed_meanwhile_is_not_judged(scene: Scene) -> None:
 
 
 async def test_patience_ends(scene: Scene) -> None:
+    scene.connection.waits = 1
     scene.transport.pause()
     scene.later(PATIENCE - 0.2)
     scene.transport.pause()
@@ -295,6 +363,7 @@ async def test_patience_ends(scene: Scene) -> None:
 
 
 async def test_who_reads_again_is_patiently_waited_for_again(scene: Scene) -> None:
+    scene.connection.waits = 1
     scene.transport.pause()
     scene.later(PATIENCE - 0.2)
     scene.transport.resume()
@@ -305,6 +374,83 @@ async def test_who_reads_again_is_patiently_waited_for_again(scene: Scene) -> No
     assert scene.session.reasons == []
     scene.later(0.4)
     assert scene.session.reasons == [DisconnectCode.SLOW]
+
+
+async def test_patience_begins_anew_with_whatever_is_taken(scene: Scene) -> None:
+    """Also if more is written than that: what it adds up to is the limit's to bound."""
+    scene.connection.waits = LIMIT
+    scene.transport.pause()
+    for _ in range(20):
+        scene.later(PATIENCE - 0.2)
+        scene.connection.waits += 9
+        scene.transport.send(b"ten bytes.")
+    assert scene.session.reasons == []
+    scene.connection.waits += 10
+    scene.transport.send(b"ten bytes.")
+    scene.later(1.1 * PATIENCE)
+    assert scene.session.reasons == [DisconnectCode.SLOW]
+
+
+async def test_what_the_kernel_passes_on_is_taken_too(scene: Scene) -> None:
+    """It takes megabytes at once, and nothing more until a third of them has gone."""
+    scene.connection.waits, scene.connection.kernel = LIMIT, 4_000_000
+    scene.transport.pause()
+    for _ in range(10):
+        scene.later(PATIENCE - 0.2)
+        scene.connection.kernel -= 1000
+    scene.later(1.1 * PATIENCE)
+    assert scene.session.reasons == [DisconnectCode.SLOW]
+
+
+async def test_what_made_the_client_slow_is_allowed_only_once(scene: Scene) -> None:
+    scene.connection.waits = 10 * LIMIT
+    scene.transport.pause()
+    scene.connection.waits = LIMIT
+    scene.later(PATIENCE)
+    scene.connection.waits = 2 * LIMIT + 1
+    scene.transport.send(b"x")
+    await asyncio.sleep(0)
+    assert scene.session.reasons == [DisconnectCode.SLOW]
+
+
+@pytest.mark.parametrize("ends", ["resume", "lose"])
+async def test_who_reads_slowly_is_not_answered_further(scene: Scene, ends: str) -> None:
+    scene.connection.waits = LIMIT
+    scene.transport.pause()
+    scene.take(b"0", b"1")
+    drained = asyncio.ensure_future(scene.transport.drained())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert scene.session.received == []
+    assert not drained.done()
+    if ends == "resume":
+        scene.transport.resume()
+    else:
+        scene.transport.lose(1006, "")
+    await scene.idle()
+    await drained
+    assert scene.session.received == [b"0", b"1"]
+    await scene.transport.drained()
+
+
+async def test_a_client_is_behind_while_something_is_on_its_way(scene: Scene) -> None:
+    """Then no pong can be expected of it: what it is expected to do is to take something."""
+    assert not scene.transport.behind()
+    scene.connection.kernel = CALM
+    assert not scene.transport.behind()
+    scene.connection.kernel = 10 * CALM
+    assert scene.transport.behind()
+    for _ in range(9):
+        scene.later(PATIENCE - 0.2)
+        scene.connection.kernel -= CALM
+    scene.later(PATIENCE / 10)
+    assert scene.transport.write == scene.connection.write
+    assert not scene.transport.behind()
+    scene.connection.kernel = CALM + 1
+    assert scene.transport.behind()
+    scene.later(PATIENCE)
+    assert scene.session.reasons == [DisconnectCode.SLOW]
+    assert not scene.transport.behind()
 
 
 # — the end —

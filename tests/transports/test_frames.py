@@ -191,23 +191,38 @@ def test_each_message_has_the_limit_for_itself() -> None:
 def test_a_limit_that_is_tightened_holds_for_what_has_begun(begun: bytes) -> None:
     parser = FrameParser(LIMIT)
     assert parser.feed(begun) == []
-    parser.tighten(100)
+    parser.limit(100)
     kind = CONTINUATION if begun == masked(TEXT, b"a" * 100) else TEXT
     parser.feed(b"a" if begun and kind == TEXT else masked(FINAL | kind, b"a" * 101)[:6])
     assert parser.violation
     assert parser.violation.code == 1009
 
 
-def test_a_limit_is_tightened_but_never_loosened() -> None:
+def test_a_limit_can_be_raised_again() -> None:
     parser = FrameParser(200_000)
     parser.feed(masked(FINAL | TEXT, b"x" * 101)[:50])
-    for limit in (101, 300_000):
-        parser.tighten(limit)
+    parser.limit(101)
     assert parser.feed(masked(FINAL | TEXT, b"x" * 101)[50:]) == [(TEXT, b"x" * 101)]
+    parser.limit(150_000)
     for _ in range(FRAGMENTS + 1):
         parser.feed(masked(CONTINUATION if parser.unfinished else TEXT))
+    assert not parser.violation
+    parser.feed(masked(CONTINUATION, b"x" * 150_001))
     assert parser.violation
-    assert parser.violation.code == 1008
+    assert parser.violation.code == 1009
+
+
+def test_says_how_much_is_unfinished() -> None:
+    parser = FrameParser(LIMIT)
+    assert parser.kept == 0
+    parser.feed(masked(TEXT, b"a" * 100))
+    assert parser.kept == 100
+    parser.feed(masked(CONTINUATION, b"a" * 100)[:50])
+    assert parser.kept == 150
+    parser.feed(masked(CONTINUATION, b"a" * 100)[50:])
+    assert parser.kept == 200
+    parser.feed(masked(FINAL | CONTINUATION))
+    assert parser.kept == 0
 
 
 @pytest.mark.parametrize("size", [100, 65536])

@@ -1,13 +1,15 @@
 """Attaching to a connection below ASGI: nothing lost, nothing reordered, nothing told twice."""
 
 import asyncio
+import socket
 import struct
 
 import pytest
 from starlette.types import Receive, Scope, Send
 
 from gateway.transports.frames import TEXT, TOO_BIG, frame
-from gateway.transports.raw import RawConnection, raw_connection
+from gateway.transports.raw import QUEUED, RawConnection, raw_connection
+from gateway.transports.sipping import SIP
 from gateway.transports.uvicorn_websocket import CompressingWebSocketProtocol
 from tests.transports.sockets import BINARY, CLOSE, MEGABYTES, PING, PONG, Peer, Running, client_frame, closing, running
 from tests.waiting import until
@@ -20,9 +22,12 @@ class Recorder:
         self.connection = connection
         self.messages: list[bytes] = []
         self.events: list[object] = []
+        self.reads: list[int] = []
+        """Bytes of each take."""
 
     def take(self, messages: list[tuple[int, bytes]]) -> None:
         assert self.losses == [], "nothing comes after the end"
+        self.reads.append(sum(len(payload) for _, payload in messages))
         for opcode, payload in messages:
             self.messages.append(payload)
             self.connection.write(frame(opcode, payload))
@@ -222,6 +227,105 @@ async def test_a_slow_client_is_known_as_slow(run: Running, app: Attaching) -> N
     recorder.connection.abort()
     await run.ended()
     assert recorder.losses == [(1006, "")]
+
+
+async def test_little_is_read_if_so_wished(run: Running, app: Attaching, peer: Peer) -> None:
+    recorder = await app.attach()
+    recorder.connection.sip()
+    recorder.connection.sip()
+    sent = [b"%04d" % number * 250 for number in range(500)]
+    peer.write(b"".join(client_frame(each) for each in sent))
+    await until(lambda: sum(recorder.reads) > QUEUED - SIP and getattr(recorder.connection, "_held"))  # noqa: B009
+    assert max(recorder.reads) < SIP + 1000
+    assert sum(recorder.reads) < QUEUED + SIP
+    recorder.connection.go_on()
+    await until(lambda: len(recorder.messages) == 500)
+    assert recorder.messages == sent
+    assert max(recorder.reads) > SIP + 1000
+    for each in sent:
+        assert (await peer.frame())[1] == each
+    recorder.connection.sip()
+    peer.write(client_frame(struct.pack("!H", 1000), CLOSE))
+    await run.ended()
+    assert recorder.losses == [(1000, "")]
+    recorder.connection.go_on()
+    recorder.connection.sip()
+
+
+async def test_reading_is_held_and_little_at_the_same_time(run: Running, app: Attaching, peer: Peer) -> None:
+    recorder = await app.attach()
+    recorder.connection.hold()
+    recorder.connection.sip()
+    peer.write(client_frame(b"hello"))
+    await run.deadline_passes()
+    assert recorder.messages == []
+    recorder.connection.go_on()
+    assert await peer.frame() == (TEXT, b"hello")
+
+
+async def test_what_happens_is_told_while_little_is_read(run: Running, app: Attaching) -> None:
+    peer = await run.websocket()
+    peer.stop_reading()
+    recorder = await app.attach()
+    recorder.connection.sip()
+    recorder.connection.write(frame(BINARY, bytes(MEGABYTES)))
+    await until(lambda: recorder.events == ["pause"])
+    peer.read_on()
+    assert await peer.frame() == (BINARY, bytes(MEGABYTES))
+    await until(lambda: recorder.events == ["pause", "resume"])
+    peer.writer.write_eof()
+    await run.ended()
+    assert recorder.losses == [(1006, "")]
+
+
+async def test_the_kernel_gives_up_no_slow_reader(run: Running, app: Attaching) -> None:
+    peer = await run.websocket()
+    peer.stop_reading()
+    recorder = await app.attach()
+    sock = getattr(recorder.connection, "transport").get_extra_info("socket")  # noqa: B009
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) > 0
+    recorder.connection.write(frame(BINARY, bytes(MEGABYTES)))
+    await until(lambda: recorder.events == ["pause"])
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
+    recorder.connection.abort()
+
+
+async def test_pings_of_one_who_reads_slowly_are_answered_once(run: Running, app: Attaching) -> None:
+    """They are no offence, as they once were, and their pongs do not pile up: RFC 6455 asks for the latest."""
+    app.first = bytes(MEGABYTES)
+    peer = await run.websocket()
+    peer.stop_reading()
+    recorder = await app.attach()
+    waiting = recorder.connection.waiting()
+    for number in range(200):
+        peer.write(client_frame(b"%d" % number, PING))
+    peer.write(client_frame(b"and a message"))
+    await until(lambda: recorder.messages)
+    assert recorder.connection.waiting() <= waiting + 100
+    peer.read_on()
+    assert await peer.frame() == (BINARY, app.first)
+    answers = {await peer.frame(), await peer.frame()}
+    assert answers == {(PONG, b"199"), (TEXT, b"and a message")}
+    recorder.connection.abort()
+    await run.ended()
+
+
+async def test_unread_is_what_the_peer_has_not_taken(run: Running, app: Attaching) -> None:
+    peer = await run.websocket()
+    recorder = await app.attach()
+    connection = recorder.connection
+    await until(lambda: not connection.unread())
+    peer.stop_reading()
+    connection.write(frame(BINARY, bytes(MEGABYTES)))
+    assert connection.unread() > connection.waiting() > 0
+    before = connection.unread()
+    peer.read_on()
+    await peer.frame()
+    await until(lambda: not connection.unread())
+    assert before > 0
+    connection.abort()
+    await run.ended()
+    assert connection.unread() == 0
 
 
 async def test_held_reading_goes_on(run: Running, app: Attaching, peer: Peer) -> None:

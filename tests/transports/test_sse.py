@@ -26,6 +26,7 @@ from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect, DisconnectCode
 from gateway.protocols.centrifuge_json_uni import CentrifugeJsonUni
 from gateway.transports import asgi as module
+from gateway.transports.slow_consumer import WriteLimits
 from gateway.transports.sse import PATH, SseEndpoint, SseTransport, event_frame, sse_routes
 from tests.deploy.balancers import ROOT
 from tests.integration.servers import Server
@@ -332,7 +333,7 @@ async def test_one_who_has_gone_is_told_nothing() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    transport = SseTransport(CentrifugeJsonUni(), send, Wheel(), 100, 1.0)
+    transport = SseTransport(CentrifugeJsonUni(), send, Wheel(), WriteLimits(100, 1.0))
     transport.close(Disconnect(DisconnectCode.CONNECTION_CLOSED))
     await until(lambda: sent)
     assert sent == [{"type": "http.response.body", "body": b"", "more_body": False}]

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.transports import uvicorn_websocket
 from gateway.transports.frames import FRAGMENTS
-from gateway.transports.raw import RawConnection, raw_connection
+from gateway.transports.raw import QUEUED, RawConnection, raw_connection
 from gateway.transports.uvicorn_websocket import CONTROL_FRAMES
 from tests.transports.sockets import (
+    BINARY,
     CLOSE,
     CONTINUATION,
     MEGABYTES,
@@ -23,6 +23,8 @@ from tests.transports.sockets import (
     accept,
     client_frame,
     closing,
+    running,
+    upgrade_request,
 )
 from tests.waiting import until
 
@@ -219,11 +221,28 @@ async def test_a_flood_of_tiny_frames_ends_the_connection(run: Running, first: b
     assert b"\x03\xf0too many " in await peer.rest()
 
 
-async def test_pings_whose_pongs_are_not_read_end_the_connection(run: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uvicorn_websocket, "UNREAD_PONGS", -1)
-    peer = await run.websocket()
-    peer.write(client_frame(b"", PING))
-    assert b"\x03\xf0too many pings" in await peer.rest()
+async def test_who_sends_before_it_is_answered_is_not_read_any_further() -> None:
+    """A message may be as large as the server's own limit, which is no bound for somebody whom nobody has let in."""
+    async with running(ws_max_size=16_777_216) as run:
+        await send_before_the_answer(run)
+
+
+async def send_before_the_answer(run: Running) -> None:
+    async def hesitant(scope: Scope, receive: Receive, send: Send) -> None:
+        await run.app.go_on.wait()
+        await run.app.echo(scope, receive, send)
+
+    run.app.websocket = hesitant
+    peer = await run.connect()
+    payload = bytes(10_000_000)
+    peer.write(upgrade_request() + client_frame(payload, BINARY))
+    await until(run.connections)
+    await until(lambda: getattr(next(iter(run.server.server_state.connections)), "_held", False))
+    [connection] = run.server.server_state.connections
+    assert QUEUED < getattr(connection, "_parser").kept <= QUEUED + 262_144  # noqa: B009  a bound, and one read
+    run.app.go_on.set()
+    assert b" 101 " in await peer.head()
+    assert await peer.frame() == (BINARY, payload)
 
 
 async def test_what_follows_a_violation_is_thrown_away(run: Running) -> None:

@@ -9,6 +9,7 @@ import pytest
 from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect, DisconnectCode
 from gateway.transports.raw import CLOSE_TIMEOUT
+from gateway.transports.slow_consumer import WriteLimits
 from gateway.transports.websocket import WebSocketTransport, text_frame
 from tests.core.test_wheel import Clock
 from tests.waiting import until
@@ -93,13 +94,19 @@ async def transport(wire: Wire, wheel: Wheel) -> WebSocketTransport:
 
 
 def make(wire: Any, wheel: Wheel) -> WebSocketTransport:
-    transport = WebSocketTransport(wire, wheel, LIMIT, PATIENCE)
+    transport = WebSocketTransport(wire, wheel, WriteLimits(LIMIT, PATIENCE))
     transport.session = Session(transport)  # type: ignore[assignment]
     return transport
 
 
 async def idle(transport: WebSocketTransport) -> None:
     await until(lambda: transport._pump is None)
+
+
+def later(clock: Clock, wheel: Wheel, seconds: float) -> None:
+    for _ in range(round(seconds * 10)):
+        clock.now += 0.1
+        wheel.turn()
 
 
 # — sending —
@@ -235,8 +242,7 @@ async def test_an_endpoint_whose_client_cannot_be_written_to_ends(
     clock.now += CLOSE_TIMEOUT - 0.2
     wheel.turn()
     assert not task.cancelling()
-    clock.now += 0.4
-    wheel.turn()
+    later(clock, wheel, 0.4)
     await asyncio.wait([task])
     assert task.cancelled()
 
@@ -302,12 +308,10 @@ async def test_patience_with_one_who_does_not_read_ends(
     wire.hold()
     transport.send(text("waits"))
     transport.send(text("dropped"))
-    clock.now += PATIENCE - 0.2
-    wheel.turn()
+    later(clock, wheel, PATIENCE - 0.2)
     await asyncio.sleep(0)
     assert session(transport).reasons == []
-    clock.now += 0.4
-    wheel.turn()
+    later(clock, wheel, 0.4)
     await until(lambda: session(transport).reasons)
     wire.let_go()
     await idle(transport)
@@ -321,12 +325,48 @@ async def test_who_has_read_in_time_is_waited_for_as_long_again(
     for _ in range(2):
         wire.hold()
         transport.send(text("waits"))
-        clock.now += PATIENCE - 0.2
-        wheel.turn()
+        later(clock, wheel, PATIENCE - 0.2)
         wire.let_go()
         await idle(transport)
         assert not wheel._slots
     assert session(transport).reasons == []
+
+
+async def test_patience_begins_anew_with_every_frame_that_is_taken(
+    transport: WebSocketTransport, wire: Wire, wheel: Wheel, clock: Clock
+) -> None:
+    wire.hold()
+    for number in range(10):
+        transport.send(text(str(number)))
+    for number in range(9):
+        later(clock, wheel, PATIENCE - 0.2)
+        gate = wire.gate
+        wire.hold()
+        assert gate is not None
+        gate.set_result(None)
+        await until(lambda: len(wire.frames) == number + 1)  # noqa: B023
+    assert session(transport).reasons == []
+    assert transport.behind()
+    later(clock, wheel, 1.1 * PATIENCE)
+    assert session(transport).reasons == [DisconnectCode.SLOW]
+    assert not transport.behind()
+    transport.closed()
+
+
+@pytest.mark.parametrize("waits", [True, False], ids=["waits itself", "has the next one wait"])
+async def test_a_frame_larger_than_the_limit_has_more_time(
+    transport: WebSocketTransport, wire: Wire, wheel: Wheel, clock: Clock, waits: bool
+) -> None:
+    """No server tells how much of a frame is gone. Some wait until most of it is, some do so before the next."""
+    if not waits:
+        transport.send(text("x" * 3 * LIMIT))
+    wire.hold()
+    transport.send(text("x" * (3 * LIMIT if waits else 1)))
+    later(clock, wheel, 3 * PATIENCE - 0.2)
+    assert session(transport).reasons == []
+    later(clock, wheel, 0.4)
+    assert session(transport).reasons == [DisconnectCode.SLOW]
+    transport.closed()
 
 
 async def test_patience_does_not_end_with_the_time_to_close(
@@ -380,8 +420,7 @@ async def test_an_endpoint_whose_client_does_not_close_ends(wire: Wire, wheel: W
     clock.now += CLOSE_TIMEOUT - 0.2
     wheel.turn()
     assert not task.cancelling()
-    clock.now += 0.4
-    wheel.turn()
+    later(clock, wheel, 0.4)
     await asyncio.wait([task])
     assert task.cancelled()
 

@@ -1,7 +1,7 @@
 """Plain WebSockets of the application's own routes, in the gateway's channels."""
 
 from gateway.program.sockets.attaching import Attachment, Options, Sockets
-from gateway.program.sockets.connection import ClientLeft, Connection
+from gateway.program.sockets.connection import ClientLeft, PlainConnection
 from gateway.program.sockets.manager import ConnectionManager
 
-__all__ = ["Attachment", "ClientLeft", "Connection", "ConnectionManager", "Options", "Sockets"]
+__all__ = ["Attachment", "ClientLeft", "ConnectionManager", "Options", "PlainConnection", "Sockets"]

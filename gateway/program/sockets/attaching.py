@@ -14,9 +14,9 @@ from gateway.auth.tokens import TokenExpired, TokenInvalid, TokenVerifier
 from gateway.core.node import Node
 from gateway.errors import Disconnect
 from gateway.program.encoding import encode_data
-from gateway.program.sockets.connection import ClientLeft, Connection
+from gateway.program.sockets.connection import ClientLeft, PlainConnection
 from gateway.program.sockets.session import EXPIRED, PlainSession
-from gateway.program.sockets.writing import DirectTransport, DirectWire, PortableTransport, PortableWire
+from gateway.program.sockets.writing import DirectWire, PlainDirectTransport, PlainPortableTransport, PortableWire
 from gateway.protocols.base import Wire
 from gateway.protocols.plain import Plain, PlainBytes, PlainJson, PlainText
 from gateway.session import Handshake, connecting
@@ -24,6 +24,7 @@ from gateway.session.application import Admission, unix_seconds, user_id
 from gateway.transports.base import Acceptor
 from gateway.transports.deflate import Compression
 from gateway.transports.raw import raw_connection
+from gateway.transports.slow_consumer import write_limits
 
 Format = Literal["text", "json", "bytes"]
 
@@ -60,10 +61,10 @@ class Attachment:
     another connection is over, to which the block sends, is an error as any other.
     """
 
-    def __init__(self, opening: Callable[[], Awaitable[Connection]]) -> None:
+    def __init__(self, opening: Callable[[], Awaitable[PlainConnection]]) -> None:
         self._opening = opening
 
-    async def __aenter__(self) -> Connection:
+    async def __aenter__(self) -> PlainConnection:
         self._connection = await self._opening()
         return self._connection
 
@@ -81,13 +82,14 @@ class Sockets:
         self._tokens = tokens
         self._protocols: dict[str, Plain] = {each.name: each for each in (PlainText(), PlainJson(), PlainBytes())}
         self._portable: dict[Plain, Wire] = {each: PortableWire(each) for each in self._protocols.values()}
+        self._limits = write_limits(node.settings)
         self._direct: dict[tuple[Plain, Compression | None], Wire] = {}
 
     def attach(self, websocket: WebSocket, **options: Unpack[Options]) -> Attachment:
         """Open for the length of a block."""
         return Attachment(partial(self.open, websocket, **options))
 
-    async def open(self, websocket: WebSocket, **options: Unpack[Options]) -> Connection:
+    async def open(self, websocket: WebSocket, **options: Unpack[Options]) -> PlainConnection:
         """Accept the WebSocket, unless the route has, and make it known. Whoever opens it detaches it.
 
         Raises ``WebSocketException``, which FastAPI answers and no route need catch: 1008 for a token that is none
@@ -140,12 +142,12 @@ class Sockets:
             return None
         return Admission(known.user, expire_at, known.info, refreshable=False)
 
-    async def _begin(self, websocket: WebSocket, protocol: Plain, admission: Admission) -> Connection:
+    async def _begin(self, websocket: WebSocket, protocol: Plain, admission: Admission) -> PlainConnection:
         wire, transport = self._reach(websocket, protocol)
         handshake = Handshake(scope=websocket.scope)
         transport.session = session = PlainSession(self.node, self._tokens, wire, transport, handshake)
         session.begin()
-        connection = Connection(websocket, session, protocol, transport, self._acceptor)
+        connection = PlainConnection(websocket, session, protocol, transport, self._acceptor)
         try:
             connecting.admit(session, admission)
         except Disconnect as reason:
@@ -159,20 +161,21 @@ class Sockets:
             raise
         return connection
 
-    def _reach(self, websocket: WebSocket, protocol: Plain) -> tuple[Wire, PortableTransport | DirectTransport]:
-        settings, wheel = self.node.settings, self.node.wheel
-        limits = settings.client.queue_max_size, settings.websocket.write_timeout
+    def _reach(
+        self, websocket: WebSocket, protocol: Plain
+    ) -> tuple[Wire, PlainPortableTransport | PlainDirectTransport]:
+        wheel, limits = self.node.wheel, self._limits
         raw = raw_connection(websocket.scope)
         if raw is None:
             # below Starlette's own send, which would have the route's next receive fail once we have closed
-            transport = PortableTransport(websocket._send, wheel, *limits)
+            transport = PlainPortableTransport(websocket._send, wheel, limits)
             websocket._send = transport.pass_on
             return self._portable[protocol], transport
         key = protocol, raw.compression
         wire = self._direct.get(key)
         if wire is None:
             wire = self._direct[key] = DirectWire(*key)
-        return wire, DirectTransport(raw, wheel, *limits)
+        return wire, PlainDirectTransport(raw, wheel, limits)
 
 
 _REFUSALS: dict[int, tuple[int, str]] = {

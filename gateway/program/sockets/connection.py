@@ -20,7 +20,7 @@ from gateway.transports.frames import CLOSE_CODES
 class ClientLeft(WebSocketDisconnect):
     """The ``connection`` is over. It ends the block of ``attach`` that is its own, without going further."""
 
-    def __init__(self, connection: "Connection", code: int, reason: str | None) -> None:
+    def __init__(self, connection: "PlainConnection", code: int, reason: str | None) -> None:
         super().__init__(code, reason)
         self.connection = connection
 
@@ -28,7 +28,7 @@ class ClientLeft(WebSocketDisconnect):
         return f"client {self.connection.id} has left: {self.code} {self.reason}"
 
 
-class Connection:
+class PlainConnection:
     """One client. ``async for`` yields what it sends, and ends when the connection does.
 
     To ``send`` never waits for the client: one who reads more slowly than it is sent to is cut off, with 3008, like

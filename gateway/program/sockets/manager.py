@@ -8,7 +8,7 @@ from urllib.parse import quote
 from starlette.websockets import WebSocket
 
 from gateway.program.sockets.attaching import Options, Sockets
-from gateway.program.sockets.connection import ClientLeft, Connection
+from gateway.program.sockets.connection import ClientLeft, PlainConnection
 
 
 class Host(Protocol):
@@ -41,7 +41,7 @@ class ConnectionManager:
     def __init__(self, gateway: Host, channel: str = "broadcast") -> None:
         self.channel = channel
         self._gateway = gateway
-        self._connections: dict[WebSocket, Connection] = {}
+        self._connections: dict[WebSocket, PlainConnection] = {}
         if channel in gateway.managers:
             raise ValueError(
                 f"there is a manager of the channel {channel!r} already, and the two would be one room;"

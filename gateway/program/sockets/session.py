@@ -19,7 +19,10 @@ CODES: dict[int, tuple[int, str]] = {
 
 
 class PlainSession(Session):
-    """Connected from the start. Delivery is at most once: a plain client could not say what it has missed."""
+    """Connected from the start. Delivery is at most once: a plain client could not say what it has missed.
+
+    So its subscriptions have a position no longer than it takes to replay: then what comes is theirs, gap or no gap.
+    """
 
     __slots__ = ()
 
@@ -39,14 +42,6 @@ class PlainSession(Session):
         known = CODES.get(reason.code)
         super().disconnect(Disconnect(*known) if known else reason)
 
-    def lose_position(self, subscription: Subscription) -> None:
-        """Go on without: only where a replay ends is the position needed."""
-        self.node.metrics.lost_positions += 1
-        if not self.closed:
-            subscription.positioned = False
-            self.node.hub.join(subscription)
-            self.node.hub.enter(subscription, None)
-
 
 async def subscribe(session: PlainSession, name: str, info: Payload | None, replay: int | None) -> None:
     """Join a channel, after the newest ``replay`` of what it keeps; None leaves that to the channel's options.
@@ -62,6 +57,7 @@ async def subscribe(session: PlainSession, name: str, info: Payload | None, repl
     await subscription.open()
     for publication in subscription.result().publications[-replay if replay else None :]:
         session.push(name, publication)
+    subscription.positioned = False
     subscription.start()
 
 

@@ -12,16 +12,17 @@ from typing import Any, Protocol
 from starlette.types import Message, Receive
 
 from gateway.core.audience import Write
-from gateway.core.wheel import Timer, Wheel
+from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect, DisconnectCode
 from gateway.protocols.base import Wire
 from gateway.protocols.plain import Plain
 from gateway.session import Session, Transport
 from gateway.transports.asgi import AsgiTransport
-from gateway.transports.conversation import Connection as RawConnection
+from gateway.transports.conversation import ServerConnection
 from gateway.transports.deflate import Compression
 from gateway.transports.frames import BINARY, TEXT, message_frame
-from gateway.transports.raw import State
+from gateway.transports.raw import ReadyState
+from gateway.transports.slow_consumer import SlowConsumer, WriteLimits
 
 CALM = 65536
 """Bytes waiting in a socket's buffer that make a client slow: asyncio's own mark, at which it says so."""
@@ -41,7 +42,7 @@ class PlainTransport(Transport, Protocol):
 
 
 class PortableWire(Wire):
-    """Frames for `PortableTransport`: text or bytes, many of them."""
+    """Frames for `PlainPortableTransport`: text or bytes, many of them."""
 
     __slots__ = ()
 
@@ -53,7 +54,7 @@ class PortableWire(Wire):
 
 
 class DirectWire(Wire):
-    """Frames for `DirectTransport`: whole, one after the other."""
+    """Frames for `PlainDirectTransport`: whole, one after the other."""
 
     __slots__ = ()
 
@@ -67,7 +68,7 @@ class DirectWire(Wire):
         return b"".join(map(self.frame, messages))
 
 
-class PortableTransport(AsgiTransport):
+class PlainPortableTransport(AsgiTransport):
     """Writes by the server's ``send``."""
 
     __slots__ = ("_over", "_reader")
@@ -128,34 +129,39 @@ class PortableTransport(AsgiTransport):
         self.closed()
 
 
-class DirectTransport:
-    """Writes past the ASGI conversation, which keeps on reading."""
+class PlainDirectTransport:
+    """Writes past the ASGI conversation, which keeps on reading. Satisfies `slow_consumer.Writing`."""
 
-    __slots__ = ("_bound", "_connection", "_limit", "_open", "_patience", "_timer", "_wheel", "session")
+    __slots__ = ("_connection", "_limits", "_open", "_slow", "_wheel", "session")
 
     session: Session
 
-    def __init__(self, connection: RawConnection, wheel: Wheel, limit: int, patience: float) -> None:
+    def __init__(self, connection: ServerConnection, wheel: Wheel, limits: WriteLimits) -> None:
         self._connection = connection
         self._wheel = wheel
-        self._limit = self._bound = limit
-        self._patience = patience
+        self._limits = limits
         self._open = True
-        self._timer: Timer | None = None
+        self._slow: SlowConsumer | None = None
 
     def send(self, frame: bytes) -> None:
         connection = self._connection
-        if not self._open or connection.state is not State.OPEN:  # the route may have closed it
+        if not self._open or connection.state is not ReadyState.OPEN:  # the route may have closed it
             return
-        if self._timer is not None and connection.waiting() <= CALM:
-            self._relax()
         connection.write(frame)
-        if (waiting := connection.waiting()) > CALM:
-            self._strain(waiting)
+        if self._slow is not None:
+            self._slow.wrote(len(frame))
+        elif connection.waiting() > CALM:
+            self._slow = SlowConsumer(self, self._wheel, self._limits)
 
     @property
     def write(self) -> Write:
         return self.send
+
+    def behind(self) -> bool:
+        return self._slow is not None
+
+    async def drained(self) -> None:
+        """Nobody commands anything here."""
 
     def close(self, reason: Disconnect) -> None:
         self._shut()
@@ -169,26 +175,26 @@ class DirectTransport:
 
     def _shut(self) -> None:
         self._open = False
-        self._relax()
+        if self._slow is not None:
+            self._slow.end()
+            self._slow = None
 
-    def _strain(self, waiting: int) -> None:
-        if self._timer is None:
-            self._bound = self._limit + waiting  # a replay is written at once, and may be larger than the limit
-            self._timer = self._wheel.after(self._patience, self._judge)
-        elif waiting > self._bound:
-            self._open = False
-            # soon, for the fan-out that is writing just now must not be changed under its hands
-            asyncio.get_running_loop().call_soon(self._give_up)
+    # — slow clients —
 
-    def _judge(self) -> None:
-        self._timer = None
-        if self._connection.waiting() > CALM:
-            self._give_up()
+    def waiting(self) -> int:
+        return self._connection.waiting()
 
-    def _give_up(self) -> None:
+    def unread(self) -> int:
+        return self._connection.unread() - self._connection.written
+
+    def slow(self) -> bool:
+        return self._connection.waiting() > CALM
+
+    def step(self) -> int:
+        return 0
+
+    def catch_up(self) -> None:
+        self._slow = None
+
+    def give_up(self) -> None:
         self.session.disconnect(Disconnect(DisconnectCode.SLOW))
-
-    def _relax(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None

@@ -10,7 +10,7 @@ from starlette.websockets import WebSocketDisconnect
 from gateway.core.cluster import SubscribeUser, UnsubscribeUser
 from gateway.errors import BrokerUnavailable, Disconnect, DisconnectCode, Error, ErrorCode
 from gateway.messages import Payload, Publication
-from gateway.program.sockets import ClientLeft, Connection
+from gateway.program.sockets import ClientLeft, PlainConnection
 from gateway.protocols.plain import PlainText
 from gateway.transports.raw import CLOSE_TIMEOUT
 from tests.program.sockets.client import Client, SocketRig
@@ -30,7 +30,7 @@ def client() -> Client:
 
 
 @pytest.fixture
-async def connection(rig: SocketRig, client: Client) -> AsyncIterator[Connection]:
+async def connection(rig: SocketRig, client: Client) -> AsyncIterator[PlainConnection]:
     async with rig.sockets.attach(client.websocket, user="ann") as connection:
         yield connection
     await rig.assert_empty()
@@ -56,7 +56,7 @@ async def publish_bytes(rig: SocketRig, channel: str, data: bytes) -> None:
 
 
 async def test_another_event_loop_is_refused_before_anything_is_sent(
-    rig: SocketRig, client: Client, connection: Connection
+    rig: SocketRig, client: Client, connection: PlainConnection
 ) -> None:
     rig.node.loop = asyncio.get_running_loop()
     for work in (
@@ -112,7 +112,7 @@ async def test_sends_what_a_publication_would_look_like(
 
 
 async def test_binary_publications_are_for_connections_in_their_format(
-    rig: SocketRig, client: Client, connection: Connection, caplog: pytest.LogCaptureFixture
+    rig: SocketRig, client: Client, connection: PlainConnection, caplog: pytest.LogCaptureFixture
 ) -> None:
     raw = Client()
     async with rig.sockets.attach(raw.websocket, format="bytes") as other:
@@ -131,7 +131,7 @@ async def test_binary_publications_are_for_connections_in_their_format(
 
 
 async def test_binary_publications_are_left_out_of_a_replay(
-    rig: SocketRig, client: Client, connection: Connection
+    rig: SocketRig, client: Client, connection: PlainConnection
 ) -> None:
     await rig.publish("room:1", "one")
     await publish_bytes(rig, "room:1", b"\xff")
@@ -180,7 +180,7 @@ async def test_a_message_that_is_not_in_the_format_ends_the_connection(
 
 
 async def test_messages_of_one_moment_are_frames_of_their_own(
-    rig: SocketRig, client: Client, connection: Connection
+    rig: SocketRig, client: Client, connection: PlainConnection
 ) -> None:
     other = Client()
     async with rig.sockets.attach(other.websocket) as second:
@@ -214,7 +214,7 @@ async def test_one_encoding_serves_all(rig: SocketRig, monkeypatch: pytest.Monke
 
 
 async def test_a_route_that_only_sends_gives_others_their_turn(
-    rig: SocketRig, client: Client, connection: Connection
+    rig: SocketRig, client: Client, connection: PlainConnection
 ) -> None:
     for number in range(1000):
         await connection.send(number)
@@ -234,7 +234,7 @@ async def test_sending_to_one_who_has_left_ends_the_block(rig: SocketRig, client
     await rig.assert_empty()
 
 
-async def test_what_is_sent_leaves_at_once(rig: SocketRig, client: Client, connection: Connection) -> None:
+async def test_what_is_sent_leaves_at_once(rig: SocketRig, client: Client, connection: PlainConnection) -> None:
     """Behind what is pending for the client, and ahead of whatever the route does with the socket."""
     await rig.publish("room:1", 1, 2)
     await connection.subscribe("room:1", replay=10)
@@ -260,14 +260,14 @@ async def test_another_clients_leaving_is_no_end_of_the_block(rig: SocketRig, cl
     [((), (1000, "")), ((4000,), (4000, "")), ((1013, "later"), (1013, "later")), ((4000, "x" * 123), None)],
 )
 async def test_closes(
-    client: Client, connection: Connection, farewell: tuple[Any, ...], closing: tuple[int, str] | None
+    client: Client, connection: PlainConnection, farewell: tuple[Any, ...], closing: tuple[int, str] | None
 ) -> None:
     await connection.close(*farewell)
     assert await until(client.closing) == (closing or farewell)
     await connection.close()
 
 
-async def test_the_route_learns_of_our_close_when_it_sends(client: Client, connection: Connection) -> None:
+async def test_the_route_learns_of_our_close_when_it_sends(client: Client, connection: PlainConnection) -> None:
     await client.websocket.send_text("before")
     await connection.close(4000)
     with pytest.raises(WebSocketDisconnect):
@@ -277,13 +277,13 @@ async def test_the_route_learns_of_our_close_when_it_sends(client: Client, conne
 
 
 @pytest.mark.parametrize("code", [0, 999, 1005, 1006, 1015, 2000, 5000])
-async def test_codes_that_no_server_sends(connection: Connection, code: int) -> None:
+async def test_codes_that_no_server_sends(connection: PlainConnection, code: int) -> None:
     with pytest.raises(ValueError, match=f"code = {code} .*for example 4001"):
         await connection.close(code)
     assert not connection.closed
 
 
-async def test_a_reason_that_no_frame_has_room_for(connection: Connection) -> None:
+async def test_a_reason_that_no_frame_has_room_for(connection: PlainConnection) -> None:
     with pytest.raises(ValueError, match="123 bytes"):
         await connection.close(4000, "ü" * 62)
     assert not connection.closed
@@ -327,7 +327,7 @@ async def test_what_was_sent_before_the_end_of_the_block_leaves(rig: SocketRig, 
 # — channels —
 
 
-async def test_hears_what_it_is_subscribed_to(rig: SocketRig, client: Client, connection: Connection) -> None:
+async def test_hears_what_it_is_subscribed_to(rig: SocketRig, client: Client, connection: PlainConnection) -> None:
     await connection.subscribe("news")
     await connection.subscribe("news")
     await rig.publish("news", "one")
@@ -339,7 +339,7 @@ async def test_hears_what_it_is_subscribed_to(rig: SocketRig, client: Client, co
     assert heard(rig, client) == []
 
 
-async def test_needs_no_permission_and_is_shown(rig: SocketRig, client: Client, connection: Connection) -> None:
+async def test_needs_no_permission_and_is_shown(rig: SocketRig, client: Client, connection: PlainConnection) -> None:
     await connection.subscribe("closed:1")
     watcher = await rig.connected()
     await watcher.subscribe("lobby:1")
@@ -354,7 +354,9 @@ async def test_needs_no_permission_and_is_shown(rig: SocketRig, client: Client, 
     assert heard(rig, client) == []
 
 
-async def test_joins_and_leaves_of_others_are_not_sent(rig: SocketRig, client: Client, connection: Connection) -> None:
+async def test_joins_and_leaves_of_others_are_not_sent(
+    rig: SocketRig, client: Client, connection: PlainConnection
+) -> None:
     await connection.subscribe("lobby:1")
     other = await rig.connected()
     await other.subscribe("lobby:1")
@@ -366,7 +368,7 @@ async def test_joins_and_leaves_of_others_are_not_sent(rig: SocketRig, client: C
     ("channel", "code"),
     [("", ErrorCode.BAD_REQUEST), ("nowhere:1", ErrorCode.UNKNOWN_CHANNEL)],
 )
-async def test_channels_that_there_cannot_be(connection: Connection, channel: str, code: int) -> None:
+async def test_channels_that_there_cannot_be(connection: PlainConnection, channel: str, code: int) -> None:
     with pytest.raises(Error) as refused:
         await connection.subscribe(channel)
     assert refused.value.code == code
@@ -384,7 +386,7 @@ async def test_the_limit_of_channels_holds(client: Client) -> None:
     await rig.assert_empty()
 
 
-async def test_a_broker_that_is_away(rig: SocketRig, client: Client, connection: Connection) -> None:
+async def test_a_broker_that_is_away(rig: SocketRig, client: Client, connection: PlainConnection) -> None:
     rig.broker.down()
     with pytest.raises(BrokerUnavailable):
         await connection.subscribe("news")
@@ -392,7 +394,7 @@ async def test_a_broker_that_is_away(rig: SocketRig, client: Client, connection:
 
 
 async def test_joins_reach_others_though_the_server_subscribes_a_plain_client(
-    rig: SocketRig, client: Client, connection: Connection
+    rig: SocketRig, client: Client, connection: PlainConnection
 ) -> None:
     rig.control(SubscribeUser(user="ann", channel="lobby:1"))
     await rig.settle()
@@ -410,7 +412,7 @@ async def test_joins_reach_others_though_the_server_subscribes_a_plain_client(
 
 
 async def test_the_server_api_subscribes_and_unsubscribes(
-    rig: SocketRig, client: Client, connection: Connection
+    rig: SocketRig, client: Client, connection: PlainConnection
 ) -> None:
     rig.control(SubscribeUser(user="ann", channel="watched:1"))
     await rig.settle()
@@ -440,7 +442,7 @@ async def test_a_client_that_leaves_amid_a_subscribe(rig: SocketRig, client: Cli
 # — replay —
 
 
-async def test_replays_the_newest_in_order(rig: SocketRig, client: Client, connection: Connection) -> None:
+async def test_replays_the_newest_in_order(rig: SocketRig, client: Client, connection: PlainConnection) -> None:
     await rig.publish("room:1", *range(5))
     await connection.subscribe("room:1", replay=3)
     await connection.send("then")
@@ -448,7 +450,9 @@ async def test_replays_the_newest_in_order(rig: SocketRig, client: Client, conne
     assert heard(rig, client) == ["2", "3", "4", "then", "5"]
 
 
-async def test_replays_nothing_unless_it_is_asked_to(rig: SocketRig, client: Client, connection: Connection) -> None:
+async def test_replays_nothing_unless_it_is_asked_to(
+    rig: SocketRig, client: Client, connection: PlainConnection
+) -> None:
     await rig.publish("room:1", 1)
     await connection.subscribe("room:1")
     assert heard(rig, client) == []
@@ -469,7 +473,7 @@ async def test_the_channels_options_may_ask(client: Client) -> None:
         assert heard(rig, quiet) == []
 
 
-async def test_a_replay_needs_history(connection: Connection) -> None:
+async def test_a_replay_needs_history(connection: PlainConnection) -> None:
     with pytest.raises(Error, match="keeps no history") as refused:
         await connection.subscribe("news", replay=1)
     assert refused.value.code == ErrorCode.NOT_AVAILABLE
@@ -477,7 +481,7 @@ async def test_a_replay_needs_history(connection: Connection) -> None:
 
 @pytest.mark.parametrize("step", ["history", "read"])
 async def test_what_comes_amid_a_replay_comes_once(
-    rig: SocketRig, client: Client, connection: Connection, step: str
+    rig: SocketRig, client: Client, connection: PlainConnection, step: str
 ) -> None:
     await rig.publish("room:1", 1, 2)
     gate = rig.broker.gate(step, "room:1")
@@ -491,7 +495,7 @@ async def test_what_comes_amid_a_replay_comes_once(
 
 
 async def test_what_the_stream_brings_after_the_replay_comes_once(
-    rig: SocketRig, client: Client, connection: Connection
+    rig: SocketRig, client: Client, connection: PlainConnection
 ) -> None:
     """The history was read ahead of what the broker delivers, as from Redis it may be."""
     await rig.publish("room:1", 1, 2)
@@ -502,16 +506,56 @@ async def test_what_the_stream_brings_after_the_replay_comes_once(
     assert heard(rig, client) == ["1", "2", "3"]
 
 
-async def test_a_gap_is_passed_over(rig: SocketRig, client: Client, connection: Connection) -> None:
+@pytest.mark.parametrize("others", [False, True])
+async def test_a_gap_is_passed_over_and_what_comes_after_it_arrives(
+    rig: SocketRig, client: Client, connection: PlainConnection, others: bool
+) -> None:
+    """Offset 4 used to be lost with 2 and 3, unless somebody else was there who had no position either."""
     position = await rig.publish("room:1", 1)
     await connection.subscribe("room:1", replay=10)
-    for offset in (4, 5, 6, 9):
-        data = Payload(str(offset).encode())
-        rig.node.on_publication("room:1", Publication(data, offset=offset, epoch=position.epoch))
-    assert heard(rig, client) == ["1", "5", "6", "9"]
-    assert rig.node.metrics.lost_positions == 1
+    other = Client()
+    async with rig.sockets.attach(other.websocket) as elsewhere:
+        if others:
+            await elsewhere.subscribe("room:1", replay=0)
+        for offset in (4, 5, 6, 9):
+            data = Payload(str(offset).encode())
+            rig.node.on_publication("room:1", Publication(data, offset=offset, epoch=position.epoch))
+        assert heard(rig, client) == ["1", "4", "5", "6", "9"]
+        assert heard(rig, other) == (["4", "5", "6", "9"] if others else [])
     assert rig.node.num_subscriptions() == 1
     assert not connection.closed
+
+
+async def test_a_gap_right_after_the_replay(rig: SocketRig, client: Client, connection: PlainConnection) -> None:
+    """The history was read ahead of the stream, and what it is ahead by never comes."""
+    await rig.publish("room:1", 1, 2)
+    position = await rig.position("room:1")
+    await connection.subscribe("room:1", replay=10)
+    for offset in (1, 5, 6):
+        data = Payload(str(offset).encode())
+        rig.node.on_publication("room:1", Publication(data, offset=offset, epoch=position.epoch))
+    assert heard(rig, client) == ["1", "2", "5", "6"]
+
+
+@pytest.mark.parametrize("epoch", [None, "another"], ids=["the same epoch", "another epoch"])
+async def test_a_stream_that_went_back_is_heard(
+    rig: SocketRig, client: Client, connection: PlainConnection, epoch: str | None
+) -> None:
+    """As after a failover: what arrives is the client's, whatever its offset."""
+    await rig.publish("room:1", 1, 2)
+    await connection.subscribe("room:1", replay=10)
+    position = await rig.publish("room:1", 3)
+    for offset in (2, 3):
+        data = Payload(str(offset * 10).encode())
+        rig.node.on_publication("room:1", Publication(data, offset=offset, epoch=epoch or position.epoch))
+    assert heard(rig, client) == ["1", "2", "3", "20", "30"]
+    assert not connection.closed
+
+
+async def test_what_replays_cost_no_check_of_positions(rig: SocketRig, connection: PlainConnection) -> None:
+    await rig.publish("room:1", 1)
+    await connection.subscribe("room:1", replay=10)
+    assert rig.node.hub.channels["room:1"].positions() == set()
 
 
 async def test_a_gap_found_at_the_end_is_nothing(rig: SocketRig, client: Client) -> None:

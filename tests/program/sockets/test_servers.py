@@ -15,7 +15,7 @@ from gateway.auth.tokens import sign_connection
 from gateway.config.settings import Settings
 from gateway.core.cluster import DisconnectUser
 from gateway.program.sockets.attaching import Format
-from gateway.program.sockets.writing import DirectTransport, PortableTransport
+from gateway.program.sockets.writing import PlainDirectTransport, PlainPortableTransport
 from tests.redis_server import RedisServer
 from tests.serving import Serve, on_uvicorn
 from tests.waiting import until
@@ -147,7 +147,7 @@ async def test_writes_as_directly_as_the_server_allows(cluster: Cluster, serve: 
     async with cluster.client("/ws/ann"):
         await cluster.subscribed("chat:lobby", 1)
         [session] = cluster.nodes[0].running.acceptor.sessions
-        expected = DirectTransport if serve is on_uvicorn else PortableTransport
+        expected = PlainDirectTransport if serve is on_uvicorn else PlainPortableTransport
         assert type(session.transport) is expected
 
 

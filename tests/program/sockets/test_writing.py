@@ -6,14 +6,14 @@ import pytest
 
 from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect, DisconnectCode
-from gateway.program.sockets.writing import CALM, DirectTransport, DirectWire, PortableWire
+from gateway.program.sockets.writing import CALM, DirectWire, PlainDirectTransport, PortableWire
 from gateway.protocols.plain import PlainBytes, PlainText
 from gateway.session import Session as GatewaySession
-from gateway.transports.conversation import Connection as RawConnection
-from gateway.transports.conversation import Conversation
+from gateway.transports.conversation import Conversation, ServerConnection
 from gateway.transports.deflate import Compression
 from gateway.transports.frames import BINARY, TEXT, frame
-from gateway.transports.raw import State
+from gateway.transports.raw import ReadyState
+from gateway.transports.slow_consumer import WriteLimits
 from tests.core.test_wheel import Clock
 from tests.waiting import until
 
@@ -25,9 +25,13 @@ class Raw:
     """A connection whose socket takes nothing."""
 
     def __init__(self) -> None:
-        self.state = State.OPEN
+        self.state = ReadyState.OPEN
         self.buffer = b""
         self.closes: list[tuple[int, str]] = []
+        self.written = 0
+
+    def unread(self) -> int:
+        return len(self.buffer)
 
     def write(self, data: bytes) -> None:
         self.buffer += data
@@ -36,12 +40,12 @@ class Raw:
         return len(self.buffer)
 
     def close(self, code: int, reason: str) -> None:
-        self.state = State.CLOSING
+        self.state = ReadyState.CLOSING
         self.closes.append((code, reason))
 
 
 class Session:
-    def __init__(self, transport: DirectTransport) -> None:
+    def __init__(self, transport: PlainDirectTransport) -> None:
         self.transport = transport
 
     def disconnect(self, reason: Disconnect) -> None:
@@ -64,15 +68,16 @@ def wheel(clock: Clock) -> Wheel:
 
 
 @pytest.fixture
-def transport(raw: Raw, wheel: Wheel) -> DirectTransport:
-    transport = DirectTransport(cast(RawConnection, raw), wheel, LIMIT, PATIENCE)
+def transport(raw: Raw, wheel: Wheel) -> PlainDirectTransport:
+    transport = PlainDirectTransport(cast(ServerConnection, raw), wheel, WriteLimits(LIMIT, PATIENCE))
     transport.session = cast(GatewaySession, Session(transport))
     return transport
 
 
 def pass_time(clock: Clock, wheel: Wheel, seconds: float) -> None:
-    clock.now += seconds
-    wheel.turn()
+    for _ in range(round(seconds * 10)):
+        clock.now += 0.1
+        wheel.turn()
 
 
 def test_messages_are_frames_of_their_own() -> None:
@@ -88,34 +93,34 @@ def test_messages_are_compressed_where_that_was_agreed_on() -> None:
     assert len(packed) < 100
 
 
-async def test_writes_while_the_connection_is_open(transport: DirectTransport, raw: Raw) -> None:
+async def test_writes_while_the_connection_is_open(transport: PlainDirectTransport, raw: Raw) -> None:
     transport.write(b"a")
-    raw.state = State.CLOSING  # the route has closed it
+    raw.state = ReadyState.CLOSING  # the route has closed it
     transport.write(b"b")
     assert raw.buffer == b"a"
 
 
-async def test_writes_nothing_after_the_end(transport: DirectTransport, raw: Raw) -> None:
+async def test_writes_nothing_after_the_end(transport: PlainDirectTransport, raw: Raw) -> None:
     await transport.finish()
     transport.write(b"a")
     assert raw.buffer == b""
     assert raw.closes == []
 
 
-async def test_over_the_limit_it_is_slow(transport: DirectTransport, raw: Raw, wheel: Wheel) -> None:
+async def test_over_the_limit_it_is_slow(transport: PlainDirectTransport, raw: Raw, wheel: Wheel) -> None:
     transport.write(b"x" * 3 * LIMIT)  # one message may be as large as it likes
     transport.write(b"x" * LIMIT)
     assert raw.closes == []
     transport.write(b"x")
-    transport.write(b"dropped")
     assert raw.closes == [], "not under the hands of the fan-out"
     await until(lambda: raw.closes)
+    transport.write(b"dropped")
     assert raw.closes == [(DisconnectCode.SLOW, "slow")]
     assert len(raw.buffer) == 4 * LIMIT + 1
     assert not wheel._slots
 
 
-async def test_patience_ends(transport: DirectTransport, raw: Raw, clock: Clock, wheel: Wheel) -> None:
+async def test_patience_ends(transport: PlainDirectTransport, raw: Raw, clock: Clock, wheel: Wheel) -> None:
     transport.write(b"x" * (CALM + 1))
     transport.write(b"x")
     pass_time(clock, wheel, PATIENCE - 0.2)
@@ -125,23 +130,39 @@ async def test_patience_ends(transport: DirectTransport, raw: Raw, clock: Clock,
 
 
 async def test_who_has_read_meanwhile_is_not_slow(
-    transport: DirectTransport, raw: Raw, clock: Clock, wheel: Wheel
+    transport: PlainDirectTransport, raw: Raw, clock: Clock, wheel: Wheel
 ) -> None:
     for _ in range(3):
         transport.write(b"x" * (CALM + 1))
         pass_time(clock, wheel, PATIENCE - 0.2)
         raw.buffer = b""
-    transport.write(b"x")
-    assert not wheel._slots
+        pass_time(clock, wheel, PATIENCE / 10)
+        assert not wheel._slots
     transport.write(b"x" * CALM)
-    raw.buffer = b""
-    pass_time(clock, wheel, PATIENCE + 1)
+    assert not wheel._slots
     assert raw.closes == []
 
 
-async def test_the_route_learns_of_our_close_when_it_sends(transport: DirectTransport, raw: Raw) -> None:
+async def test_patience_begins_anew_with_whatever_is_taken(
+    transport: PlainDirectTransport, raw: Raw, clock: Clock, wheel: Wheel
+) -> None:
+    """What the route sends by itself does not hide it."""
+    transport.write(b"x" * 2 * LIMIT)
+    for _ in range(10):
+        pass_time(clock, wheel, PATIENCE - 0.2)
+        raw.buffer = raw.buffer[1:]
+        raw.buffer += b"y" * 1000
+        raw.written += 1000
+    assert raw.closes == []
+    raw.buffer += b"y" * 1000
+    raw.written += 1000
+    pass_time(clock, wheel, 1.1 * PATIENCE)
+    assert raw.closes == [(DisconnectCode.SLOW, "slow")]
+
+
+async def test_the_route_learns_of_our_close_when_it_sends(transport: PlainDirectTransport, raw: Raw) -> None:
     """Before the client has answered: as of any client that has gone."""
-    conversation = Conversation(cast(RawConnection, raw), {"type": "websocket"}, (0, 0))
+    conversation = Conversation(cast(ServerConnection, raw), {"type": "websocket"}, (0, 0))
     transport.close(Disconnect(4000, "bye"))
     for message in ({"type": "websocket.send", "text": "tick"}, {"type": "websocket.close"}):
         with pytest.raises(OSError):  # noqa: PT011  ASGI knows no more of it
@@ -149,7 +170,7 @@ async def test_the_route_learns_of_our_close_when_it_sends(transport: DirectTran
     assert raw.closes == [(4000, "bye")]
 
 
-async def test_a_close_ends_the_patience(transport: DirectTransport, raw: Raw, wheel: Wheel) -> None:
+async def test_a_close_ends_the_patience(transport: PlainDirectTransport, raw: Raw, wheel: Wheel) -> None:
     transport.write(b"x" * (CALM + 1))
     transport.close(Disconnect(4000, "bye"))
     assert raw.closes == [(4000, "bye")]
