@@ -88,18 +88,18 @@ class Keyring:
 
 def _verified(algorithm: BoundAlgorithm, header: str, rest: str) -> bytes | None:
     """The payload of a token whose header is known to be good; None if the token is not (RFC 7515, section 5.2)."""
-    payload, _, signature = rest.partition(".")
     try:
-        content, signed = _segment(payload), _segment(signature)
-        return content if algorithm.verify(f"{header}.{payload}".encode("ascii"), None, signed) else None
+        payload, _, signature = rest.encode("ascii").partition(b".")
+        signed = algorithm.verify(b"%b.%b" % (header.encode("ascii"), payload), None, _segment(signature))
+        return _segment(payload) if signed else None
     except (ValueError, PyJWTError):
         return None
 
 
-def _segment(text: str) -> bytes:
+def _segment(text: bytes) -> bytes:
     """Base64url without padding (RFC 7515, appendix C), written in the one way there is. Raises ``ValueError``."""
-    data = urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    if urlsafe_b64encode(data).rstrip(b"=") != text.encode("ascii"):
+    data = urlsafe_b64decode(text + b"==="[: -len(text) % 4])
+    if urlsafe_b64encode(data).rstrip(b"=") != text:
         raise ValueError("not base64url")
     return data
 

@@ -53,13 +53,17 @@ async def connect(session: Session, command_id: int, request: ConnectRequest) ->
             session.heartbeat.cancel()
             turn = await Turn.come(session.node.connecting)
             _check(session)
-        overdue = partial(_overdue, session, command_id, turn)
-        session.watch(session.node.settings.client.connect_timeout, overdue)
+            _set_deadline(session, command_id, turn)
         admission = await _authenticate(session, request)
         admit(session, admission)
         subscriptions = await planned(session, admission.subs, request.subs)
-        await _open(subscriptions)
-        _check(session)
+        if turn is not None:
+            turn.end()  # what follows is not the program's
+        elif subscriptions:
+            _set_deadline(session, command_id)
+        if subscriptions:
+            await _open(subscriptions)
+            _check(session)
         ready = [each for each in subscriptions if each.state is SubscriptionState.READY]
         results = {each.channel: each.result() for each in ready}
     except Disconnect:
@@ -104,6 +108,12 @@ async def _tried(subscription: Subscription) -> Exception | None:
     except Exception as error:
         return error
     return None
+
+
+def _set_deadline(session: Session, command_id: int, turn: Turn | None = None) -> None:
+    """Bound the time that is ours. Nobody waits where nothing is to be decided, and nothing to be subscribed."""
+    timeout = session.node.settings.client.connect_timeout
+    session.watch(timeout, partial(_overdue, session, command_id, turn))
 
 
 def _overdue(session: Session, command_id: int, turn: Turn | None) -> None:
