@@ -65,14 +65,14 @@ class ClientSession(Session):
         """Carry the command out here, or in a task of its own if the program decides it."""
         decided = _is_decided(self, command.request)
         if decided or (self.lanes is not None and self.lanes.busy(command.request)):
-            lanes = self.in_turn()
-            await lanes.add(command.request, self._carry_out_apart(command))
-            if isinstance(command.request, ConnectRequest):  # nothing may overtake it
-                await lanes.finished()
+            ended = asyncio.Event() if isinstance(command.request, ConnectRequest) else None
+            await self.in_turn().add(command.request, self._carry_out_apart(command, ended))
+            if ended is not None:  # nothing may overtake it
+                await ended.wait()
         else:
             await self._carry_out(command)
 
-    async def _carry_out_apart(self, command: Command) -> None:
+    async def _carry_out_apart(self, command: Command, ended: asyncio.Event | None) -> None:
         try:
             if not self.closed:
                 await self._carry_out(command)
@@ -81,6 +81,9 @@ class ClientSession(Session):
         except Exception:  # not even the failure could be answered
             log.exception("client %s: command %d failed", self.client, command.id)
             self.disconnect(Disconnect(DisconnectCode.INTERNAL))
+        finally:
+            if ended is not None:
+                ended.set()
 
     async def _carry_out(self, command: Command) -> None:
         request = command.request
