@@ -1,12 +1,14 @@
 """The words of a session: its states, what it knows of the client, and how it reaches it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, Protocol
 
 from msgspec import Struct
 
 from gateway.core.audience import Writer
+from gateway.core.node import Node
+from gateway.core.wheel import Timer
 from gateway.errors import Disconnect
 
 
@@ -32,6 +34,15 @@ LIFE: dict[State, frozenset[State]] = {
     State.ENDED: frozenset(),
 }
 """What a state may lead to. Nothing leads back from CLOSED, whatever comes after an await."""
+
+
+def replace_expiry(
+    node: Node, before: Timer | None, expire_at: int, grace: float, passed: Callable[[], None]
+) -> Timer | None:
+    """Have ``passed`` called ``grace`` seconds after the moment (Unix seconds; 0 is never), instead of as before."""
+    if before is not None:
+        before.cancel()
+    return node.wheel.after(expire_at - node.clock() + grace, passed) if expire_at else None
 
 
 class Handshake(Struct):

@@ -17,7 +17,7 @@ from gateway.messages import Payload, Push, Refresh, Result
 from gateway.protocols.base import Wire
 from gateway.session import server_side
 from gateway.session.application import NO_APPLICATION, Application, NoApplication
-from gateway.session.base import LIFE, Handshake, State, Transport
+from gateway.session.base import LIFE, Handshake, State, Transport, replace_expiry
 from gateway.session.lanes import Lanes
 from gateway.session.pipeline import Pipeline
 from gateway.session.subscription import AT_WORK, Subscription
@@ -291,13 +291,9 @@ class Session:
 
     def expire(self, expire_at: int) -> None:
         """Set or replace the moment at which the connection ends, unless it is refreshed before."""
-        if self.expiry is not None:
-            self.expiry.cancel()
-            self.expiry = None
         self.expire_at = expire_at
-        if expire_at:
-            grace = self.node.settings.client.expired_close_delay if self.refreshable else 0.0
-            self.expiry = self.node.wheel.after(expire_at - self.node.clock() + grace, self._expired)
+        grace = self.node.settings.client.expired_close_delay if self.refreshable else 0.0
+        self.expiry = replace_expiry(self.node, self.expiry, expire_at, grace, self._expired)
 
     def pong(self) -> None:
         """The client has answered a ping."""

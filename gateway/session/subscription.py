@@ -24,6 +24,7 @@ from gateway.core.wheel import Timer
 from gateway.errors import BrokerUnavailable, Disconnect, DisconnectCode, Error, ErrorCode, UnsubscribeCode
 from gateway.messages import ClientInfo, Payload, Position, Publication, Push, SubscribeResult, Unsubscribe
 from gateway.session.application import Admitted, NoApplication, route_of
+from gateway.session.base import replace_expiry
 from gateway.session.recovering import fill, look_up
 
 
@@ -266,14 +267,10 @@ class Subscription:
 
     def expire(self, expire_at: int) -> None:
         """Set or replace the moment at which it ends, unless it is refreshed before."""
-        if self.expiry is not None:
-            self.expiry.cancel()
-            self.expiry = None
         self.expire_at = expire_at
-        if expire_at:
-            node = self.connection.node
-            grace = node.settings.client.expired_sub_close_delay if self.refreshable else 0.0
-            self.expiry = node.wheel.after(expire_at - node.clock() + grace, self._expired)
+        node = self.connection.node
+        grace = node.settings.client.expired_sub_close_delay if self.refreshable else 0.0
+        self.expiry = replace_expiry(node, self.expiry, expire_at, grace, self._expired)
 
     def lose_position(self) -> None:
         self.connection.lose_position(self)
