@@ -101,13 +101,17 @@ class TokenVerifier:
         claims, user = self._connection.check(token)
         if claims.channel is not None:
             raise TokenInvalid("a subscription token (it has a channel claim) cannot open a connection")
-        grants = {channel: _grant(grant or _GrantClaims()) for channel, grant in (claims.subs or {}).items()}
+        subs: dict[str, Grant] = {}
+        if claims.subs:
+            subs = {channel: _grant(grant or _GrantClaims()) for channel, grant in claims.subs.items()}
+        elif claims.channels:
+            subs = dict.fromkeys(claims.channels, Grant())
         return ConnectionToken(
             user=user,
             expire_at=_expire_at(claims),
             info=_payload(claims.info, claims.b64info),
             meta=_meta(claims.meta),
-            subs=grants or dict.fromkeys(claims.channels or (), Grant()),
+            subs=subs,
         )
 
     def subscription(self, token: str) -> SubscriptionToken:
@@ -191,6 +195,8 @@ class _Checker:
 
     def _check_origin(self, claims: _Claims) -> None:
         settings = self._settings
+        if not (settings.audience or settings.audience_regex or settings.issuer or settings.issuer_regex):
+            return
         audiences = [claims.aud] if isinstance(claims.aud, str) else claims.aud or []
         issuers = [] if claims.iss is None else [claims.iss]
         if not _meets(settings.audience, settings.audience_regex, audiences):

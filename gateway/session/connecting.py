@@ -168,6 +168,8 @@ def _by_token(session: Session, token: str) -> Admission:
     expire_at = 0 if client.insecure else verified.expire_at
     if expire_at and expire_at <= session.node.clock():
         raise Error(ErrorCode.EXPIRED)
+    if not verified.subs:
+        return Admission(verified.user, expire_at, verified.info)
     session.granted = frozenset(verified.subs)
     subs = {name: Admitted(grant) for name, grant in verified.subs.items()}
     return Admission(verified.user, expire_at, verified.info, subs)
