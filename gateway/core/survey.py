@@ -8,6 +8,7 @@ from heapq import merge
 
 from msgspec import Struct
 
+from gateway.core.batches import batches
 from gateway.core.wheel import Timer, Wheel
 
 MOST = 100_000
@@ -129,9 +130,9 @@ class _Walk:
 
 async def _in_order(names: Sequence[str], pattern: str, after: str) -> Iterator[str]:
     parts: list[list[str]] = []
-    for start in range(0, len(names), _CHUNK):
-        some = [name for name in names[start : start + _CHUNK] if name > after]
-        parts.append(sorted(fnmatch.filter(some, pattern) if pattern else some))
+    for some in batches(names, _CHUNK):
+        behind = [name for name in some if name > after]
+        parts.append(sorted(fnmatch.filter(behind, pattern) if pattern else behind))
         await asyncio.sleep(0)
     return merge(*parts)
 

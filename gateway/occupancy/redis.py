@@ -9,8 +9,8 @@ from pathlib import Path
 
 from gateway.errors import BrokerUnavailable
 from gateway.occupancy.base import OccupancyEvents
-from gateway.redis.owned import KEEP, Names, OwnedEntries, milliseconds
-from gateway.redis.resp import Argument
+from gateway.redis.owned import KEEP, Names, OwnedEntries
+from gateway.redis.resp import Argument, milliseconds
 from gateway.redis.script import Script
 from gateway.redis.shard import Shard
 

@@ -16,8 +16,8 @@ from msgspec import DecodeError
 from gateway.errors import Error, ErrorCode
 from gateway.messages import ClientInfo, Payload, pack, unpacker
 from gateway.presence.base import Changed, ignore
-from gateway.redis.owned import KEEP, Names, OwnedEntries, milliseconds
-from gateway.redis.resp import Argument
+from gateway.redis.owned import KEEP, Names, OwnedEntries
+from gateway.redis.resp import Argument, milliseconds
 from gateway.redis.script import Script
 from gateway.redis.shard import Shard
 

@@ -25,12 +25,12 @@ from gateway.brokers.calls import Call, control_call, publish_call, read_positio
 from gateway.channels import Channels, check_names
 from gateway.config.settings import RedisSettings, Settings
 from gateway.config.sources import load
+from gateway.core.batches import batches
 from gateway.core.cluster import disconnection, seal
 from gateway.errors import BrokerUnavailable, Disconnect, DisconnectCode, SettingsError
 from gateway.messages import Position, Publication
 from gateway.program.commits import CommitOutbox, Message, Options
 from gateway.program.encoding import encode_publication
-from gateway.redis.batches import batches
 from gateway.redis.endpoint import Endpoint
 from gateway.redis.keys import Keys
 from gateway.redis.resp import Argument

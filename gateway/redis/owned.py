@@ -18,8 +18,9 @@ from math import ceil
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
+from gateway.core.batches import batches
 from gateway.errors import BrokerUnavailable
-from gateway.redis.batches import batches
+from gateway.redis.resp import milliseconds
 from gateway.redis.script import Script
 from gateway.redis.shard import Shard
 
@@ -363,7 +364,3 @@ class OwnedEntries(Generic[_Entry]):
     def _mark(self, owner: str) -> bytes:
         """Says that an owner has been swept."""
         return self._keys.shared(self._family, "swept", owner)
-
-
-def milliseconds(seconds: float) -> int:
-    return max(1, int(seconds * 1000))

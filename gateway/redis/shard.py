@@ -22,8 +22,8 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from gateway.config.settings import RedisSettings
+from gateway.core.batches import batches
 from gateway.errors import BrokerUnavailable
-from gateway.redis.batches import batches
 from gateway.redis.connection import RedisConnection, SubscriberConnection, connect
 from gateway.redis.endpoint import Endpoint
 from gateway.redis.keys import Keys

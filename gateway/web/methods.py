@@ -14,13 +14,13 @@ from msgspec import Raw, Struct, structs
 from gateway.auth.permissions import check_payload, is_json
 from gateway.brokers.base import HistoryFilter, PublishOptions
 from gateway.channels import Channel
+from gateway.core.batches import batches
 from gateway.core.cluster import DisconnectUser, NodeInfo, RefreshUser, SubscribeUser, UnsubscribeUser
 from gateway.core.node import Node
 from gateway.core.tasks import at_once
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode, UnsubscribeCode
 from gateway.messages import Payload, Publication
 from gateway.protocols.centrifuge_json import encode, wire_publication
-from gateway.redis.batches import batches
 from gateway.web import api_messages as api
 
 MEMBERS = 2000
