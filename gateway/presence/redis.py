@@ -30,8 +30,8 @@ SWEPT = 100
 """Members removed by one script."""
 
 _LUA = Path(__file__).parent / "lua"
-_WRITE = Script(_LUA / "write.lua")
-_SWEEP = Script(_LUA / "sweep.lua")
+_WRITE = Script(_LUA / "summary.lua", _LUA / "write.lua")
+_SWEEP = Script(_LUA / "summary.lua", _LUA / "sweep.lua")
 
 Member = tuple[str, str]
 """Channel and client."""
