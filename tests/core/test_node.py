@@ -181,7 +181,7 @@ async def test_personal_channels(
     broker: Broker, presence: Presence, options: dict[str, Any], user: str, name: str
 ) -> None:
     node = make(broker, presence, {**SETTINGS, "client": {"subscribe_to_user_personal_channel": options}})
-    assert node.personal_channel(user) == name
+    assert node.channels.personal(user) == name
 
 
 # — subscriptions —
@@ -313,7 +313,8 @@ async def test_says_what_it_is(node: Node, clock: Clock) -> None:
     assert (info.uid, info.name) == (node.uid, node.uid[:8])
     assert (info.num_clients, info.num_users, info.num_subs, info.num_channels) == (3, 2, 3, 2)
     assert info.uptime == 90
-    assert (node.num_nodes(), node.broker_connected(), node.broker_lag(), node.broker_reconnects()) == (1, True, 0, 0)
+    gauges = node.gauges()
+    assert (gauges.nodes, gauges.broker_connected, gauges.broker_lag, gauges.broker_reconnects) == (1, True, 0, 0)
     scraped = node.metrics.render().decode()
     assert "gateway_connections 3.0" in scraped
     assert "gateway_nodes 1.0" in scraped
