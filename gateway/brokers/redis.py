@@ -33,8 +33,8 @@ from gateway.brokers.calls import (
     read_position,
 )
 from gateway.brokers.fence import FENCED_SCRIPTS, behind_fence
-from gateway.brokers.single_flight import SingleFlight
 from gateway.core.batches import batches
+from gateway.core.single_flight import SingleFlight
 from gateway.errors import BrokerUnavailable
 from gateway.messages import ClientInfo, Join, Position, Publication, pack
 from gateway.redis.keys import partition

@@ -16,6 +16,7 @@ from gateway.core.cluster import Cluster, ControlCommand, NodeInfo
 from gateway.core.feeds import Feeds
 from gateway.core.hub import Hub
 from gateway.core.positions import PositionWatch
+from gateway.core.single_flight import SingleFlight
 from gateway.core.survey import Page, Question, Roll
 from gateway.core.tasks import Tasks, at_once
 from gateway.core.wheel import Wheel
@@ -77,6 +78,8 @@ class Node:
         self.connecting = asyncio.Semaphore(settings.client.connecting_limit)
         """Connects that the program may decide at this moment."""
         self._streams: dict[str, StreamOptions] = {}
+        self._members: SingleFlight[tuple[str, int], dict[str, ClientInfo]] = SingleFlight()
+        self._stats: SingleFlight[str, tuple[int, int]] = SingleFlight()
         self._untold: list[Callable[[], Awaitable[None]]] = []
         self._roll = Roll(self.hub.channels, self.hub.subscribers, self.wheel)
         self._work = Tasks()
@@ -155,14 +158,16 @@ class Node:
 
     async def presence(self, channel: Channel, at_most: int = 0) -> dict[str, ClientInfo]:
         """Who is there, by client id. Raises ``Error`` 108 without presence, 106 if there are more than ``at_most``."""
-        return await self._presence_of(channel).members(channel.name, at_most)
+        store, asked = self._presence_of(channel), (channel.name, at_most)
+        return (await self._members.ask(asked, lambda: store.members(*asked))).copy()
 
     async def presence_page(self, channel: Channel, limit: int, cursor: str = "") -> tuple[dict[str, ClientInfo], str]:
         """Some of them, and the cursor of the next page, empty after the last."""
         return await self._presence_of(channel).page(channel.name, limit, cursor)
 
     async def presence_stats(self, channel: Channel) -> tuple[int, int]:
-        return await self._presence_of(channel).stats(channel.name)
+        store = self._presence_of(channel)
+        return await self._stats.ask(channel.name, lambda: store.stats(channel.name))
 
     def _presence_of(self, channel: Channel) -> PresenceStore:
         if not channel.options.presence:
@@ -212,10 +217,10 @@ class Node:
         with suppress(Error):
             if self.channels.resolve(channel).options.join_leave:
                 if not self._untold:
-                    self.spawn(self._tell_all())
+                    self.spawn(self._announce_untold())
                 self._untold.append(partial(announce, channel, info))
 
-    async def _tell_all(self) -> None:
+    async def _announce_untold(self) -> None:
         """Announce all that came together: after a node has died or come back they may be thousands."""
         untold, self._untold = self._untold, []
         await at_once(lambda announce: announce(), untold)

@@ -67,6 +67,8 @@ class Presence(MemoryPresence):
         self.away = False
         self.swept: Changed = ignore
         self.returned: Changed = ignore
+        self.reads = 0
+        self.wait: asyncio.Event | None = None
 
     async def start(self, node: str, swept: Changed, returned: Changed = ignore) -> None:
         self.swept, self.returned = swept, returned
@@ -80,6 +82,19 @@ class Presence(MemoryPresence):
         if self.away:
             raise BrokerUnavailable
         await super().remove(channel, client)
+
+    async def members(self, channel: str, at_most: int = 0) -> dict[str, ClientInfo]:
+        await self._read()
+        return await super().members(channel, at_most)
+
+    async def stats(self, channel: str) -> tuple[int, int]:
+        await self._read()
+        return await super().stats(channel)
+
+    async def _read(self) -> None:
+        self.reads += 1
+        if self.wait is not None:
+            await self.wait.wait()
 
 
 class Obedient(Client):
@@ -224,6 +239,23 @@ async def test_one_who_gives_up_does_not_make_others_deaf(node: Node, broker: Br
     node.wheel.turn()
     await asyncio.sleep(0)
     assert broker._channels == {"room"}
+
+
+async def test_equal_reads_of_presence_in_one_tick_are_one(node: Node, presence: Presence) -> None:
+    room = node.channels.resolve("room")
+    await presence.add("room", ANN)
+    presence.wait = asyncio.Event()
+    reads = [asyncio.create_task(node.presence(room)) for _ in range(3)]
+    counts = [asyncio.create_task(node.presence_stats(room)) for _ in range(3)]
+    await until(lambda: presence.reads == 2)
+    presence.wait.set()
+    ours, *others = await asyncio.gather(*reads)
+    ours.clear()
+    assert others == [{"c1": ANN}] * 2, "each may do with it as he likes"
+    assert await asyncio.gather(*counts) == [(1, 1)] * 3
+    assert presence.reads == 2
+    await node.presence(room)
+    assert presence.reads == 3
 
 
 async def test_a_leave_that_nobody_can_note_is_no_failure(node: Node, broker: Broker, presence: Presence) -> None:
