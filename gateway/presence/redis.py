@@ -15,7 +15,7 @@ from msgspec import DecodeError
 
 from gateway.errors import Error, ErrorCode
 from gateway.messages import ClientInfo, Payload, pack, unpacker
-from gateway.presence.base import Changed, ignore
+from gateway.presence.base import Changed, cursor_number, ignore
 from gateway.redis.owned import KEEP, Intervals, Names, OwnedEntries
 from gateway.redis.resp import Argument, milliseconds
 from gateway.redis.script import Script
@@ -203,9 +203,7 @@ def _order(owner: str) -> tuple[int, str]:
 def _parse(cursor: str) -> tuple[str, str]:
     """The owner to go on with, and where in its members."""
     owner, _, within = (cursor or "/0").rpartition("/")
-    if not (within.isascii() and within.isdecimal() and int(within) < 2**64):
-        raise Error(ErrorCode.BAD_REQUEST, "bad request: cursor must be one that a page was answered with")
-    return owner, within
+    return owner, str(cursor_number(within))
 
 
 def _encode(info: ClientInfo) -> bytes:
