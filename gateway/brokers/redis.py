@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
+from gateway.batches import batches
 from gateway.brokers import envelope
 from gateway.brokers.base import (
     BrokerEvents,
@@ -33,8 +34,7 @@ from gateway.brokers.calls import (
     read_position,
 )
 from gateway.brokers.fence import FENCED_SCRIPTS, behind_fence
-from gateway.core.batches import batches
-from gateway.core.single_flight import SingleFlight
+from gateway.brokers.single_flight import SingleFlight
 from gateway.errors import BrokerUnavailable
 from gateway.messages import ClientInfo, Join, Position, Publication, pack
 from gateway.redis.keys import partition

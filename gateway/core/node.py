@@ -10,13 +10,13 @@ from functools import partial
 from typing import Any
 
 from gateway.brokers.base import Broker, HistoryFilter, PublishOptions, StreamOptions
+from gateway.brokers.single_flight import SingleFlight
 from gateway.channels import Channel, Channels, Route
 from gateway.config.settings import Settings
 from gateway.core.cluster import Cluster, ControlCommand, NodeInfo
 from gateway.core.feeds import Feeds
 from gateway.core.hub import Hub
 from gateway.core.positions import PositionWatch
-from gateway.core.single_flight import SingleFlight
 from gateway.core.survey import Page, Question, Roll
 from gateway.core.tasks import Tasks, at_once
 from gateway.core.wheel import Wheel

@@ -6,9 +6,9 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
+from gateway.batches import batches
 from gateway.brokers.base import Claim, StreamOptions
 from gateway.core.audience import LocalChannel
-from gateway.core.batches import batches
 from gateway.core.hub import Hub
 from gateway.errors import BrokerUnavailable
 from gateway.messages import Position

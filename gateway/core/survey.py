@@ -7,7 +7,7 @@ from heapq import merge
 
 from msgspec import Struct
 
-from gateway.core.batches import batches
+from gateway.batches import batches
 from gateway.core.wheel import Timer, Wheel
 
 MOST = 100_000

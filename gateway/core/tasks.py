@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextvars import Context, copy_context
 from typing import Any, TypeVar
 
-from gateway.core.batches import batches
+from gateway.batches import batches
 
 Spawn = Callable[[Coroutine[Any, Any, None]], None]
 """Runs work that nobody waits for."""

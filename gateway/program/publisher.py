@@ -20,12 +20,12 @@ from redis.exceptions import NoScriptError, RedisError
 from redis.retry import Retry
 
 from gateway.auth.permissions import check_payload
+from gateway.batches import batches
 from gateway.brokers.base import PublishOptions, StreamOptions
 from gateway.brokers.calls import Call, control_call, publish_call, read_position
 from gateway.channels import Channels, check_names
 from gateway.config.settings import RedisSettings, Settings
 from gateway.config.sources import load
-from gateway.core.batches import batches
 from gateway.core.cluster import disconnection, seal
 from gateway.errors import BrokerUnavailable, Disconnect, DisconnectCode, SettingsError
 from gateway.messages import Position, Publication

@@ -18,7 +18,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypedDict, TypeVar
 
-from gateway.core.batches import batches
+from gateway.batches import batches
 from gateway.errors import BrokerUnavailable
 from gateway.redis.resp import milliseconds
 from gateway.redis.script import Script

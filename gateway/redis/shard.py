@@ -21,8 +21,8 @@ from functools import partial
 from itertools import groupby
 from typing import Any, NamedTuple, TypeVar
 
+from gateway.batches import batches
 from gateway.config.settings import RedisSettings
-from gateway.core.batches import batches
 from gateway.errors import BrokerUnavailable
 from gateway.redis.connection import RedisConnection, SubscriberConnection, connect
 from gateway.redis.endpoint import Endpoint

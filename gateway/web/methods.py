@@ -12,9 +12,9 @@ from typing import Any, TypedDict
 from msgspec import Raw, Struct, structs
 
 from gateway.auth.permissions import check_payload, is_json
+from gateway.batches import batches
 from gateway.brokers.base import HistoryFilter, PublishOptions
 from gateway.channels import Channel
-from gateway.core.batches import batches
 from gateway.core.cluster import DisconnectUser, RefreshUser, SubscribeUser, UnsubscribeUser
 from gateway.core.node import Node
 from gateway.core.tasks import at_once

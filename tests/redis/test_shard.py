@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from gateway.batches import batches
 from gateway.config.settings import RedisSettings
-from gateway.core.batches import batches
 from gateway.errors import BrokerUnavailable, SettingsError
 from gateway.redis import shard as shards
 from gateway.redis.connection import RedisConnection, SubscriberConnection, connect

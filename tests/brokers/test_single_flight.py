@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from gateway.core.single_flight import SingleFlight
+from gateway.brokers.single_flight import SingleFlight
 from gateway.errors import BrokerUnavailable
 from tests.waiting import settle
 
