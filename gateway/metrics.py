@@ -3,8 +3,8 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
+from msgspec import Struct
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -12,24 +12,17 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 __all__ = ["CONTENT_TYPE_LATEST", "Gauges", "Metrics"]
 
 
-class Gauges(Protocol):
+class Gauges(Struct, frozen=True):
     """What is read off the node when metrics are asked for."""
 
-    def num_clients(self) -> int: ...
-
-    def num_users(self) -> int: ...
-
-    def num_subscriptions(self) -> int: ...
-
-    def num_channels(self) -> int: ...
-
-    def num_nodes(self) -> int: ...
-
-    def broker_connected(self) -> bool: ...
-
-    def broker_lag(self) -> float: ...
-
-    def broker_reconnects(self) -> int: ...
+    connections: int
+    users: int
+    subscriptions: int
+    channels: int
+    nodes: int
+    broker_connected: bool
+    broker_lag: float
+    broker_reconnects: int
 
 
 class Metrics:
@@ -47,11 +40,11 @@ class Metrics:
         self.disconnects: Counter[int] = Counter()
         self.lost_positions = 0
         self.recoveries: Counter[bool] = Counter()
-        self._gauges: Gauges | None = None
+        self._gauges: Callable[[], Gauges] | None = None
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
-    def watch(self, gauges: Gauges) -> None:
+    def watch(self, gauges: Callable[[], Gauges]) -> None:
         self._gauges = gauges
 
     def delivered(self, messages: int, size: int) -> None:
@@ -65,7 +58,7 @@ class Metrics:
     def collect(self) -> Iterator[Metric]:
         yield from self._counters()
         if self._gauges is not None:
-            yield from _gauges(self._gauges)
+            yield from _gauges(self._gauges())
 
     def _counters(self) -> Iterator[Metric]:
         for name, help_text, value in (
@@ -94,15 +87,15 @@ class Metrics:
 
 def _gauges(gauges: Gauges) -> Iterator[Metric]:
     for name, help_text, value in (
-        ("connections", "Clients connected to this node", gauges.num_clients()),
-        ("users", "Users connected to this node", gauges.num_users()),
-        ("subscriptions", "Subscriptions on this node", gauges.num_subscriptions()),
-        ("channels", "Channels with subscribers on this node", gauges.num_channels()),
-        ("nodes", "Nodes that this node knows to be alive", gauges.num_nodes()),
-        ("broker_connected", "Whether the broker answers and is heard", int(gauges.broker_connected())),
-        ("broker_lag_seconds", "Time from publish to arrival, last measured", gauges.broker_lag()),
+        ("connections", "Clients connected to this node", gauges.connections),
+        ("users", "Users connected to this node", gauges.users),
+        ("subscriptions", "Subscriptions on this node", gauges.subscriptions),
+        ("channels", "Channels with subscribers on this node", gauges.channels),
+        ("nodes", "Nodes that this node knows to be alive", gauges.nodes),
+        ("broker_connected", "Whether the broker answers and is heard", int(gauges.broker_connected)),
+        ("broker_lag_seconds", "Time from publish to arrival, last measured", gauges.broker_lag),
     ):
         yield GaugeMetricFamily(f"gateway_{name}", help_text, value=value)
     yield CounterMetricFamily(
-        "gateway_broker_reconnects", "Times the broker connection came back", value=gauges.broker_reconnects()
+        "gateway_broker_reconnects", "Times the broker connection came back", value=gauges.broker_reconnects
     )

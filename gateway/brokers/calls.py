@@ -9,7 +9,7 @@ from gateway.brokers import envelope
 from gateway.brokers.base import PublishOptions, StreamOptions, new_epoch
 from gateway.messages import Position, Publication, pack
 from gateway.redis.keys import Keys
-from gateway.redis.resp import Argument
+from gateway.redis.resp import Argument, milliseconds
 from gateway.redis.script import Script
 
 LUA = Path(__file__).parent / "lua"
@@ -56,10 +56,6 @@ def read_position(answer: bytes | int) -> Position:
         return Position()
     offset, _, epoch = answer.decode().partition(":")
     return Position(int(offset), epoch)
-
-
-def milliseconds(seconds: float) -> int:
-    return max(1, int(seconds * 1000))
 
 
 def _append_call(keys: Keys, channel: str, data: bytes, stream: StreamOptions, options: PublishOptions) -> Call:

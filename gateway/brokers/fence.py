@@ -1,25 +1,17 @@
-"""The fence: what a live source publishes is accepted only while its node holds the channel's lease."""
+"""The fence: what a live source publishes is accepted only while its node holds the channel's lease.
 
-from hashlib import sha1
+It is a script of its own before each that publishes, with the lease's key and the fence as its last arguments.
+"""
 
 from gateway.brokers.calls import LUA, PUBLISH, PUBLISH_ONCE, Call
 from gateway.redis.keys import Keys
 from gateway.redis.script import Script
 
-
-class _BehindFence(Script):
-    """A script that does nothing unless a lease is held. It takes the lease's key and the fence as its last."""
-
-    def __init__(self, script: Script) -> None:
-        self.text = (LUA / "fence.lua").read_bytes() + script.text
-        self.sha = sha1(self.text, usedforsecurity=False).hexdigest()
-
-
-_SEND = _BehindFence(Script(LUA / "send.lua"))
+_FENCE = LUA / "fence.lua"
 _SCRIPTS: dict[Script | None, Script] = {
-    None: _SEND,
-    PUBLISH: _BehindFence(PUBLISH),
-    PUBLISH_ONCE: _BehindFence(PUBLISH_ONCE),
+    None: Script(_FENCE, LUA / "send.lua"),
+    PUBLISH: Script(_FENCE, LUA / "publish.lua"),
+    PUBLISH_ONCE: Script(_FENCE, LUA / "publish_once.lua"),
 }
 FENCED_SCRIPTS = tuple(_SCRIPTS.values())
 

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
+from gateway.batches import batches
 from gateway.brokers import envelope
 from gateway.brokers.base import (
     BrokerEvents,
@@ -29,7 +30,6 @@ from gateway.brokers.calls import (
     Call,
     control_call,
     message_call,
-    milliseconds,
     publish_call,
     read_position,
 )
@@ -37,9 +37,8 @@ from gateway.brokers.fence import FENCED_SCRIPTS, behind_fence
 from gateway.brokers.single_flight import SingleFlight
 from gateway.errors import BrokerUnavailable
 from gateway.messages import ClientInfo, Join, Position, Publication, pack
-from gateway.redis.batches import batches
 from gateway.redis.keys import partition
-from gateway.redis.resp import Argument
+from gateway.redis.resp import Argument, milliseconds
 from gateway.redis.script import Script
 from gateway.redis.shard import CHANNELS_PER_COMMAND, Shard
 

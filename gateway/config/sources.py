@@ -132,10 +132,10 @@ class _Tree:
         """Values by dotted key. The short form of the Redis URL yields to the long one."""
         for key, value in sorted(values.items(), key=lambda item: item[0] != "redis_url"):
             if key == "redis_url":
-                self._place("engine.type", "redis", origin)
-                self._place("engine.redis.address", value, origin)
+                self._put("engine.type", "redis", origin)
+                self._put("engine.redis.address", value, origin)
             else:
-                self._place(key, value, origin)
+                self._put(key, value, origin)
 
     def add_environment(self, environ: Mapping[str, str]) -> None:
         """The variables that begin with GATEWAY_. An empty one counts as not set."""
@@ -165,7 +165,7 @@ class _Tree:
             value = value[int(name)] if isinstance(value, list) else value.get(name, {})
         return self._line(problem.key, problem.text, value)
 
-    def _place(self, key: str, value: Any, origin: str) -> None:
+    def _put(self, key: str, value: Any, origin: str) -> None:
         *sections, last = key.split(".")
         branch = self.values
         for section in sections:

@@ -59,8 +59,7 @@ class Hub:
 
     def close(self, connection: Connection) -> None:
         self.connections.pop(connection.client, None)
-        mine = self.users.get(connection.user)
-        if mine is not None:
+        if (mine := self.users.get(connection.user)) is not None:
             mine.pop(connection.client, None)
             if not mine:
                 del self.users[connection.user]
@@ -99,8 +98,7 @@ class Hub:
     def leave(self, subscriber: Subscriber) -> None:
         """End delivery; what is pending in this tick is not delivered any more."""
         self._losses.discard(subscriber)
-        channel = self.channels.get(subscriber.channel)
-        if channel is None:
+        if (channel := self.channels.get(subscriber.channel)) is None:
             return
         channel.joining.discard(subscriber)
         for key, audience in channel.audiences.items():
@@ -270,12 +268,12 @@ class Hub:
 
     def post(self, connection: Connection, message: bytes) -> None:
         """Send one message to one connection, joined with others of this tick."""
-        if connection.outbox is None:
-            connection.outbox = []
-        if not connection.outbox:
+        if connection.outbox:
+            connection.outbox.append(message)
+        else:
+            connection.outbox = [message]
             self._outboxes.append(connection)
             self._schedule()
-        connection.outbox.append(message)
         if len(message) >= FRAME_SIZE:
             self._flush_outboxes()  # so that the transport's limit is looked at before there is more of it
 

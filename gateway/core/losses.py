@@ -27,9 +27,6 @@ class Losses:
         self._portion = self._left = PORTION
         self._resting = False
 
-    def __len__(self) -> int:
-        return len(self._waiting)
-
     def add(self, subscribers: Iterable[Subscriber]) -> None:
         """Have these told; the first of them at once."""
         self._waiting.update(dict.fromkeys(subscribers))

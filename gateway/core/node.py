@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from gateway.brokers.base import Broker, HistoryFilter, PublishOptions, StreamOptions
+from gateway.brokers.single_flight import SingleFlight
 from gateway.channels import Channel, Channels, Route
 from gateway.config.settings import Settings
 from gateway.core.cluster import Cluster, ControlCommand, NodeInfo
@@ -21,7 +22,7 @@ from gateway.core.tasks import Tasks, at_once
 from gateway.core.wheel import Wheel
 from gateway.errors import BrokerUnavailable, Error, ErrorCode
 from gateway.messages import ClientInfo, Join, Leave, Payload, Position, Publication
-from gateway.metrics import Metrics
+from gateway.metrics import Gauges, Metrics
 from gateway.presence.base import PresenceStore
 from gateway.version import __version__
 
@@ -53,7 +54,7 @@ class Node:
         self.settings = settings
         self.clock = clock
         self.metrics = Metrics(clock)
-        self.metrics.watch(self)
+        self.metrics.watch(self.gauges)
         self.wheel = wheel or Wheel()
         self.channels = Channels(settings.channel, routes, settings.client.subscribe_to_user_personal_channel)
         max_lag = settings.client.channel_position_max_time_lag
@@ -77,6 +78,8 @@ class Node:
         self.connecting = asyncio.Semaphore(settings.client.connecting_limit)
         """Connects that the program may decide at this moment."""
         self._streams: dict[str, StreamOptions] = {}
+        self._members: SingleFlight[tuple[str, int], dict[str, ClientInfo]] = SingleFlight()
+        self._stats: SingleFlight[str, tuple[int, int]] = SingleFlight()
         self._untold: list[Callable[[], Awaitable[None]]] = []
         self._roll = Roll(self.hub.channels, self.hub.subscribers, self.wheel)
         self._work = Tasks()
@@ -84,7 +87,9 @@ class Node:
     async def start(self) -> None:
         self.wheel.start()
         await self.broker.start(self.uid, self)
-        await self.presence_store.start(self.uid, self._swept, self._returned)
+        # of members that have gone without a word of their own, and of those that others were told had left
+        swept, returned = partial(self._tell, self.announce_leave), partial(self._tell, self.announce_join)
+        await self.presence_store.start(self.uid, swept, returned)
         self.cluster.start()
         self.watch.start()
 
@@ -153,14 +158,16 @@ class Node:
 
     async def presence(self, channel: Channel, at_most: int = 0) -> dict[str, ClientInfo]:
         """Who is there, by client id. Raises ``Error`` 108 without presence, 106 if there are more than ``at_most``."""
-        return await self._presence_of(channel).members(channel.name, at_most)
+        store, asked = self._presence_of(channel), (channel.name, at_most)
+        return (await self._members.ask(asked, lambda: store.members(*asked))).copy()
 
     async def presence_page(self, channel: Channel, limit: int, cursor: str = "") -> tuple[dict[str, ClientInfo], str]:
         """Some of them, and the cursor of the next page, empty after the last."""
         return await self._presence_of(channel).page(channel.name, limit, cursor)
 
     async def presence_stats(self, channel: Channel) -> tuple[int, int]:
-        return await self._presence_of(channel).stats(channel.name)
+        store = self._presence_of(channel)
+        return await self._stats.ask(channel.name, lambda: store.stats(channel.name))
 
     def _presence_of(self, channel: Channel) -> PresenceStore:
         if not channel.options.presence:
@@ -168,10 +175,6 @@ class Node:
         return self.presence_store
 
     # — subscriptions —
-
-    def personal_channel(self, user: str) -> str:
-        """Name of the user's own channel; empty if there is none."""
-        return self.channels.personal(user)
 
     async def show(self, channel: str, info: ClientInfo) -> None:
         """Show a member that is in presence already with another info."""
@@ -209,22 +212,15 @@ class Node:
     def on_gap(self) -> None:
         self.watch.check_all()
 
-    def _swept(self, channel: str, info: ClientInfo) -> None:
-        """A member has gone without a word of its own: tell its channel."""
-        self._tell(channel, info, self.announce_leave)
-
-    def _returned(self, channel: str, info: ClientInfo) -> None:
-        """A member that others were told had left is there after all."""
-        self._tell(channel, info, self.announce_join)
-
-    def _tell(self, channel: str, info: ClientInfo, announce: _Announce) -> None:
+    def _tell(self, announce: _Announce, channel: str, info: ClientInfo) -> None:
+        """Tell a channel of a member, who said nothing."""
         with suppress(Error):
             if self.channels.resolve(channel).options.join_leave:
                 if not self._untold:
-                    self.spawn(self._tell_all())
+                    self.spawn(self._announce_untold())
                 self._untold.append(partial(announce, channel, info))
 
-    async def _tell_all(self) -> None:
+    async def _announce_untold(self) -> None:
         """Announce all that came together: after a node has died or come back they may be thousands."""
         untold, self._untold = self._untold, []
         await at_once(lambda announce: announce(), untold)
@@ -236,10 +232,10 @@ class Node:
             uid=self.uid,
             name=self.settings.node.name or self.uid[:8],
             version=__version__,
-            num_clients=self.num_clients(),
-            num_users=self.num_users(),
-            num_subs=self.num_subscriptions(),
-            num_channels=self.num_channels(),
+            num_clients=len(self.hub.connections),
+            num_users=len(self.hub.users),
+            num_subs=self.hub.subscriptions,
+            num_channels=len(self.hub.channels),
             uptime=int(self.clock() - self.metrics.started_at),
         )
 
@@ -253,26 +249,15 @@ class Node:
 
     # — gauges —
 
-    def num_clients(self) -> int:
-        return len(self.hub.connections)
-
-    def num_users(self) -> int:
-        return len(self.hub.users)
-
-    def num_subscriptions(self) -> int:
-        return self.hub.subscriptions
-
-    def num_channels(self) -> int:
-        return len(self.hub.channels)
-
-    def num_nodes(self) -> int:
-        return len(self.cluster.nodes())
-
-    def broker_connected(self) -> bool:
-        return self.broker.health().ok
-
-    def broker_lag(self) -> float:
-        return self.broker.health().lag
-
-    def broker_reconnects(self) -> int:
-        return self.broker.health().reconnects
+    def gauges(self) -> Gauges:
+        hub, health = self.hub, self.broker.health()
+        return Gauges(
+            connections=len(hub.connections),
+            users=len(hub.users),
+            subscriptions=hub.subscriptions,
+            channels=len(hub.channels),
+            nodes=len(self.cluster.nodes()),
+            broker_connected=health.ok,
+            broker_lag=health.lag,
+            broker_reconnects=health.reconnects,
+        )

@@ -6,6 +6,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
+from gateway.batches import batches
 from gateway.brokers.base import Claim, StreamOptions
 from gateway.core.audience import LocalChannel
 from gateway.core.hub import Hub
@@ -133,10 +134,10 @@ class PositionWatch:
 
     async def _mismatched(self, watched: Sequence[Watched]) -> AsyncIterator[Watched]:
         """Those who do not stand where their stream ends. What fails harms nobody but those it concerns."""
-        for start in range(0, len(watched), BATCH):
+        for some in batches(watched, BATCH):
             claims: list[Claim] = []
             asked: list[Watched] = []
-            async for channel, position in _unhurried(watched[start : start + BATCH]):
+            async for channel, position in _unhurried(some):
                 if position in channel.positions():  # somebody stands there still
                     try:
                         claims.append(self._claim(channel, position))
@@ -172,7 +173,7 @@ class PositionWatch:
 
 async def _unhurried(items: Sequence[_Item]) -> AsyncIterator[_Item]:
     """The items, with turns for the rest of the node between them."""
-    for start in range(0, len(items), STRIDE):
-        for item in items[start : start + STRIDE]:
+    for some in batches(items, STRIDE):
+        for item in some:
             yield item
         await asyncio.sleep(0)

@@ -2,12 +2,12 @@
 
 import asyncio
 import fnmatch
-from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from heapq import merge
 
 from msgspec import Struct
 
+from gateway.batches import batches
 from gateway.core.wheel import Timer, Wheel
 
 MOST = 100_000
@@ -129,9 +129,9 @@ class _Walk:
 
 async def _in_order(names: Sequence[str], pattern: str, after: str) -> Iterator[str]:
     parts: list[list[str]] = []
-    for start in range(0, len(names), _CHUNK):
-        some = [name for name in names[start : start + _CHUNK] if name > after]
-        parts.append(sorted(fnmatch.filter(some, pattern) if pattern else some))
+    for some in batches(names, _CHUNK):
+        behind = [name for name in some if name > after]
+        parts.append(sorted(fnmatch.filter(behind, pattern) if pattern else behind))
         await asyncio.sleep(0)
     return merge(*parts)
 
@@ -179,36 +179,30 @@ class Merge:
 
 
 class _Source:
-    """What one node tells: a page, how far it is read, and whether there is ``more`` behind its ``last`` name."""
+    """What one node tells: a page, what is ``left`` of it, and whether there is ``more`` behind its ``last`` name."""
 
     def __init__(self, node: str, after: str) -> None:
         self.node = node
         self.last = after
         self.more = True
-        self._names: list[str] = []
-        self._counts: dict[str, int] = {}
-        self._at = 0
-
-    @property
-    def left(self) -> bool:
-        return self._at < len(self._names)
+        self.left: list[tuple[str, int]] = []
+        """What has not been read of the page, backwards."""
 
     def turn_to(self, page: Page) -> None:
         # a node of the release before tells everything each time, in no order
-        self._names = sorted(name for name in page.counts if name > self.last)
-        self._counts, self._at = page.counts, 0
-        self.more = page.more and bool(self._names)
-        if self._names:
-            self.last = self._names[-1]
+        self.left = sorted((entry for entry in page.counts.items() if entry[0] > self.last), reverse=True)
+        self.more = page.more and bool(self.left)
+        if self.left:
+            self.last = self.left[0][0]
 
     def ahead(self, count: int) -> str:
         """The name that is so many ahead, or the last on the page."""
-        return self._names[min(self._at + count, len(self._names)) - 1]
+        return self.left[-min(count, len(self.left))][0]
 
-    def take(self, end: str) -> Iterable[tuple[str, int]]:
+    def take(self, end: str) -> Iterator[tuple[str, int]]:
         """What is left up to this name."""
-        begin, self._at = self._at, bisect_right(self._names, end, self._at)
-        return ((name, self._counts[name]) for name in self._names[begin : self._at])
+        while self.left and self.left[-1][0] <= end:
+            yield self.left.pop()
 
 
 def _add_up(sources: Sequence[_Source], most: int) -> list[tuple[str, int]]:

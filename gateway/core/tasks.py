@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextvars import Context, copy_context
 from typing import Any, TypeVar
 
+from gateway.batches import batches
+
 Spawn = Callable[[Coroutine[Any, Any, None]], None]
 """Runs work that nobody waits for."""
 
@@ -164,6 +166,6 @@ _Answer = TypeVar("_Answer")
 async def at_once(work: Callable[[_Item], Awaitable[_Answer]], items: Sequence[_Item]) -> list[_Answer]:
     """Answers for all items, in order, worked on together in chunks."""
     answers: list[_Answer] = []
-    for start in range(0, len(items), CHUNK):
-        answers += await asyncio.gather(*(work(item) for item in items[start : start + CHUNK]))
+    for some in batches(items, CHUNK):
+        answers += await asyncio.gather(*map(work, some))
     return answers

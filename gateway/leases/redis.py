@@ -7,6 +7,7 @@ channel's stream, so that a publish can compare the two as one act. The key ``n`
 from pathlib import Path
 
 from gateway.leases.base import KEEP, TTL, Lease, Released, Taken
+from gateway.redis.resp import milliseconds
 from gateway.redis.script import Script
 from gateway.redis.shard import Shard
 
@@ -36,17 +37,17 @@ class RedisLeases:
 
     async def acquire(self, name: str, owner: str, anew: bool = False) -> Lease | Taken:
         keys = [self._keys.of(b"l", name), self._keys.of(b"n", name)]
-        answer = await self._shard.run(_ACQUIRE, keys, [owner, _ms(self.ttl), _ms(KEEP), int(anew)])
+        answer = await self._shard.run(_ACQUIRE, keys, [owner, milliseconds(self.ttl), milliseconds(KEEP), int(anew)])
         return Taken(max(0, answer) / 1000) if isinstance(answer, int) else Lease(name, int(answer), owner)
 
     async def renew(self, lease: Lease) -> bool:
-        return bool(await self._shard.run(_RENEW, [self._key(lease)], [lease.fence, _ms(self.ttl)]))
+        return bool(await self._shard.run(_RENEW, [self._key(lease)], [lease.fence, milliseconds(self.ttl)]))
 
     async def release(self, lease: Lease) -> None:
         await self._shard.run(_RELEASE, [self._key(lease)], [lease.fence, lease.name, self._news])
 
     async def finish(self, lease: Lease) -> None:
-        await self._shard.run(_FINISH, [self._key(lease)], [lease.fence, _ms(KEEP)])
+        await self._shard.run(_FINISH, [self._key(lease)], [lease.fence, milliseconds(KEEP)])
 
     def _key(self, lease: Lease) -> bytes:
         return self._keys.of(b"l", lease.name)
@@ -54,7 +55,3 @@ class RedisLeases:
     def _heard(self, name: bytes) -> None:
         for released in self.on_release:
             released(name.decode())
-
-
-def _ms(seconds: float) -> int:
-    return max(1, int(seconds * 1000))

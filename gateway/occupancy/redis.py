@@ -6,11 +6,12 @@ the set, or empties it, is told so by the script that did. A dead node's part is
 
 from collections.abc import Collection
 from pathlib import Path
+from typing import Unpack
 
 from gateway.errors import BrokerUnavailable
 from gateway.occupancy.base import OccupancyEvents
-from gateway.redis.owned import KEEP, Names, OwnedEntries, milliseconds
-from gateway.redis.resp import Argument
+from gateway.redis.owned import KEEP, Intervals, Names, OwnedEntries
+from gateway.redis.resp import Argument, milliseconds
 from gateway.redis.script import Script
 from gateway.redis.shard import Shard
 
@@ -22,23 +23,13 @@ _LEAVE = Script(_LUA / "leave.lua")
 class RedisOccupancy:
     """Keeps occupancy over a ``Shard``, which is the caller's to start and to close.
 
-    For ``lease`` and the intervals see ``OwnedEntries``. What Redis did not answer is made good when it is back.
+    For the intervals see `owned.Intervals`. What Redis did not answer is made good when it is back.
     """
 
-    def __init__(
-        self, shard: Shard, *, lease: float = 10.0, renew_interval: float = 3.0, sweep_interval: float = 5.0
-    ) -> None:
+    def __init__(self, shard: Shard, **intervals: Unpack[Intervals]) -> None:
         self._shard = shard
         self._keys = shard.keys
-        self._owned: OwnedEntries[str] = OwnedEntries(
-            shard,
-            "occupancy",
-            b"y",
-            self,
-            lease=lease,
-            renew_interval=renew_interval,
-            sweep_interval=sweep_interval,
-        )
+        self._owned: OwnedEntries[str] = OwnedEntries(shard, "occupancy", b"y", self, **intervals)
         self._events: OccupancyEvents | None = None
         self._entered: dict[str, bool] = {}  # whether it has been answered
         self._leaving: set[str] = set()  # and not been answered

@@ -1,8 +1,10 @@
 """Presence: who is subscribed to a channel, on all nodes."""
 
+import re
 from collections.abc import Callable
 from typing import Protocol
 
+from gateway.errors import Error, ErrorCode
 from gateway.messages import ClientInfo
 
 Changed = Callable[[str, ClientInfo], None]
@@ -11,6 +13,13 @@ Changed = Callable[[str, ClientInfo], None]
 
 def ignore(_channel: str, _info: ClientInfo) -> None:
     """Nobody is to be told."""
+
+
+def cursor_number(text: str) -> int:
+    """The number in a cursor. Raises ``Error`` 107 for what no page was answered with."""
+    if not re.fullmatch("[0-9]{1,20}", text) or int(text) >= 2**64:
+        raise Error(ErrorCode.BAD_REQUEST, "bad request: cursor must be one that a page was answered with")
+    return int(text)
 
 
 class PresenceStore(Protocol):

@@ -5,7 +5,7 @@ from itertools import islice
 
 from gateway.errors import Error, ErrorCode
 from gateway.messages import ClientInfo
-from gateway.presence.base import Changed, ignore
+from gateway.presence.base import Changed, cursor_number, ignore
 
 
 class _Channel:
@@ -62,9 +62,7 @@ class MemoryPresence:
 
     async def page(self, channel: str, limit: int, cursor: str = "") -> tuple[dict[str, ClientInfo], str]:
         """The cursor is the number of the member read last."""
-        if not ((cursor or "0").isascii() and (cursor or "0").isdecimal()):
-            raise Error(ErrorCode.BAD_REQUEST, "bad request: cursor must be one that a page was answered with")
-        read = int(cursor or "0")
+        read = cursor_number(cursor or "0")
         following = (member for member in self._of(channel).members.values() if member[0] > read)
         page = list(islice(following, limit))
         more = next(following, None) is not None

@@ -9,15 +9,15 @@ sweep reads only what it removes.
 import logging
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from msgspec import DecodeError
 
 from gateway.errors import Error, ErrorCode
 from gateway.messages import ClientInfo, Payload, pack, unpacker
-from gateway.presence.base import Changed, ignore
-from gateway.redis.owned import KEEP, Names, OwnedEntries, milliseconds
-from gateway.redis.resp import Argument
+from gateway.presence.base import Changed, cursor_number, ignore
+from gateway.redis.owned import KEEP, Intervals, Names, OwnedEntries
+from gateway.redis.resp import Argument, milliseconds
 from gateway.redis.script import Script
 from gateway.redis.shard import Shard
 
@@ -30,8 +30,8 @@ SWEPT = 100
 """Members removed by one script."""
 
 _LUA = Path(__file__).parent / "lua"
-_WRITE = Script(_LUA / "write.lua")
-_SWEEP = Script(_LUA / "sweep.lua")
+_WRITE = Script(_LUA / "summary.lua", _LUA / "write.lua")
+_SWEEP = Script(_LUA / "summary.lua", _LUA / "sweep.lua")
 
 Member = tuple[str, str]
 """Channel and client."""
@@ -42,23 +42,13 @@ _payloads = unpacker(tuple[Payload | None, Payload | None])
 class RedisPresence:
     """Keeps presence over a started ``Shard``, which stays the caller's to close.
 
-    For ``lease`` and the intervals see ``OwnedEntries``; a dead node's members become invisible with its lease.
+    For the intervals see `owned.Intervals`; a dead node's members become invisible with its lease.
     """
 
-    def __init__(
-        self, shard: Shard, *, lease: float = 10.0, renew_interval: float = 3.0, sweep_interval: float = 5.0
-    ) -> None:
+    def __init__(self, shard: Shard, **intervals: Unpack[Intervals]) -> None:
         self._shard = shard
         self._keys = shard.keys
-        self._owned: OwnedEntries[Member] = OwnedEntries(
-            shard,
-            "presence",
-            b"x",
-            self,
-            lease=lease,
-            renew_interval=renew_interval,
-            sweep_interval=sweep_interval,
-        )
+        self._owned: OwnedEntries[Member] = OwnedEntries(shard, "presence", b"x", self, **intervals)
         self._swept: Changed = ignore
         self._returned: Changed = ignore
         self._members: dict[str, dict[str, ClientInfo]] = {}
@@ -213,9 +203,7 @@ def _order(owner: str) -> tuple[int, str]:
 def _parse(cursor: str) -> tuple[str, str]:
     """The owner to go on with, and where in its members."""
     owner, _, within = (cursor or "/0").rpartition("/")
-    if not (within.isascii() and within.isdecimal() and int(within) < 2**64):
-        raise Error(ErrorCode.BAD_REQUEST, "bad request: cursor must be one that a page was answered with")
-    return owner, within
+    return owner, str(cursor_number(within))
 
 
 def _encode(info: ClientInfo) -> bytes:

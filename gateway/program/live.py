@@ -34,17 +34,15 @@ MAX_BACKOFF = 10.0
 class LiveSources:
     """Watches a node's feeds, and runs the sources whose lease this node gets.
 
-    ``sources`` are asked for a channel's factory in turn; None means another may have it. ``owner`` names the node
-    in this life. To be told of ``on_occupied`` too: a source that has come to its end is run again only then.
+    ``find`` answers a channel's factory, None if it is no live one. ``owner`` names the node in this life. To be told
+    of ``on_occupied`` too: a source that has come to its end is run again only then.
     """
 
-    def __init__(
-        self, owner: str, leases: Leases, publish: Publish, sources: Sequence[Callable[[str], Factory | None]]
-    ) -> None:
+    def __init__(self, owner: str, leases: Leases, publish: Publish, find: Callable[[str], Factory | None]) -> None:
         self._owner = owner
         self._leases = leases
         self._publish = publish
-        self._sources = sources
+        self._find = find
         self._candidates: dict[str, _Candidate] = {}
         self._work = Tasks()
         self._open = False
@@ -65,12 +63,8 @@ class LiveSources:
         await self._work.finish(within)
         await self._leases.close()
 
-    def finds(self, channel: str) -> Factory | None:
-        """The channel's factory, if it is a live one."""
-        return next((factory for source in self._sources if (factory := source(channel)) is not None), None)
-
     def on_heard(self, channel: str) -> None:
-        factory = self.finds(channel) if self._open else None
+        factory = self._find(channel) if self._open else None
         if factory is not None:
             candidate = _Candidate(channel, factory, self._owner, self._leases, self._publish)
             self._candidates[channel] = candidate

@@ -51,9 +51,9 @@ class OccupancyWatch:
     def _change(self, channel: str) -> None:
         if channel not in self._changing:
             self._changing.add(channel)
-            self._work.spawn(self._follow_up(channel, entered=channel not in self._heard))
+            self._work.spawn(self._catch_up(channel, entered=channel not in self._heard))
 
-    async def _follow_up(self, channel: str, *, entered: bool) -> None:
+    async def _catch_up(self, channel: str, *, entered: bool) -> None:
         """Enter and leave, one after the other, until the channel is entered if it is heard."""
         try:
             while entered != (channel in self._heard):

@@ -20,6 +20,7 @@ from redis.exceptions import NoScriptError, RedisError
 from redis.retry import Retry
 
 from gateway.auth.permissions import check_payload
+from gateway.batches import batches
 from gateway.brokers.base import PublishOptions, StreamOptions
 from gateway.brokers.calls import Call, control_call, publish_call, read_position
 from gateway.channels import Channels, check_names
@@ -30,7 +31,6 @@ from gateway.errors import BrokerUnavailable, Disconnect, DisconnectCode, Settin
 from gateway.messages import Position, Publication
 from gateway.program.commits import CommitOutbox, Message, Options
 from gateway.program.encoding import encode_publication
-from gateway.redis.batches import batches
 from gateway.redis.endpoint import Endpoint
 from gateway.redis.keys import Keys
 from gateway.redis.resp import Argument

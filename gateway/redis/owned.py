@@ -16,10 +16,11 @@ from contextlib import suppress
 from itertools import islice
 from math import ceil
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypedDict, TypeVar
 
+from gateway.batches import batches
 from gateway.errors import BrokerUnavailable
-from gateway.redis.batches import batches
+from gateway.redis.resp import milliseconds
 from gateway.redis.script import Script
 from gateway.redis.shard import Shard
 
@@ -73,11 +74,19 @@ class EntryStore(Protocol[_Entry]):
         """All entries have been brought over from former names, which another node may have ``swept``."""
 
 
+class Intervals(TypedDict, total=False):
+    """Seconds. ``lease`` and ``sweep_interval`` add up to the time after which a killed node's entries are gone."""
+
+    lease: float
+    """When others can see that a node is dead."""
+    renew_interval: float
+    sweep_interval: float
+
+
 class OwnedEntries(Generic[_Entry]):
     """Keeps what one node owns in Redis true, its lease, and its part in sweeping the dead.
 
-    ``family`` begins the names of keys, ``kind`` those of indexes. ``lease`` and ``sweep_interval`` (seconds) add up
-    to the time after which a killed node's entries are gone; ``lease`` alone is when others can see that it is dead.
+    ``family`` begins the names of keys, ``kind`` those of indexes. The rest are `Intervals`.
     """
 
     def __init__(
@@ -363,7 +372,3 @@ class OwnedEntries(Generic[_Entry]):
     def _mark(self, owner: str) -> bytes:
         """Says that an owner has been swept."""
         return self._keys.shared(self._family, "swept", owner)
-
-
-def milliseconds(seconds: float) -> int:
-    return max(1, int(seconds * 1000))

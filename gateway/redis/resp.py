@@ -15,6 +15,11 @@ LASTING = ("OOM", "MISCONF", "NOPERM", "NOAUTH", "WRONGPASS", "NOREPLICAS")
 """Answers that trying again does not change: an operator must."""
 
 
+def milliseconds(seconds: float) -> int:
+    """A time as Redis takes it: whole, and not nothing."""
+    return max(1, int(seconds * 1000))
+
+
 class CommandRefused(BrokerUnavailable):
     """Redis answered with an error. ``code`` is its first word, such as OOM; clients never see ``detail``."""
 

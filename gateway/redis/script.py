@@ -8,10 +8,10 @@ from gateway.redis.resp import Argument
 
 
 class Script:
-    """A Lua script beside the module that runs it."""
+    """A Lua script beside the module that runs it; of several files, one follows the other."""
 
-    def __init__(self, path: Path) -> None:
-        self.text = path.read_bytes()
+    def __init__(self, *paths: Path) -> None:
+        self.text = b"".join(path.read_bytes() for path in paths)
         self.sha = sha1(self.text, usedforsecurity=False).hexdigest()
 
     def by_digest(self, keys: Sequence[Argument], args: Sequence[Argument]) -> tuple[Argument, ...]:

@@ -19,11 +19,11 @@ import secrets
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+from gateway.batches import batches
 from gateway.config.settings import RedisSettings
 from gateway.errors import BrokerUnavailable
-from gateway.redis.batches import batches
 from gateway.redis.connection import RedisConnection, SubscriberConnection, connect
 from gateway.redis.endpoint import Endpoint
 from gateway.redis.keys import Keys
@@ -33,7 +33,6 @@ from gateway.redis.script import Script
 
 logger = logging.getLogger(__name__)
 
-
 CHANNELS_PER_COMMAND = 512
 """Channels that one SUBSCRIBE names: enough to be cheap, few enough not to hold up Redis."""
 
@@ -42,6 +41,9 @@ COMMANDS_UNDER_WAY = 16
 
 MISSING_PROBES = 2
 """Probes that were published and have not arrived: one may still be on its way."""
+
+
+_Connection = TypeVar("_Connection", bound=RedisConnection)
 
 
 class _Request(NamedTuple):
@@ -174,14 +176,12 @@ class Shard:
                 answer = self._subscriber.execute(verb, *names, replies=len(batch))
                 answer.add_done_callback(partial(_pass_on, [request.future for request in batch]))
 
-    async def _open_commands(self) -> RedisConnection:
+    async def _connect(self, name: str, make: Callable[[], _Connection]) -> _Connection:
         settings = self._settings
-        connection = await connect(
-            self._endpoint,
-            lambda: RedisConnection(settings.io_timeout),
-            f"{settings.prefix}-commands",
-            settings.connect_timeout,
-        )
+        return await connect(self._endpoint, make, f"{settings.prefix}-{name}", settings.connect_timeout)
+
+    async def _open_commands(self) -> RedisConnection:
+        connection = await self._connect("commands", partial(RedisConnection, self._settings.io_timeout))
         self._end_former(connection)
         # A script that is unknown is sent again whole, and what was sent after it may then come before it
         for script in self._scripts:
@@ -204,13 +204,8 @@ class Shard:
 
     async def _open_subscriber(self) -> SubscriberConnection:
         """Connect and subscribe everything again, before anybody may use the connection."""
-        settings = self._settings
-        connection = await connect(
-            self._endpoint,
-            lambda: SubscriberConnection(settings.io_timeout, self._handlers),
-            f"{settings.prefix}-subscriber",
-            settings.connect_timeout,
-        )
+        make = partial(SubscriberConnection, self._settings.io_timeout, self._handlers)
+        connection = await self._connect("subscriber", make)
         subscribed: set[bytes] = set()
         try:
             while subscribed != self._handlers.keys():  # which may change meanwhile

@@ -166,7 +166,7 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        settle_collector()
+        tune_collector()
         if not self.should_exit:
             self._ready()
 
@@ -192,7 +192,7 @@ class Server(uvicorn.Server):
             log.error("the drain failed", exc_info=error)
 
 
-def settle_collector() -> None:
+def tune_collector() -> None:
     """Leave what there is after the start out of every collection, and collect less often."""
     gc.collect()
     gc.freeze()

@@ -22,7 +22,7 @@ async def planned(
     """All of them, to be opened. Raises ``Error`` or ``Disconnect`` if the client may not connect so."""
     node = session.node
     most = node.settings.client.channel_limit
-    personal = node.personal_channel(session.user)
+    personal = node.channels.personal(session.user)
     if not (granted or requests or personal):
         return []
     plan = dict(granted)

@@ -160,8 +160,7 @@ class AsgiTransport(ABC):
     def waiting(self) -> int:
         return self._size + self._sending
 
-    def unread(self) -> int:
-        return self._size + self._sending
+    unread = waiting  # the server tells no more
 
     def slow(self) -> bool:
         return self._pump is not None

@@ -12,6 +12,9 @@ from http import HTTPStatus
 
 from msgspec import Struct
 
+HEAD_LIMIT = 65536
+"""Most bytes of a request line and headers. Nginx allows 32 KiB, Node 16, httptools any number."""
+
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -54,6 +57,14 @@ class UpgradeRequest(Struct):
         found = [value for key, value in self.headers if key == name]
         elements = b",".join(found).decode("latin-1").split(",") if found else ()
         return [element for each in elements if (element := each.strip())]
+
+
+def read_request(arrived: bytearray) -> tuple[UpgradeRequest, bytes] | None:
+    """The request in what has arrived, and what follows it; None while it goes on. Raises `Refusal`."""
+    end = arrived.find(b"\r\n\r\n")
+    if (len(arrived) if end < 0 else end) > HEAD_LIMIT:
+        raise Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "Request head too large.")
+    return None if end < 0 else (parse_request(bytes(arrived[:end])), bytes(arrived[end + 4 :]))
 
 
 def parse_request(head: bytes) -> UpgradeRequest:

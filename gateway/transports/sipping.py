@@ -44,3 +44,13 @@ class SippingProtocol(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._protocol.connection_lost(exc)
+
+
+def change_reader(transport: asyncio.Transport, protocol: asyncio.BaseProtocol, *, reads: bool) -> None:
+    """Have another protocol read from now on; ``reads`` says whether the transport does, rather than pause."""
+    restart = reads and not isinstance(asyncio.get_running_loop(), asyncio.BaseEventLoop)
+    if restart:  # uvloop would read on as it has begun
+        transport.pause_reading()
+    transport.set_protocol(protocol)
+    if restart:
+        transport.resume_reading()

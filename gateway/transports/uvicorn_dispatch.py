@@ -12,7 +12,8 @@ from typing import Any, cast
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from gateway.transports.uvicorn_http import HEAD_LIMIT, HttpProtocol
+from gateway.transports.handshake import HEAD_LIMIT
+from gateway.transports.uvicorn_http import HttpProtocol
 
 _WEBSOCKET = re.compile(rb"\r\nupgrade:[ \t]*websocket[ \t]*\r\n", re.IGNORECASE)
 

@@ -11,10 +11,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from gateway.transports.handshake import HEAD_LIMIT
 from gateway.transports.kernel import lift_user_timeout
-
-HEAD_LIMIT = 65536
-"""Most bytes of a request line and headers. Nginx allows 32 KiB, Node 16, httptools any number."""
 
 DEFAULT_TIMEOUT = 10.0
 """Seconds for a class used as it stands, as in ``uvicorn --http gateway.transports.uvicorn_http:HttpProtocol``."""

@@ -12,12 +12,10 @@ permessage-deflate is off, whatever ``ws_per_message_deflate`` says, for its def
 
 import asyncio
 import random
-from asyncio import AbstractEventLoop, BaseEventLoop, TimerHandle
+from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Any, cast
 
-from starlette.types import Scope
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
@@ -36,11 +34,10 @@ from gateway.transports.frames import (
     frame,
     parse_close,
 )
-from gateway.transports.handshake import Headers, Refusal, UpgradeRequest, accept, parse_request
+from gateway.transports.handshake import Headers, Refusal, UpgradeRequest, accept, read_request
 from gateway.transports.kernel import lift_user_timeout, unacknowledged
 from gateway.transports.raw import CLOSE_TIMEOUT, EXTENSION, QUEUED, ReadyState, Receiver
-from gateway.transports.sipping import SippingProtocol
-from gateway.transports.uvicorn_http import HEAD_LIMIT
+from gateway.transports.sipping import SippingProtocol, change_reader
 
 DEFAULT_TIMEOUT = 10.0
 """Seconds for the class as it stands, to finish a message or the upgrade request."""
@@ -134,8 +131,7 @@ class WebSocketProtocol(asyncio.Protocol):
                 self._receiver.take(messages)
             if control:
                 self._answer(control)
-        violation = self._parser.violation
-        if violation is not None:
+        if (violation := self._parser.violation) is not None:
             self._fail(violation)
         elif self._deadline is not None or self._parser.unfinished:
             if messages:
@@ -170,48 +166,40 @@ class WebSocketProtocol(asyncio.Protocol):
     # — the handshake —
 
     def _open(self, data: bytes) -> None:
-        head = self._head
-        assert head is not None
-        head += data
-        end = head.find(b"\r\n\r\n")
+        assert self._head is not None
+        self._head += data
         try:
-            if (len(head) if end < 0 else end) > HEAD_LIMIT:
-                raise Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "Request head too large.")
-            if end < 0:
-                self._watch()
-                return
-            self._head = None
-            self._request = request = parse_request(bytes(head[:end]))
+            found = read_request(self._head)
         except Refusal as refusal:
             self._head = None
             self.refuse(refusal.response)
             return
+        if found is None:
+            self._watch()
+            return
+        self._head = None
+        self._request, rest = found
         self._end_watch()
         self.state = ReadyState.ASKED
         if self.offered is not None:
-            self._agreement = agree(request.values(b"sec-websocket-extensions"), self.offered)
-        self._parser = FrameParser(
-            self.config.ws_max_size, self._agreement.client_window_bits if self._agreement else 0
-        )
-        self._ask(request)
-        if rest := bytes(head[end + 4 :]):
+            self._agreement = agree(self._request.values(b"sec-websocket-extensions"), self.offered)
+        window_bits = self._agreement.client_window_bits if self._agreement else 0
+        self._parser = FrameParser(self.config.ws_max_size, window_bits)
+        self._ask(self._request)
+        if rest:
             self.data_received(rest)
 
     def _ask(self, request: UpgradeRequest) -> None:
         """Call the application."""
-        keepalive = self.config.ws_ping_interval or 0, self.config.ws_ping_timeout or 0
-        conversation = Conversation(self, self._scope(request), keepalive)
-        self._receiver = conversation
-        task = self.loop.create_task(conversation.run(self.config.loaded_app))
-        self.server.tasks.add(task)
-        task.add_done_callback(self.server.tasks.discard)
-
-    def _scope(self, request: UpgradeRequest) -> Scope:
         state, self._app_state = self._app_state or {}, None
         scope = websocket_scope(request, self.config, self.transport)
         scope["state"] = state.copy()
         scope["extensions"] = {"websocket.http.response": {}, EXTENSION: self}
-        return scope
+        keepalive = self.config.ws_ping_interval or 0, self.config.ws_ping_timeout or 0
+        self._receiver = conversation = Conversation(self, scope, keepalive)
+        task = self.loop.create_task(conversation.run(self.config.loaded_app))
+        self.server.tasks.add(task)
+        task.add_done_callback(self.server.tasks.discard)
 
     def accept(self, subprotocol: str | None, headers: Headers) -> None:
         """Answer that the WebSocket is open. Raises ``ValueError`` for a header that cannot be sent."""
@@ -279,15 +267,8 @@ class WebSocketProtocol(asyncio.Protocol):
             self.hold()
 
     def _read_by(self, protocol: asyncio.BaseProtocol) -> None:
-        transport = self.transport
-        if self.state is ReadyState.CLOSED or transport.is_closing():
-            return
-        restart = not isinstance(self.loop, BaseEventLoop) and not self._held  # uvloop reads on as it has begun
-        if restart:
-            transport.pause_reading()
-        transport.set_protocol(protocol)
-        if restart:
-            transport.resume_reading()
+        if self.state is not ReadyState.CLOSED and not self.transport.is_closing():
+            change_reader(self.transport, protocol, reads=not self._held)
 
     def close(self, code: int, reason: str) -> None:
         if self.state is not ReadyState.OPEN:

@@ -12,15 +12,15 @@ from typing import Any, TypedDict
 from msgspec import Raw, Struct, structs
 
 from gateway.auth.permissions import check_payload, is_json
+from gateway.batches import batches
 from gateway.brokers.base import HistoryFilter, PublishOptions
 from gateway.channels import Channel
-from gateway.core.cluster import DisconnectUser, NodeInfo, RefreshUser, SubscribeUser, UnsubscribeUser
+from gateway.core.cluster import DisconnectUser, RefreshUser, SubscribeUser, UnsubscribeUser
 from gateway.core.node import Node
 from gateway.core.tasks import at_once
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode, UnsubscribeCode
 from gateway.messages import Payload, Publication
 from gateway.protocols.centrifuge_json import encode, wire_publication
-from gateway.redis.batches import batches
 from gateway.web import api_messages as api
 
 MEMBERS = 2000
@@ -153,7 +153,7 @@ async def channels(node: Node, request: api.ChannelsRequest) -> api.ChannelsResu
 
 
 async def info(node: Node, _request: api.InfoRequest) -> api.InfoResult:
-    return api.InfoResult([_node(each) for each in node.cluster.nodes()])
+    return api.InfoResult([api.NodeResult(**structs.asdict(each)) for each in node.cluster.nodes()])
 
 
 async def rpc(_node: Node, _request: api.RPCRequest) -> api.Done:
@@ -231,16 +231,3 @@ def _stored(publication: Publication) -> Any:
         return wire_publication(publication)
     fields = {"data": None, "b64data": base64.b64encode(publication.data).decode(), "offset": publication.offset}
     return {**fields, **({"tags": publication.tags} if publication.tags else {})}
-
-
-def _node(info: NodeInfo) -> api.NodeResult:
-    return api.NodeResult(
-        info.uid,
-        info.name,
-        info.version,
-        info.num_clients,
-        info.num_users,
-        info.num_subs,
-        info.num_channels,
-        info.uptime,
-    )

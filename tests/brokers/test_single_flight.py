@@ -97,3 +97,19 @@ async def test_a_failure_is_everybodys_and_each_has_its_own(oracle: Oracle) -> N
     outcomes = await asyncio.gather(*asked, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [BrokerUnavailable] * 3
     assert len({id(outcome) for outcome in outcomes}) == 3
+
+
+async def test_who_asks_after_an_answer_on_the_spot_asks_anew(oracle: Oracle) -> None:
+    """As while the broker is away: nobody is left waiting for an answer that has been given already."""
+    put: list[int] = []
+
+    async def refuse() -> int:
+        put.append(len(put))
+        raise BrokerUnavailable
+
+    asked = [asyncio.create_task(oracle.flights.ask("k", refuse)) for _ in range(3)]
+    await settle()
+    assert all(task.done() for task in asked)
+    outcomes = await asyncio.gather(*asked, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [BrokerUnavailable] * 3
+    assert put == [0, 1, 2]

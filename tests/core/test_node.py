@@ -67,6 +67,8 @@ class Presence(MemoryPresence):
         self.away = False
         self.swept: Changed = ignore
         self.returned: Changed = ignore
+        self.reads = 0
+        self.wait: asyncio.Event | None = None
 
     async def start(self, node: str, swept: Changed, returned: Changed = ignore) -> None:
         self.swept, self.returned = swept, returned
@@ -80,6 +82,19 @@ class Presence(MemoryPresence):
         if self.away:
             raise BrokerUnavailable
         await super().remove(channel, client)
+
+    async def members(self, channel: str, at_most: int = 0) -> dict[str, ClientInfo]:
+        await self._read()
+        return await super().members(channel, at_most)
+
+    async def stats(self, channel: str) -> tuple[int, int]:
+        await self._read()
+        return await super().stats(channel)
+
+    async def _read(self) -> None:
+        self.reads += 1
+        if self.wait is not None:
+            await self.wait.wait()
 
 
 class Obedient(Client):
@@ -181,7 +196,7 @@ async def test_personal_channels(
     broker: Broker, presence: Presence, options: dict[str, Any], user: str, name: str
 ) -> None:
     node = make(broker, presence, {**SETTINGS, "client": {"subscribe_to_user_personal_channel": options}})
-    assert node.personal_channel(user) == name
+    assert node.channels.personal(user) == name
 
 
 # — subscriptions —
@@ -224,6 +239,23 @@ async def test_one_who_gives_up_does_not_make_others_deaf(node: Node, broker: Br
     node.wheel.turn()
     await asyncio.sleep(0)
     assert broker._channels == {"room"}
+
+
+async def test_equal_reads_of_presence_in_one_tick_are_one(node: Node, presence: Presence) -> None:
+    room = node.channels.resolve("room")
+    await presence.add("room", ANN)
+    presence.wait = asyncio.Event()
+    reads = [asyncio.create_task(node.presence(room)) for _ in range(3)]
+    counts = [asyncio.create_task(node.presence_stats(room)) for _ in range(3)]
+    await until(lambda: presence.reads == 2)
+    presence.wait.set()
+    ours, *others = await asyncio.gather(*reads)
+    ours.clear()
+    assert others == [{"c1": ANN}] * 2, "each may do with it as he likes"
+    assert await asyncio.gather(*counts) == [(1, 1)] * 3
+    assert presence.reads == 2
+    await node.presence(room)
+    assert presence.reads == 3
 
 
 async def test_a_leave_that_nobody_can_note_is_no_failure(node: Node, broker: Broker, presence: Presence) -> None:
@@ -313,7 +345,8 @@ async def test_says_what_it_is(node: Node, clock: Clock) -> None:
     assert (info.uid, info.name) == (node.uid, node.uid[:8])
     assert (info.num_clients, info.num_users, info.num_subs, info.num_channels) == (3, 2, 3, 2)
     assert info.uptime == 90
-    assert (node.num_nodes(), node.broker_connected(), node.broker_lag(), node.broker_reconnects()) == (1, True, 0, 0)
+    gauges = node.gauges()
+    assert (gauges.nodes, gauges.broker_connected, gauges.broker_lag, gauges.broker_reconnects) == (1, True, 0, 0)
     scraped = node.metrics.render().decode()
     assert "gateway_connections 3.0" in scraped
     assert "gateway_nodes 1.0" in scraped

@@ -305,7 +305,7 @@ async def test_a_start_that_fails_can_be_tried_again(monkeypatch: pytest.MonkeyP
     with pytest.raises(RuntimeError, match="the gateway does not run"):
         _ = gateway.node
     async with gateway.lifespan():
-        assert gateway.node.num_clients() == 0
+        assert len(gateway.node.hub.connections) == 0
 
 
 async def test_before_and_after_its_life() -> None:
@@ -318,7 +318,7 @@ async def test_before_and_after_its_life() -> None:
         with pytest.raises(RuntimeError, match=r"async with gateway\.lifespan"):
             await work
     async with gateway.lifespan():
-        assert gateway.node.num_clients() == 0
+        assert len(gateway.node.hub.connections) == 0
     with pytest.raises(RuntimeError, match="the gateway does not run"):
         _ = gateway.node
 

@@ -172,7 +172,7 @@ async def thousand_sockets(gateway: Gateway, pool: Pool, serve: Serve) -> None:
         await until(lambda: pool.out == 0)
         assert pool.checked_out() == 0
         assert pool.most <= 5
-        assert gateway.node.num_clients() == SOCKETS
+        assert len(gateway.node.hub.connections) == SOCKETS
 
 
 async def test_sessions_in_threads(sync_engine: Engine) -> None:

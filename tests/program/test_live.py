@@ -115,7 +115,7 @@ class Site:
         self.wire = Wire(leases)
         self.broker = broker
         self.factory: Factory = factory or partial(world.run, name)
-        self.live = LiveSources(name, self.wire, self.publish, [lambda _: None, self.find])
+        self.live = LiveSources(name, self.wire, self.publish, self.find)
 
     def find(self, channel: str) -> Factory | None:
         return self.factory if channel == "room" else None
@@ -574,7 +574,7 @@ async def test_from_the_first_subscriber_to_the_last(world: World, heard: Record
     async with memory_sites(world, heard, LASTING) as (one, _):
         feeds = Feeds(source, timeline.wheel)
         told = Told(one.live)
-        watch = OccupancyWatch(MemoryOccupancy(), lambda channel: bool(one.live.finds(channel)), told, told.done)
+        watch = OccupancyWatch(MemoryOccupancy(), lambda channel: bool(one.find(channel)), told, told.done)
         await watch.start("n1")
         feeds.watchers += [one.live, watch]
         await feeds.hold("room")

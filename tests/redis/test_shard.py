@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from gateway.batches import batches
 from gateway.config.settings import RedisSettings
 from gateway.errors import BrokerUnavailable, SettingsError
 from gateway.redis import shard as shards
-from gateway.redis.batches import batches
 from gateway.redis.connection import RedisConnection, SubscriberConnection, connect
 from gateway.redis.endpoint import Endpoint
 from gateway.redis.keys import PARTITIONS, Keys

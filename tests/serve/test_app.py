@@ -49,7 +49,7 @@ async def test_applications_do_not_share_anything() -> None:
     (first, one), (_, other) = app_with(), app_with()
     assert one.uid != other.uid
     async with first.router.lifespan_context(first):
-        assert one.num_nodes() == 1
+        assert len(one.cluster.nodes()) == 1
         assert not other.draining
     assert one.draining
     assert not other.draining
@@ -72,9 +72,9 @@ async def test_nodes_on_one_redis_find_each_other(server: RedisServer) -> None:
     assert isinstance(one.presence_store, RedisPresence)
     async with first.router.lifespan_context(first):
         async with second.router.lifespan_context(second):
-            await until(lambda: one.num_nodes() == other.num_nodes() == 2)
-            assert one.broker_connected()
-        await until(lambda: one.num_nodes() == 1)
+            await until(lambda: len(one.cluster.nodes()) == len(other.cluster.nodes()) == 2)
+            assert one.broker.health().ok
+        await until(lambda: len(one.cluster.nodes()) == 1)
 
 
 def test_contradictory_settings_are_refused() -> None:

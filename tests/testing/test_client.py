@@ -102,7 +102,7 @@ async def test_a_drop_longer_than_the_history() -> None:
                 await ann.rpc("rooms")
         assert not room.recovered
         await room.nothing()
-        assert kit.nodes[0].gateway.node.num_clients() == 1
+        assert len(kit.nodes[0].gateway.node.hub.connections) == 1
         await kit.gateway.publish("chat:lobby", {"text": "now"})
         assert (await room.next()).offset == 2
 
@@ -114,11 +114,11 @@ async def test_a_drop_that_nobody_notices() -> None:
         room = await ann.subscribe("chat:lobby")
         async with ann.dropped(10, noticed=False):
             await kit.gateway.publish("chat:lobby", {"text": "missed"})
-            assert kit.gateway.node.num_clients() == 1
+            assert len(kit.gateway.node.hub.connections) == 1
         assert room.recovered
-        assert kit.gateway.node.num_clients() == 2, "the one before is still thought to be there"
+        assert len(kit.gateway.node.hub.connections) == 2, "the one before is still thought to be there"
         await kit.clock.advance(30)
-        assert kit.gateway.node.num_clients() == 1
+        assert len(kit.gateway.node.hub.connections) == 1
         assert app.state.gone == ["ann"]
 
 
@@ -191,7 +191,7 @@ async def test_a_slow_client_that_never_reads_again() -> None:
         await kit.gateway.publish("plain:x", 1)
         await kit.clock.advance(60)
         assert (await ann.ended()).code == 1006
-        assert kit.gateway.node.num_clients() == 0
+        assert len(kit.gateway.node.hub.connections) == 0
 
 
 # — what is wrong by the kit's own eyes —

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from gateway.transports.uvicorn_http import HEAD_LIMIT
+from gateway.transports.handshake import HEAD_LIMIT
 from tests.transports.sockets import TEXT, Running, client_frame, upgrade_request
 from tests.waiting import until
 

@@ -8,7 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.transports.uvicorn_http import HEAD_LIMIT, Deadline, HttpProtocol, protocol_class
+from gateway.transports.handshake import HEAD_LIMIT
+from gateway.transports.uvicorn_http import Deadline, HttpProtocol, protocol_class
 from tests.transports.sockets import Running, running
 from tests.waiting import until
 

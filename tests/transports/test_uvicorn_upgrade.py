@@ -11,7 +11,7 @@ from uvicorn.server import ServerState
 
 from gateway.config.settings import Settings
 from gateway.serve.server import uvicorn_config
-from gateway.transports.uvicorn_http import HEAD_LIMIT
+from gateway.transports.handshake import HEAD_LIMIT
 from gateway.transports.uvicorn_websocket import WebSocketProtocol, protocol_class
 from tests.transports.sockets import (
     MEGABYTES,

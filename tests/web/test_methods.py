@@ -76,7 +76,7 @@ async def test_a_backend_names_a_personal_channel_by_the_id_as_it_is(user: str) 
     }
     async with running(settings) as api:
         assert (await api.result("publish", channel=f"#{user}", data=1))["offset"] == 1
-        assert (await api.result("history", channel=api.node.personal_channel(user)))["offset"] == 1
+        assert (await api.result("history", channel=api.node.channels.personal(user)))["offset"] == 1
 
 
 async def test_payloads_keep_their_bytes(api: API) -> None:

@@ -2,39 +2,17 @@
 -- KEYS: summary, then for each name its index and its members
 -- ARGV: channel, client, user, value or '', keep (ms), then the names
 -- Answers 1 if it was there under a former name, any but the first, and what was there before, '' if nothing.
-local summary, index, members = unpack(KEYS, 1, 3)
+local index, members = KEYS[2], KEYS[3]
 local channel, client, user, value, keep, owner = unpack(ARGV, 1, 6)
 local moved, before = 0, ''
-
-local function list(name, present)
-  local owners = {present and name or nil}
-  for other in string.gmatch(redis.call('HGET', summary, '') or '', '%S+') do
-    if other ~= name then
-      owners[#owners + 1] = other
-    end
-  end
-  if #owners > 0 then
-    redis.call('HSET', summary, '', table.concat(owners, ' '))
-  else
-    redis.call('HDEL', summary, '')
-  end
-end
 
 for at = 6, #ARGV do
   local noted, held = KEYS[2 * at - 10], KEYS[2 * at - 9]
   local former = redis.call('HGET', held, client)
   if former then
     moved, before = at > 6 and 1 or moved, former
-    redis.call('HDEL', held, client)
-    local length = string.match(former, '^%d+') or '0'
-    local who = ':' .. string.sub(former, #length + 2, #length + 1 + length)
-    if redis.call('HINCRBY', summary, who, -1) <= 0 then
-      redis.call('HDEL', summary, who)
-    end
-    if redis.call('EXISTS', held) == 0 then
-      list(ARGV[at], false)
-      redis.call('SREM', noted, channel)
-    end
+    take_out(held, client, former)
+    clear(channel, ARGV[at], noted, held)
   end
 end
 

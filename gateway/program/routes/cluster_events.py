@@ -27,7 +27,7 @@ class ClusterEvents:
         self._program = program
         self._node = node
         self._routes = {each.route.key: each for each in program.channels if _handles(each, EVENTS)}
-        self._live = LiveSources(node.uid, leases, self._publish, [self._factory])
+        self._live = LiveSources(node.uid, leases, self._publish, self._factory)
         self._lanes = ChannelLanes(self._call, node.spawn)
         self._occupancy = OccupancyWatch(occupancy, self._is_tracked, self, self._lanes.idle)
 

@@ -154,7 +154,7 @@ class Sockets:
             raise WebSocketException(reason.code, reason.reason) from reason
         self._acceptor.sessions.add(session)
         try:
-            if personal := self.node.personal_channel(session.user):
+            if personal := self.node.channels.personal(session.user):
                 await connection.subscribe(personal)
         except BaseException:
             connection.detach()

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 from starlette.types import Message, Receive
 
-from gateway.core.audience import Write
 from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect, DisconnectCode
 from gateway.protocols.base import Wire
@@ -153,9 +152,7 @@ class PlainDirectTransport:
         elif connection.waiting() > CALM:
             self._slow = SlowConsumer(self, self._wheel, self._limits)
 
-    @property
-    def write(self) -> Write:
-        return self.send
+    write = send
 
     def behind(self) -> bool:
         return self._slow is not None

@@ -44,7 +44,7 @@ async def test_accepts_and_is_counted(rig: SocketRig) -> None:
         assert connection.user == "7"
         assert connection.websocket is client.websocket
         assert rig.node.hub.connections[connection.id].user == "7"
-        assert rig.node.num_clients() == 1
+        assert len(rig.node.hub.connections) == 1
         assert len(rig.acceptor.sessions) == 1
         await connection.subscribe("news")
     assert connection.closed
@@ -261,7 +261,7 @@ async def test_connections_of_a_user_may_be_limited() -> None:
         with pytest.raises(WebSocketException) as failure:
             await rig.sockets.open(Client().websocket, user="ann")
         assert failure.value.code == DisconnectCode.CONNECTION_LIMIT
-        assert rig.node.num_clients() == 1
+        assert len(rig.node.hub.connections) == 1
         assert len(rig.acceptor.sessions) == 1
     await rig.assert_empty()
 
@@ -300,7 +300,7 @@ async def test_a_user_has_its_personal_channel() -> None:
         rig.node.hub.flush()
         assert client.heard == ["for you"]
     async with rig.sockets.attach(Client().websocket):
-        assert rig.node.num_subscriptions() == 0
+        assert rig.node.hub.subscriptions == 0
 
 
 async def test_a_personal_channel_that_cannot_be_had_leaves_nothing() -> None:

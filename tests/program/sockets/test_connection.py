@@ -522,7 +522,7 @@ async def test_a_gap_is_passed_over_and_what_comes_after_it_arrives(
             rig.node.on_publication("room:1", Publication(data, offset=offset, epoch=position.epoch))
         assert heard(rig, client) == ["1", "4", "5", "6", "9"]
         assert heard(rig, other) == (["4", "5", "6", "9"] if others else [])
-    assert rig.node.num_subscriptions() == 1
+    assert rig.node.hub.subscriptions == 1
     assert not connection.closed
 
 

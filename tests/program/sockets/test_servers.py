@@ -84,7 +84,7 @@ class Cluster:
         await until(lambda: sum(each.node.hub.subscribers(channel) for each in self.nodes) == count)
 
     async def empty(self) -> None:
-        await until(lambda: not any(each.node.num_clients() or each.node.num_subscriptions() for each in self.nodes))
+        await until(lambda: not any(each.node.hub.connections or each.node.hub.subscriptions for each in self.nodes))
         assert [each.running.acceptor.sessions for each in self.nodes] == [set(), set()]
 
 
@@ -232,7 +232,7 @@ async def test_a_client_that_does_not_read(cluster: Cluster) -> None:
         ann.transport.pause_reading()
         text = "x" * 100_000
         sent = 0
-        while cluster.nodes[0].node.num_clients() == 2:
+        while len(cluster.nodes[0].node.hub.connections) == 2:
             await cluster.nodes[1].publish("chat:lobby", text)
             await hears(bob, text)
             sent += 1
