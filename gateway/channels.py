@@ -125,6 +125,9 @@ class Channels:
     def _resolve(self, name: str) -> Channel:
         if not _bytes(name) or (_CONTROL.search(name) and not self._is_personal(name)):
             raise Error(ErrorCode.BAD_REQUEST)
+        return self._find(name)
+
+    def _find(self, name: str) -> Channel:
         for route in self._routes:
             if self._may_claim(route, name) and (params := route.match(name)) is not None:
                 options = self._options_for(name, route.key, self._options_of(route))
@@ -135,13 +138,12 @@ class Channels:
         return Channel(name, options, namespace, private, self._users(name, options))
 
     def _resolve_for_client(self, name: str) -> Channel:
-        if _bytes(name) > self._settings.max_length or _CONTROL.search(name):
+        if not 0 < _bytes(name) <= self._settings.max_length or _CONTROL.search(name):
             raise Error(ErrorCode.BAD_REQUEST)
-        channel = self._resolve(name)
+        channel = self._find(name)
         if channel.route is None:
-            namespace, rest = self._split(name)
-            pattern = self._patterns.get(namespace)
-            if not (pattern.search(rest) if pattern else name.isascii()):
+            pattern = self._patterns.get(channel.namespace)
+            if not (pattern.search(self._split(name)[1]) if pattern else name.isascii()):
                 raise Error(ErrorCode.BAD_REQUEST)
         return channel
 
