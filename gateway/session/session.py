@@ -197,10 +197,14 @@ class Session:
         if self.application is not NO_APPLICATION:
             await self._tell_end()
 
-    async def _tell_end(self) -> None:
-        """Tell the program, when all that it did for the client has ended."""
+    async def left(self) -> None:
+        """Wait until nothing is left of the subscriptions that have ended."""
         while self.ending:
             await next(iter(self.ending)).over()
+
+    async def _tell_end(self) -> None:
+        """Tell the program, when all that it did for the client has ended."""
+        await self.left()
         if self.lanes is not None:
             await self.lanes.finished()
         if self.admitted and self.application.disconnect is not None:
