@@ -110,6 +110,8 @@ def _overdue(session: Session, command_id: int, turn: Turn | None) -> None:
     """It has taken too long, which is no fault of the client's. What is under way goes on, and then finds it gone."""
     if turn is not None:
         turn.end()
+    if session.closed:  # in this very moment
+        return
     timeout = session.node.settings.client.connect_timeout
     log.warning("client %s: connect was not decided within %g s (client.connect_timeout)", session.client, timeout)
     error = Error(ErrorCode.INTERNAL, "connect was not decided in time, try again")

@@ -218,3 +218,17 @@ async def test_who_is_let_in_too_late_is_told_to_try_again_and_the_program_hears
         gateway.running.acceptor.close(client.session)
         await assert_empty(gateway)
         assert log == ["let in", "gone"]
+
+
+async def test_a_deadline_that_comes_as_the_client_is_sent_away_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    rig = await Rig.open(connect_timeout=1)
+    gate = rig.broker.gate("read", "room:1")
+    client = rig.client()
+    rig.node.spawn(client.say({"id": 1, "connect": {"token": rig.token("alice", channels=["room:1"])}}))
+    await gate.reached()
+    client.session.disconnect(Disconnect(3503))
+    rig.pass_time(1.1)  # before the session ends, which is a task
+    gate.open()
+    await rig.settle()
+    assert (client.closed, caplog.records) == ((3503, "force disconnect"), [])
+    await rig.assert_empty()
