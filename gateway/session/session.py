@@ -167,11 +167,13 @@ class Session:
         """Close the connection, with what was answered before."""
         if not self.to(State.CLOSED):
             return
-        self.reason = reason
+        # not the one that was raised: its frames know this session, which would keep itself alive
+        self.reason = farewell = Disconnect(reason.code)
+        farewell.reason = reason.reason
         log.debug("client %s: disconnected, %s", self.client, reason)
         if reason.code != DisconnectCode.SLOW:
             self.node.hub.flush()
-        self.transport.close(reason)
+        self.transport.close(farewell)
         # not when the transport has closed: a client that does not read may take its time
         self.node.spawn(self.end(), self.context)
 
