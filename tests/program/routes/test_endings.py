@@ -244,6 +244,37 @@ async def test_each_event_has_the_context_of_its_own_client() -> None:
     )
 
 
+async def test_a_failure_to_hear_of_an_end_is_not_what_the_client_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else one that has been revoked would be told to try again."""
+    gateway = gateway_with()
+    news = gateway.channel("news")
+    go_on, asked, subscribe = asyncio.Event(), asyncio.Event(), MemoryBroker.subscribe
+
+    @gateway.on_connect
+    async def connect() -> str:
+        return "alice"
+
+    @news.on_subscribe
+    async def enter() -> None: ...
+
+    @news.on_unsubscribe
+    async def leave() -> None:
+        raise ValueError("a defect")
+
+    async def slow(broker: MemoryBroker, channel: str) -> None:
+        asked.set()
+        await go_on.wait()
+        await subscribe(broker, channel)
+
+    async with connected(gateway) as client:
+        monkeypatch.setattr(MemoryBroker, "subscribe", slow)
+        subscribing = await client.send("subscribe", channel="news")
+        await asked.wait()
+        await gateway.unsubscribe("alice", "news")
+        go_on.set()
+        assert (await client.reply(subscribing))["error"]["code"] == 103
+
+
 # — a broker that is away —
 
 
