@@ -1,17 +1,16 @@
 """Lives of sessions and subscriptions: their tables, and what breaks when somebody goes amid them."""
 
 import asyncio
-import gc
 from typing import Any
 
 import pytest
 
 from gateway.core.cluster import DisconnectUser, SubscribeUser, UnsubscribeUser
 from gateway.errors import Disconnect
-from gateway.session import Session, State, base, subscription
+from gateway.session import State, base, subscription
 from gateway.session.subscription import Subscription, SubscriptionEnded, SubscriptionState
 from tests.program.routes.clients import assert_empty, gateway_with, running
-from tests.session.rig import Rig
+from tests.session.rig import Rig, nobody_kept
 from tests.waiting import until
 
 UNSUBSCRIBE: dict[str, Any] = {"code": 2000, "reason": "server unsubscribe"}
@@ -235,18 +234,9 @@ async def test_a_deadline_that_comes_as_the_client_is_sent_away_says_nothing(cap
     await rig.assert_empty()
 
 
-def sessions() -> list[Any]:
-    return [each for each in gc.get_objects() if isinstance(each, Session)]
-
-
 @pytest.mark.parametrize("frame", [b"{", b'{"id":1,"connect":{"token":"none"}}'], ids=["bad", "forged"])
 async def test_who_is_closed_for_a_failure_is_freed_without_the_collector(frame: bytes) -> None:
     rig = await Rig.open()
-    gc.collect()
-    gc.disable()
-    try:
+    with nobody_kept():
         await rig.client().say(frame)
         await rig.settle()
-        assert sessions() == []
-    finally:
-        gc.enable()

@@ -5,14 +5,15 @@ from contextvars import ContextVar
 from typing import Annotated, Any
 
 import pytest
-from fastapi import Body, Depends, Query
+from fastapi import Body, Depends, HTTPException, Query
 
 from gateway import Client, Credentials, Grant
 from gateway.brokers.memory import MemoryBroker
 from gateway.errors import BrokerUnavailable
 from gateway.session import State
 from tests.program.routes.clients import assert_empty, connected, gateway_with, running, settled
-from tests.waiting import until
+from tests.session.rig import nobody_kept
+from tests.waiting import settle, until
 
 tenant: ContextVar[str] = ContextVar("tenant", default="nobody's")
 
@@ -293,3 +294,43 @@ async def test_a_program_learns_that_its_client_could_not_be_subscribed(monkeypa
         monkeypatch.setattr(MemoryBroker, "subscribe", away)
         assert (await client.error("rpc", method="enter"))[0] == 100
         assert client.session.subscriptions == {}
+
+
+# — freed when they close —
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("rpc", {"method": "refused"}),
+        ("subscribe", {"channel": "refused"}),
+        ("subscribe", {"channel": "away"}),
+        ("connect", {"subs": {"away": {}}}),
+    ],
+)
+async def test_a_failure_does_not_keep_a_client(
+    kind: str, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway = gateway_with()
+    anybody = {"allow_subscribe_for_client": True, "allow_subscribe_for_anonymous": True}
+    gateway.channel("away", **anybody)
+
+    async def refuse() -> None:
+        raise HTTPException(403)
+
+    async def away(*_: Any) -> None:
+        raise BrokerUnavailable
+
+    gateway.rpc("refused")(refuse)
+    gateway.channel("refused").on_subscribe(refuse)
+    monkeypatch.setattr(MemoryBroker, "subscribe", away)
+    async with running(gateway) as opened:
+        with nobody_kept():
+            client = opened()
+            if kind != "connect":
+                await client.connect()
+            assert "error" in await client.ask(kind, **body)
+            await client.leave()
+            del client
+            await settle()
+            caplog.clear()
