@@ -77,6 +77,8 @@ class Feeds:
             if self._feeds.get(channel) is feed:
                 self._let_go(channel, feed)
             raise
+        finally:
+            del waiter  # it keeps a failure, whose traceback keeps this frame
 
     def release(self, channel: str) -> None:
         feed = self._feeds.get(channel)

@@ -255,12 +255,12 @@ class Hub:
             return audience  # it has gone
         key = AudienceKey(audience.key.wire, audience.key.joins, audience.key.positioned, behind)
         self._write(audience)
-        del channel.audiences[audience.key]
         target = channel.audiences.get(key)
+        if target is not None:
+            self._write(target)  # both, while all members can be found: a write may have one take another way
+        del channel.audiences[audience.key]
         if target is None:
             target = channel.audiences[key] = Audience(key, audience.delay)
-        else:
-            self._write(target)
         target.members.update(audience.members)
         return target
 
@@ -328,12 +328,14 @@ class Hub:
         excluded = [each for each in audience.members if connection is not None and each.connection is connection]
         if excluded:
             self._write(audience)  # what came before is for everybody
-        left = {subscriber: audience.members.pop(subscriber) for subscriber in excluded}
+        for subscriber in excluded:
+            del audience.members[subscriber]
         if audience.members:
             self._append(audience, message)
-        if left:
+        if excluded:
             self._write(audience)
-            audience.members.update(left)
+            # asked again: what was written just now may have changed the way there
+            audience.members.update((each, each.connection.transport.write) for each in excluded)
 
     def _end_delay(self, audience: Audience) -> None:
         self._written.append(audience)

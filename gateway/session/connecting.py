@@ -97,7 +97,10 @@ async def _open(subscriptions: Sequence[Subscription]) -> None:
         outcomes = await asyncio.gather(*map(_tried, subscriptions))
     for outcome in outcomes:
         if outcome is not None:
-            raise outcome
+            try:
+                raise outcome
+            finally:
+                del outcome, outcomes  # this frame is in its traceback, and would keep it, and the session
 
 
 async def _tried(subscription: Subscription) -> Exception | None:

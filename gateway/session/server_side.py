@@ -49,10 +49,14 @@ def subscribe(owner: Owner, command: SubscribeUser) -> None:
 
 
 async def give(owner: Owner, command: SubscribeUser) -> None:
-    """Subscribe the connection. Raises ``Error`` or ``Disconnect`` if that cannot be."""
-    subscription = _ordered(owner, command)
-    if subscription is not None:
-        await _make(owner, subscription)
+    """Subscribe the connection. Raises ``Error`` if that cannot be, ``Disconnect`` when it has been closed for it."""
+    try:
+        subscription = _ordered(owner, command)
+        if subscription is not None:
+            await _make(owner, subscription)
+    except Disconnect as reason:  # whoever hears of it may do nothing about it
+        owner.disconnect(reason)
+        raise
 
 
 def unsubscribe(owner: Owner, command: UnsubscribeUser) -> None:

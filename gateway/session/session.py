@@ -167,11 +167,13 @@ class Session:
         """Close the connection, with what was answered before."""
         if not self.to(State.CLOSED):
             return
-        self.reason = reason
+        # not the one that was raised: its frames know this session, which would keep itself alive
+        self.reason = farewell = Disconnect(reason.code)
+        farewell.reason = reason.reason
         log.debug("client %s: disconnected, %s", self.client, reason)
         if reason.code != DisconnectCode.SLOW:
             self.node.hub.flush()
-        self.transport.close(reason)
+        self.transport.close(farewell)
         # not when the transport has closed: a client that does not read may take its time
         self.node.spawn(self.end(), self.context)
 
@@ -197,10 +199,14 @@ class Session:
         if self.application is not NO_APPLICATION:
             await self._tell_end()
 
-    async def _tell_end(self) -> None:
-        """Tell the program, when all that it did for the client has ended."""
+    async def left(self) -> None:
+        """Wait until nothing is left of the subscriptions that have ended."""
         while self.ending:
             await next(iter(self.ending)).over()
+
+    async def _tell_end(self) -> None:
+        """Tell the program, when all that it did for the client has ended."""
+        await self.left()
         if self.lanes is not None:
             await self.lanes.finished()
         if self.admitted and self.application.disconnect is not None:

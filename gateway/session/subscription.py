@@ -10,6 +10,7 @@ Source: Centrifuge protocol, "Race between live and stored", "Position control w
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from enum import Enum
@@ -58,6 +59,8 @@ UNBEGUN = frozenset((SubscriptionState.DECIDING, SubscriptionState.ADMITTED))
 """The channel, and others in it, have nothing of it."""
 AT_WORK = frozenset((SubscriptionState.DECIDING, SubscriptionState.OPENING))
 """Somebody is at work on it, and clears it away if it is ended meanwhile."""
+
+log = logging.getLogger(__name__)
 
 Farewell = Callable[[Any, Channel], Coroutine[Any, Any, None]]
 
@@ -352,7 +355,10 @@ class Subscription:
 
     async def _tell(self, farewell: Farewell) -> None:
         await self.over()
-        await farewell(self.connection, self.resolved)
+        try:
+            await farewell(self.connection, self.resolved)
+        except Exception:  # it must not take the place of what the client is to be told
+            log.exception("client %s: telling of the end in %s failed", self.connection.client, self.channel)
 
     # — inside —
 

@@ -685,3 +685,56 @@ async def test_excluding_where_publications_wait_for_each_other(hub: Hub) -> Non
     hub.publish("room", publication(text="b"))
     await until(lambda: " ".join(one.frames) == "a hidden b")
     assert " ".join(two.frames) == "a b"
+
+
+class Filling(Client):
+    """Its socket is full from the first frame on that is for it alone; then only ``send`` may write."""
+
+    hub: Hub
+    reader: Reader
+    full = False
+    bypassed = 0
+
+    @property
+    def write(self) -> Write:
+        return self.send if self.full else self._socket
+
+    def _socket(self, frame: Any) -> None:
+        self.bypassed += self.full
+
+    def send(self, frame: Any) -> None:
+        super().send(frame)
+        if not self.full:
+            self.full = True
+            self.hub.reroute([self.reader])
+
+
+def filling(hub: Hub, position: Position | None = None) -> Filling:
+    client = Filling(WIRE, client="filling")
+    client.hub, client.reader = hub, Reader(client, positioned=position is not None)
+    hub.open(client)
+    hub.join(client.reader)
+    hub.enter(client.reader, position)
+    return client
+
+
+async def test_who_is_excluded_may_be_written_to_in_another_way_meanwhile(hub: Hub) -> None:
+    reader(hub)
+    excluded = filling(hub)
+    hub.post(excluded, b"reply")
+    publish_but(hub, "filling", "hidden")
+    hub.publish("room", publication(text="after"))
+    hub.flush()
+    assert (excluded.frames, excluded.bypassed) == (["reply", "after"], 0)
+
+
+async def test_who_is_caught_up_with_may_be_written_to_in_another_way_meanwhile(hub: Hub) -> None:
+    reader(hub, at(1))
+    publish(hub, 2)
+    hub.flush()
+    ahead = filling(hub, at(3))
+    publish(hub, 3)
+    hub.post(ahead, b"reply")
+    publish(hub, 4)
+    hub.flush()
+    assert (ahead.frames, ahead.bypassed) == (["reply", "p4"], 0)

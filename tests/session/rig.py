@@ -1,8 +1,11 @@
 """A node in memory under a clock of the test's own, and clients whose transport only writes down."""
 
 import asyncio
+import gc
 import json
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from gateway.auth.tokens import TokenVerifier, sign_connection, sign_subscription
@@ -18,7 +21,7 @@ from gateway.messages import ClientInfo, Payload, Position, Publication
 from gateway.presence.memory import MemoryPresence
 from gateway.protocols.base import Wire
 from gateway.protocols.centrifuge_json import CentrifugeJson
-from gateway.session import ClientSession, Handshake
+from gateway.session import ClientSession, Handshake, Session
 from tests.waiting import until
 
 SECRET = "a secret of more than thirty-two bytes, as all should be"
@@ -346,3 +349,19 @@ class Rig:
         assert self.presence.empty
         assert self.broker.heard == set()
         assert self.node.feeds._feeds == {}
+
+
+@contextmanager
+def nobody_kept() -> Iterator[None]:
+    """No session of the block is left at its end, though no garbage collector comes by."""
+    before = _sessions()
+    gc.disable()
+    try:
+        yield
+        assert [each for each in _sessions() if each not in before] == []
+    finally:
+        gc.enable()
+
+
+def _sessions() -> list[Session]:
+    return [each for each in gc.get_objects() if isinstance(each, Session)]

@@ -10,7 +10,7 @@ from gateway.errors import Disconnect
 from gateway.session import State, base, subscription
 from gateway.session.subscription import Subscription, SubscriptionEnded, SubscriptionState
 from tests.program.routes.clients import assert_empty, gateway_with, running
-from tests.session.rig import Rig
+from tests.session.rig import Rig, nobody_kept
 from tests.waiting import until
 
 UNSUBSCRIBE: dict[str, Any] = {"code": 2000, "reason": "server unsubscribe"}
@@ -218,3 +218,25 @@ async def test_who_is_let_in_too_late_is_told_to_try_again_and_the_program_hears
         gateway.running.acceptor.close(client.session)
         await assert_empty(gateway)
         assert log == ["let in", "gone"]
+
+
+async def test_a_deadline_that_comes_as_the_client_is_sent_away_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    rig = await Rig.open(connect_timeout=1)
+    gate = rig.broker.gate("read", "room:1")
+    client = rig.client()
+    rig.node.spawn(client.say({"id": 1, "connect": {"token": rig.token("alice", channels=["room:1"])}}))
+    await gate.reached()
+    client.session.disconnect(Disconnect(3503))
+    rig.pass_time(1.1)  # before the session ends, which is a task
+    gate.open()
+    await rig.settle()
+    assert (client.closed, caplog.records) == ((3503, "force disconnect"), [])
+    await rig.assert_empty()
+
+
+@pytest.mark.parametrize("frame", [b"{", b'{"id":1,"connect":{"token":"none"}}'], ids=["bad", "forged"])
+async def test_who_is_closed_for_a_failure_is_freed_without_the_collector(frame: bytes) -> None:
+    rig = await Rig.open()
+    with nobody_kept():
+        await rig.client().say(frame)
+        await rig.settle()

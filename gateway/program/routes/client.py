@@ -89,15 +89,25 @@ class Client(HTTPConnection):
         )
         if self._session.state in (State.NEW, State.CONNECTING):
             self._session.control(command)  # after the answer to connect: before, the client would not know of it
-        elif not self._session.closed:
+        elif self._session.state is State.CONNECTED:
             await server_side.give(self._session, command)
 
     def unsubscribe(self, channel: str) -> None:
         """End a subscription; the client is told."""
         code = UnsubscribeCode.SERVER
         command = UnsubscribeUser(user=self.user, client=self.id, channel=channel, code=code, reason=code.reason)
-        if not self._session.closed and channel in self._session.subscriptions:
-            _in_loop(self._session.node, lambda: server_side.unsubscribe(self._session, command))
+        if not self._session.closed:
+            _in_loop(self._session.node, lambda: self._unsubscribe(command))
+
+    def _unsubscribe(self, command: UnsubscribeUser) -> None:
+        session, there = self._session, self._session.subscriptions.get(command.channel)
+        if session.state is State.CONNECTING:  # the client knows of nothing yet
+            if there is not None:
+                there.end()
+            if any(isinstance(each, SubscribeUser) and each.channel == command.channel for each in session.deferred):
+                session.control(command)  # behind the one that it takes back
+        elif there is not None:
+            server_side.unsubscribe(session, command)
 
     def disconnect(self, code: int = DisconnectCode.FORCE_DISCONNECT, reason: str | None = None) -> None:
         """Close the connection. From 3500 to 3999, and from 4500 to 4999, the client does not come back by itself.

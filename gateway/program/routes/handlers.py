@@ -75,10 +75,10 @@ class Handler:
             # of something that the handler has waited for: nobody wants to end its event
             raise RuntimeError(f"{self.event.name} waited for something that was cancelled") from failure
         except Exception as failure:
-            translated = translate(failure)
-            if translated is failure:
+            # in no variable: this frame is in its traceback, and would keep it, and the client, for the collector
+            if translate(failure) is failure:
                 raise
-            raise translated from failure
+            raise translate(failure) from failure
 
     async def iterate(self, connection: HTTPConnection, spawn: Spawn) -> AsyncGenerator[Any, None]:
         """What an asynchronous generator yields, as data; its dependencies are open as long as it runs."""

@@ -176,6 +176,7 @@ class PlainConnection:
     async def _leave(self, left: asyncio.Event) -> None:
         try:
             await self._session.end()
+            await self._session.left()  # it may have been ended before, and be about to leave
             await self._transport.finish()
         finally:
             left.set()

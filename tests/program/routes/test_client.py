@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Annotated, Any
 
 import pytest
@@ -99,6 +100,77 @@ async def test_subscribed_while_it_connects_it_is_told_after_the_answer(gateway:
         await until(lambda: len(client.pushes()) == 2)
         assert [set(each) for each in client.pushes()] == [{"channel", "subscribe"}] * 2
         assert set(client.session.subscriptions) == {"room:a", "room:b"}
+
+
+async def test_what_is_given_while_it_connects_holds_in_its_order(gateway: Gateway) -> None:
+    @gateway.on_connect
+    async def connect(client: Client) -> None:
+        await client.subscribe("room:a")
+        client.unsubscribe("room:a")
+        client.unsubscribe("room:b")
+        await client.subscribe("room:b")
+
+    async with connected(gateway) as client:
+        await settled(gateway)
+        assert list(client.session.subscriptions) == ["room:b"]
+        assert [set(each) - {"channel"} for each in client.pushes("room:b")] == [{"subscribe"}]
+
+
+async def test_taken_back_while_it_connects_it_is_never_told(gateway: Gateway) -> None:
+    asked = gateway.channel("asked")
+
+    @asked.on_subscribe
+    async def subscribe(client: Client) -> None:
+        client.unsubscribe("asked")
+
+    async with running(gateway) as opened:
+        client = opened()
+        assert "subs" not in await client.connect(subs={"asked": {}})
+        await settled(gateway)
+        assert client.session.subscriptions == {}
+        assert client.pushes() == []
+
+
+async def test_nothing_is_given_to_whom_connect_was_refused() -> None:
+    """As when it was not decided in time, while the handler goes on."""
+    gateway = gateway_with({"connect_timeout": 0.1, "allow_anonymous_connect_without_token": True})
+    gateway.channel("room", presence=True)
+    go_on, given, end = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    @gateway.on_connect
+    async def connect(client: Client) -> str:
+        await go_on.wait()
+        await client.subscribe("room")
+        given.set()
+        await end.wait()
+        return "alice"
+
+    async with running(gateway) as opened:
+        client = opened()
+        connecting = client.begin("connect")
+        assert (await client.reply(1))["error"]["code"] == 100
+        go_on.set()
+        await given.wait()
+        assert (gateway.node.hub.channels, client.pushes()) == ({}, [])
+        end.set()
+        await connecting
+        await client.leave()
+        await assert_empty(gateway)
+
+
+async def test_closed_for_what_it_cannot_be_told_though_the_program_takes_no_notice(gateway: Gateway) -> None:
+    doing(gateway, lambda client: _quietly(client.subscribe("room:a")))
+    async with connected(gateway) as client:
+        await gateway.publish("room:a", b"\xff binary, for a client that speaks JSON")
+        await client.send("rpc", method="do")
+        assert (await client.is_closed())[0] == 3506
+        await client.leave()
+        await assert_empty(gateway)
+
+
+async def _quietly(work: Awaitable[Any]) -> None:
+    with suppress(Exception):
+        await work
 
 
 async def test_disconnects(gateway: Gateway) -> None:

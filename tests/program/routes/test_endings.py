@@ -5,14 +5,15 @@ from contextvars import ContextVar
 from typing import Annotated, Any
 
 import pytest
-from fastapi import Body, Depends, Query
+from fastapi import Body, Depends, HTTPException, Query
 
 from gateway import Client, Credentials, Grant
 from gateway.brokers.memory import MemoryBroker
 from gateway.errors import BrokerUnavailable
 from gateway.session import State
 from tests.program.routes.clients import assert_empty, connected, gateway_with, running, settled
-from tests.waiting import until
+from tests.session.rig import nobody_kept
+from tests.waiting import settle, until
 
 tenant: ContextVar[str] = ContextVar("tenant", default="nobody's")
 
@@ -244,6 +245,37 @@ async def test_each_event_has_the_context_of_its_own_client() -> None:
     )
 
 
+async def test_a_failure_to_hear_of_an_end_is_not_what_the_client_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else one that has been revoked would be told to try again."""
+    gateway = gateway_with()
+    news = gateway.channel("news")
+    go_on, asked, subscribe = asyncio.Event(), asyncio.Event(), MemoryBroker.subscribe
+
+    @gateway.on_connect
+    async def connect() -> str:
+        return "alice"
+
+    @news.on_subscribe
+    async def enter() -> None: ...
+
+    @news.on_unsubscribe
+    async def leave() -> None:
+        raise ValueError("a defect")
+
+    async def slow(broker: MemoryBroker, channel: str) -> None:
+        asked.set()
+        await go_on.wait()
+        await subscribe(broker, channel)
+
+    async with connected(gateway) as client:
+        monkeypatch.setattr(MemoryBroker, "subscribe", slow)
+        subscribing = await client.send("subscribe", channel="news")
+        await asked.wait()
+        await gateway.unsubscribe("alice", "news")
+        go_on.set()
+        assert (await client.reply(subscribing))["error"]["code"] == 103
+
+
 # — a broker that is away —
 
 
@@ -262,3 +294,43 @@ async def test_a_program_learns_that_its_client_could_not_be_subscribed(monkeypa
         monkeypatch.setattr(MemoryBroker, "subscribe", away)
         assert (await client.error("rpc", method="enter"))[0] == 100
         assert client.session.subscriptions == {}
+
+
+# — freed when they close —
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("rpc", {"method": "refused"}),
+        ("subscribe", {"channel": "refused"}),
+        ("subscribe", {"channel": "away"}),
+        ("connect", {"subs": {"away": {}}}),
+    ],
+)
+async def test_a_failure_does_not_keep_a_client(
+    kind: str, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway = gateway_with()
+    anybody = {"allow_subscribe_for_client": True, "allow_subscribe_for_anonymous": True}
+    gateway.channel("away", **anybody)
+
+    async def refuse() -> None:
+        raise HTTPException(403)
+
+    async def away(*_: Any) -> None:
+        raise BrokerUnavailable
+
+    gateway.rpc("refused")(refuse)
+    gateway.channel("refused").on_subscribe(refuse)
+    monkeypatch.setattr(MemoryBroker, "subscribe", away)
+    async with running(gateway) as opened:
+        with nobody_kept():
+            client = opened()
+            if kind != "connect":
+                await client.connect()
+            assert "error" in await client.ask(kind, **body)
+            await client.leave()
+            del client
+            await settle()
+            caplog.clear()

@@ -14,7 +14,7 @@ from gateway.core.cluster import DisconnectUser, RefreshUser
 from gateway.errors import BrokerUnavailable, DisconnectCode
 from tests.program.sockets.client import Client, SocketRig
 from tests.session.rig import NOW
-from tests.waiting import until
+from tests.waiting import settle, until
 
 PERSONAL = {"subscribe_to_user_personal_channel": {"enabled": True}}
 
@@ -321,3 +321,31 @@ async def test_streams_are_for_clients_of_the_sdks(rig: SocketRig) -> None:
 
 async def listen() -> AsyncIterator[str]:
     yield "never"
+
+
+async def test_the_block_ends_when_the_channels_know_whoever_closed(
+    rig: SocketRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, remove = asyncio.Event(), rig.presence.remove
+
+    async def slow(channel: str, client: str) -> None:
+        await go_on.wait()
+        await remove(channel, client)
+
+    monkeypatch.setattr(rig.presence, "remove", slow)
+    client = Client()
+
+    async def route() -> object:
+        async with rig.sockets.attach(client.websocket, user=7) as connection:
+            await connection.subscribe("lobby:1")
+            await connection.close()
+            client.leave()
+        return await rig.presence.members("lobby:1")
+
+    running = asyncio.create_task(route())
+    await until(lambda: client.closing() is not None)
+    await settle()
+    assert not running.done()
+    go_on.set()
+    assert await running == {}
+    await rig.assert_empty()
