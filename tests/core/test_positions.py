@@ -279,6 +279,19 @@ async def test_no_look_comes_later_than_the_epoch_lasts(
     assert max(later - earlier for earlier, later in itertools.pairwise(looks)) < 200
 
 
+async def test_a_clock_that_is_set_back_ends_no_watch(
+    hub: Hub, watch: PositionWatch, streams: Streams, clock: Clock, pauses: Pauses
+) -> None:
+    reader(hub, at(3))
+    await started(watch, pauses)
+    await pauses.end(DELAY / 4)
+    assert len(streams.asked) == 1
+    clock.now -= 3600
+    for _ in range(SELDOM):
+        await pauses.end(DELAY / 4)
+    assert len(streams.asked) > 1
+
+
 async def test_a_channel_that_cannot_be_checked_harms_no_other(
     hub: Hub, streams: Streams, clock: Clock, pauses: Pauses, caplog: pytest.LogCaptureFixture
 ) -> None:
