@@ -181,10 +181,11 @@ async def test_command_refused_while_loading_is_served_elsewhere() -> None:
         await connection.close("end")
 
 
-def test_read_only_within_a_script() -> None:
-    old = "ERR Error running script (call to f_1): @user_script:1: -READONLY You can't write against a replica."
-    assert CommandRefused(old).served_elsewhere
+def test_what_is_refused_within_a_script_of_an_older_redis() -> None:
+    old = "ERR Error running script (call to f_1): @user_script:1: -"
+    assert CommandRefused(old + "READONLY You can't write against a replica.").served_elsewhere
     assert not CommandRefused("OOM command not allowed").served_elsewhere
+    assert CommandRefused(old + "OOM command not allowed when used memory > 'maxmemory'.").redis_code == "OOM"
 
 
 async def test_refusals_are_logged_once_per_kind(caplog: pytest.LogCaptureFixture, server: RedisServer) -> None:
