@@ -210,22 +210,27 @@ class Node:
         self.watch.check_all()
 
     def _swept(self, channel: str, info: ClientInfo) -> None:
-        """A member has gone without a word of its own: tell its channel."""
-        self._tell(channel, info, self.announce_leave)
+        """A member has gone without a word of its own: tell its channel.
+
+        On the spot: once the sweeper has gone on, the member's node may tell that it is there after all.
+        """
+        if self._is_announced(channel):
+            self.begin(self.announce_leave(channel, info))
 
     def _returned(self, channel: str, info: ClientInfo) -> None:
         """A member that others were told had left is there after all."""
-        self._tell(channel, info, self.announce_join)
+        if self._is_announced(channel):
+            if not self._untold:
+                self.spawn(self._tell_all())
+            self._untold.append(partial(self.announce_join, channel, info))
 
-    def _tell(self, channel: str, info: ClientInfo, announce: _Announce) -> None:
+    def _is_announced(self, channel: str) -> bool:
         with suppress(Error):
-            if self.channels.resolve(channel).options.join_leave:
-                if not self._untold:
-                    self.spawn(self._tell_all())
-                self._untold.append(partial(announce, channel, info))
+            return self.channels.resolve(channel).options.join_leave
+        return False
 
     async def _tell_all(self) -> None:
-        """Announce all that came together: after a node has died or come back they may be thousands."""
+        """Announce all that came together: they may be thousands."""
         untold, self._untold = self._untold, []
         await at_once(lambda announce: announce(), untold)
 
