@@ -254,6 +254,19 @@ async def test_what_a_lost_connection_still_holds_is_never_carried_out(
             transport.abort()
 
 
+async def test_a_user_who_may_not_end_connections_is_no_trouble() -> None:
+    rights = ("~*", "&*", "+@all", "-client|kill", "-client|info")
+    with RedisServer("--user", "app", "on", ">secret", *rights) as server:
+        async with started_shard(f"redis://app:secret@127.0.0.1:{server.port}") as shard:
+            shard._known_as = ("ID", "1", "ADDR", "127.0.0.1:1")
+            connection = shard._commands.connection
+            assert connection is not None
+            connection.drop("cut")
+            await until(lambda: shard.reconnects)
+            await shard.execute("PING")
+            assert shard.refusal == ""
+
+
 async def test_handler_that_raises_costs_nothing(server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
     heard: list[bytes] = []
 
