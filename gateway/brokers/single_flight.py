@@ -31,11 +31,12 @@ class SingleFlight(Generic[_Key, _Answer]):
         return await self._lead(key, put)
 
     async def _lead(self, key: _Key, put: Callable[[], Awaitable[_Answer]]) -> _Answer:
-        if not self._boarding:
-            # what is put in this turn of the event loop leaves after it, and nothing arrives before it is over
-            asyncio.get_running_loop().call_soon(self._boarding.clear)
         others = self._boarding[key] = []
         try:
+            try:
+                await asyncio.sleep(0)  # for others to join; what is put may leave, and be answered, in the same turn
+            finally:
+                del self._boarding[key]
             answer = await put()
         except BaseException as error:
             for other in others:

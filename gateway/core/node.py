@@ -28,7 +28,6 @@ from gateway.version import __version__
 
 NO_EXTRAS = PublishOptions()
 
-_Announce = Callable[[str, ClientInfo], Awaitable[None]]
 _ELSEWHERE = (
     "the gateway runs in another event loop than this one, so that nothing was done. From a thread of its process, "
     "such as that of a handler that is not async: anyio.from_thread.run(gateway.publish, channel, data), or "
@@ -87,9 +86,7 @@ class Node:
     async def start(self) -> None:
         self.wheel.start()
         await self.broker.start(self.uid, self)
-        # of members that have gone without a word of their own, and of those that others were told had left
-        swept, returned = partial(self._tell, self.announce_leave), partial(self._tell, self.announce_join)
-        await self.presence_store.start(self.uid, swept, returned)
+        await self.presence_store.start(self.uid, self._swept, self._returned)
         self.cluster.start()
         self.watch.start()
 
@@ -212,16 +209,28 @@ class Node:
     def on_gap(self) -> None:
         self.watch.check_all()
 
-    def _tell(self, announce: _Announce, channel: str, info: ClientInfo) -> None:
-        """Tell a channel of a member, who said nothing."""
-        with suppress(Error):
-            if self.channels.resolve(channel).options.join_leave:
-                if not self._untold:
-                    self.spawn(self._announce_untold())
-                self._untold.append(partial(announce, channel, info))
+    def _swept(self, channel: str, info: ClientInfo) -> None:
+        """A member has gone without a word of its own: tell its channel.
 
-    async def _announce_untold(self) -> None:
-        """Announce all that came together: after a node has died or come back they may be thousands."""
+        On the spot: once the sweeper has gone on, the member's node may tell that it is there after all.
+        """
+        if self._is_announced(channel):
+            self.begin(self.announce_leave(channel, info))
+
+    def _returned(self, channel: str, info: ClientInfo) -> None:
+        """A member that others were told had left is there after all."""
+        if self._is_announced(channel):
+            if not self._untold:
+                self.spawn(self._tell_all())
+            self._untold.append(partial(self.announce_join, channel, info))
+
+    def _is_announced(self, channel: str) -> bool:
+        with suppress(Error):
+            return self.channels.resolve(channel).options.join_leave
+        return False
+
+    async def _tell_all(self) -> None:
+        """Announce all that came together: they may be thousands."""
         untold, self._untold = self._untold, []
         await at_once(lambda announce: announce(), untold)
 

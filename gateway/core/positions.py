@@ -105,8 +105,8 @@ class PositionWatch:
 
     def _due(self, channel: LocalChannel, now: float, seldom: bool) -> bool:
         if channel.seen_at > channel.checked_at:
-            return now - channel.seen_at > self._delay
-        return (seldom or channel.interval <= self._delay) and now - channel.checked_at > channel.interval
+            return abs(now - channel.seen_at) > self._delay  # absolutely, since the clock may be set back
+        return (seldom or channel.interval <= self._delay) and abs(now - channel.checked_at) > channel.interval
 
     async def _logged(self, check: Coroutine[Any, Any, None]) -> None:
         try:

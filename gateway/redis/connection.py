@@ -35,14 +35,15 @@ LAST_LOOK = 0.01
 
 
 class _Command:
-    """A command on its way: its bytes, who wants the reply, and how many replies are due."""
+    """A command on its way: its bytes, who wants the reply, how many are due, and whether we can do without."""
 
-    __slots__ = ("data", "future", "replies")
+    __slots__ = ("data", "future", "optional", "replies")
 
-    def __init__(self, data: bytes, future: asyncio.Future[Any], replies: int) -> None:
+    def __init__(self, data: bytes, future: asyncio.Future[Any], replies: int, optional: bool) -> None:
         self.data = data
         self.future = future
         self.replies = replies
+        self.optional = optional
 
 
 def unavailable() -> asyncio.Future[Any]:
@@ -83,10 +84,10 @@ class RedisConnection(asyncio.Protocol):
         code, at = self._refusal
         return code if self._loop.time() - at < REFUSAL_SHOWN else ""
 
-    def execute(self, *command: Argument, replies: int = 1) -> asyncio.Future[Any]:
+    def execute(self, *command: Argument, replies: int = 1, optional: bool = False) -> asyncio.Future[Any]:
         """Send a command. The answer is ``BrokerUnavailable`` if the connection is given up, or too much waits for it.
 
-        Of several ``replies`` the last one is the answer.
+        Of several ``replies`` the last one is the answer. Health does not tell of an ``optional`` one that is refused.
         """
         if self.closed.done():
             return unavailable()
@@ -98,7 +99,7 @@ class RedisConnection(asyncio.Protocol):
             self._loop.call_soon(self._flush)
         data = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub says 1-tuple
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._unsent.append(_Command(data, future, replies))
+        self._unsent.append(_Command(data, future, replies, optional))
         self._unanswered_bytes += len(data)
         return future
 
@@ -152,17 +153,17 @@ class RedisConnection(asyncio.Protocol):
         self._waiting_bytes -= len(command.data)
         self._unanswered_bytes -= len(command.data)
         if refused:
-            self._refuse(command.future, CommandRefused(str(reply)))
+            self._refuse(command, CommandRefused(str(reply)))
         elif not command.future.done():
             command.future.set_result(reply)
 
-    def _refuse(self, future: asyncio.Future[Any], error: CommandRefused) -> None:
+    def _refuse(self, command: _Command, error: CommandRefused) -> None:
         if error.redis_code != "NOSCRIPT":
             self._log_refusal(error.redis_code, error.detail)
-        if error.redis_code in LASTING:
+        if error.redis_code in LASTING and not command.optional:
             self._refusal = (error.redis_code, self._loop.time())
-        if not future.done():
-            future.set_exception(error)
+        if not command.future.done():
+            command.future.set_exception(error)
         if error.served_elsewhere:
             self.drop(error.detail)
 

@@ -26,9 +26,10 @@ class CommandRefused(BrokerUnavailable):
     def __init__(self, detail: str) -> None:
         super().__init__()
         self.detail = detail
-        self.redis_code = detail.partition(" ")[0]
+        # Redis before 7 wraps what a command within a script answered.
+        wrapped = (code for code in (*SERVED_ELSEWHERE, *LASTING) if f"-{code} " in detail)
+        self.redis_code = next(wrapped, detail.partition(" ")[0])
 
     @property
     def served_elsewhere(self) -> bool:
-        # Redis before 7 wraps what a command within a script answered.
-        return any(self.redis_code == code or f"-{code} " in self.detail for code in SERVED_ELSEWHERE)
+        return self.redis_code in SERVED_ELSEWHERE

@@ -191,11 +191,12 @@ class Shard:
     def _end_former(self, connection: RedisConnection) -> None:
         """Have the server end the connection before this one: what it still holds must not be carried out later.
 
-        Named by id and address, since another server, or this one started again, gives the same ids anew.
+        Named by id and address, since another server, or this one started again, gives the same ids anew. A user whom
+        Redis allows neither command does without.
         """
         if self._known_as:
-            connection.execute("CLIENT", "KILL", *self._known_as).add_done_callback(_ignored)
-        connection.execute("CLIENT", "INFO").add_done_callback(self._identified)
+            connection.execute("CLIENT", "KILL", *self._known_as, optional=True).add_done_callback(_ignored)
+        connection.execute("CLIENT", "INFO", optional=True).add_done_callback(self._identified)
 
     def _identified(self, answer: asyncio.Future[Any]) -> None:
         if not answer.cancelled() and answer.exception() is None:

@@ -312,6 +312,19 @@ async def test_a_key_that_is_no_stream_harms_no_other(server: RedisServer) -> No
         assert await one.verify(claims) == [True, False]
 
 
+async def test_a_server_that_refuses_writes_still_tells_where_streams_end(server: RedisServer) -> None:
+    quiet = next(f"room{number}" for number in range(1000) if partition(f"room{number}") == partition("news"))
+    with RedisServer() as own:
+        async with node(own, "n1") as (one, _):
+            lost = await say(one, "a")
+            await say(one, "b")
+            _, position = await one.history(quiet, ALL, KEPT)  # its epoch is to last longer
+            with own.client() as client:
+                client.config_set("min-replicas-to-write", 1)
+            claims = [Claim("news", lost, KEPT, 80.0), Claim(quiet, position, KEPT, 80.0)]
+            assert await one.verify(claims) == [False, True]
+
+
 async def test_equal_reads_of_a_tick_are_one(server: RedisServer) -> None:
     async with node(server, "n1", io_timeout=4.0) as (one, _):
         await say(one, "a")

@@ -1,12 +1,14 @@
 """Equal questions of one tick: who shares an answer, and who must not."""
 
 import asyncio
+from collections.abc import Awaitable
 
 import pytest
 
 from gateway.brokers.single_flight import SingleFlight
+from gateway.core.tasks import begin
 from gateway.errors import BrokerUnavailable
-from tests.waiting import settle
+from tests.waiting import settle, until
 
 
 class Oracle:
@@ -66,6 +68,30 @@ async def test_who_asks_while_the_first_is_about_to_put_it_joins_or_asks_anew(or
         answer.set_result(number)
     answers = await asyncio.gather(*asked)
     assert all(answer >= put for answer, put in zip(answers, before, strict=True))
+
+
+async def test_nobody_joins_a_question_that_was_put_in_the_same_turn(oracle: Oracle) -> None:
+    """It may have left already: a pipeline that was due to be written is written amid a turn."""
+    late: list[Awaitable[None] | None] = []
+    answers: list[int] = []
+
+    async def ask_late() -> None:
+        answers.append(await oracle.flights.ask("k", oracle._put))
+
+    async def put() -> int:
+        late.append(begin(ask_late()))  # on the spot, as a client's frame is dealt with
+        return await oracle._put()
+
+    first = asyncio.create_task(oracle.flights.ask("k", put))
+    await until(lambda: oracle.put)
+    [rest] = late
+    assert rest is not None
+    second = asyncio.ensure_future(rest)
+    await until(lambda: len(oracle.put) == 2)
+    for number, answer in enumerate(oracle.put):
+        answer.set_result(number)
+    await second
+    assert (await first, answers) == (0, [1])
 
 
 @pytest.mark.parametrize("turns", [1, 2, 3])

@@ -287,6 +287,22 @@ async def test_members_of_a_dead_node_are_seen_to_leave(node: Node, presence: Pr
     assert plain.frames == []
 
 
+async def test_all_leaves_are_on_their_way_before_the_sweeper_goes_on(
+    node: Node, presence: Presence, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[str] = []
+
+    async def publish_leave(_channel: str, info: ClientInfo) -> None:
+        left.append(info.client)
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(broker, "publish_leave", publish_leave)
+    members = [f"c{number}" for number in range(2000)]
+    for client in members:
+        presence.swept("social:a", ClientInfo("u", client))
+    assert left == members
+
+
 async def test_members_that_were_taken_for_dead_are_seen_to_join(node: Node, presence: Presence) -> None:
     social, plain = await follower(node, "social:a"), await follower(node, "room")
     for channel in ("social:a", "room", "unknown:a"):

@@ -240,6 +240,7 @@ async def test_a_channel_long_quiet_is_looked_at_ever_more_seldom(
     assert len(looks) < 20
     # the epoch is made to last until the next look and longer
     assert all(claim.hold > pause + DELAY for claim, pause in zip(streams.claims, between, strict=False))
+    clock.now += 1  # the last look may have been at this very moment
     hub.publish("room", publication(4))
     looks.clear()
     spoken = clock.now - started_at
@@ -277,6 +278,19 @@ async def test_no_look_comes_later_than_the_epoch_lasts(
         await pauses.end(DELAY / 4)
     await watch.stop()
     assert max(later - earlier for earlier, later in itertools.pairwise(looks)) < 200
+
+
+async def test_a_clock_that_is_set_back_ends_no_watch(
+    hub: Hub, watch: PositionWatch, streams: Streams, clock: Clock, pauses: Pauses
+) -> None:
+    reader(hub, at(3))
+    await started(watch, pauses)
+    await pauses.end(DELAY / 4)
+    assert len(streams.asked) == 1
+    clock.now -= 3600
+    for _ in range(SELDOM):
+        await pauses.end(DELAY / 4)
+    assert len(streams.asked) > 1
 
 
 async def test_a_channel_that_cannot_be_checked_harms_no_other(

@@ -181,10 +181,11 @@ async def test_command_refused_while_loading_is_served_elsewhere() -> None:
         await connection.close("end")
 
 
-def test_read_only_within_a_script() -> None:
-    old = "ERR Error running script (call to f_1): @user_script:1: -READONLY You can't write against a replica."
-    assert CommandRefused(old).served_elsewhere
+def test_what_is_refused_within_a_script_of_an_older_redis() -> None:
+    old = "ERR Error running script (call to f_1): @user_script:1: -"
+    assert CommandRefused(old + "READONLY You can't write against a replica.").served_elsewhere
     assert not CommandRefused("OOM command not allowed").served_elsewhere
+    assert CommandRefused(old + "OOM command not allowed when used memory > 'maxmemory'.").redis_code == "OOM"
 
 
 async def test_refusals_are_logged_once_per_kind(caplog: pytest.LogCaptureFixture, server: RedisServer) -> None:
@@ -251,6 +252,19 @@ async def test_what_a_lost_connection_still_holds_is_never_carried_out(
             with server.client() as client:
                 assert former not in [int(each["id"]) for each in client.client_list()]
             transport.abort()
+
+
+async def test_a_user_who_may_not_end_connections_is_no_trouble() -> None:
+    rights = ("~*", "&*", "+@all", "-client|kill", "-client|info")
+    with RedisServer("--user", "app", "on", ">secret", *rights) as server:
+        async with started_shard(f"redis://app:secret@127.0.0.1:{server.port}") as shard:
+            shard._known_as = ("ID", "1", "ADDR", "127.0.0.1:1")
+            connection = shard._commands.connection
+            assert connection is not None
+            connection.drop("cut")
+            await until(lambda: shard.reconnects)
+            await shard.execute("PING")
+            assert shard.refusal == ""
 
 
 async def test_handler_that_raises_costs_nothing(server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:

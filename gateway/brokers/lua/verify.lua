@@ -11,7 +11,8 @@ for number, meta in ipairs(KEYS) do
       -- rewritten once in half a life, not with each look; a stream that nobody has published to has a short one
       local life, least = 2 * hold, hold
       if top[2] then life, least = meta_ttl, math.max(meta_ttl / 2, math.min(meta_ttl, hold)) end
-      if redis.call('PTTL', meta) < least then redis.call('PEXPIRE', meta, life) end
+      -- a server that refuses writes (NOREPLICAS, MISCONF) can still say where its streams end
+      if redis.call('PTTL', meta) < least then redis.pcall('PEXPIRE', meta, life) end
     end
     local same = epoch == '' or top[1] == epoch
     if not same or (top[2] or '0') ~= offset then
