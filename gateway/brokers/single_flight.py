@@ -43,9 +43,6 @@ class SingleFlight(Generic[_Key, _Answer]):
                 if not other.done():
                     other.set_exception(copy(error) if isinstance(error, Exception) else _Left())
             raise
-        finally:
-            if self._boarding.get(key) is others:  # answered on the spot, as by a backend that is away
-                del self._boarding[key]
         for other in others:
             if not other.done():
                 other.set_result(answer)
