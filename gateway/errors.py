@@ -133,5 +133,12 @@ class BrokerUnavailable(Error):  # noqa: N818
         super().__init__(ErrorCode.INTERNAL, message)
 
 
+def another(error: BaseException) -> BaseException:
+    """Another exception like this one, for somebody else to raise: each gathers a traceback of its own."""
+    other = type(error).__new__(type(error), *error.args)
+    other.__dict__.update(error.__dict__)
+    return other
+
+
 class SettingsError(ValueError):
     """Settings that cannot be used. The text names the key, the value and a correct example."""

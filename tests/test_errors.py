@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.errors import BrokerUnavailable, Disconnect, DisconnectCode, Error, ErrorCode, UnsubscribeCode
+from gateway.errors import BrokerUnavailable, Disconnect, DisconnectCode, Error, ErrorCode, UnsubscribeCode, another
 
 
 def test_errors_have_the_codes_of_the_protocol() -> None:
@@ -90,3 +90,16 @@ def test_a_disconnect_takes_its_words_from_the_catalogue() -> None:
 def test_a_broker_that_is_away_is_a_temporary_error() -> None:
     error = BrokerUnavailable()
     assert (error.code, error.temporary) == (100, True)
+
+
+@pytest.mark.parametrize(
+    "error", [BrokerUnavailable(), Error(403, "no"), Disconnect(4001, "bye"), ValueError("x", 1), OSError(2, "gone")]
+)
+def test_another_is_alike_and_has_nothing_of_the_first(error: Exception) -> None:
+    try:
+        raise error
+    except Exception as raised:
+        other = another(raised)
+    assert other is not error
+    assert (type(other), other.args, str(other), vars(other)) == (type(error), error.args, str(error), vars(error))
+    assert other.__traceback__ is None

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from copy import copy
 from typing import Generic, TypeVar
+
+from gateway.errors import another
 
 _Key = TypeVar("_Key")
 _Answer = TypeVar("_Answer")
@@ -41,7 +42,7 @@ class SingleFlight(Generic[_Key, _Answer]):
         except BaseException as error:
             for other in others:
                 if not other.done():
-                    other.set_exception(copy(error) if isinstance(error, Exception) else _Left())
+                    other.set_exception(another(error) if isinstance(error, Exception) else _Left())
             raise
         for other in others:
             if not other.done():

@@ -3,13 +3,12 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from copy import copy
 from functools import partial
 from typing import Protocol
 
 from gateway.core.tasks import Tasks
 from gateway.core.wheel import Wheel
-from gateway.errors import BrokerUnavailable
+from gateway.errors import BrokerUnavailable, another
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +102,7 @@ class Feeds:
             elif isinstance(error, asyncio.CancelledError):
                 waiter.cancel()
             else:
-                waiter.set_exception(copy(error))
+                waiter.set_exception(another(error))
 
     def _let_go(self, channel: str, feed: _Feed) -> None:
         feed.holders -= 1

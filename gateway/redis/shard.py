@@ -17,6 +17,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import groupby
 from typing import Any, NamedTuple, TypeVar
@@ -182,26 +183,28 @@ class Shard:
 
     async def _open_commands(self) -> RedisConnection:
         connection = await self._connect("commands", partial(RedisConnection, self._settings.io_timeout))
-        self._end_former(connection)
+        await self._end_former(connection)
         # A script that is unknown is sent again whole, and what was sent after it may then come before it
         for script in self._scripts:
             connection.execute("SCRIPT", "LOAD", script.text).add_done_callback(_ignored)
         return connection
 
-    def _end_former(self, connection: RedisConnection) -> None:
+    async def _end_former(self, connection: RedisConnection) -> None:
         """Have the server end the connection before this one: what it still holds must not be carried out later.
 
-        Named by id and address, since another server, or this one started again, gives the same ids anew. A user whom
-        Redis allows neither command does without.
+        Named by id and address, since another server, or this one started again, gives the same ids anew; by a Unix
+        socket all have one address. A user whom Redis allows neither command does without.
         """
+        if self._endpoint.path:
+            return
         if self._known_as:
             connection.execute("CLIENT", "KILL", *self._known_as, optional=True).add_done_callback(_ignored)
-        connection.execute("CLIENT", "INFO", optional=True).add_done_callback(self._identified)
-
-    def _identified(self, answer: asyncio.Future[Any]) -> None:
-        if not answer.cancelled() and answer.exception() is None:
-            told = dict(part.split("=", 1) for part in answer.result().decode().split() if "=" in part)
-            self._known_as = ("ID", told["id"], "ADDR", told["addr"]) if {"id", "addr"} <= told.keys() else ()
+        self._known_as = ()
+        with suppress(CommandRefused):
+            info = await connection.execute("CLIENT", "INFO", optional=True)
+            told = dict(part.split("=", 1) for part in info.decode().split() if "=" in part)
+            if {"id", "addr"} <= told.keys():
+                self._known_as = "ID", told["id"], "ADDR", told["addr"]
 
     async def _open_subscriber(self) -> SubscriberConnection:
         """Connect and subscribe everything again, before anybody may use the connection."""

@@ -74,7 +74,7 @@ class Route(channels.Route, Protocol[S]):
         """A subscription has ended, however it ended."""
 
     @property
-    def cache_empty(self) -> Callable[[S, Channel], Awaitable[Payload | None]] | None:
+    def cache_empty(self) -> Callable[[S, Channel], Coroutine[Any, Any, Payload | None]] | None:
         """What a channel that keeps its newest publication alone begins with."""
 
 

@@ -104,7 +104,10 @@ async def send(session: Session, _id: int, request: SendRequest) -> None:
 def _channel(session: Session, name: str) -> Channel:
     if not name:
         raise Disconnect(DisconnectCode.BAD_REQUEST)
-    return session.channel(name)
+    channel = session.channel(name)
+    if channel.shuts_out(session.user) and not _subscribed(session, channel):
+        raise Error(ErrorCode.PERMISSION_DENIED)
+    return channel
 
 
 async def _presence_channel(session: Session, name: str) -> Channel:

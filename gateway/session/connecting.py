@@ -78,9 +78,7 @@ async def connect(session: Session, command_id: int, request: ConnectRequest) ->
     for each in ready:
         each.start()
     session.connected()
-    client = session.node.settings.client.subscribe_to_user_personal_channel
-    if client.enabled and client.single_connection and session.user:
-        session.supersede()
+    session.supersede()
 
 
 def _check(session: Session) -> None:

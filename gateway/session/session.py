@@ -255,7 +255,10 @@ class Session:
             self._obey(command)
 
     def supersede(self) -> None:
-        """End the user's older connections, on all nodes."""
+        """End the user's older connections, on all nodes, where a user may have one alone."""
+        client = self.node.settings.client.subscribe_to_user_personal_channel
+        if not (client.enabled and client.single_connection and self.user):
+            return
         limit = DisconnectCode.CONNECTION_LIMIT
         mine = self.since, self.client
         older = DisconnectUser(user=self.user, code=limit, reason=limit.reason, before=mine)

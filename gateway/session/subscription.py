@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from contextvars import Context
 from enum import Enum
 from typing import Any, Protocol
 
@@ -55,8 +56,7 @@ LIFE: dict[SubscriptionState, frozenset[SubscriptionState]] = {
 """What a state may lead to."""
 
 OVER = frozenset((SubscriptionState.ENDING, SubscriptionState.ENDED))
-UNBEGUN = frozenset((SubscriptionState.DECIDING, SubscriptionState.ADMITTED))
-"""The channel, and others in it, have nothing of it."""
+UNBEGUN = frozenset((SubscriptionState.DECIDING, SubscriptionState.ADMITTED))  # the channel has nothing of it
 AT_WORK = frozenset((SubscriptionState.DECIDING, SubscriptionState.OPENING))
 """Somebody is at work on it, and clears it away if it is ended meanwhile."""
 
@@ -78,6 +78,7 @@ class Owner(Connection, Protocol):
     node: Node
     info: Payload | None
     application: Any
+    context: Context | None
     subscriptions: "dict[str, Subscription]"
     """Those that are not over, by channel."""
     ending: "set[Subscription] | None"
@@ -102,6 +103,7 @@ class Subscription:
 
     __slots__ = (
         "_over",
+        "_program",
         "asked",
         "channel",
         "connection",
@@ -145,6 +147,8 @@ class Subscription:
         """What was read of the stream, for ``result``."""
         self.held: list[Publication] | None = None
         self._over: asyncio.Event | None = None
+        self._program: asyncio.Task[Payload | None] | None = None
+        """Its code that is asked what an empty cache begins with."""
         session.subscriptions[self.channel] = self
 
     # — the way in —
@@ -194,6 +198,8 @@ class Subscription:
         try:
             if session.ending:
                 for each in [each for each in session.ending if each.channel == self.channel]:
+                    if each._program is not None and each._program is asyncio.current_task():
+                        raise SubscriptionEnded  # it would wait for itself
                     await each.over()  # else what is cleared away of that one would be this one's
             await node.feeds.hold(self.channel)
             heard = True
@@ -374,7 +380,19 @@ class Subscription:
             raise SubscriptionEnded
 
     async def _fill(self) -> None:
-        route = route_of(self.resolved)
-        if route is not None and (begin_with := route.cache_empty) is not None:
-            await fill(self.connection.node, self.resolved, lambda: begin_with(self.connection, self.resolved))
-            self._check()
+        """Have the program fill an empty cache: in a task, for connect may have none, and in the client's context."""
+        route, session = route_of(self.resolved), self.connection
+        if route is None or (begin_with := route.cache_empty) is None:
+            return
+
+        async def ask() -> Payload | None:
+            context = None if session.context is None else session.context.copy()
+            asking = begin_with(session, self.resolved)
+            self._program = asyncio.get_running_loop().create_task(asking, context=context)
+            try:
+                return await self._program
+            finally:
+                self._program = None
+
+        await fill(session.node, self.resolved, ask)
+        self._check()

@@ -99,3 +99,16 @@ async def test_tokens_and_the_server_name_what_commands_may_not(name: str) -> No
     assert await by_token.refused("publish", channel=name, data=1) == 103
     assert await by_token.ask("unsubscribe", channel=name) == {"unsubscribe": {}}
     assert await by_token.refused("subscribe", channel=name) == 107
+
+
+@pytest.mark.parametrize("what", ["publish", "presence", "history"])
+async def test_nobody_else_publishes_there_or_reads(what: str) -> None:
+    rig = await rig_with({"presence": True, **HISTORY, **{f"allow_{each}_for_client": True for each in EVERYBODY}})
+    alice, eve = await rig.connected("alice"), await rig.connected("eve")
+    data = {"data": "from eve"} if what == "publish" else {}
+    assert await eve.refused(what, channel="#alice", **data) == 103
+    assert alice.take() == []
+    assert what in await alice.ask(what, channel="#alice", **data)
+
+
+EVERYBODY = ("publish", "presence", "history")

@@ -16,6 +16,7 @@ from gateway.program.encoding import encode_data
 from gateway.program.routes.answers import translate
 from gateway.program.routes.streams import Stream, Streams
 from gateway.session import NO_APPLICATION, Session, State, server_side
+from gateway.session.subscription import SubscriptionEnded
 
 _UNWANTED = frozenset(("extensions", "endpoint", "route", "router", "path_params", "starlette.exception_handlers"))
 """Keys of a scope that are about the call that has ended, not about the request."""
@@ -90,7 +91,11 @@ class Client(HTTPConnection):
         if self._session.state in (State.NEW, State.CONNECTING):
             self._session.control(command)  # after the answer to connect: before, the client would not know of it
         elif self._session.state is State.CONNECTED:
-            await server_side.give(self._session, command)
+            try:
+                await server_side.give(self._session, command)
+            except SubscriptionEnded:
+                if not self._session.closed:  # else it has left, and what is done to it does nothing
+                    raise
 
     def unsubscribe(self, channel: str) -> None:
         """End a subscription; the client is told."""

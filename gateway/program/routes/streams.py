@@ -149,6 +149,9 @@ class Outlet:
 class Reader(Protocol):
     """For whom a stream is made: a `Client`."""
 
+    @property
+    def connected(self) -> bool: ...
+
     async def subscribe(self, channel: str) -> None: ...
 
     def unsubscribe(self, channel: str) -> None: ...
@@ -203,6 +206,8 @@ class Streams:
         except BaseException:
             stream.stop()
             raise
+        if not reader.connected:
+            stream.stop()
         if own:
             # not at once: what was published last is still on its way
             stream._task.add_done_callback(lambda _: self._node.wheel.after(LINGER, lambda: reader.unsubscribe(own)))

@@ -156,6 +156,7 @@ class Sockets:
         try:
             if personal := self.node.channels.personal(session.user):
                 await connection.subscribe(personal)
+            session.supersede()
         except BaseException:
             connection.detach()
             raise

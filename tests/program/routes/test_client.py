@@ -10,7 +10,8 @@ from fastapi import Body, Depends, Request, WebSocket
 from starlette.requests import HTTPConnection
 
 from gateway import Client, Credentials, Error, Gateway
-from tests.program.routes.clients import assert_empty, connected, gateway_with, running, settled
+from gateway.auth.tokens import sign_connection
+from tests.program.routes.clients import SECRET, assert_empty, connected, gateway_with, running, settled
 from tests.waiting import until
 
 Do = Callable[[Client], Any]
@@ -288,3 +289,63 @@ async def test_an_event_without_a_client(gateway: Gateway) -> None:
         assert nobody != Client(client.session, dict(nobody.scope))
         with pytest.raises(RuntimeError, match="no single client causes this event"):
             _ = nobody.id
+
+
+async def test_to_subscribe_a_client_that_leaves_meanwhile_does_nothing() -> None:
+    gateway = gateway_with()
+    gateway.channel("news")
+    go_on, raised = asyncio.Event(), []
+
+    @gateway.rpc("follow")
+    async def follow(client: Client) -> None:
+        try:
+            await client.subscribe("news")
+        except Error as error:
+            raised.append(error)
+
+    async with connected(gateway) as client:
+        subscribe = gateway.node.broker.subscribe
+
+        async def slowly(channel: str) -> None:
+            await go_on.wait()
+            await subscribe(channel)
+
+        gateway.node.broker.subscribe = slowly  # type: ignore[method-assign]
+        await client.send("rpc", method="follow")
+        await until(lambda: "news" in client.session.subscriptions)
+        gateway.running.acceptor.close(client.session)
+        go_on.set()
+        await assert_empty(gateway)
+        assert raised == []
+
+
+async def test_an_empty_cache_is_filled_in_a_task_and_does_not_wait_for_itself() -> None:
+    """Also where connect has no task; and a program that takes the subscription back there is not to hang."""
+    gateway = gateway_with({"token": {"hmac_secret_key": SECRET}})
+    cell = gateway.channel("cell", history_size=1, force_recovery_mode="cache")
+    tasks, refused, gone = [], [], []
+
+    @cell.on_cache_empty
+    async def fill(client: Client) -> None:
+        async with asyncio.timeout(10):
+            await asyncio.sleep(0)
+        tasks.append(asyncio.current_task())
+        await gateway.unsubscribe("", "cell", client=client.id)
+        client._session.subscriptions["cell"].end()
+        try:
+            await client.subscribe("cell")
+        except Error as error:
+            refused.append(error.code)
+
+    @gateway.on_disconnect
+    async def disconnect() -> None:
+        gone.append("")
+
+    async with running(gateway) as opened:
+        client = opened()
+        await client.send("connect", token=sign_connection(SECRET, "alice", channels=["cell"]))
+        await until(lambda: refused)
+        gateway.running.acceptor.close(client.session)
+        await assert_empty(gateway)
+        # with connect, which puts the subscription off, and then for that
+        assert (len(tasks), refused, gone) == (2, [103], [""])

@@ -349,3 +349,14 @@ async def test_the_block_ends_when_the_channels_know_whoever_closed(
     go_on.set()
     assert await running == {}
     await rig.assert_empty()
+
+
+async def test_of_connections_of_a_user_one_is_left_where_that_is_the_rule() -> None:
+    rig = await SocketRig.open(subscribe_to_user_personal_channel={"enabled": True, "single_connection": True})
+    sdk = await rig.connected("alice")
+    rig.pass_time(0.1)
+    async with rig.sockets.attach(Client().websocket, user="alice") as first:
+        assert sdk.closed == (3504, "connection limit")
+        rig.pass_time(0.1)
+        async with rig.sockets.attach(Client().websocket, user="alice") as second:
+            assert (first.closed, second.closed) == (True, False)
