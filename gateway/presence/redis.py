@@ -52,7 +52,7 @@ class RedisPresence:
         self._swept: Changed = ignore
         self._returned: Changed = ignore
         self._members: dict[str, dict[str, ClientInfo]] = {}
-        self._leaving: set[Member] = set()  # who was there, and whose leaving has not been answered
+        self._leaving: dict[Member, ClientInfo] = {}  # who was there, and whose leaving has not been answered
         self._missed: set[Member] = set()
         shard.load(_WRITE, _SWEEP)
 
@@ -63,19 +63,22 @@ class RedisPresence:
     async def close(self) -> None:
         members = self.entries()
         self._members.clear()
-        self._swept = ignore
         await self._owned.close(members)
+        self._swept = ignore
 
     async def add(self, channel: str, info: ClientInfo) -> None:
         """Add a member. One that is not there yet stays out if this fails or is cancelled."""
+        member = (channel, info.client)
         known = info.client in self._members.get(channel, ())
-        self._leaving.discard((channel, info.client))
+        left = self._leaving.pop(member, None)
         self._members.setdefault(channel, {})[info.client] = info
         try:
-            await self._owned.write((channel, info.client))
+            await self._owned.write(member)
         except BaseException:
             if not known:
                 self._drop(channel, info.client)
+            if left is not None:
+                self._leaving[member] = left
             raise
 
     async def remove(self, channel: str, client: str) -> None:
@@ -83,8 +86,8 @@ class RedisPresence:
         try:
             await self._owned.write((channel, client))
         except BaseException:
-            if known:
-                self._leaving.add((channel, client))
+            if known is not None:
+                self._leaving[channel, client] = known
             raise
 
     async def members(self, channel: str, at_most: int = 0) -> dict[str, ClientInfo]:
@@ -116,10 +119,10 @@ class RedisPresence:
         fields = await self._shard.execute("HLEN", self._summary(channel)) if clients else 0
         return clients, max(0, min(clients, fields - 1))
 
-    def _drop(self, channel: str, client: str) -> bool:
-        """Forget a member; whether it was known."""
+    def _drop(self, channel: str, client: str) -> ClientInfo | None:
+        """Forget a member; as what it was known."""
         members = self._members.get(channel, {})
-        known = members.pop(client, None) is not None
+        known = members.pop(client, None)
         if not members:
             self._members.pop(channel, None)
         return known
@@ -148,10 +151,9 @@ class RedisPresence:
     async def rewrite(self, entry: Member, names: Names) -> None:
         written, moved, before = await self.write(entry, names)
         if written is None:
-            told_late = entry in self._leaving and before
-            self._leaving.discard(entry)
-            for info in _decode_all([entry[1].encode(), before] if told_late else []):
-                self._swept(entry[0], info)
+            left = self._leaving.pop(entry, None)
+            if left is not None and (before or not names[1:]):  # else another may have removed and told it
+                self._swept(entry[0], left)
         elif names[1:] and not moved:
             self._missed.add(entry)
 

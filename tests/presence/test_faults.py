@@ -51,6 +51,41 @@ async def test_a_member_that_left_while_redis_was_away_is_told_of(server: RedisS
         assert await first.stats("news") == (1, 1)
 
 
+@pytest.mark.parametrize("carried_out", [True, False])
+async def test_a_leave_is_told_of_whether_redis_had_carried_it_out_or_not(
+    server: RedisServer, *, carried_out: bool
+) -> None:
+    swept: Members = []
+    async with node(server, "n1", swept, lease=5) as first:
+        await freeze(first)
+        await first.add("news", ANN)
+        await first.add("news", BOB)
+        with fail_at(first, 1, carried_out=carried_out):
+            with pytest.raises(BrokerUnavailable):
+                await first.remove("news", "c2")
+            with pytest.raises(BrokerUnavailable):
+                await first.add("news", BOB)  # who tries in vain to come back has left all the same
+            with pytest.raises(BrokerUnavailable):
+                await first.remove("news", "c2")
+        await until(lambda: first._shard.connected)
+        await until(partial(renewed, first))
+        assert await first.members("news") == {"c1": ANN}
+        assert swept == [("news", BOB)]
+
+
+async def test_a_node_that_stops_tells_late_leaves_first(server: RedisServer) -> None:
+    swept: Members = []
+    async with node(server, "n1", swept, lease=5) as first:
+        await freeze(first)
+        await first.add("news", ANN)
+        await first.add("news", BOB)
+        with fail_at(first, 1, carried_out=False), pytest.raises(BrokerUnavailable):
+            await first.remove("news", "c2")
+        await until(lambda: first._shard.connected)
+        await first.close()
+        assert swept == [("news", BOB)]
+
+
 async def test_nobody_is_seen_to_leave_who_was_never_let_in(server: RedisServer) -> None:
     swept: Members = []
     async with node(server, "n1", swept, lease=5) as first:
