@@ -54,6 +54,7 @@ class RedisPresence:
         self._members: dict[str, dict[str, ClientInfo]] = {}
         self._leaving: dict[Member, ClientInfo] = {}  # who was there, and whose leaving has not been answered
         self._missed: set[Member] = set()
+        self._newcomers: set[tuple[Member, str]] = set()  # with the name under which they came, while there are former
         shard.load(_WRITE, _SWEEP)
 
     async def start(self, node: str, swept: Changed, returned: Changed = ignore) -> None:
@@ -80,6 +81,8 @@ class RedisPresence:
             if left is not None:
                 self._leaving[member] = left
             raise
+        if not known and self._owned.moving:
+            self._newcomers.add((member, self._owned.owner))
 
     async def remove(self, channel: str, client: str) -> None:
         known = self._drop(channel, client)
@@ -166,7 +169,9 @@ class RedisPresence:
                 return
 
     def restored(self, swept: bool) -> None:
-        missed, self._missed = self._missed, set()
+        missed = {member for member in self._missed if (member, self._owned.owner) not in self._newcomers}
+        self._missed.clear()
+        self._newcomers.clear()
         for channel, client in missed if swept else ():
             if info := self._members.get(channel, {}).get(client):
                 self._returned(channel, info)

@@ -188,6 +188,40 @@ async def test_a_join_is_told_only_when_the_sweeper_has_told_its_leave(server: R
         assert returned == [("news", BOB)]
 
 
+async def test_who_comes_right_after_waking_up_is_not_told_of_twice(server: RedisServer) -> None:
+    async with node(server, "n1") as first, node(server, "n2") as second:
+        returned: Members = []
+        second._returned = lambda channel, info: returned.append((channel, info))
+        await second.add("news", BOB)
+        await freeze(second)
+        with server.client() as client:
+            await until(lambda: client.smembers("gateway:presence") == {b"n1.1"})
+        await second.add("news", ANN)  # a join that its session tells
+        await until(partial(renewed, second))
+        assert await first.members("news") == {"c1": ANN, "c2": BOB}
+        assert returned == [("news", BOB)]
+        await second.remove("news", "c1")
+        await second.add("news", ANN)
+        assert not second._newcomers
+
+
+async def test_who_came_right_after_waking_up_and_is_swept_with_the_next_name_returns(server: RedisServer) -> None:
+    async with node(server, "n1", sweep=60), node(server, "n2", sweep=60, lease=60) as second:
+        returned: Members = []
+        second._returned = lambda channel, info: returned.append((channel, info))
+        await freeze(second)
+        with server.client() as client:
+            client.delete("gateway:presence:lease:n2.1")
+            second._owned._doubt()
+            second._owned._renew_now.clear()
+            await second.add("news", ANN)
+            assert second._owned.owner == "n2.2"
+            client.delete("gateway:presence:lease:n2.2", second._part("news", "n2.2"))
+            client.set("gateway:presence:swept:n2.2", "1")
+        await until(partial(renewed, second))
+        assert returned == [("news", ANN)]
+
+
 async def test_what_redis_has_lost_itself_is_no_join(server: RedisServer) -> None:
     async with node(server, "n1") as first:
         returned: Members = []
