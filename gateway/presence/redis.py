@@ -7,8 +7,9 @@ sweep reads only what it removes.
 """
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
+from sys import maxsize
 from typing import Any, Unpack
 
 from msgspec import DecodeError
@@ -97,25 +98,11 @@ class RedisPresence:
         owners = await self._owners(channel)
         if at_most and sum(owners.values()) > at_most:
             raise Error(ErrorCode.LIMIT_EXCEEDED)
-        found: dict[str, ClientInfo] = {}
-        for owner in owners:
-            cursor = "0"
-            while cursor:
-                cursor = await self._read(found, channel, owner, cursor, PAGE)
-        return found
+        members, _ = await self._walk(channel, owners, maxsize)
+        return members
 
     async def page(self, channel: str, limit: int, cursor: str = "") -> tuple[dict[str, ClientInfo], str]:
-        at, within = _parse(cursor)
-        found: dict[str, ClientInfo] = {}
-        for owner in await self._owners(channel):
-            if _order(owner) < _order(at):
-                continue
-            scan = within if owner == at else "0"
-            while scan:
-                if len(found) >= limit:
-                    return found, f"{owner}/{scan}"
-                scan = await self._read(found, channel, owner, scan, min(limit - len(found), PAGE))
-        return found, ""
+        return await self._walk(channel, await self._owners(channel), limit, *_parse(cursor))
 
     async def stats(self, channel: str) -> tuple[int, int]:
         clients = sum((await self._owners(channel)).values())
@@ -185,12 +172,40 @@ class RedisPresence:
         counts = await self._owned.all(("HLEN", self._part(channel, owner)) for owner in owners)
         return dict(zip(owners, counts, strict=True))
 
-    async def _read(self, found: dict[str, ClientInfo], channel: str, owner: str, cursor: str, count: int) -> str:
-        """Add some of an owner's members to those ``found``; answers where to go on, empty at the end."""
-        key = self._part(channel, owner)
-        following, stored = await self._shard.execute("HSCAN", key, cursor, "COUNT", count)
+    async def _walk(
+        self, channel: str, owners: Iterable[str], limit: int, at: str = "", within: str = "0"
+    ) -> tuple[dict[str, ClientInfo], str]:
+        """About ``limit`` members from a place on, and the cursor of the next."""
+        found: dict[str, ClientInfo] = {}
+        known = set(owners)
+        following = [owner for owner in owners if _order(owner) >= _order(at)]
+        while following:
+            owner, *following = following
+            scan = within if owner == at else "0"
+            while scan:
+                if len(found) >= limit:
+                    return found, f"{owner}/{scan}"
+                scan, named = await self._read(found, channel, owner, scan, min(limit - len(found), PAGE))
+            if not named <= known:  # its members may have moved over to a new one before they were read
+                known |= named
+                following = [each for each in await self._owners(channel) if _order(each) > _order(owner)]
+        return found, ""
+
+    async def _read(
+        self, found: dict[str, ClientInfo], channel: str, owner: str, cursor: str, count: int
+    ) -> tuple[str, set[str]]:
+        """Add some of an owner's members to those ``found``; answers where to go on, empty at the end, and all owners.
+
+        The owners are asked for behind the members: the new name of any who have moved by then is among them.
+        """
+        (following, stored), named = await self._owned.all(
+            [
+                ("HSCAN", self._part(channel, owner), cursor, "COUNT", count),
+                ("HGET", self._summary(channel), ""),
+            ]
+        )
         found.update((info.client, info) for info in _decode_all(stored))
-        return str(int(following)) if int(following) else ""
+        return str(int(following)) if int(following) else "", set((named or b"").decode().split())
 
     def _part(self, channel: str, owner: str) -> bytes:
         return self._keys.owned(b"e", channel, owner)

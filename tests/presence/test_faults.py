@@ -45,7 +45,7 @@ async def test_a_member_that_left_while_redis_was_away_is_told_of(server: RedisS
         cut(first)
         with pytest.raises(BrokerUnavailable):
             await first.remove("news", "c2")
-        await until(lambda: first._owned.certain)
+        await until(lambda: swept and first._owned.certain)
         assert swept == [("news", BOB)]
         assert await first.members("news") == {"c1": ANN}
         assert await first.stats("news") == (1, 1)
@@ -166,6 +166,42 @@ def gated(write: Callable[..., Awaitable[Any]], gate: asyncio.Semaphore) -> Call
         return await write(*call)
 
     return slow
+
+
+@pytest.mark.parametrize("limit", [1000, 4, 1])
+@pytest.mark.parametrize("before", [1, 2, 3])
+async def test_whoever_moves_over_while_members_are_read_is_read(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch, limit: int, before: int
+) -> None:
+    """Also with nodes between its names in order, which are read after the former and before the new one, or not."""
+    async with (
+        node(server, "n1", lease=60, sweep=60) as first,
+        node(server, "n2", lease=60, sweep=60) as second,
+        node(server, "n3", lease=60, sweep=60) as third,
+    ):
+        infos = {f"c{number}": ClientInfo(f"u{number % 3}", f"c{number}") for number in range(18)}
+        for number, info in enumerate(infos.values()):
+            await (first, second, third)[number % 3].add("news", info)
+        read, reads = first._read, 0
+
+        async def moved(*call: Any) -> Any:
+            nonlocal reads
+            reads += 1
+            if reads == before:
+                for each in (second, third):
+                    with server.client() as client:
+                        client.delete(f"gateway:presence:lease:{each._owned.owner}")
+                    await each._owned._renew()
+            return await read(*call)
+
+        monkeypatch.setattr(first, "_read", moved)
+        found, cursor = await first.page("news", limit)
+        while cursor:
+            more, cursor = await first.page("news", limit, cursor)
+            found |= more
+        assert found == infos
+        reads = 0
+        assert await first.members("news") == infos
 
 
 async def test_a_join_is_told_only_when_the_sweeper_has_told_its_leave(server: RedisServer) -> None:
