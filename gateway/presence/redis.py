@@ -54,6 +54,7 @@ class RedisPresence:
         self._returned: Changed = ignore
         self._members: dict[str, dict[str, ClientInfo]] = {}
         self._leaving: dict[Member, ClientInfo] = {}  # who was there, and whose leaving has not been answered
+        self._gone: list[tuple[str, ClientInfo]] = []  # of them, who was not found, as if another had swept them
         self._missed: set[Member] = set()
         self._newcomers: set[tuple[Member, str]] = set()  # with the name under which they came, while there are former
         shard.load(_WRITE, _SWEEP)
@@ -142,8 +143,10 @@ class RedisPresence:
         written, moved, before = await self.write(entry, names)
         if written is None:
             left = self._leaving.pop(entry, None)
-            if left is not None and (before or not names[1:]):  # else another may have removed and told it
+            if left is not None and (before or not names[1:]):
                 self._swept(entry[0], left)
+            elif left is not None:  # another may have removed and told it
+                self._gone.append((entry[0], left))
         elif names[1:] and not moved:
             self._missed.add(entry)
 
@@ -157,6 +160,10 @@ class RedisPresence:
 
     def restored(self, swept: bool) -> None:
         missed = {member for member in self._missed if (member, self._owned.owner) not in self._newcomers}
+        gone, self._gone = self._gone, []
+        for channel, left in () if swept else gone:
+            if left.client not in self._members.get(channel, ()):
+                self._swept(channel, left)
         self._missed.clear()
         self._newcomers.clear()
         for channel, client in missed if swept else ():

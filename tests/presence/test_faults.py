@@ -73,6 +73,27 @@ async def test_a_leave_is_told_of_whether_redis_had_carried_it_out_or_not(
         assert swept == [("news", BOB)]
 
 
+@pytest.mark.parametrize("by_another", [True, False])
+async def test_a_leave_is_told_of_after_redis_has_lost_all_but_not_after_another_has_told_it(
+    server: RedisServer, *, by_another: bool
+) -> None:
+    swept: Members = []
+    async with node(server, "n1", swept, lease=5) as first:
+        await freeze(first)
+        await first.add("news", ANN)
+        await first.add("news", BOB)
+        with fail_at(first, 1, carried_out=False), pytest.raises(BrokerUnavailable):
+            await first.remove("news", "c2")
+        await until(lambda: first._shard.connected)
+        with server.client() as client:
+            client.flushall()
+            if by_another:
+                client.set("gateway:presence:swept:n1.1", "1")
+        await until(partial(renewed, first))
+        assert await first.members("news") == {"c1": ANN}
+        assert swept == ([] if by_another else [("news", BOB)])
+
+
 async def test_a_node_that_stops_tells_late_leaves_first(server: RedisServer) -> None:
     swept: Members = []
     async with node(server, "n1", swept, lease=5) as first:
