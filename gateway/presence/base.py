@@ -38,7 +38,8 @@ class PresenceStore(Protocol):
     async def add(self, channel: str, info: ClientInfo) -> None:
         """Add or replace the member ``info.client``. It stays until removed or its node's lease runs out."""
 
-    async def remove(self, channel: str, client: str) -> None: ...
+    async def remove(self, channel: str, client: str) -> None:
+        """Remove a member. If this fails it is made good, and ``swept`` called then."""
 
     async def members(self, channel: str, at_most: int = 0) -> dict[str, ClientInfo]:
         """All members on living nodes, by client id. Raises ``Error`` 106 if there are more than ``at_most``, if given.

@@ -7,8 +7,9 @@ sweep reads only what it removes.
 """
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
+from sys import maxsize
 from typing import Any, Unpack
 
 from msgspec import DecodeError
@@ -52,8 +53,10 @@ class RedisPresence:
         self._swept: Changed = ignore
         self._returned: Changed = ignore
         self._members: dict[str, dict[str, ClientInfo]] = {}
-        self._leaving: set[Member] = set()  # who was there, and whose leaving has not been answered
+        self._leaving: dict[Member, ClientInfo] = {}  # who was there, and whose leaving has not been answered
+        self._gone: list[tuple[str, ClientInfo]] = []  # of them, who was not found, as if another had swept them
         self._missed: set[Member] = set()
+        self._newcomers: set[tuple[Member, str]] = set()  # with the name under which they came, while there are former
         shard.load(_WRITE, _SWEEP)
 
     async def start(self, node: str, swept: Changed, returned: Changed = ignore) -> None:
@@ -63,63 +66,54 @@ class RedisPresence:
     async def close(self) -> None:
         members = self.entries()
         self._members.clear()
-        self._swept = ignore
         await self._owned.close(members)
+        self._swept = ignore
 
     async def add(self, channel: str, info: ClientInfo) -> None:
         """Add a member. One that is not there yet stays out if this fails or is cancelled."""
+        member = (channel, info.client)
         known = info.client in self._members.get(channel, ())
-        self._leaving.discard((channel, info.client))
+        left = self._leaving.pop(member, None)
         self._members.setdefault(channel, {})[info.client] = info
         try:
-            await self._owned.write((channel, info.client))
+            await self._owned.write(member)
         except BaseException:
             if not known:
                 self._drop(channel, info.client)
+            if left is not None:
+                self._leaving[member] = left
             raise
+        if not known and self._owned.moving:
+            self._newcomers.add((member, self._owned.owner))
 
     async def remove(self, channel: str, client: str) -> None:
         known = self._drop(channel, client)
         try:
             await self._owned.write((channel, client))
         except BaseException:
-            if known:
-                self._leaving.add((channel, client))
+            if known is not None:
+                self._leaving[channel, client] = known
             raise
 
     async def members(self, channel: str, at_most: int = 0) -> dict[str, ClientInfo]:
         owners = await self._owners(channel)
         if at_most and sum(owners.values()) > at_most:
             raise Error(ErrorCode.LIMIT_EXCEEDED)
-        found: dict[str, ClientInfo] = {}
-        for owner in owners:
-            cursor = "0"
-            while cursor:
-                cursor = await self._read(found, channel, owner, cursor, PAGE)
-        return found
+        members, _ = await self._walk(channel, owners, maxsize)
+        return members
 
     async def page(self, channel: str, limit: int, cursor: str = "") -> tuple[dict[str, ClientInfo], str]:
-        at, within = _parse(cursor)
-        found: dict[str, ClientInfo] = {}
-        for owner in await self._owners(channel):
-            if _order(owner) < _order(at):
-                continue
-            scan = within if owner == at else "0"
-            while scan:
-                if len(found) >= limit:
-                    return found, f"{owner}/{scan}"
-                scan = await self._read(found, channel, owner, scan, min(limit - len(found), PAGE))
-        return found, ""
+        return await self._walk(channel, await self._owners(channel), limit, *_parse(cursor))
 
     async def stats(self, channel: str) -> tuple[int, int]:
         clients = sum((await self._owners(channel)).values())
         fields = await self._shard.execute("HLEN", self._summary(channel)) if clients else 0
         return clients, max(0, min(clients, fields - 1))
 
-    def _drop(self, channel: str, client: str) -> bool:
-        """Forget a member; whether it was known."""
+    def _drop(self, channel: str, client: str) -> ClientInfo | None:
+        """Forget a member; as what it was known."""
         members = self._members.get(channel, {})
-        known = members.pop(client, None) is not None
+        known = members.pop(client, None)
         if not members:
             self._members.pop(channel, None)
         return known
@@ -148,10 +142,11 @@ class RedisPresence:
     async def rewrite(self, entry: Member, names: Names) -> None:
         written, moved, before = await self.write(entry, names)
         if written is None:
-            told_late = entry in self._leaving and before
-            self._leaving.discard(entry)
-            for info in _decode_all([entry[1].encode(), before] if told_late else []):
-                self._swept(entry[0], info)
+            left = self._leaving.pop(entry, None)
+            if left is not None and (before or not names[1:]):
+                self._swept(entry[0], left)
+            elif left is not None:  # another may have removed and told it
+                self._gone.append((entry[0], left))
         elif names[1:] and not moved:
             self._missed.add(entry)
 
@@ -164,7 +159,13 @@ class RedisPresence:
                 return
 
     def restored(self, swept: bool) -> None:
-        missed, self._missed = self._missed, set()
+        missed = {member for member in self._missed if (member, self._owned.owner) not in self._newcomers}
+        gone, self._gone = self._gone, []
+        for channel, left in () if swept else gone:
+            if left.client not in self._members.get(channel, ()):
+                self._swept(channel, left)
+        self._missed.clear()
+        self._newcomers.clear()
         for channel, client in missed if swept else ():
             if info := self._members.get(channel, {}).get(client):
                 self._returned(channel, info)
@@ -178,12 +179,40 @@ class RedisPresence:
         counts = await self._owned.all(("HLEN", self._part(channel, owner)) for owner in owners)
         return dict(zip(owners, counts, strict=True))
 
-    async def _read(self, found: dict[str, ClientInfo], channel: str, owner: str, cursor: str, count: int) -> str:
-        """Add some of an owner's members to those ``found``; answers where to go on, empty at the end."""
-        key = self._part(channel, owner)
-        following, stored = await self._shard.execute("HSCAN", key, cursor, "COUNT", count)
+    async def _walk(
+        self, channel: str, owners: Iterable[str], limit: int, at: str = "", within: str = "0"
+    ) -> tuple[dict[str, ClientInfo], str]:
+        """About ``limit`` members from a place on, and the cursor of the next."""
+        found: dict[str, ClientInfo] = {}
+        known = set(owners)
+        following = [owner for owner in owners if _order(owner) >= _order(at)]
+        while following:
+            owner, *following = following
+            scan = within if owner == at else "0"
+            while scan:
+                if len(found) >= limit:
+                    return found, f"{owner}/{scan}"
+                scan, named = await self._read(found, channel, owner, scan, min(limit - len(found), PAGE))
+            if not named <= known:  # its members may have moved over to a new one before they were read
+                known |= named
+                following = [each for each in await self._owners(channel) if _order(each) > _order(owner)]
+        return found, ""
+
+    async def _read(
+        self, found: dict[str, ClientInfo], channel: str, owner: str, cursor: str, count: int
+    ) -> tuple[str, set[str]]:
+        """Add some of an owner's members to those ``found``; answers where to go on, empty at the end, and all owners.
+
+        The owners are asked for behind the members: the new name of any who have moved by then is among them.
+        """
+        (following, stored), named = await self._owned.all(
+            [
+                ("HSCAN", self._part(channel, owner), cursor, "COUNT", count),
+                ("HGET", self._summary(channel), ""),
+            ]
+        )
         found.update((info.client, info) for info in _decode_all(stored))
-        return str(int(following)) if int(following) else ""
+        return str(int(following)) if int(following) else "", set((named or b"").decode().split())
 
     def _part(self, channel: str, owner: str) -> bytes:
         return self._keys.owned(b"e", channel, owner)

@@ -130,7 +130,12 @@ class OwnedEntries(Generic[_Entry]):
     @property
     def certain(self) -> bool:
         """Whether Redis holds for this owner what is true, as far as is known."""
-        return asyncio.get_running_loop().time() < self._held_until and not (self._doubtful or self._names[1:])
+        return asyncio.get_running_loop().time() < self._held_until and not (self._doubtful or self.moving)
+
+    @property
+    def moving(self) -> bool:
+        """Whether entries are being brought over from former names."""
+        return len(self._names) > 1
 
     async def start(self, node: str) -> None:
         """Take up the lease, and keep it. Returns even when Redis cannot be reached yet."""
@@ -291,7 +296,7 @@ class OwnedEntries(Generic[_Entry]):
 
     async def _leave_former_names(self) -> None:
         """Have done with former names, once everything has been brought over."""
-        if not self._names[1:] or self._doubtful:
+        if not self.moving or self._doubtful:
             return
         for name in self._names[1:]:
             claimed, swept = await self.all([("EXISTS", self._claim(name)), ("EXISTS", self._mark(name))])

@@ -12,7 +12,6 @@ Source: Centrifuge protocol, "Race between live and stored", "Position control w
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
 from contextvars import Context
 from enum import Enum
 from typing import Any, Protocol
@@ -336,14 +335,16 @@ class Subscription:
 
     async def _clear(self, *, heard: bool, was_live: bool) -> None:
         """Take back what the channel, and others in it, have of it."""
-        node = self.connection.node
+        node, announced = self.connection.node, was_live and self.options.join_leave
         try:
             if heard:
                 node.feeds.release(self.channel)
                 if self.options.presence:
-                    with suppress(BrokerUnavailable):
+                    try:
                         await node.presence_store.remove(self.channel, self.connection.client)
-            if was_live and self.options.join_leave:
+                    except BrokerUnavailable:  # the store makes it good, and then the channel is told
+                        announced &= not self.resolved.options.join_leave
+            if announced:
                 await node.announce_leave(self.channel, self.info)
         finally:
             self.state = SubscriptionState.ENDED

@@ -45,10 +45,66 @@ async def test_a_member_that_left_while_redis_was_away_is_told_of(server: RedisS
         cut(first)
         with pytest.raises(BrokerUnavailable):
             await first.remove("news", "c2")
-        await until(lambda: first._owned.certain)
+        await until(lambda: swept and first._owned.certain)
         assert swept == [("news", BOB)]
         assert await first.members("news") == {"c1": ANN}
         assert await first.stats("news") == (1, 1)
+
+
+@pytest.mark.parametrize("carried_out", [True, False])
+async def test_a_leave_is_told_of_whether_redis_had_carried_it_out_or_not(
+    server: RedisServer, *, carried_out: bool
+) -> None:
+    swept: Members = []
+    async with node(server, "n1", swept, lease=5) as first:
+        await freeze(first)
+        await first.add("news", ANN)
+        await first.add("news", BOB)
+        with fail_at(first, 1, carried_out=carried_out):
+            with pytest.raises(BrokerUnavailable):
+                await first.remove("news", "c2")
+            with pytest.raises(BrokerUnavailable):
+                await first.add("news", BOB)  # who tries in vain to come back has left all the same
+            with pytest.raises(BrokerUnavailable):
+                await first.remove("news", "c2")
+        await until(lambda: first._shard.connected)
+        await until(partial(renewed, first))
+        assert await first.members("news") == {"c1": ANN}
+        assert swept == [("news", BOB)]
+
+
+@pytest.mark.parametrize("by_another", [True, False])
+async def test_a_leave_is_told_of_after_redis_has_lost_all_but_not_after_another_has_told_it(
+    server: RedisServer, *, by_another: bool
+) -> None:
+    swept: Members = []
+    async with node(server, "n1", swept, lease=5) as first:
+        await freeze(first)
+        await first.add("news", ANN)
+        await first.add("news", BOB)
+        with fail_at(first, 1, carried_out=False), pytest.raises(BrokerUnavailable):
+            await first.remove("news", "c2")
+        await until(lambda: first._shard.connected)
+        with server.client() as client:
+            client.flushall()
+            if by_another:
+                client.set("gateway:presence:swept:n1.1", "1")
+        await until(partial(renewed, first))
+        assert await first.members("news") == {"c1": ANN}
+        assert swept == ([] if by_another else [("news", BOB)])
+
+
+async def test_a_node_that_stops_tells_late_leaves_first(server: RedisServer) -> None:
+    swept: Members = []
+    async with node(server, "n1", swept, lease=5) as first:
+        await freeze(first)
+        await first.add("news", ANN)
+        await first.add("news", BOB)
+        with fail_at(first, 1, carried_out=False), pytest.raises(BrokerUnavailable):
+            await first.remove("news", "c2")
+        await until(lambda: first._shard.connected)
+        await first.close()
+        assert swept == [("news", BOB)]
 
 
 async def test_nobody_is_seen_to_leave_who_was_never_let_in(server: RedisServer) -> None:
@@ -133,6 +189,42 @@ def gated(write: Callable[..., Awaitable[Any]], gate: asyncio.Semaphore) -> Call
     return slow
 
 
+@pytest.mark.parametrize("limit", [1000, 4, 1])
+@pytest.mark.parametrize("before", [1, 2, 3])
+async def test_whoever_moves_over_while_members_are_read_is_read(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch, limit: int, before: int
+) -> None:
+    """Also with nodes between its names in order, which are read after the former and before the new one, or not."""
+    async with (
+        node(server, "n1", lease=60, sweep=60) as first,
+        node(server, "n2", lease=60, sweep=60) as second,
+        node(server, "n3", lease=60, sweep=60) as third,
+    ):
+        infos = {f"c{number}": ClientInfo(f"u{number % 3}", f"c{number}") for number in range(18)}
+        for number, info in enumerate(infos.values()):
+            await (first, second, third)[number % 3].add("news", info)
+        read, reads = first._read, 0
+
+        async def moved(*call: Any) -> Any:
+            nonlocal reads
+            reads += 1
+            if reads == before:
+                for each in (second, third):
+                    with server.client() as client:
+                        client.delete(f"gateway:presence:lease:{each._owned.owner}")
+                    await each._owned._renew()
+            return await read(*call)
+
+        monkeypatch.setattr(first, "_read", moved)
+        found, cursor = await first.page("news", limit)
+        while cursor:
+            more, cursor = await first.page("news", limit, cursor)
+            found |= more
+        assert found == infos
+        reads = 0
+        assert await first.members("news") == infos
+
+
 async def test_a_join_is_told_only_when_the_sweeper_has_told_its_leave(server: RedisServer) -> None:
     async with node(server, "n1", sweep=60) as first, node(server, "n2", sweep=60) as second:
         returned: Members = []
@@ -151,6 +243,40 @@ async def test_a_join_is_told_only_when_the_sweeper_has_told_its_leave(server: R
             client.delete("gateway:presence:sweeping:n2.1")
             await second._owned._renew_quietly()
         assert returned == [("news", BOB)]
+
+
+async def test_who_comes_right_after_waking_up_is_not_told_of_twice(server: RedisServer) -> None:
+    async with node(server, "n1") as first, node(server, "n2") as second:
+        returned: Members = []
+        second._returned = lambda channel, info: returned.append((channel, info))
+        await second.add("news", BOB)
+        await freeze(second)
+        with server.client() as client:
+            await until(lambda: client.smembers("gateway:presence") == {b"n1.1"})
+        await second.add("news", ANN)  # a join that its session tells
+        await until(partial(renewed, second))
+        assert await first.members("news") == {"c1": ANN, "c2": BOB}
+        assert returned == [("news", BOB)]
+        await second.remove("news", "c1")
+        await second.add("news", ANN)
+        assert not second._newcomers
+
+
+async def test_who_came_right_after_waking_up_and_is_swept_with_the_next_name_returns(server: RedisServer) -> None:
+    async with node(server, "n1", sweep=60), node(server, "n2", sweep=60, lease=60) as second:
+        returned: Members = []
+        second._returned = lambda channel, info: returned.append((channel, info))
+        await freeze(second)
+        with server.client() as client:
+            client.delete("gateway:presence:lease:n2.1")
+            second._owned._doubt()
+            second._owned._renew_now.clear()
+            await second.add("news", ANN)
+            assert second._owned.owner == "n2.2"
+            client.delete("gateway:presence:lease:n2.2", second._part("news", "n2.2"))
+            client.set("gateway:presence:swept:n2.2", "1")
+        await until(partial(renewed, second))
+        assert returned == [("news", ANN)]
 
 
 async def test_what_redis_has_lost_itself_is_no_join(server: RedisServer) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.core.cluster import DisconnectUser, SubscribeUser, UnsubscribeUser
-from gateway.errors import Disconnect
+from gateway.errors import BrokerUnavailable, Disconnect
 from gateway.session import State, base, subscription
 from gateway.session.subscription import Subscription, SubscriptionEnded, SubscriptionState
 from tests.program.routes.clients import assert_empty, gateway_with, running
@@ -123,6 +123,35 @@ async def test_no_leave_of_whom_nobody_saw_join() -> None:
     gate.open()
     await rig.settle()
     assert watcher.take() == []
+
+
+async def test_a_leave_is_told_once_when_presence_cannot_be_written() -> None:
+    """As when Redis refuses writes and takes PUBLISH: the store tells it when the member is gone."""
+    rig = await Rig.open()
+    watcher, client = await rig.connected("bob"), await rig.connected("alice")
+    await watcher.subscribe("lobby:1")
+    await client.subscribe("lobby:1")
+    info = client.session.subscriptions["lobby:1"].info
+    rig.presence.remove_faults = [BrokerUnavailable()]
+    await client.leave()
+    await rig.settle()
+    watcher.take()
+    assert rig.broker.calls["leave"] == 0
+    rig.node._swept("lobby:1", info)
+    await rig.settle()
+    assert [list(push) for push in watcher.take()] == [["channel", "leave"]]
+
+
+async def test_a_leave_that_the_store_would_not_tell_is_told_at_once() -> None:
+    """In a namespace without, join and leave are a token's doing, of which the store knows nothing."""
+    rig = await Rig.open()
+    override = {"join_leave": {"value": True}}
+    client = await rig.connected("alice")
+    await client.subscribe("member:1", token=rig.channel_token("member:1", override=override))
+    rig.presence.remove_faults = [BrokerUnavailable()]
+    await client.leave()
+    await rig.settle()
+    assert rig.broker.calls["leave"] == 1
 
 
 # — single connections —
