@@ -33,8 +33,12 @@ export function useChannel<T>(centrifuge: Centrifuge | null, name: string) {
     subscription.on('leave', ({ info }) => setPeople(({ [info.client]: _gone, ...others }) => others))
     subscription.on('subscribed', async ({ wasRecovering, recovered }) => {
       if (wasRecovering && !recovered) setPublications([]) // away for too long: all that is kept comes again
-      const { clients } = await subscription.presence()
-      setPeople(Object.fromEntries(Object.values(clients).map(({ client, user }) => [client, user])))
+      try {
+        const { clients } = await subscription.presence()
+        setPeople(Object.fromEntries(Object.values(clients).map(({ client, user }) => [client, user])))
+      } catch {
+        // The connection went while it was asked: it is asked again once subscribed.
+      }
     })
     subscription.subscribe()
     return () => {
