@@ -125,7 +125,6 @@ class RedisBroker:
         return publications.copy(), top
 
     async def _read(self, channel: str, which: HistoryFilter, stream: StreamOptions) -> Part:
-        keys = [self._keys.of(b"m", channel), self._keys.of(b"s", channel)]
         since: Argument = "" if which.since is None else which.since.offset
         args: list[Argument] = [
             which.limit,
@@ -135,7 +134,7 @@ class RedisBroker:
             milliseconds(stream.history_meta_ttl),
             milliseconds(stream.unpublished_ttl),
         ]
-        offset, epoch, entries = await self._shard.run(_HISTORY, keys, args)
+        offset, epoch, entries = await self._shard.run(_HISTORY, self._keys.stream(channel), args)
         publications = [
             envelope.decode_publication(fields[1], int(entry.partition(b"-")[0])) for entry, fields in entries
         ]
@@ -173,9 +172,12 @@ class RedisBroker:
         return [abs(number) - 1 for number in wrong]
 
     async def _restart(self, claim: Claim) -> None:
-        keys = [self._keys.of(b"m", claim.channel), self._keys.of(b"s", claim.channel)]
         lasts = milliseconds(claim.stream.unpublished_ttl)
-        await self._shard.run(_RESTART, keys, [claim.position.offset, claim.position.epoch, new_epoch(), lasts])
+        await self._shard.run(
+            _RESTART,
+            self._keys.stream(claim.channel),
+            [claim.position.offset, claim.position.epoch, new_epoch(), lasts],
+        )
 
     async def remove_history(self, channel: str) -> None:
         await self._shard.execute("DEL", self._keys.of(b"s", channel))
