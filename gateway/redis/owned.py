@@ -99,6 +99,7 @@ class OwnedEntries(Generic[_Entry]):
         self._kind = kind
         self._store = store
         self._intervals = intervals
+        self._lease_time = milliseconds(intervals.lease)
         self._registry = shard.keys.shared(family)
         self._node = ""
         self._incarnation = 0
@@ -219,17 +220,13 @@ class OwnedEntries(Generic[_Entry]):
                 return
             sent, reconnects, server = asyncio.get_running_loop().time(), self._shard.reconnects, self._server
             # PEXPIRE, since a Redis that is out of memory refuses SET
-            extended = await self.all(
-                [
-                    ("PEXPIRE", self._registry, milliseconds(KEEP)),
-                    *(("PEXPIRE", self._lease(name), milliseconds(self._intervals.lease)) for name in self._names),
-                ]
-            )
+            leases = await self.all(("PEXPIRE", self._lease(name), self._lease_time) for name in self._names)
+            held = bool(leases) and all(leases)
             if reconnects != self._reconnects:
                 server = bytes(await self._shard.run(_IDENTITY, [], []))
+                held = held and server == self._server != b""
                 self._sweeps_from = sent + self._intervals.lease  # those who live on have to find back, too
-            same = reconnects == self._reconnects or (server and server == self._server)
-            if not (same and self._names and all(extended)):
+            if not held:
                 await self._take_new_name()
             self._server, self._reconnects, self._held_until = server, reconnects, sent + self._intervals.lease
 
@@ -237,16 +234,10 @@ class OwnedEntries(Generic[_Entry]):
         """Go on under another name, and revive the former ones: also those that an older state of Redis knows."""
         self._incarnation += 1
         name = f"{self._node}.{self._incarnation}"
-        registered = {owner.decode() for owner in await self._shard.execute("SMEMBERS", self._registry)}
-        ours = {owner for owner in registered if owner.startswith(f"{self._node}.")}
+        ours = {owner for owner in await self._registered() if owner.startswith(f"{self._node}.")}
         names = (name, *ours.union(self._names) - {name})
-        await self.all(
-            [
-                ("SADD", self._registry, *names),
-                ("PEXPIRE", self._registry, milliseconds(KEEP)),
-                *(("SET", self._lease(name), 1, "PX", milliseconds(self._intervals.lease)) for name in names),
-            ]
-        )
+        leases = [("SET", self._lease(name), 1, "PX", self._lease_time) for name in names]
+        await self.all([("SADD", self._registry, *names), ("PEXPIRE", self._registry, milliseconds(KEEP)), *leases])
         self._names = names
         self._doubtful.update(self._store.entries())
 
@@ -275,14 +266,14 @@ class OwnedEntries(Generic[_Entry]):
         await self.all(("DEL", self._lease(name)) for name in former)
 
     async def _touch_some(self) -> None:
-        """Re-arm the expiry of keys, of all channels within a quarter of it."""
+        """Re-arm the expiry of keys: of the registry each time, of all channels within a quarter of it."""
         channels = self._store.channels()
         share = ceil(len(channels) * self._intervals.renew / (KEEP / 4))
         some = list(islice(self._touching, share))
         if len(some) < share:
             self._touching = iter(list(channels))
         keys = chain.from_iterable(self._store.keys(channel, self.owner) for channel in some)
-        await self.all(("PEXPIRE", key, milliseconds(KEEP)) for key in keys)
+        await self.all(("PEXPIRE", key, milliseconds(KEEP)) for key in (self._registry, *keys))
 
     # — the dead —
 
@@ -295,22 +286,21 @@ class OwnedEntries(Generic[_Entry]):
         if asyncio.get_running_loop().time() < self._sweeps_from:
             return
         # A little shorter than the interval, so that a lone node wins every time.
-        turn = milliseconds(self._intervals.sweep * 0.8)
-        if await self._shard.execute("SET", self._key("sweeper"), self._node, "NX", "PX", turn):
+        if await self._take(self._key("sweeper"), self._intervals.sweep * 0.8):
             await self._sweep_dead()
 
     async def _sweep_dead(self) -> None:
-        owners = {owner.decode() for owner in await self._shard.execute("SMEMBERS", self._registry)}
+        owners = await self._registered()
         for owner in owners - await self.living(owners):
             claim = self._claim(owner)
-            if await self._shard.execute("SET", claim, self._node, "NX", "PX", milliseconds(CLAIM)):
+            if await self._take(claim, CLAIM):
                 await self._sweep(owner)
                 await self._shard.execute("DEL", claim)
 
     async def _sweep(self, owner: str) -> None:
         """Remove what an owner has left, unless it lives again."""
         # before anything is removed, so that an owner who comes back learns of it
-        first = await self._shard.execute("SET", self._mark(owner), 1, "NX", "PX", milliseconds(KEEP))
+        first = await self._take(self._mark(owner), KEEP)
         indexes = self._keys.indexes(self._kind, owner)
         sizes = await self.all(("SCARD", index) for index in indexes)
         filled = [index for index, size in zip(indexes, sizes, strict=True) if size]
@@ -326,7 +316,14 @@ class OwnedEntries(Generic[_Entry]):
     async def _forget(self, owner: str) -> None:
         await self.all([("SREM", self._registry, owner), ("DEL", self._lease(owner))])
 
-    # — keys —
+    # — Redis —
+
+    async def _registered(self) -> set[str]:
+        return {owner.decode() for owner in await self._shard.execute("SMEMBERS", self._registry)}
+
+    async def _take(self, key: bytes, seconds: float) -> bool:
+        """Have a key for some time, if nobody has it."""
+        return bool(await self._shard.execute("SET", key, self._node, "NX", "PX", milliseconds(seconds)))
 
     def _key(self, *words: str) -> bytes:
         return self._keys.shared(self._family, *words)
