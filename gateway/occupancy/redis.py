@@ -75,10 +75,8 @@ class RedisOccupancy:
     def entries(self) -> Collection[str]:
         return self._states
 
-    channels = entries
-
-    def keys(self, channel: str, owner: str) -> list[bytes]:
-        return [self._keys.of(b"o", channel), self._owned.index(channel, owner)]
+    def keys(self, entry: str, owner: str) -> list[bytes]:
+        return [self._keys.of(b"o", entry), self._owned.index(entry, owner)]
 
     async def write(self, entry: str, names: Names) -> bool | None:
         """True if the channel is occupied by this, False if it is vacated by it, None if neither."""

@@ -52,7 +52,7 @@ class RedisPresence:
         self._owned: OwnedEntries[Member] = OwnedEntries(shard, "presence", b"x", self, intervals)
         self._swept: Changed = ignore
         self._returned: Changed = ignore
-        self._members: dict[str, dict[str, ClientInfo]] = {}
+        self._members: dict[Member, ClientInfo] = {}
         self._leaving: dict[Member, ClientInfo] = {}  # who was there, and whose leave is still to be told
         self._missed: set[Member] = set()  # who was not found under former names: lost by Redis, or swept and told
         self._newcomers: set[tuple[Member, str]] = set()  # with the name under which they came, while there are former
@@ -63,35 +63,34 @@ class RedisPresence:
         await self._owned.start(node)
 
     async def close(self) -> None:
-        members = self.entries()
+        members = list(self._members)
         self._members.clear()
         await self._owned.close(members)
-        self._swept = ignore
 
     async def add(self, channel: str, info: ClientInfo) -> None:
         """Add a member. One that is not there yet stays out if this fails or is cancelled."""
         member = (channel, info.client)
-        known = info.client in self._members.get(channel, ())
-        left = self._leaving.pop(member, None)
-        self._members.setdefault(channel, {})[info.client] = info
+        known, left = self._members.get(member), self._leaving.pop(member, None)
+        self._members[member] = info
         try:
             await self._owned.write(member)
         except BaseException:
-            if not known:
-                self._drop(channel, info.client)
+            if known is None:
+                self._members.pop(member, None)
             if left is not None:
                 self._leaving[member] = left
             raise
-        if not known and self._owned.moving:
+        if known is None and self._owned.moving:
             self._newcomers.add((member, self._owned.owner))
 
     async def remove(self, channel: str, client: str) -> None:
-        known = self._drop(channel, client)
+        member = (channel, client)
+        known = self._members.pop(member, None)
         try:
-            await self._owned.write((channel, client))
+            await self._owned.write(member)
         except BaseException:
             if known is not None:
-                self._leaving[channel, client] = known
+                self._leaving[member] = known
             raise
 
     async def members(self, channel: str, at_most: int = 0) -> dict[str, ClientInfo]:
@@ -109,29 +108,18 @@ class RedisPresence:
         fields = await self._shard.execute("HLEN", self._summary(channel)) if clients else 0
         return clients, max(0, min(clients, fields - 1))
 
-    def _drop(self, channel: str, client: str) -> ClientInfo | None:
-        """Forget a member; as what it was known."""
-        members = self._members.get(channel, {})
-        known = members.pop(client, None)
-        if not members:
-            self._members.pop(channel, None)
-        return known
-
     # — as owned entries —
 
-    def entries(self) -> list[Member]:
-        return [(channel, client) for channel, clients in self._members.items() for client in clients]
-
-    def channels(self) -> Collection[str]:
+    def entries(self) -> Collection[Member]:
         return self._members
 
-    def keys(self, channel: str, owner: str) -> list[bytes]:
-        return [self._summary(channel), *self._part_keys(channel, owner)]
+    def keys(self, entry: Member, owner: str) -> list[bytes]:
+        return [self._summary(entry[0]), *self._part_keys(entry[0], owner)]
 
     async def write(self, entry: Member, names: Names) -> tuple[bool, int]:
         """Whether the member is there now, and under which of the names it was found: 1 for the first, 0 for none."""
         channel, client = entry
-        info = self._members.get(channel, {}).get(client)
+        info = self._members.get(entry)
         user, value = ("", b"") if info is None else (info.user, _encode(info))
         parts = [key for name in names for key in self._part_keys(channel, name)]
         args: list[Argument] = [channel, client, user, value, milliseconds(KEEP), *names]
@@ -146,7 +134,7 @@ class RedisPresence:
             self._swept(entry[0], left)
 
     async def sweep(self, channel: str, owner: str) -> None:
-        keys = self.keys(channel, owner)
+        keys = [self._summary(channel), *self._part_keys(channel, owner)]
         while taken := await self._shard.run(_SWEEP, keys, [channel, owner, SWEPT]):
             for info in _decode_all(taken):
                 self._swept(channel, info)
@@ -155,13 +143,11 @@ class RedisPresence:
 
     def restored(self, swept: bool) -> None:
         for member in self._missed:
-            channel, client = member
-            left = self._leaving.pop(member, None)
-            if info := self._members.get(channel, {}).get(client):
-                if swept and (member, self._owned.owner) not in self._newcomers:
-                    self._returned(channel, info)
-            elif left and not swept:
-                self._swept(channel, left)
+            info, left = self._members.get(member), self._leaving.pop(member, None)
+            if info and swept and (member, self._owned.owner) not in self._newcomers:
+                self._returned(member[0], info)
+            elif left and not (info or swept):
+                self._swept(member[0], left)
         self._missed.clear()
         self._newcomers.clear()
 
@@ -170,7 +156,7 @@ class RedisPresence:
     async def _owners(self, channel: str) -> dict[str, int]:
         """How many members each living owner has, in the order in which one node's names succeed each other."""
         named = (await self._shard.execute("HGET", self._summary(channel), "") or b"").decode().split()
-        owners = sorted((await self._owned.living(named)).intersection(named), key=_order)
+        owners = sorted(set(named) - await self._owned.dead(named), key=_order)
         counts = await self._owned.all(("HLEN", self._part(channel, owner)) for owner in owners)
         return dict(zip(owners, counts, strict=True))
 

@@ -19,6 +19,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
+from gateway.batches import batches
 from gateway.errors import BrokerUnavailable
 from gateway.redis.resp import milliseconds
 from gateway.redis.script import Script
@@ -52,11 +53,8 @@ class EntryStore(Protocol[_Entry]):
     def entries(self) -> Collection[_Entry]:
         """All that this node owns, and what it has not yet been able to remove."""
 
-    def channels(self) -> Collection[str]:
-        """Those under which there are any."""
-
-    def keys(self, channel: str, owner: str) -> list[bytes]:
-        """What is kept for a channel, index and all."""
+    def keys(self, entry: _Entry, owner: str) -> list[bytes]:
+        """What is kept for its channel, index and all."""
 
     async def write(self, entry: _Entry, names: Names) -> Any:
         """Have Redis hold what is true of an entry, index and all, by one script that may be run again.
@@ -109,7 +107,7 @@ class OwnedEntries(Generic[_Entry]):
         self._reconnects = -1  # when it was known which server it is
         self._sweeps_from = 0.0
         self._doubtful: set[_Entry] = set()
-        self._touching: Iterator[str] = iter(())
+        self._touching: Iterator[_Entry] = iter(())
         self._checking = asyncio.Lock()
         self._renew_now = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -177,11 +175,11 @@ class OwnedEntries(Generic[_Entry]):
         """Where a channel is noted under which the owner has entries."""
         return self._keys.index(self._kind, channel, owner)
 
-    async def living(self, owners: Iterable[str]) -> set[str]:
-        """Those of the owners who hold a lease; we do ourselves."""
+    async def dead(self, owners: Iterable[str]) -> set[str]:
+        """Those of the owners who hold no lease; not ourselves."""
         others = [owner for owner in owners if owner not in self._names]
         leases = await self.all(("EXISTS", self._lease(owner)) for owner in others)
-        return {owner for owner, alive in zip(others, leases, strict=True) if alive} | set(self._names)
+        return {owner for owner, lives in zip(others, leases, strict=True) if not lives}
 
     async def all(self, commands: Iterable[Sequence[Any]]) -> list[Any]:
         """Answers to commands that leave together."""
@@ -242,7 +240,7 @@ class OwnedEntries(Generic[_Entry]):
         self._doubtful.update(self._store.entries())
 
     async def _rewrite_doubtful(self) -> None:
-        while batch := list(islice(self._doubtful, BATCH)):
+        for batch in batches([*self._doubtful], BATCH):
             writes = (self.write(entry, again=True) for entry in batch)
             # To the last of them: whoever begins again is to find all in doubt that are.
             answers = await asyncio.gather(self._confirm(anew=True), *writes, return_exceptions=True)
@@ -266,13 +264,13 @@ class OwnedEntries(Generic[_Entry]):
         await self.all(("DEL", self._lease(name)) for name in former)
 
     async def _touch_some(self) -> None:
-        """Re-arm the expiry of keys: of the registry each time, of all channels within a quarter of it."""
-        channels = self._store.channels()
-        share = ceil(len(channels) * self._intervals.renew / (KEEP / 4))
+        """Re-arm the expiry of keys: of the registry each time, of those of all entries within a quarter of it."""
+        entries = self._store.entries()
+        share = ceil(len(entries) * self._intervals.renew / (KEEP / 4))
         some = list(islice(self._touching, share))
         if len(some) < share:
-            self._touching = iter(list(channels))
-        keys = chain.from_iterable(self._store.keys(channel, self.owner) for channel in some)
+            self._touching = iter(list(entries))
+        keys = chain.from_iterable(self._store.keys(entry, self.owner) for entry in some)
         await self.all(("PEXPIRE", key, milliseconds(KEEP)) for key in (self._registry, *keys))
 
     # — the dead —
@@ -290,8 +288,7 @@ class OwnedEntries(Generic[_Entry]):
             await self._sweep_dead()
 
     async def _sweep_dead(self) -> None:
-        owners = await self._registered()
-        for owner in owners - await self.living(owners):
+        for owner in await self.dead(await self._registered()):
             claim = self._claim(owner)
             if await self._take(claim, CLAIM):
                 await self._sweep(owner)

@@ -347,10 +347,10 @@ async def test_whatever_command_fails_the_truth_is_restored(
             await until(lambda: shard.connected)
             await until(partial(renewed, one))
             for channel in ("news", "other"):
-                present = one._members.get(channel, {})
+                present = {client: info for (where, client), info in one._members.items() if where == channel}
                 assert await other.members(channel) == present, f"after command {failing}"
                 assert await other.stats(channel) == (len(present), len({i.user for i in present.values()}))
-            assert noted(server, one._owned.owner) == {name.encode() for name in one._members}
+            assert noted(server, one._owned.owner) == {channel.encode() for channel, _ in one._members}
             await one.close()
             if sent() < failing:
                 return
