@@ -1,7 +1,7 @@
 """Presence in Redis when commands get lost, names are changed and nodes are frozen: no orphans, no false leaves."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -189,6 +189,35 @@ def gated(write: Callable[..., Awaitable[Any]], gate: asyncio.Semaphore) -> Call
         return await write(*call)
 
     return slow
+
+
+async def test_a_name_that_is_taken_while_former_ones_are_left_is_brought_over_too(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with node(server, "n1", lease=60, sweep=60) as first:
+        await freeze(first)
+        await first.add("news", ANN)
+        with server.client() as client:
+            client.delete("gateway:presence:lease:n1.1")
+        ask, looked = first._owned.all, False
+
+        async def lose_once(commands: Iterable[Sequence[Any]]) -> list[Any]:
+            nonlocal looked
+            asked = list(commands)
+            answers = await ask(asked)
+            if not looked and asked[0][0] == "EXISTS":
+                looked = True
+                with server.client() as client:
+                    client.delete("gateway:presence:lease:n1.2")
+                await first._owned._confirm(anew=True)
+            return answers
+
+        monkeypatch.setattr(first._owned, "all", lose_once)
+        await until(partial(renewed, first))
+        assert looked
+        assert first._owned.owner == "n1.3"
+        assert await first.stats("news") == (1, 1)
+        assert noted(server, "n1.2") == set()
 
 
 @pytest.mark.parametrize("limit", [1000, 4, 1])
