@@ -223,7 +223,8 @@ class OwnedEntries(Generic[_Entry]):
             if reconnects != self._reconnects:
                 server = bytes(await self._shard.run(_IDENTITY, [], []))
                 held = held and server == self._server != b""
-                self._sweeps_from = sent + self._intervals.lease  # those who live on have to find back, too
+                if self._names:  # others have to find back, too
+                    self._sweeps_from = sent + self._intervals.lease
             if not held:
                 await self._take_new_name()
             self._server, self._reconnects, self._held_until = server, reconnects, sent + self._intervals.lease

@@ -284,6 +284,6 @@ async def test_a_sweeper_waits_for_others_to_find_back_to_a_redis_that_was_away(
             await until(lambda: second._owned.owner == "n2.2" and certain(second))
             await second._owned._sweep_in_turn()
             assert swept == []
-            second._owned._sweeps_from = 0.0
-            await second._owned._sweep_in_turn()
-            assert swept == [("news", ANN)]
+            async with node(own, "n3", swept, sweep=60) as newcomer:
+                await newcomer._owned._sweep_in_turn()
+                assert swept == [("news", ANN)]
