@@ -104,7 +104,7 @@ class OwnedEntries(Generic[_Entry]):
         self._names: Names = ()
         self._held_until = 0.0  # by our own clock, the lease is ours for certain
         self._server = b""
-        self._reconnects = -1  # when it was known which server it is
+        self._reconnects = -1  # of the shard, when it was known which server it is
         self._sweeps_from = 0.0
         self._doubtful: set[_Entry] = set()
         self._touching: Iterator[_Entry] = iter(())
@@ -256,8 +256,7 @@ class OwnedEntries(Generic[_Entry]):
             return
         claimed = any(await self.all(("EXISTS", self._claim(name)) for name in former))
         swept = any(await self.all(("EXISTS", self._mark(name)) for name in former))
-        # Whoever sweeps one is still telling whom it has removed.
-        if claimed or self._names[1:] != former:
+        if claimed or self._names[1:] != former:  # whoever sweeps one is still telling whom it has removed
             return
         self._names = self._names[:1]
         logger.warning("%s lease lost, or another server: all entries of this node were added again", self._family)
