@@ -46,17 +46,18 @@ async def connect(session: Session, command_id: int, request: ConnectRequest) ->
             admission = await _let_in(session, request)
             if session.subscriptions:
                 _set_deadline(session, command_id)
-        if subscriptions := list(session.subscriptions.values()):
+        subscriptions = list(session.subscriptions.values())
+        if subscriptions:
             await _open(subscriptions)
             _check(session)
+            subscriptions = [each for each in subscriptions if each.state is SubscriptionState.READY]
     except Disconnect:
         raise
     except Exception as error:
         _refuse(session, error)
         raise
-    ready = [each for each in subscriptions if each.state is SubscriptionState.READY]
-    session.answer(command_id, _result(session, admission, {each.channel: each.result() for each in ready}))
-    for each in ready:
+    session.answer(command_id, _result(session, admission, {each.channel: each.result() for each in subscriptions}))
+    for each in subscriptions:
         each.start()
     session.connected()
     session.supersede()

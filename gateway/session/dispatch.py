@@ -56,7 +56,7 @@ class ClientSession(Session):
                 if count < len(commands) and (count % FAIR == 0 or large):
                     await asyncio.sleep(0)
                     await self.transport.drained()
-                if self.closed:
+                if self.state in GONE:
                     return
         except Disconnect as reason:
             self.disconnect(reason)

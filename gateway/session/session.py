@@ -117,13 +117,14 @@ class Session:
     def connected(self) -> None:
         """The connect command has succeeded: pings begin, and the cluster's commands take effect."""
         self.to(State.CONNECTED)
-        self.heartbeat.cancel()
         deferred, self.deferred = self.deferred, ()
         for command in deferred:
             self.control(command)
         interval = self.node.settings.client.ping_interval
-        if interval and not self.closed:
+        if interval and self.state is State.CONNECTED:
             self.watch(interval * random.uniform(0.5, 1), self._ping)  # noqa: S311
+        else:
+            self.heartbeat.cancel()
 
     def disconnect(self, reason: Disconnect) -> None:
         """Close the connection, with what was answered before."""

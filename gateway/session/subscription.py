@@ -11,7 +11,7 @@ Source: Centrifuge protocol, "Race between live and stored", "Position control w
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextvars import Context
 from dataclasses import dataclass, field
 from enum import Enum
@@ -76,8 +76,6 @@ NOTHING = SubscribeRequest()
 """Asks for no feature and for no recovery."""
 
 log = logging.getLogger(__name__)
-
-Farewell = Callable[[Any, Channel], Coroutine[Any, Any, None]]
 
 
 class SubscriptionEnded(Error):  # noqa: N818  it is no fault
@@ -316,8 +314,8 @@ class Subscription:
         if before not in AT_WORK:
             # begins now: what is to be cleared away leaves together, whoever ends at this moment
             node.begin(self._clear())
-            if (farewell := self._farewell()) is not None:
-                session.in_turn().insert(self.channel, self._tell(farewell))
+            if self._farewell() is not None:
+                session.in_turn().insert(self.channel, self._tell())
 
     async def over(self) -> None:
         """Wait until nothing is left of one that is ended; the program may not have heard of it yet."""
@@ -333,8 +331,7 @@ class Subscription:
         if instead is not None:
             self.connection.control(instead)
         await self._clear()
-        if (farewell := self._farewell()) is not None:
-            await self._tell(farewell)
+        await self._tell()
 
     async def _clear(self) -> None:
         """Take back what the channel, and others in it, have of it."""
@@ -355,17 +352,18 @@ class Subscription:
             if self._over is not None:
                 self._over.set()
 
-    def _farewell(self) -> Farewell | None:
+    def _farewell(self) -> Callable[[Any, Channel], Awaitable[None]] | None:
         """What the program does when a subscription ends that it has let in, or that has been one."""
         if not (self.asked or self.started) or self.connection.application is NO_APPLICATION:
             return None  # the code of plain sockets decides by itself
         route = route_of(self.resolved)
         return route.unsubscribe if route else None
 
-    async def _tell(self, farewell: Farewell) -> None:
+    async def _tell(self) -> None:
         await self.over()
         try:
-            await farewell(self.connection, self.resolved)
+            if (farewell := self._farewell()) is not None:
+                await farewell(self.connection, self.resolved)
         except Exception:  # it must not take the place of what the client is to be told
             log.exception("client %s: telling of the end in %s failed", self.connection.client, self.channel)
 
