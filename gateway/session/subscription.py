@@ -105,7 +105,7 @@ class Owner(Connection, Protocol):
     def in_turn(self) -> Lanes: ...
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Subscription:
     """What the session knows of one channel, whose place it takes there; to the hub, a subscriber.
 
