@@ -175,8 +175,7 @@ class Hub:
     def lose(self, channel: LocalChannel, keys: Iterable[AudienceKey]) -> None:
         """Let go of these audiences, which have missed something. Their members are told, many of them by and by."""
         for key in keys:
-            audience = channel.audiences.pop(key, None)
-            if audience is None:
+            if (audience := channel.audiences.pop(key, None)) is None:
                 continue
             self._write(audience)  # what came before the gap is good
             self.subscriptions -= len(audience.members)
@@ -227,10 +226,7 @@ class Hub:
             if at.epoch != after.epoch or after.offset > at.offset + 1 or late:
                 lost.append(key)
             elif after.offset == at.offset + 1:
-                if key.behind is None:
-                    readers.append(audience)
-                else:
-                    arrived.append(audience)
+                (readers if key.behind is None else arrived).append(audience)
         if not stale:
             channel.position = after
             channel.seen_at = self._clock()
@@ -292,7 +288,8 @@ class Hub:
                 self._join_outbox(audience)
             else:
                 shared.append(audience)
-        self._flush_outboxes()
+        if self._outboxes:
+            self._flush_outboxes()
         for audience in shared:
             self._write(audience)
 

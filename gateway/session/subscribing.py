@@ -5,7 +5,7 @@ Source: Centrifuge protocol, "Subscribing and unsubscribing", "Subscription expi
 
 from msgspec.structs import replace
 
-from gateway.auth.permissions import granted_features, may_subscribe
+from gateway.auth.permissions import may_subscribe
 from gateway.auth.tokens import SubscriptionToken, TokenExpired, TokenInvalid
 from gateway.channels import Channel
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
@@ -18,7 +18,7 @@ from gateway.messages import (
 )
 from gateway.session.application import AS_THE_OPTIONS_SAY, Admitted, route_of
 from gateway.session.session import Session
-from gateway.session.subscription import Subscription, SubscriptionEnded
+from gateway.session.subscription import NOTHING, Subscription, SubscriptionEnded
 
 REJECT_UNRECOVERED = 2
 """Bit of a request's ``flag``: answer error 112 rather than ``recovered: false``."""
@@ -45,9 +45,11 @@ async def subscribe(session: Session, command_id: int, request: SubscribeRequest
         raise
     result = subscription.result()
     if request.flag & REJECT_UNRECOVERED and result.was_recovering and not result.recovered:
+        session.fail(command_id, Error(ErrorCode.UNRECOVERABLE_POSITION))
         subscription.end()
-        await subscription.over()
-        raise Error(ErrorCode.UNRECOVERABLE_POSITION)
+        if subscription.instead is not None:
+            session.control(subscription.instead)
+        return
     session.answer(command_id, result)
     subscription.start()
 
@@ -82,7 +84,7 @@ async def sub_refresh(session: Session, command_id: int, request: SubRefreshRequ
         # another object: publications and presence of before keep what they were made with
         subscription.info = replace(subscription.info, chan_info=token.grant.info)
     subscription.expire(token.expire_at)
-    session.answer(command_id, SubRefreshResult(bool(token.expire_at), session.ttl(token.expire_at)))
+    session.answer(command_id, SubRefreshResult(*session.lasts(token.expire_at)))
     if subscription.options.presence:
         session.node.begin(session.node.show(subscription.channel, subscription.info))
 
@@ -92,24 +94,28 @@ async def sub_refresh(session: Session, command_id: int, request: SubRefreshRequ
 
 async def _admitted(session: Session, channel: Channel, request: SubscribeRequest) -> Subscription:
     """The subscription that a client asks for. Raises ``Error`` or ``Disconnect`` if it may not have it."""
-    insecure = session.node.settings.client.insecure
-    subscription = None
-    if request.token:
-        token = _subscribe_token(session, channel.name, request.token)
-        admitted = Admitted(token.grant, token.expire_at)
-    elif channel.shuts_out(session.user):
-        raise Error(ErrorCode.PERMISSION_DENIED)
-    elif (route := route_of(channel)) and route.subscribe:
-        subscription = Subscription(session, channel, request.since)
+    if not request.token:
+        return await allowed(session, channel, request)
+    token = _subscribe_token(session, channel.name, request.token)
+    return Subscription(session, channel, request.since).grant(Admitted(token.grant, token.expire_at), request)
+
+
+async def allowed(
+    session: Session, channel: Channel, request: SubscribeRequest, *, server_side: bool = False
+) -> Subscription:
+    """The subscription that a client may have without a token. Raises ``Error`` if it may not.
+
+    One that comes with connect is ``server_side``: its request says no more than where the client stood.
+    """
+    route, admitted = route_of(channel), AS_THE_OPTIONS_SAY
+    if route and route.subscribe and not channel.shuts_out(session.user):
+        subscription = Subscription(session, channel, request.since, server_side)
         admitted = await subscription.ask(route.subscribe(session, channel, request))
-    elif may_subscribe(channel, session.user, insecure=insecure):
-        admitted = AS_THE_OPTIONS_SAY
+    elif may_subscribe(channel, session.user, insecure=session.node.settings.client.insecure):
+        subscription = Subscription(session, channel, request.since, server_side)
     else:
         raise Error(ErrorCode.PERMISSION_DENIED)
-    options = admitted.grant.override.apply(channel.options)
-    subscription = subscription or Subscription(session, channel, request.since)
-    subscription.admit(admitted, granted_features(options, session.user, request, insecure=insecure))
-    return subscription
+    return subscription.grant(admitted, NOTHING if server_side else request)
 
 
 def _subscribe_token(session: Session, channel: str, text: str) -> SubscriptionToken:

@@ -434,6 +434,28 @@ async def test_the_server_may_be_quicker_than_a_handler(gateway: Gateway) -> Non
         assert gateway.node.hub.subscribers("room") == 1
 
 
+async def test_a_handler_may_be_the_server_and_its_program_hears_of_one_end(gateway: Gateway) -> None:
+    """Whom it lets in and subscribes has one subscription, which ends once."""
+    room = gateway.channel("room")
+    ended: list[str] = []
+
+    @room.on_subscribe
+    async def join(client: Client) -> None:
+        await client.subscribe("room")
+
+    @room.on_unsubscribe
+    def leave() -> None:
+        ended.append("")
+
+    async with connected(gateway) as client:
+        assert (await client.error("subscribe", channel="room"))[0] == 105
+        await settled(gateway)
+        assert (ended, gateway.node.hub.subscribers("room")) == ([], 1)
+        await client.leave()
+        await assert_empty(gateway)
+    assert ended == [""]
+
+
 # — caches —
 
 
