@@ -61,6 +61,7 @@ class Session:
         "since",
         "state",
         "subscriptions",
+        "token",
         "tokens",
         "transport",
         "user",
@@ -92,6 +93,8 @@ class Session:
         self.client = _new_id()
         self.session_id = _new_id() if wire.protocol.unidirectional else ""
         """Names the connection as ``client`` does, but is told to nobody else."""
+        self.token = ""
+        """What the client has connected with, or refreshed it by since, where there is a program to see it."""
         self.user = ""
         self.info: Payload | None = None
         self.since = 0.0
