@@ -24,7 +24,9 @@ def described(scheme: SecurityBase | None, root: str) -> Scheme:
     part: Scheme = jsonable_encoder(scheme.model, by_alias=True, exclude_none=True)
     if part["type"] == "apiKey":
         part["type"] = "httpApiKey"
-    for flow in part.get("flows", {}).values():
+    flows = part.get("flows", {}).values()
+    for flow in flows:
         flow["availableScopes"] = flow.pop("scopes", {})
-        flow |= {key: urljoin(root, url) for key, url in flow.items() if key.endswith("Url")}
+    for each in (part, *flows):
+        each |= {key: urljoin(root, url) for key, url in each.items() if key.endswith("Url")}
     return part

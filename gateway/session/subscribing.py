@@ -98,6 +98,8 @@ async def _renewed(session: Session, subscription: Subscription, request: SubRef
         renewed = await route.refresh(session, subscription.resolved, request)
         if not subscription.live:
             raise SubscriptionEnded
+        if 0 < renewed.expire_at <= session.node.clock():
+            raise Error(ErrorCode.TOKEN_EXPIRED)
         return renewed
     token = _refresh_token(session, request.token)
     _check_meant_for(session, subscription.channel, token)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import pytest
 from fastapi import Depends
-from fastapi.security import APIKeyCookie, HTTPBearer, OAuth2PasswordBearer
+from fastapi.security import APIKeyCookie, HTTPBearer, OAuth2PasswordBearer, OpenIdConnect
 from jsonschema import Draft7Validator
 
 from gateway import Gateway, Settings
@@ -143,16 +143,19 @@ def test_security_is_what_on_connect_goes_by(validator: Draft7Validator) -> None
         b: Annotated[str, Depends(program.token)],
         c: Annotated[Any, Depends(HTTPBearer())],
         d: Annotated[str, Depends(APIKeyCookie(name="session"))],
+        e: Annotated[str, Depends(OpenIdConnect(openIdConnectUrl="/openid"))],
     ) -> None: ...
 
     contract = contract_of(program._program, program.settings)
     document = asyncapi(replace(contract, host="chat.example.com", secure=True))
     assert [error.message for error in validator.iter_errors(document)] == []
-    names = ["OAuth2PasswordBearer", "ClientToken", "HTTPBearer", "APIKeyCookie"]
+    names = ["OAuth2PasswordBearer", "ClientToken", "HTTPBearer", "APIKeyCookie", "OpenIdConnect"]
     expected = [{"$ref": f"#/components/securitySchemes/{name}"} for name in names]
     assert document["servers"]["gateway"]["security"] == expected
     schemes = document["components"]["securitySchemes"]
     flow = {"tokenUrl": "https://chat.example.com/login", "availableScopes": {"write": "to say something"}}
     assert schemes["OAuth2PasswordBearer"] == {"type": "oauth2", "flows": {"password": flow}}
     assert "connect command" in schemes["ClientToken"]["description"]
+    url = "https://chat.example.com/openid"
+    assert schemes["OpenIdConnect"] == {"type": "openIdConnect", "openIdConnectUrl": url}
     assert schemes["APIKeyCookie"] == {"type": "httpApiKey", "in": "cookie", "name": "session"}

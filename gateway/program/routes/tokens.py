@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from fastapi import HTTPException
 from fastapi.dependencies.models import Dependant
 from fastapi.openapi.models import APIKeyIn
 from fastapi.openapi.models import HTTPBearer as BearerModel
@@ -11,7 +12,6 @@ from fastapi.security.api_key import APIKeyBase
 from fastapi.security.base import SecurityBase
 from fastapi.security.utils import get_authorization_scheme_param
 from starlette.datastructures import Headers, QueryParams
-from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 
 from gateway.program.routes.client import Client, EventClient, with_header
