@@ -133,9 +133,7 @@ class Program:
         if base is None or base.token != token:
             scope: dict[str, Any] = {"type": "websocket", "method": "GET", "path": "/"}
             scope |= {"query_string": b"", "headers": [], "state": {}, "app": self.app, **session.handshake.scope}
-            base = Seen(scope, token)
-            if token == session.token:
-                session.handshake.seen = base
+            base = session.handshake.seen = Seen(scope, token)
         # the parameters are everybody's: a dependency that changes them must do so for itself alone
         event = EventClient(session, {**base.scope, "path_params": {**params}}, token)
         # parsed once for a connection: all of them only read

@@ -97,5 +97,4 @@ def show_token(event: EventClient, keys: Sequence[APIKeyBase]) -> None:
             case APIKeyIn.cookie:
                 event._cookies = {**event.cookies, name: event.token}
             case APIKeyIn.query:
-                others = [each for each in event.query_params.multi_items() if each[0] != name]
-                event._query_params = QueryParams([*others, (name, event.token)])
+                event._query_params = QueryParams({**event.query_params, name: event.token})

@@ -16,7 +16,7 @@ from fastapi.security import (
 )
 
 from gateway import Client, ClientToken, Credentials, Gateway, Grant, TokenExpired
-from gateway.auth.tokens import sign_connection
+from gateway.auth.tokens import sign_connection, sign_subscription
 from tests.program.routes.clients import SECRET, connected, gateway_with, running
 
 
@@ -262,12 +262,18 @@ async def test_events_of_a_subscription_see_the_token_of_their_own(gateway: Gate
 async def test_a_subscription_token_that_a_key_verifies_decides_alone() -> None:
     gateway = gateway_with({"token": {"hmac_secret_key": SECRET}, "allow_anonymous_connect_without_token": True})
 
-    @gateway.channel("room:{name}").on_subscribe
+    room = gateway.channel("room:{name}")
+
+    @room.on_subscribe
+    @room.on_refresh
     async def join() -> None:
         raise AssertionError("the program is not asked")
 
     async with connected(gateway) as client:
         assert (await client.error("subscribe", channel="room:a", token="of the program's own"))[0] == 103
+        token = sign_subscription(SECRET, "", "room:a", 60, gateway.node.clock())
+        assert (await client.subscribe("room:a", token=token))["expires"]
+        assert (await client.result("sub_refresh", channel="room:a", token=token))["expires"]
 
 
 async def test_no_token_is_kept_where_no_program_could_see_it() -> None:
