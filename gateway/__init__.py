@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from gateway.program.routes.channel import ChannelRoute
     from gateway.program.routes.client import Client
     from gateway.program.routes.returns import HANDLED, Credentials, Grant, Handled, Message
+    from gateway.program.routes.tokens import ClientToken, TokenExpired
 
 _HOMES = {
     "BrokerUnavailable": "errors",
     "ChannelRoute": "program.routes.channel",
     "Client": "program.routes.client",
+    "ClientToken": "program.routes.tokens",
     "ConnectionManager": "program.manager",
     "Credentials": "program.routes.returns",
     "Disconnect": "errors",
@@ -31,6 +33,7 @@ _HOMES = {
     "Message": "program.routes.returns",
     "Publisher": "program.publisher",
     "Settings": "config.settings",
+    "TokenExpired": "program.routes.tokens",
 }
 
 __all__ = [
@@ -38,6 +41,7 @@ __all__ = [
     "BrokerUnavailable",
     "ChannelRoute",
     "Client",
+    "ClientToken",
     "ConnectionManager",
     "Credentials",
     "Disconnect",
@@ -50,6 +54,7 @@ __all__ = [
     "Message",
     "Publisher",
     "Settings",
+    "TokenExpired",
     "__version__",
 ]
 

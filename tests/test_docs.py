@@ -1,5 +1,6 @@
 """What the documentation shows is so: its program runs, its tests pass, its types hold."""
 
+import os
 import re
 import subprocess
 import sys
@@ -42,8 +43,18 @@ def chat(tmp_path: Path) -> Path:
     return tmp_path
 
 
+SECRET = {"SECRET": "of the tests alone, thirty-two bytes"}
+
+
 def run(directory: Path, *command: str) -> str:
-    done = subprocess.run([sys.executable, "-m", *command], cwd=directory, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=directory,
+        env={**os.environ, **SECRET},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -57,6 +68,14 @@ def test_the_chat_of_embed_is_typed(chat: Path) -> None:
     """As strictly as the project, from whose directory: so what has been checked there is not checked once more."""
     run(ROOT, "mypy", "--strict", *(str(chat / name) for name in ("chat.py", "test_chat.py", "test_first.py")))
     assert (ROOT / "gateway" / "py.typed").exists(), "or its types count for nothing where it is installed"
+
+
+def test_the_program_of_tokens_passes_its_test_and_is_typed(tmp_path: Path) -> None:
+    names = ("jwt_app.py", "test_jwt_app.py")
+    for name in names:
+        (tmp_path / name).write_text(block("tokens.md", name))
+    assert "2 passed" in run(tmp_path, "pytest", "-q", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto")
+    run(ROOT, "mypy", "--strict", *(str(tmp_path / name) for name in names))
 
 
 def test_the_chat_of_embed_has_typescript(chat: Path) -> None:

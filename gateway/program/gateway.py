@@ -31,6 +31,7 @@ from gateway.program.routes.cluster_events import ClusterEvents
 from gateway.program.routes.listening import Listener, Listeners
 from gateway.program.routes.program import Program
 from gateway.program.routes.streams import Stream, Streams, unnamed
+from gateway.program.routes.tokens import ClientToken
 from gateway.program.sockets.attaching import Attachment, Sockets
 from gateway.program.sockets.attaching import Options as SocketOptions
 from gateway.program.sockets.manager import ConnectionManager
@@ -73,6 +74,8 @@ class Gateway(Operations):
         self._program = Program()
         self._running: Running | None = None
         self._limits = Limits(lambda: self._started().engine.limits)
+        self.token = ClientToken()
+        """The token that a client sends, for ``Depends`` and ``Security``: see `ClientToken`."""
         self.managers: MutableMapping[str, ConnectionManager] = WeakValueDictionary()
         """The `ConnectionManager` of each channel."""
 
@@ -162,6 +165,17 @@ class Gateway(Operations):
         is verified before if a key for it is configured; otherwise it is the program's own, as ``client.token``.
         """
         return self._program.on_connect(call)
+
+    def on_refresh(self, call: F) -> F:
+        """Decide whether a connection goes on: before it expires, its client sends another token (``getToken``).
+
+        Returns `Credentials` of the same user and channels as before (others end the connection: disconnect 3500, or
+        3010, upon which the client connects anew), with a new ``expires``; None or True for what a token says that
+        the gateway has verified; or False to refuse (disconnect 3507). It may well be ``on_connect``'s handler. With
+        it, clients that have connected with a token of the program's own are told when to send another; without it,
+        and without a token, they connect anew.
+        """
+        return self._program.on_refresh(call)
 
     def on_disconnect(self, call: F) -> F:
         """Hear of every connection that has ended, if it was let in. What it returns does not matter."""

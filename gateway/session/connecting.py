@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 
-from gateway.auth.tokens import ConnectionToken, TokenExpired, TokenInvalid
+from gateway.auth.tokens import TokenExpired, TokenInvalid
 from gateway.channels import Channel
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
 from gateway.messages import (
@@ -20,7 +20,7 @@ from gateway.messages import (
     SubscribeRequest,
     SubscribeResult,
 )
-from gateway.session.application import AS_THE_OPTIONS_SAY, Admission, Admitted, decides_connect
+from gateway.session.application import AS_THE_OPTIONS_SAY, NO_APPLICATION, Admission, Admitted, decides_connect
 from gateway.session.base import State
 from gateway.session.session import Session
 from gateway.session.subscribing import allowed
@@ -124,6 +124,8 @@ def _overdue(session: Session, command_id: int, turn: ExitStack | None) -> None:
 
 async def _authenticate(session: Session, request: ConnectRequest) -> Admission:
     """Who the client is, by its token, by what stands in front, or by the program. Raises if it may not connect."""
+    if session.application is not NO_APPLICATION:
+        session.token = request.token
     connect = session.application.connect
     if connect is None:
         admission = _identify(session, request)
@@ -133,6 +135,8 @@ async def _authenticate(session: Session, request: ConnectRequest) -> Admission:
         admission = await connect(session, request, known)
         session.since = session.node.clock()  # it hears of the end, whatever has become of the client
         _check(session)
+        if session.application.refresh is not None:
+            session.granted = frozenset(admission.subs)
     if admission is None:
         raise Disconnect(DisconnectCode.BAD_REQUEST)
     return admission
@@ -254,24 +258,49 @@ async def refresh(session: Session, command_id: int, request: RefreshRequest) ->
     """A new token for a connection that expires."""
     if not request.token or not session.expire_at or not session.refreshable:
         raise Disconnect(DisconnectCode.BAD_REQUEST)
-    token = _refresh_token(session, request.token)
-    session.expire(token.expire_at)
-    if token.info is not None:
-        session.info = token.info
-    session.answer(command_id, RefreshResult(session.client, __version__, *session.lasts(token.expire_at)))
+    renewed = await _renew(session, request)
+    if renewed.user != session.user:
+        raise Disconnect(DisconnectCode.INVALID_TOKEN)
+    if renewed.subs.keys() != session.granted:
+        raise Disconnect(DisconnectCode.INSUFFICIENT_STATE)
+    if session.application is not NO_APPLICATION:
+        session.token = request.token
+    session.expire(renewed.expire_at)
+    if renewed.info is not None:
+        session.info = renewed.info
+    session.answer(command_id, RefreshResult(session.client, __version__, *session.lasts(renewed.expire_at)))
 
 
-def _refresh_token(session: Session, text: str) -> ConnectionToken:
+async def _renew(session: Session, request: RefreshRequest) -> Admission:
+    """What the new token says, or the program of it. Raises if it is not good.
+
+    One that has expired closes the connection: clients take an error for the end, but return from 3005, and then
+    hear by 109 that they need another token.
+    """
+    refresh = session.application.refresh
+    if refresh is None:
+        return _refresh_token(session, request.token)
+    known = _refresh_token(session, request.token) if session.tokens.has_keys else None
+    try:
+        renewed = await refresh(session, request, known)
+    except Error as error:
+        if error.code != ErrorCode.TOKEN_EXPIRED:
+            raise
+        raise Disconnect(DisconnectCode.EXPIRED) from None
+    if session.closed:
+        raise Disconnect(DisconnectCode.CONNECTION_CLOSED)
+    if 0 < renewed.expire_at <= session.node.clock():
+        raise Disconnect(DisconnectCode.EXPIRED)
+    return renewed
+
+
+def _refresh_token(session: Session, text: str) -> Admission:
     try:
         token = session.tokens.connection(text)
     except TokenInvalid as error:
         raise Disconnect(DisconnectCode.INVALID_TOKEN) from error
     except TokenExpired as error:
         raise Disconnect(DisconnectCode.EXPIRED) from error
-    if token.user != session.user:
-        raise Disconnect(DisconnectCode.INVALID_TOKEN)
     if token.expire_at and token.expire_at <= session.node.clock():
         raise Error(ErrorCode.EXPIRED)
-    if set(token.subs) != session.granted:
-        raise Disconnect(DisconnectCode.INSUFFICIENT_STATE)
-    return token
+    return Admission(token.user, token.expire_at, token.info, dict.fromkeys(token.subs, AS_THE_OPTIONS_SAY))

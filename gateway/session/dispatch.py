@@ -100,9 +100,18 @@ def _is_decided(session: Session, request: Request) -> bool:
     match request:
         case ConnectRequest():
             return decides_connect(session.application, request)
+        case RefreshRequest():
+            return session.application.refresh is not None
         case RPCRequest():
             return session.application.rpc is not None
-        case SubscribeRequest() | PublishRequest() | PresenceRequest() | PresenceStatsRequest() | HistoryRequest():
+        case (
+            SubscribeRequest()
+            | SubRefreshRequest()
+            | PublishRequest()
+            | PresenceRequest()
+            | PresenceStatsRequest()
+            | HistoryRequest()
+        ):
             try:
                 route = route_of(session.channel(request.channel))
             except Error:  # there is no such channel, as the command's own code will answer
@@ -113,6 +122,7 @@ def _is_decided(session: Session, request: Request) -> bool:
 
 _EVENTS: dict[type[Any], tuple[str, ...]] = {
     SubscribeRequest: ("subscribe", "cache_empty"),
+    SubRefreshRequest: ("refresh",),
     PublishRequest: ("publish",),
     PresenceRequest: ("presence",),
     PresenceStatsRequest: ("presence",),

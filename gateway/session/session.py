@@ -53,6 +53,8 @@ class Session:
     state: State = State.NEW
     since: float = 0.0
     """When the client was let in (Unix seconds); from then on the program is to hear of its end."""
+    token: str = ""
+    """What the client has connected with, or refreshed it by since, where there is a program to see it."""
     user: str = ""
     info: Payload | None = None
     expire_at: int = 0

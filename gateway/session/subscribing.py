@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from gateway.auth.permissions import may_subscribe
 from gateway.auth.tokens import SubscriptionToken, TokenExpired, TokenInvalid
 from gateway.channels import Channel
-from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
+from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode, UnsubscribeCode
 from gateway.messages import (
     SubRefreshRequest,
     SubRefreshResult,
@@ -76,17 +76,36 @@ async def sub_refresh(session: Session, command_id: int, request: SubRefreshRequ
         raise Disconnect(DisconnectCode.BAD_REQUEST)
     if not request.token:
         raise Error(ErrorCode.BAD_REQUEST)
-    token = _refresh_token(session, request.token)
-    _check_meant_for(session, name, token)
-    if token.expire_at and token.expire_at <= session.node.clock():
+    try:
+        renewed = await _renewed(session, subscription, request)
+    except Error as error:
+        if error.code == ErrorCode.TOKEN_EXPIRED:
+            # clients take an error for the end, but subscribe again after this, and then hear of the token
+            subscription.make_anew(UnsubscribeCode.EXPIRED, DisconnectCode.SUBSCRIPTION_EXPIRED)
+        raise
+    if renewed.expire_at and renewed.expire_at <= session.node.clock():
         raise Error(ErrorCode.EXPIRED)
-    if token.grant.info is not None:
+    if renewed.grant.info is not None:
         # another object: publications and presence of before keep what they were made with
-        subscription.info = replace(subscription.info, chan_info=token.grant.info)
-    subscription.expire(token.expire_at)
-    session.answer(command_id, SubRefreshResult(*session.lasts(token.expire_at)))
+        subscription.info = replace(subscription.info, chan_info=renewed.grant.info)
+    subscription.expire(renewed.expire_at)
+    session.answer(command_id, SubRefreshResult(*session.lasts(renewed.expire_at)))
     if subscription.options.presence:
         session.node.begin(session.node.show(subscription.channel, subscription.info))
+
+
+async def _renewed(session: Session, subscription: Subscription, request: SubRefreshRequest) -> Admitted:
+    """What the new token grants: by the program, if that has let the client in. Raises if it is not good."""
+    if subscription.asked and (route := route_of(subscription.resolved)) and route.refresh:
+        renewed = await route.refresh(session, subscription.resolved, request)
+        if not subscription.live:
+            raise SubscriptionEnded
+        if 0 < renewed.expire_at <= session.node.clock():
+            raise Error(ErrorCode.TOKEN_EXPIRED)
+        return renewed
+    token = _refresh_token(session, request.token)
+    _check_meant_for(session, subscription.channel, token)
+    return Admitted(token.grant, token.expire_at)
 
 
 # — who may subscribe, and how —
@@ -94,7 +113,10 @@ async def sub_refresh(session: Session, command_id: int, request: SubRefreshRequ
 
 async def _admitted(session: Session, channel: Channel, request: SubscribeRequest) -> Subscription:
     """The subscription that a client asks for. Raises ``Error`` or ``Disconnect`` if it may not have it."""
-    if not request.token:
+    route = route_of(channel)
+    # a token that no key here can verify is the program's own, and for the program to judge
+    own = route and route.subscribe and not session.tokens.has_subscription_keys
+    if not request.token or own:
         return await allowed(session, channel, request)
     token = _subscribe_token(session, channel.name, request.token)
     return Subscription(session, channel, request.since).grant(Admitted(token.grant, token.expire_at), request)
@@ -137,7 +159,7 @@ def _refresh_token(session: Session, text: str) -> SubscriptionToken:
     except TokenInvalid as error:
         raise Disconnect(DisconnectCode.INVALID_TOKEN) from error
     except TokenExpired as error:
-        raise Error(ErrorCode.EXPIRED) from error
+        raise Error(ErrorCode.TOKEN_EXPIRED) from error
 
 
 def _check_meant_for(session: Session, channel: str, token: SubscriptionToken) -> None:

@@ -35,6 +35,8 @@ class Owner(Protocol):
 
     def refuse_any(self, found: object, where: str) -> None: ...
 
+    async def ask(self, kind: str, body: Mapping[str, Any]) -> Mapping[str, Any]: ...
+
     async def round_trip(self) -> None:
         """Return when all that was published before has been received."""
 
@@ -80,6 +82,11 @@ class Subscription:
         """
         await self.client.round_trip()
         self.client.refuse_any(list(self.publications), f"in {self.channel!r}")
+
+    async def refresh(self, token: str) -> None:
+        """Give a new token for the subscription."""
+        self.request["token"] = token
+        await self.client.ask("sub_refresh", {"channel": self.channel, "token": token})
 
     async def joined(self, *, within: float | None = None) -> Mapping[str, Any]:
         """Who has joined next: ``user``, ``client``, …; for channels that push joins and leaves."""

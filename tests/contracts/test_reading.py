@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 import pytest
-from fastapi import Body
+from fastapi import Body, Depends
+from fastapi.security import OAuth2PasswordBearer
 from pydantic import BaseModel
 
 from gateway import HANDLED, Gateway, Message, Settings
@@ -25,6 +26,9 @@ class Whole(BaseModel):
 
 
 WHOLE: Schema = {"$ref": "#/components/schemas/Whole"}
+
+
+KEYED = {"token": {"hmac_secret_key": "a-secret-of-sufficient-length-for-hs256"}}
 
 
 def empty(**settings: Any) -> Gateway:
@@ -234,7 +238,23 @@ def test_the_address_comes_from_the_settings(settings: dict[str, Any], host: str
 
 def test_a_token_is_wanted_by_keys_or_by_the_program() -> None:
     gateway = empty()
-    assert not read(gateway).token
+    assert read(gateway).security == {}
     gateway.on_connect(unseen)
-    assert read(gateway).token
-    assert read(empty(client={"token": {"hmac_secret_key": "a-secret-of-sufficient-length-for-hs256"}})).token
+    assert read(gateway).security == {"token": None}
+    assert read(empty(client=KEYED)).security == {"token": None}
+
+
+@pytest.mark.parametrize("client", [{}, KEYED])
+def test_schemes_are_those_of_on_connect(client: Any) -> None:
+    gateway, scheme = empty(client=client), OAuth2PasswordBearer(tokenUrl="login")
+
+    def current_user(token: Annotated[str, Depends(scheme)]) -> str:
+        return token
+
+    @gateway.on_connect
+    async def connect(
+        user: Annotated[str, Depends(current_user)], token: Annotated[str, Depends(gateway.token)]
+    ) -> None: ...
+
+    token = {"token": None} if client else {}
+    assert read(gateway).security == {**token, "ClientToken": gateway.token, "OAuth2PasswordBearer": scheme}

@@ -9,7 +9,7 @@ from gateway.brokers.base import PublishOptions
 from gateway.channels import Channel
 from gateway.config.settings import ChannelOptions
 from gateway.errors import Error, ErrorCode, SettingsError
-from gateway.messages import Payload, Publication, SubscribeRequest
+from gateway.messages import Payload, Publication, SubRefreshRequest, SubscribeRequest
 from gateway.program.encoding import encode_publication
 from gateway.program.routes import events
 from gateway.program.routes.client import EventClient
@@ -33,7 +33,7 @@ class Declaring(Protocol):
     def check_open(self) -> None:
         """Raises ``RuntimeError`` when it is too late for another handler."""
 
-    def event(self, session: Session, params: Mapping[str, str]) -> EventClient: ...
+    def event(self, session: Session, params: Mapping[str, str], token: str = "") -> EventClient: ...
 
 
 class ChannelRoute:
@@ -71,17 +71,37 @@ class ChannelRoute:
         handler = self._add(call, events.SUBSCRIBE)
 
         async def subscribe(session: Session, channel: Channel, request: SubscribeRequest) -> Admitted:
-            granted = await self._call(handler, session, channel, bytes(request.data))
+            granted = await self._call(handler, session, channel, bytes(request.data), request.token)
             match granted:
                 case None | True:
                     return _AS_THE_OPTIONS_SAY
                 case False:
                     raise Error(ErrorCode.PERMISSION_DENIED)
                 case Grant():
-                    return granted.admitted()
+                    return granted.admitted(self.route.refresh is not None and bool(request.token))
             raise TypeError(f"on_subscribe must return None, a bool or a Grant, not {granted!r}")
 
         self.route.subscribe = subscribe
+        return call
+
+    def on_refresh(self, call: F) -> F:
+        """Decide whether a subscription goes on: before it expires, its client sends another token (``getToken``).
+
+        Returns a `Grant` with a new ``expires``, or False to refuse (error 103). It is for subscriptions that were
+        made with a token of the program's own; others end when they expire, and the client asks ``on_subscribe``.
+        """
+        handler = self._add(call, events.SUB_REFRESH)
+
+        async def refresh(session: Session, channel: Channel, request: SubRefreshRequest) -> Admitted:
+            granted = await self._call(handler, session, channel, b"", request.token)
+            match granted:
+                case False:
+                    raise Error(ErrorCode.PERMISSION_DENIED)
+                case Grant():
+                    return granted.admitted(refreshable=True)
+            raise TypeError(f"on_refresh must return Grant(expires=...) or False, not {granted!r}")
+
+        self.route.refresh = refresh
         return call
 
     def on_publish(self, call: F) -> F:
@@ -187,8 +207,8 @@ class ChannelRoute:
 
         return decide
 
-    async def _call(self, handler: Handler, session: Session, channel: Channel, data: bytes) -> Any:
-        return await handler(self._program.event(session, channel.params), data, session.node.spawn)
+    async def _call(self, handler: Handler, session: Session, channel: Channel, data: bytes, token: str = "") -> Any:
+        return await handler(self._program.event(session, channel.params, token), data, session.node.spawn)
 
 
 _AS_THE_OPTIONS_SAY = Admitted()

@@ -13,7 +13,6 @@ from fastapi.dependencies.utils import SolvedDependency, solve_dependencies
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from gateway.auth.permissions import is_json
@@ -22,6 +21,7 @@ from gateway.errors import Error, ErrorCode
 from gateway.messages import Payload
 from gateway.program.encoding import encode_data
 from gateway.program.routes.answers import invalid, translate
+from gateway.program.routes.client import EventClient
 from gateway.program.routes.signatures import (
     Event,
     SignatureError,
@@ -32,6 +32,7 @@ from gateway.program.routes.signatures import (
     returned,
     yielded,
 )
+from gateway.program.routes.tokens import api_keys, security_schemes, show_token
 
 REMEMBERS_SCOPES = "_uses_scopes_cache" in inspect.signature(solve_dependencies).parameters
 """Whether FastAPI's solver can be given what it found out of a dependency's scopes before: a third of its time."""
@@ -44,6 +45,9 @@ class Handler:
         self.call = call
         self.event = event
         self._dependant = examine(call, event, params, pattern)
+        self.schemes = security_schemes(self._dependant)
+        """What it goes by to tell who the client is."""
+        self._keys = api_keys(self.schemes)
         self._texts = _take_texts(self._dependant)
         self.takes = model_of(self._dependant)
         """The type of the data that it takes; None for none."""
@@ -57,8 +61,10 @@ class Handler:
         if event.generator:
             self._items = Answering(call, read=yielded)
 
-    async def __call__(self, connection: HTTPConnection, data: bytes, spawn: Spawn) -> Any:
+    async def __call__(self, connection: EventClient, data: bytes, spawn: Spawn) -> Any:
         """What the handler returns. Raises ``Error``, ``Disconnect``, or what the handler fails with."""
+        if self._keys and connection.token:
+            show_token(connection, self._keys)
         try:
             if self._opens or _overrides(connection):
                 async with self._opened(connection, data, spawn) as values:
@@ -76,11 +82,11 @@ class Handler:
             raise RuntimeError(f"{self.event.name} waited for something that was cancelled") from failure
         except Exception as failure:
             # in no variable: this frame is in its traceback, and would keep it, and the client, for the collector
-            if translate(failure) is failure:
+            if translate(failure, connection.token_expired) is failure:
                 raise
-            raise translate(failure) from failure
+            raise translate(failure, connection.token_expired) from failure
 
-    async def iterate(self, connection: HTTPConnection, spawn: Spawn) -> AsyncGenerator[Any, None]:
+    async def iterate(self, connection: EventClient, spawn: Spawn) -> AsyncGenerator[Any, None]:
         """What an asynchronous generator yields, as data; its dependencies are open as long as it runs."""
         async with self._opened(connection, b"", spawn) as values:
             generator = self.call(**values)
@@ -97,7 +103,7 @@ class Handler:
         return await (run_in_threadpool(self.call, **values) if self._in_thread else self.call(**values))
 
     @asynccontextmanager
-    async def _opened(self, connection: HTTPConnection, data: bytes, spawn: Spawn) -> AsyncIterator[dict[str, Any]]:
+    async def _opened(self, connection: EventClient, data: bytes, spawn: Spawn) -> AsyncIterator[dict[str, Any]]:
         """What the handler takes, for as long as its ``yield`` dependencies are open."""
         solved: SolvedDependency | None = None
         async with AsyncExitStack() as outer, AsyncExitStack() as inner:
@@ -109,7 +115,7 @@ class Handler:
             spawn(solved.background_tasks())
 
     async def _solve(
-        self, connection: HTTPConnection, data: bytes, outer: AsyncExitStack, inner: AsyncExitStack
+        self, connection: EventClient, data: bytes, outer: AsyncExitStack, inner: AsyncExitStack
     ) -> SolvedDependency:
         scope: Any = connection.scope
         scope["fastapi_inner_astack"], scope["fastapi_function_astack"] = outer, inner
@@ -118,7 +124,7 @@ class Handler:
         # what overrides bring along is made anew each time, and must not be remembered
         shortcuts = {} if overrides else self._shortcuts
         solved = await solve_dependencies(
-            request=connection,  # type: ignore[arg-type]  # it is both a Request and a WebSocket
+            request=connection,
             dependant=self._dependant,
             dependency_overrides_provider=scope["app"] if overrides else None,
             async_exit_stack=outer,
@@ -140,7 +146,7 @@ _SWALLOWED = "a dependency has kept a failure to itself: behind its `yield`, eve
 """Going on as if nothing had happened would let in whom the handler has refused."""
 
 
-def _overrides(connection: HTTPConnection) -> Any:
+def _overrides(connection: EventClient) -> Any:
     return getattr(connection.scope.get("app"), "dependency_overrides", None)
 
 

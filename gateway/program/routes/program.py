@@ -4,13 +4,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from msgspec import Struct, structs
-from starlette.requests import HTTPConnection
 
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode, SettingsError
-from gateway.messages import ConnectRequest, Payload, RPCRequest
+from gateway.messages import ConnectRequest, Payload, RefreshRequest, RPCRequest
 from gateway.program.routes import events
 from gateway.program.routes.channel import ChannelRoute
-from gateway.program.routes.client import EventClient
+from gateway.program.routes.client import EventClient, Seen
 from gateway.program.routes.handlers import Answering, Handler
 from gateway.program.routes.returns import Credentials
 from gateway.program.routes.signatures import Event
@@ -37,10 +36,11 @@ class Program:
         self.channels: list[ChannelRoute] = []
         self.procedures: dict[str, Procedure] = {}
         self.handlers: dict[str, Handler] = {}
-        """``on_connect`` and ``on_disconnect``."""
+        """``on_connect``, ``on_refresh`` and ``on_disconnect``."""
         self.app: Any = None
         """The application that it runs in, whose ``dependency_overrides`` hold."""
         self.connect: Callable[[Session, ConnectRequest, Admission | None], Awaitable[Admission]] | None = None
+        self.refresh: Callable[[Session, RefreshRequest, Admission | None], Awaitable[Admission]] | None = None
         self.disconnect: Callable[[Session], Awaitable[None]] | None = None
         self.rpc: Callable[[Session, RPCRequest], Awaitable[Payload | None]] | None = None
         self._closed = False
@@ -72,20 +72,38 @@ class Program:
         async def connect(session: Session, request: ConnectRequest, known: Admission | None) -> Admission:
             if known is not None:
                 session.user, session.info = known.user, known.info
-            event = self.event(session, {}, request.token)
-            returned = await handler(event, bytes(request.data), session.node.spawn)
+            returned = await handler(self.event(session, {}), bytes(request.data), session.node.spawn)
+            # without a token, there is none that the client could renew
+            refreshable = self.refresh is not None and bool(request.token)
             match returned:
                 case None | True:
                     return known or Admission()
                 case False:
                     raise Disconnect(DisconnectCode.PERMISSION_DENIED)
                 case Credentials():
-                    return _beside(known, returned)
+                    return _beside(known, returned, refreshable)
                 case str():
-                    return _beside(known, Credentials(returned))
+                    return _beside(known, Credentials(returned), refreshable)
             raise TypeError(f"on_connect must return Credentials, a user's id, None or a bool, not {returned!r}")
 
         self.connect = connect
+        return call
+
+    def on_refresh(self, call: F) -> F:
+        handler = self._add(call, events.REFRESH)
+
+        async def refresh(session: Session, request: RefreshRequest, known: Admission | None) -> Admission:
+            returned = await handler(self.event(session, {}, request.token), b"", session.node.spawn)
+            match returned:
+                case None | True if known is not None:
+                    return known
+                case False:
+                    raise Disconnect(DisconnectCode.PERMISSION_DENIED)
+                case Credentials():
+                    return _beside(known, returned, refreshable=True)
+            raise TypeError(f"on_refresh must return Credentials(user, expires=...) or False, not {returned!r}")
+
+        self.refresh = refresh
         return call
 
     def on_disconnect(self, call: F) -> F:
@@ -109,12 +127,13 @@ class Program:
         return declare
 
     def event(self, session: Session, params: Mapping[str, str], token: str = "") -> EventClient:
-        """A client for one event, with the pattern's parameters as its path parameters."""
+        """A client for one event, with the pattern's parameters as its path parameters, and a token of the event's."""
+        token = token or session.token
         base = session.handshake.seen
-        if base is None:
+        if base is None or base.token != token:
             scope: dict[str, Any] = {"type": "websocket", "method": "GET", "path": "/"}
             scope |= {"query_string": b"", "headers": [], "state": {}, "app": self.app, **session.handshake.scope}
-            base = session.handshake.seen = HTTPConnection(scope)
+            base = session.handshake.seen = Seen(scope, token)
         # the parameters are everybody's: a dependency that changes them must do so for itself alone
         event = EventClient(session, {**base.scope, "path_params": {**params}}, token)
         # parsed once for a connection: all of them only read
@@ -145,9 +164,9 @@ class Program:
         return handler
 
 
-def _beside(known: Admission | None, credentials: Credentials) -> Admission:
+def _beside(known: Admission | None, credentials: Credentials, refreshable: bool) -> Admission:
     """What a program says of a client, beside its token: that one's channels, and its end unless another is set."""
-    admission = credentials.admission()
+    admission = credentials.admission(refreshable)
     if known is None:
         return admission
     admission = structs.replace(admission, subs={**known.subs, **admission.subs})

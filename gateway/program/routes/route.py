@@ -5,7 +5,7 @@ from typing import Any
 
 from gateway.channels import Channel
 from gateway.config.settings import ChannelOptions
-from gateway.messages import Publication, SubscribeRequest
+from gateway.messages import Publication, SubRefreshRequest, SubscribeRequest
 from gateway.program.routes.patterns import Pattern
 from gateway.session import Session
 
@@ -19,6 +19,7 @@ class Route:
         self.options = options
         self.match = pattern.match
         self.subscribe: Callable[[Session, Channel, SubscribeRequest], Any] | None = None
+        self.refresh: Callable[[Session, Channel, SubRefreshRequest], Any] | None = None
         self.publish: Callable[[Session, Channel, Publication], Any] | None = None
         self.presence: Callable[[Session, Channel], Any] | None = None
         self.history: Callable[[Session, Channel], Any] | None = None

@@ -42,7 +42,14 @@ async def test_who_it_is(gateway: Gateway) -> None:
         gateway, lambda client: [client.id, client.user, client.info, client.connected, client.channels, client.token]
     )
     async with connected(gateway, token="opaque") as client:
-        assert await client.call("do") == [client.session.client, "alice", {"name": "Alice"}, True, ["room:a"], ""]
+        assert await client.call("do") == [
+            client.session.client,
+            "alice",
+            {"name": "Alice"},
+            True,
+            ["room:a"],
+            "opaque",
+        ]
 
 
 async def test_one_connection_is_one_client(gateway: Gateway) -> None:
