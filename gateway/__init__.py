@@ -7,6 +7,7 @@ from gateway.version import __version__
 if TYPE_CHECKING:
     from gateway.config.settings import Settings
     from gateway.errors import BrokerUnavailable, Disconnect, DisconnectCode, Error, ErrorCode
+    from gateway.messages import Receipt
     from gateway.program.gateway import Gateway
     from gateway.program.manager import ConnectionManager
     from gateway.program.publisher import Publisher
@@ -30,6 +31,7 @@ _HOMES = {
     "Handled": "program.routes.returns",
     "Message": "program.routes.returns",
     "Publisher": "program.publisher",
+    "Receipt": "messages",
     "Settings": "config.settings",
 }
 
@@ -49,6 +51,7 @@ __all__ = [
     "Handled",
     "Message",
     "Publisher",
+    "Receipt",
     "Settings",
     "__version__",
 ]

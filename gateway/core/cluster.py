@@ -46,9 +46,12 @@ class Shutdown(Struct, tag="shutdown"):
 
 
 class Target(Struct, kw_only=True):
-    """Which connections a command is for: all of a user's, narrowed by client or session."""
+    """Which connections a command is for: all of a user's, narrowed by client or session.
 
-    user: str
+    Without ``user``, the one with this client id, whoever it is.
+    """
+
+    user: str | None = None
     client: str = ""
     session: str = ""
 
@@ -91,6 +94,13 @@ def disconnection(user: str | int, client: str, reason: Disconnect, keep: Sequen
     )
 
 
+class SendMessage(Target, tag="message", kw_only=True):
+    """A message to one client, in no channel."""
+
+    data: Payload
+    binary: bool = False
+
+
 class RefreshUser(Target, tag="refresh", kw_only=True):
     expired: bool = False
     expire_at: int = 0
@@ -113,7 +123,7 @@ class Notice(Struct, tag="notice"):
     argument: str
 
 
-ControlCommand = SubscribeUser | UnsubscribeUser | DisconnectUser | RefreshUser
+ControlCommand = SubscribeUser | UnsubscribeUser | DisconnectUser | SendMessage | RefreshUser
 _Body = NodeInfo | Shutdown | ControlCommand | Question | Answer | Notice
 
 
@@ -130,7 +140,7 @@ _decode = unpacker(_Envelope).decode
 
 
 def seal(sender: str, body: _Body) -> bytes:
-    """The control message as every node reads it, save the sender itself."""
+    """The control message as every node reads it, save the sender itself, if it names one."""
     return pack(_Envelope(VERSION, sender, body))
 
 
@@ -198,6 +208,10 @@ class Cluster:
         """Apply here and on every other node. Raises ``BrokerUnavailable`` if the others were not told."""
         self._local.apply(command)
         await self._send(command)
+
+    async def command_in_turn(self, command: ControlCommand) -> None:
+        """Apply on every node, this one too, behind what was handed to the broker before."""
+        await self._control.publish_control(seal("", command))
 
     async def notify(self, kind: str, argument: str) -> None:
         """Tell every node, this one too. Raises ``BrokerUnavailable`` if the others were not told."""

@@ -7,16 +7,14 @@ audiences that want it, and each audience is written once a tick.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable
 
-from gateway.core.audience import Audience, AudienceKey, Connection, LocalChannel, Subscriber
+from gateway.core.audience import Audience, AudienceKey, Connection, LocalChannel, Subscriber, frames
 from gateway.core.losses import Losses, tell
 from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect
-from gateway.messages import Join, Leave, Position, Publication
+from gateway.messages import Exclusion, Join, Leave, Position, Publication
 from gateway.metrics import Metrics
-from gateway.protocols.base import Wire
 
 FRAME_SIZE = 131072
 """Bytes of messages joined into one frame at most: popular client libraries refuse frames over 1 MiB."""
@@ -135,6 +133,7 @@ class Hub:
         readers, following = list(channel.audiences.values()), list[Audience]()
         if publication.offset:
             readers, following = self._advance(channel, publication)
+        excluded = self._excluded(name, publication.exclude) if publication.exclude else None
         encoded: dict[int, bytes] = {}
         for audience in readers:
             wire = audience.key.wire
@@ -149,8 +148,8 @@ class Hub:
                     for subscriber in list(audience.members):
                         subscriber.connection.disconnect(reason)
                     continue
-            if publication.exclude:
-                self._append_but(audience, message, publication.exclude)
+            if excluded:
+                self._append_but(audience, message, excluded)
             else:
                 self._append(audience, message)
         for audience in following:
@@ -277,6 +276,12 @@ class Hub:
         if len(message) >= FRAME_SIZE:
             self._flush_outboxes()  # so that the transport's limit is looked at before there is more of it
 
+    def post_in_turn(self, connection: Connection, message: bytes) -> None:
+        """Like ``post``, but behind the publications that have come before it in this tick."""
+        if self._written:
+            self.flush()
+        self.post(connection, message)
+
     def send(self, connection: Connection, message: bytes) -> None:
         """Write one message to one connection at once, after what is posted to it."""
         connection.outbox = [*(connection.outbox or ()), message]
@@ -322,10 +327,16 @@ class Hub:
         audience.pending.append(message)
         audience.size += len(message)
 
-    def _append_but(self, audience: Audience, message: bytes, client: str) -> None:
-        """Append for all members but one client, which need not be among them."""
-        connection = self.connections.get(client)
-        excluded = [each for each in audience.members if connection is not None and each.connection is connection]
+    def _excluded(self, name: str, exclude: Exclusion) -> set[Subscriber]:
+        """Subscriptions of the channel that are not to get a publication."""
+        connections = [self.connections[client] for client in exclude.clients if client in self.connections]
+        for user in exclude.users:
+            connections += self.of_user(user)
+        return {each.subscriptions[name] for each in connections if name in each.subscriptions}
+
+    def _append_but(self, audience: Audience, message: bytes, left_out: set[Subscriber]) -> None:
+        """Append for all members but some, which need not be among them."""
+        excluded = left_out & audience.members.keys()
         if excluded:
             self._write(audience)  # what came before is for everybody
         for subscriber in excluded:
@@ -359,7 +370,7 @@ class Hub:
             messages, connection.outbox = connection.outbox, None
             if messages:
                 try:
-                    for frame, size in _frames(connection.wire, messages):
+                    for frame, size in frames(connection.wire, messages, FRAME_SIZE):
                         self._metrics.bytes_out += size
                         connection.transport.send(frame)
                 except Exception:  # one connection's trouble is not to be everybody's
@@ -383,20 +394,3 @@ class Hub:
                 write(frame)
             except Exception:  # it must not, but everybody after it would suffer
                 log.exception("a frame could not be written")
-
-
-def _frames(wire: Wire, messages: list[bytes]) -> Iterator[tuple[Any, int]]:
-    """Messages as frames of bounded size, with the bytes that are in each."""
-    size = sum(map(len, messages))
-    if size <= FRAME_SIZE or len(messages) == 1:
-        yield wire.pack(messages), size
-        return
-    part: list[bytes] = []
-    size = 0
-    for message in messages:
-        if part and size + len(message) > FRAME_SIZE:
-            yield wire.pack(part), size
-            part, size = [], 0
-        part.append(message)
-        size += len(message)
-    yield wire.pack(part), size

@@ -21,7 +21,7 @@ from gateway.core.survey import Page, Question, Roll
 from gateway.core.tasks import Tasks, at_once
 from gateway.core.wheel import Wheel
 from gateway.errors import BrokerUnavailable, Error, ErrorCode
-from gateway.messages import ClientInfo, Join, Leave, Payload, Position, Publication
+from gateway.messages import ClientInfo, Join, Leave, Payload, Position, Publication, Receipt
 from gateway.metrics import Gauges, Metrics
 from gateway.presence.base import PresenceStore
 from gateway.version import __version__
@@ -128,7 +128,7 @@ class Node:
             self._streams[channel.namespace] = found
         return found
 
-    async def publish(self, channel: Channel, publication: Publication, extras: PublishOptions = NO_EXTRAS) -> Position:
+    async def publish(self, channel: Channel, publication: Publication, extras: PublishOptions = NO_EXTRAS) -> Receipt:
         """Hand a publication to the broker; returns once it has been accepted there."""
         self.metrics.publications_in += 1
         return await self.broker.publish(channel.name, publication, self.stream(channel), extras)
@@ -249,8 +249,11 @@ class Node:
         )
 
     def apply(self, command: ControlCommand) -> None:
-        for connection in self.hub.of_user(command.user):
-            connection.control(command)
+        if command.user is not None:
+            for connection in self.hub.of_user(command.user):
+                connection.control(command)
+        elif (named := self.hub.connections.get(command.client)) is not None:
+            named.control(command)
 
     async def answer(self, question: Question) -> Page:
         """Subscribers by channel, of the next channels that match a pattern."""

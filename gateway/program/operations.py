@@ -3,26 +3,38 @@
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Unpack
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from gateway.auth.permissions import check_payload
 from gateway.brokers.base import HistoryFilter, PublishOptions
 from gateway.channels import Channel, check_names
-from gateway.core.cluster import NodeInfo, RefreshUser, SubscribeUser, UnsubscribeUser, disconnection, whose
+from gateway.core.cluster import (
+    NodeInfo,
+    RefreshUser,
+    SendMessage,
+    SubscribeUser,
+    UnsubscribeUser,
+    disconnection,
+    whose,
+)
 from gateway.core.node import Node
 from gateway.core.survey import ChannelCounts
 from gateway.core.tasks import at_once
 from gateway.errors import Disconnect, DisconnectCode, UnsubscribeCode
-from gateway.messages import ClientInfo, Position, Publication
+from gateway.messages import ClientInfo, Exclusion, Position, Publication, Receipt
 from gateway.program.commits import CommitOutbox, Message, Options
 from gateway.program.encoding import encode_data, encode_publication
 from gateway.program.routes.client import Client
+from gateway.program.sockets.connection import PlainConnection
 
 if TYPE_CHECKING:
     from gateway.program.commits import AnySession
 
 log = logging.getLogger(__name__)
+
+AnyClient = Client | PlainConnection | str
+"""A connection: the client of an event, what `Gateway.attach` gives, or the id of either."""
 
 
 class Operations(ABC):
@@ -33,7 +45,7 @@ class Operations(ABC):
     says what to write, and nothing has been done.
     """
 
-    _excluded = ""
+    _exclusion: Exclusion | None = None
 
     @property
     @abstractmethod
@@ -64,22 +76,30 @@ class Operations(ABC):
         tags: dict[str, str] | None = None,
         skip_history: bool = False,
         idempotency_key: str = "",
-    ) -> Position:
+        exclude: AnyClient | Sequence[AnyClient] = (),
+    ) -> Receipt:
         """Publish to everybody who is subscribed, on all nodes. Returns when the broker has accepted it.
 
         ``data`` is anything that JSON can say: pydantic models, dataclasses, dict, str, …; ``bytes`` make a binary
         publication, for plain sockets of bytes. A repeat with the same ``idempotency_key`` within five minutes
-        publishes nothing. Answers the position in the channel's stream; its offset is 0 without history. Raises
-        ``TypeError`` for data that cannot be encoded.
+        publishes nothing. ``exclude`` does without one client or several, see `exclude`. Answers where the
+        publication stands in the channel's stream (``offset`` 0 without history), and how many ``nodes`` took it, none
+        of them if nobody is subscribed. Raises ``TypeError`` for data that cannot be encoded.
         """
         node = self._here
         publication = encode_publication(data, tags)
-        [resolved] = self._resolved([channel], publication)
+        [resolved] = self.exclude(*_several(exclude))._resolved([channel], publication)
         return await node.publish(resolved, publication, PublishOptions(skip_history, idempotency_key))
 
     async def broadcast(
-        self, channels: Sequence[str], data: Any, *, tags: dict[str, str] | None = None, skip_history: bool = False
-    ) -> list[Position]:
+        self,
+        channels: Sequence[str],
+        data: Any,
+        *,
+        tags: dict[str, str] | None = None,
+        skip_history: bool = False,
+        exclude: AnyClient | Sequence[AnyClient] = (),
+    ) -> list[Receipt]:
         """Publish the same to many channels.
 
         Nothing is published if one of the names is wrong; if the broker fails, some of them may have been served.
@@ -87,15 +107,30 @@ class Operations(ABC):
         node = self._here
         check_names(channels)
         publication, extras = encode_publication(data, tags), PublishOptions(skip_history)
-        resolved = self._resolved(channels, publication)
+        resolved = self.exclude(*_several(exclude))._resolved(channels, publication)
         return await at_once(lambda channel: node.publish(channel, publication, extras), resolved)
 
-    async def publish_to_user(self, user: str | int, data: Any, **options: Unpack[Options]) -> Position:
+    async def publish_to_user(self, user: str | int, data: Any, **options: Unpack[Options]) -> Receipt:
         """Publish to all connections of a user, by the user's personal channel; ``options`` as for ``publish``.
 
         Raises `SettingsError` unless ``client.subscribe_to_user_personal_channel.enabled`` is set.
         """
         return await self.publish(self._here.channels.of_user(user), data, **options)
+
+    async def send(self, client: AnyClient, data: Any) -> None:
+        """Send to one connection, on whichever node it is; nothing happens if it has gone.
+
+        The SDKs tell of it in ``client.on("message")``; plain sockets get it as they get publications. It arrives
+        behind what the same coroutine has published before; during ``on_connect``, behind the answer to connect. Every
+        node looks whether it is meant: what is for a user, and what is much, is better published to a channel. Raises
+        ``TypeError`` for data that cannot be encoded.
+        """
+        node = self._here
+        [client_id] = _ids([client])
+        message = encode_publication(data)
+        command = SendMessage(client=client_id, data=message.data, binary=message.binary)
+        if not (isinstance(client, Client) and client.defer(command)):
+            await node.cluster.command_in_turn(command)
 
     async def presence(self, channel: str) -> dict[str, ClientInfo]:
         """Who is subscribed, by client id. Raises `Error` (108) for a channel without ``presence``."""
@@ -187,13 +222,20 @@ class Operations(ABC):
         """The nodes that are alive, this one first."""
         return self.node.cluster.nodes()
 
-    def exclude(self, client: Client | str) -> "Operations":
-        """The same, but what is published does not go to this client: its own page has shown it already.
+    def exclude(self, *clients: AnyClient, user: str | int | None = None) -> "Operations":
+        """The same, but what is published does not go to these clients: their own pages have shown it already ::
 
-        ``await gateway.exclude(client).publish(...)``. History keeps it for everybody: a client that comes back may
-        recover what it has sent itself.
+            await gateway.exclude(client).publish(...)  # or publish(..., exclude=client)
+            await gateway.exclude(user="7").publish(...)  # to none of the user's connections
+
+        One ``exclude`` may follow another: both hold. History keeps the publication for everybody: a client that
+        comes back may recover what it has sent itself.
         """
-        return _Excluding(self, client if isinstance(client, str) else client.id)
+        if not clients and user is None:
+            return self
+        former = self._exclusion or Exclusion()
+        users = former.users if user is None else (*former.users, str(user))
+        return _Excluding(self, Exclusion((*former.clients, *_ids(clients)), users))
 
     def on_commit(self, session: "AnySession") -> CommitOutbox:
         """What is published here leaves when the SQLAlchemy session commits, and vanishes when it rolls back ::
@@ -220,7 +262,7 @@ class Operations(ABC):
 
     def _resolved(self, names: Sequence[str], publication: Publication) -> list[Channel]:
         """The channels that a publication is for, if all of them take it."""
-        publication.exclude = self._excluded
+        publication.exclude = self._exclusion
         channels = [self.node.channels.resolve(name) for name in names]
         for channel in channels:
             check_payload(channel.options, publication.data, known_json=not publication.binary)
@@ -228,10 +270,27 @@ class Operations(ABC):
 
 
 class _Excluding(Operations):
-    def __init__(self, all_of_it: Operations, client: str) -> None:
+    def __init__(self, all_of_it: Operations, exclusion: Exclusion) -> None:
         self._all_of_it = all_of_it
-        self._excluded = client
+        self._exclusion = exclusion
 
     @property
     def node(self) -> Node:
         return self._all_of_it.node
+
+
+def _several(clients: AnyClient | Sequence[AnyClient]) -> Sequence[AnyClient]:
+    return clients if isinstance(clients, list | tuple) else [cast(AnyClient, clients)]
+
+
+def _ids(clients: Sequence[AnyClient]) -> Iterator[str]:
+    for each in clients:
+        if isinstance(each, Client | PlainConnection):
+            yield each.id
+        elif isinstance(each, str):
+            yield each
+        else:
+            raise TypeError(
+                f"a client is the Client of a handler, the connection of gateway.attach, or its id, not {each!r}; "
+                'all connections of a user: gateway.exclude(user="7"), gateway.publish_to_user("7", data)'
+            )

@@ -22,13 +22,13 @@ from redis.retry import Retry
 from gateway.auth.permissions import check_payload
 from gateway.batches import batches
 from gateway.brokers.base import PublishOptions, StreamOptions
-from gateway.brokers.calls import Call, control_call, publish_call, read_position
+from gateway.brokers.calls import Call, control_call, publish_call, read_receipt
 from gateway.channels import Channels, check_names
 from gateway.config.settings import RedisSettings, Settings
 from gateway.config.sources import load
 from gateway.core.cluster import disconnection, seal
 from gateway.errors import BrokerUnavailable, Disconnect, DisconnectCode, SettingsError
-from gateway.messages import Position, Publication
+from gateway.messages import Publication, Receipt
 from gateway.program.commits import CommitOutbox, Message, Options
 from gateway.program.encoding import encode_publication
 from gateway.redis.endpoint import Endpoint
@@ -83,7 +83,7 @@ class Publisher:
         """Close the connections. A later call would open one again."""
         self._pool.disconnect()
 
-    def publish(self, channel: str, data: Any, **options: Unpack[Options]) -> Position:
+    def publish(self, channel: str, data: Any, **options: Unpack[Options]) -> Receipt:
         """Publish any value, ``bytes`` as a binary publication; returns once Redis has accepted it.
 
         The position is empty where the channel keeps no history. A repeat with the same ``idempotency_key`` within
@@ -100,7 +100,7 @@ class Publisher:
         tags: dict[str, str] | None = None,
         idempotency_key: str = "",
         skip_history: bool = False,
-    ) -> list[Position]:
+    ) -> list[Receipt]:
         """Publish the same to many channels; raises as ``publish`` does.
 
         Nothing is published if one of the names is wrong; if Redis fails, some of them may have been served.
@@ -111,9 +111,9 @@ class Publisher:
         streams = [(name, self._stream(name, publication)) for name in channels]
         now = self._clock()
         answers = self._run([publish_call(self._keys, name, publication, at, options, now) for name, at in streams])
-        return [read_position(answer) for answer in answers]
+        return [read_receipt(answer) for answer in answers]
 
-    def publish_to_user(self, user: str | int, data: Any, **options: Unpack[Options]) -> Position:
+    def publish_to_user(self, user: str | int, data: Any, **options: Unpack[Options]) -> Receipt:
         """Publish to the user's personal channel; raises as ``publish`` does.
 
         ``SettingsError`` if the nodes give their users none.

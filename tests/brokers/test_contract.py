@@ -9,7 +9,7 @@ import asyncio
 import pytest
 
 from gateway.brokers.base import Broker, Claim, HistoryFilter, PublishOptions, StreamOptions
-from gateway.messages import ClientInfo, Payload, Position, Publication
+from gateway.messages import ClientInfo, Payload, Position, Publication, Receipt
 from tests.brokers.recorder import Recorder
 from tests.waiting import until
 
@@ -28,7 +28,8 @@ async def say(
     stream: StreamOptions = KEPT,
     options: PublishOptions = DEFAULT,
 ) -> Position:
-    return await broker.publish(channel, Publication(Payload(text.encode())), stream, options)
+    receipt = await broker.publish(channel, Publication(Payload(text.encode())), stream, options)
+    return Position(receipt.offset, receipt.epoch)
 
 
 async def texts(broker: Broker, which: HistoryFilter = ALL, stream: StreamOptions = KEPT) -> list[str]:
@@ -50,7 +51,7 @@ async def test_publications_reach_subscribers_in_order_and_unchanged(broker: Bro
     await broker.subscribe("news")
     info = ClientInfo("u", "c", conn_info=Payload(b'{"a":1}'), chan_info=Payload(b"\x00\xff"))
     sent = Publication(Payload(b"\r\n\x00:\xff"), info=info, tags={"k": "v"}, binary=True)
-    assert await broker.publish("news", sent, PLAIN, PublishOptions()) == Position()
+    assert await broker.publish("news", sent, PLAIN, PublishOptions()) == Receipt(nodes=1)
     for number in range(50):
         await say(broker, str(number), stream=KEPT if number % 2 else PLAIN)
     await until(lambda: len(recorder.publications) == 51)

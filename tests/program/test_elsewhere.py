@@ -41,6 +41,7 @@ CALLS: dict[str, Callable[[Gateway], Awaitable[object]]] = {
     "broadcast": lambda gateway: gateway.broadcast(["room:1"], 1),
     "publish_to_user": lambda gateway: gateway.publish_to_user("7", 1),
     "exclude": lambda gateway: gateway.exclude("client").publish("room:1", 1),
+    "send": lambda gateway: gateway.send("client", 1),
     "presence": lambda gateway: gateway.presence("room:1"),
     "presence_stats": lambda gateway: gateway.presence_stats("room:1"),
     "history": lambda gateway: gateway.history("room:1"),

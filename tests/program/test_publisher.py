@@ -31,7 +31,7 @@ from gateway.config.settings import (
 from gateway.core.cluster import Cluster, ControlCommand, DisconnectUser, NodeInfo
 from gateway.core.survey import Page, Question
 from gateway.errors import BrokerUnavailable, Error, ErrorCode, SettingsError
-from gateway.messages import Payload, Position, Publication
+from gateway.messages import Payload, Position, Publication, Receipt
 from gateway.program.publisher import CALLS_PER_WRITE, Publisher
 from tests.brokers.recorder import Recorder
 from tests.redis_fixtures import started_shard
@@ -80,7 +80,7 @@ async def test_a_node_hears_what_was_published_with_its_offset(server: RedisServ
         second = await broker.publish("kept:a", Publication(Payload(b"2")), KEPT, PublishOptions())
         third = publisher.publish("kept:a", 3)
         assert first.epoch
-        assert [first, second, third] == [Position(offset, first.epoch) for offset in (1, 2, 3)]
+        assert [first, second, third] == [Receipt(offset, first.epoch, nodes=1) for offset in (1, 2, 3)]
         await until(lambda: len(heard.publications) == 3)
         assert heard.publications[0] == (
             "kept:a",
@@ -89,14 +89,14 @@ async def test_a_node_hears_what_was_published_with_its_offset(server: RedisServ
         assert [(each.data, each.offset) for _, each in heard.publications[1:]] == [(b"2", 2), (b"3", 3)]
         stored, top = await broker.history("kept:a", ALL, KEPT)
         assert [each.data for each in stored] == [b'{"text":"hi"}', b"2", b"3"]
-        assert top == third
+        assert top == Position(third.offset, third.epoch)
 
 
 async def test_without_history(server: RedisServer, publisher: Publisher) -> None:
     async with node(server, "plain", "kept:a") as (broker, heard):
-        assert publisher.publish("plain", "hi") == Position()
-        assert publisher.publish("plain", b"\x00\xff") == Position()
-        assert publisher.publish("kept:a", 1, skip_history=True) == Position()
+        assert publisher.publish("plain", "hi") == Receipt(nodes=1)
+        assert publisher.publish("plain", b"\x00\xff") == Receipt(nodes=1)
+        assert publisher.publish("kept:a", 1, skip_history=True) == Receipt(nodes=1)
         await until(lambda: len(heard.publications) == 3)
         assert [each for _, each in heard.publications] == [
             Publication(Payload(b'"hi"'), time=12500),

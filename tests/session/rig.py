@@ -17,7 +17,7 @@ from gateway.core.cluster import ControlCommand
 from gateway.core.node import Node
 from gateway.core.wheel import Wheel
 from gateway.errors import BrokerUnavailable, Disconnect
-from gateway.messages import ClientInfo, Payload, Position, Publication
+from gateway.messages import ClientInfo, Payload, Position, Publication, Receipt
 from gateway.presence.memory import MemoryPresence
 from gateway.protocols.base import Wire
 from gateway.protocols.centrifuge_json import CentrifugeJson
@@ -123,7 +123,7 @@ class Broker(MemoryBroker):
 
     async def publish(
         self, channel: str, publication: Publication, stream: StreamOptions, options: PublishOptions
-    ) -> Position:
+    ) -> Receipt:
         await self._step("publish", channel)
         return await super().publish(channel, publication, stream, options)
 

@@ -9,7 +9,7 @@ from anyio import from_thread
 from starlette.requests import HTTPConnection, Request
 from starlette.websockets import WebSocket, WebSocketState
 
-from gateway.core.cluster import SubscribeUser, UnsubscribeUser
+from gateway.core.cluster import ControlCommand, SubscribeUser, UnsubscribeUser
 from gateway.core.node import Node
 from gateway.errors import Disconnect, DisconnectCode, UnsubscribeCode
 from gateway.program.encoding import encode_data
@@ -88,14 +88,22 @@ class Client(HTTPConnection):
             info=None if info is None else encode_data(info),
             data=None if data is None else encode_data(data),
         )
-        if self._session.state in (State.NEW, State.CONNECTING):
-            self._session.control(command)  # after the answer to connect: before, the client would not know of it
-        elif self._session.state is State.CONNECTED:
+        if not self.defer(command) and self._session.state is State.CONNECTED:
             try:
                 await server_side.give(self._session, command)
             except SubscriptionEnded:
                 if not self._session.closed:  # else it has left, and what is done to it does nothing
                     raise
+
+    def defer(self, command: ControlCommand) -> bool:
+        """Keep a command until connect has been answered: before, the client would not know of it.
+
+        False, and nothing is done, if it has been answered.
+        """
+        if self._session.state not in (State.NEW, State.CONNECTING):
+            return False
+        self._session.control(command)
+        return True
 
     def unsubscribe(self, channel: str) -> None:
         """End a subscription; the client is told."""

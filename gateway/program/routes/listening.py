@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
@@ -57,6 +57,7 @@ class Listener:
     batch_delay = 0.0
     held = None
     user = ""
+    subscriptions: Mapping[str, "Listener"] = {}
     wire: Wire = WIRE
 
     def __init__(self, channel: str, limit: int) -> None:
