@@ -79,7 +79,7 @@ class DisconnectUser(Target, tag="disconnect", kw_only=True):
     """Only connections let in before this moment (Unix seconds), or at it with a lesser client id."""
 
 
-def whose(user: str | int, client: str) -> str:
+def whose(user: str | int, client: str = "") -> str:
     """The user's id. Nobody's connections are not one user's, and hardly what anybody means: ``ValueError``."""
     if not str(user) and not client:
         raise ValueError("name a user, or a client: an empty user would mean all anonymous clients")

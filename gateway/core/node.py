@@ -9,10 +9,12 @@ from contextvars import Context
 from functools import partial
 from typing import Any
 
+from gateway.blocks.base import BlockStore
 from gateway.brokers.base import Broker, HistoryFilter, PublishOptions, StreamOptions
 from gateway.brokers.single_flight import SingleFlight
 from gateway.channels import Channel, Channels, Route
 from gateway.config.settings import Settings
+from gateway.core.blocked import Blocked
 from gateway.core.cluster import Cluster, ControlCommand, NodeInfo
 from gateway.core.feeds import Feeds
 from gateway.core.hub import Hub
@@ -45,6 +47,7 @@ class Node:
         broker: Broker,
         presence: PresenceStore,
         *,
+        blocks: BlockStore,
         clock: Callable[[], float] = time.time,
         wheel: Wheel | None = None,
         routes: Sequence[Route] = (),
@@ -69,6 +72,7 @@ class Node:
             delay=settings.client.channel_position_check_delay,
             clock=clock,
         )
+        self.blocked = Blocked(blocks, self.hub, clock)
         self.loop: asyncio.AbstractEventLoop | None = None
         """The event loop that it runs in, which whoever runs it says."""
         self.greeting: Payload | None = None
@@ -87,6 +91,7 @@ class Node:
         self.wheel.start()
         await self.broker.start(self.uid, self)
         await self.presence_store.start(self.uid, self._swept, self._returned)
+        await self.blocked.store.start(self.blocked)
         self.cluster.start()
         self.watch.start()
 
@@ -95,6 +100,7 @@ class Node:
         await self.watch.stop()
         await self.cluster.stop()
         await self._work.finish(within=5)
+        await self.blocked.store.close()
         await self.presence_store.close()
         await self.broker.close()
         self.wheel.stop()

@@ -4,9 +4,11 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from gateway.auth.permissions import check_payload
+from gateway.blocks.base import block_seconds
 from gateway.brokers.base import HistoryFilter, PublishOptions
 from gateway.channels import Channel, check_names
 from gateway.core.cluster import (
@@ -120,7 +122,7 @@ class Operations(ABC):
     async def send(self, client: AnyClient, data: Any) -> None:
         """Send to one connection, on whichever node it is; nothing happens if it has gone.
 
-        The SDKs tell of it in ``client.on("message")``; plain sockets get it as they get publications. It arrives
+        The JavaScript SDK tells of it in ``client.on("message")``; plain sockets get it as a publication. It arrives
         behind what the same coroutine has published before; during ``on_connect``, behind the answer to connect. Every
         node looks whether it is meant: what is for a user, and what is much, is better published to a channel. Raises
         ``TypeError`` for data that cannot be encoded.
@@ -206,6 +208,29 @@ class Operations(ABC):
         Codes from 4000 to 4999 are yours; from 4500 on, and from 3500 to 3999, clients do not come back.
         """
         await self._here.cluster.command(disconnection(user, client, Disconnect(code, reason), keep))
+
+    async def block(self, user: str | int, *, for_: float | timedelta | None = None) -> None:
+        """Keep a user out: close all its connections, and let it into no node, for so many seconds, or until `unblock`.
+
+        Clients get disconnect 3510, after which they do not come back by themselves. The list outlives all nodes (in
+        Redis; with the memory engine it ends with the process). A second block of a user takes the place of the first.
+        Raises ``ValueError`` for anonymous clients, which are no user, and `Error` (106) beyond 100,000 users: whom a
+        program keeps out for good, its ``on_connect`` refuses by itself.
+        """
+        await self._here.blocked.store.block(whose(user), block_seconds(for_))
+
+    async def unblock(self, user: str | int) -> None:
+        """Let a user in again; nothing happens if it is not blocked."""
+        await self._here.blocked.store.unblock(whose(user))
+
+    async def blocked(self, *, limit: int = 1000, cursor: str = "") -> tuple[dict[str, float], str]:
+        """Users that are blocked, each with the end of it (Unix seconds, or ``inf``), in the order of their ids.
+
+        And the cursor of the next page, empty after the last.
+        """
+        if limit < 1:
+            raise ValueError(f"limit = {limit} must be at least 1")
+        return self._here.blocked.page(limit, cursor)
 
     async def expire(self, user: str, *, client: str = "", at: int = 0) -> None:
         """Move the end of a user's connections to ``at`` (Unix seconds); 0 ends them now, to come back anew."""

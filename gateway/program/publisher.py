@@ -11,6 +11,7 @@ Channels that a program declares, rather than the settings, are known to `Gatewa
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from redis import Redis
@@ -21,12 +22,14 @@ from redis.retry import Retry
 
 from gateway.auth.permissions import check_payload
 from gateway.batches import batches
+from gateway.blocks.base import block_seconds
+from gateway.blocks.redis import block_call, check_blocked, unblock_call
 from gateway.brokers.base import PublishOptions, StreamOptions
 from gateway.brokers.calls import Call, control_call, publish_call, read_receipt
 from gateway.channels import Channels, check_names
 from gateway.config.settings import RedisSettings, Settings
 from gateway.config.sources import load
-from gateway.core.cluster import disconnection, seal
+from gateway.core.cluster import disconnection, seal, whose
 from gateway.errors import BrokerUnavailable, Disconnect, DisconnectCode, SettingsError
 from gateway.messages import Publication, Receipt
 from gateway.program.commits import CommitOutbox, Message, Options
@@ -135,6 +138,15 @@ class Publisher:
         """
         command = disconnection(user, client, Disconnect(code, reason), keep)
         self._run([control_call(self._keys, seal(self._uid, command))])
+
+    def block(self, user: str | int, *, for_: float | timedelta | None = None) -> None:
+        """Keep a user out of all nodes, for so many seconds, or until `unblock`; see `Gateway.block`."""
+        [answer] = self._run([block_call(self._keys, whose(user), block_seconds(for_))])
+        check_blocked(answer)
+
+    def unblock(self, user: str | int) -> None:
+        """Let a user in again; nothing happens if it is not blocked."""
+        self._run([unblock_call(self._keys, whose(user))])
 
     def on_commit(self, session: "AnySession") -> CommitOutbox:
         """An outbox whose publications leave when the SQLAlchemy session commits, and vanish when it rolls back."""

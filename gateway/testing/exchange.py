@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
+from gateway.blocks.memory import MemoryBlocks
 from gateway.brokers.base import Broker, BrokerEvents, PublishOptions, StreamOptions
 from gateway.config.settings import EngineSettings, Settings
 from gateway.messages import ClientInfo, Publication, Receipt
@@ -21,6 +22,7 @@ class Exchange:
         self.engine = Engine(self._settings, clock)
         self.nodes: dict[str, ExchangeBroker] = {}
         self.occupied: dict[str, set[str]] = {}
+        self._blocks = MemoryBlocks(clock)
 
     def member(self) -> Engine:
         """The engine of one more node."""
@@ -29,6 +31,7 @@ class Exchange:
         engine.presence = _Shared(self.engine.presence)
         engine.leases, engine.limits = self.engine.leases, self.engine.limits
         engine.occupancy = MemoryOccupancy(self.occupied)
+        engine.blocks = MemoryBlocks(self._clock, self._blocks)
         return engine
 
     async def enter(self, node: str, broker: "ExchangeBroker") -> None:

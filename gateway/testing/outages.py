@@ -1,10 +1,11 @@
 """Nodes that lose the broker, and what else lies there: presence, leases, limits."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from inspect import iscoroutinefunction
 from typing import Any
 
+from gateway.blocks.base import BlockEvents, BlockStore
 from gateway.brokers.base import Broker, BrokerEvents, BrokerHealth
 from gateway.errors import BrokerUnavailable
 from gateway.messages import ClientInfo, Publication
@@ -90,6 +91,36 @@ class LinkedBroker(Linked):
         if self._link.hears:
             return self._inner.health()
         return BrokerHealth(connected=not self._link.down, deaf=True)
+
+
+class LinkedBlocks(Linked):
+    """A block list behind a link: a node reads it again when it hears again."""
+
+    _inner: BlockStore
+
+    async def start(self, events: BlockEvents) -> None:
+        self._link.on_return.append(self._inner.reload)
+        await self._inner.start(_BlockEar(events, self._link))
+
+
+class _BlockEar:
+    """What a node hears of blocks while it hears. Satisfies `BlockEvents`."""
+
+    def __init__(self, events: BlockEvents, link: Link) -> None:
+        self._events = events
+        self._link = link
+
+    def on_list(self, users: Mapping[str, float]) -> None:
+        if self._link.hears:
+            self._events.on_list(users)
+
+    def on_block(self, user: str, seconds: float) -> None:
+        if self._link.hears:
+            self._events.on_block(user, seconds)
+
+    def on_unblock(self, user: str) -> None:
+        if self._link.hears:
+            self._events.on_unblock(user)
 
 
 class _Ear:

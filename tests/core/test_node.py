@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateway.blocks.memory import MemoryBlocks
 from gateway.brokers.base import HistoryFilter, PublishOptions
 from gateway.brokers.memory import MemoryBroker
 from gateway.config.settings import Settings
@@ -107,7 +108,7 @@ class Obedient(Client):
 
 
 def make(broker: Broker, presence: Presence, settings: dict[str, Any] = SETTINGS, **parts: Any) -> Node:
-    return Node(Settings.model_validate(settings), broker, presence, **parts)
+    return Node(Settings.model_validate(settings), broker, presence, blocks=MemoryBlocks(), **parts)
 
 
 @pytest.fixture

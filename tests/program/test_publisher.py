@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from pydantic import BaseModel
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
+from gateway.blocks.redis import RedisBlocks
 from gateway.brokers.base import HistoryFilter, PublishOptions, StreamOptions
 from gateway.brokers.redis import RedisBroker
 from gateway.channels import Channels
@@ -33,6 +35,7 @@ from gateway.core.survey import Page, Question
 from gateway.errors import BrokerUnavailable, Error, ErrorCode, SettingsError
 from gateway.messages import Payload, Position, Publication, Receipt
 from gateway.program.publisher import CALLS_PER_WRITE, Publisher
+from tests.blocks.recorder import Recorder as BlockRecorder
 from tests.brokers.recorder import Recorder
 from tests.redis_fixtures import started_shard
 from tests.redis_server import RedisServer
@@ -181,6 +184,23 @@ def test_personal_channels_must_be_on(publisher: Publisher) -> None:
     with pytest.raises(SettingsError, match=setting) as caught:
         publisher.publish_to_user("7", 1)
     assert str(caught.value).startswith("client.subscribe_to_user_personal_channel.enabled = false")
+
+
+async def test_blocks(server: RedisServer, publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with started_shard(server.url) as shard:
+        blocks, told = RedisBlocks(shard), BlockRecorder()
+        await blocks.start(told)
+        publisher.block("ann", for_=timedelta(hours=1))
+        publisher.block(7)
+        await until(lambda: told.shown == {"ann": 1, "7": "ever"})
+        publisher.unblock(7)
+        await until(lambda: told.shown == {"ann": 1})
+        monkeypatch.setattr("gateway.blocks.redis.MOST", 1)
+        with pytest.raises(Error, match="106 limit exceeded"):
+            publisher.block("bob")
+        with pytest.raises(ValueError, match="an empty user"):
+            publisher.block("")
+        await blocks.close()
 
 
 class Applied:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from gateway.auth.tokens import TokenVerifier, sign_connection, sign_subscription
+from gateway.blocks.memory import MemoryBlocks
 from gateway.brokers.base import HistoryFilter, PublishOptions, StreamOptions
 from gateway.brokers.memory import MemoryBroker
 from gateway.config.settings import Settings
@@ -283,7 +284,14 @@ class Rig:
         self.broker = Broker(self.clock)
         self.presence = Presence()
         self.wheel = Wheel(self.clock)
-        self.node = Node(self.settings, self.broker, self.presence, clock=self.clock, wheel=self.wheel)
+        self.node = Node(
+            self.settings,
+            self.broker,
+            self.presence,
+            blocks=MemoryBlocks(self.clock),
+            clock=self.clock,
+            wheel=self.wheel,
+        )
         self.tokens = TokenVerifier(self.settings.client, self.clock)
         self.wire = Wire(CentrifugeJson(), bytes)
 
