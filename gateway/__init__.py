@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from gateway.config.settings import Settings
     from gateway.errors import BrokerUnavailable, Disconnect, DisconnectCode, Error, ErrorCode
     from gateway.messages import Receipt
+    from gateway.program.errors import ChannelError
     from gateway.program.gateway import Gateway
     from gateway.program.manager import ConnectionManager
     from gateway.program.publisher import Publisher
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "BrokerUnavailable": "errors",
+    "ChannelError": "program.errors",
     "ChannelRoute": "program.routes.channel",
     "Client": "program.routes.client",
     "ConnectionManager": "program.manager",
@@ -38,6 +40,7 @@ _HOMES = {
 __all__ = [
     "HANDLED",
     "BrokerUnavailable",
+    "ChannelError",
     "ChannelRoute",
     "Client",
     "ConnectionManager",

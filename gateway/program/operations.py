@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
-from gateway.auth.permissions import check_payload
 from gateway.blocks.base import block_seconds
 from gateway.brokers.base import HistoryFilter, PublishOptions
 from gateway.channels import Channel, check_names
@@ -23,10 +22,11 @@ from gateway.core.cluster import (
 from gateway.core.node import Node
 from gateway.core.survey import ChannelCounts
 from gateway.core.tasks import at_once
-from gateway.errors import Disconnect, DisconnectCode, UnsubscribeCode
+from gateway.errors import Disconnect, DisconnectCode, Error, UnsubscribeCode
 from gateway.messages import ClientInfo, Exclusion, Position, Publication, Receipt
 from gateway.program.commits import CommitOutbox, Message, Options
 from gateway.program.encoding import encode_data, encode_publication
+from gateway.program.errors import check_history, check_presence, check_publication, find_channel, history_error
 from gateway.program.routes.client import Client
 from gateway.program.sockets.connection import PlainConnection
 
@@ -42,9 +42,10 @@ AnyClient = Client | PlainConnection | str
 class Operations(ABC):
     """Satisfied by `Gateway`, and by what `Gateway.exclude` returns.
 
-    Every method may raise `Error` (a channel that there is not, an option that is off) and, when Redis is away,
-    `BrokerUnavailable`, which is one. Coroutines run in the gateway's event loop alone; in another, ``RuntimeError``
-    says what to write, and nothing has been done.
+    Methods that name a channel may raise `ChannelError`, an `Error` whose text says what to write: there is no such
+    channel, or an option is off; and all, when Redis is away, `BrokerUnavailable`, which is an `Error` as well.
+    Coroutines run in the gateway's event loop alone; in another, ``RuntimeError`` says what to write, and nothing has
+    been done.
     """
 
     _exclusion: Exclusion | None = None
@@ -135,14 +136,14 @@ class Operations(ABC):
             await node.cluster.command_in_turn(command)
 
     async def presence(self, channel: str) -> dict[str, ClientInfo]:
-        """Who is subscribed, by client id. Raises `Error` (108) for a channel without ``presence``."""
+        """Who is subscribed, by client id. Raises `ChannelError` (108) for a channel without ``presence``."""
         node = self._here
-        return await node.presence(node.channels.resolve(channel))
+        return await node.presence(check_presence(find_channel(node.channels, channel)))
 
     async def presence_stats(self, channel: str) -> tuple[int, int]:
-        """How many clients, and how many distinct users. Raises `Error` (108) for a channel without ``presence``."""
+        """How many clients, and how many distinct users. Raises `ChannelError` (108) without ``presence``."""
         node = self._here
-        return await node.presence_stats(node.channels.resolve(channel))
+        return await node.presence_stats(check_presence(find_channel(node.channels, channel)))
 
     async def history(
         self, channel: str, *, limit: int = -1, since: Position | None = None, reverse: bool = False
@@ -150,15 +151,19 @@ class Operations(ABC):
         """What the channel keeps, oldest first unless ``reverse``, and its top position.
 
         ``limit`` -1 is all, 0 only the position; ``since`` means strictly after it (before it in ``reverse``).
-        Raises `Error`: 108 for a channel without history, 112 for a position of another epoch.
+        Raises `ChannelError`: 108 for a channel without history, 112 for a position of another epoch.
         """
         node = self._here
-        return await node.history(node.channels.resolve(channel), HistoryFilter(limit, since, reverse))
+        found = check_history(find_channel(node.channels, channel))
+        try:
+            return await node.history(found, HistoryFilter(limit, since, reverse))
+        except Error as error:
+            raise history_error(found, since, error) from None
 
     async def remove_history(self, channel: str) -> None:
         """Drop what the channel keeps; its offsets go on."""
         node = self._here
-        await node.remove_history(node.channels.resolve(channel))
+        await node.remove_history(check_history(find_channel(node.channels, channel)))
 
     async def channels(self, pattern: str = "", *, limit: int = 0, cursor: str = "") -> ChannelCounts:
         """Channels with subscribers anywhere, and how many; ``pattern`` as in a shell, such as ``chat:*``.
@@ -180,7 +185,7 @@ class Operations(ABC):
             SubscribeUser(
                 user=whose(user, client),
                 client=client,
-                channel=node.channels.resolve(channel).name,
+                channel=find_channel(node.channels, channel).name,
                 info=None if info is None else encode_data(info),
                 data=None if data is None else encode_data(data),
             )
@@ -190,7 +195,7 @@ class Operations(ABC):
         """End the subscriptions of a user, or of one ``client`` of it; they are told."""
         node = self._here
         code = UnsubscribeCode.SERVER
-        name = node.channels.resolve(channel).name
+        name = find_channel(node.channels, channel).name
         command = UnsubscribeUser(user=whose(user, client), client=client, channel=name, code=code, reason=code.reason)
         await node.cluster.command(command)
 
@@ -288,9 +293,9 @@ class Operations(ABC):
     def _resolved(self, names: Sequence[str], publication: Publication) -> list[Channel]:
         """The channels that a publication is for, if all of them take it."""
         publication.exclude = self._exclusion
-        channels = [self.node.channels.resolve(name) for name in names]
+        channels = [find_channel(self.node.channels, name) for name in names]
         for channel in channels:
-            check_payload(channel.options, publication.data, known_json=not publication.binary)
+            check_publication(channel, publication)
         return channels
 
 

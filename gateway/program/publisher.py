@@ -20,7 +20,6 @@ from redis.connection import ConnectionPool
 from redis.exceptions import NoScriptError, RedisError
 from redis.retry import Retry
 
-from gateway.auth.permissions import check_payload
 from gateway.batches import batches
 from gateway.blocks.base import block_seconds
 from gateway.blocks.redis import block_call, check_blocked, unblock_call
@@ -34,6 +33,7 @@ from gateway.errors import BrokerUnavailable, Disconnect, DisconnectCode, Settin
 from gateway.messages import Publication, Receipt
 from gateway.program.commits import CommitOutbox, Message, Options
 from gateway.program.encoding import encode_publication
+from gateway.program.errors import check_publication, find_channel
 from gateway.redis.endpoint import Endpoint
 from gateway.redis.keys import Keys
 from gateway.redis.resp import Argument
@@ -159,9 +159,10 @@ class Publisher:
         self._stream(message.channel, encode_publication(message.data))
 
     def _stream(self, name: str, publication: Publication) -> StreamOptions:
-        """How the channel keeps its stream. Raises ``Error`` if it does not take the publication."""
-        options = self._channels.resolve(name).options
-        check_payload(options, publication.data, known_json=not publication.binary)
+        """How the channel keeps its stream. Raises ``ChannelError`` if it does not take the publication."""
+        channel = find_channel(self._channels, name)
+        check_publication(channel, publication)
+        options = channel.options
         return StreamOptions(options.history_size, options.history_ttl, options.history_meta_ttl)
 
     # — Redis —

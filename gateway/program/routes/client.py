@@ -13,6 +13,7 @@ from gateway.core.cluster import ControlCommand, SubscribeUser, UnsubscribeUser
 from gateway.core.node import Node
 from gateway.errors import Disconnect, DisconnectCode, UnsubscribeCode
 from gateway.program.encoding import encode_data
+from gateway.program.errors import find_channel
 from gateway.program.routes.answers import translate
 from gateway.program.routes.streams import Stream, Streams
 from gateway.session import NO_APPLICATION, Session, State, server_side
@@ -80,7 +81,7 @@ class Client(HTTPConnection):
         where the broker is away.
         """
         self._session.node.check_loop()
-        self._session.node.channels.resolve(channel)
+        find_channel(self._session.node.channels, channel)
         command = SubscribeUser(
             user=self.user,
             client=self.id,
