@@ -7,7 +7,7 @@ audiences that want it, and each audience is written once a tick.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 
 from gateway.core.audience import Audience, AudienceKey, Connection, LocalChannel, Subscriber, frames
 from gateway.core.losses import Losses, tell
@@ -21,6 +21,8 @@ FRAME_SIZE = 131072
 
 HELD = 4096
 """Publications held back for a subscription that is being made. Who misses more is found out, and recovers."""
+
+_NOBODY: Set[Subscriber] = frozenset()
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +135,7 @@ class Hub:
         readers, following = list(channel.audiences.values()), list[Audience]()
         if publication.offset:
             readers, following = self._advance(channel, publication)
-        excluded = self._excluded(name, publication.exclude) if publication.exclude else None
+        excluded = self._excluded(name, publication.exclude) if publication.exclude else _NOBODY
         encoded: dict[int, bytes] = {}
         for audience in readers:
             wire = audience.key.wire
@@ -148,10 +150,7 @@ class Hub:
                     for subscriber in list(audience.members):
                         subscriber.connection.disconnect(reason)
                     continue
-            if excluded:
-                self._append_but(audience, message, excluded)
-            else:
-                self._append(audience, message)
+            self._append(audience, message, excluded)
         for audience in following:
             self._promote(channel, audience, Position(publication.offset, publication.epoch))
 
@@ -306,18 +305,26 @@ class Hub:
         if not audience.pending:
             return
         [subscriber] = audience.members
-        connection = subscriber.connection
+        messages, _, apart = audience.take()
+        self._hand(subscriber.connection, apart.get(subscriber, messages))
+
+    def _hand(self, connection: Connection, messages: list[bytes]) -> None:
+        """Let messages, which nobody else needs, leave with whatever the connection gets in this tick."""
+        if not messages:
+            return
         if not connection.outbox:
             self._outboxes.append(connection)
-            connection.outbox = audience.pending
+            connection.outbox = messages
         else:
-            connection.outbox += audience.pending
-        self._metrics.deliveries += len(audience.pending)
-        audience.pending, audience.size = [], 0
+            connection.outbox += messages
+        self._metrics.deliveries += len(messages)
 
-    def _append(self, audience: Audience, message: bytes) -> None:
+    def _append(self, audience: Audience, message: bytes, excluded: Set[Subscriber] = _NOBODY) -> None:
+        """Append for all members but those ``excluded``, who get what else there is in this tick by themselves."""
         if audience.size + len(message) > FRAME_SIZE:
             self._write(audience)
+        for subscriber in excluded & audience.members.keys() if excluded else ():
+            audience.apart.setdefault(subscriber, audience.pending.copy())
         if not audience.pending:
             if audience.delay:
                 asyncio.get_running_loop().call_later(audience.delay, self._end_delay, audience)
@@ -326,6 +333,9 @@ class Hub:
                 self._schedule()
         audience.pending.append(message)
         audience.size += len(message)
+        for subscriber, own in audience.apart.items():
+            if subscriber not in excluded:
+                own.append(message)
 
     def _excluded(self, name: str, exclude: Exclusion) -> set[Subscriber]:
         """Subscriptions of the channel that are not to get a publication."""
@@ -333,20 +343,6 @@ class Hub:
         for user in exclude.users:
             connections += self.of_user(user)
         return {each.subscriptions[name] for each in connections if name in each.subscriptions}
-
-    def _append_but(self, audience: Audience, message: bytes, left_out: set[Subscriber]) -> None:
-        """Append for all members but some, which need not be among them."""
-        excluded = left_out & audience.members.keys()
-        if excluded:
-            self._write(audience)  # what came before is for everybody
-        for subscriber in excluded:
-            del audience.members[subscriber]
-        if audience.members:
-            self._append(audience, message)
-        if excluded:
-            self._write(audience)
-            # asked again: what was written just now may have changed the way there
-            audience.members.update((each, each.connection.transport.write) for each in excluded)
 
     def _end_delay(self, audience: Audience) -> None:
         self._written.append(audience)
@@ -381,15 +377,20 @@ class Hub:
             return
         if self._outboxes:
             self._flush_outboxes()
-        messages, size = audience.pending, audience.size
-        audience.pending, audience.size = [], 0
+        messages, size, apart = audience.take()
+        members = audience.members
+        if apart:
+            members = {each: write for each, write in members.items() if each not in apart}
+            for subscriber in apart.keys() & audience.members.keys():
+                self._hand(subscriber.connection, apart[subscriber])
+            self._flush_outboxes()
         try:
             frame = audience.key.wire.pack(messages)
         except Exception:
             log.exception("a frame could not be made")
             return
-        self._metrics.delivered(len(messages) * len(audience.members), size * len(audience.members))
-        for write in audience.members.values():
+        self._metrics.delivered(len(messages) * len(members), size * len(members))
+        for write in members.values():
             try:
                 write(frame)
             except Exception:  # it must not, but everybody after it would suffer

@@ -674,6 +674,46 @@ async def test_who_is_not_excluded_is_encoded_for_and_written_to_once(hub: Hub) 
     assert [each.frames for each in readers] == [[]] * 5 + [["encoded once"]] * 15
 
 
+async def test_who_excludes_itself_costs_the_others_nothing(hub: Hub, metrics: Metrics) -> None:
+    """Cursors: everybody publishes to all others in one tick, and each is written to once."""
+    readers = [known(hub, reader(hub), name) for name in "abcd"]
+    hub.publish("room", publication(text="first"))
+    for each in readers[:3]:
+        publish_but(hub, each.connection.client, f"by-{each.connection.client}")
+    publish_but(hub, "a", "by-a-again")
+    hub.flush()
+    assert [each.frames for each in readers] == [
+        ["first by-b by-c"],
+        ["first by-a by-c by-a-again"],
+        ["first by-a by-b by-a-again"],
+        ["first by-a by-b by-c by-a-again"],
+    ]
+    assert metrics.deliveries == 3 + 4 + 4 + 5
+    publish(hub, 1)
+    hub.flush()
+    assert [each.frames[1:] for each in readers] == [["p1"]] * 4
+
+
+async def test_an_excluded_one_that_leaves_gets_nothing_more(hub: Hub) -> None:
+    one, two = (known(hub, reader(hub), name) for name in ("one", "two"))
+    hub.publish("room", publication(text="before"))
+    publish_but(hub, "two", "hidden")
+    hub.leave(two)
+    hub.flush()
+    assert (one.frames, two.frames) == (["before hidden"], [])
+
+
+async def test_exclusion_where_frames_are_full(hub: Hub) -> None:
+    one, two = (known(hub, reader(hub), name) for name in ("one", "two"))
+    large = "x" * (FRAME_SIZE - 5)
+    hub.publish("room", publication(text=large))
+    publish_but(hub, "two", "hidden-one")
+    hub.publish("room", publication(text="after"))
+    hub.flush()
+    assert one.frames == [large, "hidden-one after"]
+    assert two.frames == [large, "after"]
+
+
 async def test_what_is_for_one_stands_behind_the_publications_before_it(hub: Hub) -> None:
     one = reader(hub)
     reader(hub)
