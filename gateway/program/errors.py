@@ -10,8 +10,8 @@ from gateway.channels import Channel, Channels
 from gateway.errors import Error, ErrorCode
 from gateway.messages import Position, Publication
 
-SHOWN, SHOWN_DATA = 5, 50
-"""Patterns that a text names at most, and bytes of data."""
+SHOWN, SHOWN_DATA, SHOWN_NAME = 5, 50, 200
+"""Patterns that a text names at most, bytes of data, and characters of a name: which may be a client's."""
 
 _TAKES = {"json": "JSON alone", "json_object": "JSON objects alone"}
 
@@ -38,6 +38,7 @@ def find_channel(channels: Channels, name: str) -> Channel:
     try:
         return channels.resolve(name)
     except Error as error:
+        name = name if len(name) <= SHOWN_NAME else f"{name[:SHOWN_NAME]}..."
         if error.code == ErrorCode.UNKNOWN_CHANNEL:
             raise ChannelError(ErrorCode.UNKNOWN_CHANNEL, _unknown(channels, name)) from None
         advice = f"{name!r} is no channel's name: that is text, with no line breaks or other control characters in it"

@@ -178,7 +178,9 @@ class Operations(ABC):
 
     # — users —
 
-    async def subscribe(self, user: str, channel: str, *, client: str = "", info: Any = None, data: Any = None) -> None:
+    async def subscribe(
+        self, user: str | int, channel: str, *, client: str = "", info: Any = None, data: Any = None
+    ) -> None:
         """Subscribe all connections of a user, or one ``client`` of it; they are told, with ``data``."""
         node = self._here
         await node.cluster.command(
@@ -191,7 +193,7 @@ class Operations(ABC):
             )
         )
 
-    async def unsubscribe(self, user: str, channel: str, *, client: str = "") -> None:
+    async def unsubscribe(self, user: str | int, channel: str, *, client: str = "") -> None:
         """End the subscriptions of a user, or of one ``client`` of it; they are told."""
         node = self._here
         code = UnsubscribeCode.SERVER
@@ -201,7 +203,7 @@ class Operations(ABC):
 
     async def disconnect(
         self,
-        user: str,
+        user: str | int,
         *,
         client: str = "",
         code: int = DisconnectCode.FORCE_DISCONNECT,
@@ -237,7 +239,7 @@ class Operations(ABC):
             raise ValueError(f"limit = {limit} must be at least 1")
         return self._here.blocked.page(limit, cursor)
 
-    async def expire(self, user: str, *, client: str = "", at: int = 0) -> None:
+    async def expire(self, user: str | int, *, client: str = "", at: int = 0) -> None:
         """Move the end of a user's connections to ``at`` (Unix seconds); 0 ends them now, to come back anew."""
         await self._here.cluster.command(
             RefreshUser(user=whose(user, client), client=client, expired=not at, expire_at=at)

@@ -177,6 +177,10 @@ class Client(Peer):
         await self._cluster.wait_idle()
         await self.ask("unsubscribe", {"channel": NOWHERE})
 
+    def may_lack(self, channel: str, offset: int) -> bool:
+        """Whether a publication was not for everybody, so that it need not have come."""
+        return (channel, offset) in self._node.link.excluding
+
     async def cease(self) -> None:
         """End what goes on by itself."""
         for task in list(self._tasks):

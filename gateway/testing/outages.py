@@ -20,6 +20,8 @@ class Link:
         self.deaf = False
         """Calls succeed, but nothing is delivered."""
         self.on_return: list[Callable[[], None]] = []
+        self.excluding: set[tuple[str, int]] = set()
+        """Publications that are not for everybody here, by channel and offset."""
 
     @property
     def hears(self) -> bool:
@@ -131,6 +133,8 @@ class _Ear:
         self._link = link
 
     def on_publication(self, channel: str, publication: Publication) -> None:
+        if publication.exclude:
+            self._link.excluding.add((channel, publication.offset))
         if self._link.hears:
             self._events.on_publication(channel, publication)
 

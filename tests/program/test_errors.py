@@ -74,6 +74,14 @@ async def test_what_is_no_name(name: str) -> None:
         assert (code, text.startswith(f"{name!r} is no channel's name")) == (107, True)
 
 
+async def test_a_name_of_any_length_makes_a_text_that_can_be_read() -> None:
+    async with running(gateway := program()):
+        for name in ("chta:" + "x" * 10_000, "x" * 10_000 + ":a", "x\n" * 10_000):
+            _, text = await advice(gateway, "publish", name, 1)
+            assert len(text) < 1000
+            assert "..." in text
+
+
 async def test_a_route_is_no_name() -> None:
     gateway = program()
     route = gateway.channel("rooms:{room}")

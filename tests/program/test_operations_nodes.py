@@ -16,8 +16,8 @@ def create_app() -> FastAPI:
     app = FastAPI(lifespan=gateway.lifespan)
     app.include_router(gateway.router)
     app.state.gateway = gateway
-    for pattern, size in (("chat:{room}", 10), ("open:{room}", 0)):
-        gateway.channel(pattern, history_size=size, allow_subscribe_for_client=True, allow_subscribe_for_anonymous=True)
+    options: Any = {"allow_subscribe_for_client": True, "allow_subscribe_for_anonymous": True}
+    gateway.channel("chat:{room}", history_size=10, **options)
 
     @gateway.on_connect
     async def connect(client: Client) -> str | None:
@@ -26,7 +26,7 @@ def create_app() -> FastAPI:
     @app.websocket("/plain/{form}")
     async def plain(websocket: WebSocket, form: Literal["text", "json", "bytes"]) -> None:
         async with gateway.attach(websocket, user="plain", format=form) as connection:
-            await connection.subscribe("open:a")
+            await connection.subscribe("chat:a")
             await connection.send(connection.id)
             async for _ in connection:
                 pass
@@ -45,13 +45,13 @@ async def test_excludes_clients_and_users_of_other_nodes(kit: Kit) -> None:
     ann, bob, eve = [
         await kit.connect(query={"user": name}, node=node) for node, name in ((0, "ann"), (1, "bob"), (1, "eve"))
     ]
-    rooms: list[Any] = [await each.subscribe("open:a") for each in (ann, bob, eve)]
+    rooms: list[Any] = [await each.subscribe("chat:a") for each in (ann, bob, eve)]
     plain = await kit.websocket("/plain/text", node=1)
     plain_id = await plain.receive_text()
     gateway = kit.nodes[0].gateway
-    await gateway.exclude(ann.id).exclude(eve.id).publish("open:a", 1)
-    await gateway.exclude(user="eve").publish("open:a", 2)
-    await gateway.publish("open:a", 3, exclude=[plain_id, bob.id])
+    await gateway.exclude(ann.id).exclude(eve.id).publish("chat:a", 1)
+    await gateway.exclude(user="eve").publish("chat:a", 2)
+    await gateway.publish("chat:a", 3, exclude=[plain_id, bob.id])
     heard = [[(await room.next()).data for _ in range(count)] for room, count in zip(rooms, (2, 2, 1), strict=True)]
     assert heard == [[2, 3], [1, 2], [3]]
     assert [await plain.receive_text() for _ in range(2)] == ["1", "2"]
