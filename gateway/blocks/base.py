@@ -58,4 +58,5 @@ def block_seconds(lasts: float | timedelta | None) -> float:
 
 
 def list_full() -> Error:
-    return Error(ErrorCode.LIMIT_EXCEEDED, f"limit exceeded: {MOST:,} users are blocked, and no more can be")
+    advice = "unblock others, or have on_connect refuse whom you keep out for good"
+    return Error(ErrorCode.LIMIT_EXCEEDED, f"limit exceeded: {MOST:,} users are blocked, which is all; {advice}")

@@ -79,11 +79,16 @@ class DisconnectUser(Target, tag="disconnect", kw_only=True):
     """Only connections let in before this moment (Unix seconds), or at it with a lesser client id."""
 
 
-def whose(user: str | int, client: str = "") -> str:
+def named(user: str | int) -> str:
     """The user's id. Nobody's connections are not one user's, and hardly what anybody means: ``ValueError``."""
-    if not str(user) and not client:
+    if not str(user):
         raise ValueError("name a user, or a client: an empty user would mean all anonymous clients")
     return str(user)
+
+
+def whose(user: str | int, client: str) -> str | None:
+    """Whose connections are meant; None where the client says it all. Raises ``ValueError`` if neither is given."""
+    return (str(user) or None) if client else named(user)
 
 
 def disconnection(user: str | int, client: str, reason: Disconnect, keep: Sequence[str]) -> DisconnectUser:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
@@ -17,6 +17,7 @@ from gateway.core.cluster import (
     SubscribeUser,
     UnsubscribeUser,
     disconnection,
+    named,
     whose,
 )
 from gateway.core.node import Node
@@ -79,7 +80,7 @@ class Operations(ABC):
         tags: dict[str, str] | None = None,
         skip_history: bool = False,
         idempotency_key: str = "",
-        exclude: AnyClient | Sequence[AnyClient] = (),
+        exclude: AnyClient | Collection[AnyClient] = (),
     ) -> Receipt:
         """Publish to everybody who is subscribed, on all nodes. Returns when the broker has accepted it.
 
@@ -101,7 +102,7 @@ class Operations(ABC):
         *,
         tags: dict[str, str] | None = None,
         skip_history: bool = False,
-        exclude: AnyClient | Sequence[AnyClient] = (),
+        exclude: AnyClient | Collection[AnyClient] = (),
     ) -> list[Receipt]:
         """Publish the same to many channels.
 
@@ -203,14 +204,14 @@ class Operations(ABC):
 
     async def disconnect(
         self,
-        user: str | int,
+        user: str | int = "",
         *,
         client: str = "",
         code: int = DisconnectCode.FORCE_DISCONNECT,
         reason: str | None = None,
         keep: Sequence[str] = (),
     ) -> None:
-        """Close all connections of a user, or one ``client`` of it; those in ``keep`` stay.
+        """Close all connections of a user, or one ``client`` alone, on all nodes; those in ``keep`` stay.
 
         Codes from 4000 to 4999 are yours; from 4500 on, and from 3500 to 3999, clients do not come back.
         """
@@ -224,11 +225,11 @@ class Operations(ABC):
         Raises ``ValueError`` for anonymous clients, which are no user, and `Error` (106) beyond 100,000 users: whom a
         program keeps out for good, its ``on_connect`` refuses by itself.
         """
-        await self._here.blocked.store.block(whose(user), block_seconds(for_))
+        await self._here.blocked.store.block(named(user), block_seconds(for_))
 
     async def unblock(self, user: str | int) -> None:
         """Let a user in again; nothing happens if it is not blocked."""
-        await self._here.blocked.store.unblock(whose(user))
+        await self._here.blocked.store.unblock(named(user))
 
     async def blocked(self, *, limit: int = 1000, cursor: str = "") -> tuple[dict[str, float], str]:
         """Users that are blocked, each with the end of it (Unix seconds, or ``inf``), in the order of their ids.
@@ -311,8 +312,8 @@ class _Excluding(Operations):
         return self._all_of_it.node
 
 
-def _several(clients: AnyClient | Sequence[AnyClient]) -> Sequence[AnyClient]:
-    return clients if isinstance(clients, list | tuple) else [cast(AnyClient, clients)]
+def _several(clients: AnyClient | Collection[AnyClient]) -> Sequence[AnyClient]:
+    return list(clients) if isinstance(clients, list | tuple | set | frozenset) else [cast(AnyClient, clients)]
 
 
 def _ids(clients: Sequence[AnyClient]) -> Iterator[str]:

@@ -28,7 +28,7 @@ from gateway.brokers.calls import Call, control_call, publish_call, read_receipt
 from gateway.channels import Channels, check_names
 from gateway.config.settings import RedisSettings, Settings
 from gateway.config.sources import load
-from gateway.core.cluster import disconnection, seal, whose
+from gateway.core.cluster import disconnection, named, seal
 from gateway.errors import BrokerUnavailable, Disconnect, DisconnectCode, SettingsError
 from gateway.messages import Publication, Receipt
 from gateway.program.commits import CommitOutbox, Message, Options
@@ -125,14 +125,14 @@ class Publisher:
 
     def disconnect(
         self,
-        user: str | int,
+        user: str | int = "",
         *,
         client: str = "",
         code: int = DisconnectCode.FORCE_DISCONNECT,
         reason: str | None = None,
         keep: Sequence[str] = (),
     ) -> None:
-        """Close all connections of a user, or one ``client`` of it, on all nodes; those in ``keep`` stay.
+        """Close all connections of a user, or one ``client`` alone, on all nodes; those in ``keep`` stay.
 
         Codes from 4000 to 4999 are yours; from 4500 on, and from 3500 to 3999, clients do not come back.
         """
@@ -141,12 +141,12 @@ class Publisher:
 
     def block(self, user: str | int, *, for_: float | timedelta | None = None) -> None:
         """Keep a user out of all nodes, for so many seconds, or until `unblock`; see `Gateway.block`."""
-        [answer] = self._run([block_call(self._keys, whose(user), block_seconds(for_))])
+        [answer] = self._run([block_call(self._keys, named(user), block_seconds(for_))])
         check_blocked(answer)
 
     def unblock(self, user: str | int) -> None:
         """Let a user in again; nothing happens if it is not blocked."""
-        self._run([unblock_call(self._keys, whose(user))])
+        self._run([unblock_call(self._keys, named(user))])
 
     def on_commit(self, session: "AnySession") -> CommitOutbox:
         """An outbox whose publications leave when the SQLAlchemy session commits, and vanish when it rolls back."""

@@ -166,4 +166,8 @@ async def test_disconnect_is_for_good_and_on_every_node(kit: Kit) -> None:
     for each in clients:
         assert shown(await each.ended()) == (3503, "force disconnect")
     assert ann.connected
-    await kit.connect(query={"user": "bob"}, node=1)
+    one, two = [await kit.connect(query={"user": "bob"}, node=node) for node in (1, 1)]
+    await kit.nodes[0].gateway.disconnect(client=one.id)
+    assert shown(await one.ended()) == (3503, "force disconnect")
+    await kit.wait_idle()
+    assert two.connected

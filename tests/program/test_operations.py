@@ -135,7 +135,7 @@ async def test_excludes_one_client(gateway: Gateway) -> None:
     assert others.loop is gateway.loop
     assert others.node is gateway.node
     await others.exclude(bob.session.client).publish("chat:a", 4)
-    await gateway.publish("chat:a", 5, exclude=[alice.session.client, bob.session.client])
+    await gateway.publish("chat:a", 5, exclude={alice.session.client, bob.session.client})
     await gateway.broadcast(["chat:a"], 6, exclude=alice.session.client)
     await gateway.exclude(user="alice").exclude(user="bob").publish("chat:a", 7)
     await gateway.exclude(bob.session.client, user="alice").publish("chat:a", 8)
