@@ -58,7 +58,8 @@ class Publication(Struct, omit_defaults=True):
     """Data in a channel. ``offset`` is 0 when the channel keeps no history.
 
     ``binary`` marks data that is not valid JSON; ``time`` is when it was published (Unix ms) and is not sent
-    to clients; ``epoch`` is only set on live publications. One in no channel is a message to one client.
+    to clients; ``epoch`` and ``exclude`` are only set on live publications. One in no channel is a message to one
+    client.
     """
 
     data: Payload

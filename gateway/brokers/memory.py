@@ -59,7 +59,7 @@ class _Stream:
     def append(self, publication: Publication, size: int, options: PublishOptions) -> None:
         self.offset += 1
         self.version, self.version_epoch = options.version, options.version_epoch
-        self.publications.append(replace(publication, offset=self.offset, epoch="", time=0))
+        self.publications.append(replace(publication, offset=self.offset, epoch="", time=0, exclude=None))
         while len(self.publications) > size:
             self.publications.popleft()
 
