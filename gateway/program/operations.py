@@ -80,7 +80,7 @@ class Operations(ABC):
         tags: dict[str, str] | None = None,
         skip_history: bool = False,
         idempotency_key: str = "",
-        exclude: AnyClient | Collection[AnyClient] = (),
+        exclude: AnyClient | Collection[AnyClient] | None = None,
     ) -> Receipt:
         """Publish to everybody who is subscribed, on all nodes. Returns when the broker has accepted it.
 
@@ -102,7 +102,7 @@ class Operations(ABC):
         *,
         tags: dict[str, str] | None = None,
         skip_history: bool = False,
-        exclude: AnyClient | Collection[AnyClient] = (),
+        exclude: AnyClient | Collection[AnyClient] | None = None,
     ) -> list[Receipt]:
         """Publish the same to many channels.
 
@@ -312,7 +312,9 @@ class _Excluding(Operations):
         return self._all_of_it.node
 
 
-def _several(clients: AnyClient | Collection[AnyClient]) -> Sequence[AnyClient]:
+def _several(clients: AnyClient | Collection[AnyClient] | None) -> Sequence[AnyClient]:
+    if clients is None:
+        return ()
     return list(clients) if isinstance(clients, list | tuple | set | frozenset) else [cast(AnyClient, clients)]
 
 
