@@ -10,8 +10,8 @@ from gateway.channels import Channel, Channels
 from gateway.errors import Error, ErrorCode
 from gateway.messages import Position, Publication
 
-SHOWN, SHOWN_DATA, SHOWN_NAME = 5, 50, 200
-"""Patterns that a text names at most, bytes of data, and characters of a name: which may be a client's."""
+SHOWN, SHOWN_NAME = 5, 200
+"""Patterns that a text names at most, and characters of a name, which may be a client's."""
 
 _TAKES = {"json": "JSON alone", "json_object": "JSON objects alone"}
 
@@ -77,10 +77,10 @@ def check_publication(channel: Channel, publication: Publication) -> None:
     try:
         check_payload(channel.options, publication.data, known_json=not publication.binary)
     except Error:
-        wanted, data = channel.options.publication_data_format, publication.data
-        takes = f'{_TAKES[wanted]} (publication_data_format="{wanted}")' if data else "data that is not empty"
-        shown = bytes(data[:SHOWN_DATA]) + (b"..." if len(data) > SHOWN_DATA else b"")
-        raise ChannelError(ErrorCode.BAD_REQUEST, f'"{channel.name}" takes {takes}, not {shown!r}') from None
+        wanted = channel.options.publication_data_format
+        takes = f'{_TAKES[wanted]} (publication_data_format="{wanted}")' if wanted else "data that is not empty"
+        # which is not shown: it may be secret, and this in a log
+        raise ChannelError(ErrorCode.BAD_REQUEST, f'"{channel.name}" takes {takes}, which this is not') from None
 
 
 def _unknown(channels: Channels, name: str) -> str:

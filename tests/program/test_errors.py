@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from gateway import ChannelError, Client, Error, Gateway, Publisher, Settings
 from gateway.channels import Channels
 from gateway.errors import another
-from gateway.messages import Payload, Position
+from gateway.messages import Position
 from gateway.program.errors import find_channel
 from gateway.testing import Kit, Refused
 from tests.program.routes.clients import gateway_with, running
@@ -125,16 +125,14 @@ async def test_positions_that_history_does_not_know() -> None:
 @pytest.mark.parametrize(
     ("name", "data", "text"),
     [
-        ("object", [1], '"object" takes JSON objects alone (publication_data_format="json_object"), not b\'[1]\''),
-        ("objects:a", b"\x00", '"objects:a" takes JSON alone (publication_data_format="json"), not b\'\\x00\''),
-        ("chat:a", b"", "\"chat:a\" takes data that is not empty, not b''"),
-        ("object", Payload(b"[" + b"1" * 99), "not b'[" + "1" * 49 + "...'"),
+        ("object", [1], '"object" takes JSON objects alone (publication_data_format="json_object"), which this is not'),
+        ("objects:a", b"secret", '"objects:a" takes JSON alone (publication_data_format="json"), which this is not'),
+        ("chat:a", b"", '"chat:a" takes data that is not empty, which this is not'),
     ],
 )
 async def test_data_that_a_channel_does_not_take(name: str, data: object, text: str) -> None:
     async with running(gateway := program(channel=NAMESPACES)):
-        code, found = await advice(gateway, "publish", name, data)
-        assert (code, text in found) == (107, True), found
+        assert await advice(gateway, "publish", name, data) == (107, text)
 
 
 def create_app() -> FastAPI:
