@@ -7,6 +7,8 @@ from gateway.version import __version__
 if TYPE_CHECKING:
     from gateway.config.settings import Settings
     from gateway.errors import BrokerUnavailable, Disconnect, DisconnectCode, Error, ErrorCode
+    from gateway.messages import Receipt
+    from gateway.program.errors import ChannelError
     from gateway.program.gateway import Gateway
     from gateway.program.manager import ConnectionManager
     from gateway.program.publisher import Publisher
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "BrokerUnavailable": "errors",
+    "ChannelError": "program.errors",
     "ChannelRoute": "program.routes.channel",
     "Client": "program.routes.client",
     "ClientToken": "program.routes.tokens",
@@ -32,6 +35,7 @@ _HOMES = {
     "Handled": "program.routes.returns",
     "Message": "program.routes.returns",
     "Publisher": "program.publisher",
+    "Receipt": "messages",
     "Settings": "config.settings",
     "TokenExpired": "program.routes.tokens",
 }
@@ -39,6 +43,7 @@ _HOMES = {
 __all__ = [
     "HANDLED",
     "BrokerUnavailable",
+    "ChannelError",
     "ChannelRoute",
     "Client",
     "ClientToken",
@@ -53,6 +58,7 @@ __all__ = [
     "Handled",
     "Message",
     "Publisher",
+    "Receipt",
     "Settings",
     "TokenExpired",
     "__version__",

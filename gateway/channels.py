@@ -104,6 +104,11 @@ class Channels:
         """
         return self._known_to_clients(name)
 
+    def declared(self) -> list[str]:
+        """How names are written: the patterns of routes, and namespaces with the boundary behind them."""
+        namespaces = (f"{each.name}{self._settings.namespace_boundary}" for each in self._settings.namespaces)
+        return [*(route.text for route in self._routes), *namespaces]
+
     def personal(self, user: str) -> str:
         """Name of the user's personal channel: the boundary, and the id as it is. Empty if the user has none."""
         return self._personal_prefix + user if self._personal.enabled and user else ""

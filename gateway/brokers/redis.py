@@ -31,12 +31,12 @@ from gateway.brokers.calls import (
     control_call,
     message_call,
     publish_call,
-    read_position,
+    read_receipt,
 )
 from gateway.brokers.fence import FENCED_SCRIPTS, behind_fence
 from gateway.brokers.single_flight import SingleFlight
 from gateway.errors import BrokerUnavailable
-from gateway.messages import ClientInfo, Join, Position, Publication, pack
+from gateway.messages import ClientInfo, Join, Position, Publication, Receipt, pack
 from gateway.redis.keys import partition
 from gateway.redis.resp import Argument, milliseconds
 from gateway.redis.script import Script
@@ -104,14 +104,14 @@ class RedisBroker:
 
     async def publish(
         self, channel: str, publication: Publication, stream: StreamOptions, options: PublishOptions
-    ) -> Position:
+    ) -> Receipt:
         call = publish_call(self._keys, channel, publication, stream, options, self._clock())
         if options.fence:
             call = behind_fence(self._keys, channel, call, options.fence)
         answer = await self._run(call)
         if answer is None:
             raise Fenced
-        return read_position(answer)
+        return read_receipt(answer)
 
     async def publish_join(self, channel: str, info: ClientInfo) -> None:
         await self._run(message_call(self._keys, channel, envelope.JOIN + pack(info)))

@@ -1,6 +1,6 @@
 """Who the fan-out writes to: connections, their subscriptions, and the audiences of a channel."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -34,6 +34,10 @@ class Connection(Protocol):
 
     @property
     def transport(self) -> Writer: ...
+
+    @property
+    def subscriptions(self) -> "Mapping[str, Subscriber]":
+        """By channel."""
 
     def disconnect(self, reason: Disconnect) -> None: ...
 
@@ -88,7 +92,7 @@ class AudienceKey(Struct, frozen=True):
 class Audience:
     """The subscribers of one channel that receive byte-identical frames."""
 
-    __slots__ = ("delay", "key", "members", "pending", "size")
+    __slots__ = ("apart", "delay", "key", "members", "pending", "size")
 
     def __init__(self, key: AudienceKey, delay: float) -> None:
         self.key = key
@@ -96,6 +100,14 @@ class Audience:
         self.members: dict[Subscriber, Write] = {}
         self.pending: list[bytes] = []
         self.size = 0
+        self.apart: dict[Subscriber, list[bytes]] = {}
+        """What those get who are excluded from some of what is pending."""
+
+    def take(self) -> tuple[list[bytes], int, "dict[Subscriber, list[bytes]]"]:
+        """What is pending, its size, and who gets something else; nothing is, afterwards."""
+        taken = self.pending, self.size, self.apart
+        self.pending, self.size, self.apart = [], 0, {}
+        return taken
 
 
 class LocalChannel:
@@ -122,3 +134,20 @@ class LocalChannel:
     def positions(self) -> set[Position]:
         """Where its positioned subscribers stand."""
         return {key.behind or self.position or Position() for key in self.audiences if key.positioned}
+
+
+def frames(wire: Wire, messages: list[bytes], most: int) -> Iterator[tuple[Any, int]]:
+    """Messages as frames of ``most`` bytes each, unless one alone is larger, with the bytes that are in them."""
+    size = sum(map(len, messages))
+    if size <= most or len(messages) == 1:
+        yield wire.pack(messages), size
+        return
+    part: list[bytes] = []
+    size = 0
+    for message in messages:
+        if part and size + len(message) > most:
+            yield wire.pack(part), size
+            part, size = [], 0
+        part.append(message)
+        size += len(message)
+    yield wire.pack(part), size

@@ -285,6 +285,7 @@ class Running:
             settings,
             self.engine.broker,
             self.engine.presence,
+            blocks=self.engine.blocks,
             clock=environment.clock,
             wheel=environment.wheel(),
             routes=routes,

@@ -173,8 +173,10 @@ def _by_token(session: Session, token: str) -> Admission:
 
 
 def admit(session: Session, admission: Admission) -> None:
-    """Make the client known. Raises ``Disconnect`` if its user has too many connections."""
+    """Make the client known. Raises ``Disconnect`` if its user is blocked, or has too many connections."""
     hub, client = session.node.hub, session.node.settings.client
+    if admission.user in session.node.blocked:
+        raise Disconnect(DisconnectCode.BLOCKED)
     if admission.user and 0 < client.user_connection_limit <= len(hub.of_user(admission.user)):
         raise Disconnect(DisconnectCode.CONNECTION_LIMIT)
     session.user, session.info = admission.user, admission.info

@@ -9,11 +9,18 @@ from dataclasses import dataclass, field
 
 from gateway.auth.tokens import TokenVerifier
 from gateway.channels import Channel
-from gateway.core.cluster import ControlCommand, DisconnectUser, RefreshUser, SubscribeUser, UnsubscribeUser
+from gateway.core.cluster import (
+    ControlCommand,
+    DisconnectUser,
+    RefreshUser,
+    SendMessage,
+    SubscribeUser,
+    UnsubscribeUser,
+)
 from gateway.core.node import Node
 from gateway.core.wheel import Timer
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
-from gateway.messages import Payload, Push, Refresh, Result
+from gateway.messages import Payload, Publication, Push, Refresh, Result
 from gateway.protocols.base import Wire
 from gateway.session import server_side
 from gateway.session.application import NO_APPLICATION, Application, NoApplication
@@ -208,6 +215,8 @@ class Session:
                 server_side.unsubscribe(self, command)
             case SubscribeUser():
                 self.node.begin(server_side.subscribe(self, command))
+            case SendMessage():
+                self._message(command)
             case RefreshUser():
                 self._refresh(command)
 
@@ -228,6 +237,15 @@ class Session:
         if self.state is State.CONNECTED and (self.since, self.client) > command.before:
             self.supersede()
         return True
+
+    def _message(self, command: SendMessage) -> None:
+        """What the program sends to this client alone."""
+        try:
+            message = self.wire.protocol.encode_push("", Publication(command.data, binary=command.binary))
+        except Disconnect:
+            log.warning("client %s: a message of bytes was not sent, it speaks JSON or text; send either", self.client)
+        else:
+            self.node.hub.post_in_turn(self, message)
 
     def _refresh(self, command: RefreshUser) -> None:
         """The server API moves the expiry."""

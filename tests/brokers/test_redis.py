@@ -35,7 +35,8 @@ async def node(
 
 
 async def say(broker: RedisBroker, text: str, channel: str = "news", stream: StreamOptions = KEPT) -> Position:
-    return await broker.publish(channel, Publication(Payload(text.encode())), stream, PublishOptions())
+    receipt = await broker.publish(channel, Publication(Payload(text.encode())), stream, PublishOptions())
+    return Position(receipt.offset, receipt.epoch)
 
 
 async def verify(broker: RedisBroker, position: Position, channel: str = "news") -> bool:

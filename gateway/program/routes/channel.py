@@ -9,7 +9,7 @@ from gateway.brokers.base import PublishOptions
 from gateway.channels import Channel
 from gateway.config.settings import ChannelOptions
 from gateway.errors import Error, ErrorCode, SettingsError
-from gateway.messages import Payload, Publication, SubRefreshRequest, SubscribeRequest
+from gateway.messages import Exclusion, Payload, Publication, SubRefreshRequest, SubscribeRequest
 from gateway.program.encoding import encode_publication
 from gateway.program.routes import events
 from gateway.program.routes.client import EventClient
@@ -125,7 +125,7 @@ class ChannelRoute:
             message = returned if isinstance(returned, Message) else Message(answering.encode(returned))
             result = encode_publication(message.data, message.tags)
             result.info = publication.info
-            result.exclude = message.exclude.id if message.exclude is not None else ""
+            result.exclude = Exclusion((message.exclude.id,)) if message.exclude is not None else None
             return Accepted(result, PublishOptions(message.skip_history, message.idempotency_key))
 
         self.route.publish = publish

@@ -10,10 +10,11 @@ from starlette.requests import HTTPConnection, Request
 from starlette.websockets import WebSocket, WebSocketState
 
 from gateway.auth.tokens import has_passed
-from gateway.core.cluster import SubscribeUser, UnsubscribeUser
+from gateway.core.cluster import ControlCommand, SubscribeUser, UnsubscribeUser
 from gateway.core.node import Node
 from gateway.errors import Disconnect, DisconnectCode, UnsubscribeCode
 from gateway.program.encoding import encode_data
+from gateway.program.errors import find_channel
 from gateway.program.routes.answers import translate
 from gateway.program.routes.streams import Stream, Streams
 from gateway.session import NO_APPLICATION, Session, State, server_side
@@ -81,7 +82,7 @@ class Client(HTTPConnection):
         where the broker is away.
         """
         self._session.node.check_loop()
-        self._session.node.channels.resolve(channel)
+        find_channel(self._session.node.channels, channel)
         command = SubscribeUser(
             user=self.user,
             client=self.id,
@@ -89,14 +90,22 @@ class Client(HTTPConnection):
             info=None if info is None else encode_data(info),
             data=None if data is None else encode_data(data),
         )
-        if self._session.state in (State.NEW, State.CONNECTING):
-            self._session.control(command)  # after the answer to connect: before, the client would not know of it
-        elif self._session.state is State.CONNECTED:
+        if not self.defer(command) and self._session.state is State.CONNECTED:
             try:
                 await server_side.give(self._session, command)
             except SubscriptionEnded:
                 if not self._session.closed:  # else it has left, and what is done to it does nothing
                     raise
+
+    def defer(self, command: ControlCommand) -> bool:
+        """Keep a command until connect has been answered: before, the client would not know of it.
+
+        False, and nothing is done, if it has been answered.
+        """
+        if self._session.state not in (State.NEW, State.CONNECTING):
+            return False
+        self._session.control(command)
+        return True
 
     def unsubscribe(self, channel: str) -> None:
         """End a subscription; the client is told."""

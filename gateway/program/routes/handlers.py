@@ -2,6 +2,8 @@
 
 import asyncio
 import inspect
+import logging
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import NoneType, UnionType
@@ -20,6 +22,7 @@ from gateway.core.tasks import Spawn
 from gateway.errors import Error, ErrorCode
 from gateway.messages import Payload
 from gateway.program.encoding import encode_data
+from gateway.program.errors import ChannelError
 from gateway.program.routes.answers import invalid, translate
 from gateway.program.routes.client import EventClient
 from gateway.program.routes.signatures import (
@@ -36,6 +39,12 @@ from gateway.program.routes.tokens import api_keys, security_schemes, show_token
 
 REMEMBERS_SCOPES = "_uses_scopes_cache" in inspect.signature(solve_dependencies).parameters
 """Whether FastAPI's solver can be given what it found out of a dependency's scopes before: a third of its time."""
+
+
+ADVICE_INTERVAL = 60.0
+"""Seconds between two lines of a log about what one handler might do better."""
+
+log = logging.getLogger(__name__)
 
 
 class Handler:
@@ -57,6 +66,7 @@ class Handler:
         self._shortcuts: dict[str, Any] = {"_uses_scopes_cache": {}} if REMEMBERS_SCOPES else {}
         if not _takes_response(self._dependant):
             self._shortcuts["response"] = Response()
+        self._advise_at = 0.0
         self._in_thread = not (event.generator or is_at_any_level(inspect.iscoroutinefunction, call))
         if event.generator:
             self._items = Answering(call, read=yielded)
@@ -80,11 +90,21 @@ class Handler:
                 raise
             # of something that the handler has waited for: nobody wants to end its event
             raise RuntimeError(f"{self.event.name} waited for something that was cancelled") from failure
+        except ChannelError as failure:
+            self._advise(failure)
+            raise
         except Exception as failure:
             # in no variable: this frame is in its traceback, and would keep it, and the client, for the collector
             if translate(failure, connection.token_expired) is failure:
                 raise
             raise translate(failure, connection.token_expired) from failure
+
+    def _advise(self, failure: ChannelError) -> None:
+        """Log what a client is not told. Not each time: clients may bring it about as often as they like."""
+        now = time.monotonic()
+        if now >= self._advise_at:
+            self._advise_at = now + ADVICE_INTERVAL
+            log.warning("%s (%s) failed: %s", name_of(self.call), self.event.name, failure)
 
     async def iterate(self, connection: EventClient, spawn: Spawn) -> AsyncGenerator[Any, None]:
         """What an asynchronous generator yields, as data; its dependencies are open as long as it runs."""

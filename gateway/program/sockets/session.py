@@ -4,6 +4,7 @@ from gateway.auth.permissions import Features
 from gateway.auth.tokens import Grant
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
 from gateway.messages import Payload, Publication, Push
+from gateway.program.errors import check_history, find_channel
 from gateway.session import Session, State
 from gateway.session.application import Admitted
 from gateway.session.subscription import Subscription
@@ -69,12 +70,11 @@ async def unsubscribe(session: PlainSession, name: str) -> None:
 
 
 def _wanted(session: PlainSession, name: str, info: Payload | None, replay: int | None) -> Subscription:
-    channel = session.node.channels.resolve(name)
+    channel = find_channel(session.node.channels, name)
     options = channel.options
     replays = options.replay if replay is None else replay > 0
-    if replay and not options.keeps_history:
-        advice = "give it, for example, history_size=100 and history_ttl=60"
-        raise Error(ErrorCode.NOT_AVAILABLE, f"the channel {name!r} keeps no history to replay: {advice}")
+    if replay:
+        check_history(channel)
     subscription = Subscription(session, channel, server_side=True)
     subscription.admit(Admitted(Grant(info)), Features(positioned=replays and options.keeps_history))
     if replays != options.replay:
