@@ -1,4 +1,4 @@
-"""A handler of the program: called with what FastAPI's own solver makes of the handshake and the data."""
+"""A handler of the program: called with what FastAPI makes of the handshake and the data."""
 
 import asyncio
 import inspect
@@ -14,7 +14,6 @@ from pydantic import TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
-from starlette.responses import Response
 
 from gateway.auth.permissions import is_json
 from gateway.core.tasks import Spawn
@@ -22,6 +21,7 @@ from gateway.errors import Error, ErrorCode
 from gateway.messages import Payload
 from gateway.program.encoding import encode_data
 from gateway.program.routes.answers import invalid, translate
+from gateway.program.routes.plan import NO_DATA, Plan
 from gateway.program.routes.signatures import (
     Event,
     SignatureError,
@@ -44,7 +44,7 @@ class Handler:
         self.call = call
         self.event = event
         self._dependant = examine(call, event, params, pattern)
-        self._texts = _take_texts(self._dependant)
+        self._plan = Plan.of(self._dependant)
         data = next(iter(self._dependant.body_params), None)
         self.takes: Any = data and data.field_info.annotation
         """The type of the data that it takes; None for none."""
@@ -53,10 +53,7 @@ class Handler:
         self.takes_indirectly = bool(names_of_data(self._dependant))
         """Whether it or a dependency takes data."""
         _fix_scopes(self._dependant)
-        self._opens = _opens(self._dependant)
         self._shortcuts: dict[str, Any] = {"_uses_scopes_cache": {}} if REMEMBERS_SCOPES else {}
-        if not _takes_response(self._dependant):
-            self._shortcuts["response"] = Response()
         self._in_thread = not (event.generator or is_at_any_level(inspect.iscoroutinefunction, call))
         if event.generator:
             self._items = Answering(call, read=yielded)
@@ -64,15 +61,11 @@ class Handler:
     async def __call__(self, connection: HTTPConnection, data: bytes, spawn: Spawn) -> Any:
         """What the handler returns. Raises ``Error``, ``Disconnect``, or what the handler fails with."""
         try:
-            if self._opens or _overrides(connection):
-                async with self._opened(connection, data, spawn) as values:
-                    return await self._run(values)
-                raise RuntimeError(_SWALLOWED)
-            solved = await self._solve(connection, data, _NOTHING, _NOTHING)
-            returned = await self._run(solved.values)
-            if solved.background_tasks is not None:
-                spawn(solved.background_tasks())
-            return returned
+            if self._plan is not None and not _overrides(connection):
+                return await self._run(await self._plan.values(connection, _decode(data)))
+            async with self._opened(connection, data, spawn) as values:
+                return await self._run(values)
+            raise RuntimeError(_SWALLOWED)
         except asyncio.CancelledError as failure:
             if (task := asyncio.current_task()) is None or task.cancelling():
                 raise
@@ -117,7 +110,6 @@ class Handler:
     ) -> SolvedDependency:
         scope: Any = connection.scope
         scope["fastapi_inner_astack"], scope["fastapi_function_astack"] = outer, inner
-        body = {"body": _decode(data)} if data else {}
         overrides = _overrides(connection)
         # what overrides bring along is made anew each time, and must not be remembered
         shortcuts = {} if overrides else self._shortcuts
@@ -127,18 +119,13 @@ class Handler:
             dependency_overrides_provider=scope["app"] if overrides else None,
             async_exit_stack=outer,
             embed_body_fields=False,
+            body=_decode(data),
             **shortcuts,
-            **body,
         )
         if solved.errors:
             raise invalid(solved.errors)
-        for name in self._texts:
-            solved.values[name] = scope["path_params"][name]
         return solved
 
-
-_NOTHING = AsyncExitStack()
-"""What is open where no dependency has a ``yield``."""
 
 _SWALLOWED = "a dependency has kept a failure to itself: behind its `yield`, every `except` must `raise` in the end"
 """Going on as if nothing had happened would let in whom the handler has refused."""
@@ -149,20 +136,12 @@ def _overrides(connection: HTTPConnection) -> Any:
 
 
 def _decode(data: bytes) -> Any:
+    if not data:
+        return NO_DATA
     try:
         return msgspec.json.decode(data)
     except (ValueError, RecursionError) as error:  # what is a part of a frame has been looked at from outside only
         raise Error(ErrorCode.BAD_REQUEST, f"bad request: {error}") from error
-
-
-def _opens(dependant: Dependant) -> bool:
-    """Whether a dependency has a ``yield``, and is open until the handler has returned."""
-    return any(
-        is_at_any_level(inspect.isgeneratorfunction, each.call)
-        or is_at_any_level(inspect.isasyncgenfunction, each.call)
-        or _opens(each)
-        for each in dependant.dependencies
-    )
 
 
 def _fix_scopes(dependant: Dependant) -> None:
@@ -170,22 +149,6 @@ def _fix_scopes(dependant: Dependant) -> None:
     for each in dependant.dependencies:
         each.scope = each.scope or "request"
         _fix_scopes(each)
-
-
-def _take_texts(dependant: Dependant) -> list[str]:
-    """Take out the pattern's parameters that are passed as they are: the solver need not look at text."""
-    texts = [
-        each
-        for each in dependant.path_params
-        if each.field_info.annotation is str and not each.field_info.metadata and each.alias == each.name
-    ]
-    dependant.path_params = [each for each in dependant.path_params if each not in texts]
-    return [each.name for each in texts]
-
-
-def _takes_response(dependant: Dependant) -> bool:
-    """Whether anything may write to a response, which goes nowhere: one for all events would do otherwise."""
-    return bool(dependant.response_param_name) or any(map(_takes_response, dependant.dependencies))
 
 
 class Answering:
