@@ -23,6 +23,7 @@ from gateway.core.node import Node
 from gateway.errors import SettingsError
 from gateway.limits.limit import Key, Limits, Quota, RateLimit
 from gateway.program.engine import ENVIRONMENT, Environment
+from gateway.program.keywords import Sections, check_keywords
 from gateway.program.operations import Operations
 from gateway.program.publisher import Publisher
 from gateway.program.routes.channel import ChannelRoute
@@ -62,10 +63,13 @@ class Gateway(Operations):
     Settings come from file and environment, as for ``gateway serve``; before these come the ``sections`` that the
     program gives, as ``Gateway(uni_sse={"enabled": True})``. Whole ``settings`` take the place of all. With
     ``same_origin``, pages of the application's own origin may connect, beside those of ``client.allowed_origins``.
-    Raises `SettingsError`.
+    Raises `SettingsError`, and ``TypeError`` for a section that there is not.
     """
 
-    def __init__(self, settings: Settings | None = None, *, same_origin: bool = True, **sections: Any) -> None:
+    def __init__(
+        self, settings: Settings | None = None, *, same_origin: bool = True, **sections: Unpack[Sections]
+    ) -> None:
+        check_keywords("Gateway()", sections, ["settings", "same_origin", *Sections.__annotations__])
         if settings is not None and sections:
             raise TypeError(f"Gateway takes settings or sections ({', '.join(sections)}), not both")
         self.settings = load(program=sections) if settings is None else settings

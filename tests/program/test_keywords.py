@@ -4,10 +4,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from gateway.program.keywords import check_keywords
+from gateway import Gateway, Settings
+from gateway.program.keywords import Sections, check_keywords
 
 ROOT = Path(__file__).parents[2]
 
@@ -15,7 +17,8 @@ PROGRAM = """
 from fastapi import FastAPI, WebSocket
 from gateway import ConnectionManager, Gateway
 
-gateway = Gateway()
+gateway = Gateway(client={"insecure": False}, same_origin=False)
+Gateway(clinet={})  # wrong
 manager = ConnectionManager(FastAPI())
 gateway.channel("a", history_size=5, history_ttl="10s", publish="anyone", read="subscribers", message=int)
 gateway.channel("b", histroy_size=5)  # wrong
@@ -54,6 +57,13 @@ async def serve(websocket: WebSocket) -> None:
 def test_what_is_not_taken_is_refused(given: list[str], problem: str) -> None:
     with pytest.raises(TypeError, match=f"^{re.escape(problem)}$"):
         check_keywords("call()", given, ["user", "token"])
+
+
+def test_sections_are_those_of_the_settings() -> None:
+    assert list(Sections.__annotations__) == list(Settings.model_fields)
+    sections: Any = {"chanel": {"max_length": 5}}
+    with pytest.raises(TypeError, match=r"Gateway\(\) got .* 'chanel'; did you mean 'channel'\? it takes settings, "):
+        Gateway(**sections)
 
 
 def test_what_is_taken_is_not() -> None:
