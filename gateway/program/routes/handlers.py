@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
+from starlette.responses import Response
 
 from gateway.auth.permissions import is_json
 from gateway.core.tasks import Spawn
@@ -21,7 +22,7 @@ from gateway.errors import Error, ErrorCode
 from gateway.messages import Payload
 from gateway.program.encoding import encode_data
 from gateway.program.routes.answers import invalid, translate
-from gateway.program.routes.plan import NO_DATA, Plan
+from gateway.program.routes.plan import NO_DATA, Plan, is_text
 from gateway.program.routes.signatures import (
     Event,
     SignatureError,
@@ -45,6 +46,7 @@ class Handler:
         self.event = event
         self._dependant = examine(call, event, params, pattern)
         self._plan = Plan.of(self._dependant)
+        self._texts = _take_texts(self._dependant)
         data = next(iter(self._dependant.body_params), None)
         self.takes: Any = data and data.field_info.annotation
         """The type of the data that it takes; None for none."""
@@ -54,6 +56,8 @@ class Handler:
         """Whether it or a dependency takes data."""
         _fix_scopes(self._dependant)
         self._shortcuts: dict[str, Any] = {"_uses_scopes_cache": {}} if REMEMBERS_SCOPES else {}
+        if not _takes_response(self._dependant):
+            self._shortcuts["response"] = Response()
         self._in_thread = not (event.generator or is_at_any_level(inspect.iscoroutinefunction, call))
         if event.generator:
             self._items = Answering(call, read=yielded)
@@ -124,6 +128,8 @@ class Handler:
         )
         if solved.errors:
             raise invalid(solved.errors)
+        for name in self._texts:
+            solved.values[name] = scope["path_params"][name]
         return solved
 
 
@@ -149,6 +155,18 @@ def _fix_scopes(dependant: Dependant) -> None:
     for each in dependant.dependencies:
         each.scope = each.scope or "request"
         _fix_scopes(each)
+
+
+def _take_texts(dependant: Dependant) -> list[str]:
+    """Take out the pattern's parameters that are passed as they are: the solver need not look at text."""
+    texts = [each for each in dependant.path_params if is_text(each) and each.alias == each.name]
+    dependant.path_params = [each for each in dependant.path_params if each not in texts]
+    return [each.name for each in texts]
+
+
+def _takes_response(dependant: Dependant) -> bool:
+    """Whether anything may write to a response, which goes nowhere: one for all events would do otherwise."""
+    return bool(dependant.response_param_name) or any(map(_takes_response, dependant.dependencies))
 
 
 class Answering:

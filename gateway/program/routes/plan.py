@@ -173,7 +173,7 @@ def _fill(
 def _source(part: str, fields: list[Any]) -> Source:
     texts, others = [], []
     for each in fields:
-        if _is_text(each):
+        if is_text(each):
             required = each.field_info.is_required()
             texts.append(Text(each.name, each.alias, required, None if required else each.field_info.default))
         else:
@@ -181,7 +181,7 @@ def _source(part: str, fields: list[Any]) -> Source:
     return Source(part, texts, others, fields)
 
 
-def _is_text(field: Any) -> bool:
+def is_text(field: Any) -> bool:
     """Whether a parameter is text that is passed as it is: nobody need look at it."""
     info = field.field_info
     return (
