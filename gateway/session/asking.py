@@ -1,5 +1,6 @@
 """Publish, presence, history, rpc and send: what a client asks of a channel or of the application."""
 
+import logging
 from collections.abc import Callable
 
 from gateway.auth.permissions import check_payload, may_publish, may_read_history, may_read_presence
@@ -27,12 +28,16 @@ from gateway.session.application import route_of
 from gateway.session.pipeline import Pipeline
 from gateway.session.session import Session
 
+log = logging.getLogger(__name__)
+
 
 async def publish(session: Session, command_id: int, request: PublishRequest) -> None:
     channel = _channel(session, request.channel)
     publication, extras = Publication(Payload(request.data), _info(session, channel)), NO_EXTRAS
-    decide = route.publish if (route := route_of(channel)) else None
-    if decide is None:
+    decide = None
+    if (route := route_of(channel)) and (decide := route.publish):
+        _check_subscribed(session, channel, "publish", route.publish_unsubscribed)
+    else:
         _check_may(session, channel, may_publish)
     check_payload(channel.options, publication.data, known_json=True)
     if decide is not None:
@@ -76,6 +81,7 @@ async def history(session: Session, command_id: int, request: HistoryRequest) ->
     if not channel.options.keeps_history:
         raise Error(ErrorCode.NOT_AVAILABLE)
     if (route := route_of(channel)) and route.history:
+        _check_subscribed(session, channel, "history", route.read_unsubscribed)
         await route.history(session, channel)
     else:
         _check_may(session, channel, may_read_history)
@@ -110,10 +116,18 @@ async def _presence_channel(session: Session, name: str) -> Channel:
     if not channel.options.presence:
         raise Error(ErrorCode.NOT_AVAILABLE)
     if (route := route_of(channel)) and route.presence:
+        _check_subscribed(session, channel, "presence", route.read_unsubscribed)
         await route.presence(session, channel)
     else:
         _check_may(session, channel, may_read_presence)
     return channel
+
+
+def _check_subscribed(session: Session, channel: Channel, what: str, unsubscribed: bool) -> None:
+    """Raises ``Error`` (103) for who may not even ask the program: its handler knows of subscribers alone."""
+    if not (unsubscribed or _subscribed(session, channel)):
+        log.debug("client %s: %s refused, not subscribed to %s", session.client, what, channel.name)
+        raise Error(ErrorCode.PERMISSION_DENIED)
 
 
 def _check_may(session: Session, channel: Channel, may: Callable[..., bool]) -> None:

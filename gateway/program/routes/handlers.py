@@ -1,4 +1,4 @@
-"""A handler of the program: called with what FastAPI's own solver makes of the handshake and the data."""
+"""A handler of the program: called with what FastAPI makes of the handshake and the data."""
 
 import asyncio
 import inspect
@@ -25,13 +25,14 @@ from gateway.program.encoding import encode_data
 from gateway.program.errors import ChannelError
 from gateway.program.routes.answers import invalid, translate
 from gateway.program.routes.client import EventClient
+from gateway.program.routes.plan import NO_DATA, Plan, is_text
 from gateway.program.routes.signatures import (
     Event,
     SignatureError,
     examine,
     is_at_any_level,
-    model_of,
     name_of,
+    names_of_data,
     returned,
     yielded,
 )
@@ -57,12 +58,16 @@ class Handler:
         self.schemes = security_schemes(self._dependant)
         """What it goes by to tell who the client is."""
         self._keys = api_keys(self.schemes)
+        self._plan = Plan.of(self._dependant)
         self._texts = _take_texts(self._dependant)
-        self.takes = model_of(self._dependant)
+        data = next(iter(self._dependant.body_params), None)
+        self.takes: Any = data and data.field_info.annotation
         """The type of the data that it takes; None for none."""
-        self.needs_data = any(field.field_info.is_required() for field in self._dependant.body_params)
+        self.data_name = data.name if data else ""
+        self.needs_data = data is not None and data.field_info.is_required()
+        self.takes_indirectly = bool(names_of_data(self._dependant))
+        """Whether it or a dependency takes data."""
         _fix_scopes(self._dependant)
-        self._opens = _opens(self._dependant)
         self._shortcuts: dict[str, Any] = {"_uses_scopes_cache": {}} if REMEMBERS_SCOPES else {}
         if not _takes_response(self._dependant):
             self._shortcuts["response"] = Response()
@@ -76,15 +81,11 @@ class Handler:
         if self._keys and connection.token:
             show_token(connection, self._keys)
         try:
-            if self._opens or _overrides(connection):
-                async with self._opened(connection, data, spawn) as values:
-                    return await self._run(values)
-                raise RuntimeError(_SWALLOWED)
-            solved = await self._solve(connection, data, _NOTHING, _NOTHING)
-            returned = await self._run(solved.values)
-            if solved.background_tasks is not None:
-                spawn(solved.background_tasks())
-            return returned
+            if self._plan is not None and not _overrides(connection):
+                return await self._run(await self._plan.values(connection, _decode(data)))
+            async with self._opened(connection, data, spawn) as values:
+                return await self._run(values)
+            raise RuntimeError(_SWALLOWED)
         except asyncio.CancelledError as failure:
             if (task := asyncio.current_task()) is None or task.cancelling():
                 raise
@@ -139,7 +140,6 @@ class Handler:
     ) -> SolvedDependency:
         scope: Any = connection.scope
         scope["fastapi_inner_astack"], scope["fastapi_function_astack"] = outer, inner
-        body = {"body": _decode(data)} if data else {}
         overrides = _overrides(connection)
         # what overrides bring along is made anew each time, and must not be remembered
         shortcuts = {} if overrides else self._shortcuts
@@ -149,8 +149,8 @@ class Handler:
             dependency_overrides_provider=scope["app"] if overrides else None,
             async_exit_stack=outer,
             embed_body_fields=False,
+            body=_decode(data),
             **shortcuts,
-            **body,
         )
         if solved.errors:
             raise invalid(solved.errors)
@@ -158,9 +158,6 @@ class Handler:
             solved.values[name] = scope["path_params"][name]
         return solved
 
-
-_NOTHING = AsyncExitStack()
-"""What is open where no dependency has a ``yield``."""
 
 _SWALLOWED = "a dependency has kept a failure to itself: behind its `yield`, every `except` must `raise` in the end"
 """Going on as if nothing had happened would let in whom the handler has refused."""
@@ -171,20 +168,12 @@ def _overrides(connection: EventClient) -> Any:
 
 
 def _decode(data: bytes) -> Any:
+    if not data:
+        return NO_DATA
     try:
         return msgspec.json.decode(data)
     except (ValueError, RecursionError) as error:  # what is a part of a frame has been looked at from outside only
         raise Error(ErrorCode.BAD_REQUEST, f"bad request: {error}") from error
-
-
-def _opens(dependant: Dependant) -> bool:
-    """Whether a dependency has a ``yield``, and is open until the handler has returned."""
-    return any(
-        is_at_any_level(inspect.isgeneratorfunction, each.call)
-        or is_at_any_level(inspect.isasyncgenfunction, each.call)
-        or _opens(each)
-        for each in dependant.dependencies
-    )
 
 
 def _fix_scopes(dependant: Dependant) -> None:
@@ -196,11 +185,7 @@ def _fix_scopes(dependant: Dependant) -> None:
 
 def _take_texts(dependant: Dependant) -> list[str]:
     """Take out the pattern's parameters that are passed as they are: the solver need not look at text."""
-    texts = [
-        each
-        for each in dependant.path_params
-        if each.field_info.annotation is str and not each.field_info.metadata and each.alias == each.name
-    ]
+    texts = [each for each in dependant.path_params if is_text(each) and each.alias == each.name]
     dependant.path_params = [each for each in dependant.path_params if each not in texts]
     return [each.name for each in texts]
 
