@@ -164,7 +164,11 @@ class Gateway(Operations):
         return self._program.on_connect(call)
 
     def on_disconnect(self, call: F) -> F:
-        """Hear of every connection that has ended, if it was let in. What it returns does not matter."""
+        """Hear of every connection that has ended, if it was let in. What it returns does not matter.
+
+        It may take ``code: int`` and ``reason: str``, with which the connection was closed: by the client (1000, 1001,
+        …), by its network (1006, or 1005), or by the gateway (`DisconnectCode`, or a code of yours).
+        """
         return self._program.on_disconnect(call)
 
     def rpc(self, name: str) -> Callable[[F], F]:
@@ -193,7 +197,7 @@ class Gateway(Operations):
         self.node.check_loop()
         await self._started().streams.stop(channel)
 
-    def listen(self, channel: str, *, limit: int = 1000) -> AbstractAsyncContextManager[Listener]:
+    def listen(self, channel: str, *, limit: int = 1000) -> AbstractAsyncContextManager[Listener[Any]]:
         """Hear what is published to a channel, on all nodes, in the program itself ::
 
             async with gateway.listen("orders:new") as orders:

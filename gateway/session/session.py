@@ -111,6 +111,7 @@ class Session:
         self.granted: frozenset[str] = frozenset()
         """Server-side channels that the token names."""
         self.reason: Disconnect | None = None
+        """How it was closed, once it is."""
         self.deferred: tuple[ControlCommand, ...] = ()
         """Commands that came while the client was connecting: nothing is pushed before the reply."""
         # one deadline at a time: for the client's connect, for ours to decide it, for pings and pongs
@@ -177,14 +178,18 @@ class Session:
         # not when the transport has closed: a client that does not read may take its time
         self.node.spawn(self.end(), self.context)
 
-    async def end(self) -> None:
-        """Leave every channel. The transport calls this when it is closed; a second call does nothing."""
+    async def end(self, closed: Disconnect | None = None) -> None:
+        """Leave every channel. The transport calls this when it is closed; a second call does nothing.
+
+        ``closed`` is what the client has said, or its network, if the session has not closed it before.
+        """
         self.to(State.CLOSED)
         if not self.to(State.ENDED):
             return
-        if self.reason is None:
-            self.reason = Disconnect(DisconnectCode.CONNECTION_CLOSED)
-        self.node.metrics.disconnects[self.reason.code] += 1
+        # clients may say anything, which is not to name what is counted
+        counted = DisconnectCode.CONNECTION_CLOSED if self.reason is None else self.reason.code
+        self.node.metrics.disconnects[counted] += 1
+        self.reason = self.reason or closed or Disconnect(DisconnectCode.CONNECTION_CLOSED)
         self.heartbeat.cancel()
         if self.expiry is not None:
             self.expiry.cancel()

@@ -30,10 +30,14 @@ class _Streaming(Protocol):
 
 
 class Client(HTTPConnection):
-    """One connection: who the client is, and the request that opened it (headers, cookies, query_params, state).
+    """One connection: who the client is, and the request that opened it (headers, cookies, query_params).
 
     An `HTTPConnection`, so that dependencies made for HTTP and WebSocket routes serve here as well. Two objects of
     one connection are equal. What is done to a client that has left does nothing.
+
+    ``client.state`` is the connection's own, from its first event to its last: what ``on_connect`` puts there, every
+    later handler finds, beside what the application's lifespan has yielded and middleware has added. It stays in this
+    node: a client that comes back has another.
     """
 
     def __init__(self, session: Session | None, scope: dict[str, Any], token: str = "") -> None:

@@ -11,7 +11,7 @@ CONNECT = Event(
 )
 DISCONNECT = Event(
     "on_disconnect",
-    "    @gateway.on_disconnect\n    async def disconnect(client: Client) -> None: ...",
+    "    @gateway.on_disconnect\n    async def disconnect(client: Client, code: int, reason: str) -> None: ...",
 )
 RPC = Event(
     "rpc",

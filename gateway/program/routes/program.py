@@ -1,6 +1,6 @@
 """The program: all that its handlers decide, as the session asks for it."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from msgspec import Struct, structs
@@ -89,10 +89,12 @@ class Program:
         return call
 
     def on_disconnect(self, call: F) -> F:
-        handler = self._add(call, events.DISCONNECT)
+        handler = self._add(call, events.DISCONNECT, ("code", "reason"))
 
         async def disconnect(session: Session) -> None:
-            await handler(self.event(session, {}), b"", session.node.spawn)
+            closed = session.reason or Disconnect(DisconnectCode.CONNECTION_CLOSED)
+            event = self.event(session, {"code": str(closed.code), "reason": closed.reason})
+            await handler(event, b"", session.node.spawn)
 
         self.disconnect = disconnect
         return call
@@ -137,11 +139,11 @@ class Program:
         value = await procedure.handler(event, bytes(request.data), session.node.spawn)
         return None if value is None else procedure.answering.encode(value)
 
-    def _add(self, call: Callable[..., Any], event: Event) -> Handler:
+    def _add(self, call: Callable[..., Any], event: Event, params: Iterable[str] = ()) -> Handler:
         self.check_open()
         if event.name in self.handlers:
             raise SettingsError(f"there is an {event.name} already: {self.handlers[event.name].call}")
-        handler = self.handlers[event.name] = Handler(call, event)
+        handler = self.handlers[event.name] = Handler(call, event, params)
         return handler
 
 
