@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
+from gateway import messages
 from gateway.auth.permissions import check_payload
 from gateway.brokers.base import HistoryFilter, PublishOptions
 from gateway.channels import Channel, check_names
@@ -14,10 +15,12 @@ from gateway.core.node import Node
 from gateway.core.survey import ChannelCounts
 from gateway.core.tasks import at_once
 from gateway.errors import Disconnect, DisconnectCode, UnsubscribeCode
-from gateway.messages import ClientInfo, Position, Publication
+from gateway.messages import Position
 from gateway.program.commits import CommitOutbox, Message, Options
 from gateway.program.encoding import encode_data, encode_publication
 from gateway.program.routes.client import Client
+from gateway.program.routes.route import types_of
+from gateway.program.typed import ClientInfo, Publication
 
 if TYPE_CHECKING:
     from gateway.program.commits import AnySession
@@ -100,7 +103,9 @@ class Operations(ABC):
     async def presence(self, channel: str) -> dict[str, ClientInfo]:
         """Who is subscribed, by client id. Raises `Error` (108) for a channel without ``presence``."""
         node = self._here
-        return await node.presence(node.channels.resolve(channel))
+        resolved = node.channels.resolve(channel)
+        types = types_of(resolved)
+        return {client: ClientInfo(info, types) for client, info in (await node.presence(resolved)).items()}
 
     async def presence_stats(self, channel: str) -> tuple[int, int]:
         """How many clients, and how many distinct users. Raises `Error` (108) for a channel without ``presence``."""
@@ -116,7 +121,10 @@ class Operations(ABC):
         Raises `Error`: 108 for a channel without history, 112 for a position of another epoch.
         """
         node = self._here
-        return await node.history(node.channels.resolve(channel), HistoryFilter(limit, since, reverse))
+        resolved = node.channels.resolve(channel)
+        publications, top = await node.history(resolved, HistoryFilter(limit, since, reverse))
+        types = types_of(resolved)
+        return [Publication(each, types) for each in publications], top
 
     async def remove_history(self, channel: str) -> None:
         """Drop what the channel keeps; its offsets go on."""
@@ -218,7 +226,7 @@ class Operations(ABC):
     def _check(self, message: Message) -> None:
         self._resolved([message.channel], encode_publication(message.data))
 
-    def _resolved(self, names: Sequence[str], publication: Publication) -> list[Channel]:
+    def _resolved(self, names: Sequence[str], publication: messages.Publication) -> list[Channel]:
         """The channels that a publication is for, if all of them take it."""
         publication.exclude = self._excluded
         channels = [self.node.channels.resolve(name) for name in names]

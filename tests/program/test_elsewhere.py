@@ -86,7 +86,7 @@ async def test_what_the_refusal_names_works(gateway: Gateway) -> None:
         asyncio.run_coroutine_threadsafe(gateway.publish("room:1", 2), gateway.loop).result(10)
 
     await to_thread.run_sync(in_thread)
-    assert [each.data for each in (await gateway.history("room:1"))[0]] == [b"1", b"2"]
+    assert [each.data for each in (await gateway.history("room:1"))[0]] == [1, 2]
 
 
 async def test_a_client_is_left_alone_too() -> None:

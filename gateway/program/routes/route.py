@@ -1,12 +1,13 @@
 """A route as the session sees it: the channels of a pattern, and what the program does in them."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from gateway.channels import Channel
 from gateway.config.settings import ChannelOptions
 from gateway.messages import Publication, SubscribeRequest
 from gateway.program.routes.patterns import Pattern
+from gateway.program.typed import UNTYPED, Types
 from gateway.session import Session
 
 
@@ -18,9 +19,16 @@ class Route:
         self.text = pattern.text
         self.options = options
         self.match = pattern.match
+        self.types = UNTYPED
+        """How the program reads what its channels hold."""
         self.subscribe: Callable[[Session, Channel, SubscribeRequest], Any] | None = None
         self.publish: Callable[[Session, Channel, Publication], Any] | None = None
         self.presence: Callable[[Session, Channel], Any] | None = None
         self.history: Callable[[Session, Channel], Any] | None = None
         self.unsubscribe: Callable[[Session, Channel], Any] | None = None
         self.cache_empty: Callable[[Session, Channel], Any] | None = None
+
+
+def types_of(channel: Channel) -> Types:
+    """How the program reads what a channel holds; where it declares nothing, as plain JSON."""
+    return cast(Route, channel.route).types if channel.route else UNTYPED
