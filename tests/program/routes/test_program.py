@@ -368,16 +368,14 @@ async def test_on_disconnect_is_told_how_it_was_closed() -> None:
         client.disconnect(4500, "no more")
 
     async with running(gateway) as opened:
-        for leave in (
-            lambda client: client.leave(1001, "going away"),
-            lambda client: client.leave(1006, ""),
-            lambda client: client.leave(),
-            lambda client: client.send("rpc", method="out"),
-        ):
+        for farewell in ((1001, "going away"), (1006, ""), ()):
             client = opened()
             await client.connect()
-            await leave(client)
-            await settled(gateway)
+            await client.leave(*farewell)
+        client = opened()
+        await client.connect()
+        await client.send("rpc", method="out")
+        await settled(gateway)
         counted = gateway.node.metrics.disconnects
         assert (counted[3000], counted[4500], counted[1001]) == (3, 1, 0), "no client makes up what is counted"
     assert told == [(1001, "going away"), (1006, ""), (3000, "connection closed"), (4500, "no more")]
