@@ -35,6 +35,7 @@ from gateway.program.sockets.attaching import Attachment, Sockets
 from gateway.program.sockets.attaching import Options as SocketOptions
 from gateway.program.sockets.manager import ConnectionManager
 from gateway.program.stopping import on_stop
+from gateway.program.typed import T
 from gateway.protocols.centrifuge_json import CentrifugeJson
 from gateway.session import NO_APPLICATION
 from gateway.transports.base import Acceptor
@@ -178,8 +179,8 @@ class Gateway(Operations):
     # — streams —
 
     async def stream(
-        self, channel: str, source: AsyncIterable[Any], *, stop_when_unread: float | None = None
-    ) -> Stream:
+        self, channel: str, source: AsyncIterable[T], *, stop_when_unread: float | None = None
+    ) -> Stream[T]:
         """Publish what an asynchronous iterator yields, piece by piece, in a task of its own.
 
         Latecomers get all of it so far, and clients that return what they missed, on any node: the channel needs

@@ -15,6 +15,7 @@ from gateway.errors import Disconnect, DisconnectCode, UnsubscribeCode
 from gateway.program.encoding import encode_data
 from gateway.program.routes.answers import translate
 from gateway.program.routes.streams import Stream, Streams
+from gateway.program.typed import T
 from gateway.session import NO_APPLICATION, Session, State, server_side
 from gateway.session.subscription import SubscriptionEnded
 
@@ -127,8 +128,8 @@ class Client(HTTPConnection):
         _in_loop(self._session.node, lambda: self._session.disconnect(farewell))
 
     async def stream(
-        self, source: AsyncIterable[Any], *, channel: str = "", stop_when_unread: float | None = None
-    ) -> Stream:
+        self, source: AsyncIterable[T], *, channel: str = "", stop_when_unread: float | None = None
+    ) -> Stream[T]:
         """Publish what an asynchronous iterator yields, for this client to read: see `Gateway.stream`.
 
         The client is subscribed by the server; without ``channel`` to one made for it alone, which it leaves soon
