@@ -101,6 +101,10 @@ class Channels:
         """
         return self._known_to_clients(name)
 
+    def claim(self, route: Route, name: str) -> Mapping[str, str] | None:
+        """The parameters in a name that is the route's, unless one before it takes it; None if it is not."""
+        return route.match(name) if self._may_claim(route, name) else None
+
     def personal(self, user: str) -> str:
         """Name of the user's personal channel: the boundary, and the id as it is. Empty if the user has none."""
         return self._personal_prefix + user if self._personal.enabled and user else ""
@@ -129,7 +133,7 @@ class Channels:
 
     def _find(self, name: str) -> Channel:
         for route in self._routes:
-            if self._may_claim(route, name) and (params := route.match(name)) is not None:
+            if (params := self.claim(route, name)) is not None:
                 options = self._options_for(name, route.key, self._options_of(route))
                 return Channel(name, options, route.key, users=self._users(name, options), route=route, params=params)
         namespace, _ = self._split(name)

@@ -83,12 +83,12 @@ def _receives(route: ChannelRoute, publishes: bool, schemas: Schemas) -> Schema:
 
 
 def _published(handler: Handler, schemas: Schemas) -> list[Schema]:
-    """What ``on_publish`` returns, and what the client has sent where that is published as it is."""
+    """What ``on_publish`` returns, and what it takes where that is published."""
     members = _members(returned(handler.call))
     result = [each for each in members if each not in (None, NoneType, bool, Message, Handled)]
     found = [schemas.received(_joined(result))] if result else []
     if any(each in (None, NoneType, bool, Message) for each in members):
-        found.append({} if handler.takes is None else schemas.sent(handler.takes))
+        found.append({} if handler.takes is None else schemas.received(handler.takes))
     return found
 
 

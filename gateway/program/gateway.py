@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, MutableMapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import cached_property
-from typing import Any, TypeVar, Unpack
+from typing import Any, TypeVar, Unpack, overload
 from weakref import WeakValueDictionary
 
 from fastapi import APIRouter, FastAPI
@@ -29,6 +29,8 @@ from gateway.program.routes.channel import ChannelRoute
 from gateway.program.routes.client import kept
 from gateway.program.routes.cluster_events import ClusterEvents
 from gateway.program.routes.listening import Listener, Listeners
+from gateway.program.routes.options import SUBSCRIBERS, Who
+from gateway.program.routes.options import Options as ChannelOptions
 from gateway.program.routes.program import Program
 from gateway.program.routes.streams import Stream, Streams, unnamed
 from gateway.program.sockets.attaching import Attachment, Sockets
@@ -71,7 +73,7 @@ class Gateway(Operations):
         if problems := [f"{problem.key}: {problem.text}" for problem in find_problems(self.settings)]:
             raise SettingsError("\n".join(problems))
         self._same_origin = same_origin
-        self._program = Program()
+        self._program = Program(self.settings.channel)
         self._running: Running | None = None
         self._limits = Limits(lambda: self._started().engine.limits)
         self.managers: MutableMapping[str, ConnectionManager] = WeakValueDictionary()
@@ -145,15 +147,26 @@ class Gateway(Operations):
 
     # — handlers —
 
-    def channel(self, pattern: str, *, message: Any = None, **options: Any) -> ChannelRoute:
+    def channel(
+        self,
+        pattern: str,
+        *,
+        message: Any = None,
+        publish: Who = SUBSCRIBERS,
+        read: Who = SUBSCRIBERS,
+        **options: Unpack[ChannelOptions],
+    ) -> ChannelRoute:
         """Declare the channels of a pattern, such as ``chat:{room}`` or ``orders:{id:int}``.
 
         ``options`` are those of a namespace (`settings.ChannelOptions`): ``history_size``, ``presence``, …. With
         ``history_size``, returning clients recover what they missed. ``message`` is the type of what subscribers
-        receive, if no handler tells. Of two patterns for one name, the one declared first counts; all come before
-        the settings' namespaces. Raises `SettingsError`, or ``ValueError`` for a pattern that cannot be read.
+        receive, if no handler tells. ``on_publish`` is asked for clients that are subscribed, with
+        ``publish="anyone"`` for all that are connected; ``on_presence`` and ``on_history``, likewise, with ``read``.
+        Of two patterns for one name, the one declared first counts; all come before the settings' namespaces. Raises
+        `SettingsError`, also for a pattern whose names others take already, ``TypeError`` for an option that there is
+        not, or ``ValueError`` for a pattern that cannot be read.
         """
-        return self._program.channel(pattern, options, message)
+        return self._program.add(ChannelRoute(self._program, pattern, options, message, publish, read))
 
     def on_connect(self, call: F) -> F:
         """Decide who may connect.
@@ -172,8 +185,15 @@ class Gateway(Operations):
         """
         return self._program.on_disconnect(call)
 
-    def rpc(self, name: str) -> Callable[[F], F]:
-        """Answer what clients call by this name: ``client.rpc(name, data)`` in the SDKs."""
+    @overload
+    def rpc(self, name: str) -> Callable[[F], F]: ...
+    @overload
+    def rpc(self, name: F) -> F: ...
+    def rpc(self, name: str | F) -> Any:
+        """Answer what clients call by this name: ``client.rpc(name, data)`` in the SDKs.
+
+        ``@gateway.rpc`` alone takes the function's own name.
+        """
         return self._program.procedure(name)
 
     # — streams —

@@ -62,6 +62,14 @@ class Route(channels.Route, Protocol[S]):
         """The publication is what is published unless the program says otherwise."""
 
     @property
+    def publish_unsubscribed(self) -> bool:
+        """Whether ``publish`` is asked for clients that are not subscribed, too; else these are refused."""
+
+    @property
+    def read_unsubscribed(self) -> bool:
+        """Whether ``presence`` and ``history`` are asked for them."""
+
+    @property
     def presence(self) -> Callable[[S, Channel], Awaitable[None]] | None:
         """Returns if presence may be read."""
 

@@ -1,5 +1,7 @@
 """Publish, presence, history, rpc and send: what a client asks of a channel or of the application."""
 
+import logging
+
 from gateway.auth.permissions import check_payload, may_publish, may_read_history, may_read_presence
 from gateway.brokers.base import HistoryFilter, PublishOptions
 from gateway.channels import Channel
@@ -24,6 +26,8 @@ from gateway.session.application import Accepted, route_of
 from gateway.session.pipeline import Pipeline
 from gateway.session.session import Session
 
+log = logging.getLogger(__name__)
+
 
 async def publish(session: Session, command_id: int, request: PublishRequest) -> None:
     channel = _channel(session, request.channel)
@@ -39,8 +43,10 @@ async def publish(session: Session, command_id: int, request: PublishRequest) ->
 
 async def _accepted(session: Session, channel: Channel, publication: Publication) -> Accepted:
     """What is published for what the client sent. Raises ``Error`` if it may not."""
-    publish = route.publish if (route := route_of(channel)) else None
-    if publish is None:
+    publish = None
+    if (route := route_of(channel)) and (publish := route.publish):
+        _check_subscribed(session, channel, "publish", route.publish_unsubscribed)
+    else:
         insecure = session.node.settings.client.insecure
         if not may_publish(channel.options, session.user, _subscribed(session, channel), insecure=insecure):
             raise Error(ErrorCode.PERMISSION_DENIED)
@@ -81,6 +87,7 @@ async def history(session: Session, command_id: int, request: HistoryRequest) ->
         raise Error(ErrorCode.NOT_AVAILABLE)
     insecure = session.node.settings.client.insecure
     if (route := route_of(channel)) and route.history:
+        _check_subscribed(session, channel, "history", route.read_unsubscribed)
         await route.history(session, channel)
     elif not may_read_history(channel.options, session.user, _subscribed(session, channel), insecure=insecure):
         raise Error(ErrorCode.PERMISSION_DENIED)
@@ -116,10 +123,18 @@ async def _presence_channel(session: Session, name: str) -> Channel:
         raise Error(ErrorCode.NOT_AVAILABLE)
     insecure = session.node.settings.client.insecure
     if (route := route_of(channel)) and route.presence:
+        _check_subscribed(session, channel, "presence", route.read_unsubscribed)
         await route.presence(session, channel)
     elif not may_read_presence(channel.options, session.user, _subscribed(session, channel), insecure=insecure):
         raise Error(ErrorCode.PERMISSION_DENIED)
     return channel
+
+
+def _check_subscribed(session: Session, channel: Channel, what: str, unsubscribed: bool) -> None:
+    """Raises ``Error`` (103) for who may not even ask the program: its handler knows of subscribers alone."""
+    if not (unsubscribed or _subscribed(session, channel)):
+        log.debug("client %s: %s refused, not subscribed to %s", session.client, what, channel.name)
+        raise Error(ErrorCode.PERMISSION_DENIED)
 
 
 def _subscribed(session: Session, channel: Channel) -> bool:

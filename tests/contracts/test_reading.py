@@ -50,11 +50,11 @@ def test_every_route_has_a_name_of_its_own() -> None:
 
 def test_names_of_nothing_but_signs_are_found_as_well() -> None:
     gateway = empty()
-    for pattern in ("#!", "#?", "{class}", "connection"):
+    for pattern in ("#!", "#?", "connection", "{class}"):
         gateway.channel(pattern)
     gateway.rpc("!")(lambda: None)
     contract = read(gateway)
-    assert [each.name for each in contract.channels] == ["channel", "channel2", "channel3", "connectionChannel"]
+    assert [each.name for each in contract.channels] == ["channel", "channel2", "connectionChannel", "channel3"]
     assert contract.procedures[0].name == "call"
 
 
@@ -73,7 +73,10 @@ async def another(text: Annotated[str, Body()]) -> int:
     return 1
 
 
-async def other_or_same(text: Annotated[str, Body()]) -> int | None: ...
+async def other_or_same(text: Annotated[str, Body()]) -> int | bool:
+    return 1
+
+
 async def somehow(text: Annotated[str, Body()]) -> Message:
     return Message(text)
 
@@ -88,7 +91,10 @@ async def nothing(text: Annotated[str, Body()]) -> Handled:
 
 async def untold(text: Annotated[str, Body()]): ...  # type: ignore[no-untyped-def]
 async def unseen() -> None: ...
-async def whole(message: Whole) -> Whole | None: ...
+async def whole(message: Whole) -> Whole | bool:
+    return True
+
+
 async def anything(text: Annotated[str, Body()]) -> Any: ...
 
 
@@ -116,7 +122,7 @@ def test_subscribers_receive_what_on_publish_returns_or_takes(handler: Any, rece
 
 def test_the_route_has_the_last_word_on_what_is_received() -> None:
     gateway = empty()
-    gateway.channel("a", message=int).on_publish(as_it_is)
+    gateway.channel("a", message=int).on_publish(untold)
     channel = only(gateway)
     assert (channel.sends, channel.receives) == (TEXT, INTEGER)
 

@@ -28,8 +28,8 @@ SECRET = "a secret of more than thirty-two bytes, as all should be"
 NOW = 1_800_000_000.0
 
 HISTORY = {"history_size": 10, "history_ttl": 60}
-OPEN = {"allow_subscribe_for_client": True, "allow_subscribe_for_anonymous": True}
-WRITABLE = {"allow_publish_for_client": True, "allow_publish_for_anonymous": True}
+OPEN: dict[str, Any] = {"allow_subscribe_for_client": True, "allow_subscribe_for_anonymous": True}
+WRITABLE: dict[str, Any] = {"allow_publish_for_client": True, "allow_publish_for_anonymous": True}
 NAMESPACES: list[dict[str, Any]] = [
     {"name": "closed"},
     {"name": "users", "allow_subscribe_for_client": True, **HISTORY, "presence": True},

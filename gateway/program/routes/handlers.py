@@ -27,8 +27,8 @@ from gateway.program.routes.signatures import (
     SignatureError,
     examine,
     is_at_any_level,
-    model_of,
     name_of,
+    names_of_data,
     returned,
     yielded,
 )
@@ -45,9 +45,13 @@ class Handler:
         self.event = event
         self._dependant = examine(call, event, params, pattern)
         self._texts = _take_texts(self._dependant)
-        self.takes = model_of(self._dependant)
+        data = next(iter(self._dependant.body_params), None)
+        self.takes: Any = data and data.field_info.annotation
         """The type of the data that it takes; None for none."""
-        self.needs_data = any(field.field_info.is_required() for field in self._dependant.body_params)
+        self.data_name = data.name if data else ""
+        self.needs_data = data is not None and data.field_info.is_required()
+        self.takes_indirectly = bool(names_of_data(self._dependant))
+        """Whether it or a dependency takes data."""
         _fix_scopes(self._dependant)
         self._opens = _opens(self._dependant)
         self._shortcuts: dict[str, Any] = {"_uses_scopes_cache": {}} if REMEMBERS_SCOPES else {}

@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 from msgspec import Struct, structs
 from starlette.requests import HTTPConnection
 
+from gateway.channels import Channels
+from gateway.config.settings import ChannelSettings
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode, SettingsError
 from gateway.messages import ConnectRequest, Payload, RPCRequest
 from gateway.program.routes import events
@@ -13,12 +15,14 @@ from gateway.program.routes.channel import ChannelRoute
 from gateway.program.routes.client import EventClient
 from gateway.program.routes.handlers import Answering, Handler
 from gateway.program.routes.returns import Credentials
-from gateway.program.routes.signatures import Event
+from gateway.program.routes.signatures import Event, SignatureError, name_of, place_of
 from gateway.program.routes.streams import Streams
 from gateway.session import Session
 from gateway.session.application import Admission
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+CHANNEL_NAMES = ChannelSettings()
 
 
 class Procedure(Struct, frozen=True):
@@ -33,7 +37,8 @@ class Program:
 
     streams: Streams
 
-    def __init__(self) -> None:
+    def __init__(self, names: ChannelSettings = CHANNEL_NAMES) -> None:
+        self._names = Channels(names)
         self.channels: list[ChannelRoute] = []
         self.procedures: dict[str, Procedure] = {}
         self.handlers: dict[str, Handler] = {}
@@ -51,18 +56,24 @@ class Program:
         return bool(self.handlers or self.procedures or any(each.handlers for each in self.channels))
 
     def close(self) -> None:
-        """Take no more handlers: the node has begun to use them."""
+        """Take no more handlers: the node begins to use them. Raises `SettingsError` for what is not whole."""
+        for route in self.channels:
+            route.check()
         self._closed = True
 
     def check_open(self) -> None:
         if self._closed:
             raise RuntimeError("the gateway has started: declare channels and handlers before, where modules are read")
 
-    def channel(self, pattern: str, options: Mapping[str, Any], message: Any) -> ChannelRoute:
+    def add(self, route: ChannelRoute) -> ChannelRoute:
+        """Take a route, behind those that there are. Raises `SettingsError` if these leave no name to it."""
         self.check_open()
-        route = ChannelRoute(self, pattern, options, message)
-        if any(each.pattern.text == pattern for each in self.channels):
-            raise SettingsError(f'gateway.channel("{pattern}") stands there twice; use the route that it returned')
+        for earlier in self.channels:
+            if self._takes_all(earlier, route):
+                raise SettingsError(
+                    f"{route} has no channel of its own: all of them are those of {earlier}, which comes before; "
+                    "use the route that this returned, or declare the narrower pattern first"
+                )
         self.channels.append(route)
         return route
 
@@ -99,11 +110,20 @@ class Program:
         self.disconnect = disconnect
         return call
 
-    def procedure(self, name: str) -> Callable[[F], F]:
+    def procedure(self, name: str | F) -> Any:
+        """Declares a procedure by the name given, or by that of the function."""
+        if callable(name):
+            if not (own := getattr(name, "__name__", "")).isidentifier():
+                raise SignatureError(f'{name_of(name)} has no name; write @gateway.rpc("rooms")')
+            return self.procedure(own)(name)
+
         def declare(call: F) -> F:
             self.check_open()
             if name in self.procedures:
-                raise SettingsError(f'gateway.rpc("{name}") stands there twice')
+                raise SettingsError(
+                    f'gateway.rpc("{name}") stands there twice: {place_of(call)}, and before '
+                    f"{place_of(self.procedures[name].handler.call)}"
+                )
             self.procedures[name] = Procedure(Handler(call, events.RPC), Answering(call))
             self.rpc = self._call
             return call
@@ -138,6 +158,11 @@ class Program:
         event = self.event(session, {})
         value = await procedure.handler(event, bytes(request.data), session.node.spawn)
         return None if value is None else procedure.answering.encode(value)
+
+    def _takes_all(self, earlier: ChannelRoute, later: ChannelRoute) -> bool:
+        if earlier.pattern.shape == later.pattern.shape:
+            return True
+        return all(self._names.claim(earlier.route, name) is not None for name in later.pattern.extremes())
 
     def _add(self, call: Callable[..., Any], event: Event, params: Iterable[str] = ()) -> Handler:
         self.check_open()

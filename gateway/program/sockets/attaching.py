@@ -14,6 +14,7 @@ from gateway.auth.tokens import TokenExpired, TokenInvalid, TokenVerifier
 from gateway.core.node import Node
 from gateway.errors import Disconnect
 from gateway.program.encoding import encode_data
+from gateway.program.keywords import check_keywords
 from gateway.program.sockets.connection import ClientLeft, PlainConnection
 from gateway.program.sockets.session import EXPIRED, PlainSession
 from gateway.program.sockets.writing import DirectWire, PlainDirectTransport, PlainPortableTransport, PortableWire
@@ -97,6 +98,7 @@ class Sockets:
         403 to the client; 4001 for a good token whose time has passed, and 3504 over client.user_connection_limit,
         after, so that a page sees the code. A page that sees 4001, then or later, fetches a new token.
         """
+        check_keywords("attach()", options, Options.__annotations__)
         protocol = self._protocols.get(options.get("format", "text"))
         if protocol is None:
             known = ", ".join(map(repr, self._protocols))
