@@ -4,7 +4,7 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from gateway import messages
 from gateway.auth.permissions import check_payload
@@ -19,7 +19,8 @@ from gateway.messages import Position
 from gateway.program.commits import CommitOutbox, Message, Options
 from gateway.program.encoding import encode_data, encode_publication
 from gateway.program.routes.client import Client
-from gateway.program.routes.route import types_of
+from gateway.program.routes.named_events import ChannelEvent, Named
+from gateway.program.routes.program import Program
 from gateway.program.typed import ClientInfo, Publication
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Operations(ABC):
     """
 
     _excluded = ""
+    _program: Program
 
     @property
     @abstractmethod
@@ -80,6 +82,26 @@ class Operations(ABC):
         [resolved] = self._resolved([channel], publication)
         return await node.publish(resolved, publication, PublishOptions(skip_history, idempotency_key))
 
+    @overload
+    async def publish_event(
+        self, channel: str, event: ChannelEvent[Named], data: Named, **options: Unpack[Options]
+    ) -> Position: ...
+    @overload
+    async def publish_event(self, channel: str, event: str, data: Any, **options: Unpack[Options]) -> Position: ...
+    async def publish_event(
+        self, channel: str, event: ChannelEvent[Any] | str, data: Any, **options: Unpack[Options]
+    ) -> Position:
+        """Publish an event that the channel's route declares, cut to its type; ``options`` as for ``publish``.
+
+        Raises ``LookupError`` for an event that there is not, and ``pydantic.ValidationError`` for other data.
+        """
+        node = self._here
+        name = event if isinstance(event, str) else event.name
+        route = self._program.route(node.channels.resolve(channel))
+        if route is None:
+            raise LookupError(f'"{channel}" has no events: declare gateway.channel(...).event("{name}", Model)')
+        return await self.publish(channel, route.encode_event(name, data), **options)
+
     async def broadcast(
         self, channels: Sequence[str], data: Any, *, tags: dict[str, str] | None = None, skip_history: bool = False
     ) -> list[Position]:
@@ -104,7 +126,7 @@ class Operations(ABC):
         """Who is subscribed, by client id. Raises `Error` (108) for a channel without ``presence``."""
         node = self._here
         resolved = node.channels.resolve(channel)
-        types = types_of(resolved)
+        types = self._program.types(resolved)
         return {client: ClientInfo(info, types) for client, info in (await node.presence(resolved)).items()}
 
     async def presence_stats(self, channel: str) -> tuple[int, int]:
@@ -123,7 +145,7 @@ class Operations(ABC):
         node = self._here
         resolved = node.channels.resolve(channel)
         publications, top = await node.history(resolved, HistoryFilter(limit, since, reverse))
-        types = types_of(resolved)
+        types = self._program.types(resolved)
         return [Publication(each, types) for each in publications], top
 
     async def remove_history(self, channel: str) -> None:
@@ -238,6 +260,7 @@ class Operations(ABC):
 class _Excluding(Operations):
     def __init__(self, all_of_it: Operations, client: str) -> None:
         self._all_of_it = all_of_it
+        self._program = all_of_it._program
         self._excluded = client
 
     @property

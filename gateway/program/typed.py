@@ -33,6 +33,8 @@ class Types(msgspec.Struct, frozen=True):
     data: Decode = PLAIN
     conn_info: Decode = PLAIN
     chan_info: Decode = PLAIN
+    event: Callable[[bytes], str] = lambda _: ""
+    """The name that a publication has."""
 
 
 UNTYPED = Types()
@@ -96,6 +98,11 @@ class Publication(Generic[T]):
         handlers may publish anything. The end of a stream is null.
         """
         return cast(T, self.raw if self.binary else self._types.data(self.raw))
+
+    @property
+    def event(self) -> str:
+        """The name of the event that it is; empty where the channel has none."""
+        return self._types.event(self.raw)
 
     def __repr__(self) -> str:
         return f"<Publication {self.offset} {self.raw[:80]!r}>"

@@ -4,12 +4,10 @@ from collections.abc import AsyncIterable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, Protocol, Unpack, overload
 
-from typing_extensions import TypeVar
-
 from gateway.messages import Payload, Position
 from gateway.program.commits import Options
 from gateway.program.routes.listening import Listener
-from gateway.program.routes.named_events import ChannelEvent
+from gateway.program.routes.named_events import ChannelEvent, Named
 from gateway.program.routes.streams import Stream
 from gateway.program.typed import ClientInfo, Publication, T
 
@@ -36,9 +34,6 @@ class Operating(Protocol):
     ) -> Stream[Any]: ...
 
 
-Event = TypeVar("Event", default=Any)
-
-
 class ChannelHandle(Generic[T]):
     """One channel, to publish to and to read ::
 
@@ -60,7 +55,7 @@ class ChannelHandle(Generic[T]):
         return await self._gateway.publish(self.name, self._encode(data), **options)
 
     @overload
-    async def publish_event(self, event: ChannelEvent[Event], data: Event, **options: Unpack[Options]) -> Position: ...
+    async def publish_event(self, event: ChannelEvent[Named], data: Named, **options: Unpack[Options]) -> Position: ...
     @overload
     async def publish_event(self, event: str, data: Any, **options: Unpack[Options]) -> Position: ...
     async def publish_event(self, event: ChannelEvent[Any] | str, data: Any, **options: Unpack[Options]) -> Position:

@@ -2,16 +2,16 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar, Generic
 
 from gateway import messages
+from gateway.channels import Channel
 from gateway.core.cluster import ControlCommand
 from gateway.core.node import Node
 from gateway.errors import Disconnect
 from gateway.messages import Push
-from gateway.program.routes.route import types_of
 from gateway.program.typed import Publication, T, Types
 from gateway.protocols.base import Wire
 
@@ -120,8 +120,9 @@ class Listener(Generic[T]):
 class Listeners:
     """The listeners of one node."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, types: Callable[[Channel], Types]) -> None:
         self._node = node
+        self._types = types
         self._open: set[Listener[Any]] = set()
         self._closed = False
 
@@ -130,7 +131,7 @@ class Listeners:
         """Hear a channel for the length of a block."""
         self._node.check_loop()
         resolved = self._node.channels.resolve(channel)
-        listener: Listener[Any] = Listener(resolved.name, types_of(resolved), limit)
+        listener: Listener[Any] = Listener(resolved.name, self._types(resolved), limit)
         await self._node.feeds.hold(listener.channel)
         try:
             self._node.hub.join(listener)

@@ -4,20 +4,29 @@ They come in an envelope, ``{"event": "typing", "data": {...}}``. Where the chan
 with a discriminator, that field is the name, and the data is the whole.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, Generic, Protocol
 
 import msgspec
+from fastapi.params import Depends
 from msgspec import Raw
 from pydantic import TypeAdapter
+from typing_extensions import TypeVar
 
 from gateway.errors import Error, ErrorCode, SettingsError
 from gateway.messages import NO_PAYLOAD, Payload
 from gateway.program.encoding import encode_data
-from gateway.program.routes.handlers import Answering, Handler
-from gateway.program.typed import PLAIN, Decode, T, decoding
+from gateway.program.routes.handlers import Answering
+from gateway.program.routes.publishing import PublishHandler
+from gateway.program.routes.returns import Handled, Message
+from gateway.program.routes.signatures import place_of
+from gateway.program.typed import PLAIN, Decode, decoding
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+Named = TypeVar("Named", default=Any)
+"""What an event holds."""
 
 Schema = dict[str, Any]
 
@@ -105,13 +114,37 @@ def format_of(message: Any, discriminator: str) -> Format:
 class NamedEvent:
     """One event of one route."""
 
-    def __init__(self, name: str, model: Any) -> None:
+    def __init__(self, name: str, model: Any, written: Format, dependencies: Sequence[Depends]) -> None:
         self.name = name
+        self.dependencies = dependencies
+        """What runs before the handler."""
+        self._format = written
         self.model = model
         """The type of what is published, if the handler does not tell."""
-        self.handler: Handler | None = None
+        self.handler: PublishHandler | None = None
         """Decides what is published for what clients send; without, the program alone publishes it."""
         self.answering = None if model is None else Answering(model, read=lambda _: model)
+
+    def handle(self, handler: PublishHandler) -> None:
+        """Raises `SettingsError` if there is a handler."""
+        if self.handler is not None:
+            raise SettingsError(f'the event "{self.name}" has its handler already: {place_of(self.handler.call)}')
+        self.handler = handler
+        self.answering = self.answering or handler.answering()
+
+    def encode(self, value: Any) -> Payload:
+        return self._format.join(self.name, self.answering.encode(value) if self.answering else encode_data(value))
+
+    def written(self, returned: Any) -> Any:
+        """What a handler has returned, as it is to be published."""
+        match returned:
+            case False | Handled.HANDLED:
+                return returned
+            case None | True:
+                return self._format.join(self.name, _NOTHING)
+            case Message():
+                return replace(returned, data=self.encode(returned.data))
+        return self.encode(returned)
 
     @property
     def receives(self) -> Any:
@@ -138,30 +171,28 @@ class NamedEvents:
             raise LookupError(f'"{self._channel}" has no event "{name}"; there are {", ".join(self._events)}')
         return self._events[name]
 
-    def add(self, name: str, model: Any) -> NamedEvent:
+    def add(self, name: str, model: Any, dependencies: Sequence[Depends] = ()) -> None:
         """Declare an event. Raises `SettingsError` for one that there is, or that there cannot be."""
         if name in self._events:
             raise SettingsError(f'"{self._channel}" has its event "{name}" already')
         if isinstance(self.format, Tagged) and name not in self.format.names:
             there = ", ".join(self.format.names)
             raise SettingsError(f'"{self._channel}" has no event "{name}" in its message=; there are {there}')
-        event = self._events[name] = NamedEvent(name, model or self.format.model)
-        return event
+        self._events[name] = NamedEvent(name, model or self.format.model, self.format, dependencies)
 
-    def find(self, publication: bytes) -> tuple[NamedEvent, bytes]:
-        """What a client sends: the event and its data. Raises ``Error`` (107) for what clients may not send."""
+    def find(self, publication: bytes) -> tuple[NamedEvent, PublishHandler, bytes]:
+        """What a client sends: the event, its handler, its data. Raises ``Error`` (107) for what it may not send."""
         name, data = self.format.split(publication)
         event = self._events.get(name)
         if event is None or event.handler is None:
             there = ", ".join(each.name for each in self if each.handler)
             name = name[:_LONGEST_NAME]
             raise Error(ErrorCode.BAD_REQUEST, f'bad request: unknown event "{name}"; there are {there}')
-        return event, data
+        return event, event.handler, data
 
     def encode(self, name: str, value: Any) -> Payload:
         """What the program publishes. Raises ``LookupError``, and what its type has against the value."""
-        event = self[name]
-        return self.format.join(name, event.answering.encode(value) if event.answering else encode_data(value))
+        return self[name].encode(value)
 
     def name(self, publication: bytes) -> str:
         """The name of the event that was published; empty for what is none."""
@@ -195,7 +226,7 @@ def _reader(key: str, *more: str) -> Callable[[bytes], Any]:
     return read
 
 
-class ChannelEvent(Generic[T]):
+class ChannelEvent(Generic[Named]):
     """An event of a channel. Made by `ChannelRoute.event`; as a decorator, it takes the handler."""
 
     def __init__(self, name: str, declare: Callable[[Callable[..., Any]], None]) -> None:
@@ -206,7 +237,3 @@ class ChannelEvent(Generic[T]):
         """Decide what is published when a client sends this event, as ``on_publish`` does for what has no name."""
         self._declare(call)
         return call
-
-
-def name_of_event(event: ChannelEvent[Any] | str) -> str:
-    return event if isinstance(event, str) else event.name

@@ -1,14 +1,14 @@
 """A route as the session sees it: the channels of a pattern, and what the program does in them."""
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 from gateway.channels import Channel
 from gateway.config.settings import ChannelOptions
 from gateway.messages import Publication, SubscribeRequest
 from gateway.program.routes.options import SUBSCRIBERS, Who
 from gateway.program.routes.patterns import Pattern
-from gateway.program.typed import UNTYPED, Types
+from gateway.program.typed import UNTYPED
 from gateway.session import Session
 
 
@@ -32,8 +32,3 @@ class Route:
         self.history: Callable[[Session, Channel], Any] | None = None
         self.unsubscribe: Callable[[Session, Channel], Any] | None = None
         self.cache_empty: Callable[[Session, Channel], Any] | None = None
-
-
-def types_of(channel: Channel) -> Types:
-    """How the program reads what a channel holds; where it declares nothing, as plain JSON."""
-    return cast(Route, channel.route).types if channel.route else UNTYPED
