@@ -26,9 +26,10 @@ from gateway.limits.limit import Key, Limits, Quota, RateLimit
 from gateway.program.engine import ENVIRONMENT, Environment
 from gateway.program.operations import Operations
 from gateway.program.publisher import Publisher
-from gateway.program.routes.channel import ChannelRoute, Declaration
+from gateway.program.routes.channel import ChannelRoute
 from gateway.program.routes.client import kept
 from gateway.program.routes.cluster_events import ClusterEvents
+from gateway.program.routes.declaration import Declaration
 from gateway.program.routes.declaring import Declares
 from gateway.program.routes.listening import Listener, Listeners
 from gateway.program.routes.program import Program

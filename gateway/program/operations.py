@@ -98,7 +98,7 @@ class Operations(ABC):
         node = self._here
         name = event if isinstance(event, str) else event.name
         route = self._program.route(node.channels.resolve(channel))
-        if route is None:
+        if route is None or not route.named_events:
             raise LookupError(f'"{channel}" has no events: declare gateway.channel(...).event("{name}", Model)')
         return await self.publish(channel, route.encode_event(name, data), **options)
 

@@ -2,39 +2,32 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field, fields
-from typing import Any, Generic, Protocol, TypeVar, get_args, get_origin, overload
+from typing import Any, Generic, Protocol, TypeVar, overload
 
 from fastapi.params import Depends
-from pydantic import ValidationError
 
 from gateway.channels import Channel
 from gateway.config.settings import ChannelOptions
 from gateway.errors import Error, ErrorCode, SettingsError
 from gateway.messages import Payload, Publication, SubscribeRequest
 from gateway.program.encoding import encode_data
-from gateway.program.keywords import check_keywords
 from gateway.program.routes import events
 from gateway.program.routes.client import EventClient
+from gateway.program.routes.declaration import Declaration
 from gateway.program.routes.guarding import guard
 from gateway.program.routes.handle import ChannelHandle, Operating
 from gateway.program.routes.handlers import Answering, Handler
 from gateway.program.routes.named_events import ChannelEvent, Named, NamedEvent, NamedEvents, format_of
-from gateway.program.routes.options import SUBSCRIBERS, Options, Who
 from gateway.program.routes.patterns import Pattern
 from gateway.program.routes.publishing import PublishHandler, accepted
 from gateway.program.routes.returns import Grant, info_type
 from gateway.program.routes.route import Route
-from gateway.program.routes.signatures import Event, calling_place, place_of
-from gateway.program.routes.streams import Stream
+from gateway.program.routes.signatures import Event, place_of
 from gateway.program.typed import UNTYPED, Decode, T, Types, decoding
 from gateway.session import Session
 from gateway.session.application import Accepted, Admitted
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-HISTORY_TTL = 600.0
-"""Seconds for which a route with ``history_size`` keeps it unless it says otherwise: a long way through a tunnel."""
 
 
 class Declaring(Protocol):
@@ -71,20 +64,6 @@ _UNASKED = (events.UNSUBSCRIBE, events.CACHE_EMPTY, events.OCCUPIED, events.VACA
 """What no client asks for, so that there is nobody to refuse."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Declaration:
-    """What is said of the channels of a pattern."""
-
-    pattern: str
-    options: Options
-    message: Any = None
-    publish: Who = SUBSCRIBERS
-    read: Who = SUBSCRIBERS
-    discriminator: str = ""
-    place: str = field(default_factory=calling_place)
-    """Where that is, as ``file:line``."""
-
-
 class ChannelRoute(Generic[T]):
     """The channels of one pattern. Made by `Gateway.channel` and `ChannelRouter.channel`.
 
@@ -97,16 +76,11 @@ class ChannelRoute(Generic[T]):
         self.declared = declared
         self.program = program
         self.pattern = Pattern(place.prefix + declared.pattern if place else declared.pattern)
-        self.message = _message_type(declared.message)
+        self.message = declared.received
         """The type of what subscribers receive, if it is not what ``on_publish`` takes or returns."""
         self.handlers: dict[str, Handler] = {}
         """By event, as ``on_subscribe``."""
-        self.route = Route(
-            self.pattern,
-            _options(self.pattern.text, declared.options),
-            _who("publish", declared.publish),
-            _who("read", declared.read),
-        )
+        self.route = Route(self.pattern, declared.checked(self.pattern.text), declared.publish, declared.read)
         """What the session sees of it."""
         self._place = place
         self._events: NamedEvents | None = None
@@ -199,7 +173,7 @@ class ChannelRoute(Generic[T]):
         """Take the handler of an event that has been declared."""
         self.program.check_open()
         event = self._named()[name]
-        event.handle(self._publish_handler(call, event.model, event.dependencies))
+        event.handle(self._publish_handler(call, event.model, event.dependencies, events.named(name)))
         self.route.publish = self._publish_event
 
     def on_presence(self, call: F) -> F:
@@ -269,7 +243,7 @@ class ChannelRoute(Generic[T]):
         return bool(self.handlers or self._events or self._dependencies)
 
     @property
-    def events(self) -> Sequence[NamedEvent]:
+    def named_events(self) -> Sequence[NamedEvent]:
         """Those that have a name."""
         return list(self._events or ())
 
@@ -299,7 +273,7 @@ class ChannelRoute(Generic[T]):
 
     def _check(self) -> None:
         route = self.route
-        for each in self.events:
+        for each in self.named_events:
             if each.answering is None:
                 raise SettingsError(
                     f'{self}: nothing says what "{each.name}" is: write event("{each.name}", Model), or use it as the '
@@ -331,10 +305,14 @@ class ChannelRoute(Generic[T]):
         return self._place.dependencies if self._place else ()
 
     def _publish_handler(
-        self, call: Callable[..., Any], message: Any, dependencies: Sequence[Depends] = ()
+        self,
+        call: Callable[..., Any],
+        message: Any,
+        dependencies: Sequence[Depends] = (),
+        event: Event = events.PUBLISH,
     ) -> PublishHandler:
         dependencies = [*self._dependencies, *dependencies]
-        return PublishHandler(call, list(self.pattern.types), self.pattern.text, message, dependencies)
+        return PublishHandler(call, list(self.pattern.types), self.pattern.text, message, dependencies, event)
 
     async def _publish_event(self, session: Session, channel: Channel, publication: Publication) -> Accepted:
         event, handler, data = self._named().find(publication.data)
@@ -375,36 +353,3 @@ _AS_THE_OPTIONS_SAY = Admitted()
 
 async def _ask_nobody() -> None:
     """Stands where a channel has no handler, and its router has dependencies."""
-
-
-def _message_type(message: Any) -> Any:
-    """What subscribers receive of a channel whose ``message`` this is."""
-    return get_args(message)[0] | None if get_origin(message) is Stream else message
-
-
-def _who(option: str, who: Who) -> Who:
-    if who not in get_args(Who):
-        raise SettingsError(f"{option}={who!r}: it must be one of {', '.join(map(repr, get_args(Who)))}")
-    return who
-
-
-def _options(pattern: str, given: Mapping[str, Any]) -> ChannelOptions:
-    """Channel options of a route: history is recovered, and kept for a while, unless they say otherwise."""
-    implied: dict[str, Any] = {}
-    if given.get("channel_regex"):
-        raise SettingsError(
-            f'gateway.channel("{pattern}", channel_regex=...): the pattern itself says which names there are, for '
-            'example gateway.channel("orders:{id:int}"); what it lets pass, on_subscribe may refuse'
-        )
-    more = [each.name for each in fields(Declaration) if each.name not in ("pattern", "options", "place")]
-    check_keywords("gateway.channel()", given, [*more, *Options.__annotations__])
-    if given.get("history_size"):
-        implied = {"history_ttl": HISTORY_TTL, "force_recovery": True}
-    try:
-        return ChannelOptions.model_validate({**implied, **given})
-    except ValidationError as error:
-        problems = "; ".join(f"{each['loc'][0] if each['loc'] else ''}: {each['msg']}" for each in error.errors())
-        raise SettingsError(
-            f'gateway.channel("{pattern}"): {problems}; for example gateway.channel("{pattern}", history_size=100, '
-            "presence=True); there are " + ", ".join(ChannelOptions.model_fields)
-        ) from error

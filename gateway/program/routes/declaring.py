@@ -4,7 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, TypeVar, Unpack, overload
 
-from gateway.program.routes.channel import ChannelRoute, Declaration
+from gateway.program.routes.channel import ChannelRoute
+from gateway.program.routes.declaration import Declaration
 from gateway.program.routes.options import SUBSCRIBERS, Options, Who
 from gateway.program.routes.signatures import SignatureError, name_of
 from gateway.program.routes.streams import Stream

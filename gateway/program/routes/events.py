@@ -28,6 +28,18 @@ PUBLISH = Event(
     "    @channel.on_publish\n    async def say({params}message: ChatMessage, client: Client) -> ChatMessage: ...",
     payload=True,
 )
+
+
+def named(name: str) -> Event:
+    """What clients publish by this name."""
+    return Event(
+        f'event("{name}")',
+        f'    @channel.event("{name}")\n'
+        "    async def say({params}message: ChatMessage, client: Client) -> ChatMessage: ...",
+        payload=True,
+    )
+
+
 GUARD = Event("dependencies", "    router = ChannelRouter(dependencies=[Depends(current_user)])")
 PRESENCE = Event("on_presence", "    @channel.on_presence\n" + _DECIDES.format(name="who_is_here"))
 HISTORY = Event("on_history", "    @channel.on_history\n" + _DECIDES.format(name="read_back"))

@@ -53,7 +53,7 @@ class Format(Protocol):
 
     def join(self, name: str, data: Payload) -> Payload: ...
 
-    def schema(self, name: str, data: Schema) -> Schema: ...
+    def schema(self, name: str, data: Schema, required: bool) -> Schema: ...
 
 
 class Envelope:
@@ -74,9 +74,9 @@ class Envelope:
     def join(self, name: str, data: Payload) -> Payload:
         return encode_data({self._key: name, DATA: data})
 
-    def schema(self, name: str, data: Schema) -> Schema:
+    def schema(self, name: str, data: Schema, required: bool) -> Schema:
         properties = {self._key: {"const": name}, DATA: data}
-        return {"type": "object", "properties": properties, "required": list(properties)}
+        return {"type": "object", "properties": properties, "required": [self._key, DATA] if required else [self._key]}
 
 
 class Tagged:
@@ -94,7 +94,7 @@ class Tagged:
     def join(self, name: str, data: Payload) -> Payload:
         return encode_data({self._key: name}) if data == _NOTHING else data
 
-    def schema(self, name: str, data: Schema) -> Schema:
+    def schema(self, name: str, data: Schema, required: bool) -> Schema:
         return data
 
 
@@ -145,6 +145,10 @@ class NamedEvent:
             case Message():
                 return replace(returned, data=self.encode(returned.data))
         return self.encode(returned)
+
+    def schema(self, data: Schema, required: bool = True) -> Schema:
+        """Of the whole publication."""
+        return self._format.schema(self.name, data, required)
 
     @property
     def receives(self) -> Any:

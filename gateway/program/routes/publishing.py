@@ -23,7 +23,7 @@ from gateway.program.encoding import encode_publication
 from gateway.program.routes.events import PUBLISH
 from gateway.program.routes.handlers import Answering, Handler
 from gateway.program.routes.returns import HANDLED, Encode, Handled, Message
-from gateway.program.routes.signatures import members, name_of, refusal, returned
+from gateway.program.routes.signatures import Event, members, name_of, refusal, returned
 from gateway.session.application import Accepted
 
 _SILENT = (None, Any)
@@ -42,10 +42,11 @@ class PublishHandler(Handler):
         pattern: str,
         message: Any,
         dependencies: Sequence[Depends] = (),
+        event: Event = PUBLISH,
     ) -> None:
-        super().__init__(call, PUBLISH, params, pattern, dependencies)
+        super().__init__(call, event, params, pattern, dependencies)
         if problem := self._ambiguity(message):
-            raise refusal(call, PUBLISH, params, pattern, problem)
+            raise refusal(call, event, params, pattern, problem)
         self._taken = Answering(call, read=lambda _: self.takes if message is None else message)
 
     async def _run(self, values: dict[str, Any]) -> Any:

@@ -6,8 +6,9 @@ from weakref import ref
 
 from fastapi.params import Depends
 
-from gateway.program.routes.channel import CURRENT, ChannelRoute, Declaration
+from gateway.program.routes.channel import CURRENT, ChannelRoute
 from gateway.program.routes.client import EventClient
+from gateway.program.routes.declaration import Declaration
 from gateway.program.routes.declaring import Declares
 from gateway.program.routes.handle import ChannelHandle, Operating
 from gateway.program.routes.named_events import ChannelEvent, Named
