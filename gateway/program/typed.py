@@ -45,9 +45,10 @@ class ClientInfo(Generic[Conn, Chan]):
 
         members: dict[str, ClientInfo[Profile, Seat]] = await gateway.presence("table:7")
 
-    ``conn_info`` is what `Credentials` say of the client, ``chan_info`` what its `Grant` says; each is None without,
-    and of the type that ``on_connect -> Credentials[Profile]`` and ``on_subscribe -> Grant[Seat]`` declare. They are
-    decoded when read, and raise ``pydantic.ValidationError`` for what is not of that type, as a token may have it.
+    ``conn_info`` is what `Credentials` say of the client, ``chan_info`` what its `Grant` says, of the types that
+    ``on_connect -> Credentials[Profile]`` and ``on_subscribe -> Grant[Seat]`` declare. Each is None where nothing was
+    said: annotate it ``Seat | None`` if that may be. They are decoded when read, and raise
+    ``pydantic.ValidationError`` for what is not of that type, as a token may have it.
     """
 
     def __init__(self, message: messages.ClientInfo, types: Types = UNTYPED) -> None:

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterable, Callable, Mapping
 from typing import Any, NoReturn, Protocol, cast
 
-import msgspec
 from anyio import from_thread
 from starlette.requests import HTTPConnection, Request
 from starlette.websockets import WebSocket, WebSocketState
@@ -15,7 +14,7 @@ from gateway.errors import Disconnect, DisconnectCode, UnsubscribeCode
 from gateway.program.encoding import encode_data
 from gateway.program.routes.answers import translate
 from gateway.program.routes.streams import Stream, Streams
-from gateway.program.typed import T
+from gateway.program.typed import PLAIN, Decode, T
 from gateway.session import NO_APPLICATION, Session, State, server_side
 from gateway.session.subscription import SubscriptionEnded
 
@@ -23,11 +22,15 @@ _UNWANTED = frozenset(("extensions", "endpoint", "route", "router", "path_params
 """Keys of a scope that are about the call that has ended, not about the request."""
 
 
-class _Streaming(Protocol):
+class _Program(Protocol):
     """What a client asks of the program: an application is one, unless it is `NO_APPLICATION`."""
 
     @property
     def streams(self) -> Streams: ...
+
+    @property
+    def conn_info(self) -> Decode:
+        """Reads what credentials say of a user."""
 
 
 class Client(HTTPConnection):
@@ -65,9 +68,13 @@ class Client(HTTPConnection):
 
     @property
     def info(self) -> Any:
-        """What the credentials say of the user, as presence shows it (``conn_info``); None without."""
-        info = self._session.info
-        return None if info is None else msgspec.json.decode(info)
+        """What the credentials say of the user, as presence shows it (``conn_info``); None without.
+
+        It is of the type that ``on_connect -> Credentials[Profile]`` declares, else what JSON has.
+        """
+        info, application = self._session.info, self._session.application
+        decode = PLAIN if application is NO_APPLICATION else cast(_Program, application).conn_info
+        return None if info is None else decode(info)
 
     @property
     def connected(self) -> bool:
@@ -141,7 +148,7 @@ class Client(HTTPConnection):
                 "and `await connection.subscribe(channel)`"
             )
         self._session.node.check_loop()
-        program = cast(_Streaming, self._session.application)
+        program = cast(_Program, self._session.application)
         return await program.streams.start_for(self, source, channel, stop_when_unread)
 
     def __eq__(self, other: object) -> bool:

@@ -18,7 +18,7 @@ from gateway.program.routes.handlers import Answering, Handler
 from gateway.program.routes.returns import Credentials, Encode, info_type
 from gateway.program.routes.signatures import Event, place_of
 from gateway.program.routes.streams import Streams
-from gateway.program.typed import UNTYPED, T, Types, decoding
+from gateway.program.typed import PLAIN, Decode, T, Types, decoding
 from gateway.session import Session
 from gateway.session.application import Admission
 
@@ -57,7 +57,8 @@ class Program:
         self.disconnect: Callable[[Session], Awaitable[None]] | None = None
         self.rpc: Callable[[Session, RPCRequest], Awaitable[Payload | None]] | None = None
         self._closed = False
-        self._untyped = UNTYPED
+        self.conn_info: Decode = PLAIN
+        """Reads what credentials say of a user."""
 
     @property
     def gateway(self) -> Operating:
@@ -77,15 +78,14 @@ class Program:
     def types(self, channel: Channel) -> Types:
         """How the program reads what a channel holds; where it declares nothing, as plain JSON."""
         route = self.route(channel)
-        return route.route.types if route else self._untyped
+        return route.route.types if route else Types(conn_info=self.conn_info)
 
     def close(self) -> None:
         """Take no more handlers: the node begins to use them. Raises `SettingsError` for what is not whole."""
         connect = self.handlers.get(events.CONNECT.name)
-        profile = decoding(info_type(connect.call, Credentials) if connect else None)
-        self._untyped = Types(conn_info=profile)
+        self.conn_info = decoding(info_type(connect.call, Credentials) if connect else None)
         for route in self.channels:
-            route.begin(profile)
+            route.begin(self.conn_info)
         self._closed = True
 
     def check_open(self) -> None:
