@@ -1,7 +1,7 @@
 """One channel in the hands of the program, and what is read of it, with the declared types."""
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, assert_type
 
 import pytest
 from pydantic import BaseModel, ValidationError
@@ -47,6 +47,7 @@ async def test_it_publishes_and_reads(gateway: Gateway, chat: ChannelRoute[Line]
             first = await lobby.publish(Line(text="a"), tags={"k": "v"})
             await lobby.publish(Line(text="b"))
             publications, top = await lobby.history()
+            assert_type(publications[0].data, Line)
             assert [each.data for each in publications] == [Line(text="a"), Line(text="b")]
             assert [each.data for each in (await lobby.history(since=first))[0]] == [Line(text="b")]
             assert [each.data for each in (await lobby.history(limit=1, reverse=True))[0]] == [Line(text="b")]
@@ -102,6 +103,7 @@ async def test_streams_have_a_type_and_an_end(gateway: Gateway) -> None:
 
     async with running(gateway):
         answer = answers.at(id=1)
+        assert_type(answers, ChannelRoute[str | None])
         stream = await answer.stream(words())
         assert await stream.wait() == "done"
         assert [each.data for each in (await answer.history())[0]] == ["a", "b", None]
