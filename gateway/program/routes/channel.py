@@ -273,6 +273,10 @@ class ChannelRoute(Generic[T]):
 
     def _check(self) -> None:
         route = self.route
+        if self.declared.discriminator and not self._events:
+            raise SettingsError(
+                f'{self}: discriminator="{self.declared.discriminator}" names events, and there are none'
+            )
         for each in self.named_events:
             if each.answering is None:
                 raise SettingsError(

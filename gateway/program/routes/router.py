@@ -6,6 +6,7 @@ from weakref import ref
 
 from fastapi.params import Depends
 
+from gateway.errors import SettingsError
 from gateway.program.routes.channel import CURRENT, ChannelRoute
 from gateway.program.routes.client import EventClient
 from gateway.program.routes.declaration import Declaration
@@ -114,7 +115,15 @@ class ChannelRouter(Declares):
         return channel
 
     def _procedure(self, name: str, call: Callable[..., Any]) -> None:
-        self._declare(lambda inclusion: inclusion.program.procedure(inclusion.prefix + name, call, inclusion))
+        def include_in(inclusion: Inclusion) -> None:
+            if "{" in inclusion.prefix:
+                raise SettingsError(
+                    f'rpc("{name}") would be called "{inclusion.prefix}{name}": the names of procedures have no '
+                    "parameters; declare it in a router of its own"
+                )
+            inclusion.program.procedure(inclusion.prefix + name, call, inclusion)
+
+        self._declare(include_in)
 
     def _reaches(self, router: "ChannelRouter") -> bool:
         return router is self or any(each._reaches(router) for each in self._routers)

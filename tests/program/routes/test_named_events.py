@@ -305,6 +305,12 @@ def test_a_handler_that_could_not_be_called_is_refused_by_its_name(gateway: Gate
 async def handler(room: str) -> None: ...
 
 
+def test_a_discriminator_is_for_events(gateway: Gateway) -> None:
+    chat_of(gateway, discriminator="type")
+    with pytest.raises(SettingsError, match='discriminator="type" names events, and there are none'):
+        _ = gateway.running
+
+
 def test_there_is_one_of_each(gateway: Gateway) -> None:
     chat = chat_of(gateway)
     typing = chat.event("typing")

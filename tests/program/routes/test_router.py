@@ -337,6 +337,11 @@ def test_included_once_more_it_would_be_there_twice(gateway: Gateway, module: Mo
         gateway.include(module.router)
 
 
+def test_names_of_procedures_have_no_parameters(gateway: Gateway, module: Module) -> None:
+    with pytest.raises(SettingsError, match=r'rpc\("name"\) would be called "\{tenant\}:name"'):
+        gateway.include(module.router, prefix="{tenant}:")
+
+
 def test_a_router_does_not_include_itself() -> None:
     first, second = ChannelRouter(), ChannelRouter()
     first.include(second)
