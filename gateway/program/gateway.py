@@ -26,11 +26,11 @@ from gateway.limits.limit import Key, Limits, Quota, RateLimit
 from gateway.program.engine import ENVIRONMENT, Environment
 from gateway.program.operations import Operations
 from gateway.program.publisher import Publisher
+from gateway.program.routes.base_router import BaseRouter
 from gateway.program.routes.channel import ChannelRoute
 from gateway.program.routes.client import kept
 from gateway.program.routes.cluster_events import ClusterEvents
 from gateway.program.routes.declaration import Declaration
-from gateway.program.routes.declaring import Declares
 from gateway.program.routes.listening import Listener, Listeners
 from gateway.program.routes.program import Program
 from gateway.program.routes.router import ChannelRouter, Inclusion
@@ -55,7 +55,7 @@ WEBSOCKET = "gateway_websocket"
 """Name of the route, for ``url_path_for``."""
 
 
-class Gateway(Operations, Declares):
+class Gateway(Operations, BaseRouter):
     """The gateway of one application. Several may live in one process ::
 
         gateway = Gateway()

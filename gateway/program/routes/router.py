@@ -7,10 +7,10 @@ from weakref import ref
 from fastapi.params import Depends
 
 from gateway.errors import SettingsError
+from gateway.program.routes.base_router import BaseRouter
 from gateway.program.routes.channel import CURRENT, ChannelRoute
 from gateway.program.routes.client import EventClient
 from gateway.program.routes.declaration import Declaration
-from gateway.program.routes.declaring import Declares
 from gateway.program.routes.handle import ChannelHandle, Operating
 from gateway.program.routes.named_events import ChannelEvent, Named
 from gateway.program.routes.program import Program
@@ -59,7 +59,7 @@ class Inclusion:
         return found[0]
 
 
-class ChannelRouter(Declares):
+class ChannelRouter(BaseRouter):
     """Channels, procedures and dependencies of a module, as an ``APIRouter`` has routes ::
 
         router = ChannelRouter(prefix="chat:", dependencies=[Depends(current_user)])

@@ -14,8 +14,8 @@ from gateway.program.typed import T
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Declares(ABC):
-    """Satisfied by `Gateway` and `ChannelRouter`."""
+class BaseRouter(ABC):
+    """What `Gateway` and `ChannelRouter` have in common."""
 
     @overload
     def channel(
