@@ -38,6 +38,7 @@ async def listen(gateway: Gateway) -> None:
 
 CALLS: dict[str, Callable[[Gateway], Awaitable[object]]] = {
     "publish": lambda gateway: gateway.publish("room:1", 1),
+    "publish_event": lambda gateway: gateway.publish_event("room:1", "said", 1),
     "broadcast": lambda gateway: gateway.broadcast(["room:1"], 1),
     "publish_to_user": lambda gateway: gateway.publish_to_user("7", 1),
     "exclude": lambda gateway: gateway.exclude("client").publish("room:1", 1),
