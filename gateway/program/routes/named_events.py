@@ -224,7 +224,7 @@ def _reader(key: str, *more: str) -> Callable[[bytes], Any]:
     def read(publication: bytes) -> Any:
         try:
             return decoder.decode(publication)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, RecursionError):
             raise Error(ErrorCode.BAD_REQUEST, f"bad request: an event is wanted, {{{example}}}") from None
 
     return read

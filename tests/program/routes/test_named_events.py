@@ -6,8 +6,9 @@ import pytest
 from fastapi import Body, Depends, HTTPException
 from pydantic import BaseModel, Field, ValidationError
 
-from gateway import HANDLED, ChannelRoute, Client, Gateway, Handled, Message
+from gateway import HANDLED, ChannelRoute, Client, Error, Gateway, Handled, Message
 from gateway.errors import SettingsError
+from gateway.program.routes.named_events import Envelope
 from gateway.program.routes.signatures import SignatureError
 from tests.program.routes.clients import Client as RigClient
 from tests.program.routes.clients import connected, gateway_with, running
@@ -102,6 +103,14 @@ async def test_what_is_no_event_of_clients_is_refused(gateway: Gateway, data: An
         await client.subscribe("chat:a")
         assert await said(client, data) == (107, error)
         assert client.data() == []
+
+
+def test_what_is_nested_too_deeply_is_refused() -> None:
+    """What the session takes at the edge of its stack may be too deep further down."""
+    deep = b"[" * 5000 + b"]" * 5000
+    for event in (b'{"event":"typing","data":%b}', b'{"event":"typing","more":%b}'):
+        with pytest.raises(Error, match="an event is wanted"):
+            Envelope("event").split(event % deep)
 
 
 async def test_what_a_handler_returns_decides(gateway: Gateway) -> None:
