@@ -160,6 +160,9 @@ class RouterChannel(ChannelRoute[T]):
         for declare in self._declarations:
             declare(route)
 
+    def __repr__(self) -> str:
+        return f'router.channel("{self.pattern.text}") at {self.declared.place}'
+
     def name(self, **params: object) -> str:
         return self._here().name(**params)
 

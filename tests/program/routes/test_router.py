@@ -133,7 +133,9 @@ async def test_a_router_may_be_included_twice(gateway: Gateway, module: Module) 
 
 def test_a_channel_that_is_in_no_gateway_says_so(module: Module) -> None:
     for use in (module.chat.name, module.chat.at):
-        with pytest.raises(RuntimeError, match=r'"chat:\{room\}"\) at .*test_router.py:\d+ is in no gateway yet'):
+        with pytest.raises(
+            RuntimeError, match=r'router.channel\("chat:\{room\}"\) at .*test_router.py:\d+ is in no gateway yet'
+        ):
             use(room="a")
 
 
