@@ -21,17 +21,6 @@ app = FastAPI(lifespan=gateway.lifespan)
 app.include_router(gateway.router)
 pages.mount(app, "chat")
 
-chat = gateway.channel(
-    "chat:{room}",
-    history_size=100,
-    history_ttl=86400,
-    presence=True,
-    allow_presence_for_subscriber=True,
-    join_leave=True,
-    force_push_join_leave=True,
-)
-
-
 Room = Annotated[str, Path(pattern=r"^[\w.-]{1,100}$")]
 """A room's name in an address. What no channel may be named is refused there with 422."""
 
@@ -48,6 +37,18 @@ class ChatMessage(Text):
     username: str
     id: UUID = Field(default_factory=uuid4)
     at: datetime = Field(default_factory=lambda: datetime.now(UTC))
+
+
+chat = gateway.channel(
+    "chat:{room}",
+    message=ChatMessage,
+    history_size=100,
+    history_ttl=86400,
+    presence=True,
+    allow_presence_for_subscriber=True,
+    join_leave=True,
+    force_push_join_leave=True,
+)
 
 
 @gateway.on_connect
@@ -69,11 +70,11 @@ async def say(room: str, message: Text, client: Client) -> ChatMessage:
 @app.get("/rooms/{room}/messages")
 async def messages(room: Room) -> list[ChatMessage]:
     """What was said, oldest first."""
-    publications, _ = await gateway.history(f"chat:{room}")
-    return [ChatMessage.model_validate_json(publication.data) for publication in publications]
+    publications, _ = await chat.at(room=room).history()
+    return [publication.data for publication in publications]
 
 
 @app.get("/rooms/{room}/people")
 async def people(room: Room) -> list[str]:
     """Who is there, on all instances."""
-    return sorted({info.user for info in (await gateway.presence(f"chat:{room}")).values()})
+    return sorted({info.user for info in (await chat.at(room=room).presence()).values()})

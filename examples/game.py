@@ -77,8 +77,10 @@ class World(BaseModel):
 
 
 # The newest picture is kept: for whoever comes, and for the instance that takes over.
-arena = gateway.channel("arena:{name}", presence=True, history_size=1, force_recovery_mode="cache", replay=True)
-moves = gateway.channel("moves:{name}", publish="anyone")  # players send to it, and hear the arena alone
+arena = gateway.channel(
+    "arena:{name}", message=World, presence=True, history_size=1, force_recovery_mode="cache", replay=True
+)
+moves = gateway.channel("moves:{name}", message=Move, publish="anyone")  # players send to it, and hear the arena alone
 
 
 @gateway.on_connect
@@ -99,16 +101,15 @@ async def move(name: str, wish: Wish, client: Client) -> Move:
 @arena.live
 async def play(name: str) -> AsyncIterator[World]:
     world = await last_picture(name)
-    async with gateway.listen(moves.name(name=name)) as wishes:
+    async with moves.at(name=name).listen() as wishes:
         ticks = 0
         while True:
             if ticks % 20 == 0:  # presence knows who plays, even after an instance has died
-                present = {each.user for each in (await gateway.presence(arena.name(name=name))).values()}
+                present = {each.user for each in (await arena.at(name=name).presence()).values()}
                 world.players = {name: world.players.get(name, Player()) for name in sorted(present)}
             for each in wishes.take():
-                move = Move.model_validate_json(each.data)
-                if player := world.players.get(move.player):
-                    player.wish = move
+                if player := world.players.get(each.data.player):
+                    player.wish = each.data
             world.step()
             yield world
             ticks += 1
@@ -116,7 +117,7 @@ async def play(name: str) -> AsyncIterator[World]:
 
 
 async def last_picture(name: str) -> World:
-    kept, _ = await gateway.history(arena.name(name=name))
-    world = World.model_validate_json(kept[0].data) if kept else World(instance="")
+    kept, _ = await arena.at(name=name).history()
+    world = kept[0].data if kept else World(instance="")
     world.instance = gateway.nodes()[0].name
     return world

@@ -41,7 +41,7 @@ class Change(BaseModel):
 
 
 # Ten times what is needed: an instance may die before it has published the summary that fell to it.
-texts = gateway.channel("text:{name}", history_size=10 * SUMMARY, history_ttl="30d", replay=True)
+texts = gateway.channel("text:{name}", message=Change, history_size=10 * SUMMARY, history_ttl="30d", replay=True)
 
 
 @gateway.on_connect
@@ -56,10 +56,11 @@ async def open_text(name: str) -> None:
 
 @texts.on_publish
 async def change(name: str, change: Change) -> Handled:
-    position = await gateway.publish(texts.name(name=name), change)
+    text = texts.at(name=name)
+    position = await text.publish(change)
     if position.offset % SUMMARY == 0:  # no two changes have the same offset: it falls to one instance alone
         document = await read(name)
-        await gateway.publish(texts.name(name=name), Change(update=b64encode(document.get_update())))
+        await text.publish(Change(update=b64encode(document.get_update())))
     return HANDLED
 
 
@@ -72,7 +73,7 @@ async def download(name: Annotated[str, Path(pattern=r"^[\w.-]{1,100}$")]) -> Pl
 async def read(name: str) -> Doc[Text]:
     """The text as it is, from all changes that are kept."""
     document = Doc[Text]()
-    changes, _ = await gateway.history(texts.name(name=name))
+    changes, _ = await texts.at(name=name).history()
     for each in changes:
-        document.apply_update(Change.model_validate_json(each.data).update)
+        document.apply_update(each.data.update)
     return document

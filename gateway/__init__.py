@@ -7,22 +7,36 @@ from gateway.version import __version__
 if TYPE_CHECKING:
     from gateway.config.settings import Settings
     from gateway.errors import BrokerUnavailable, Disconnect, DisconnectCode, Error, ErrorCode
-    from gateway.messages import Receipt
+    from gateway.limits.limit import Quota, RateLimit
+    from gateway.messages import Position, Receipt
     from gateway.program.errors import ChannelError
     from gateway.program.gateway import Gateway
     from gateway.program.manager import ConnectionManager
     from gateway.program.publisher import Publisher
     from gateway.program.routes.channel import ChannelRoute
     from gateway.program.routes.client import Client
+    from gateway.program.routes.handle import ChannelHandle
+    from gateway.program.routes.listening import Listener
+    from gateway.program.routes.named_events import ChannelEvent
     from gateway.program.routes.returns import HANDLED, Credentials, Grant, Handled, Message
+    from gateway.program.routes.router import ChannelRouter, Inclusion
+    from gateway.program.routes.streams import Stream
     from gateway.program.routes.tokens import ClientToken, TokenExpired
-
+    from gateway.program.sockets import Connection
+    from gateway.program.sockets.connection import ClientLeft
+    from gateway.program.typed import ClientInfo, Publication
 _HOMES = {
     "BrokerUnavailable": "errors",
     "ChannelError": "program.errors",
+    "ChannelEvent": "program.routes.named_events",
+    "ChannelHandle": "program.routes.handle",
     "ChannelRoute": "program.routes.channel",
+    "ChannelRouter": "program.routes.router",
     "Client": "program.routes.client",
     "ClientToken": "program.routes.tokens",
+    "ClientInfo": "program.typed",
+    "ClientLeft": "program.sockets.connection",
+    "Connection": "program.sockets",
     "ConnectionManager": "program.manager",
     "Credentials": "program.routes.returns",
     "Disconnect": "errors",
@@ -33,10 +47,17 @@ _HOMES = {
     "Grant": "program.routes.returns",
     "HANDLED": "program.routes.returns",
     "Handled": "program.routes.returns",
+    "Inclusion": "program.routes.router",
+    "Listener": "program.routes.listening",
     "Message": "program.routes.returns",
+    "Position": "messages",
+    "Publication": "program.typed",
     "Publisher": "program.publisher",
+    "Quota": "limits.limit",
+    "RateLimit": "limits.limit",
     "Receipt": "messages",
     "Settings": "config.settings",
+    "Stream": "program.routes.streams",
     "TokenExpired": "program.routes.tokens",
 }
 
@@ -44,9 +65,15 @@ __all__ = [
     "HANDLED",
     "BrokerUnavailable",
     "ChannelError",
+    "ChannelEvent",
+    "ChannelHandle",
     "ChannelRoute",
+    "ChannelRouter",
     "Client",
+    "ClientInfo",
+    "ClientLeft",
     "ClientToken",
+    "Connection",
     "ConnectionManager",
     "Credentials",
     "Disconnect",
@@ -56,10 +83,17 @@ __all__ = [
     "Gateway",
     "Grant",
     "Handled",
+    "Inclusion",
+    "Listener",
     "Message",
+    "Position",
+    "Publication",
     "Publisher",
+    "Quota",
+    "RateLimit",
     "Receipt",
     "Settings",
+    "Stream",
     "TokenExpired",
     "__version__",
 ]

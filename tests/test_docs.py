@@ -82,3 +82,28 @@ def test_the_chat_of_embed_has_typescript(chat: Path) -> None:
     written = run(chat, "gateway", "client", "--typescript", "chat:gateway")
     assert "export function chat(" in written
     assert "interface ChatMessage" in written
+
+
+SHOP = ("accounts.py", "desk.py", "stock.py", "main.py", "test_main.py")
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    for name in SHOP:
+        (tmp_path / name).write_text(block("events.md", name))
+    return tmp_path
+
+
+def test_the_program_of_modules_passes_its_tests(shop: Path) -> None:
+    assert "4 passed" in run(shop, "pytest", "-q", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto", "test_main.py")
+
+
+def test_the_program_of_modules_is_typed(shop: Path) -> None:
+    run(ROOT, "mypy", "--strict", *(str(shop / name) for name in SHOP))
+
+
+def test_the_program_of_modules_has_typescript(shop: Path) -> None:
+    written = run(shop, "gateway", "client", "--typescript", "main:gateway")
+    line = '{ event: "line"; data: SaidLine }'
+    assert f'{{ event: "arrived"; data: Arrival }} | {line} | {{ event: "typing"; data: null }}' in written
+    assert "TypedSubscription<string | null>" in written

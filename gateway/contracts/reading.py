@@ -3,7 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable
-from types import NoneType, UnionType
+from types import NoneType
 from typing import Any, Union, get_args, get_origin
 
 from fastapi.security.base import SecurityBase
@@ -17,7 +17,9 @@ from gateway.program.routes.handlers import Handler
 from gateway.program.routes.patterns import Pattern
 from gateway.program.routes.program import Procedure, Program
 from gateway.program.routes.returns import Handled, Message
-from gateway.program.routes.signatures import returned, yielded
+from gateway.program.routes.signatures import members, returned, yielded
+
+_NO_DATA = Data({"type": "null"}, required=False)
 
 OURS = ("connection", "part", "subscription")
 """Names that documents and generated clients need for themselves."""
@@ -43,19 +45,18 @@ def contract_of(program: Program, settings: Settings) -> Contract:
     )
 
 
-def _channel(route: ChannelRoute, settings: Settings, schemas: Schemas, names: Names) -> ChannelContract:
+def _channel(route: ChannelRoute[Any], settings: Settings, schemas: Schemas, names: Names) -> ChannelContract:
     options, insecure = route.options, settings.client.insecure
     publishes = options.allow_publish_for_client or options.allow_publish_for_subscriber or insecure
     reads_presence = options.allow_presence_for_client or options.allow_presence_for_subscriber or insecure
     reads_history = options.allow_history_for_client or options.allow_history_for_subscriber or insecure
-    handler = route.handlers.get("on_publish")
     return ChannelContract(
         name=_name(route.pattern, names),
         pattern=route.pattern.text,
         parameters=route.pattern.types,
         options=options,
-        descriptions={event: text for event, each in route.handlers.items() if (text := _description(each.call))},
-        sends=_sends(handler, route, schemas) if handler or publishes else None,
+        descriptions=_descriptions(route),
+        sends=_sends(route, publishes, schemas),
         receives=_receives(route, publishes, schemas),
         joins_with=_data(route.handlers.get("on_subscribe"), schemas),
         reads_presence=options.presence and (reads_presence or "on_presence" in route.handlers),
@@ -63,19 +64,37 @@ def _channel(route: ChannelRoute, settings: Settings, schemas: Schemas, names: N
     )
 
 
-def _sends(handler: Handler | None, route: ChannelRoute, schemas: Schemas) -> Schema:
+def _descriptions(route: ChannelRoute[Any]) -> dict[str, str]:
+    """What the handlers say of themselves, by event; of the channel's own events, together."""
+    found = {event: _description(each.call) for event, each in route.handlers.items()}
+    named = [(each.name, _description(each.handler.call)) for each in route.named_events if each.handler]
+    if named:
+        found["on_publish"] = "\n".join(f"`{name}`: {text}" for name, text in named if text)
+    return {event: text for event, text in found.items() if text}
+
+
+def _sends(route: ChannelRoute[Any], publishes: bool, schemas: Schemas) -> Schema | None:
+    if named := [each for each in route.named_events if each.handler]:
+        sent = [(each, _data(each.handler, schemas) or _NO_DATA) for each in named]
+        return schemas.either([each.schema(data.schema, data.required) for each, data in sent])
+    handler = route.handlers.get("on_publish")
+    if handler is None and not publishes:
+        return None
     kind = handler.takes if handler else route.message
     return {} if kind is None else schemas.sent(kind)
 
 
-def _receives(route: ChannelRoute, publishes: bool, schemas: Schemas) -> Schema:
+def _receives(route: ChannelRoute[Any], publishes: bool, schemas: Schemas) -> Schema:
     """Of what the program says it is, or else of what the handlers may publish."""
     if route.message is not None:
         return schemas.received(route.message)
-    found: list[Schema] = []
+    found = [
+        each.schema(schemas.received(each.receives) if each.receives else _NO_DATA.schema)
+        for each in route.named_events
+    ]
     if handler := route.handlers.get("on_publish"):
         found += _published(handler, schemas)
-    elif publishes:
+    elif publishes and not route.named_events:
         found.append({})
     for event in ("live", "on_cache_empty"):
         if handler := route.handlers.get(event):
@@ -86,10 +105,10 @@ def _receives(route: ChannelRoute, publishes: bool, schemas: Schemas) -> Schema:
 
 def _published(handler: Handler, schemas: Schemas) -> list[Schema]:
     """What ``on_publish`` returns, and what it takes where that is published."""
-    members = _members(returned(handler.call))
-    result = [each for each in members if each not in (None, NoneType, bool, Message, Handled)]
+    kinds = [get_args(each)[0] if get_origin(each) is Message else each for each in members(returned(handler.call))]
+    result = [each for each in kinds if each not in (None, NoneType, bool, Message, Handled, Any)]
     found = [schemas.received(_joined(result))] if result else []
-    if any(each in (None, NoneType, bool, Message) for each in members):
+    if any(each in (None, NoneType, bool, Message) for each in kinds):
         found.append({} if handler.takes is None else schemas.received(handler.takes))
     return found
 
@@ -112,13 +131,9 @@ def _data(handler: Handler | None, schemas: Schemas) -> Data | None:
     return Data(schemas.sent(handler.takes), handler.needs_data)
 
 
-def _members(kind: Any) -> tuple[Any, ...]:
-    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
-
-
 def _without_none(kind: Any) -> Any:
-    members = [each for each in _members(kind) if each not in (None, NoneType)]
-    return _joined(members) if members else None
+    kinds = [each for each in members(kind) if each not in (None, NoneType)]
+    return _joined(kinds) if kinds else None
 
 
 def _joined(kinds: list[Any]) -> Any:

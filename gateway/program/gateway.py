@@ -1,13 +1,14 @@
 """The gateway inside a FastAPI application: its composition root, and what programs are written with."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import cached_property
-from typing import Any, TypeVar, Unpack, overload
+from typing import Any, TypeVar, Unpack
 from weakref import WeakValueDictionary
 
 from fastapi import APIRouter, FastAPI
+from fastapi.params import Depends
 from starlette.routing import WebSocketRoute
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
@@ -26,19 +27,21 @@ from gateway.program.engine import ENVIRONMENT, Environment
 from gateway.program.keywords import Sections, check_keywords
 from gateway.program.operations import Operations
 from gateway.program.publisher import Publisher
+from gateway.program.routes.base_router import BaseRouter
 from gateway.program.routes.channel import ChannelRoute
 from gateway.program.routes.client import kept
 from gateway.program.routes.cluster_events import ClusterEvents
+from gateway.program.routes.declaration import Declaration
 from gateway.program.routes.listening import Listener, Listeners
-from gateway.program.routes.options import SUBSCRIBERS, Who
-from gateway.program.routes.options import Options as ChannelOptions
 from gateway.program.routes.program import Program
+from gateway.program.routes.router import ChannelRouter, Inclusion
 from gateway.program.routes.streams import Stream, Streams, unnamed
 from gateway.program.routes.tokens import ClientToken
 from gateway.program.sockets.attaching import Attachment, Sockets
 from gateway.program.sockets.attaching import Options as SocketOptions
 from gateway.program.sockets.manager import ConnectionManager
 from gateway.program.stopping import on_stop
+from gateway.program.typed import T
 from gateway.protocols.centrifuge_json import CentrifugeJson
 from gateway.session import NO_APPLICATION
 from gateway.transports.base import Acceptor
@@ -54,7 +57,7 @@ WEBSOCKET = "gateway_websocket"
 """Name of the route, for ``url_path_for``."""
 
 
-class Gateway(Operations):
+class Gateway(Operations, BaseRouter):
     """The gateway of one application. Several may live in one process ::
 
         gateway = Gateway()
@@ -77,7 +80,7 @@ class Gateway(Operations):
         if problems := [f"{problem.key}: {problem.text}" for problem in find_problems(self.settings)]:
             raise SettingsError("\n".join(problems))
         self._same_origin = same_origin
-        self._program = Program(self.settings.channel)
+        self._program = Program(self.settings.channel, self)
         self._running: Running | None = None
         self._limits = Limits(lambda: self._started().engine.limits)
         self.token = ClientToken()
@@ -122,9 +125,11 @@ class Gateway(Operations):
         self._program.app = app
         running.environment.on_start(self)
         try:
+            self._program.runs = True
             async with running.run():
                 yield
         finally:
+            self._program.runs = False
             self._running = None
 
     def run_in(self, app: FastAPI) -> None:
@@ -153,26 +158,14 @@ class Gateway(Operations):
 
     # — handlers —
 
-    def channel(
-        self,
-        pattern: str,
-        *,
-        message: Any = None,
-        publish: Who = SUBSCRIBERS,
-        read: Who = SUBSCRIBERS,
-        **options: Unpack[ChannelOptions],
-    ) -> ChannelRoute:
-        """Declare the channels of a pattern, such as ``chat:{room}`` or ``orders:{id:int}``.
+    def include(self, router: ChannelRouter, *, prefix: str = "", dependencies: Sequence[Depends] = ()) -> Inclusion:
+        """Declare here what a router declares, with ``prefix`` before the names of channels and procedures.
 
-        ``options`` are those of a namespace (`settings.ChannelOptions`): ``history_size``, ``presence``, …. With
-        ``history_size``, returning clients recover what they missed. ``message`` is the type of what subscribers
-        receive, if no handler tells. ``on_publish`` is asked for clients that are subscribed, with
-        ``publish="anyone"`` for all that are connected; ``on_presence`` and ``on_history``, likewise, with ``read``.
-        Of two patterns for one name, the one declared first counts; all come before the settings' namespaces. Raises
-        `SettingsError`, also for a pattern whose names others take already, ``TypeError`` for an option that there is
-        not, or ``ValueError`` for a pattern that cannot be read.
+        ``dependencies`` run before the router's own. A router may be included several times, with other prefixes, and
+        in several gateways. Raises what `channel` and `rpc` raise.
         """
-        return self._program.add(ChannelRoute(self._program, pattern, options, message, publish, read))
+        self._program.check_open()
+        return router.enter(Inclusion(self._program, prefix, dependencies))
 
     def on_connect(self, call: F) -> F:
         """Decide who may connect.
@@ -195,25 +188,24 @@ class Gateway(Operations):
         return self._program.on_refresh(call)
 
     def on_disconnect(self, call: F) -> F:
-        """Hear of every connection that has ended, if it was let in. What it returns does not matter."""
+        """Hear of every connection that has ended, if it was let in. What it returns does not matter.
+
+        It may take ``code: int`` and ``reason: str``, with which the connection was closed: by the client (1000, 1001,
+        …), by its network (1006, or 1005), or by the gateway (`DisconnectCode`, or a code of yours).
+        """
         return self._program.on_disconnect(call)
 
-    @overload
-    def rpc(self, name: str) -> Callable[[F], F]: ...
-    @overload
-    def rpc(self, name: F) -> F: ...
-    def rpc(self, name: str | F) -> Any:
-        """Answer what clients call by this name: ``client.rpc(name, data)`` in the SDKs.
+    def _channel(self, declared: Declaration) -> ChannelRoute[Any]:
+        return self._program.add(ChannelRoute(self._program, declared))
 
-        ``@gateway.rpc`` alone takes the function's own name.
-        """
-        return self._program.procedure(name)
+    def _procedure(self, name: str, call: Callable[..., Any]) -> None:
+        self._program.procedure(name, call)
 
     # — streams —
 
     async def stream(
-        self, channel: str, source: AsyncIterable[Any], *, stop_when_unread: float | None = None
-    ) -> Stream:
+        self, channel: str, source: AsyncIterable[T], *, stop_when_unread: float | None = None
+    ) -> Stream[T]:
         """Publish what an asynchronous iterator yields, piece by piece, in a task of its own.
 
         Latecomers get all of it so far, and clients that return what they missed, on any node: the channel needs
@@ -231,7 +223,7 @@ class Gateway(Operations):
         self.node.check_loop()
         await self._started().streams.stop(channel)
 
-    def listen(self, channel: str, *, limit: int = 1000) -> AbstractAsyncContextManager[Listener]:
+    def listen(self, channel: str, *, limit: int = 1000) -> AbstractAsyncContextManager[Listener[Any]]:
         """Hear what is published to a channel, on all nodes, in the program itself ::
 
             async with gateway.listen("orders:new") as orders:
@@ -316,7 +308,7 @@ class Running:
         )
         self.tokens = TokenVerifier(settings.client, environment.clock)
         self.streams = program.streams = Streams(self.node)
-        self.listeners = Listeners(self.node)
+        self.listeners = Listeners(self.node, program.types)
         self.cluster_events = ClusterEvents(program, self.node, self.engine.leases, self.engine.occupancy)
         self.acceptor = Acceptor(
             self.node,

@@ -5,8 +5,9 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Unpack, cast
+from typing import TYPE_CHECKING, Any, Unpack, cast, overload
 
+from gateway import messages
 from gateway.blocks.base import block_seconds
 from gateway.brokers.base import HistoryFilter, PublishOptions
 from gateway.channels import Channel, check_names
@@ -24,12 +25,15 @@ from gateway.core.node import Node
 from gateway.core.survey import ChannelCounts
 from gateway.core.tasks import at_once
 from gateway.errors import Disconnect, DisconnectCode, Error, UnsubscribeCode
-from gateway.messages import ClientInfo, Exclusion, Position, Publication, Receipt
+from gateway.messages import Exclusion, Position, Receipt
 from gateway.program.commits import CommitOutbox, Message, Options
 from gateway.program.encoding import encode_data, encode_publication
 from gateway.program.errors import check_history, check_presence, check_publication, find_channel, history_error
 from gateway.program.routes.client import Client
+from gateway.program.routes.named_events import ChannelEvent, Named
+from gateway.program.routes.program import Program
 from gateway.program.sockets.connection import PlainConnection
+from gateway.program.typed import ClientInfo, Publication
 
 if TYPE_CHECKING:
     from gateway.program.commits import AnySession
@@ -50,6 +54,7 @@ class Operations(ABC):
     """
 
     _exclusion: Exclusion | None = None
+    _program: Program
 
     @property
     @abstractmethod
@@ -95,6 +100,26 @@ class Operations(ABC):
         [resolved] = self.exclude(*_several(exclude))._resolved([channel], publication)
         return await node.publish(resolved, publication, PublishOptions(skip_history, idempotency_key))
 
+    @overload
+    async def publish_event(
+        self, channel: str, event: ChannelEvent[Named], data: Named, **options: Unpack[Options]
+    ) -> Position: ...
+    @overload
+    async def publish_event(self, channel: str, event: str, data: Any, **options: Unpack[Options]) -> Position: ...
+    async def publish_event(
+        self, channel: str, event: ChannelEvent[Any] | str, data: Any, **options: Unpack[Options]
+    ) -> Position:
+        """Publish an event that the channel's route declares, cut to its type; ``options`` as for ``publish``.
+
+        Raises ``LookupError`` for an event that there is not, and ``pydantic.ValidationError`` for other data.
+        """
+        node = self._here
+        name = event if isinstance(event, str) else event.name
+        route = self._program.route(node.channels.resolve(channel))
+        if route is None or not route.named_events:
+            raise LookupError(f'"{channel}" has no events: declare gateway.channel(...).event("{name}", Model)')
+        return await self.publish(channel, route.encode_event(name, data), **options)
+
     async def broadcast(
         self,
         channels: Sequence[str],
@@ -139,7 +164,9 @@ class Operations(ABC):
     async def presence(self, channel: str) -> dict[str, ClientInfo]:
         """Who is subscribed, by client id. Raises `ChannelError` (108) for a channel without ``presence``."""
         node = self._here
-        return await node.presence(check_presence(find_channel(node.channels, channel)))
+        found = check_presence(find_channel(node.channels, channel))
+        types = self._program.types(found)
+        return {client: ClientInfo(info, types) for client, info in (await node.presence(found)).items()}
 
     async def presence_stats(self, channel: str) -> tuple[int, int]:
         """How many clients, and how many distinct users. Raises `ChannelError` (108) without ``presence``."""
@@ -157,9 +184,11 @@ class Operations(ABC):
         node = self._here
         found = check_history(find_channel(node.channels, channel))
         try:
-            return await node.history(found, HistoryFilter(limit, since, reverse))
+            publications, top = await node.history(found, HistoryFilter(limit, since, reverse))
         except Error as error:
             raise history_error(found, since, error) from None
+        types = self._program.types(found)
+        return [Publication(each, types) for each in publications], top
 
     async def remove_history(self, channel: str) -> None:
         """Drop what the channel keeps; its offsets go on."""
@@ -293,7 +322,7 @@ class Operations(ABC):
     def _check(self, message: Message) -> None:
         self._resolved([message.channel], encode_publication(message.data))
 
-    def _resolved(self, names: Sequence[str], publication: Publication) -> list[Channel]:
+    def _resolved(self, names: Sequence[str], publication: messages.Publication) -> list[Channel]:
         """The channels that a publication is for, if all of them take it."""
         publication.exclude = self._exclusion
         channels = [find_channel(self.node.channels, name) for name in names]
@@ -306,6 +335,7 @@ class _Excluding(Operations):
     def __init__(self, all_of_it: Operations, exclusion: Exclusion) -> None:
         self._all_of_it = all_of_it
         self._exclusion = exclusion
+        self._program = all_of_it._program
 
     @property
     def node(self) -> Node:

@@ -149,14 +149,18 @@ class Session:
         # not when the transport has closed: a client that does not read may take its time
         self.node.spawn(self.end(), self.context)
 
-    async def end(self) -> None:
-        """Leave every channel. The transport calls this when it is closed; a second call does nothing."""
+    async def end(self, closed: Disconnect | None = None) -> None:
+        """Leave every channel. The transport calls this when it is closed; a second call does nothing.
+
+        ``closed`` is what the client has said, or its network, if the session has not closed it before.
+        """
         self.to(State.CLOSED)
         if not self.to(State.ENDED):
             return
-        if self.reason is None:
-            self.reason = Disconnect(DisconnectCode.CONNECTION_CLOSED)
-        self.node.metrics.disconnects[self.reason.code] += 1
+        # clients may say anything, which is not to name what is counted
+        counted = DisconnectCode.CONNECTION_CLOSED if self.reason is None else self.reason.code
+        self.node.metrics.disconnects[counted] += 1
+        self.reason = self.reason or closed or Disconnect(DisconnectCode.CONNECTION_CLOSED)
         self.heartbeat.cancel()
         if self.expiry is not None:
             self.expiry.cancel()

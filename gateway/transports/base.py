@@ -86,14 +86,16 @@ class Acceptor:
         self.sessions.add(session)
         return session
 
-    def close(self, session: Session) -> None:
-        """The session's transport is closed."""
+    def close(self, session: Session, code: int = DisconnectCode.CONNECTION_CLOSED, reason: str | None = None) -> None:
+        """The session's transport is closed: so says the client, or its network, unless the session has closed it."""
         self.sessions.discard(session)
+        closed = Disconnect(code)
+        closed.reason = closed.reason if reason is None else reason
         # not awaited here: a server that cancels its application must not keep the session from leaving
         if session.application is NO_APPLICATION:
-            self._node.begin(session.end())
+            self._node.begin(session.end(closed))
         else:
-            self._node.spawn(session.end(), session.context)
+            self._node.spawn(session.end(closed), session.context)
 
     async def drain(self) -> None:
         """Ask every client to come back elsewhere, some at a time, and let nobody in.

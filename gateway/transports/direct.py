@@ -120,7 +120,7 @@ class DirectTransport:
 
     def lose(self, code: int, reason: str) -> None:
         self._shut()
-        self._acceptor.close(self.session)
+        self._acceptor.close(self.session, code, reason)
 
     def _shut(self) -> None:
         """Write nothing more."""

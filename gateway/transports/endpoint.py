@@ -13,7 +13,7 @@ from gateway.protocols.base import Wire, WireProtocol
 from gateway.transports.base import UNAUTHENTICATED, Acceptor
 from gateway.transports.deflate import Compression
 from gateway.transports.direct import DirectTransport
-from gateway.transports.frames import BINARY, TEXT, message_frame
+from gateway.transports.frames import ABNORMAL, BINARY, TEXT, message_frame
 from gateway.transports.handshake import Headers, UpgradeRequest, response
 from gateway.transports.raw import AskedConnection, RawConnection, raw_connection
 from gateway.transports.slow_consumer import write_limits
@@ -80,14 +80,15 @@ class WebSocketEndpoint:
         transport = WebSocketTransport(send, self._wheel, self._limits)
         session = self._acceptor.open(self._portable[protocol], transport, scope)
         transport.session = session
+        code, reason = ABNORMAL, ""
         try:
-            await converse(session, receive, self._largest)
+            code, reason = await converse(session, receive, self._largest)
         except asyncio.CancelledError:
             if not session.closed:  # cancelled by the server; otherwise by the transport, after its close timeout
                 raise
         finally:
             transport.closed()
-            self._acceptor.close(session)
+            self._acceptor.close(session, code, reason)
 
 
 async def _deny(scope: Scope, send: Send, status: int) -> None:

@@ -6,7 +6,7 @@ from gateway.errors import Disconnect
 from gateway.session import ClientSession
 from gateway.transports.asgi import AsgiTransport
 from gateway.transports.base import UNAUTHENTICATED, is_unauthenticated
-from gateway.transports.frames import TOO_BIG
+from gateway.transports.frames import NO_CODE, TOO_BIG
 
 
 def text_frame(payload: bytes) -> str:
@@ -29,8 +29,10 @@ class WebSocketTransport(AsgiTransport):
         return {"type": "websocket.close", "code": reason.code, "reason": reason.reason}
 
 
-async def converse(session: ClientSession, receive: Receive, largest: int) -> None:
+async def converse(session: ClientSession, receive: Receive, largest: int) -> tuple[int, str]:
     """Give the session its frames until the connection ends, or one is of more than ``largest`` bytes (1009).
+
+    Returns the code and the reason with which it was closed.
 
     While one is carried out no other is received: what comes meanwhile is the server's to bound.
     """
@@ -41,3 +43,4 @@ async def converse(session: ClientSession, receive: Receive, largest: int) -> No
             session.disconnect(Disconnect(TOO_BIG, "message is too big"))
         else:
             await session.receive(payload)
+    return message.get("code", NO_CODE), message.get("reason") or ""

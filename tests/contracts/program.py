@@ -12,8 +12,7 @@ from fastapi import Body, FastAPI, HTTPException
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
-from gateway import HANDLED, Client, Credentials, Gateway, Grant, Message, Settings
-from gateway.program.routes.returns import Handled
+from gateway import HANDLED, Client, Credentials, Gateway, Grant, Handled, Message, Settings, Stream
 
 gateway = Gateway(
     Settings.model_validate(
@@ -166,6 +165,38 @@ async def look() -> None:
 
 
 second = gateway.channel("chat:{room}:{user}")
+
+
+talk = gateway.channel("talk/{room}", allow_subscribe_for_client=True)
+arrived = talk.event("arrived", Join)
+
+
+@talk.event("typing")
+async def typing_(room: str) -> None:
+    """Somebody is at the keys."""
+
+
+@talk.event("remark")
+async def remark(room: str, text: Annotated[str, Body()]) -> str:
+    return text.upper()
+
+
+@talk.event("file", Attachment)
+async def attach(room: str, file: Attachment) -> Attachment | Handled:
+    return file if file.size else HANDLED
+
+
+answers = gateway.channel(
+    "answers/{number:int}", message=Stream[str], history_size=10, replay=True, allow_subscribe_for_client=True
+)
+
+parts = gateway.channel(
+    "parts", message=Annotated[Attachment | Drawing, Field(discriminator="kind")], allow_subscribe_for_client=True
+)
+
+
+@parts.event("drawing")
+async def draw(drawing: Drawing) -> None: ...
 
 
 @gateway.rpc("rooms")

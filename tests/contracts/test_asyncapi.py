@@ -107,6 +107,13 @@ def test_a_channel_says_what_may_happen_in_it(document: Any) -> None:
     assert document["operations"]["chat.publish"]["description"] == "Everybody in the room hears it."
 
 
+def test_events_are_one_of_several(document: Any) -> None:
+    names = [each["properties"]["event"]["const"] for each in payload(document, "talk", "publish")["anyOf"]]
+    assert names == ["typing", "remark", "file"]
+    names = [each["properties"]["event"]["const"] for each in payload(document, "talk", "publication")["anyOf"]]
+    assert names == ["arrived", "typing", "remark", "file"]
+
+
 def test_what_clients_may_not_do_is_not_there(document: Any) -> None:
     assert list(document["channels"]["ticks"]["messages"]) == ["publication"]
     assert "ticks.publish" not in document["operations"]

@@ -52,6 +52,7 @@ async def test_it_compiles_and_runs(project: Path) -> None:
     assert node.returncode == 0, errors.decode()
     found: dict[str, Any] = json.loads(output)
     assert found == {
+        "told": ["SO", "3", "null"],
         "text": "HI",
         "type": "text/markdown",
         "color": "red",

@@ -8,7 +8,7 @@ from fastapi import Body, Depends
 from fastapi.security import OAuth2PasswordBearer
 from pydantic import BaseModel
 
-from gateway import HANDLED, Gateway, Message, Settings
+from gateway import HANDLED, Gateway, Message, Settings, Stream
 from gateway.contracts.contract import ChannelContract, Contract
 from gateway.contracts.reading import contract_of
 from gateway.contracts.schemas import Schema
@@ -48,6 +48,7 @@ def test_every_route_has_a_name_of_its_own() -> None:
     contract = read(program.gateway)
     assert [each.name for each in contract.channels] == [
         *("chat", "orders", "ticks", "chatTyping", "files", "placeThing", "state", "chatByRoomUser"),
+        *("talk", "answers", "parts"),
     ]
     assert [each.name for each in contract.procedures] == ["rooms", "callChat", "adminCloseRoom", "callDelete"]
 
@@ -89,6 +90,10 @@ async def somehow_or_not(text: Annotated[str, Body()]) -> int | Handled:
     return HANDLED
 
 
+async def somehow_typed(text: Annotated[str, Body()]) -> Message[int]:
+    return Message(1)
+
+
 async def nothing(text: Annotated[str, Body()]) -> Handled:
     return HANDLED
 
@@ -111,6 +116,7 @@ async def anything(text: Annotated[str, Body()]) -> Any: ...
         (other_or_same, {"anyOf": [INTEGER, TEXT]}),
         (somehow, TEXT),
         (somehow_or_not, INTEGER),
+        (somehow_typed, INTEGER),
         (nothing, {}),
         (untold, TEXT),
         (unseen, {}),
@@ -144,6 +150,33 @@ def test_live_sources_and_beginnings_are_received_too() -> None:
 
     route.on_publish(whole)
     assert only(gateway).receives == {"anyOf": [WHOLE, INTEGER, TEXT]}
+
+
+def test_events_are_a_union_of_what_they_are_called() -> None:
+    talk = next(each for each in read(program.gateway).channels if each.name == "talk")
+
+    def event(name: str, data: Schema, *, required: bool = True) -> Schema:
+        fields = ["event", "data"] if required else ["event"]
+        return {"type": "object", "properties": {"event": {"const": name}, "data": data}, "required": fields}
+
+    nothing, file = {"type": "null"}, "#/components/schemas/Attachment"
+    sent = [event("typing", nothing, required=False), event("remark", TEXT), event("file", {"$ref": f"{file}-Input"})]
+    assert talk.sends == {"anyOf": sent}
+    received = [event("typing", nothing), event("remark", TEXT), event("file", {"$ref": f"{file}-Output"})]
+    assert talk.receives == {"anyOf": [event("arrived", {"$ref": "#/components/schemas/Join"}), *received]}
+    assert talk.descriptions["on_publish"] == "`typing`: Somebody is at the keys."
+
+
+def test_events_of_the_program_alone_are_not_published_by_clients() -> None:
+    gateway = empty()
+    gateway.channel("a").event("told", Whole)
+    assert only(gateway).sends is None
+
+
+def test_streams_end_with_nothing() -> None:
+    gateway = empty()
+    gateway.channel("a", message=Stream[str], history_size=1, replay=True)
+    assert only(gateway).receives == {"anyOf": [TEXT, {"type": "null"}]}
 
 
 def test_live_sources_that_do_not_say_yield_anything() -> None:

@@ -1,6 +1,6 @@
 // What an application writes with the generated client; the test compiles and runs it.
 import type { Centrifuge } from "centrifuge";
-import { adminCloseRoom, callChat, chat, chatTyping, rooms } from "./client.js";
+import { adminCloseRoom, answers, callChat, chat, chatTyping, parts, rooms, talk } from "./client.js";
 import type { ChatMessageOutput, ClientOptions, Room } from "./client.js";
 
 export const options: ClientOptions = { data: { locale: "de" } };
@@ -21,7 +21,26 @@ export async function use(client: Centrifuge): Promise<unknown> {
     () => "closed",
     (error: { code: number }) => error.code,
   );
+  const talking = talk(client, { room: "den" });
+  const told: string[] = [];
+  const allTold = new Promise<void>((resolve) =>
+    talking.on("publication", ({ data }) => {
+      if (data.event === "remark") told.push(data.data.trim());
+      else if (data.event === "file") told.push(String(data.data.size));
+      else if (data.event === "arrived") told.push(data.data.nickname);
+      else if (told.push(String(data.data)) === 3) resolve();
+    }),
+  );
+  talking.subscribe();
+  await talking.ready();
+  await talking.publish({ event: "remark", data: "so " });
+  await talking.publish({ event: "file", data: { url: "/a", size: 3 } });
+  await talking.publish({ event: "typing" });
+  await allTold;
+  answers(client, { number: 1 }).on("publication", ({ data }) => (data === null ? "the end" : data.trim()));
+  parts(client).on("publication", ({ data }) => (data.kind === "file" ? data.size : data.points.length));
   return {
+    told,
     text: message.text.toUpperCase(),
     type: message["content-type"],
     color: message.color,

@@ -1,6 +1,6 @@
 // What must not compile: without an error in the line below it, a directive is one itself.
 import type { Centrifuge } from "centrifuge";
-import { adminCloseRoom, callChat, chat, orders, rooms, state, ticks } from "./client.js";
+import { adminCloseRoom, answers, callChat, chat, orders, parts, rooms, state, talk, ticks } from "./client.js";
 import type { ChatMessageInput, ChatMessageOutput, ClientOptions, Color, Order, Point } from "./client.js";
 
 export async function wrong(client: Centrifuge): Promise<void> {
@@ -40,6 +40,21 @@ export async function wrong(client: Centrifuge): Promise<void> {
   (await adminCloseRoom(client, { kept: true })).closed;
   // @ts-expect-error  may be null
   (await callChat(client, "")).length;
+  const talking = talk(client, { room: "den" });
+  // @ts-expect-error  no such event
+  await talking.publish({ event: "shout", data: "" });
+  // @ts-expect-error  another event's data
+  await talking.publish({ event: "remark", data: { url: "/a", size: 3 } });
+  // @ts-expect-error  without its data
+  await talking.publish({ event: "remark" });
+  // @ts-expect-error  only the program tells of arrivals
+  await talking.publish({ event: "arrived", data: { nickname: "ann" } });
+  // @ts-expect-error  not every event has text
+  talking.on("publication", ({ data }) => data.data.trim());
+  // @ts-expect-error  the end of a stream has none
+  answers(client, { number: 1 }).on("publication", ({ data }) => data.trim());
+  // @ts-expect-error  files are the program's to publish
+  await parts(client).publish({ kind: "file", url: "/a", size: 1 });
 }
 
 // @ts-expect-error  what was sent may leave out the color; what is received never does

@@ -107,7 +107,7 @@ def add_routes(app: FastAPI, gateway: Gateway) -> None:
             async with gateway.listen(channel) as publications:
                 yield b"listening\n"
                 async for publication in publications:
-                    yield publication.data + b"\n"
+                    yield publication.raw + b"\n"
 
         return StreamingResponse(lines())
 

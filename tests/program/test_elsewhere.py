@@ -38,6 +38,7 @@ async def listen(gateway: Gateway) -> None:
 
 CALLS: dict[str, Callable[[Gateway], Awaitable[object]]] = {
     "publish": lambda gateway: gateway.publish("room:1", 1),
+    "publish_event": lambda gateway: gateway.publish_event("room:1", "said", 1),
     "broadcast": lambda gateway: gateway.broadcast(["room:1"], 1),
     "publish_to_user": lambda gateway: gateway.publish_to_user("7", 1),
     "exclude": lambda gateway: gateway.exclude("client").publish("room:1", 1),
@@ -90,7 +91,7 @@ async def test_what_the_refusal_names_works(gateway: Gateway) -> None:
         asyncio.run_coroutine_threadsafe(gateway.publish("room:1", 2), gateway.loop).result(10)
 
     await to_thread.run_sync(in_thread)
-    assert [each.data for each in (await gateway.history("room:1"))[0]] == [b"1", b"2"]
+    assert [each.data for each in (await gateway.history("room:1"))[0]] == [1, 2]
 
 
 async def test_a_client_is_left_alone_too() -> None:

@@ -143,7 +143,7 @@ async def test_a_program(serve: Serve) -> None:
                 assert (await http.get("/health/ready")).status_code == 200
                 assert (await http.get("/metrics")).status_code == 200
             members = await gateway.presence("chat:private")
-            assert [(each.user, each.conn_info) for each in members.values()] == [("alice", b'{"name":"Alice"}')]
+            assert [(each.user, each.conn_info) for each in members.values()] == [("alice", {"name": "Alice"})]
         await until(lambda: gateway.running.acceptor.sessions == set())
         await assert_empty(gateway)
 
@@ -209,6 +209,28 @@ async def test_leaving_while_a_handler_runs(serve: Serve) -> None:
         await until(lambda: gateway.running.acceptor.sessions == set())
         await assert_empty(gateway)
         assert sorted(calls) == ["connect", "connect", "disconnect", "disconnect", "subscribe", "unsubscribe"]
+
+
+@pytest.mark.parametrize(("serve", "lost_code"), [(on_uvicorn, 1006), (on_plain_uvicorn, 1005)])
+async def test_how_a_client_has_gone_is_told(serve: Serve, lost_code: int) -> None:
+    """As far as the server tells; Hypercorn does not."""
+    gateway = gateway_with()
+    told: list[tuple[int, str]] = []
+
+    @gateway.on_disconnect
+    async def on_disconnect(code: int, reason: str) -> None:
+        told.append((code, reason))
+
+    async with serve(app_with(gateway), gateway.settings) as port:
+        client = await connect(f"ws://127.0.0.1:{port}/connection/websocket")
+        await Page(client).ask("connect")
+        await client.close(4321, "lunch")
+        await until(lambda: told)
+        lost = await connect(f"ws://127.0.0.1:{port}/connection/websocket")
+        await Page(lost).ask("connect")
+        lost.transport.abort()
+        await until(lambda: len(told) == 2)
+    assert told == [(4321, "lunch"), (lost_code, "")]
 
 
 # — where it is mounted —

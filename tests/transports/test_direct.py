@@ -92,8 +92,8 @@ class Doorkeeper:
     def __init__(self) -> None:
         self.closed: list[Any] = []
 
-    def close(self, session: Any) -> None:
-        self.closed.append(session)
+    def close(self, session: Any, code: int, reason: str) -> None:
+        self.closed.append((session, code, reason))
 
 
 class Gate:
@@ -462,7 +462,7 @@ async def test_the_end_is_told_once_and_leaves_no_deadline(scene: Scene) -> None
     scene.transport.pause()
     scene.transport.send(b"x")
     scene.later(2 * PATIENCE)
-    assert scene.doorkeeper.closed == [scene.session]
+    assert scene.doorkeeper.closed == [(scene.session, 1006, "")]
     assert scene.session.reasons == []
     assert scene.connection.written == []
 

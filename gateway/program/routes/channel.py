@@ -1,37 +1,44 @@
 """A channel as a route: what may happen in the channels of a pattern is decided by the program's handlers."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar, get_args
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from typing import Any, Generic, Protocol, TypeVar, overload
 
-from pydantic import ValidationError
+from fastapi.params import Depends
 
-from gateway.brokers.base import PublishOptions
 from gateway.channels import Channel
 from gateway.config.settings import ChannelOptions
 from gateway.errors import Error, ErrorCode, SettingsError
-from gateway.messages import Exclusion, Payload, Publication, SubRefreshRequest, SubscribeRequest
-from gateway.program.encoding import encode_publication
-from gateway.program.keywords import check_keywords
+from gateway.messages import Payload, Publication, SubRefreshRequest, SubscribeRequest
+from gateway.program.encoding import encode_data
 from gateway.program.routes import events
 from gateway.program.routes.client import EventClient
+from gateway.program.routes.declaration import Declaration
+from gateway.program.routes.guarding import guard
+from gateway.program.routes.handle import ChannelHandle, Operating
 from gateway.program.routes.handlers import Answering, Handler
-from gateway.program.routes.options import SUBSCRIBERS, Options, Who
+from gateway.program.routes.named_events import ChannelEvent, Named, NamedEvent, NamedEvents, format_of
 from gateway.program.routes.patterns import Pattern
-from gateway.program.routes.publishing import PublishHandler
-from gateway.program.routes.returns import HANDLED, Grant, Handled, Message
+from gateway.program.routes.publishing import PublishHandler, accepted
+from gateway.program.routes.returns import Grant, info_type
 from gateway.program.routes.route import Route
-from gateway.program.routes.signatures import Event, calling_place, place_of
+from gateway.program.routes.signatures import Event, place_of
+from gateway.program.typed import UNTYPED, Decode, T, Types, decoding
 from gateway.session import Session
 from gateway.session.application import Accepted, Admitted
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-HISTORY_TTL = 600.0
-"""Seconds for which a route with ``history_size`` keeps it unless it says otherwise: a long way through a tunnel."""
-
 
 class Declaring(Protocol):
     """What a route asks of the program that declares it."""
+
+    @property
+    def gateway(self) -> Operating: ...
+
+    @property
+    def runs(self) -> bool:
+        """Whether its gateway does."""
 
     def check_open(self) -> None:
         """Raises ``RuntimeError`` when it is too late for another handler."""
@@ -39,44 +46,63 @@ class Declaring(Protocol):
     def event(self, session: Session, params: Mapping[str, str], token: str = "") -> EventClient: ...
 
 
-class ChannelRoute:
-    """The channels of one pattern. Made by `Gateway.channel`.
+class Place(Protocol):
+    """Where a router is included."""
+
+    @property
+    def prefix(self) -> str: ...
+
+    @property
+    def dependencies(self) -> Sequence[Depends]:
+        """What runs before whatever a client asks of the channels."""
+
+
+CURRENT: ContextVar[Place | None] = ContextVar("place", default=None)
+"""Where the handler that runs belongs to, if that is a router."""
+
+_UNASKED = (events.UNSUBSCRIBE, events.CACHE_EMPTY, events.OCCUPIED, events.VACATED, events.LIVE)
+"""What no client asks for, so that there is nobody to refuse."""
+
+
+class ChannelRoute(Generic[T]):
+    """The channels of one pattern. Made by `Gateway.channel` and `ChannelRouter.channel`.
 
     Handlers take the pattern's parameters, the data as a pydantic model where there is any, the `Client`, and any
     ``Depends``, ``Security``, ``Header``, ``Cookie`` or ``Query``. They may be ``async`` or not; those that are not
     run in a thread. What they raise is answered as `routes.answers` says.
     """
 
-    def __init__(
-        self,
-        program: Declaring,
-        pattern: str,
-        options: Options,
-        message: Any = None,
-        publish: Who = SUBSCRIBERS,
-        read: Who = SUBSCRIBERS,
-    ) -> None:
-        self.place = calling_place()
-        """Where it is declared, as ``file:line``."""
-        self.pattern = Pattern(pattern)
-        self.message = message
+    def __init__(self, program: Declaring, declared: Declaration, place: Place | None = None) -> None:
+        self.declared = declared
+        self.program = program
+        self.pattern = Pattern(place.prefix + declared.pattern if place else declared.pattern)
+        self.message = declared.received
         """The type of what subscribers receive, if it is not what ``on_publish`` takes or returns."""
         self.handlers: dict[str, Handler] = {}
         """By event, as ``on_subscribe``."""
-        self._program = program
-        self.route = Route(self.pattern, _options(pattern, options), _who("publish", publish), _who("read", read))
+        self.route = Route(self.pattern, declared.checked(self.pattern.text), declared.publish, declared.read)
         """What the session sees of it."""
+        self._place = place
+        self._events: NamedEvents | None = None
+        self._message = Answering(self.message, read=lambda kind: kind)
 
     @property
     def options(self) -> ChannelOptions:
         return self.route.options
 
     def __repr__(self) -> str:
-        return f'gateway.channel("{self.pattern.text}") at {self.place}'
+        return f'gateway.channel("{self.pattern.text}") at {self.declared.place}'
 
     def name(self, **params: object) -> str:
         """The channel with these parameters, as in ``chat.name(room="lobby")``. Raises ``ValueError``."""
         return self.pattern.format(**params)
+
+    def at(self, **params: object) -> ChannelHandle[T]:
+        """The channel with these parameters, to publish to and to read: ``chat.at(room="lobby")``.
+
+        Raises ``ValueError``, as ``name`` does.
+        """
+        return ChannelHandle(self.program.gateway, self.name(**params), self._encode)
 
     def on_subscribe(self, call: F) -> F:
         """Decide who may subscribe.
@@ -85,6 +111,7 @@ class ChannelRoute:
         Without this handler the options decide (``allow_subscribe_for_client``); a subscription token always does.
         """
         handler = self._add(call, events.SUBSCRIBE)
+        info = Answering(call, read=lambda call: info_type(call, Grant))
 
         async def subscribe(session: Session, channel: Channel, request: SubscribeRequest) -> Admitted:
             granted = await self._call(handler, session, channel, bytes(request.data), request.token)
@@ -94,7 +121,7 @@ class ChannelRoute:
                 case False:
                     raise Error(ErrorCode.PERMISSION_DENIED)
                 case Grant():
-                    return granted.admitted(self.route.refresh is not None and bool(request.token))
+                    return granted.admitted(self.route.refresh is not None and bool(request.token), info.encode)
             raise TypeError(f"on_subscribe must return None, a bool or a Grant, not {granted!r}")
 
         self.route.subscribe = subscribe
@@ -107,6 +134,7 @@ class ChannelRoute:
         made with a token of the program's own; others end when they expire, and the client asks ``on_subscribe``.
         """
         handler = self._add(call, events.SUB_REFRESH)
+        info = Answering(call, read=lambda call: info_type(call, Grant))
 
         async def refresh(session: Session, channel: Channel, request: SubRefreshRequest) -> Admitted:
             granted = await self._call(handler, session, channel, b"", request.token)
@@ -114,7 +142,7 @@ class ChannelRoute:
                 case False:
                     raise Error(ErrorCode.PERMISSION_DENIED)
                 case Grant():
-                    return granted.admitted(refreshable=True)
+                    return granted.admitted(True, info.encode)
             raise TypeError(f"on_refresh must return Grant(expires=...) or False, not {granted!r}")
 
         self.route.refresh = refresh
@@ -127,25 +155,47 @@ class ChannelRoute:
         say how, False to refuse (error 103), or `HANDLED` to publish nothing. Only subscribers are heard, unless the
         channel says ``publish="anyone"``. Without this handler the options decide (``allow_publish_for_subscriber``).
         """
-        handler = self._take(PublishHandler(call, list(self.pattern.types), self.pattern.text, self.message))
-        answering = Answering(call, (bool, Message, Handled))
+        if self._events is not None:
+            raise SettingsError(f"{self} has events: what clients publish goes to their handlers, and never to this")
+        handler = self._publish_handler(call, self.message)
+        self._take(handler)
+        answering = handler.answering()
 
         async def publish(session: Session, channel: Channel, publication: Publication) -> Accepted:
             returned = await self._call(handler, session, channel, publication.data)
             if returned is None or returned is True:
                 return Accepted(publication)
-            if returned is False:
-                raise Error(ErrorCode.PERMISSION_DENIED)
-            if returned is HANDLED:
-                return Accepted(None)
-            message = returned if isinstance(returned, Message) else Message(answering.encode(returned))
-            result = encode_publication(message.data, message.tags)
-            result.info = publication.info
-            result.exclude = Exclusion((message.exclude.id,)) if message.exclude is not None else None
-            return Accepted(result, PublishOptions(message.skip_history, message.idempotency_key))
+            return accepted(returned, publication, answering.encode)
 
         self.route.publish = publish
         return call
+
+    @overload
+    def event(self, name: str, model: type[Named], *, dependencies: Sequence[Depends] = ()) -> ChannelEvent[Named]: ...
+    @overload
+    def event(self, name: str, model: Any = None, *, dependencies: Sequence[Depends] = ()) -> ChannelEvent[Any]: ...
+    def event(self, name: str, model: Any = None, *, dependencies: Sequence[Depends] = ()) -> ChannelEvent[Any]:
+        """Declare an event by its name, as in ``{"event": "typing", "data": {...}}``, with its handler or without ::
+
+            @chat.event("typing")
+            async def typing(room: str, typing: Typing, client: Client) -> Typing: ...
+
+            joined = chat.event("joined", Joined)  # which only the program publishes
+
+        The handler takes the data, and gives what is published, as ``on_publish`` does; ``model`` is the type of that,
+        if it does not say. Where the channel's ``message`` is a union of models with a discriminator, that field is
+        the name. ``dependencies`` run before the handler, and can refuse. Raises `SettingsError`.
+        """
+        self.program.check_open()
+        self._named().add(name, model, dependencies)
+        return ChannelEvent(name, lambda call: self.handle_event(name, call))
+
+    def handle_event(self, name: str, call: Callable[..., Any]) -> None:
+        """Take the handler of an event that has been declared."""
+        self.program.check_open()
+        event = self._named()[name]
+        event.handle(self._publish_handler(call, event.model, event.dependencies, events.named(name)))
+        self.route.publish = self._publish_event
 
     def on_presence(self, call: F) -> F:
         """Decide who may read presence: returns None or True to allow it, False to refuse (error 103).
@@ -208,9 +258,52 @@ class ChannelRoute:
         self._add(call, events.LIVE)
         return call
 
-    def check(self) -> None:
-        """Raises `SettingsError` for an option that speaks of a handler which the channels do not have."""
+    @property
+    def decides(self) -> bool:
+        """Whether anything is asked of the program."""
+        return bool(self.handlers or self._events or self._dependencies)
+
+    @property
+    def named_events(self) -> Sequence[NamedEvent]:
+        """Those that have a name."""
+        return list(self._events or ())
+
+    def encode_event(self, event: str, data: Any) -> Payload:
+        """What the program publishes. Raises ``LookupError`` for an event that there is not."""
+        return self._named().encode(event, data)
+
+    def begin(self, conn_info: Decode) -> None:
+        """Nothing more is declared: what is missing stands in for itself. ``conn_info`` reads that of all clients.
+
+        Raises `SettingsError` for what speaks of a handler that the channels do not have.
+        """
+        self._check()
+        if self._dependencies:
+            handler = Handler(_ask_nobody, events.GUARD, self.pattern.types, self.pattern.text, self._dependencies)
+            guard(self.route, lambda session, channel: self._call(handler, session, channel, b""))
+        subscribe = self.handlers.get(events.SUBSCRIBE.name)
+        named, seat = self._events, info_type(subscribe.call, Grant) if subscribe else None
+        self.route.types = Types(
+            data=named.decode if named else decoding(self.message),
+            event=named.name if named else UNTYPED.event,
+            conn_info=conn_info,
+            chan_info=decoding(seat),
+        )
+
+    # — inside —
+
+    def _check(self) -> None:
         route = self.route
+        if self.declared.discriminator and not self._events:
+            raise SettingsError(
+                f'{self}: discriminator="{self.declared.discriminator}" names events, and there are none'
+            )
+        for each in self.named_events:
+            if each.answering is None:
+                raise SettingsError(
+                    f'{self}: nothing says what "{each.name}" is: write event("{each.name}", Model), or use it as the '
+                    "decorator of a handler"
+                )
         if route.publish_unsubscribed and not route.publish:
             raise SettingsError(
                 f'{self}: publish="anyone" says for whom on_publish is asked, and there is none; so that every user '
@@ -222,13 +315,41 @@ class ChannelRoute:
                 "that every user may read unasked, write allow_presence_for_client=True, allow_history_for_client=True"
             )
 
-    # — inside —
+    def _named(self) -> NamedEvents:
+        if self._events is None:
+            if events.PUBLISH.name in self.handlers:
+                raise SettingsError(f"{self} has an on_publish, to which all goes that clients publish, and no event's")
+            self._events = NamedEvents(self.pattern.text, format_of(self.message, self.declared.discriminator))
+        return self._events
+
+    def _encode(self, data: Any) -> Payload | bytes:
+        return data if isinstance(data, bytes) else self._message.encode(data)
+
+    @property
+    def _dependencies(self) -> Sequence[Depends]:
+        return self._place.dependencies if self._place else ()
+
+    def _publish_handler(
+        self,
+        call: Callable[..., Any],
+        message: Any,
+        dependencies: Sequence[Depends] = (),
+        event: Event = events.PUBLISH,
+    ) -> PublishHandler:
+        dependencies = [*self._dependencies, *dependencies]
+        return PublishHandler(call, list(self.pattern.types), self.pattern.text, message, dependencies, event)
+
+    async def _publish_event(self, session: Session, channel: Channel, publication: Publication) -> Accepted:
+        event, handler, data = self._named().find(publication.data)
+        returned = await self._call(handler, session, channel, data)
+        return accepted(event.written(returned), publication, encode_data)
 
     def _add(self, call: Callable[..., Any], event: Event) -> Handler:
-        return self._take(Handler(call, event, self.pattern.types, self.pattern.text))
+        dependencies = () if event in _UNASKED else self._dependencies
+        return self._take(Handler(call, event, self.pattern.types, self.pattern.text, dependencies))
 
     def _take(self, handler: Handler) -> Handler:
-        self._program.check_open()
+        self.program.check_open()
         if there := self.handlers.get(handler.event.name):
             raise SettingsError(f'"{self.pattern.text}" has its {there.event.name} already: {place_of(there.call)}')
         self.handlers[handler.event.name] = handler
@@ -244,34 +365,16 @@ class ChannelRoute:
         return decide
 
     async def _call(self, handler: Handler, session: Session, channel: Channel, data: bytes, token: str = "") -> Any:
-        return await handler(self._program.event(session, channel.params, token), data, session.node.spawn)
+        self.make_current()
+        return await handler(self.program.event(session, channel.params, token), data, session.node.spawn)
+
+    def make_current(self) -> None:
+        """A handler of the route's runs from here on."""
+        CURRENT.set(self._place)
 
 
 _AS_THE_OPTIONS_SAY = Admitted()
 
 
-def _who(option: str, who: Who) -> Who:
-    if who not in get_args(Who):
-        raise SettingsError(f"{option}={who!r}: it must be one of {', '.join(map(repr, get_args(Who)))}")
-    return who
-
-
-def _options(pattern: str, given: Mapping[str, Any]) -> ChannelOptions:
-    """Channel options of a route: history is recovered, and kept for a while, unless they say otherwise."""
-    implied: dict[str, Any] = {}
-    if given.get("channel_regex"):
-        raise SettingsError(
-            f'gateway.channel("{pattern}", channel_regex=...): the pattern itself says which names there are, for '
-            'example gateway.channel("orders:{id:int}"); what it lets pass, on_subscribe may refuse'
-        )
-    check_keywords("gateway.channel()", given, ["message", "publish", "read", *Options.__annotations__])
-    if given.get("history_size"):
-        implied = {"history_ttl": HISTORY_TTL, "force_recovery": True}
-    try:
-        return ChannelOptions.model_validate({**implied, **given})
-    except ValidationError as error:
-        problems = "; ".join(f"{each['loc'][0] if each['loc'] else ''}: {each['msg']}" for each in error.errors())
-        raise SettingsError(
-            f'gateway.channel("{pattern}"): {problems}; for example gateway.channel("{pattern}", history_size=100, '
-            "presence=True); there are " + ", ".join(ChannelOptions.model_fields)
-        ) from error
+async def _ask_nobody() -> None:
+    """Stands where a channel has no handler, and its router has dependencies."""

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from typing import Any, NoReturn, Protocol, cast
 
-import msgspec
 from anyio import from_thread
 from starlette.requests import HTTPConnection, Request
 from starlette.websockets import WebSocket, WebSocketState
@@ -17,6 +16,7 @@ from gateway.program.encoding import encode_data
 from gateway.program.errors import find_channel
 from gateway.program.routes.answers import translate
 from gateway.program.routes.streams import Stream, Streams
+from gateway.program.typed import PLAIN, Decode, T
 from gateway.session import NO_APPLICATION, Session, State, server_side
 from gateway.session.subscription import SubscriptionEnded
 
@@ -24,18 +24,26 @@ _UNWANTED = frozenset(("extensions", "endpoint", "route", "router", "path_params
 """Keys of a scope that are about the call that has ended, not about the request."""
 
 
-class _Streaming(Protocol):
+class _Program(Protocol):
     """What a client asks of the program: an application is one, unless it is `NO_APPLICATION`."""
 
     @property
     def streams(self) -> Streams: ...
 
+    @property
+    def conn_info(self) -> Decode:
+        """Reads what credentials say of a user."""
+
 
 class Client(HTTPConnection):
-    """One connection: who the client is, and the request that opened it (headers, cookies, query_params, state).
+    """One connection: who the client is, and the request that opened it (headers, cookies, query_params).
 
     An `HTTPConnection`, so that dependencies made for HTTP and WebSocket routes serve here as well. Two objects of
     one connection are equal. What is done to a client that has left does nothing.
+
+    ``client.state`` is the connection's own, from its first event to its last: what ``on_connect`` puts there, every
+    later handler finds, beside what the application's lifespan has yielded and middleware has added. It stays in this
+    node: a client that comes back has another.
     """
 
     def __init__(self, session: Session | None, scope: dict[str, Any], token: str = "") -> None:
@@ -62,9 +70,13 @@ class Client(HTTPConnection):
 
     @property
     def info(self) -> Any:
-        """What the credentials say of the user, as presence shows it (``conn_info``); None without."""
-        info = self._session.info
-        return None if info is None else msgspec.json.decode(info)
+        """What the credentials say of the user, as presence shows it (``conn_info``); None without.
+
+        It is of the type that ``on_connect -> Credentials[Profile]`` declares, else what JSON has.
+        """
+        info, application = self._session.info, self._session.application
+        decode = PLAIN if application is NO_APPLICATION else cast(_Program, application).conn_info
+        return None if info is None else decode(info)
 
     @property
     def connected(self) -> bool:
@@ -133,8 +145,8 @@ class Client(HTTPConnection):
         _in_loop(self._session.node, lambda: self._session.disconnect(farewell))
 
     async def stream(
-        self, source: AsyncIterable[Any], *, channel: str = "", stop_when_unread: float | None = None
-    ) -> Stream:
+        self, source: AsyncIterable[T], *, channel: str = "", stop_when_unread: float | None = None
+    ) -> Stream[T]:
         """Publish what an asynchronous iterator yields, for this client to read: see `Gateway.stream`.
 
         The client is subscribed by the server; without ``channel`` to one made for it alone, which it leaves soon
@@ -146,7 +158,7 @@ class Client(HTTPConnection):
                 "and `await connection.subscribe(channel)`"
             )
         self._session.node.check_loop()
-        program = cast(_Streaming, self._session.application)
+        program = cast(_Program, self._session.application)
         return await program.streams.start_for(self, source, channel, stop_when_unread)
 
     def __eq__(self, other: object) -> bool:

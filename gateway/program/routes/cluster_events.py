@@ -58,6 +58,7 @@ class ClusterEvents:
         route = self._route(channel)
         if route is not None and (handler := route.handlers.get(event.name)):
             params = route.pattern.match(channel) or {}
+            route.make_current()
             await handler(self._program.nobody(params), b"", self._node.spawn)
 
     def _factory(self, channel: str) -> Factory | None:
@@ -68,6 +69,7 @@ class ClusterEvents:
 
         def make(channel: str) -> AsyncGenerator[Any, None]:
             params = route.pattern.match(channel) or {}
+            route.make_current()
             return handler.iterate(self._program.nobody(params), self._node.spawn)
 
         return make
@@ -79,7 +81,7 @@ class ClusterEvents:
         channel = self._node.channels.resolve(name)
         await self._node.publish(channel, encode_publication(item), PublishOptions(fence=fence))
 
-    def _route(self, name: str) -> ChannelRoute | None:
+    def _route(self, name: str) -> ChannelRoute[Any] | None:
         try:
             route = self._node.channels.resolve(name).route
         except Error:  # of another node's program, in a rolling deploy
@@ -87,5 +89,5 @@ class ClusterEvents:
         return self._routes.get(route.key) if route is not None else None
 
 
-def _handles(route: ChannelRoute, wanted: Sequence[Event]) -> bool:
+def _handles(route: ChannelRoute[Any], wanted: Sequence[Event]) -> bool:
     return any(event.name in route.handlers for event in wanted)

@@ -11,7 +11,7 @@ CONNECT = Event(
 )
 DISCONNECT = Event(
     "on_disconnect",
-    "    @gateway.on_disconnect\n    async def disconnect(client: Client) -> None: ...",
+    "    @gateway.on_disconnect\n    async def disconnect(client: Client, code: int, reason: str) -> None: ...",
 )
 REFRESH = Event(
     "on_refresh",
@@ -36,6 +36,19 @@ PUBLISH = Event(
     "    @channel.on_publish\n    async def say({params}message: ChatMessage, client: Client) -> ChatMessage: ...",
     payload=True,
 )
+
+
+def named(name: str) -> Event:
+    """What clients publish by this name."""
+    return Event(
+        f'event("{name}")',
+        f'    @channel.event("{name}")\n'
+        "    async def say({params}message: ChatMessage, client: Client) -> ChatMessage: ...",
+        payload=True,
+    )
+
+
+GUARD = Event("dependencies", "    router = ChannelRouter(dependencies=[Depends(current_user)])")
 PRESENCE = Event("on_presence", "    @channel.on_presence\n" + _DECIDES.format(name="who_is_here"))
 HISTORY = Event("on_history", "    @channel.on_history\n" + _DECIDES.format(name="read_back"))
 UNSUBSCRIBE = Event(

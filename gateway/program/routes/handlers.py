@@ -4,14 +4,15 @@ import asyncio
 import inspect
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from types import NoneType, UnionType
+from types import NoneType
 from typing import Any, Union, get_args, get_origin
 
 import msgspec
 from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import SolvedDependency, solve_dependencies
+from fastapi.params import Depends
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation
 from starlette.concurrency import run_in_threadpool
@@ -31,6 +32,7 @@ from gateway.program.routes.signatures import (
     SignatureError,
     examine,
     is_at_any_level,
+    members,
     name_of,
     names_of_data,
     returned,
@@ -51,10 +53,17 @@ log = logging.getLogger(__name__)
 class Handler:
     """One handler. Its signature is examined once; its dependencies open and close with every call."""
 
-    def __init__(self, call: Callable[..., Any], event: Event, params: Iterable[str] = (), pattern: str = "") -> None:
+    def __init__(
+        self,
+        call: Callable[..., Any],
+        event: Event,
+        params: Iterable[str] = (),
+        pattern: str = "",
+        dependencies: Sequence[Depends] = (),
+    ) -> None:
         self.call = call
         self.event = event
-        self._dependant = examine(call, event, params, pattern)
+        self._dependant = examine(call, event, params, pattern, dependencies)
         self.schemes = security_schemes(self._dependant)
         """What it goes by to tell who the client is."""
         self._keys = api_keys(self.schemes)
@@ -230,6 +239,7 @@ class Answering:
 
 def _without(annotation: Any, leave_out: tuple[Any, ...]) -> Any:
     """The annotation without what is no data; None if nothing is left, or nothing is known."""
-    members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
-    left = tuple(each for each in members if each not in (None, NoneType, Any, *leave_out))
+    # what says how it is published, as Message[ChatMessage], stands for that
+    bare = (get_args(each)[0] if get_origin(each) in leave_out else each for each in members(annotation))
+    left = tuple(each for each in bare if each not in (None, NoneType, Any, *leave_out))
     return Union[left] if left else None  # noqa: UP007  of a tuple

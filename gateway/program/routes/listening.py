@@ -2,22 +2,25 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic
 
+from gateway import messages
+from gateway.channels import Channel
 from gateway.core.cluster import ControlCommand
 from gateway.core.node import Node
 from gateway.errors import Disconnect
-from gateway.messages import Publication, Push
+from gateway.messages import Push
 from gateway.program.errors import find_channel
+from gateway.program.typed import Publication, T, Types
 from gateway.protocols.base import Wire
 
 
 class _Delivery(bytes):
     """A publication on its way through the hub, which takes bytes."""
 
-    publication: Publication
+    publication: messages.Publication
 
 
 class _Objects:
@@ -31,7 +34,7 @@ class _Objects:
     pong: ClassVar[bytes] = b""
 
     def encode_push(self, _channel: str, push: Push) -> bytes:
-        assert isinstance(push, Publication), "it has asked for nothing else"
+        assert isinstance(push, messages.Publication), "it has asked for nothing else"
         delivery = _Delivery(push.data)
         delivery.publication = push
         return delivery
@@ -45,7 +48,7 @@ class _ObjectWire(Wire):
 WIRE = _ObjectWire(_Objects(), lambda payload: payload)  # type: ignore[arg-type]  # nothing else is asked of it
 
 
-class Listener:
+class Listener(Generic[T]):
     """Publications of one channel, as they come: iterate over it, or ``take`` what is there.
 
     When the process is told to stop, nothing more comes: iteration ends after what is there already.
@@ -61,7 +64,7 @@ class Listener:
     subscriptions: Mapping[str, "Listener"] = {}
     wire: Wire = WIRE
 
-    def __init__(self, channel: str, limit: int) -> None:
+    def __init__(self, channel: str, types: Types, limit: int) -> None:
         self.channel = channel
         self.client = f"listener of {channel}"
         self.connection = self.transport = self
@@ -70,12 +73,13 @@ class Listener:
         """Publications that had to go since nobody took them in time."""
         self.closed = False
         """Whether nothing more comes."""
-        self._waiting: deque[Publication] = deque(maxlen=limit)
+        self._types = types
+        self._waiting: deque[messages.Publication] = deque(maxlen=limit)
         self._more = asyncio.Event()
 
-    def take(self) -> list[Publication]:
+    def take(self) -> list[Publication[T]]:
         """All that has come since the last time. Does not wait."""
-        taken = list(self._waiting)
+        taken = [Publication(each, self._types) for each in self._waiting]
         self._waiting.clear()
         return taken
 
@@ -84,10 +88,10 @@ class Listener:
         self.closed = True
         self._more.set()
 
-    async def __aiter__(self) -> AsyncIterator[Publication]:
+    async def __aiter__(self) -> AsyncIterator[Publication[T]]:
         while True:
             while self._waiting:
-                yield self._waiting.popleft()
+                yield Publication(self._waiting.popleft(), self._types)
             if self.closed:
                 return
             self._more.clear()
@@ -118,16 +122,18 @@ class Listener:
 class Listeners:
     """The listeners of one node."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, types: Callable[[Channel], Types]) -> None:
         self._node = node
-        self._open: set[Listener] = set()
+        self._types = types
+        self._open: set[Listener[Any]] = set()
         self._closed = False
 
     @asynccontextmanager
-    async def listen(self, channel: str, limit: int) -> AsyncIterator[Listener]:
+    async def listen(self, channel: str, limit: int) -> AsyncIterator[Listener[Any]]:
         """Hear a channel for the length of a block."""
         self._node.check_loop()
-        listener = Listener(find_channel(self._node.channels, channel).name, limit)
+        resolved = find_channel(self._node.channels, channel)
+        listener: Listener[Any] = Listener(resolved.name, self._types(resolved), limit)
         await self._node.feeds.hold(listener.channel)
         try:
             self._node.hub.join(listener)

@@ -1,21 +1,23 @@
 """The program: all that its handlers decide, as the session asks for it."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from msgspec import Struct, structs
 
-from gateway.channels import Channels
+from gateway.channels import Channel, Channels
 from gateway.config.settings import ChannelSettings
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode, SettingsError
 from gateway.messages import ConnectRequest, Payload, RefreshRequest, RPCRequest
 from gateway.program.routes import events
-from gateway.program.routes.channel import ChannelRoute
+from gateway.program.routes.channel import CURRENT, ChannelRoute, Place
 from gateway.program.routes.client import EventClient, Seen
+from gateway.program.routes.handle import Operating
 from gateway.program.routes.handlers import Answering, Handler
-from gateway.program.routes.returns import Credentials
-from gateway.program.routes.signatures import Event, SignatureError, name_of, place_of
+from gateway.program.routes.returns import Credentials, Encode, info_type
+from gateway.program.routes.signatures import Event, place_of
 from gateway.program.routes.streams import Streams
+from gateway.program.typed import PLAIN, Decode, T, Types, decoding
 from gateway.session import Session
 from gateway.session.application import Admission
 
@@ -29,6 +31,7 @@ class Procedure(Struct, frozen=True):
 
     handler: Handler
     answering: Answering
+    place: Place | None
 
 
 class Program:
@@ -36,9 +39,14 @@ class Program:
 
     streams: Streams
 
-    def __init__(self, names: ChannelSettings = CHANNEL_NAMES) -> None:
+    def __init__(self, names: ChannelSettings = CHANNEL_NAMES, gateway: Operating | None = None) -> None:
         self._names = Channels(names)
-        self.channels: list[ChannelRoute] = []
+        self._gateway = gateway
+        self.runs = False
+        """Whether the gateway does."""
+        self.channels: list[ChannelRoute[Any]] = []
+        self.places: list[Place] = []
+        """Where routers are included."""
         self.procedures: dict[str, Procedure] = {}
         self.handlers: dict[str, Handler] = {}
         """``on_connect``, ``on_refresh`` and ``on_disconnect``."""
@@ -49,23 +57,42 @@ class Program:
         self.disconnect: Callable[[Session], Awaitable[None]] | None = None
         self.rpc: Callable[[Session, RPCRequest], Awaitable[Payload | None]] | None = None
         self._closed = False
+        self.conn_info: Decode = PLAIN
+        """Reads what credentials say of a user."""
+
+    @property
+    def gateway(self) -> Operating:
+        assert self._gateway is not None, "only asked by routes of a gateway's"
+        return self._gateway
 
     @property
     def decides(self) -> bool:
         """Whether there is any handler."""
-        return bool(self.handlers or self.procedures or any(each.handlers for each in self.channels))
+        return bool(self.handlers or self.procedures or any(each.decides for each in self.channels))
+
+    def route(self, channel: Channel) -> ChannelRoute[Any] | None:
+        """The program's route that a channel is of."""
+        key = channel.route.key if channel.route else None
+        return next((each for each in self.channels if each.route.key == key), None)
+
+    def types(self, channel: Channel) -> Types:
+        """How the program reads what a channel holds; where it declares nothing, as plain JSON."""
+        route = self.route(channel)
+        return route.route.types if route else Types(conn_info=self.conn_info)
 
     def close(self) -> None:
         """Take no more handlers: the node begins to use them. Raises `SettingsError` for what is not whole."""
+        connect = self.handlers.get(events.CONNECT.name)
+        self.conn_info = decoding(info_type(connect.call, Credentials) if connect else None)
         for route in self.channels:
-            route.check()
+            route.begin(self.conn_info)
         self._closed = True
 
     def check_open(self) -> None:
         if self._closed:
             raise RuntimeError("the gateway has started: declare channels and handlers before, where modules are read")
 
-    def add(self, route: ChannelRoute) -> ChannelRoute:
+    def add(self, route: ChannelRoute[T]) -> ChannelRoute[T]:
         """Take a route, behind those that there are. Raises `SettingsError` if these leave no name to it."""
         self.check_open()
         for earlier in self.channels:
@@ -79,6 +106,7 @@ class Program:
 
     def on_connect(self, call: F) -> F:
         handler = self._add(call, events.CONNECT)
+        info = Answering(call, read=lambda call: info_type(call, Credentials))
 
         async def connect(session: Session, request: ConnectRequest, known: Admission | None) -> Admission:
             if known is not None:
@@ -92,9 +120,9 @@ class Program:
                 case False:
                     raise Disconnect(DisconnectCode.PERMISSION_DENIED)
                 case Credentials():
-                    return _beside(known, returned, refreshable)
+                    return _beside(known, returned, refreshable, info.encode)
                 case str():
-                    return _beside(known, Credentials(returned), refreshable)
+                    return _beside(known, Credentials(returned), refreshable, info.encode)
             raise TypeError(f"on_connect must return Credentials, a user's id, None or a bool, not {returned!r}")
 
         self.connect = connect
@@ -102,6 +130,7 @@ class Program:
 
     def on_refresh(self, call: F) -> F:
         handler = self._add(call, events.REFRESH)
+        info = Answering(call, read=lambda call: info_type(call, Credentials))
 
         async def refresh(session: Session, request: RefreshRequest, known: Admission | None) -> Admission:
             returned = await handler(self.event(session, {}, request.token), b"", session.node.spawn)
@@ -111,40 +140,34 @@ class Program:
                 case False:
                     raise Disconnect(DisconnectCode.PERMISSION_DENIED)
                 case Credentials():
-                    return _beside(known, returned, refreshable=True)
+                    return _beside(known, returned, True, info.encode)
             raise TypeError(f"on_refresh must return Credentials(user, expires=...) or False, not {returned!r}")
 
         self.refresh = refresh
         return call
 
     def on_disconnect(self, call: F) -> F:
-        handler = self._add(call, events.DISCONNECT)
+        handler = self._add(call, events.DISCONNECT, ("code", "reason"))
 
         async def disconnect(session: Session) -> None:
-            await handler(self.event(session, {}), b"", session.node.spawn)
+            closed = session.reason or Disconnect(DisconnectCode.CONNECTION_CLOSED)
+            event = self.event(session, {"code": str(closed.code), "reason": closed.reason})
+            await handler(event, b"", session.node.spawn)
 
         self.disconnect = disconnect
         return call
 
-    def procedure(self, name: str | F) -> Any:
-        """Declares a procedure by the name given, or by that of the function."""
-        if callable(name):
-            if not (own := getattr(name, "__name__", "")).isidentifier():
-                raise SignatureError(f'{name_of(name)} has no name; write @gateway.rpc("rooms")')
-            return self.procedure(own)(name)
-
-        def declare(call: F) -> F:
-            self.check_open()
-            if name in self.procedures:
-                raise SettingsError(
-                    f'gateway.rpc("{name}") stands there twice: {place_of(call)}, and before '
-                    f"{place_of(self.procedures[name].handler.call)}"
-                )
-            self.procedures[name] = Procedure(Handler(call, events.RPC), Answering(call))
-            self.rpc = self._call
-            return call
-
-        return declare
+    def procedure(self, name: str, call: Callable[..., Any], place: Place | None = None) -> None:
+        """Take what answers a method. Raises `SettingsError` for one that there is."""
+        self.check_open()
+        if name in self.procedures:
+            raise SettingsError(
+                f'gateway.rpc("{name}") stands there twice: {place_of(call)}, and before '
+                f"{place_of(self.procedures[name].handler.call)}"
+            )
+        handler = Handler(call, events.RPC, dependencies=place.dependencies if place else ())
+        self.procedures[name] = Procedure(handler, Answering(call), place)
+        self.rpc = self._call
 
     def event(self, session: Session, params: Mapping[str, str], token: str = "") -> EventClient:
         """A client for one event, with the pattern's parameters as its path parameters, and a token of the event's."""
@@ -173,25 +196,26 @@ class Program:
         if procedure is None:
             raise Error(ErrorCode.METHOD_NOT_FOUND)
         event = self.event(session, {})
+        CURRENT.set(procedure.place)
         value = await procedure.handler(event, bytes(request.data), session.node.spawn)
         return None if value is None else procedure.answering.encode(value)
 
-    def _takes_all(self, earlier: ChannelRoute, later: ChannelRoute) -> bool:
+    def _takes_all(self, earlier: ChannelRoute[Any], later: ChannelRoute[Any]) -> bool:
         if earlier.pattern.shape == later.pattern.shape:
             return True
         return all(self._names.claim(earlier.route, name) is not None for name in later.pattern.extremes())
 
-    def _add(self, call: Callable[..., Any], event: Event) -> Handler:
+    def _add(self, call: Callable[..., Any], event: Event, params: Iterable[str] = ()) -> Handler:
         self.check_open()
         if event.name in self.handlers:
             raise SettingsError(f"there is an {event.name} already: {self.handlers[event.name].call}")
-        handler = self.handlers[event.name] = Handler(call, event)
+        handler = self.handlers[event.name] = Handler(call, event, params)
         return handler
 
 
-def _beside(known: Admission | None, credentials: Credentials, refreshable: bool) -> Admission:
+def _beside(known: Admission | None, credentials: Credentials[Any], refreshable: bool, encode: Encode) -> Admission:
     """What a program says of a client, beside its token: that one's channels, and its end unless another is set."""
-    admission = credentials.admission(refreshable)
+    admission = credentials.admission(refreshable, encode)
     if known is None:
         return admission
     admission = structs.replace(admission, subs={**known.subs, **admission.subs})

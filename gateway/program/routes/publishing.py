@@ -11,14 +11,20 @@ Where None and True could mean this or that, a handler is refused as it is decla
 
 from collections.abc import Callable, Sequence
 from inspect import isclass
-from types import NoneType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from types import NoneType
+from typing import Annotated, Any, get_args, get_origin
 
-from gateway.messages import Payload
+from fastapi.params import Depends
+
+from gateway.brokers.base import PublishOptions
+from gateway.errors import Error, ErrorCode
+from gateway.messages import Exclusion, Payload, Publication
+from gateway.program.encoding import encode_publication
 from gateway.program.routes.events import PUBLISH
 from gateway.program.routes.handlers import Answering, Handler
-from gateway.program.routes.returns import Handled
-from gateway.program.routes.signatures import name_of, refusal, returned
+from gateway.program.routes.returns import HANDLED, Encode, Handled, Message
+from gateway.program.routes.signatures import Event, members, name_of, refusal, returned
+from gateway.session.application import Accepted
 
 _SILENT = (None, Any)
 """A handler that does not say what it returns."""
@@ -29,10 +35,18 @@ _NULL = Payload(b"null")
 class PublishHandler(Handler):
     """Gives the data that it took, as it is to be published, in place of None and True."""
 
-    def __init__(self, call: Callable[..., Any], params: Sequence[str], pattern: str, message: Any) -> None:
-        super().__init__(call, PUBLISH, params, pattern)
+    def __init__(
+        self,
+        call: Callable[..., Any],
+        params: Sequence[str],
+        pattern: str,
+        message: Any,
+        dependencies: Sequence[Depends] = (),
+        event: Event = PUBLISH,
+    ) -> None:
+        super().__init__(call, event, params, pattern, dependencies)
         if problem := self._ambiguity(message):
-            raise refusal(call, PUBLISH, params, pattern, problem)
+            raise refusal(call, event, params, pattern, problem)
         self._taken = Answering(call, read=lambda _: self.takes if message is None else message)
 
     async def _run(self, values: dict[str, Any]) -> Any:
@@ -41,6 +55,10 @@ class PublishHandler(Handler):
             return answer
         taken = values[self.data_name]
         return _NULL if taken is None else self._taken.encode(taken)
+
+    def answering(self) -> Answering:
+        """Makes data of what it returns."""
+        return Answering(self.call, (bool, Message, Handled))
 
     def _ambiguity(self, message: Any) -> str:
         """What would be unclear if it returned None or True."""
@@ -67,10 +85,24 @@ class PublishHandler(Handler):
         return ""
 
 
+def accepted(returned: Any, publication: Publication, encode: Encode) -> Accepted:
+    """What is published for what a handler has returned. Raises ``Error`` (103) if that is nothing."""
+    if returned is False:
+        raise Error(ErrorCode.PERMISSION_DENIED)
+    if returned is HANDLED:
+        return Accepted(None)
+    message = returned if isinstance(returned, Message) else Message(encode(returned))
+    data = message.data if isinstance(message.data, bytes) else encode(message.data)
+    result = encode_publication(data, message.tags)
+    result.info = publication.info
+    result.exclude = Exclusion((message.exclude.id,)) if message.exclude is not None else None
+    return Accepted(result, PublishOptions(message.skip_history, message.idempotency_key))
+
+
 def _members(annotation: Any) -> tuple[Any, ...]:
     if get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
-    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    return members(annotation)
 
 
 def _is_among(kind: Any, wanted: Any) -> bool:

@@ -1,28 +1,31 @@
 """What handlers may return: who a client is, what it is granted, what is published."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from typing import Any
+from typing import Any, Generic, get_args, get_origin
 
 from gateway.auth.tokens import Grant as TokenGrant
 from gateway.auth.tokens import Override
 from gateway.messages import Payload
 from gateway.program.encoding import encode_data
 from gateway.program.routes.client import Client
+from gateway.program.routes.signatures import SignatureError, members, returned
+from gateway.program.typed import T
 from gateway.session.application import Admission, Admitted, unix_seconds, user_id
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Grant:
+@dataclass(frozen=True, kw_only=True)
+class Grant(Generic[T]):
     """What a subscription has; what is None is as the channel's options say.
 
-    ``info`` is shown in presence (``chan_info``), ``data`` goes to the client with the answer. At ``expires`` (Unix
-    seconds, or a datetime) the subscription ends, and the client asks again, unless ``on_refresh`` has renewed it.
+    ``info`` is shown in presence (``chan_info``), cut to what ``-> Grant[Seat]`` says it is; ``data`` goes to the
+    client with the answer. At ``expires`` (Unix seconds, or a datetime) the subscription ends, and the client asks
+    again, unless ``on_refresh`` has renewed it.
     """
 
-    info: Any = None
+    info: T | None = None
     data: Any = None
     expires: float | datetime | None = None
     presence: bool | None = None
@@ -31,46 +34,50 @@ class Grant:
     recovery: bool | None = None
     positioning: bool | None = None
 
-    def admitted(self, refreshable: bool = False) -> Admitted:
+    def admitted(self, refreshable: bool = False, encode: "Encode" = encode_data) -> Admitted:
         override = Override(self.presence, self.join_leave, self.push_join_leave, self.recovery, self.positioning)
-        grant = TokenGrant(_payload(self.info), _payload(self.data), override)
+        grant = TokenGrant(_payload(self.info, encode), _payload(self.data), override)
         return Admitted(grant, unix_seconds(self.expires), refreshable)
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+@dataclass(frozen=True)
+class Credentials(Generic[T]):
     """Who a client is. A client whose ``user`` is empty is anonymous.
 
-    ``info`` is shown in presence (``conn_info``), ``data`` goes to the client with the answer. ``channels`` are
-    subscribed by the server: names, or a mapping of names to `Grant`. At ``expires`` (Unix seconds, or a datetime)
-    the connection ends, and the client connects again, unless ``on_refresh`` has renewed it by then.
+    ``info`` is shown in presence (``conn_info``), cut to what ``-> Credentials[Profile]`` says it is; ``data``
+    goes to the client with the answer. ``channels`` are subscribed by the server: names, or a mapping of names to
+    `Grant`. At ``expires`` (Unix seconds, or a datetime) the connection ends, and the client connects again,
+    unless ``on_refresh`` has renewed it by then.
     """
 
     user: str | int | None = ""
-    info: Any = field(default=None, kw_only=True)
+    info: T | None = field(default=None, kw_only=True)
     data: Any = field(default=None, kw_only=True)
-    channels: Iterable[str] | Mapping[str, Grant] = field(default=(), kw_only=True)
+    channels: Iterable[str] | Mapping[str, Grant[Any]] = field(default=(), kw_only=True)
     expires: float | datetime | None = field(default=None, kw_only=True)
 
-    def admission(self, refreshable: bool = False) -> Admission:
+    def admission(self, refreshable: bool = False, encode: "Encode" = encode_data) -> Admission:
         if isinstance(self.channels, str):
             raise TypeError(f'channels is a list of names, as in Credentials(user, channels=["{self.channels}"])')
-        channels = self.channels if isinstance(self.channels, Mapping) else dict.fromkeys(self.channels, Grant())
+        channels = self.channels if isinstance(self.channels, Mapping) else dict.fromkeys(self.channels, Grant[Any]())
         return Admission(
             user_id(self.user),
             unix_seconds(self.expires),
-            _payload(self.info),
+            _payload(self.info, encode),
             {name: grant.admitted() for name, grant in channels.items()},
             _payload(self.data),
             refreshable,
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """What is published in place of what the client sent, and how; see `Gateway.publish` for the options."""
+@dataclass(frozen=True)
+class Message(Generic[T]):
+    """What is published in place of what the client sent, and how; see `Gateway.publish` for the options.
 
-    data: Any
+    The data is cut to what ``-> Message[ChatMessage]`` says it is.
+    """
+
+    data: T
     tags: dict[str, str] | None = field(default=None, kw_only=True)
     skip_history: bool = field(default=False, kw_only=True)
     idempotency_key: str = field(default="", kw_only=True)
@@ -87,5 +94,18 @@ HANDLED = Handled.HANDLED
 """Returned by ``on_publish``: the client's publish is answered, and nothing is published."""
 
 
-def _payload(value: Any) -> Payload | None:
-    return None if value is None else encode_data(value)
+Encode = Callable[[Any], Payload]
+
+
+def info_type(call: Callable[..., Any], kind: type) -> Any:
+    """``Seat`` where a handler says ``-> Grant[Seat]``; None where it does not say."""
+    try:
+        said = members(returned(call))
+    except SignatureError:  # what only a type checker knows is no promise that can be kept
+        return None
+    found = [get_args(each)[0] for each in said if get_origin(each) is kind]
+    return found[0] if found and found[0] is not Any else None
+
+
+def _payload(value: Any, encode: Encode = encode_data) -> Payload | None:
+    return None if value is None else encode(value)

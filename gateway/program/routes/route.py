@@ -8,6 +8,7 @@ from gateway.config.settings import ChannelOptions
 from gateway.messages import Publication, SubRefreshRequest, SubscribeRequest
 from gateway.program.routes.options import SUBSCRIBERS, Who
 from gateway.program.routes.patterns import Pattern
+from gateway.program.typed import UNTYPED
 from gateway.session import Session
 
 
@@ -21,6 +22,8 @@ class Route:
         self.text = pattern.text
         self.options = options
         self.match = pattern.match
+        self.types = UNTYPED
+        """How the program reads what its channels hold."""
         self.publish_unsubscribed = publish == "anyone"
         self.read_unsubscribed = read == "anyone"
         self.subscribe: Callable[[Session, Channel, SubscribeRequest], Any] | None = None

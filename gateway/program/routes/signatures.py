@@ -13,12 +13,18 @@ from collections.abc import (
     Sequence,
 )
 from functools import partial
-from types import FrameType, SimpleNamespace
-from typing import Annotated, Any, ForwardRef, get_args, get_origin, get_type_hints
+from types import FrameType, SimpleNamespace, UnionType
+from typing import Annotated, Any, ForwardRef, Union, get_args, get_origin, get_type_hints
 
 from fastapi.dependencies.models import Dependant
-from fastapi.dependencies.utils import get_dependant, get_typed_return_annotation, get_typed_signature
+from fastapi.dependencies.utils import (
+    get_dependant,
+    get_parameterless_sub_dependant,
+    get_typed_return_annotation,
+    get_typed_signature,
+)
 from fastapi.exceptions import FastAPIError
+from fastapi.params import Depends
 from msgspec import Struct
 from pydantic.fields import FieldInfo
 from starlette.requests import HTTPConnection
@@ -42,9 +48,16 @@ class SignatureError(TypeError):
     """A handler that could never be called. The text shows one that can."""
 
 
-def examine(call: Callable[..., Any], event: Event, params: Iterable[str], pattern: str = "") -> Dependant:
-    """What FastAPI's solver needs to call the handler. Raises `SignatureError`."""
+def examine(
+    call: Callable[..., Any],
+    event: Event,
+    params: Iterable[str],
+    pattern: str = "",
+    dependencies: Sequence[Depends] = (),
+) -> Dependant:
+    """What FastAPI's solver needs to call the handler, after the dependencies. Raises `SignatureError`."""
     params = list(params)
+    path = "".join(f"/{{{name}}}" for name in params)
 
     refuse = partial(refusal, call, event, params, pattern)
     if not callable(call):
@@ -54,7 +67,8 @@ def examine(call: Callable[..., Any], event: Event, params: Iterable[str], patte
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
             raise refuse(f"has the parameter {parameter}, which nothing can be passed for: name each one")
     try:
-        dependant = get_dependant(path="".join(f"/{{{name}}}" for name in params), call=call)
+        dependant = get_dependant(path=path, call=call)
+        dependant.dependencies[:0] = [get_parameterless_sub_dependant(depends=each, path=path) for each in dependencies]
     except (FastAPIError, AssertionError) as error:
         raise refuse(f"cannot be called: {str(error).splitlines()[0]}") from error
     if problem := _unknown(dependant) or _unexplained(dependant, params) or _unmet(dependant, event):
@@ -180,6 +194,11 @@ def yielded(call: Callable[..., Any]) -> Any:
     annotation = returned(call)
     arguments = get_args(annotation) if get_origin(annotation) in (AsyncGenerator, AsyncIterable, AsyncIterator) else ()
     return arguments[0] if arguments else None
+
+
+def members(annotation: Any) -> tuple[Any, ...]:
+    """What a union is made of; what is none is the one member."""
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
 
 
 def is_at_any_level(kind: Callable[[Any], bool], call: Any) -> bool:

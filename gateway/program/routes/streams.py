@@ -11,7 +11,7 @@ import random
 import uuid
 from collections.abc import AsyncIterable
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol
 
 from gateway.auth.permissions import check_payload
 from gateway.brokers.base import PublishOptions
@@ -26,6 +26,7 @@ from gateway.program.errors import find_channel
 from gateway.program.routes.patterns import Pattern
 from gateway.program.routes.route import Route
 from gateway.program.routes.unread import UnreadStreams
+from gateway.program.typed import T
 from gateway.session import Session
 from gateway.session.application import Admitted
 
@@ -52,10 +53,14 @@ REMEMBERED = 60.0
 log = logging.getLogger(__name__)
 
 
-class Stream:
-    """A stream that runs on this node. Its producer is a task; nobody needs to wait for it."""
+class Stream(Generic[T]):
+    """A stream that runs on this node. Its producer is a task; nobody needs to wait for it.
 
-    def __init__(self, outlet: "Outlet", source: AsyncIterable[Any]) -> None:
+    ``gateway.channel(pattern, message=Stream[str], …)`` declares a channel of such, whose publications are pieces, and
+    null at the end.
+    """
+
+    def __init__(self, outlet: "Outlet", source: AsyncIterable[T]) -> None:
         self.channel = outlet.channel.name
         """Where it is published: what the page subscribes to."""
         self._outlet = outlet
@@ -163,12 +168,12 @@ class Streams:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._running: dict[str, Stream] = {}
+        self._running: dict[str, Stream[Any]] = {}
         self._unread = UnreadStreams(node)
         self._closed = False
         node.cluster.listeners[NOTICE] = self._stop
 
-    def start(self, name: str, source: AsyncIterable[Any], stop_when_unread: float | None = None) -> Stream:
+    def start(self, name: str, source: AsyncIterable[T], stop_when_unread: float | None = None) -> Stream[T]:
         """Begin to publish what ``source`` yields, until nobody has read it for ``stop_when_unread`` seconds.
 
         Raises `SettingsError` for a channel whose options do not keep a stream, and `Error` (106) if one is
@@ -188,7 +193,8 @@ class Streams:
             )
         if name in self._running:
             raise Error(ErrorCode.LIMIT_EXCEEDED, f"a stream is being published to {name} already")
-        stream = self._running[name] = Stream(Outlet(self._node, channel), source)
+        stream = Stream(Outlet(self._node, channel), source)
+        self._running[name] = stream
         stream._task.add_done_callback(lambda _: self._forget(stream))
         if stop_when_unread is not None:
             self._unread.watch(stream, stop_when_unread)
@@ -197,8 +203,8 @@ class Streams:
         return stream
 
     async def start_for(
-        self, reader: Reader, source: AsyncIterable[Any], name: str, stop_when_unread: float | None = None
-    ) -> Stream:
+        self, reader: Reader, source: AsyncIterable[T], name: str, stop_when_unread: float | None = None
+    ) -> Stream[T]:
         """Begin a stream, and subscribe the reader to it; without name, to a channel of a name nobody can guess."""
         own = "" if name else UNNAMED.format(id=uuid.uuid4().hex)
         stream = self.start(name or own, source, stop_when_unread)
@@ -234,7 +240,7 @@ class Streams:
         if stream is not None:
             stream.stop()
 
-    def _forget(self, stream: Stream) -> None:
+    def _forget(self, stream: Stream[Any]) -> None:
         del self._running[stream.channel]
         self._unread.forget(stream)
 

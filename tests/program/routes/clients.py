@@ -130,8 +130,8 @@ class Client:
         await until(lambda: len(self.data(channel)) >= len(values), what=f"{values}, heard {self.data(channel)}")
         assert self.data(channel) == list(values)
 
-    async def leave(self) -> None:
-        self.gateway.running.acceptor.close(self.session)
+    async def leave(self, *code_and_reason: Any) -> None:
+        self.gateway.running.acceptor.close(self.session, *code_and_reason)
         await settled(self.gateway)
 
     def _take_reply(self, command_id: int) -> dict[str, Any] | None:

@@ -78,7 +78,7 @@ async def test_subscribes_and_unsubscribes(gateway: Gateway) -> None:
         [subscribed, before] = client.pushes("room:a")
         assert subscribed["subscribe"]["data"] == "welcome"
         assert before["pub"]["data"] == "before"
-        assert (await gateway.presence("room:a"))[client.session.client].chan_info == b'{"by":"server"}'
+        assert (await gateway.presence("room:a"))[client.session.client].chan_info == {"by": "server"}
         await client.call("undo")
         await client.call("undo")
         assert client.pushes("room:a")[2:] == [

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from gateway import Client, Credentials, Gateway, Grant
 from gateway.auth.tokens import sign_connection
 from gateway.errors import SettingsError
-from tests.program.routes.clients import SECRET, assert_empty, connected, gateway_with, running
+from tests.program.routes.clients import SECRET, assert_empty, connected, gateway_with, running, settled
 from tests.waiting import until
 
 KEYED: dict[str, Any] = {"token": {"hmac_secret_key": SECRET}}
@@ -92,7 +92,7 @@ async def test_credentials_say_all_that_a_token_could(gateway: Gateway) -> None:
         assert result["subs"]["news"]["data"] == "welcome"
         assert result["subs"]["news"]["recoverable"] is True
         member = (await gateway.presence("news"))[client.session.client]
-        assert (member.user, member.conn_info, member.chan_info) == ("7", b'{"name":"Alice"}', b'{"role":"reader"}')
+        assert (member.user, member.conn_info, member.chan_info) == ("7", {"name": "Alice"}, {"role": "reader"})
         await gateway.publish("room:a", 1)
         await client.hears(1, channel="room:a")
         assert await client.disconnected("refresh", token="x") == (3501, "bad request")
@@ -354,6 +354,32 @@ async def test_each_connection_that_was_let_in_ends_once(gateway: Gateway) -> No
         await opened().leave()
         await assert_empty(gateway)
     assert gone == [("alice", False, []), ("bob", False, []), ("carol", False, [])]
+
+
+async def test_on_disconnect_is_told_how_it_was_closed() -> None:
+    gateway = gateway_with()
+    told: list[tuple[int, str]] = []
+
+    @gateway.on_disconnect
+    async def disconnect(code: int, reason: str) -> None:
+        told.append((code, reason))
+
+    @gateway.rpc("out")
+    async def out(client: Client) -> None:
+        client.disconnect(4500, "no more")
+
+    async with running(gateway) as opened:
+        for farewell in ((1001, "going away"), (1006, ""), ()):
+            client = opened()
+            await client.connect()
+            await client.leave(*farewell)
+        client = opened()
+        await client.connect()
+        await client.send("rpc", method="out")
+        await settled(gateway)
+        counted = gateway.node.metrics.disconnects
+        assert (counted[3000], counted[4500], counted[1001]) == (3, 1, 0), "no client makes up what is counted"
+    assert told == [(1001, "going away"), (1006, ""), (3000, "connection closed"), (4500, "no more")]
 
 
 async def test_on_disconnect_that_fails_is_logged(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:

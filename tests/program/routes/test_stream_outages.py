@@ -53,7 +53,7 @@ class Source:
 async def whole(gateway: Gateway, channel: str = "answer:1") -> list[Any]:
     """Data of what the channel keeps, and the tag of its end."""
     publications, _ = await gateway.history(channel)
-    return [each.tags["stream"] if each.tags else bytes(each.data) for each in publications]
+    return [each.tags["stream"] if each.tags else each.raw for each in publications]
 
 
 async def test_a_broker_that_comes_back_gets_everything_once_in_order(kit: Kit) -> None:
