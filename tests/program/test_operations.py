@@ -160,7 +160,7 @@ async def test_a_receipt_says_where_and_how_many(gateway: Gateway) -> None:
     await opened(gateway, "", "chat:a", "bare:a")
     receipt = await gateway.publish("chat:a", 2)
     assert (receipt.offset, receipt.nodes) == (2, 1)
-    assert [each.data for each in (await gateway.history("chat:a", since=receipt, reverse=True))[0]] == [b"1"]
+    assert [each.data for each in (await gateway.history("chat:a", since=receipt, reverse=True))[0]] == [1]
     assert await gateway.publish("bare:a", 2) == Receipt(nodes=1)
     assert [each.nodes for each in await gateway.broadcast(["chat:a", "chat:b"], 3)] == [1, 0]
 
