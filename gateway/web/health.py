@@ -7,7 +7,6 @@ from fastapi.responses import JSONResponse, Response
 
 from gateway.config.settings import Settings
 from gateway.core.node import Node
-from gateway.metrics import CONTENT_TYPE_LATEST
 
 
 def health_router(source: Callable[[], Node], settings: Settings) -> APIRouter:
@@ -49,4 +48,6 @@ def health_router(source: Callable[[], Node], settings: Settings) -> APIRouter:
 
 
 def _metrics(node: Node) -> Response:
-    return Response(node.metrics.render(), media_type=CONTENT_TYPE_LATEST)
+    from gateway.web.exposition import CONTENT_TYPE_LATEST, render  # no program waits for Prometheus at its start
+
+    return Response(render(node.metrics), media_type=CONTENT_TYPE_LATEST)
