@@ -31,6 +31,7 @@ from gateway.program.routes.cluster_events import ClusterEvents
 from gateway.program.routes.listening import Listener, Listeners
 from gateway.program.routes.program import Program
 from gateway.program.routes.streams import Stream, Streams, unnamed
+from gateway.program.sharing import check_sharing
 from gateway.program.sockets.attaching import Attachment, Sockets
 from gateway.program.sockets.attaching import Options as SocketOptions
 from gateway.program.sockets.manager import ConnectionManager
@@ -308,6 +309,7 @@ class Running:
             stack.enter_context(on_stop(self._told_to_stop))
             if self.environment == Environment():  # a test kit brings its own, and no server
                 hint_at_speed()
+                check_sharing(self.node)
             yield
 
     def _told_to_stop(self) -> None:

@@ -147,7 +147,8 @@ def _overrides(connection: HTTPConnection) -> Any:
 def _decode(data: bytes) -> Any:
     try:
         return msgspec.json.decode(data)
-    except (ValueError, RecursionError) as error:  # what is a part of a frame has been looked at from outside only
+    # what is a part of a frame has been looked at from outside only
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise Error(ErrorCode.BAD_REQUEST, f"bad request: {error}") from error
 
 
