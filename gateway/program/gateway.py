@@ -1,6 +1,7 @@
 """The gateway inside a FastAPI application: its composition root, and what programs are written with."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, MutableMapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import cached_property
@@ -45,6 +46,8 @@ from gateway.transports.sse import sse_routes
 from gateway.web.api import api_router
 from gateway.web.health import health_router
 
+log = logging.getLogger("gateway")
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 WEBSOCKET = "gateway_websocket"
@@ -55,7 +58,8 @@ class Gateway(Operations):
     """The gateway of one application. Several may live in one process ::
 
         gateway = Gateway()
-        app = FastAPI(lifespan=gateway.lifespan)
+        app = FastAPI()
+        gateway.run_in(app)
         app.include_router(gateway.router)
 
     Settings come from file and environment, as for ``gateway serve``; before these come the ``sections`` that the
@@ -95,18 +99,35 @@ class Gateway(Operations):
     def _started(self) -> "Running":
         if self._running is None or not self._running.started:
             raise RuntimeError(
-                "the gateway does not run: write FastAPI(lifespan=gateway.lifespan); "
-                "within a lifespan of your own, `async with gateway.lifespan(app): yield`; "
+                "the gateway does not run: write gateway.run_in(app), "
+                "or within a lifespan of your own `async with gateway.lifespan(app): yield`; "
                 "in tests, enter the lifespan, too: `with TestClient(app) as client`"
             )
         return self._running
 
+    def run_in(self, app: FastAPI) -> None:
+        """Run with an application, around what it does at its own start and stop: lifespan and event handlers."""
+        inner = app.router.lifespan_context
+
+        @asynccontextmanager
+        async def both(app: FastAPI) -> AsyncIterator[Any]:
+            async with self._run(app), inner(app) as state:
+                yield state
+
+        app.router.lifespan_context = both
+
     @asynccontextmanager
     async def lifespan(self, app: Any = None) -> AsyncIterator[None]:
-        """Run the gateway for as long as the application runs: ``FastAPI(lifespan=gateway.lifespan)``.
+        """Run the gateway in a lifespan of your own: ``async with gateway.lifespan(app): yield``.
 
-        In a lifespan of your own: ``async with gateway.lifespan(app): yield``. Within itself it does nothing.
+        It is one by itself, too: ``FastAPI(lifespan=gateway.lifespan)``. Within itself it does nothing.
         """
+        _warn_of_event_handlers(app)
+        async with self._run(app):
+            yield
+
+    @asynccontextmanager
+    async def _run(self, app: Any) -> AsyncIterator[None]:
         running = self.running
         if running.started:
             yield
@@ -119,21 +140,10 @@ class Gateway(Operations):
         finally:
             self._running = None
 
-    def run_in(self, app: FastAPI) -> None:
-        """Run with an application that is made already, around its own lifespan."""
-        inner = app.router.lifespan_context
-
-        @asynccontextmanager
-        async def both(app: FastAPI) -> AsyncIterator[Any]:
-            async with self.lifespan(app), inner(app) as state:
-                yield state
-
-        app.router.lifespan_context = both
-
     @cached_property
     def router(self) -> APIRouter:
         """``/connection/…``, ``/api/…``, ``/health``, ``/metrics``: for ``app.include_router``, with any prefix."""
-        router = APIRouter(lifespan=self.lifespan)
+        router = APIRouter(lifespan=self._run)
         websocket = _Late(lambda: self._started().websocket)
         router.routes.append(WebSocketRoute("/connection/websocket", websocket, name=WEBSOCKET))
         router.routes += sse_routes(lambda: (self._started().acceptor, self.node.wheel), self.settings)
@@ -321,6 +331,19 @@ class Running:
     async def _drain(self) -> None:
         await self.streams.close()  # first: their readers are told while they are here
         await self.acceptor.drain()
+
+
+def _warn_of_event_handlers(app: Any) -> None:
+    """Tell that handlers of an application's start and stop are not called, since it has a lifespan instead."""
+    router = getattr(app, "router", None)
+    handlers = [*getattr(router, "on_startup", ()), *getattr(router, "on_shutdown", ())]
+    if handlers:
+        names = ", ".join(getattr(each, "__name__", repr(each)) for each in handlers)
+        log.warning(
+            "an application with a lifespan does not call its @app.on_event handlers, here %s: write FastAPI() and "
+            "gateway.run_in(app) in place of lifespan=gateway.lifespan, and they are called",
+            names,
+        )
 
 
 class _Late:
