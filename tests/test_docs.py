@@ -1,5 +1,6 @@
 """What the documentation shows is so: its program runs, its tests pass, its types hold."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -22,6 +23,24 @@ def block(page: str, name: str) -> str:
     return found[1]
 
 
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", page.read_text()):
+        there = page.parent / target if target else page
+        assert there.exists(), target
+        headings = re.findall(r"^#+ (.*)$", there.read_text(), re.MULTILINE) if there.suffix == ".md" else []
+        assert not anchor or anchor in {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_is_shown_is_python(page: Path) -> None:
+    for shown in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
+        compile(shown, page.name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
 def table(life: Mapping[Any, frozenset[Any]]) -> str:
     """A table of states as the page draws it."""
     rows = [(state.name, state.value, ", ".join(each.name for each in life if each in life[state])) for state in life]
@@ -42,6 +61,13 @@ def chat(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def news(tmp_path: Path) -> Path:
+    for page, name in (("start.md", "main.py"), ("start.md", "test_main.py"), ("scale.md", "test_scale.py")):
+        (tmp_path / name).write_text(block(page, name))
+    return tmp_path
+
+
 def run(directory: Path, *command: str) -> str:
     done = subprocess.run([sys.executable, "-m", *command], cwd=directory, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -57,6 +83,15 @@ def test_the_chat_of_embed_is_typed(chat: Path) -> None:
     """As strictly as the project, from whose directory: so what has been checked there is not checked once more."""
     run(ROOT, "mypy", "--strict", *(str(chat / name) for name in ("chat.py", "test_chat.py", "test_first.py")))
     assert (ROOT / "gateway" / "py.typed").exists(), "or its types count for nothing where it is installed"
+
+
+@pytest.mark.parametrize("tests", ["test_main.py", "test_scale.py"])
+def test_the_news_pass_the_tests_that_are_shown(news: Path, tests: str) -> None:
+    assert "1 passed" in run(news, "pytest", "-q", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto", tests)
+
+
+def test_the_news_are_typed(news: Path) -> None:
+    run(ROOT, "mypy", "--strict", *(str(news / name) for name in ("main.py", "test_main.py", "test_scale.py")))
 
 
 def test_the_chat_of_embed_has_typescript(chat: Path) -> None:
