@@ -1,9 +1,9 @@
 """What the documentation shows is so: its program runs, its tests pass, its types hold."""
 
-import ast
 import re
 import subprocess
 import sys
+from ast import PyCF_ALLOW_TOP_LEVEL_AWAIT
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_what_is_shown_is_python(page: Path) -> None:
     for shown in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
-        compile(shown, page.name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        compile(shown, page.name, "exec", PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
 
 def table(life: Mapping[Any, frozenset[Any]]) -> str:
@@ -61,13 +61,6 @@ def chat(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def news(tmp_path: Path) -> Path:
-    for page, name in (("start.md", "main.py"), ("start.md", "test_main.py"), ("scale.md", "test_scale.py")):
-        (tmp_path / name).write_text(block(page, name))
-    return tmp_path
-
-
 def run(directory: Path, *command: str) -> str:
     done = subprocess.run([sys.executable, "-m", *command], cwd=directory, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -85,6 +78,19 @@ def test_the_chat_of_embed_is_typed(chat: Path) -> None:
     assert (ROOT / "gateway" / "py.typed").exists(), "or its types count for nothing where it is installed"
 
 
+def test_the_chat_of_embed_has_typescript(chat: Path) -> None:
+    written = run(chat, "gateway", "client", "--typescript", "chat:gateway")
+    assert "export function chat(" in written
+    assert "interface ChatMessage" in written
+
+
+@pytest.fixture
+def news(tmp_path: Path) -> Path:
+    for page, name in (("start.md", "main.py"), ("start.md", "test_main.py"), ("scale.md", "test_scale.py")):
+        (tmp_path / name).write_text(block(page, name))
+    return tmp_path
+
+
 @pytest.mark.parametrize("tests", ["test_main.py", "test_scale.py"])
 def test_the_news_pass_the_tests_that_are_shown(news: Path, tests: str) -> None:
     assert "1 passed" in run(news, "pytest", "-q", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto", tests)
@@ -92,9 +98,3 @@ def test_the_news_pass_the_tests_that_are_shown(news: Path, tests: str) -> None:
 
 def test_the_news_are_typed(news: Path) -> None:
     run(ROOT, "mypy", "--strict", *(str(news / name) for name in ("main.py", "test_main.py", "test_scale.py")))
-
-
-def test_the_chat_of_embed_has_typescript(chat: Path) -> None:
-    written = run(chat, "gateway", "client", "--typescript", "chat:gateway")
-    assert "export function chat(" in written
-    assert "interface ChatMessage" in written

@@ -105,17 +105,6 @@ class Gateway(Operations):
             )
         return self._running
 
-    def run_in(self, app: FastAPI) -> None:
-        """Run with an application, around what it does at its own start and stop: lifespan and event handlers."""
-        inner = app.router.lifespan_context
-
-        @asynccontextmanager
-        async def both(app: FastAPI) -> AsyncIterator[Any]:
-            async with self._run(app), inner(app) as state:
-                yield state
-
-        app.router.lifespan_context = both
-
     @asynccontextmanager
     async def lifespan(self, app: Any = None) -> AsyncIterator[None]:
         """Run the gateway in a lifespan of your own: ``async with gateway.lifespan(app): yield``.
@@ -139,6 +128,17 @@ class Gateway(Operations):
                 yield
         finally:
             self._running = None
+
+    def run_in(self, app: FastAPI) -> None:
+        """Run with an application that is made already, around its own lifespan."""
+        inner = app.router.lifespan_context
+
+        @asynccontextmanager
+        async def both(app: FastAPI) -> AsyncIterator[Any]:
+            async with self._run(app), inner(app) as state:
+                yield state
+
+        app.router.lifespan_context = both
 
     @cached_property
     def router(self) -> APIRouter:

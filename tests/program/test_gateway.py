@@ -311,7 +311,7 @@ async def test_a_start_that_fails_can_be_tried_again(monkeypatch: pytest.MonkeyP
 async def test_before_and_after_its_life() -> None:
     gateway = gateway_with()
     for ask in (lambda: gateway.node, lambda: gateway.loop, lambda: gateway.sockets, lambda: gateway.listen("a")):
-        with pytest.raises(RuntimeError, match=r"write FastAPI\(lifespan=gateway\.lifespan\)"):
+        with pytest.raises(RuntimeError, match=r"write gateway\.run_in\(app\)"):
             ask()
     nothing: Any = None
     for work in (gateway.publish("a", 1), gateway.stream("a", nothing), gateway.stop_stream("a")):

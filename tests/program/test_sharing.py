@@ -1,5 +1,6 @@
 """Processes of one application that do not share what they must: who is told, and who is not."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -45,7 +46,8 @@ async def test_workers_with_memory_alone_say_so(
     (tmp_path / "app.py").write_text(APP)
     port, [name, *options] = free_port(), server.split()
     bind = f"--port={port}" if name == "uvicorn" else f"--bind=127.0.0.1:{port}"
-    path = {"PYTHONPATH": str(Path(sharing.__file__).parents[2]), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("GATEWAY_", "WEB_"))}
+    inherited |= {"PYTHONPATH": str(Path(sharing.__file__).parents[2]), "HOME": str(tmp_path)}
 
     async def ready() -> httpx.Response | None:
         try:
@@ -54,7 +56,7 @@ async def test_workers_with_memory_alone_say_so(
             return None
 
     with Process(name, tmp_path) as process:
-        process.spawn([sys.executable, "-m", name, "app:app", bind, *options], {**path, **environment})
+        process.spawn([sys.executable, "-m", name, "app:app", bind, *options], inherited | environment)
         async with httpx.AsyncClient(trust_env=False) as http:
             response = await until(ready, START, "an answer")
             assert response is not None
