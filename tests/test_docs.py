@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from ast import PyCF_ALLOW_TOP_LEVEL_AWAIT
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,24 @@ def block(page: str, name: str) -> str:
     found = re.search(rf"`{re.escape(name)}`.*?\n```\w+\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
     assert found, f"docs/{page} shows no {name}"
     return found[1]
+
+
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", page.read_text()):
+        there = page.parent / target if target else page
+        assert there.exists(), target
+        headings = re.findall(r"^#+ (.*)$", there.read_text(), re.MULTILINE) if there.suffix == ".md" else []
+        assert not anchor or anchor in {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_is_shown_is_python(page: Path) -> None:
+    for shown in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
+        compile(shown, page.name, "exec", PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
 
 def table(life: Mapping[Any, frozenset[Any]]) -> str:
@@ -107,3 +126,19 @@ def test_the_program_of_modules_has_typescript(shop: Path) -> None:
     line = '{ event: "line"; data: SaidLine }'
     assert f'{{ event: "arrived"; data: Arrival }} | {line} | {{ event: "typing"; data: null }}' in written
     assert "TypedSubscription<string | null>" in written
+
+
+@pytest.fixture
+def news(tmp_path: Path) -> Path:
+    for page, name in (("start.md", "main.py"), ("start.md", "test_main.py"), ("scale.md", "test_scale.py")):
+        (tmp_path / name).write_text(block(page, name))
+    return tmp_path
+
+
+@pytest.mark.parametrize("tests", ["test_main.py", "test_scale.py"])
+def test_the_news_pass_the_tests_that_are_shown(news: Path, tests: str) -> None:
+    assert "1 passed" in run(news, "pytest", "-q", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto", tests)
+
+
+def test_the_news_are_typed(news: Path) -> None:
+    run(ROOT, "mypy", "--strict", *(str(news / name) for name in ("main.py", "test_main.py", "test_scale.py")))

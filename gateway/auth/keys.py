@@ -7,7 +7,7 @@ from typing import Any, cast
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from jwt import InvalidKeyError, PyJWS, PyJWTError
+from jwt import DecodeError, InvalidKeyError, PyJWS, PyJWTError
 from jwt.algorithms import Algorithm, HMACAlgorithm, get_default_algorithms
 
 from gateway.config.settings import TokenSettings
@@ -77,6 +77,7 @@ class Keyring:
             return payload
         # one that is not known, or not good: the library says why
         found = self._jws.decode_complete(token, algorithms=self.algorithms)
+        _check_spelling(token)
         if len(self._headers) < HEADERS:
             self._headers[header] = self._bound[found["header"]["alg"]]
         return cast(bytes, found["payload"])
@@ -94,6 +95,15 @@ def _verified(algorithm: BoundAlgorithm, header: str, rest: str) -> bytes | None
         return _segment(payload) if signed else None
     except (ValueError, PyJWTError):
         return None
+
+
+def _check_spelling(token: str) -> None:
+    """Raises ``DecodeError`` for what some releases of the library read, though it is written in another way."""
+    try:
+        for part in token.encode("ascii").split(b"."):
+            _segment(part)
+    except ValueError as error:
+        raise DecodeError("not base64url as RFC 7515 has it") from error
 
 
 def _segment(text: bytes) -> bytes:

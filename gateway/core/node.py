@@ -78,6 +78,8 @@ class Node:
         self.greeting: Payload | None = None
         """Data of every connect reply."""
         self.draining = False
+        self.warnings: list[str] = []
+        """What an operator has to see to, for the health check."""
         self.connecting = asyncio.Semaphore(settings.client.connecting_limit)
         """Connects that the program may decide at this moment."""
         self._streams: dict[str, StreamOptions] = {}

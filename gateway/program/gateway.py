@@ -1,6 +1,7 @@
 """The gateway inside a FastAPI application: its composition root, and what programs are written with."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import cached_property
@@ -37,6 +38,7 @@ from gateway.program.routes.program import Program
 from gateway.program.routes.router import ChannelRouter, Inclusion
 from gateway.program.routes.streams import Stream, Streams, unnamed
 from gateway.program.routes.tokens import ClientToken
+from gateway.program.sharing import check_sharing
 from gateway.program.sockets.attaching import Attachment, Sockets
 from gateway.program.sockets.attaching import Options as SocketOptions
 from gateway.program.sockets.manager import ConnectionManager
@@ -51,6 +53,8 @@ from gateway.transports.sse import sse_routes
 from gateway.web.api import api_router
 from gateway.web.health import health_router
 
+log = logging.getLogger("gateway")
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 WEBSOCKET = "gateway_websocket"
@@ -61,7 +65,8 @@ class Gateway(Operations, BaseRouter):
     """The gateway of one application. Several may live in one process ::
 
         gateway = Gateway()
-        app = FastAPI(lifespan=gateway.lifespan)
+        app = FastAPI()
+        gateway.run_in(app)
         app.include_router(gateway.router)
 
     Settings come from file and environment, as for ``gateway serve``; before these come the ``sections`` that the
@@ -106,18 +111,24 @@ class Gateway(Operations, BaseRouter):
     def _started(self) -> "Running":
         if self._running is None or not self._running.started:
             raise RuntimeError(
-                "the gateway does not run: write FastAPI(lifespan=gateway.lifespan); "
-                "within a lifespan of your own, `async with gateway.lifespan(app): yield`; "
+                "the gateway does not run: write gateway.run_in(app), "
+                "or within a lifespan of your own `async with gateway.lifespan(app): yield`; "
                 "in tests, enter the lifespan, too: `with TestClient(app) as client`"
             )
         return self._running
 
     @asynccontextmanager
     async def lifespan(self, app: Any = None) -> AsyncIterator[None]:
-        """Run the gateway for as long as the application runs: ``FastAPI(lifespan=gateway.lifespan)``.
+        """Run the gateway in a lifespan of your own: ``async with gateway.lifespan(app): yield``.
 
-        In a lifespan of your own: ``async with gateway.lifespan(app): yield``. Within itself it does nothing.
+        It is one by itself, too: ``FastAPI(lifespan=gateway.lifespan)``. Within itself it does nothing.
         """
+        _warn_of_event_handlers(app)
+        async with self._run(app):
+            yield
+
+    @asynccontextmanager
+    async def _run(self, app: Any) -> AsyncIterator[None]:
         running = self.running
         if running.started:
             yield
@@ -138,7 +149,7 @@ class Gateway(Operations, BaseRouter):
 
         @asynccontextmanager
         async def both(app: FastAPI) -> AsyncIterator[Any]:
-            async with self.lifespan(app), inner(app) as state:
+            async with self._run(app), inner(app) as state:
                 yield state
 
         app.router.lifespan_context = both
@@ -146,7 +157,7 @@ class Gateway(Operations, BaseRouter):
     @cached_property
     def router(self) -> APIRouter:
         """``/connection/…``, ``/api/…``, ``/health``, ``/metrics``: for ``app.include_router``, with any prefix."""
-        router = APIRouter(lifespan=self.lifespan)
+        router = APIRouter(lifespan=self._run)
         websocket = _Late(lambda: self._started().websocket)
         router.routes.append(WebSocketRoute("/connection/websocket", websocket, name=WEBSOCKET))
         router.routes += sse_routes(lambda: (self._started().acceptor, self.node.wheel), self.settings)
@@ -339,6 +350,7 @@ class Running:
             stack.enter_context(on_stop(self._told_to_stop))
             if self.environment == Environment():  # a test kit brings its own, and no server
                 hint_at_speed()
+                check_sharing(self.node)
             yield
 
     def _told_to_stop(self) -> None:
@@ -350,6 +362,19 @@ class Running:
     async def _drain(self) -> None:
         await self.streams.close()  # first: their readers are told while they are here
         await self.acceptor.drain()
+
+
+def _warn_of_event_handlers(app: Any) -> None:
+    """Tell that handlers of an application's start and stop are not called, since it has a lifespan instead."""
+    router = getattr(app, "router", None)
+    handlers = [*getattr(router, "on_startup", ()), *getattr(router, "on_shutdown", ())]
+    if handlers:
+        names = ", ".join(getattr(each, "__name__", repr(each)) for each in handlers)
+        log.warning(
+            "an application with a lifespan does not call its @app.on_event handlers, here %s: write FastAPI() and "
+            "gateway.run_in(app) in place of lifespan=gateway.lifespan, and they are called",
+            names,
+        )
 
 
 class _Late:

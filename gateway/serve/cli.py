@@ -20,6 +20,7 @@ from gateway.auth.tokens import sign_connection, sign_subscription
 from gateway.bench.command import command as bench_command
 from gateway.config.contradictions import find_warnings
 from gateway.config.durations import parse_duration
+from gateway.config.reference import reference
 from gateway.config.settings import Settings, TokenSettings
 from gateway.config.sources import load, schema, show
 from gateway.errors import Disconnect, SettingsError
@@ -375,3 +376,9 @@ def config_show(dev: Dev = False, file: Config = None) -> None:
 def config_schema() -> None:
     """Print the JSON schema of the settings."""
     typer.echo(schema())
+
+
+@config.command("reference")
+def config_reference() -> None:
+    """Print every setting with its default and meaning, in Markdown."""
+    typer.echo(reference(), nl=False)

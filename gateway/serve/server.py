@@ -203,10 +203,11 @@ def run_server(settings: Settings, factory: Factory, listener: socket.socket, re
     """Serve on the bound socket. Raises `ServeError` when the application does not start."""
     app = factory(settings)
     drain = getattr(getattr(app, "state", None), "drain", None)
-    try:
-        Server(uvicorn_config(settings, app), drain, ready).run([listener])
-    except SystemExit as error:
-        raise ServeError("the application did not start; the reason is in the log above") from error
+    server = Server(uvicorn_config(settings, app), drain, ready)
+    with suppress(SystemExit):  # some releases of uvicorn end so when the application does not start
+        server.run([listener])
+    if not server.started:
+        raise ServeError("the application did not start; the reason is in the log above")
 
 
 def uvicorn_config(settings: Settings, app: Any) -> uvicorn.Config:

@@ -6,6 +6,7 @@ waits, because the client reads slowly, a task carries on and later frames line 
 """
 
 import asyncio
+import sys
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable
@@ -47,6 +48,7 @@ class AsgiTransport(ABC):
     )
 
     def __init__(self, send: Send, wheel: Wheel, limits: WriteLimits) -> None:
+        _tell_sniffio()
         self.session: Session | None = None
         self._send = send
         self._wheel = wheel
@@ -208,3 +210,13 @@ class AsgiTransport(ABC):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _tell_sniffio() -> None:
+    """Say that this thread is asyncio's, to anyio, which asks sniffio where that is installed.
+
+    By itself that knows so only within a task, and a frame is not always sent in one.
+    """
+    known = getattr(sys.modules.get("sniffio"), "thread_local", None)
+    if known is not None:
+        known.name = "asyncio"

@@ -7,7 +7,6 @@ from fastapi.responses import JSONResponse, Response
 
 from gateway.config.settings import Settings
 from gateway.core.node import Node
-from gateway.metrics import CONTENT_TYPE_LATEST
 
 
 def health_router(source: Callable[[], Node], settings: Settings) -> APIRouter:
@@ -19,13 +18,13 @@ def health_router(source: Callable[[], Node], settings: Settings) -> APIRouter:
         return {"status": "ok"}
 
     async def ready() -> Response:
-        """Whether this node wants new connections, and how its broker connection is."""
+        """Whether this node wants new connections, how its broker connection is, and what it warns of."""
         node = source()
         broker = node.broker.health()
         wanted = not node.draining and (broker.ok or settings.health.ready_without_broker)
         reason = {"refusal": broker.refusal} if broker.refusal else {}
         body = {
-            "status": "draining" if node.draining else "ok" if broker.ok else "degraded",
+            "status": "draining" if node.draining else "ok" if broker.ok and not node.warnings else "degraded",
             "node": node.uid,
             "broker": {
                 "connected": broker.connected,
@@ -34,6 +33,7 @@ def health_router(source: Callable[[], Node], settings: Settings) -> APIRouter:
                 "reconnects": broker.reconnects,
                 **reason,
             },
+            **({"warnings": node.warnings} if node.warnings else {}),
         }
         return JSONResponse(body, 200 if wanted else 503)
 
@@ -49,4 +49,6 @@ def health_router(source: Callable[[], Node], settings: Settings) -> APIRouter:
 
 
 def _metrics(node: Node) -> Response:
-    return Response(node.metrics.render(), media_type=CONTENT_TYPE_LATEST)
+    from gateway.web.exposition import CONTENT_TYPE_LATEST, render  # no program waits for Prometheus at its start
+
+    return Response(render(node.metrics), media_type=CONTENT_TYPE_LATEST)

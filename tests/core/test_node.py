@@ -20,6 +20,7 @@ from gateway.errors import BrokerUnavailable, Error
 from gateway.messages import ClientInfo, Payload, Position, Publication, Receipt
 from gateway.presence.base import Changed, ignore
 from gateway.presence.memory import MemoryPresence
+from gateway.web.exposition import render
 from tests.core.test_hub import Client, Reader
 from tests.core.test_wheel import Clock
 from tests.waiting import until
@@ -364,7 +365,7 @@ async def test_says_what_it_is(node: Node, clock: Clock) -> None:
     assert info.uptime == 90
     gauges = node.gauges()
     assert (gauges.nodes, gauges.broker_connected, gauges.broker_lag, gauges.broker_reconnects) == (1, True, 0, 0)
-    scraped = node.metrics.render().decode()
+    scraped = render(node.metrics).decode()
     assert "gateway_connections 3.0" in scraped
     assert "gateway_nodes 1.0" in scraped
 

@@ -333,7 +333,7 @@ async def test_a_start_that_fails_can_be_tried_again(monkeypatch: pytest.MonkeyP
 async def test_before_and_after_its_life() -> None:
     gateway = gateway_with()
     for ask in (lambda: gateway.node, lambda: gateway.loop, lambda: gateway.sockets, lambda: gateway.listen("a")):
-        with pytest.raises(RuntimeError, match=r"write FastAPI\(lifespan=gateway\.lifespan\)"):
+        with pytest.raises(RuntimeError, match=r"write gateway\.run_in\(app\)"):
             ask()
     nothing: Any = None
     for work in (gateway.publish("a", 1), gateway.stream("a", nothing), gateway.stop_stream("a")):
@@ -589,6 +589,48 @@ async def test_runs_in_an_application_that_is_made_already() -> None:
         assert "connect" in await client.ask("connect")
         assert gateway.router is gateway.router
     assert len(seen) == 2
+
+
+def with_event_handlers(app: FastAPI, seen: list[str]) -> FastAPI:
+    """As ``@app.on_event`` makes them, without its word of deprecation."""
+
+    def begin() -> None:
+        seen.append("begun")
+
+    def end() -> None:
+        seen.append("ended")
+
+    app.router.on_startup.append(begin)
+    app.router.on_shutdown.append(end)
+    return app
+
+
+@pytest.mark.parametrize("included_first", [False, True])
+async def test_handlers_of_start_and_stop_are_called_beside_it(
+    included_first: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[str] = []
+    gateway, app = gateway_with(), with_event_handlers(FastAPI(), seen)
+    if included_first:
+        app.include_router(gateway.router)
+    gateway.run_in(app)
+    if not included_first:
+        app.include_router(gateway.router)
+    async with app.router.lifespan_context(app):
+        assert gateway.node is not None
+        assert seen == ["begun"]
+    assert seen == ["begun", "ended"]
+    assert "on_event" not in caplog.text
+
+
+async def test_handlers_that_a_lifespan_silences_are_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    seen: list[str] = []
+    app = with_event_handlers(app_with(gateway_with()), seen)
+    async with app.router.lifespan_context(app):
+        assert seen == []
+    [warning] = [each for each in caplog.records if "on_event" in each.getMessage()]
+    assert warning.levelno == logging.WARNING
+    assert "here begin, end: write FastAPI() and gateway.run_in(app)" in warning.getMessage()
 
 
 async def test_settings_may_stand_in_the_program() -> None:

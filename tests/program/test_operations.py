@@ -402,5 +402,5 @@ async def test_needs_a_node() -> None:
     idle = gateway_with()
     calls: list[Any] = [idle.publish("a", 1), idle.broadcast(["a"], 1), idle.presence("a"), idle.disconnect("alice")]
     for each in calls:
-        with pytest.raises(RuntimeError, match=r"the gateway does not run: write FastAPI\(lifespan=gateway.lifespan\)"):
+        with pytest.raises(RuntimeError, match=r"the gateway does not run: write gateway.run_in\(app\)"):
             await each

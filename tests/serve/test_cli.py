@@ -363,6 +363,10 @@ def test_settings_are_shown_without_secrets() -> None:
     assert SECRET not in result.output
 
 
+def test_the_reference_is_markdown() -> None:
+    assert run("config", "reference").output.startswith("# Settings\n")
+
+
 def test_the_schema_is_json() -> None:
     assert "http_server" in json.loads(run("config", "schema").output)["properties"]
 

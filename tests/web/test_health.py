@@ -67,6 +67,14 @@ async def test_says_how_its_broker_is() -> None:
     }
 
 
+async def test_tells_what_an_operator_has_to_see_to() -> None:
+    operator = Operator(health={"ready_without_broker": False})
+    operator.node.warnings.append("set GATEWAY_REDIS_URL")
+    response = await operator.http.get("/health/ready")
+    assert response.status_code == 200, "or nobody would be served at all"
+    assert (response.json()["status"], response.json()["warnings"]) == ("degraded", ["set GATEWAY_REDIS_URL"])
+
+
 @pytest.mark.parametrize("state", [BrokerHealth(connected=False), BrokerHealth(deaf=True), BrokerHealth(refusal="OOM")])
 async def test_without_broker_the_settings_decide(state: BrokerHealth) -> None:
     patient, strict = Operator(), Operator(health={"ready_without_broker": False})

@@ -181,7 +181,8 @@ def _decode(data: bytes) -> Any:
         return NO_DATA
     try:
         return msgspec.json.decode(data)
-    except (ValueError, RecursionError) as error:  # what is a part of a frame has been looked at from outside only
+    # what is a part of a frame has been looked at from outside only
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise Error(ErrorCode.BAD_REQUEST, f"bad request: {error}") from error
 
 

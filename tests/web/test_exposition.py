@@ -4,6 +4,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.metrics import Gauges, Metrics
+from gateway.web.exposition import render
 
 GAUGES = Gauges(
     connections=7,
@@ -23,7 +24,7 @@ def metrics() -> Metrics:
 
 
 def scraped(metrics: Metrics) -> dict[tuple[str, ...], float]:
-    families = text_string_to_metric_families(metrics.render().decode())
+    families = text_string_to_metric_families(render(metrics).decode())
     return {(sample.name, *sample.labels.values()): sample.value for family in families for sample in family.samples}
 
 
@@ -78,6 +79,6 @@ def test_gauges_are_read_when_asked_for(metrics: Metrics) -> None:
 
 def test_every_metric_is_explained(metrics: Metrics) -> None:
     metrics.watch(lambda: GAUGES)
-    families = list(text_string_to_metric_families(metrics.render().decode()))
+    families = list(text_string_to_metric_families(render(metrics).decode()))
     assert len(families) == 18
     assert all(family.documentation for family in families)

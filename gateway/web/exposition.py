@@ -1,0 +1,71 @@
+"""Metrics in Prometheus' text format; the only importer of prometheus_client, which a start need not wait for."""
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from gateway.metrics import Gauges, Metrics
+
+__all__ = ["CONTENT_TYPE_LATEST", "render"]
+
+
+def render(metrics: Metrics) -> bytes:
+    """The text of ``/metrics``, whose type is `CONTENT_TYPE_LATEST`."""
+    registry = CollectorRegistry()
+    registry.register(_Collector(metrics))
+    return generate_latest(registry)
+
+
+class _Collector:
+    """What prometheus_client reads families from."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Metric]:
+        yield from _counters(self._metrics)
+        if self._metrics.gauges is not None:
+            yield from _gauges(self._metrics.gauges())
+
+
+def _counters(metrics: Metrics) -> Iterator[Metric]:
+    for name, help_text, value in (
+        ("publications_in", "Publications sent to the broker by this node", metrics.publications_in),
+        ("publications_out", "Publications that came from the broker", metrics.publications_out),
+        ("deliveries", "Messages handed to connections by the fan-out", metrics.deliveries),
+        ("received_bytes", "Bytes of commands received from clients", metrics.bytes_in),
+        ("sent_bytes", "Bytes of messages handed to connections", metrics.bytes_out),
+        ("lost_positions", "Subscriptions that were found to have missed a publication", metrics.lost_positions),
+    ):
+        yield CounterMetricFamily(f"gateway_{name}", help_text, value=value)
+    commands = CounterMetricFamily("gateway_commands", "Commands of clients", labels=["command"])
+    for command, count in metrics.commands.items():
+        commands.add_metric([command], count)
+    errors = CounterMetricFamily("gateway_errors", "Errors answered to clients", labels=["code"])
+    for code, count in metrics.errors.items():
+        errors.add_metric([str(code)], count)
+    disconnects = CounterMetricFamily("gateway_disconnects", "Connections ended, by code", labels=["code"])
+    for code, count in metrics.disconnects.items():
+        disconnects.add_metric([str(code)], count)
+    recoveries = CounterMetricFamily("gateway_recoveries", "Attempts to recover", labels=["recovered"])
+    for recovered, count in metrics.recoveries.items():
+        recoveries.add_metric([str(recovered).lower()], count)
+    yield from (commands, errors, disconnects, recoveries)
+
+
+def _gauges(gauges: Gauges) -> Iterator[Metric]:
+    for name, help_text, value in (
+        ("connections", "Clients connected to this node", gauges.connections),
+        ("users", "Users connected to this node", gauges.users),
+        ("subscriptions", "Subscriptions on this node", gauges.subscriptions),
+        ("channels", "Channels with subscribers on this node", gauges.channels),
+        ("nodes", "Nodes that this node knows to be alive", gauges.nodes),
+        ("broker_connected", "Whether the broker answers and is heard", int(gauges.broker_connected)),
+        ("broker_lag_seconds", "Time from publish to arrival, last measured", gauges.broker_lag),
+    ):
+        yield GaugeMetricFamily(f"gateway_{name}", help_text, value=value)
+    yield CounterMetricFamily(
+        "gateway_broker_reconnects", "Times the broker connection came back", value=gauges.broker_reconnects
+    )
