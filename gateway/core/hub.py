@@ -266,6 +266,16 @@ class Hub:
 
     # — writing —
 
+    def plain(self, name: str) -> list[Audience]:
+        """Those of a channel here who are sent things by other ways, too, and in the order of the calls."""
+        channel = self.channels.get(name)
+        return [each for each in channel.audiences.values() if each.key.wire.protocol.omits] if channel else []
+
+    def write(self, audiences: Iterable[Audience]) -> None:
+        """Write what is pending for them now, ahead of its turn."""
+        for audience in audiences:
+            self._write(audience)
+
     def post(self, connection: Connection, message: bytes) -> None:
         """Send one message to one connection, joined with others of this tick."""
         if connection.outbox:
@@ -288,7 +298,7 @@ class Hub:
         audiences, self._written = self._written, []
         shared: list[Audience] = []
         for audience in audiences:
-            if len(audience.members) == 1:
+            if len(audience.members) == 1 and not audience.key.wire.protocol.omits:  # those are told in the order
                 self._join_outbox(audience)
             else:
                 shared.append(audience)

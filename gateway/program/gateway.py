@@ -23,6 +23,7 @@ from gateway.core.node import Node
 from gateway.errors import SettingsError
 from gateway.limits.limit import Key, Limits, Quota, RateLimit
 from gateway.program.engine import ENVIRONMENT, Environment
+from gateway.program.late import LateStart
 from gateway.program.operations import Operations
 from gateway.program.publisher import Publisher
 from gateway.program.routes.channel import ChannelRoute
@@ -72,6 +73,8 @@ class Gateway(Operations):
         self._same_origin = same_origin
         self._program = Program()
         self._running: Running | None = None
+        self._late: LateStart | None = None
+        self._app: FastAPI | None = None
         self._limits = Limits(lambda: self._started().engine.limits)
         self.managers: MutableMapping[str, ConnectionManager] = WeakValueDictionary()
         """The `ConnectionManager` of each channel."""
@@ -118,8 +121,23 @@ class Gateway(Operations):
         finally:
             self._running = None
 
+    async def run_on(self) -> None:
+        """Run from now on, until the event loop ends, unless the application runs it.
+
+        It does not where its lifespan is left out: by ``TestClient(app)`` without ``with``, for one. Raises
+        ``RuntimeError`` in another event loop than that in which it runs.
+        """
+        if self._late is not None and not self._late.over:
+            await self._late.begun()
+        elif self._running is None or not self._running.started:
+            self._late = LateStart(self.lifespan(self._app))
+            await self._late.begun()
+        else:
+            self.node.check_loop()
+
     def run_in(self, app: FastAPI) -> None:
         """Run with an application that is made already, around its own lifespan."""
+        self._app = app
         inner = app.router.lifespan_context
 
         @asynccontextmanager

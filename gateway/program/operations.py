@@ -18,6 +18,7 @@ from gateway.messages import ClientInfo, Position, Publication
 from gateway.program.commits import CommitOutbox, Message, Options
 from gateway.program.encoding import encode_data, encode_publication
 from gateway.program.routes.client import Client
+from gateway.program.sockets.order import arrive
 
 if TYPE_CHECKING:
     from gateway.program.commits import AnySession
@@ -67,6 +68,8 @@ class Operations(ABC):
     ) -> Position:
         """Publish to everybody who is subscribed, on all nodes. Returns when the broker has accepted it.
 
+        And when plain sockets of this node have been sent it, so that what they are sent next comes after it.
+
         ``data`` is anything that JSON can say: pydantic models, dataclasses, dict, str, …; ``bytes`` make a binary
         publication, for plain sockets of bytes. A repeat with the same ``idempotency_key`` within five minutes
         publishes nothing. Answers the position in the channel's stream; its offset is 0 without history. Raises
@@ -75,7 +78,9 @@ class Operations(ABC):
         node = self._here
         publication = encode_publication(data, tags)
         [resolved] = self._resolved([channel], publication)
-        return await node.publish(resolved, publication, PublishOptions(skip_history, idempotency_key))
+        position = await node.publish(resolved, publication, PublishOptions(skip_history, idempotency_key))
+        await arrive(node, [channel])
+        return position
 
     async def broadcast(
         self, channels: Sequence[str], data: Any, *, tags: dict[str, str] | None = None, skip_history: bool = False
@@ -88,7 +93,9 @@ class Operations(ABC):
         check_names(channels)
         publication, extras = encode_publication(data, tags), PublishOptions(skip_history)
         resolved = self._resolved(channels, publication)
-        return await at_once(lambda channel: node.publish(channel, publication, extras), resolved)
+        positions = await at_once(lambda channel: node.publish(channel, publication, extras), resolved)
+        await arrive(node, channels)
+        return positions
 
     async def publish_to_user(self, user: str | int, data: Any, **options: Unpack[Options]) -> Position:
         """Publish to all connections of a user, by the user's personal channel; ``options`` as for ``publish``.

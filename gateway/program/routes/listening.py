@@ -2,46 +2,16 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, ClassVar
+from typing import Any
 
 from gateway.core.cluster import ControlCommand
 from gateway.core.node import Node
 from gateway.errors import Disconnect
-from gateway.messages import Publication, Push
+from gateway.messages import Publication
 from gateway.protocols.base import Wire
-
-
-class _Delivery(bytes):
-    """A publication on its way through the hub, which takes bytes."""
-
-    publication: Publication
-
-
-class _Objects:
-    """A wire protocol that leaves publications as they are."""
-
-    name: ClassVar[str] = "objects"
-    binary: ClassVar[bool] = True
-    unidirectional: ClassVar[bool] = True
-    omits: ClassVar[bool] = False
-    ping: ClassVar[bytes] = b""
-    pong: ClassVar[bytes] = b""
-
-    def encode_push(self, _channel: str, push: Push) -> bytes:
-        assert isinstance(push, Publication), "it has asked for nothing else"
-        delivery = _Delivery(push.data)
-        delivery.publication = push
-        return delivery
-
-
-class _ObjectWire(Wire):
-    def pack(self, messages: Sequence[bytes]) -> Any:
-        return messages
-
-
-WIRE = _ObjectWire(_Objects(), lambda payload: payload)  # type: ignore[arg-type]  # nothing else is asked of it
+from gateway.protocols.objects import OBJECTS
 
 
 class Listener:
@@ -57,7 +27,7 @@ class Listener:
     batch_delay = 0.0
     held = None
     user = ""
-    wire: Wire = WIRE
+    wire: Wire = OBJECTS
 
     def __init__(self, channel: str, limit: int) -> None:
         self.channel = channel
