@@ -7,17 +7,21 @@ from gateway.version import __version__
 if TYPE_CHECKING:
     from gateway.config.settings import Settings
     from gateway.errors import BrokerUnavailable, Disconnect, DisconnectCode, Error, ErrorCode
+    from gateway.messages import Position
     from gateway.program.gateway import Gateway
     from gateway.program.manager import ConnectionManager
     from gateway.program.publisher import Publisher
     from gateway.program.routes.channel import ChannelRoute
     from gateway.program.routes.client import Client
     from gateway.program.routes.returns import HANDLED, Credentials, Grant, Handled, Message
+    from gateway.program.sockets import ChannelMessage, ClientLeft, PlainConnection
 
 _HOMES = {
     "BrokerUnavailable": "errors",
+    "ChannelMessage": "program.sockets",
     "ChannelRoute": "program.routes.channel",
     "Client": "program.routes.client",
+    "ClientLeft": "program.sockets",
     "ConnectionManager": "program.manager",
     "Credentials": "program.routes.returns",
     "Disconnect": "errors",
@@ -29,6 +33,8 @@ _HOMES = {
     "HANDLED": "program.routes.returns",
     "Handled": "program.routes.returns",
     "Message": "program.routes.returns",
+    "PlainConnection": "program.sockets",
+    "Position": "messages",
     "Publisher": "program.publisher",
     "Settings": "config.settings",
 }
@@ -36,8 +42,10 @@ _HOMES = {
 __all__ = [
     "HANDLED",
     "BrokerUnavailable",
+    "ChannelMessage",
     "ChannelRoute",
     "Client",
+    "ClientLeft",
     "ConnectionManager",
     "Credentials",
     "Disconnect",
@@ -48,6 +56,8 @@ __all__ = [
     "Grant",
     "Handled",
     "Message",
+    "PlainConnection",
+    "Position",
     "Publisher",
     "Settings",
     "__version__",

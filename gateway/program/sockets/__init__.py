@@ -2,6 +2,15 @@
 
 from gateway.program.sockets.attaching import Attachment, Options, Sockets
 from gateway.program.sockets.connection import ClientLeft, PlainConnection
+from gateway.program.sockets.inbox import ChannelMessage
 from gateway.program.sockets.manager import ConnectionManager
 
-__all__ = ["Attachment", "ClientLeft", "ConnectionManager", "Options", "PlainConnection", "Sockets"]
+__all__ = [
+    "Attachment",
+    "ChannelMessage",
+    "ClientLeft",
+    "ConnectionManager",
+    "Options",
+    "PlainConnection",
+    "Sockets",
+]

@@ -52,8 +52,7 @@ class PlainConnection:
         """The WebSocket need not be accepted yet; ``open`` says when it is."""
         self.websocket = websocket
         self._session = session
-        self._threshold = Threshold(session.node.settings.client.queue_max_size, self._overflow)
-        session.transport = self._threshold
+        session.transport = Threshold(session.node.settings.client.queue_max_size, self._overflow)
         self._protocol = protocol
         self._transport = transport
         self._wire = session.wire
@@ -92,9 +91,10 @@ class PlainConnection:
             self._session, self._protocol, self._transport, receive, strict=strict, left=self.detach
         )
         self.websocket._receive = self._reading.receive
-        self._session.transport = self._transport
+        threshold, self._session.transport = self._session.transport, self._transport
         self._session.reroute()
-        self._threshold.pass_on(self._transport)
+        assert isinstance(threshold, Threshold), "it is opened once"
+        threshold.pass_on(self._transport)
 
     @property
     def gone(self) -> bool:
@@ -234,15 +234,18 @@ class PlainConnection:
             self._session.expire(expire_at)
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close, after what was sent before. Raises ``ValueError`` for what a close frame cannot say."""
+        """Close, after what was sent before; ``code`` is any that RFC 6455 lets a server send.
+
+        Raises ``ValueError`` for another, and for a reason that a close frame has no room for.
+        """
         self._session.node.check_loop()
         if code not in CLOSE_CODES:
-            raise ValueError(f"code = {code} is no server's to send; your own are 3000 to 4999, for example 4001")
+            raise ValueError(f"code = {code} is no server's to send; your own are 4000 to 4999, for example 4001")
         if len(reason.encode(errors="replace")) > LONGEST_REASON:
             raise ValueError(f"reason must not be longer than {LONGEST_REASON} bytes, for example 'signed out'")
         farewell = Disconnect(code)
         farewell.reason = reason
-        self._session.disconnect(farewell)
+        self._session.close(farewell)
 
     def detach(self) -> None:
         """Leave every channel. The WebSocket stays as it is, and belongs to the route alone from now on."""

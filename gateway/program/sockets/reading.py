@@ -100,6 +100,8 @@ class Reading:
         if not self._strict:
             return message
         self.value = self._protocol.read(content)
-        if self._protocol.binary:
-            return {"type": "websocket.receive", "bytes": self.value}
-        return {"type": "websocket.receive", "text": content.decode() if isinstance(content, bytes) else content}
+        if self._protocol.binary is isinstance(content, bytes):
+            return message
+        if isinstance(content, bytes):
+            return {"type": "websocket.receive", "text": content.decode()}
+        return {"type": "websocket.receive", "bytes": content.encode()}

@@ -49,6 +49,10 @@ class PlainSession(Session):
             delivery.recovered = True
             self.node.hub.post(self, delivery)
 
+    def close(self, reason: Disconnect) -> None:
+        """Close as the program says, in its own words."""
+        super().disconnect(reason)
+
     def disconnect(self, reason: Disconnect) -> None:
         known = CODES.get(reason.code)
         super().disconnect(Disconnect(*known) if known else reason)

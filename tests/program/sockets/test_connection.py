@@ -272,6 +272,12 @@ async def test_closes(
     await connection.close()
 
 
+@pytest.mark.parametrize("code", [1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3001, 3005, 4999])
+async def test_codes_are_the_routes_own(client: Client, connection: PlainConnection, code: int) -> None:
+    await connection.close(code, "since I say so")
+    assert await until(client.closing) == (code, "since I say so")
+
+
 async def test_the_route_learns_of_our_close_when_it_sends(client: Client, connection: PlainConnection) -> None:
     await client.websocket.send_text("before")
     await connection.close(4000)
