@@ -257,7 +257,7 @@ class PlainConnection:
                 self._reading.detach()
             if self._inbox is not None:
                 self._inbox.wake()
-            self._session.node.spawn(self._leave(self._left))
+            self._session.node.begin(self._leave(self._left))  # who asks from now on does not find it
 
     async def left(self) -> None:
         """Detach, and wait until the channels know."""

@@ -290,6 +290,19 @@ async def test_who_is_in_a_room(rig: SocketRig, manager: ConnectionManager) -> N
     await rig.assert_empty()
 
 
+async def test_who_has_been_disconnected_is_in_no_room(rig: SocketRig, manager: ConnectionManager) -> None:
+    one, two = Client(), Client()
+    for client, user in ((one, "ann"), (two, "bob")):
+        await manager.connect(client.websocket, user=user, room="r")
+    manager.disconnect(one.websocket)
+    assert await manager.users("r") == ["bob"]
+    two.leave()
+    with pytest.raises(WebSocketDisconnect):
+        await two.websocket.receive_text()
+    assert await manager.users("r") == []
+    await rig.assert_empty()
+
+
 async def test_one_socket_may_be_left_out(rig: SocketRig, manager: ConnectionManager) -> None:
     one, two = Client(), Client()
     for client in (one, two):
