@@ -75,6 +75,7 @@ class Gateway(Operations):
         self._running: Running | None = None
         self._late: LateStart | None = None
         self._app: FastAPI | None = None
+        self._stopped_in: asyncio.AbstractEventLoop | None = None
         self._limits = Limits(lambda: self._started().engine.limits)
         self.managers: MutableMapping[str, ConnectionManager] = WeakValueDictionary()
         """The `ConnectionManager` of each channel."""
@@ -117,7 +118,10 @@ class Gateway(Operations):
         running.environment.on_start(self)
         try:
             async with running.run():
-                yield
+                try:
+                    yield
+                finally:
+                    self._stopped_in = asyncio.get_running_loop()
         finally:
             self._running = None
 
@@ -125,15 +129,14 @@ class Gateway(Operations):
         """Run from now on, until the event loop ends, unless the application runs it.
 
         It does not where its lifespan is left out: by ``TestClient(app)`` without ``with``, for one. Raises
-        ``RuntimeError`` in another event loop than that in which it runs.
+        ``RuntimeError`` in another event loop than that in which it runs, and after it has stopped.
         """
-        if self._late is not None and not self._late.over:
-            await self._late.begun()
-        elif self._running is None or not self._running.started:
-            self._late = LateStart(self.lifespan(self._app))
-            await self._late.begun()
-        else:
-            self.node.check_loop()
+        late = self._late if self._late is not None and not self._late.over else None
+        if late is None and self._running is None and self._stopped_in is not asyncio.get_running_loop():
+            late = self._late = LateStart(self.lifespan(self._app))
+        if late is not None:
+            await late.begun()
+        self.node.check_loop()
 
     def run_in(self, app: FastAPI) -> None:
         """Run with an application that is made already, around its own lifespan."""
@@ -238,9 +241,10 @@ class Gateway(Operations):
                 async for text in connection:
                     await gateway.publish("lobby", text)
 
-        It is accepted first. The block ends when the client leaves. ``format`` is ``text``, ``json`` or ``bytes``;
-        ``token`` in place of ``user`` is a connection token, checked before. Raises ``WebSocketException`` for who may
-        not come in, as `Sockets.open` says.
+        It is accepted when it is subscribed to ``channels``. The block ends when the client leaves. ``format`` is
+        ``text``, ``json`` or ``bytes``; ``token`` in place of ``user`` is a connection token, checked before. Raises
+        ``WebSocketException`` for who may not come in, as `Sockets.open` says, and at the end of a block that has
+        found the broker away.
         """
         return self.sockets.attach(websocket, **options)
 

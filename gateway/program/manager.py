@@ -1,6 +1,7 @@
 """The tutorial's connection manager, for an application as it stands."""
 
 import logging
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Self, cast
 
@@ -8,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
-from starlette.websockets import WebSocket, WebSocketState
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from gateway.errors import BrokerUnavailable
 from gateway.program.gateway import Gateway
@@ -61,7 +62,7 @@ def _gateway_of(app: FastAPI) -> Gateway:
 async def _turn_away(connection: HTTPConnection, error: Exception) -> Response | None:
     if isinstance(connection, WebSocket):
         refusal = turned_away(connection)
-        if WebSocketState.DISCONNECTED not in (connection.client_state, connection.application_state):
+        with suppress(WebSocketDisconnect, RuntimeError):  # it may be over, whoever has ended it
             await connection.close(refusal.code, refusal.reason)
         return None
     log.warning("%s: answered with 503, for the broker is away", connection.url.path)

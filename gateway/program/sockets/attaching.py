@@ -76,16 +76,22 @@ class Attachment:
         return self._connection
 
     async def __aexit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
-        connection = self._connection
-        await connection.left()
+        over = self._connection.closed
+        await self._connection.left()
         if isinstance(error, BrokerUnavailable):
-            refusal = turned_away(connection.websocket)
-            if not connection.gone:
+            refusal = turned_away(self._connection.websocket)
+            if not over:
                 raise refusal from error
             return True
+        if isinstance(error, BaseExceptionGroup):  # of the block's own tasks
+            return error.split(lambda each: self._is_end(each))[1] is None  # a method it would not take
+        return self._is_end(error)
+
+    def _is_end(self, error: BaseException | None) -> bool:
+        """Whether that is the end of this block's own connection."""
         if isinstance(error, ClientLeft):
-            return error.connection is connection
-        return isinstance(error, WebSocketDisconnect) and connection.gone
+            return error.connection is self._connection
+        return isinstance(error, WebSocketDisconnect) and self._connection.gone
 
 
 def turned_away(websocket: WebSocket) -> WebSocketException:

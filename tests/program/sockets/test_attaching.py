@@ -12,6 +12,7 @@ from starlette.websockets import WebSocketDisconnect
 from gateway import Client as GatewayClient
 from gateway.core.cluster import DisconnectUser, RefreshUser
 from gateway.errors import BrokerUnavailable, DisconnectCode, Error
+from gateway.program.sockets import ClientLeft
 from tests.program.sockets.client import Client, SocketRig
 from tests.session.rig import NOW
 from tests.waiting import settle, until
@@ -113,6 +114,18 @@ async def test_a_client_that_leaves_while_the_websocket_receives_ends_the_block(
     async with rig.sockets.attach(client.websocket):
         client.leave()
         await client.websocket.receive_text()
+    await rig.assert_empty()
+
+
+async def test_the_end_of_tasks_of_the_block_is_the_end_of_the_block(rig: SocketRig) -> None:
+    client, other = Client(), Client()
+    async with rig.sockets.attach(client.websocket) as connection, asyncio.TaskGroup() as tasks:
+        for _ in range(2):
+            tasks.create_task(connection.receive())
+            client.leave()
+    with pytest.raises(ExceptionGroup):
+        async with rig.sockets.attach(other.websocket) as connection:
+            raise ExceptionGroup("both", [ZeroDivisionError(), ClientLeft(connection, 1001, "")])
     await rig.assert_empty()
 
 
@@ -455,6 +468,15 @@ async def test_a_broker_that_is_away_closes_with_1013_and_a_line_in_the_log(
     assert (failure.value.code, failure.value.reason) == (1013, "try again later")
     lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert lines == ["/ws: closed with 1013, for the broker is away"] * 2
+    await rig.assert_empty()
+
+
+async def test_one_that_we_have_closed_is_not_closed_for_it(rig: SocketRig) -> None:
+    client = Client()
+    async with rig.sockets.attach(client.websocket) as connection:
+        await connection.close(4000)
+        raise BrokerUnavailable
+    assert client.closing() == (4000, "")
     await rig.assert_empty()
 
 

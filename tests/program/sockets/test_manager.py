@@ -408,6 +408,16 @@ async def test_a_late_start_that_fails_is_tried_again(monkeypatch: pytest.Monkey
     await asyncio.wait([gateway._late._task])
 
 
+async def test_a_gateway_that_has_stopped_stays_stopped() -> None:
+    gateway = Gateway(Settings())
+    manager = AppManager(gateway)
+    async with gateway.lifespan():
+        await manager.broadcast("hi")
+    with pytest.raises(RuntimeError, match="does not run"):
+        await manager.broadcast("too late")
+    assert gateway._late is None
+
+
 async def test_without_broker_an_application_closes_with_1013_and_answers_503(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
