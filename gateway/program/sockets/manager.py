@@ -121,8 +121,8 @@ class ConnectionManager:
         channels = connection.channels if connection is not None else []
         return [unquote(channel.removeprefix(prefix)) for channel in channels if channel.startswith(prefix)]
 
-    async def users(self, room: str | int | None = None) -> list[str]:
-        """Who is in the room on any node, or connected at all: each once, without the sockets that are nobody's."""
+    async def users(self, room: str | int) -> list[str]:
+        """Who is in the room, on all nodes: each once, without the sockets that are nobody's."""
         await self._gateway.run_on()
         members = await self._gateway.sockets.node.presence_store.members(self._room(room))
         return sorted({member.user for member in members.values()})
@@ -147,7 +147,7 @@ class ConnectionManager:
         await self._gateway.publish(self._private(str(user)), message)
 
     async def _prepare(self, room: str | int | None, connection: PlainConnection) -> None:
-        await connection.show(self.channel)
+        await connection.subscribe(self.channel)
         if room is not None:
             await connection.show(self._room(room))
         if connection.user:
