@@ -52,6 +52,7 @@ CALLS: dict[str, Callable[[Gateway], Awaitable[object]]] = {
     "expire": lambda gateway: gateway.expire("7"),
     "stream": lambda gateway: gateway.stream("room:1", nothing()),
     "stop_stream": lambda gateway: gateway.stop_stream("room:1"),
+    "run_on": lambda gateway: gateway.run_on(),
     "listen": listen,
 }
 
