@@ -46,6 +46,8 @@ class Hub:
         self._max_lag = max_lag
         self._clock = clock
         self._written: list[Audience] = []
+        self._latest: LocalChannel | None = None
+        """The channel of the latest publication."""
         self._outboxes: list[Connection] = []
         self._scheduled = False
         self._unfit: set[str] = set()
@@ -135,6 +137,7 @@ class Hub:
         readers, following = list(channel.audiences.values()), list[Audience]()
         if publication.offset:
             readers, following = self._advance(channel, publication)
+        self._turn_to(channel, readers)
         encoded: dict[int, bytes] = {}
         for audience in readers:
             wire = audience.key.wire
@@ -155,6 +158,13 @@ class Hub:
                 self._append(audience, message)
         for audience in following:
             self._promote(channel, audience, Position(publication.offset, publication.epoch))
+
+    def _turn_to(self, channel: LocalChannel, readers: Iterable[Audience]) -> None:
+        """Plain clients of two channels are sent what comes in the order in which it does."""
+        if channel is not self._latest:
+            self._latest = channel
+            if any(each.pending and each.key.wire.protocol.omits for each in readers):
+                self.flush_plain()  # else this would leave with what came before that of the other channel
 
     def announce(self, name: str, push: Join | Leave) -> None:
         """Somebody joined or left, here or on another node."""
@@ -266,14 +276,15 @@ class Hub:
 
     # — writing —
 
-    def plain(self, name: str) -> list[Audience]:
-        """Those of a channel here who are sent things by other ways, too, and in the order of the calls."""
-        channel = self.channels.get(name)
-        return [each for each in channel.audiences.values() if each.key.wire.protocol.omits] if channel else []
-
-    def write(self, audiences: Iterable[Audience]) -> None:
-        """Write what is pending for them now, ahead of its turn."""
+    def flush_plain(self, *others: Audience) -> None:
+        """Write what is pending for plain clients, in the order in which it came, and then for ``others``."""
+        audiences, self._written = self._written, []
         for audience in audiences:
+            if audience.key.wire.protocol.omits:
+                self._write(audience)
+            else:
+                self._written.append(audience)
+        for audience in others:
             self._write(audience)
 
     def post(self, connection: Connection, message: bytes) -> None:

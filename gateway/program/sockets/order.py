@@ -1,8 +1,10 @@
 """The order in which plain sockets are sent things: that of the calls which send them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
+from gateway.core.audience import Audience
+from gateway.core.hub import Hub
 from gateway.core.node import Node
 from gateway.errors import BrokerUnavailable
 
@@ -13,9 +15,13 @@ async def arrive(node: Node, channels: Sequence[str]) -> None:
     What their routes send them next, a close included, goes straight to the socket, and would overtake it. Clients of
     the SDKs are sent nothing by that way, and nobody waits for them.
     """
-    if not any(map(node.hub.plain, channels)):
-        return
-    with suppress(BrokerUnavailable):  # it has been published all the same
-        await node.broker.echo()
-    for name in channels:
-        node.hub.write(node.hub.plain(name))
+    if any(plain(node.hub, channels)):
+        with suppress(BrokerUnavailable):  # it has been published all the same
+            await node.broker.echo()
+        node.hub.flush_plain(*plain(node.hub, channels))
+
+
+def plain(hub: Hub, channels: Iterable[str]) -> Iterable[Audience]:
+    """The plain sockets of these channels."""
+    found = [channel for name in channels if (channel := hub.channels.get(name))]
+    return (each for channel in found for each in channel.audiences.values() if each.key.wire.protocol.omits)

@@ -103,5 +103,5 @@ class Reading:
         if self._protocol.binary is isinstance(content, bytes):
             return message
         if isinstance(content, bytes):
-            return {"type": "websocket.receive", "text": content.decode()}
-        return {"type": "websocket.receive", "bytes": content.encode()}
+            return {**message, "text": content.decode()}
+        return {**message, "bytes": content.encode()}

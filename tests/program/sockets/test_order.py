@@ -6,6 +6,7 @@ import pytest
 
 from gateway.errors import BrokerUnavailable
 from gateway.program.sockets import ConnectionManager
+from gateway.program.sockets.order import plain
 from tests.program.sockets.client import Client, SocketRig
 from tests.waiting import settle
 
@@ -64,7 +65,7 @@ async def test_those_of_one_moment_leave_together(rig: SocketRig, monkeypatch: p
     packed: list[int] = []
     async with rig.sockets.attach(Client().websocket) as connection:
         await connection.subscribe("news")
-        [audience] = rig.node.hub.plain("news")
+        [audience] = plain(rig.node.hub, ["news"])
         pack = type(audience.key.wire).pack
 
         def count(wire: object, messages: list[bytes]) -> object:
@@ -83,10 +84,27 @@ async def test_channels_keep_their_order_in_one_tick(rig: SocketRig) -> None:
         await connection.subscribe("both")
         await second.subscribe("both")
         await connection.subscribe("own")
-        await rig.publish("both", 1)
-        await rig.publish("own", 2)
+        for number in range(0, 20, 4):
+            await rig.publish("both", number)
+            await rig.publish("own", number + 1, number + 2)
+            await rig.publish("both", number + 3)
         await settle()
-        assert client.heard == ["1", "2"]
+        assert client.heard == [str(number) for number in range(20)]
+
+
+async def test_a_channel_of_many_formats_leaves_together(rig: SocketRig) -> None:
+    """Its own publications are in order without more writing."""
+    clients = [Client() for _ in range(2)]
+    async with (
+        rig.sockets.attach(clients[0].websocket) as one,
+        rig.sockets.attach(clients[1].websocket, format="json") as two,
+    ):
+        for each in (one, two):
+            await each.subscribe("news")
+        await rig.publish("news", 1, 2, 3)
+        assert [client.heard for client in clients] == [[], []]
+        rig.node.hub.flush()
+        assert [client.heard for client in clients] == [["1", "2", "3"]] * 2
 
 
 async def test_nobody_waits_where_no_plain_socket_hears(rig: SocketRig, monkeypatch: pytest.MonkeyPatch) -> None:

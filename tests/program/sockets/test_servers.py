@@ -184,11 +184,16 @@ async def test_rooms_of_all_nodes(cluster: Cluster) -> None:
 
 
 async def test_what_a_route_sends_arrives_in_the_order_of_its_calls(cluster: Cluster) -> None:
-    async with cluster.client("/order") as one, cluster.client("/tutorial/2") as other:
+    async with (
+        cluster.client("/order") as one,
+        cluster.client("/tutorial/2") as other,
+        cluster.client("/rooms/order/ann", 1) as elsewhere,
+    ):
         await one.send("go")
         await hears(one, *map(str, range(200)), "goodbye")
         await ended(one)
         await hears(other, *map(str, range(0, 200, 4)))
+        await hears(elsewhere, *map(str, range(0, 200, 2)), "goodbye")
 
 
 async def test_nothing_is_missed_from_the_open_on(cluster: Cluster) -> None:
