@@ -145,9 +145,9 @@ class Broker(Protocol):
         """
 
     async def echo(self) -> None:
-        """Return when what this node has published before has been delivered to it, where it is subscribed.
+        """Return when what this node has published before has been delivered to it.
 
-        Or when that is not likely to come about: while the node is deaf nobody waits for long.
+        That is, where it is subscribed. While the node is deaf nobody waits for long.
         """
 
     async def publish_join(self, channel: str, info: ClientInfo) -> None: ...

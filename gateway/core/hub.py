@@ -160,7 +160,7 @@ class Hub:
             self._promote(channel, audience, Position(publication.offset, publication.epoch))
 
     def _turn_to(self, channel: LocalChannel, readers: Iterable[Audience]) -> None:
-        """Plain clients of two channels are sent what comes in the order in which it does."""
+        """Keep the order between channels for plain clients, who may hear several."""
         if channel is not self._latest:
             self._latest = channel
             if any(each.pending and each.key.wire.protocol.omits for each in readers):
@@ -277,7 +277,7 @@ class Hub:
     # — writing —
 
     def flush_plain(self, *others: Audience) -> None:
-        """Write what is pending for plain clients, in the order in which it came, and then for ``others``."""
+        """Write what is pending for plain clients, as it came, then for ``others``."""
         audiences, self._written = self._written, []
         for audience in audiences:
             if audience.key.wire.protocol.omits:

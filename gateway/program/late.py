@@ -22,7 +22,10 @@ class LateStart:
         return self._task.done() or self._loop.is_closed()
 
     async def begun(self) -> None:
-        """Return when it runs. Raises what its start does, and ``RuntimeError`` in another event loop."""
+        """Return when it runs.
+
+        Raises what its start does, and ``RuntimeError`` in another event loop.
+        """
         if self._loop is not asyncio.get_running_loop():
             raise RuntimeError(
                 "the gateway runs in the event loop of another client, since the application's lifespan does not run; "

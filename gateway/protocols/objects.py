@@ -24,7 +24,7 @@ class Delivery(bytes):
 
 
 class _Objects:
-    """A wire protocol that leaves publications as they are. Who hears by it asks for nothing else."""
+    """A wire protocol that leaves publications as they are, and has nothing else."""
 
     name: ClassVar[str] = "objects"
     binary: ClassVar[bool] = True

@@ -98,7 +98,7 @@ class PlainBytes(Plain):
 
 
 def _json(publication: Publication) -> bytes:
-    """Its data; the end of a stream, which has none, by its tag: ``{"stream":"done"}``."""
+    """Its data; the end of a stream, which has none, is ``{"stream":"done"}``."""
     if publication.binary:
         raise Disconnect(DisconnectCode.INAPPROPRIATE_PROTOCOL)
     data = publication.data or b"null"

@@ -11,14 +11,14 @@ logger = logging.getLogger(__name__)
 
 
 class Echo:
-    """Numbered messages to ourselves, one for all who ask in one tick of the event loop.
+    """Numbered messages to ourselves, one for all who ask in a tick.
 
     Redis hands a subscriber what is published in the order in which it was: whatever came before the message has come
     when the message has. While none comes back nobody waits, for then the rest does not come either.
     """
 
     def __init__(self, publish: Callable[[int], "asyncio.Future[int]"]) -> None:
-        """``publish`` sends a number, which is to come to ``hear``; it answers how many subscribers there were."""
+        """``publish`` sends a number to ``hear``, and answers how many subscribers heard."""
         self._publish = publish
         self._number = 0
         self._under_way: dict[int, asyncio.Future[None]] = {}
@@ -26,7 +26,7 @@ class Echo:
         self._silent = False
 
     async def wait(self) -> None:
-        """Return when what was published before has arrived, or is not likely to. Never fails."""
+        """Return when what was published before has arrived, or will not. Never fails."""
         if self._next is None:
             loop = asyncio.get_running_loop()
             self._next = loop.create_future()

@@ -128,9 +128,9 @@ class Shard:
         return await self.execute("EVAL", script.text, len(keys), *keys, *args)
 
     async def echo(self) -> None:
-        """Return when what has been published here before has arrived, where it is subscribed. Never fails.
+        """Return when what has been published here before has arrived, where subscribed.
 
-        Nor does it wait for long if nothing arrives.
+        Never fails, and does not wait for long if nothing arrives.
         """
         await self._echo.wait()
 

@@ -55,7 +55,7 @@ class Options(TypedDict, total=False):
     subprotocol: str | None
     """What to accept with."""
     channels: Sequence[str]
-    """What it is subscribed to before it is accepted: nothing that is said from the open on is missed."""
+    """What it hears before it is accepted: from the open on nothing is missed."""
     check_origin: bool
     """Whether pages must come from one of client.allowed_origins: a route that goes by cookies needs it."""
 
@@ -124,8 +124,9 @@ class Sockets:
         prepare: Callable[[PlainConnection], Awaitable[object]] | None = None,
         **options: Unpack[Options],
     ) -> PlainConnection:
-        """Make it known, subscribe it, and accept it, unless the route has. Whoever opens it detaches it.
+        """Make it known, subscribe it, and accept it, unless the route has.
 
+        Whoever opens it detaches it.
         ``prepare`` is done before it is accepted, too. With ``strict``, a message that is not in its format ends it.
 
         Raises ``WebSocketException``, which FastAPI answers and no route need catch: 1008 for a token that is none

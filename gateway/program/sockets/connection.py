@@ -82,7 +82,7 @@ class PlainConnection:
         return [name for name, subscription in self._session.subscriptions.items() if subscription.live]
 
     def open(self, *, strict: bool) -> None:
-        """The WebSocket is accepted: send what has come before, and hear what the client says.
+        """The WebSocket is accepted: send what waits, and hear what the client says.
 
         With ``strict``, it ends when that is not in its format, whoever asks for it.
         """
@@ -125,7 +125,7 @@ class PlainConnection:
         return await self._subscribe(channel, Wanted(data, replay, _checked(since)))
 
     async def show(self, channel: str) -> None:
-        """Subscribe to a channel, and appear in its presence if it is somebody, whatever the channel's options say."""
+        """Subscribe, and appear in presence whatever the options say, if it is somebody."""
         await self._subscribe(channel, Wanted(shown=bool(self.user)))
 
     async def _subscribe(self, channel: str, wanted: Wanted) -> Subscribed:
@@ -188,14 +188,15 @@ class PlainConnection:
             yield value
 
     def messages(self) -> AsyncIterator[ChannelMessage]:
-        """What is published to its channels, for the route to send on as it likes; it ends with the connection ::
+        """What is published to its channels, for the route to send on as it likes ::
 
             await connection.subscribe("chat:lobby", since=position)
             async for message in connection.messages():
                 await connection.send({"offset": message.offset, "data": message.data})
 
-        From the call on nothing of it reaches the client by itself, what a ``subscribe`` just before has found
-        included. Who does not take what comes is cut off, with 3008, when client.queue_max_size bytes wait.
+        It ends with the connection. From the call on nothing of it reaches the client by itself, what a ``subscribe``
+        just before has found included. Who does not take what comes is cut off, with 3008, when
+        client.queue_max_size bytes wait.
         """
         self._check()
         if self._inbox is None:
@@ -225,7 +226,10 @@ class PlainConnection:
     # — the end —
 
     async def refresh(self, *, expires: float | datetime | None) -> None:
-        """Move the end of its time (Unix seconds, or a datetime); None is never, one that has passed closes: 4001."""
+        """Move the end of its time (Unix seconds, or a datetime); None is never.
+
+        One that has passed closes the connection, with 4001.
+        """
         self._check()
         expire_at = unix_seconds(expires)
         if expires is not None and expire_at <= self._session.node.clock():
@@ -234,9 +238,10 @@ class PlainConnection:
             self._session.expire(expire_at)
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close, after what was sent before; ``code`` is any that RFC 6455 lets a server send.
+        """Close, after what was sent before.
 
-        Raises ``ValueError`` for another, and for a reason that a close frame has no room for.
+        ``code`` is any that RFC 6455 lets a server send. Raises ``ValueError`` for another, and for a reason that a
+        close frame has no room for.
         """
         self._session.node.check_loop()
         if code not in CLOSE_CODES:

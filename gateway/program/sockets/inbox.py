@@ -25,7 +25,7 @@ class ChannelMessage(Struct, frozen=True):
     """0 in a channel without history."""
     epoch: str
     recovered: bool
-    """Whether it was published before the subscription: it was missed, or is replayed."""
+    """Whether it was published before the subscription: missed, or replayed."""
     tags: dict[str, str]
     info: ClientInfo | None
     """Who has published it, if that was a client."""
@@ -38,7 +38,10 @@ class ChannelMessage(Struct, frozen=True):
 
 
 class Inbox:
-    """What waits for the route: no more than ``limit`` bytes. Satisfies `Transport`, in front of the client's own."""
+    """What waits for the route: no more than ``limit`` bytes.
+
+    Satisfies `Transport`, in front of the client's own.
+    """
 
     def __init__(self, transport: Transport, limit: int, overflow: Callable[[], None]) -> None:
         self._transport = transport

@@ -70,7 +70,7 @@ class ConnectionManager:
         return [websocket for websocket, connection in self._connections.items() if not connection.closed]
 
     async def connect(self, websocket: WebSocket, *, room: str | int | None = None, **options: Unpack[Options]) -> None:
-        """Accept the WebSocket, unless it is accepted, once it hears what is broadcast, to all and to the ``room``.
+        """Accept the WebSocket, unless it is accepted, once it hears its room and all.
 
         Call it in the route itself: a socket that is never disconnected is forgotten when the task that has connected
         it ends. One that is connected only joins the room. Raises ``WebSocketException`` for who may not come in, as
@@ -103,7 +103,7 @@ class ConnectionManager:
     # — rooms: they need not be declared, and are there while somebody is in them —
 
     async def join(self, websocket: WebSocket, room: str | int) -> None:
-        """Have the socket hear another room, too. Raises ``ValueError`` if it is not connected."""
+        """Have it hear another room. Raises ``ValueError`` unless it is connected."""
         connection = self._connections.get(websocket)
         if connection is None:
             raise ValueError(f"connect it first: await manager.connect(websocket, room={room!r})")
@@ -122,7 +122,7 @@ class ConnectionManager:
         return [unquote(channel.removeprefix(prefix)) for channel in channels if channel.startswith(prefix)]
 
     async def users(self, room: str | int) -> list[str]:
-        """Who is in the room, on all nodes: each once, without the sockets that are nobody's."""
+        """Who is in the room, on all nodes: each once. Sockets that are nobody's are not."""
         await self._gateway.run_on()
         members = await self._gateway.sockets.node.presence_store.members(self._room(room))
         return sorted({member.user for member in members.values()})

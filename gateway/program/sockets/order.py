@@ -10,7 +10,7 @@ from gateway.errors import BrokerUnavailable
 
 
 async def arrive(node: Node, channels: Sequence[str]) -> None:
-    """Return when what has been published to these channels has been written to the plain sockets of this node.
+    """Return when plain sockets of this node have been sent what was published here.
 
     What their routes send them next, a close included, goes straight to the socket, and would overtake it. Clients of
     the SDKs are sent nothing by that way, and nobody waits for them.

@@ -13,7 +13,7 @@ from gateway.protocols.plain import Plain
 
 
 class Reading:
-    """Stands in front of the server's ``receive`` for as long as the connection is attached.
+    """Stands in front of the server's ``receive`` while the connection is attached.
 
     With ``strict``, a message that is not in the connection's format ends it, with 1003 or 1007.
     """
@@ -61,7 +61,10 @@ class Reading:
             return message
 
     def watch(self, changed: Callable[[], None]) -> None:
-        """Notice that the client leaves though nobody asks for its messages: ``changed`` is called."""
+        """Notice that the client leaves though nobody asks for its messages.
+
+        ``changed`` is called when something has come.
+        """
         if self._ahead is None and not self._direct:
             self._ahead = asyncio.create_task(self._transport.receive(self._receive))
             self._ahead.add_done_callback(lambda _: self._look(changed))
@@ -93,7 +96,7 @@ class Reading:
         changed()
 
     def _read(self, message: Message) -> Message:
-        """The message, if it is in the format, as the format has it. Raises ``Disconnect``."""
+        """The message as the format has it. Raises ``Disconnect`` if it is not in it."""
         text = message.get("text")
         content: str | bytes = message["bytes"] if text is None else text
         self._session.node.metrics.bytes_in += len(content)

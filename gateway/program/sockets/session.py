@@ -64,9 +64,9 @@ class Wanted(NamedTuple):
     info: Payload | None = None
     """What presence shows."""
     replay: int | None = None
-    """How many of the newest publications come first; None leaves that to the channel's options."""
+    """How many of the newest come first; None leaves that to the channel's options."""
     since: Position | None = None
-    """What came after this comes first, in place of ``replay``, if the channel still has all of it."""
+    """What came after this comes first instead, if the channel still has all of it."""
     shown: bool = False
     """Whether it appears in presence, whatever the channel's options say."""
 

@@ -42,7 +42,10 @@ class PlainTransport(Transport, Protocol):
 
 
 class Threshold:
-    """Keeps what is for a client until its WebSocket is open: ``limit`` bytes at most. Satisfies `Transport`."""
+    """Keeps what is for a client until its WebSocket is open.
+
+    That is ``limit`` bytes at most. Satisfies `Transport`.
+    """
 
     def __init__(self, limit: int, overflow: Callable[[], None]) -> None:
         self._limit = limit
