@@ -101,13 +101,15 @@ class Audience:
 class LocalChannel:
     """One channel's subscribers on this node, and the position that the node has seen."""
 
-    __slots__ = ("audiences", "checked_at", "interval", "joining", "name", "position", "seen_at")
+    __slots__ = ("audiences", "checked_at", "interval", "joining", "name", "plain", "position", "seen_at")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.audiences: dict[AudienceKey, Audience] = {}
         self.joining: set[Subscriber] = set()
         self.position: Position | None = None
+        self.plain = False
+        """Whether plain clients hear it, or have."""
         self.seen_at = 0.0
         """When its last publication came."""
         self.checked_at = 0.0

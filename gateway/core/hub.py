@@ -47,7 +47,7 @@ class Hub:
         self._clock = clock
         self._written: list[Audience] = []
         self._latest: LocalChannel | None = None
-        """The channel of the latest publication."""
+        """The one that plain clients hear of which the latest publication was."""
         self._outboxes: list[Connection] = []
         self._scheduled = False
         self._unfit: set[str] = set()
@@ -92,6 +92,7 @@ class Hub:
         if audience is None:
             audience = channel.audiences[key] = Audience(key, subscriber.batch_delay)
             channel.interval = 0.0  # nobody may have stood there: the next check is to look at it
+            channel.plain |= key.wire.protocol.omits
         else:
             self._write(audience)
         audience.members[subscriber] = subscriber.connection.transport.write
@@ -131,13 +132,13 @@ class Hub:
         channel = self.channels.get(name)
         if channel is None:
             return
-        for subscriber in channel.joining:
-            if subscriber.held is not None and publication.offset and len(subscriber.held) < HELD:
-                subscriber.held.append(publication)
+        if channel.joining and publication.offset:
+            self._hold(channel, publication)
         readers, following = list(channel.audiences.values()), list[Audience]()
         if publication.offset:
             readers, following = self._advance(channel, publication)
-        self._turn_to(channel, readers)
+        if channel.plain and channel is not self._latest:
+            self._turn_to(channel, readers)
         encoded: dict[int, bytes] = {}
         for audience in readers:
             wire = audience.key.wire
@@ -159,12 +160,17 @@ class Hub:
         for audience in following:
             self._promote(channel, audience, Position(publication.offset, publication.epoch))
 
+    def _hold(self, channel: LocalChannel, publication: Publication) -> None:
+        """Keep it for subscriptions that are being made."""
+        for subscriber in channel.joining:
+            if subscriber.held is not None and len(subscriber.held) < HELD:
+                subscriber.held.append(publication)
+
     def _turn_to(self, channel: LocalChannel, readers: Iterable[Audience]) -> None:
         """Keep the order between channels for plain clients, who may hear several."""
-        if channel is not self._latest:
-            self._latest = channel
-            if any(each.pending and each.key.wire.protocol.omits for each in readers):
-                self.flush_plain()  # else this would leave with what came before that of the other channel
+        self._latest = channel
+        if any(each.pending and each.key.wire.protocol.omits for each in readers):
+            self.flush_plain()  # else this would leave with what came before that of the other channel
 
     def announce(self, name: str, push: Join | Leave) -> None:
         """Somebody joined or left, here or on another node."""
