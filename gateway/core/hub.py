@@ -7,8 +7,7 @@ audiences that want it, and each audience is written once a tick.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable
 
 from gateway.core.audience import Audience, AudienceKey, Connection, LocalChannel, Subscriber
 from gateway.core.losses import Losses, tell
@@ -16,10 +15,7 @@ from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect
 from gateway.messages import Join, Leave, Position, Publication
 from gateway.metrics import Metrics
-from gateway.protocols.base import Wire
-
-FRAME_SIZE = 131072
-"""Bytes of messages joined into one frame at most: popular client libraries refuse frames over 1 MiB."""
+from gateway.protocols.base import FRAME_SIZE
 
 HELD = 4096
 """Publications held back for a subscription that is being made. Who misses more is found out, and recovers."""
@@ -386,7 +382,7 @@ class Hub:
             messages, connection.outbox = connection.outbox, None
             if messages:
                 try:
-                    for frame, size in _frames(connection.wire, messages):
+                    for frame, size in connection.wire.frames(messages):
                         self._metrics.bytes_out += size
                         connection.transport.send(frame)
                 except Exception:  # one connection's trouble is not to be everybody's
@@ -410,20 +406,3 @@ class Hub:
                 write(frame)
             except Exception:  # it must not, but everybody after it would suffer
                 log.exception("a frame could not be written")
-
-
-def _frames(wire: Wire, messages: list[bytes]) -> Iterator[tuple[Any, int]]:
-    """Messages as frames of bounded size, with the bytes that are in each."""
-    size = sum(map(len, messages))
-    if size <= FRAME_SIZE or len(messages) == 1:
-        yield wire.pack(messages), size
-        return
-    part: list[bytes] = []
-    size = 0
-    for message in messages:
-        if part and size + len(message) > FRAME_SIZE:
-            yield wire.pack(part), size
-            part, size = [], 0
-        part.append(message)
-        size += len(message)
-    yield wire.pack(part), size
