@@ -78,7 +78,7 @@ class World(BaseModel):
 
 # The newest picture is kept: for whoever comes, and for the instance that takes over.
 arena = gateway.channel("arena:{name}", presence=True, history_size=1, force_recovery_mode="cache", replay=True)
-moves = gateway.channel("moves:{name}")
+moves = gateway.channel("moves:{name}", publish="anyone")  # players send to it, and hear the arena alone
 
 
 @gateway.on_connect

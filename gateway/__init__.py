@@ -7,21 +7,25 @@ from gateway.version import __version__
 if TYPE_CHECKING:
     from gateway.config.settings import Settings
     from gateway.errors import BrokerUnavailable, Disconnect, DisconnectCode, Error, ErrorCode
-    from gateway.messages import Position
+    from gateway.messages import Position, Receipt
+    from gateway.program.errors import ChannelError
     from gateway.program.gateway import Gateway
     from gateway.program.manager import ConnectionManager
     from gateway.program.publisher import Publisher
     from gateway.program.routes.channel import ChannelRoute
     from gateway.program.routes.client import Client
     from gateway.program.routes.returns import HANDLED, Credentials, Grant, Handled, Message
+    from gateway.program.routes.tokens import ClientToken, TokenExpired
     from gateway.program.sockets import ChannelMessage, ClientLeft, PlainConnection
 
 _HOMES = {
     "BrokerUnavailable": "errors",
+    "ChannelError": "program.errors",
     "ChannelMessage": "program.sockets",
     "ChannelRoute": "program.routes.channel",
     "Client": "program.routes.client",
     "ClientLeft": "program.sockets",
+    "ClientToken": "program.routes.tokens",
     "ConnectionManager": "program.manager",
     "Credentials": "program.routes.returns",
     "Disconnect": "errors",
@@ -36,16 +40,20 @@ _HOMES = {
     "PlainConnection": "program.sockets",
     "Position": "messages",
     "Publisher": "program.publisher",
+    "Receipt": "messages",
     "Settings": "config.settings",
+    "TokenExpired": "program.routes.tokens",
 }
 
 __all__ = [
     "HANDLED",
     "BrokerUnavailable",
+    "ChannelError",
     "ChannelMessage",
     "ChannelRoute",
     "Client",
     "ClientLeft",
+    "ClientToken",
     "ConnectionManager",
     "Credentials",
     "Disconnect",
@@ -59,7 +67,9 @@ __all__ = [
     "PlainConnection",
     "Position",
     "Publisher",
+    "Receipt",
     "Settings",
+    "TokenExpired",
     "__version__",
 ]
 

@@ -78,6 +78,9 @@ class Channels:
             name: re.compile(options.channel_regex) for name, options in self._options.items() if options.channel_regex
         }
         self._closed: dict[str, ChannelOptions] = {}
+        # read out of the models, which answer slowly, for each name that has not been seen
+        self._boundary, self._private = settings.namespace_boundary, settings.private_prefix
+        self._has_personal = personal.enabled
         self._personal = personal
         namespace = personal.personal_channel_namespace
         self._personal_prefix = f"{namespace}{settings.namespace_boundary if namespace else ''}{settings.user_boundary}"
@@ -100,6 +103,15 @@ class Channels:
         ASCII without one.
         """
         return self._known_to_clients(name)
+
+    def declared(self) -> list[str]:
+        """How names are written: the patterns of routes, and namespaces with the boundary behind them."""
+        namespaces = (f"{each.name}{self._settings.namespace_boundary}" for each in self._settings.namespaces)
+        return [*(route.text for route in self._routes), *namespaces]
+
+    def claim(self, route: Route, name: str) -> Mapping[str, str] | None:
+        """The parameters in a name that is the route's, unless one before it takes it; None if it is not."""
+        return route.match(name) if self._may_claim(route, name) else None
 
     def personal(self, user: str) -> str:
         """Name of the user's personal channel: the boundary, and the id as it is. Empty if the user has none."""
@@ -129,12 +141,12 @@ class Channels:
 
     def _find(self, name: str) -> Channel:
         for route in self._routes:
-            if self._may_claim(route, name) and (params := route.match(name)) is not None:
+            if (params := self.claim(route, name)) is not None:
                 options = self._options_for(name, route.key, self._options_of(route))
                 return Channel(name, options, route.key, users=self._users(name, options), route=route, params=params)
         namespace, _ = self._split(name)
         options = self._options_for(name, namespace, self._options[namespace])
-        private = name.startswith(self._settings.private_prefix)
+        private = name.startswith(self._private)
         return Channel(name, options, namespace, private, self._users(name, options))
 
     def _resolve_for_client(self, name: str) -> Channel:
@@ -149,9 +161,7 @@ class Channels:
 
     def _split(self, name: str) -> tuple[str, str]:
         """The namespace, and what stands behind it; without namespace that is all. Raises ``Error`` (102)."""
-        settings = self._settings
-        bare = name.removeprefix(settings.private_prefix)
-        namespace, boundary, rest = bare.partition(settings.namespace_boundary)
+        namespace, boundary, rest = name.removeprefix(self._private).partition(self._boundary)
         if self._is_personal(name) and not self._personal.personal_channel_namespace:
             boundary = ""  # what looks like one is the user's
         if not boundary:
@@ -162,7 +172,7 @@ class Channels:
         return namespace, rest
 
     def _is_personal(self, name: str) -> bool:
-        return self._personal.enabled and name.startswith(self._personal_prefix)
+        return self._has_personal and name.startswith(self._personal_prefix)
 
     def _may_claim(self, route: Route, name: str) -> bool:
         """Private and personal channels are a route's only if it names them: a parameter does not stand for them."""

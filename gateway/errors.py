@@ -73,6 +73,7 @@ class DisconnectCode(_Ending):
     PERMISSION_DENIED = 3507, "permission denied"
     NOT_AVAILABLE = 3508, "not available"
     TOO_MANY_ERRORS = 3509, "too many errors"
+    BLOCKED = 3510, "blocked"
 
 
 class UnsubscribeCode(_Ending):

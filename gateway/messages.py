@@ -28,6 +28,23 @@ class Position(Struct, omit_defaults=True, frozen=True):
     epoch: str = ""
 
 
+class Receipt(Position, omit_defaults=True, frozen=True):
+    """What has become of a publish: the publication's position, which is empty without history.
+
+    ``nodes`` is how many nodes took it, those on which somebody subscribes to the channel; of a repeat, what the first
+    was answered.
+    """
+
+    nodes: int = 0
+
+
+class Exclusion(Struct, omit_defaults=True, frozen=True):
+    """Who does not get a publication live: connections by their client id, and all connections of users."""
+
+    clients: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
+
+
 class ClientInfo(Struct, omit_defaults=True, gc=False):
     """Who a client is: ``conn_info`` comes from the connection, ``chan_info`` from the subscription."""
 
@@ -41,8 +58,8 @@ class Publication(Struct, omit_defaults=True):
     """Data in a channel. ``offset`` is 0 when the channel keeps no history.
 
     ``binary`` marks data that is not valid JSON; ``time`` is when it was published (Unix ms) and is not sent
-    to clients; ``epoch`` is only set on live publications; ``exclude`` is the id of the one client that does not
-    get it live.
+    to clients; ``epoch`` and ``exclude`` are only set on live publications. One in no channel is a message to one
+    client.
     """
 
     data: Payload
@@ -52,7 +69,7 @@ class Publication(Struct, omit_defaults=True):
     binary: bool = False
     time: int = 0
     epoch: str = ""
-    exclude: str = ""
+    exclude: Exclusion | None = None
 
 
 # — requests —

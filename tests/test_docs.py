@@ -1,5 +1,6 @@
 """What the documentation shows is so: its program runs, its tests pass, its types hold."""
 
+import os
 import re
 import subprocess
 import sys
@@ -35,6 +36,9 @@ def test_the_architecture_draws_the_tables_of_states(life: Mapping[Any, frozense
     assert f"\n\n{table(life)}\n" in (DOCS / "architecture.md").read_text()
 
 
+SECRET = {"SECRET": "of the tests alone, thirty-two bytes"}
+
+
 @pytest.fixture
 def chat(tmp_path: Path) -> Path:
     for name in ("chat.py", "test_chat.py"):
@@ -51,7 +55,14 @@ def plain(tmp_path: Path) -> Path:
 
 
 def run(directory: Path, *command: str) -> str:
-    done = subprocess.run([sys.executable, "-m", *command], cwd=directory, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=directory,
+        env={**os.environ, **SECRET},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -91,6 +102,14 @@ async def test_a_page_resumes_as_shown(plain: Path, monkeypatch: pytest.MonkeyPa
         assert await page.receive_json() == {"recovered": True, "offset": 2, "epoch": seen["epoch"]}
         await kit.gateway.publish("chat:lobby", "three")
         assert [(await page.receive_json())["data"] for _ in range(2)] == ["two", "three"]
+
+
+def test_the_program_of_tokens_passes_its_test_and_is_typed(tmp_path: Path) -> None:
+    names = ("jwt_app.py", "test_jwt_app.py")
+    for name in names:
+        (tmp_path / name).write_text(block("tokens.md", name))
+    assert "2 passed" in run(tmp_path, "pytest", "-q", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto")
+    run(ROOT, "mypy", "--strict", *(str(tmp_path / name) for name in names))
 
 
 def test_the_chat_of_embed_has_typescript(chat: Path) -> None:

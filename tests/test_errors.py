@@ -48,6 +48,7 @@ def test_disconnects_have_the_codes_of_the_protocol() -> None:
         3507: "permission denied",
         3508: "not available",
         3509: "too many errors",
+        3510: "blocked",  # our own
     }
     assert {int(each): each.reason for each in UnsubscribeCode} == {
         2000: "server unsubscribe",

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Annotated, Any
 
+import jwt
 import msgspec
 from jwt import PyJWTError
 from msgspec import Meta, Raw, Struct
@@ -95,6 +96,7 @@ class TokenVerifier:
         self._subscription = self._connection
         if settings.subscription_token.enabled:
             self._subscription = _Checker(settings.subscription_token, "client.subscription_token", skip, clock)
+        self.has_subscription_keys = skip or self._subscription.has_keys
 
     def connection(self, token: str) -> ConnectionToken:
         """Raises ``TokenInvalid`` or ``TokenExpired``."""
@@ -120,6 +122,17 @@ class TokenVerifier:
         if not claims.channel:
             raise TokenInvalid("a subscription token needs a channel claim")
         return SubscriptionToken(user, claims.channel, claims.client or "", _expire_at(claims), _grant(claims))
+
+
+def has_passed(token: str, now: float) -> bool:
+    """Whether it is a JWT whose ``exp`` has passed, whoever has signed it."""
+    if len(token) > MAX_TOKEN_LENGTH:
+        return False
+    try:
+        exp = jwt.decode(token, options={"verify_signature": False}).get("exp")
+    except (PyJWTError, RecursionError):
+        return False
+    return isinstance(exp, int | float) and exp <= now
 
 
 # — claims —

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 from msgspec import Struct
 
 from gateway.errors import Error, ErrorCode
-from gateway.messages import ClientInfo, Position, Publication
+from gateway.messages import ClientInfo, Position, Publication, Receipt
 
 IDEMPOTENCY_TTL = 300.0
 """Seconds for which the result of a publish with an idempotency key is remembered."""
@@ -138,8 +138,8 @@ class Broker(Protocol):
 
     async def publish(
         self, channel: str, publication: Publication, stream: StreamOptions, options: PublishOptions
-    ) -> Position:
-        """Store and publish as one atomic act. Answers the publication's position, empty without history.
+    ) -> Receipt:
+        """Store and publish as one atomic act. Answers where the publication stands, and how many nodes hear it.
 
         Raises ``Fenced`` if ``options.fence`` is not that of the channel's lease.
         """

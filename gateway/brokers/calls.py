@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from gateway.brokers import envelope
 from gateway.brokers.base import PublishOptions, StreamOptions, new_epoch
-from gateway.messages import Position, Publication, pack
+from gateway.messages import Publication, Receipt, pack
 from gateway.redis.keys import Keys
 from gateway.redis.resp import Argument, milliseconds
 from gateway.redis.script import Script
@@ -50,12 +50,12 @@ def control_call(keys: Keys, data: bytes, node: str = "") -> Call:
     return Call(None, [keys.shared("control", node) if node else keys.shared("control")], [data])
 
 
-def read_position(answer: bytes | int) -> Position:
-    """The position in the answer of a ``publish_call``; PUBLISH by itself answers with a mere count."""
+def read_receipt(answer: bytes | int) -> Receipt:
+    """The answer of a ``publish_call``; PUBLISH by itself answers with the count of nodes alone."""
     if isinstance(answer, int):
-        return Position()
-    offset, _, epoch = answer.decode().partition(":")
-    return Position(int(offset), epoch)
+        return Receipt(nodes=answer)
+    offset, epoch, nodes = answer.decode().split(":")
+    return Receipt(int(offset), epoch, int(nodes))
 
 
 def _append_call(keys: Keys, channel: str, data: bytes, stream: StreamOptions, options: PublishOptions) -> Call:

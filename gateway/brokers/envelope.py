@@ -26,7 +26,7 @@ _infos = unpacker(ClientInfo)
 def decode_publication(data: bytes, offset: int) -> Publication:
     """A publication from a stream, without the marks of live ones."""
     publication = _publications.decode(data)
-    publication.offset, publication.epoch, publication.time = offset, "", 0
+    publication.offset, publication.epoch, publication.time, publication.exclude = offset, "", 0, None
     return publication
 
 

@@ -22,7 +22,7 @@ from gateway.brokers.base import (
     StreamOptions,
     new_epoch,
 )
-from gateway.messages import ClientInfo, Position, Publication
+from gateway.messages import ClientInfo, Position, Publication, Receipt
 
 _Key = TypeVar("_Key")
 
@@ -60,7 +60,7 @@ class _Stream:
     def append(self, publication: Publication, size: int, options: PublishOptions) -> None:
         self.offset += 1
         self.version, self.version_epoch = options.version, options.version_epoch
-        self.publications.append(replace(publication, offset=self.offset, epoch="", time=0))
+        self.publications.append(replace(publication, offset=self.offset, epoch="", time=0, exclude=None))
         while len(self.publications) > size:
             self.publications.popleft()
 
@@ -93,7 +93,7 @@ class MemoryBroker:
         self._seed = random.getrandbits(32)
         self._promised: dict[str, str] = {}
         self._watched: set[str] = set()
-        self._results: dict[tuple[str, str], tuple[float, Position]] = {}
+        self._results: dict[tuple[str, str], tuple[float, Receipt]] = {}
         self._meta_expiries: list[tuple[float, str]] = []
         self._expiries: list[tuple[float, str]] = []
         self._result_expiries: list[tuple[float, tuple[str, str]]] = []
@@ -118,7 +118,7 @@ class MemoryBroker:
 
     async def publish(
         self, channel: str, publication: Publication, stream: StreamOptions, options: PublishOptions
-    ) -> Position:
+    ) -> Receipt:
         if options.fence and not self._holds(channel, options.fence):
             raise Fenced
         now = self._clock()
@@ -126,13 +126,13 @@ class MemoryBroker:
         if not options.idempotency_key:
             return self._publish(channel, publication, stream, options, now)
         key = (channel, options.idempotency_key)
-        expires, position = self._results.get(key, (0.0, None))
-        if position is None or expires <= now:
-            position = self._publish(channel, publication, stream, options, now)
+        expires, receipt = self._results.get(key, (0.0, None))
+        if receipt is None or expires <= now:
+            receipt = self._publish(channel, publication, stream, options, now)
             expires = now + options.idempotency_ttl
-            self._results[key] = (expires, position)
+            self._results[key] = (expires, receipt)
             heappush(self._result_expiries, (expires, key))
-        return position
+        return receipt
 
     async def echo(self) -> None:
         await asyncio.sleep(0)  # it has been: but what others publish in this turn may go along
@@ -178,24 +178,25 @@ class MemoryBroker:
 
     def _publish(
         self, channel: str, publication: Publication, stream: StreamOptions, options: PublishOptions, now: float
-    ) -> Position:
+    ) -> Receipt:
         position = Position()
         if stream.keeps_history and not options.skip_history:
             found = self._stream(channel, stream, now)
             if found.holds_version(options):
-                return found.position
+                return Receipt(found.offset, found.epoch)
             found.append(publication, stream.history_size, options)
             found.expires = now + stream.history_ttl
             if not found.watched:
                 found.watched = True
                 heappush(self._expiries, (found.expires, channel))
             position = found.position
-        if self._events is not None and channel in self._channels:
+        events = self._events if channel in self._channels else None
+        if events is not None:
             sent = publication.time or int(now * 1000)
-            self._events.on_publication(
+            events.on_publication(
                 channel, replace(publication, offset=position.offset, epoch=position.epoch, time=sent)
             )
-        return position
+        return Receipt(position.offset, position.epoch, int(events is not None))
 
     def _stream(self, channel: str, options: StreamOptions, now: float) -> _Stream:
         """The channel's stream, which is made if there is none."""

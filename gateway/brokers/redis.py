@@ -31,12 +31,12 @@ from gateway.brokers.calls import (
     control_call,
     message_call,
     publish_call,
-    read_position,
+    read_receipt,
 )
 from gateway.brokers.fence import FENCED_SCRIPTS, behind_fence
 from gateway.brokers.single_flight import SingleFlight
 from gateway.errors import BrokerUnavailable
-from gateway.messages import ClientInfo, Join, Position, Publication, pack
+from gateway.messages import ClientInfo, Join, Position, Publication, Receipt, pack
 from gateway.redis.keys import partition
 from gateway.redis.resp import Argument, milliseconds
 from gateway.redis.script import Script
@@ -104,14 +104,14 @@ class RedisBroker:
 
     async def publish(
         self, channel: str, publication: Publication, stream: StreamOptions, options: PublishOptions
-    ) -> Position:
+    ) -> Receipt:
         call = publish_call(self._keys, channel, publication, stream, options, self._clock())
         if options.fence:
             call = behind_fence(self._keys, channel, call, options.fence)
         answer = await self._run(call)
         if answer is None:
             raise Fenced
-        return read_position(answer)
+        return read_receipt(answer)
 
     async def echo(self) -> None:
         await self._shard.echo()
@@ -128,7 +128,6 @@ class RedisBroker:
         return publications.copy(), top
 
     async def _read(self, channel: str, which: HistoryFilter, stream: StreamOptions) -> Part:
-        keys = [self._keys.of(b"m", channel), self._keys.of(b"s", channel)]
         since: Argument = "" if which.since is None else which.since.offset
         args: list[Argument] = [
             which.limit,
@@ -138,7 +137,7 @@ class RedisBroker:
             milliseconds(stream.history_meta_ttl),
             milliseconds(stream.unpublished_ttl),
         ]
-        offset, epoch, entries = await self._shard.run(_HISTORY, keys, args)
+        offset, epoch, entries = await self._shard.run(_HISTORY, self._keys.stream(channel), args)
         publications = [
             envelope.decode_publication(fields[1], int(entry.partition(b"-")[0])) for entry, fields in entries
         ]
@@ -176,9 +175,12 @@ class RedisBroker:
         return [abs(number) - 1 for number in wrong]
 
     async def _restart(self, claim: Claim) -> None:
-        keys = [self._keys.of(b"m", claim.channel), self._keys.of(b"s", claim.channel)]
         lasts = milliseconds(claim.stream.unpublished_ttl)
-        await self._shard.run(_RESTART, keys, [claim.position.offset, claim.position.epoch, new_epoch(), lasts])
+        await self._shard.run(
+            _RESTART,
+            self._keys.stream(claim.channel),
+            [claim.position.offset, claim.position.epoch, new_epoch(), lasts],
+        )
 
     async def remove_history(self, channel: str) -> None:
         await self._shard.execute("DEL", self._keys.of(b"s", channel))

@@ -4,6 +4,7 @@ from typing import Any
 
 from gateway.contracts.contract import ChannelContract, Contract, Data, ProcedureContract
 from gateway.contracts.schemas import Schema
+from gateway.contracts.security import described
 from gateway.errors import DisconnectCode, ErrorCode
 
 Part = dict[str, Any]
@@ -62,7 +63,9 @@ def _server(contract: Contract) -> Part:
         "description": _PROTOCOL,
         "x-disconnects": [{"code": int(each), "reason": each.reason} for each in DisconnectCode],
     }
-    return {**server, "security": [{"$ref": "#/components/securitySchemes/token"}]} if contract.token else server
+    if not contract.security:
+        return server
+    return {**server, "security": [{"$ref": f"#/components/securitySchemes/{name}"} for name in contract.security]}
 
 
 def _components(contract: Contract) -> Part:
@@ -79,10 +82,9 @@ def _components(contract: Contract) -> Part:
             },
         },
     }
-    if contract.token:
-        description = "Sent as `token` of the connect command; applications may read cookies or headers instead."
-        scheme = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": description}
-        components["securitySchemes"] = {"token": scheme}
+    if contract.security:
+        root = f"{'https' if contract.secure else 'http'}://{contract.host}/"
+        components["securitySchemes"] = {name: described(each, root) for name, each in contract.security.items()}
     return components
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from fastapi.security.base import SecurityBase
+
 from gateway.config.settings import ChannelOptions
 from gateway.contracts.schemas import Schema
 
@@ -70,8 +72,8 @@ class Contract:
     """Host and port at which it is served."""
     path: str = PATH
     secure: bool = False
-    token: bool
-    """Whether clients may have to send a token."""
+    security: Mapping[str, SecurityBase | None]
+    """How clients say who they are, by name; None for a token of which no more is known. Empty if they need not."""
     connects_with: Data | None
     channels: list[ChannelContract] = field(default_factory=list)
     procedures: list[ProcedureContract] = field(default_factory=list)

@@ -54,7 +54,7 @@ class _View:
         contract = self._contract
         address = f"{'wss' if contract.secure else 'ws'}://{contract.host}{contract.path}"
         rows = [_row("Address", f"<code>{escape(address)}</code>")]
-        if contract.token:
+        if contract.security:
             rows.append(_row("Token", "in the connect command, unless the application goes by cookies or headers"))
         rows.append(self._data("Connect with", contract.connects_with))
         return f'<section class="card">\n<dl>\n{"".join(rows)}</dl>\n</section>\n'

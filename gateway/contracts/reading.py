@@ -6,6 +6,8 @@ from collections.abc import Callable
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
+from fastapi.security.base import SecurityBase
+
 from gateway.config.settings import Settings, TokenSettings
 from gateway.contracts.contract import PATH, ChannelContract, Contract, Data, ProcedureContract
 from gateway.contracts.names import Names, camel, pascal
@@ -33,7 +35,7 @@ def contract_of(program: Program, settings: Settings) -> Contract:
         version=wanted.version or getattr(program.app, "version", "") or "0.1.0",
         host=f"[{server.address}]:{server.port}" if ":" in server.address else f"{server.address}:{server.port}",
         path=server.root_path.rstrip("/") + PATH,
-        token=_verifies(settings.client.token) or connect is not None,
+        security=_security(connect, settings.client.token),
         connects_with=_data(connect, schemas),
         channels=channels,
         procedures=procedures,
@@ -83,12 +85,12 @@ def _receives(route: ChannelRoute, publishes: bool, schemas: Schemas) -> Schema:
 
 
 def _published(handler: Handler, schemas: Schemas) -> list[Schema]:
-    """What ``on_publish`` returns, and what the client has sent where that is published as it is."""
+    """What ``on_publish`` returns, and what it takes where that is published."""
     members = _members(returned(handler.call))
     result = [each for each in members if each not in (None, NoneType, bool, Message, Handled)]
     found = [schemas.received(_joined(result))] if result else []
     if any(each in (None, NoneType, bool, Message) for each in members):
-        found.append({} if handler.takes is None else schemas.sent(handler.takes))
+        found.append({} if handler.takes is None else schemas.received(handler.takes))
     return found
 
 
@@ -136,5 +138,8 @@ def _description(call: Callable[..., Any]) -> str:
     return (inspect.getdoc(call) or "") if inspect.isroutine(call) else ""
 
 
-def _verifies(token: TokenSettings) -> bool:
-    return bool(token.hmac_secret_key or token.rsa_public_key or token.ecdsa_public_key)
+def _security(connect: Handler | None, token: TokenSettings) -> dict[str, SecurityBase | None]:
+    """What ``on_connect`` goes by, and the token that the gateway verifies, or that the handler may look at."""
+    schemes = {each.scheme_name: each for each in connect.schemes} if connect else {}
+    verifies = token.hmac_secret_key or token.rsa_public_key or token.ecdsa_public_key
+    return {"token": None, **schemes} if verifies or (connect and not schemes) else {**schemes}

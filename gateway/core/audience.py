@@ -1,6 +1,6 @@
 """Who the fan-out writes to: connections, their subscriptions, and the audiences of a channel."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -34,6 +34,10 @@ class Connection(Protocol):
 
     @property
     def transport(self) -> Writer: ...
+
+    @property
+    def subscriptions(self) -> "Mapping[str, Subscriber]":
+        """By channel."""
 
     def disconnect(self, reason: Disconnect) -> None: ...
 
@@ -88,7 +92,7 @@ class AudienceKey(Struct, frozen=True):
 class Audience:
     """The subscribers of one channel that receive byte-identical frames."""
 
-    __slots__ = ("delay", "key", "members", "pending", "size")
+    __slots__ = ("apart", "delay", "key", "members", "pending", "size")
 
     def __init__(self, key: AudienceKey, delay: float) -> None:
         self.key = key
@@ -96,6 +100,14 @@ class Audience:
         self.members: dict[Subscriber, Write] = {}
         self.pending: list[bytes] = []
         self.size = 0
+        self.apart: dict[Subscriber, list[bytes]] = {}
+        """What those get who are excluded from some of what is pending."""
+
+    def take(self) -> tuple[list[bytes], int, "dict[Subscriber, list[bytes]]"]:
+        """What is pending, its size, and who gets something else; nothing is, afterwards."""
+        taken = self.pending, self.size, self.apart
+        self.pending, self.size, self.apart = [], 0, {}
+        return taken
 
 
 class LocalChannel:

@@ -46,9 +46,12 @@ class Shutdown(Struct, tag="shutdown"):
 
 
 class Target(Struct, kw_only=True):
-    """Which connections a command is for: all of a user's, narrowed by client or session."""
+    """Which connections a command is for: all of a user's, narrowed by client or session.
 
-    user: str
+    Without ``user``, the one with this client id, whoever it is.
+    """
+
+    user: str | None = None
     client: str = ""
     session: str = ""
 
@@ -76,11 +79,16 @@ class DisconnectUser(Target, tag="disconnect", kw_only=True):
     """Only connections let in before this moment (Unix seconds), or at it with a lesser client id."""
 
 
-def whose(user: str | int, client: str) -> str:
+def named(user: str | int) -> str:
     """The user's id. Nobody's connections are not one user's, and hardly what anybody means: ``ValueError``."""
-    if not str(user) and not client:
+    if not str(user):
         raise ValueError("name a user, or a client: an empty user would mean all anonymous clients")
     return str(user)
+
+
+def whose(user: str | int, client: str) -> str | None:
+    """Whose connections are meant; None where the client says it all. Raises ``ValueError`` if neither is given."""
+    return (str(user) or None) if client else named(user)
 
 
 def disconnection(user: str | int, client: str, reason: Disconnect, keep: Sequence[str]) -> DisconnectUser:
@@ -89,6 +97,13 @@ def disconnection(user: str | int, client: str, reason: Disconnect, keep: Sequen
     return DisconnectUser(
         user=whose(user, client), client=client, code=reason.code, reason=reason.reason, whitelist=list(keep)
     )
+
+
+class SendMessage(Target, tag="message", kw_only=True):
+    """A message to one client, in no channel."""
+
+    data: Payload
+    binary: bool = False
 
 
 class RefreshUser(Target, tag="refresh", kw_only=True):
@@ -113,7 +128,7 @@ class Notice(Struct, tag="notice"):
     argument: str
 
 
-ControlCommand = SubscribeUser | UnsubscribeUser | DisconnectUser | RefreshUser
+ControlCommand = SubscribeUser | UnsubscribeUser | DisconnectUser | SendMessage | RefreshUser
 _Body = NodeInfo | Shutdown | ControlCommand | Question | Answer | Notice
 
 
@@ -130,7 +145,7 @@ _decode = unpacker(_Envelope).decode
 
 
 def seal(sender: str, body: _Body) -> bytes:
-    """The control message as every node reads it, save the sender itself."""
+    """The control message as every node reads it, save the sender itself, if it names one."""
     return pack(_Envelope(VERSION, sender, body))
 
 
@@ -198,6 +213,10 @@ class Cluster:
         """Apply here and on every other node. Raises ``BrokerUnavailable`` if the others were not told."""
         self._local.apply(command)
         await self._send(command)
+
+    async def command_in_turn(self, command: ControlCommand) -> None:
+        """Apply on every node, this one too, behind what was handed to the broker before."""
+        await self._control.publish_control(seal("", command))
 
     async def notify(self, kind: str, argument: str) -> None:
         """Tell every node, this one too. Raises ``BrokerUnavailable`` if the others were not told."""

@@ -7,18 +7,20 @@ audiences that want it, and each audience is written once a tick.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 
 from gateway.core.audience import Audience, AudienceKey, Connection, LocalChannel, Subscriber
 from gateway.core.losses import Losses, tell
 from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect
-from gateway.messages import Join, Leave, Position, Publication
+from gateway.messages import Exclusion, Join, Leave, Position, Publication
 from gateway.metrics import Metrics
 from gateway.protocols.base import FRAME_SIZE
 
 HELD = 4096
 """Publications held back for a subscription that is being made. Who misses more is found out, and recovers."""
+
+_NOBODY: Set[Subscriber] = frozenset()
 
 log = logging.getLogger(__name__)
 
@@ -135,6 +137,7 @@ class Hub:
             readers, following = self._advance(channel, publication)
         if channel.plain and channel is not self._latest:
             self._turn_to(channel, readers)
+        excluded = self._excluded(name, publication.exclude) if publication.exclude else _NOBODY
         encoded: dict[int, bytes] = {}
         for audience in readers:
             wire = audience.key.wire
@@ -149,10 +152,7 @@ class Hub:
                     for subscriber in list(audience.members):
                         subscriber.connection.disconnect(reason)
                     continue
-            if publication.exclude:
-                self._append_but(audience, message, publication.exclude)
-            else:
-                self._append(audience, message)
+            self._append(audience, message, excluded)
         for audience in following:
             self._promote(channel, audience, Position(publication.offset, publication.epoch))
 
@@ -187,8 +187,7 @@ class Hub:
     def lose(self, channel: LocalChannel, keys: Iterable[AudienceKey]) -> None:
         """Let go of these audiences, which have missed something. Their members are told, many of them by and by."""
         for key in keys:
-            audience = channel.audiences.pop(key, None)
-            if audience is None:
+            if (audience := channel.audiences.pop(key, None)) is None:
                 continue
             self._write(audience)  # what came before the gap is good
             self.subscriptions -= len(audience.members)
@@ -239,10 +238,7 @@ class Hub:
             if at.epoch != after.epoch or after.offset > at.offset + 1 or late:
                 lost.append(key)
             elif after.offset == at.offset + 1:
-                if key.behind is None:
-                    readers.append(audience)
-                else:
-                    arrived.append(audience)
+                (readers if key.behind is None else arrived).append(audience)
         if not stale:
             channel.position = after
             channel.seen_at = self._clock()
@@ -300,6 +296,12 @@ class Hub:
         if len(message) >= FRAME_SIZE:
             self._flush_outboxes()  # so that the transport's limit is looked at before there is more of it
 
+    def post_in_turn(self, connection: Connection, message: bytes) -> None:
+        """Like ``post``, but behind the publications that have come before it in this tick."""
+        if self._written:
+            self.flush()
+        self.post(connection, message)
+
     def send(self, connection: Connection, message: bytes) -> None:
         """Write one message to one connection at once, after what is posted to it."""
         connection.outbox = [*(connection.outbox or ()), message]
@@ -315,7 +317,8 @@ class Hub:
                 self._join_outbox(audience)
             else:
                 shared.append(audience)
-        self._flush_outboxes()
+        if self._outboxes:
+            self._flush_outboxes()
         for audience in shared:
             self._write(audience)
 
@@ -324,18 +327,26 @@ class Hub:
         if not audience.pending:
             return
         [subscriber] = audience.members
-        connection = subscriber.connection
+        messages, _, apart = audience.take()
+        self._hand(subscriber.connection, apart.get(subscriber, messages))
+
+    def _hand(self, connection: Connection, messages: list[bytes]) -> None:
+        """Let messages, which nobody else needs, leave with whatever the connection gets in this tick."""
+        if not messages:
+            return
         if not connection.outbox:
             self._outboxes.append(connection)
-            connection.outbox = audience.pending
+            connection.outbox = messages
         else:
-            connection.outbox += audience.pending
-        self._metrics.deliveries += len(audience.pending)
-        audience.pending, audience.size = [], 0
+            connection.outbox += messages
+        self._metrics.deliveries += len(messages)
 
-    def _append(self, audience: Audience, message: bytes) -> None:
+    def _append(self, audience: Audience, message: bytes, excluded: Set[Subscriber] = _NOBODY) -> None:
+        """Append for all members but those ``excluded``, who get what else there is in this tick by themselves."""
         if audience.size + len(message) > FRAME_SIZE:
             self._write(audience)
+        for subscriber in excluded & audience.members.keys() if excluded else ():
+            audience.apart.setdefault(subscriber, audience.pending.copy())
         if not audience.pending:
             if audience.delay:
                 asyncio.get_running_loop().call_later(audience.delay, self._end_delay, audience)
@@ -344,21 +355,16 @@ class Hub:
                 self._schedule()
         audience.pending.append(message)
         audience.size += len(message)
+        for subscriber, own in audience.apart.items():
+            if subscriber not in excluded:
+                own.append(message)
 
-    def _append_but(self, audience: Audience, message: bytes, client: str) -> None:
-        """Append for all members but one client, which need not be among them."""
-        connection = self.connections.get(client)
-        excluded = [each for each in audience.members if connection is not None and each.connection is connection]
-        if excluded:
-            self._write(audience)  # what came before is for everybody
-        for subscriber in excluded:
-            del audience.members[subscriber]
-        if audience.members:
-            self._append(audience, message)
-        if excluded:
-            self._write(audience)
-            # asked again: what was written just now may have changed the way there
-            audience.members.update((each, each.connection.transport.write) for each in excluded)
+    def _excluded(self, name: str, exclude: Exclusion) -> set[Subscriber]:
+        """Subscriptions of the channel that are not to get a publication."""
+        connections = [self.connections[client] for client in exclude.clients if client in self.connections]
+        for user in exclude.users:
+            connections += self.of_user(user)
+        return {each.subscriptions[name] for each in connections if name in each.subscriptions}
 
     def _end_delay(self, audience: Audience) -> None:
         self._written.append(audience)
@@ -393,15 +399,20 @@ class Hub:
             return
         if self._outboxes:
             self._flush_outboxes()
-        messages, size = audience.pending, audience.size
-        audience.pending, audience.size = [], 0
+        messages, size, apart = audience.take()
+        members = audience.members
+        if apart:
+            members = {each: write for each, write in members.items() if each not in apart}
+            for subscriber in apart.keys() & audience.members.keys():
+                self._hand(subscriber.connection, apart[subscriber])
+            self._flush_outboxes()
         try:
             frame = audience.key.wire.pack(messages)
         except Exception:
             log.exception("a frame could not be made")
             return
-        self._metrics.delivered(len(messages) * len(audience.members), size * len(audience.members))
-        for write in audience.members.values():
+        self._metrics.delivered(len(messages) * len(members), size * len(members))
+        for write in members.values():
             try:
                 write(frame)
             except Exception:  # it must not, but everybody after it would suffer

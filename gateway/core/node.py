@@ -9,10 +9,12 @@ from contextvars import Context
 from functools import partial
 from typing import Any
 
+from gateway.blocks.base import BlockStore
 from gateway.brokers.base import Broker, HistoryFilter, PublishOptions, StreamOptions
 from gateway.brokers.single_flight import SingleFlight
 from gateway.channels import Channel, Channels, Route
 from gateway.config.settings import Settings
+from gateway.core.blocked import Blocked
 from gateway.core.cluster import Cluster, ControlCommand, NodeInfo
 from gateway.core.feeds import Feeds
 from gateway.core.hub import Hub
@@ -21,7 +23,7 @@ from gateway.core.survey import Page, Question, Roll
 from gateway.core.tasks import Tasks, at_once
 from gateway.core.wheel import Wheel
 from gateway.errors import BrokerUnavailable, Error, ErrorCode
-from gateway.messages import ClientInfo, Join, Leave, Payload, Position, Publication
+from gateway.messages import ClientInfo, Join, Leave, Payload, Position, Publication, Receipt
 from gateway.metrics import Gauges, Metrics
 from gateway.presence.base import PresenceStore
 from gateway.version import __version__
@@ -45,6 +47,7 @@ class Node:
         broker: Broker,
         presence: PresenceStore,
         *,
+        blocks: BlockStore,
         clock: Callable[[], float] = time.time,
         wheel: Wheel | None = None,
         routes: Sequence[Route] = (),
@@ -69,6 +72,7 @@ class Node:
             delay=settings.client.channel_position_check_delay,
             clock=clock,
         )
+        self.blocked = Blocked(blocks, self.hub, clock)
         self.loop: asyncio.AbstractEventLoop | None = None
         """The event loop that it runs in, which whoever runs it says."""
         self.greeting: Payload | None = None
@@ -87,6 +91,7 @@ class Node:
         self.wheel.start()
         await self.broker.start(self.uid, self)
         await self.presence_store.start(self.uid, self._swept, self._returned)
+        await self.blocked.store.start(self.blocked)
         self.cluster.start()
         self.watch.start()
 
@@ -95,6 +100,7 @@ class Node:
         await self.watch.stop()
         await self.cluster.stop()
         await self._work.finish(within=5)
+        await self.blocked.store.close()
         await self.presence_store.close()
         await self.broker.close()
         self.wheel.stop()
@@ -128,7 +134,7 @@ class Node:
             self._streams[channel.namespace] = found
         return found
 
-    async def publish(self, channel: Channel, publication: Publication, extras: PublishOptions = NO_EXTRAS) -> Position:
+    async def publish(self, channel: Channel, publication: Publication, extras: PublishOptions = NO_EXTRAS) -> Receipt:
         """Hand a publication to the broker; returns once it has been accepted there."""
         self.metrics.publications_in += 1
         return await self.broker.publish(channel.name, publication, self.stream(channel), extras)
@@ -249,8 +255,11 @@ class Node:
         )
 
     def apply(self, command: ControlCommand) -> None:
-        for connection in self.hub.of_user(command.user):
-            connection.control(command)
+        if command.user is not None:
+            for connection in self.hub.of_user(command.user):
+                connection.control(command)
+        elif (named := self.hub.connections.get(command.client)) is not None:
+            named.control(command)
 
     async def answer(self, question: Question) -> Page:
         """Subscribers by channel, of the next channels that match a pattern."""

@@ -51,9 +51,14 @@ class Wheel:
 
     def after(self, delay: float, callback: Callable[[], None]) -> Timer:
         """Call ``callback`` once, ``delay`` seconds from now."""
-        due = max(-self._slot(-self._clock() - delay), self._turned + 1)  # rounded up
+        due = -self._slot(-self._clock() - delay)  # rounded up
+        if due <= self._turned:
+            due = self._turned + 1
         timer = Timer(callback, due, self._slots)
-        self._slots.setdefault(due, {})[timer] = None
+        slot = self._slots.get(due)
+        if slot is None:
+            slot = self._slots[due] = {}
+        slot[timer] = None
         return timer
 
     def turn(self) -> None:

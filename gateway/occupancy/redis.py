@@ -5,95 +5,96 @@ the set, or empties it, is told so by the script that did. A dead node's part is
 """
 
 from collections.abc import Collection
+from enum import Enum
 from pathlib import Path
-from typing import Unpack
 
 from gateway.errors import BrokerUnavailable
 from gateway.occupancy.base import OccupancyEvents
-from gateway.redis.owned import KEEP, Intervals, Names, OwnedEntries
+from gateway.redis.owned import INTERVALS, KEEP, Intervals, Names, OwnedEntries
 from gateway.redis.resp import Argument, milliseconds
 from gateway.redis.script import Script
 from gateway.redis.shard import Shard
 
-_LUA = Path(__file__).parent / "lua"
-_ENTER = Script(_LUA / "enter.lua")
-_LEAVE = Script(_LUA / "leave.lua")
+_WRITE = Script(Path(__file__).parent / "lua" / "write.lua")
+
+
+class _State(Enum):
+    """A channel's, on this node; one that is not heard has none."""
+
+    ENTERING = "heard, and nobody has been told"
+    ENTERED = "heard, and told if it was the first"
+    LEAVING = "not heard any more, and nobody has been told"
 
 
 class RedisOccupancy:
     """Keeps occupancy over a ``Shard``, which is the caller's to start and to close.
 
-    For the intervals see `owned.Intervals`. What Redis did not answer is made good when it is back.
+    What Redis did not answer is made good when it is back.
     """
 
-    def __init__(self, shard: Shard, **intervals: Unpack[Intervals]) -> None:
+    def __init__(self, shard: Shard, intervals: Intervals = INTERVALS) -> None:
         self._shard = shard
         self._keys = shard.keys
-        self._owned: OwnedEntries[str] = OwnedEntries(shard, "occupancy", b"y", self, **intervals)
+        self._owned: OwnedEntries[str] = OwnedEntries(shard, "occupancy", b"y", self, intervals)
         self._events: OccupancyEvents | None = None
-        self._entered: dict[str, bool] = {}  # whether it has been answered
-        self._leaving: set[str] = set()  # and not been answered
-        shard.load(_ENTER, _LEAVE)
+        self._states: dict[str, _State] = {}
+        shard.load(_WRITE)
 
     async def start(self, node: str, events: OccupancyEvents) -> None:
         self._events = events
         await self._owned.start(node)
 
     async def close(self) -> None:
-        entered = list(self._entered)
-        self._entered.clear()
-        await self._owned.close(entered)
+        channels = list(self._states)
+        self._states = {channel: state for channel, state in self._states.items() if state is _State.LEAVING}
+        await self._owned.close(channels)
 
     async def enter(self, channel: str) -> bool:
         # nobody has been told of a departure that was not answered
-        self._entered[channel] = channel in self._leaving
-        self._leaving.discard(channel)
+        left = self._states.get(channel) is _State.LEAVING
+        self._states[channel] = _State.ENTERED if left else _State.ENTERING
         try:
             return await self._owned.write(channel) is True
         except BrokerUnavailable:
             return False
 
     async def leave(self, channel: str) -> bool:
-        if self._entered.pop(channel, None) is None:
+        if self._states.get(channel, _State.LEAVING) is _State.LEAVING:
             return False
+        del self._states[channel]
         try:
             return await self._owned.write(channel) is False
         except BaseException as error:
-            if channel not in self._entered:
-                self._leaving.add(channel)
+            self._states.setdefault(channel, _State.LEAVING)
             if isinstance(error, BrokerUnavailable):
                 return False
             raise
 
     # — as owned entries —
 
-    def entries(self) -> list[str]:
-        return [*self._entered, *self._leaving]
+    def entries(self) -> Collection[str]:
+        return self._states
 
-    def channels(self) -> Collection[str]:
-        return self._entered
-
-    def keys(self, channel: str, owner: str) -> list[bytes]:
-        return [self._keys.of(b"o", channel)]
+    def keys(self, entry: str, owner: str) -> list[bytes]:
+        return [self._keys.of(b"o", entry), self._owned.index(entry, owner)]
 
     async def write(self, entry: str, names: Names) -> bool | None:
         """True if the channel is occupied by this, False if it is vacated by it, None if neither."""
-        if entry not in self._entered:
-            untold = entry in self._leaving
-            vacated = await self._run(_LEAVE, entry, [int(untold)], names)
-            self._leaving.discard(entry)
-            return False if vacated else None
-        untold = not self._entered[entry]
-        occupied = await self._run(_ENTER, entry, [int(untold), milliseconds(KEEP)], names)
-        if entry in self._entered:
-            self._entered[entry] = True
-        return True if occupied else None
+        state = self._states.get(entry)
+        heard, told = state in (_State.ENTERING, _State.ENTERED), state in (None, _State.ENTERED)
+        changed = await self._write(entry, names, heard=heard, told=told)
+        match self._states.get(entry):
+            case _State.ENTERING if heard:
+                self._states[entry] = _State.ENTERED
+            case _State.LEAVING if not heard:
+                del self._states[entry]
+        return heard if changed else None
 
     async def rewrite(self, entry: str, names: Names) -> None:
         self._tell(entry, await self.write(entry, names))
 
     async def sweep(self, channel: str, owner: str) -> None:
-        if await self._run(_LEAVE, channel, [0], (owner,)):
+        if await self._write(channel, (owner,), heard=False, told=True):
             self._tell(channel, False)
 
     def restored(self, swept: bool) -> None:
@@ -106,6 +107,7 @@ class RedisOccupancy:
         elif occupied is False:
             self._events.on_vacated(channel)
 
-    async def _run(self, script: Script, channel: str, args: list[Argument], names: Names) -> bool:
+    async def _write(self, channel: str, names: Names, *, heard: bool, told: bool) -> bool:
         keys = [self._keys.of(b"o", channel), *(self._owned.index(channel, name) for name in names)]
-        return bool(await self._shard.run(script, keys, [channel, *args, *names]))
+        args: list[Argument] = [channel, milliseconds(KEEP), int(heard), int(not told), *names]
+        return bool(await self._shard.run(_WRITE, keys, args))

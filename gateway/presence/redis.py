@@ -10,14 +10,14 @@ import logging
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from sys import maxsize
-from typing import Any, Unpack
+from typing import Any
 
 from msgspec import DecodeError
 
 from gateway.errors import Error, ErrorCode
 from gateway.messages import ClientInfo, Payload, pack, unpacker
 from gateway.presence.base import Changed, cursor_number, ignore
-from gateway.redis.owned import KEEP, Intervals, Names, OwnedEntries
+from gateway.redis.owned import INTERVALS, KEEP, Intervals, Names, OwnedEntries
 from gateway.redis.resp import Argument, milliseconds
 from gateway.redis.script import Script
 from gateway.redis.shard import Shard
@@ -43,19 +43,18 @@ _payloads = unpacker(tuple[Payload | None, Payload | None])
 class RedisPresence:
     """Keeps presence over a started ``Shard``, which stays the caller's to close.
 
-    For the intervals see `owned.Intervals`; a dead node's members become invisible with its lease.
+    A dead node's members become invisible with its lease.
     """
 
-    def __init__(self, shard: Shard, **intervals: Unpack[Intervals]) -> None:
+    def __init__(self, shard: Shard, intervals: Intervals = INTERVALS) -> None:
         self._shard = shard
         self._keys = shard.keys
-        self._owned: OwnedEntries[Member] = OwnedEntries(shard, "presence", b"x", self, **intervals)
+        self._owned: OwnedEntries[Member] = OwnedEntries(shard, "presence", b"x", self, intervals)
         self._swept: Changed = ignore
         self._returned: Changed = ignore
-        self._members: dict[str, dict[str, ClientInfo]] = {}
-        self._leaving: dict[Member, ClientInfo] = {}  # who was there, and whose leaving has not been answered
-        self._gone: list[tuple[str, ClientInfo]] = []  # of them, who was not found, as if another had swept them
-        self._missed: set[Member] = set()
+        self._members: dict[Member, ClientInfo] = {}
+        self._leaving: dict[Member, ClientInfo] = {}  # who was there, and whose leave is still to be told
+        self._missed: set[Member] = set()  # who was not found under former names: lost by Redis, or swept and told
         self._newcomers: set[tuple[Member, str]] = set()  # with the name under which they came, while there are former
         shard.load(_WRITE, _SWEEP)
 
@@ -64,35 +63,34 @@ class RedisPresence:
         await self._owned.start(node)
 
     async def close(self) -> None:
-        members = self.entries()
+        members = list(self._members)
         self._members.clear()
         await self._owned.close(members)
-        self._swept = ignore
 
     async def add(self, channel: str, info: ClientInfo) -> None:
         """Add a member. One that is not there yet stays out if this fails or is cancelled."""
         member = (channel, info.client)
-        known = info.client in self._members.get(channel, ())
-        left = self._leaving.pop(member, None)
-        self._members.setdefault(channel, {})[info.client] = info
+        known, left = self._members.get(member), self._leaving.pop(member, None)
+        self._members[member] = info
         try:
             await self._owned.write(member)
         except BaseException:
-            if not known:
-                self._drop(channel, info.client)
+            if known is None:
+                self._members.pop(member, None)
             if left is not None:
                 self._leaving[member] = left
             raise
-        if not known and self._owned.moving:
+        if known is None and self._owned.moving:
             self._newcomers.add((member, self._owned.owner))
 
     async def remove(self, channel: str, client: str) -> None:
-        known = self._drop(channel, client)
+        member = (channel, client)
+        known = self._members.pop(member, None)
         try:
-            await self._owned.write((channel, client))
+            await self._owned.write(member)
         except BaseException:
             if known is not None:
-                self._leaving[channel, client] = known
+                self._leaving[member] = known
             raise
 
     async def members(self, channel: str, at_most: int = 0) -> dict[str, ClientInfo]:
@@ -110,45 +108,30 @@ class RedisPresence:
         fields = await self._shard.execute("HLEN", self._summary(channel)) if clients else 0
         return clients, max(0, min(clients, fields - 1))
 
-    def _drop(self, channel: str, client: str) -> ClientInfo | None:
-        """Forget a member; as what it was known."""
-        members = self._members.get(channel, {})
-        known = members.pop(client, None)
-        if not members:
-            self._members.pop(channel, None)
-        return known
-
     # — as owned entries —
 
-    def entries(self) -> list[Member]:
-        return [(channel, client) for channel, clients in self._members.items() for client in clients]
-
-    def channels(self) -> Collection[str]:
+    def entries(self) -> Collection[Member]:
         return self._members
 
-    def keys(self, channel: str, owner: str) -> list[bytes]:
-        return [self._summary(channel), self._part(channel, owner)]
+    def keys(self, entry: Member, owner: str) -> list[bytes]:
+        return [self._summary(entry[0]), *self._part_keys(entry[0], owner)]
 
-    async def write(self, entry: Member, names: Names) -> tuple[ClientInfo | None, bool, bytes]:
-        """What has been written, whether there was something under a former name, and what there was."""
+    async def write(self, entry: Member, names: Names) -> tuple[bool, int]:
+        """Whether the member is there now, and under which of the names it was found: 1 for the first, 0 for none."""
         channel, client = entry
-        info = self._members.get(channel, {}).get(client)
+        info = self._members.get(entry)
         user, value = ("", b"") if info is None else (info.user, _encode(info))
         parts = [key for name in names for key in self._part_keys(channel, name)]
         args: list[Argument] = [channel, client, user, value, milliseconds(KEEP), *names]
-        moved, before = await self._shard.run(_WRITE, [self._summary(channel), *parts], args)
-        return info, bool(moved), before
+        found = await self._shard.run(_WRITE, [self._summary(channel), *parts], args)
+        return info is not None, int(found)
 
     async def rewrite(self, entry: Member, names: Names) -> None:
-        written, moved, before = await self.write(entry, names)
-        if written is None:
-            left = self._leaving.pop(entry, None)
-            if left is not None and (before or not names[1:]):
-                self._swept(entry[0], left)
-            elif left is not None:  # another may have removed and told it
-                self._gone.append((entry[0], left))
-        elif names[1:] and not moved:
+        present, found = await self.write(entry, names)
+        if names[1:] and found < (2 if present else 1):
             self._missed.add(entry)
+        elif not present and (left := self._leaving.pop(entry, None)):
+            self._swept(entry[0], left)
 
     async def sweep(self, channel: str, owner: str) -> None:
         keys = [self._summary(channel), *self._part_keys(channel, owner)]
@@ -159,23 +142,21 @@ class RedisPresence:
                 return
 
     def restored(self, swept: bool) -> None:
-        missed = {member for member in self._missed if (member, self._owned.owner) not in self._newcomers}
-        gone, self._gone = self._gone, []
-        for channel, left in () if swept else gone:
-            if left.client not in self._members.get(channel, ()):
-                self._swept(channel, left)
+        for member in self._missed:
+            info, left = self._members.get(member), self._leaving.pop(member, None)
+            if info and swept and (member, self._owned.owner) not in self._newcomers:
+                self._returned(member[0], info)
+            elif left and not (info or swept):
+                self._swept(member[0], left)
         self._missed.clear()
         self._newcomers.clear()
-        for channel, client in missed if swept else ():
-            if info := self._members.get(channel, {}).get(client):
-                self._returned(channel, info)
 
     # — Redis —
 
     async def _owners(self, channel: str) -> dict[str, int]:
         """How many members each living owner has, in the order in which one node's names succeed each other."""
         named = (await self._shard.execute("HGET", self._summary(channel), "") or b"").decode().split()
-        owners = sorted((await self._owned.living(named)).intersection(named), key=_order)
+        owners = sorted(set(named) - await self._owned.dead(named), key=_order)
         counts = await self._owned.all(("HLEN", self._part(channel, owner)) for owner in owners)
         return dict(zip(owners, counts, strict=True))
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from msgspec import Struct
 
 from gateway.program.encoding import encode_publication
+from gateway.program.keywords import check_keywords
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
@@ -76,6 +77,7 @@ class CommitOutbox:
 
         Begins the session's transaction, as adding an object would. Raises ``TypeError`` for data that is no JSON.
         """
+        check_keywords("publish()", options, Options.__annotations__)
         publication = encode_publication(data)
         encoded = bytes(publication.data) if publication.binary else publication.data
         if tags := options.get("tags"):

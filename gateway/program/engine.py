@@ -5,6 +5,9 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from gateway.blocks.base import BlockStore
+from gateway.blocks.memory import MemoryBlocks
+from gateway.blocks.redis import RedisBlocks
 from gateway.brokers.base import Broker
 from gateway.brokers.memory import MemoryBroker
 from gateway.brokers.redis import RedisBroker
@@ -36,14 +39,17 @@ class Engine:
         self.leases: Leases
         self.occupancy: Occupancy
         self.limits: LimitStore
+        self.blocks: BlockStore
         if settings.engine.type == "memory":
             leases = MemoryLeases()
             self.broker, self.presence = MemoryBroker(clock, leases.holds), MemoryPresence()
             self.leases, self.occupancy, self.limits = leases, MemoryOccupancy(), MemoryLimits(clock)
+            self.blocks = MemoryBlocks(clock)
         else:
             shard = self.shard = Shard(settings.engine.redis)
             self.broker, self.presence = RedisBroker(shard, clock), RedisPresence(shard)
             self.leases, self.occupancy, self.limits = RedisLeases(shard), RedisOccupancy(shard), RedisLimits(shard)
+            self.blocks = RedisBlocks(shard)
 
     async def start(self) -> None:
         if self.shard is not None:

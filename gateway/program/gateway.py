@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, MutableMapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import cached_property
-from typing import Any, TypeVar, Unpack
+from typing import Any, TypeVar, Unpack, overload
 from weakref import WeakValueDictionary
 
 from fastapi import APIRouter, FastAPI
@@ -23,6 +23,7 @@ from gateway.core.node import Node
 from gateway.errors import SettingsError
 from gateway.limits.limit import Key, Limits, Quota, RateLimit
 from gateway.program.engine import ENVIRONMENT, Environment
+from gateway.program.keywords import Sections, check_keywords
 from gateway.program.late import LateStart
 from gateway.program.operations import Operations
 from gateway.program.publisher import Publisher
@@ -30,8 +31,11 @@ from gateway.program.routes.channel import ChannelRoute
 from gateway.program.routes.client import kept
 from gateway.program.routes.cluster_events import ClusterEvents
 from gateway.program.routes.listening import Listener, Listeners
+from gateway.program.routes.options import SUBSCRIBERS, Who
+from gateway.program.routes.options import Options as ChannelOptions
 from gateway.program.routes.program import Program
 from gateway.program.routes.streams import Stream, Streams, unnamed
+from gateway.program.routes.tokens import ClientToken
 from gateway.program.sockets.attaching import Attachment, Sockets
 from gateway.program.sockets.attaching import Options as SocketOptions
 from gateway.program.sockets.manager import ConnectionManager
@@ -61,22 +65,27 @@ class Gateway(Operations):
     Settings come from file and environment, as for ``gateway serve``; before these come the ``sections`` that the
     program gives, as ``Gateway(uni_sse={"enabled": True})``. Whole ``settings`` take the place of all. With
     ``same_origin``, pages of the application's own origin may connect, beside those of ``client.allowed_origins``.
-    Raises `SettingsError`.
+    Raises `SettingsError`, and ``TypeError`` for a section that there is not.
     """
 
-    def __init__(self, settings: Settings | None = None, *, same_origin: bool = True, **sections: Any) -> None:
+    def __init__(
+        self, settings: Settings | None = None, *, same_origin: bool = True, **sections: Unpack[Sections]
+    ) -> None:
+        check_keywords("Gateway()", sections, ["settings", "same_origin", *Sections.__annotations__])
         if settings is not None and sections:
             raise TypeError(f"Gateway takes settings or sections ({', '.join(sections)}), not both")
         self.settings = load(program=sections) if settings is None else settings
         if problems := [f"{problem.key}: {problem.text}" for problem in find_problems(self.settings)]:
             raise SettingsError("\n".join(problems))
         self._same_origin = same_origin
-        self._program = Program()
+        self._program = Program(self.settings.channel)
         self._running: Running | None = None
         self._late: LateStart | None = None
         self._app: FastAPI | None = None
         self._stopped_in: asyncio.AbstractEventLoop | None = None
         self._limits = Limits(lambda: self._started().engine.limits)
+        self.token = ClientToken()
+        """The token that a client sends, for ``Depends`` and ``Security``: see `ClientToken`."""
         self.managers: MutableMapping[str, ConnectionManager] = WeakValueDictionary()
         """The `ConnectionManager` of each channel."""
 
@@ -165,15 +174,26 @@ class Gateway(Operations):
 
     # — handlers —
 
-    def channel(self, pattern: str, *, message: Any = None, **options: Any) -> ChannelRoute:
+    def channel(
+        self,
+        pattern: str,
+        *,
+        message: Any = None,
+        publish: Who = SUBSCRIBERS,
+        read: Who = SUBSCRIBERS,
+        **options: Unpack[ChannelOptions],
+    ) -> ChannelRoute:
         """Declare the channels of a pattern, such as ``chat:{room}`` or ``orders:{id:int}``.
 
         ``options`` are those of a namespace (`settings.ChannelOptions`): ``history_size``, ``presence``, …. With
         ``history_size``, returning clients recover what they missed. ``message`` is the type of what subscribers
-        receive, if no handler tells. Of two patterns for one name, the one declared first counts; all come before
-        the settings' namespaces. Raises `SettingsError`, or ``ValueError`` for a pattern that cannot be read.
+        receive, if no handler tells. ``on_publish`` is asked for clients that are subscribed, with
+        ``publish="anyone"`` for all that are connected; ``on_presence`` and ``on_history``, likewise, with ``read``.
+        Of two patterns for one name, the one declared first counts; all come before the settings' namespaces. Raises
+        `SettingsError`, also for a pattern whose names others take already, ``TypeError`` for an option that there is
+        not, or ``ValueError`` for a pattern that cannot be read.
         """
-        return self._program.channel(pattern, options, message)
+        return self._program.add(ChannelRoute(self._program, pattern, options, message, publish, read))
 
     def on_connect(self, call: F) -> F:
         """Decide who may connect.
@@ -184,12 +204,30 @@ class Gateway(Operations):
         """
         return self._program.on_connect(call)
 
+    def on_refresh(self, call: F) -> F:
+        """Decide whether a connection goes on: before it expires, its client sends another token (``getToken``).
+
+        Returns `Credentials` of the same user and channels as before (others end the connection: disconnect 3500, or
+        3010, upon which the client connects anew), with a new ``expires``; None or True for what a token says that
+        the gateway has verified; or False to refuse (disconnect 3507). It may well be ``on_connect``'s handler. With
+        it, clients that have connected with a token of the program's own are told when to send another; without it,
+        and without a token, they connect anew.
+        """
+        return self._program.on_refresh(call)
+
     def on_disconnect(self, call: F) -> F:
         """Hear of every connection that has ended, if it was let in. What it returns does not matter."""
         return self._program.on_disconnect(call)
 
-    def rpc(self, name: str) -> Callable[[F], F]:
-        """Answer what clients call by this name: ``client.rpc(name, data)`` in the SDKs."""
+    @overload
+    def rpc(self, name: str) -> Callable[[F], F]: ...
+    @overload
+    def rpc(self, name: F) -> F: ...
+    def rpc(self, name: str | F) -> Any:
+        """Answer what clients call by this name: ``client.rpc(name, data)`` in the SDKs.
+
+        ``@gateway.rpc`` alone takes the function's own name.
+        """
         return self._program.procedure(name)
 
     # — streams —
@@ -293,6 +331,7 @@ class Running:
             settings,
             self.engine.broker,
             self.engine.presence,
+            blocks=self.engine.blocks,
             clock=environment.clock,
             wheel=environment.wheel(),
             routes=routes,

@@ -3,38 +3,54 @@
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Unpack
+from collections.abc import Collection, Iterator, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
-from gateway.auth.permissions import check_payload
+from gateway.blocks.base import block_seconds
 from gateway.brokers.base import HistoryFilter, PublishOptions
 from gateway.channels import Channel, check_names
-from gateway.core.cluster import NodeInfo, RefreshUser, SubscribeUser, UnsubscribeUser, disconnection, whose
+from gateway.core.cluster import (
+    NodeInfo,
+    RefreshUser,
+    SendMessage,
+    SubscribeUser,
+    UnsubscribeUser,
+    disconnection,
+    named,
+    whose,
+)
 from gateway.core.node import Node
 from gateway.core.survey import ChannelCounts
 from gateway.core.tasks import at_once
-from gateway.errors import Disconnect, DisconnectCode, UnsubscribeCode
-from gateway.messages import ClientInfo, Position, Publication
+from gateway.errors import Disconnect, DisconnectCode, Error, UnsubscribeCode
+from gateway.messages import ClientInfo, Exclusion, Position, Publication, Receipt
 from gateway.program.commits import CommitOutbox, Message, Options
 from gateway.program.encoding import encode_data, encode_publication
+from gateway.program.errors import check_history, check_presence, check_publication, find_channel, history_error
 from gateway.program.routes.client import Client
-from gateway.program.sockets.order import arrive
+from gateway.program.sockets.connection import PlainConnection
+from gateway.program.sockets.order import arrive, arrive_at
 
 if TYPE_CHECKING:
     from gateway.program.commits import AnySession
 
 log = logging.getLogger(__name__)
 
+AnyClient = Client | PlainConnection | str
+"""A connection: the client of an event, what `Gateway.attach` gives, or the id of either."""
+
 
 class Operations(ABC):
     """Satisfied by `Gateway`, and by what `Gateway.exclude` returns.
 
-    Every method may raise `Error` (a channel that there is not, an option that is off) and, when Redis is away,
-    `BrokerUnavailable`, which is one. Coroutines run in the gateway's event loop alone; in another, ``RuntimeError``
-    says what to write, and nothing has been done.
+    Methods that name a channel may raise `ChannelError`, an `Error` whose text says what to write: there is no such
+    channel, or an option is off; and all, when Redis is away, `BrokerUnavailable`, which is an `Error` as well.
+    Coroutines run in the gateway's event loop alone; in another, ``RuntimeError`` says what to write, and nothing has
+    been done.
     """
 
-    _excluded = ""
+    _exclusion: Exclusion | None = None
 
     @property
     @abstractmethod
@@ -65,26 +81,34 @@ class Operations(ABC):
         tags: dict[str, str] | None = None,
         skip_history: bool = False,
         idempotency_key: str = "",
-    ) -> Position:
+        exclude: AnyClient | Collection[AnyClient] | None = None,
+    ) -> Receipt:
         """Publish to everybody who is subscribed, on all nodes. Returns when the broker has accepted it.
 
         And when plain sockets of this node have been sent it, so that what they are sent next comes after it.
 
         ``data`` is anything that JSON can say: pydantic models, dataclasses, dict, str, …; ``bytes`` make a binary
         publication, for plain sockets of bytes. A repeat with the same ``idempotency_key`` within five minutes
-        publishes nothing. Answers the position in the channel's stream; its offset is 0 without history. Raises
-        ``TypeError`` for data that cannot be encoded.
+        publishes nothing. ``exclude`` does without one client or several, see `exclude`. Answers where the
+        publication stands in the channel's stream (``offset`` 0 without history), and how many ``nodes`` took it, none
+        of them if nobody is subscribed. Raises ``TypeError`` for data that cannot be encoded.
         """
         node = self._here
         publication = encode_publication(data, tags)
-        [resolved] = self._resolved([channel], publication)
-        position = await node.publish(resolved, publication, PublishOptions(skip_history, idempotency_key))
+        [resolved] = self.exclude(*_several(exclude))._resolved([channel], publication)
+        receipt = await node.publish(resolved, publication, PublishOptions(skip_history, idempotency_key))
         await arrive(node, [channel])
-        return position
+        return receipt
 
     async def broadcast(
-        self, channels: Sequence[str], data: Any, *, tags: dict[str, str] | None = None, skip_history: bool = False
-    ) -> list[Position]:
+        self,
+        channels: Sequence[str],
+        data: Any,
+        *,
+        tags: dict[str, str] | None = None,
+        skip_history: bool = False,
+        exclude: AnyClient | Collection[AnyClient] | None = None,
+    ) -> list[Receipt]:
         """Publish the same to many channels.
 
         Nothing is published if one of the names is wrong; if the broker fails, some of them may have been served.
@@ -92,27 +116,43 @@ class Operations(ABC):
         node = self._here
         check_names(channels)
         publication, extras = encode_publication(data, tags), PublishOptions(skip_history)
-        resolved = self._resolved(channels, publication)
-        positions = await at_once(lambda channel: node.publish(channel, publication, extras), resolved)
+        resolved = self.exclude(*_several(exclude))._resolved(channels, publication)
+        receipts = await at_once(lambda channel: node.publish(channel, publication, extras), resolved)
         await arrive(node, channels)
-        return positions
+        return receipts
 
-    async def publish_to_user(self, user: str | int, data: Any, **options: Unpack[Options]) -> Position:
+    async def publish_to_user(self, user: str | int, data: Any, **options: Unpack[Options]) -> Receipt:
         """Publish to all connections of a user, by the user's personal channel; ``options`` as for ``publish``.
 
         Raises `SettingsError` unless ``client.subscribe_to_user_personal_channel.enabled`` is set.
         """
         return await self.publish(self._here.channels.of_user(user), data, **options)
 
-    async def presence(self, channel: str) -> dict[str, ClientInfo]:
-        """Who is subscribed, by client id. Raises `Error` (108) for a channel without ``presence``."""
+    async def send(self, client: AnyClient, data: Any) -> None:
+        """Send to one connection, on whichever node it is; nothing happens if it has gone.
+
+        The JavaScript SDK tells of it in ``client.on("message")``; plain sockets get it as a publication. It arrives
+        behind what the same coroutine has published before; during ``on_connect``, behind the answer to connect. Every
+        node looks whether it is meant: what is for a user, and what is much, is better published to a channel. Raises
+        ``TypeError`` for data that cannot be encoded.
+        """
         node = self._here
-        return await node.presence(node.channels.resolve(channel))
+        [client_id] = _ids([client])
+        message = encode_publication(data)
+        command = SendMessage(client=client_id, data=message.data, binary=message.binary)
+        if not (isinstance(client, Client) and client.defer(command)):
+            await node.cluster.command_in_turn(command)
+            await arrive_at(node, client_id)
+
+    async def presence(self, channel: str) -> dict[str, ClientInfo]:
+        """Who is subscribed, by client id. Raises `ChannelError` (108) for a channel without ``presence``."""
+        node = self._here
+        return await node.presence(check_presence(find_channel(node.channels, channel)))
 
     async def presence_stats(self, channel: str) -> tuple[int, int]:
-        """How many clients, and how many distinct users. Raises `Error` (108) for a channel without ``presence``."""
+        """How many clients, and how many distinct users. Raises `ChannelError` (108) without ``presence``."""
         node = self._here
-        return await node.presence_stats(node.channels.resolve(channel))
+        return await node.presence_stats(check_presence(find_channel(node.channels, channel)))
 
     async def history(
         self, channel: str, *, limit: int = -1, since: Position | None = None, reverse: bool = False
@@ -120,15 +160,19 @@ class Operations(ABC):
         """What the channel keeps, oldest first unless ``reverse``, and its top position.
 
         ``limit`` -1 is all, 0 only the position; ``since`` means strictly after it (before it in ``reverse``).
-        Raises `Error`: 108 for a channel without history, 112 for a position of another epoch.
+        Raises `ChannelError`: 108 for a channel without history, 112 for a position of another epoch.
         """
         node = self._here
-        return await node.history(node.channels.resolve(channel), HistoryFilter(limit, since, reverse))
+        found = check_history(find_channel(node.channels, channel))
+        try:
+            return await node.history(found, HistoryFilter(limit, since, reverse))
+        except Error as error:
+            raise history_error(found, since, error) from None
 
     async def remove_history(self, channel: str) -> None:
         """Drop what the channel keeps; its offsets go on."""
         node = self._here
-        await node.remove_history(node.channels.resolve(channel))
+        await node.remove_history(check_history(find_channel(node.channels, channel)))
 
     async def channels(self, pattern: str = "", *, limit: int = 0, cursor: str = "") -> ChannelCounts:
         """Channels with subscribers anywhere, and how many; ``pattern`` as in a shell, such as ``chat:*``.
@@ -143,43 +187,68 @@ class Operations(ABC):
 
     # — users —
 
-    async def subscribe(self, user: str, channel: str, *, client: str = "", info: Any = None, data: Any = None) -> None:
+    async def subscribe(
+        self, user: str | int, channel: str, *, client: str = "", info: Any = None, data: Any = None
+    ) -> None:
         """Subscribe all connections of a user, or one ``client`` of it; they are told, with ``data``."""
         node = self._here
         await node.cluster.command(
             SubscribeUser(
                 user=whose(user, client),
                 client=client,
-                channel=node.channels.resolve(channel).name,
+                channel=find_channel(node.channels, channel).name,
                 info=None if info is None else encode_data(info),
                 data=None if data is None else encode_data(data),
             )
         )
 
-    async def unsubscribe(self, user: str, channel: str, *, client: str = "") -> None:
+    async def unsubscribe(self, user: str | int, channel: str, *, client: str = "") -> None:
         """End the subscriptions of a user, or of one ``client`` of it; they are told."""
         node = self._here
         code = UnsubscribeCode.SERVER
-        name = node.channels.resolve(channel).name
+        name = find_channel(node.channels, channel).name
         command = UnsubscribeUser(user=whose(user, client), client=client, channel=name, code=code, reason=code.reason)
         await node.cluster.command(command)
 
     async def disconnect(
         self,
-        user: str,
+        user: str | int = "",
         *,
         client: str = "",
         code: int = DisconnectCode.FORCE_DISCONNECT,
         reason: str | None = None,
         keep: Sequence[str] = (),
     ) -> None:
-        """Close all connections of a user, or one ``client`` of it; those in ``keep`` stay.
+        """Close all connections of a user, or one ``client`` alone, on all nodes; those in ``keep`` stay.
 
         Codes from 4000 to 4999 are yours; from 4500 on, and from 3500 to 3999, clients do not come back.
         """
         await self._here.cluster.command(disconnection(user, client, Disconnect(code, reason), keep))
 
-    async def expire(self, user: str, *, client: str = "", at: int = 0) -> None:
+    async def block(self, user: str | int, *, for_: float | timedelta | None = None) -> None:
+        """Keep a user out: close all its connections, and let it into no node, for so many seconds, or until `unblock`.
+
+        Clients get disconnect 3510, after which they do not come back by themselves. The list outlives all nodes (in
+        Redis; with the memory engine it ends with the process). A second block of a user takes the place of the first.
+        Raises ``ValueError`` for anonymous clients, which are no user, and `Error` (106) beyond 100,000 users: whom a
+        program keeps out for good, its ``on_connect`` refuses by itself.
+        """
+        await self._here.blocked.store.block(named(user), block_seconds(for_))
+
+    async def unblock(self, user: str | int) -> None:
+        """Let a user in again; nothing happens if it is not blocked."""
+        await self._here.blocked.store.unblock(named(user))
+
+    async def blocked(self, *, limit: int = 1000, cursor: str = "") -> tuple[dict[str, float], str]:
+        """Users that are blocked, each with the end of it (Unix seconds, or ``inf``), in the order of their ids.
+
+        And the cursor of the next page, empty after the last.
+        """
+        if limit < 1:
+            raise ValueError(f"limit = {limit} must be at least 1")
+        return self._here.blocked.page(limit, cursor)
+
+    async def expire(self, user: str | int, *, client: str = "", at: int = 0) -> None:
         """Move the end of a user's connections to ``at`` (Unix seconds); 0 ends them now, to come back anew."""
         await self._here.cluster.command(
             RefreshUser(user=whose(user, client), client=client, expired=not at, expire_at=at)
@@ -194,13 +263,20 @@ class Operations(ABC):
         """The nodes that are alive, this one first."""
         return self.node.cluster.nodes()
 
-    def exclude(self, client: Client | str) -> "Operations":
-        """The same, but what is published does not go to this client: its own page has shown it already.
+    def exclude(self, *clients: AnyClient, user: str | int | None = None) -> "Operations":
+        """The same, but what is published does not go to these clients: their own pages have shown it already ::
 
-        ``await gateway.exclude(client).publish(...)``. History keeps it for everybody: a client that comes back may
-        recover what it has sent itself.
+            await gateway.exclude(client).publish(...)  # or publish(..., exclude=client)
+            await gateway.exclude(user="7").publish(...)  # to none of the user's connections
+
+        One ``exclude`` may follow another: both hold. History keeps the publication for everybody: a client that
+        comes back may recover what it has sent itself.
         """
-        return _Excluding(self, client if isinstance(client, str) else client.id)
+        if not clients and user is None:
+            return self
+        former = self._exclusion or Exclusion()
+        users = former.users if user is None else (*former.users, str(user))
+        return _Excluding(self, Exclusion((*former.clients, *_ids(clients)), users))
 
     def on_commit(self, session: "AnySession") -> CommitOutbox:
         """What is published here leaves when the SQLAlchemy session commits, and vanishes when it rolls back ::
@@ -227,18 +303,37 @@ class Operations(ABC):
 
     def _resolved(self, names: Sequence[str], publication: Publication) -> list[Channel]:
         """The channels that a publication is for, if all of them take it."""
-        publication.exclude = self._excluded
-        channels = [self.node.channels.resolve(name) for name in names]
+        publication.exclude = self._exclusion
+        channels = [find_channel(self.node.channels, name) for name in names]
         for channel in channels:
-            check_payload(channel.options, publication.data, known_json=not publication.binary)
+            check_publication(channel, publication)
         return channels
 
 
 class _Excluding(Operations):
-    def __init__(self, all_of_it: Operations, client: str) -> None:
+    def __init__(self, all_of_it: Operations, exclusion: Exclusion) -> None:
         self._all_of_it = all_of_it
-        self._excluded = client
+        self._exclusion = exclusion
 
     @property
     def node(self) -> Node:
         return self._all_of_it.node
+
+
+def _several(clients: AnyClient | Collection[AnyClient] | None) -> Sequence[AnyClient]:
+    if clients is None:
+        return ()
+    return list(clients) if isinstance(clients, list | tuple | set | frozenset) else [cast(AnyClient, clients)]
+
+
+def _ids(clients: Sequence[AnyClient]) -> Iterator[str]:
+    for each in clients:
+        if isinstance(each, Client | PlainConnection):
+            yield each.id
+        elif isinstance(each, str):
+            yield each
+        else:
+            raise TypeError(
+                f"a client is the Client of a handler, the connection of gateway.attach, or its id, not {each!r}; "
+                'all connections of a user: gateway.exclude(user="7"), gateway.publish_to_user("7", data)'
+            )

@@ -11,6 +11,7 @@ Channels that a program declares, rather than the settings, are known to `Gatewa
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from redis import Redis
@@ -19,18 +20,20 @@ from redis.connection import ConnectionPool
 from redis.exceptions import NoScriptError, RedisError
 from redis.retry import Retry
 
-from gateway.auth.permissions import check_payload
 from gateway.batches import batches
+from gateway.blocks.base import block_seconds
+from gateway.blocks.redis import block_call, check_blocked, unblock_call
 from gateway.brokers.base import PublishOptions, StreamOptions
-from gateway.brokers.calls import Call, control_call, publish_call, read_position
+from gateway.brokers.calls import Call, control_call, publish_call, read_receipt
 from gateway.channels import Channels, check_names
 from gateway.config.settings import RedisSettings, Settings
 from gateway.config.sources import load
-from gateway.core.cluster import disconnection, seal
+from gateway.core.cluster import disconnection, named, seal
 from gateway.errors import BrokerUnavailable, Disconnect, DisconnectCode, SettingsError
-from gateway.messages import Position, Publication
+from gateway.messages import Publication, Receipt
 from gateway.program.commits import CommitOutbox, Message, Options
 from gateway.program.encoding import encode_publication
+from gateway.program.errors import check_publication, find_channel
 from gateway.redis.endpoint import Endpoint
 from gateway.redis.keys import Keys
 from gateway.redis.resp import Argument
@@ -83,7 +86,7 @@ class Publisher:
         """Close the connections. A later call would open one again."""
         self._pool.disconnect()
 
-    def publish(self, channel: str, data: Any, **options: Unpack[Options]) -> Position:
+    def publish(self, channel: str, data: Any, **options: Unpack[Options]) -> Receipt:
         """Publish any value, ``bytes`` as a binary publication; returns once Redis has accepted it.
 
         The position is empty where the channel keeps no history. A repeat with the same ``idempotency_key`` within
@@ -100,7 +103,7 @@ class Publisher:
         tags: dict[str, str] | None = None,
         idempotency_key: str = "",
         skip_history: bool = False,
-    ) -> list[Position]:
+    ) -> list[Receipt]:
         """Publish the same to many channels; raises as ``publish`` does.
 
         Nothing is published if one of the names is wrong; if Redis fails, some of them may have been served.
@@ -111,9 +114,9 @@ class Publisher:
         streams = [(name, self._stream(name, publication)) for name in channels]
         now = self._clock()
         answers = self._run([publish_call(self._keys, name, publication, at, options, now) for name, at in streams])
-        return [read_position(answer) for answer in answers]
+        return [read_receipt(answer) for answer in answers]
 
-    def publish_to_user(self, user: str | int, data: Any, **options: Unpack[Options]) -> Position:
+    def publish_to_user(self, user: str | int, data: Any, **options: Unpack[Options]) -> Receipt:
         """Publish to the user's personal channel; raises as ``publish`` does.
 
         ``SettingsError`` if the nodes give their users none.
@@ -122,19 +125,28 @@ class Publisher:
 
     def disconnect(
         self,
-        user: str | int,
+        user: str | int = "",
         *,
         client: str = "",
         code: int = DisconnectCode.FORCE_DISCONNECT,
         reason: str | None = None,
         keep: Sequence[str] = (),
     ) -> None:
-        """Close all connections of a user, or one ``client`` of it, on all nodes; those in ``keep`` stay.
+        """Close all connections of a user, or one ``client`` alone, on all nodes; those in ``keep`` stay.
 
         Codes from 4000 to 4999 are yours; from 4500 on, and from 3500 to 3999, clients do not come back.
         """
         command = disconnection(user, client, Disconnect(code, reason), keep)
         self._run([control_call(self._keys, seal(self._uid, command))])
+
+    def block(self, user: str | int, *, for_: float | timedelta | None = None) -> None:
+        """Keep a user out of all nodes, for so many seconds, or until `unblock`; see `Gateway.block`."""
+        [answer] = self._run([block_call(self._keys, named(user), block_seconds(for_))])
+        check_blocked(answer)
+
+    def unblock(self, user: str | int) -> None:
+        """Let a user in again; nothing happens if it is not blocked."""
+        self._run([unblock_call(self._keys, named(user))])
 
     def on_commit(self, session: "AnySession") -> CommitOutbox:
         """An outbox whose publications leave when the SQLAlchemy session commits, and vanish when it rolls back."""
@@ -147,9 +159,10 @@ class Publisher:
         self._stream(message.channel, encode_publication(message.data))
 
     def _stream(self, name: str, publication: Publication) -> StreamOptions:
-        """How the channel keeps its stream. Raises ``Error`` if it does not take the publication."""
-        options = self._channels.resolve(name).options
-        check_payload(options, publication.data, known_json=not publication.binary)
+        """How the channel keeps its stream. Raises ``ChannelError`` if it does not take the publication."""
+        channel = find_channel(self._channels, name)
+        check_publication(channel, publication)
+        options = channel.options
         return StreamOptions(options.history_size, options.history_ttl, options.history_meta_ttl)
 
     # — Redis —

@@ -151,7 +151,10 @@ def encode_result(result: Result) -> bytes:
 def encode_push(channel: str, push: Push) -> bytes:
     """A push without its envelope. Raises ``Disconnect`` (inappropriate protocol) for binary data."""
     if type(push) is Publication:
-        return b'{"channel":%b,"pub":%b}' % (encode(channel), encode(wire_publication(push)))
+        publication = wire_publication(push)
+        if not channel:
+            return b'{"message":{"data":%b}}' % bytes(publication.data)
+        return b'{"channel":%b,"pub":%b}' % (encode(channel), encode(publication))
     body = b'"%b":%b' % (_PUSH_KEYS[type(push)], encode(push))
     return b"{%b%b}" % (b'"channel":%b,' % encode(channel) if channel else b"", body)
 

@@ -29,6 +29,12 @@ class Keys:
         name = channel.encode()
         return b"%b%b:%b" % (self._tags[crc32(name) % PARTITIONS], kind, name)
 
+    def stream(self, channel: str) -> list[bytes]:
+        """A stream's meta data, and the stream itself."""
+        name = channel.encode()
+        tag = self._tags[crc32(name) % PARTITIONS]
+        return [b"%bm:%b" % (tag, name), b"%bs:%b" % (tag, name)]
+
     def owned(self, kind: bytes, channel: str, owner: str) -> bytes:
         """What one owner has in a channel. The name of an owner has no colon."""
         name = channel.encode()

@@ -51,6 +51,7 @@ _Connection = TypeVar("_Connection", bound=RedisConnection)
 class _Request(NamedTuple):
     verb: str
     name: bytes
+    handler: Handler | None
     future: asyncio.Future[None]
 
 
@@ -140,13 +141,7 @@ class Shard:
         Fails with ``BrokerUnavailable``, and then nothing is left of it. Who cancels it unsubscribes to be sure.
         """
         self._handlers[name] = handler
-        confirmed = self._request("SUBSCRIBE", name)
-        confirmed.add_done_callback(partial(self._forget_refused, name, handler))
-        return confirmed
-
-    def _forget_refused(self, name: bytes, handler: Handler, confirmed: asyncio.Future[None]) -> None:
-        if not confirmed.cancelled() and confirmed.exception() and self._handlers.get(name) is handler:
-            del self._handlers[name]
+        return self._request("SUBSCRIBE", name, handler)
 
     async def listen(self, name: bytes, handler: Handler) -> None:
         """Like ``subscribe``, but holds even if the server is away now and comes later."""
@@ -171,12 +166,13 @@ class Shard:
         """Stop many handlers, at once."""
         await asyncio.gather(*(self.unsubscribe(name) for name in names))
 
-    def _request(self, verb: str, name: bytes) -> asyncio.Future[None]:
+    def _request(self, verb: str, name: bytes, handler: Handler | None = None) -> asyncio.Future[None]:
+        """A ``handler`` is forgotten if the request is refused."""
         loop = asyncio.get_running_loop()
         if not self._requests:
             loop.call_soon(self._send_requests)
         future: asyncio.Future[None] = loop.create_future()
-        self._requests.append(_Request(verb, name, future))
+        self._requests.append(_Request(verb, name, handler, future))
         return future
 
     def _send_requests(self) -> None:
@@ -186,7 +182,20 @@ class Shard:
             for batch in batches(same, CHANNELS_PER_COMMAND):
                 names = [request.name for request in batch]
                 answer = self._subscriber.execute(verb, *names, replies=len(batch))
-                answer.add_done_callback(partial(_pass_on, [request.future for request in batch]))
+                answer.add_done_callback(partial(self._pass_on, batch))
+
+    def _pass_on(self, requests: Iterable[_Request], answer: asyncio.Future[Any]) -> None:
+        """Pass an answer on to all who share it."""
+        refused = answer.exception() is not None
+        for _, name, handler, future in requests:
+            if refused and handler is not None and self._handlers.get(name) is handler:
+                del self._handlers[name]
+            if future.done():
+                continue
+            if refused:
+                future.set_exception(BrokerUnavailable())
+            else:
+                future.set_result(None)
 
     async def _connect(self, name: str, make: Callable[[], _Connection]) -> _Connection:
         settings = self._settings
@@ -298,15 +307,3 @@ def _ignored(answer: asyncio.Future[Any]) -> None:
 async def _on_all(connection: RedisConnection, verb: str, names: Iterable[bytes]) -> None:
     for some in batches(batches(names, CHANNELS_PER_COMMAND), COMMANDS_UNDER_WAY):
         await asyncio.gather(*(connection.execute(verb, *batch, replies=len(batch)) for batch in some))
-
-
-def _pass_on(futures: Iterable[asyncio.Future[None]], answer: asyncio.Future[Any]) -> None:
-    """Pass an answer on to all who share it."""
-    refused = answer.exception() is not None
-    for future in futures:
-        if future.done():
-            continue
-        if refused:
-            future.set_exception(BrokerUnavailable())
-        else:
-            future.set_result(None)

@@ -211,14 +211,16 @@ def run_server(settings: Settings, factory: Factory, listener: socket.socket, re
 
 def uvicorn_config(settings: Settings, app: Any) -> uvicorn.Config:
     """What uvicorn is told. Its limit of concurrency stays off: it counts WebSockets but refuses only HTTP."""
-    websocket = settings.websocket
-    compression = Compression(level=websocket.compression_level, min_size=websocket.compression_min_size)
-    timeout = settings.client.message_timeout
+    websocket, timeout = settings.websocket, settings.client.message_timeout
+    offered = None
+    if websocket.compression:
+        offered = Compression(level=websocket.compression_level, min_size=websocket.compression_min_size)
+    endpoints = getattr(getattr(app, "state", None), "endpoints", None)
     return uvicorn.Config(
         app,
         loop="uvloop",
         http=uvicorn_dispatch.protocol_class(uvicorn_http.protocol_class(timeout)),
-        ws=uvicorn_websocket.protocol_class(timeout, compression if websocket.compression else None),
+        ws=uvicorn_websocket.protocol_class(timeout, offered, endpoints),
         ws_max_size=settings.client.message_size_limit,
         ws_ping_interval=None,
         ws_per_message_deflate=False,

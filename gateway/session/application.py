@@ -5,7 +5,7 @@ Everything here is optional. Where the program says nothing, tokens and channel 
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import datetime
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar
 
 from msgspec import Struct
 
@@ -13,7 +13,15 @@ from gateway import channels
 from gateway.auth.tokens import Grant
 from gateway.brokers.base import PublishOptions
 from gateway.channels import Channel
-from gateway.messages import ConnectRequest, Payload, Publication, RPCRequest, SubscribeRequest
+from gateway.messages import (
+    ConnectRequest,
+    Payload,
+    Publication,
+    RefreshRequest,
+    RPCRequest,
+    SubRefreshRequest,
+    SubscribeRequest,
+)
 
 S = TypeVar("S", contravariant=True)
 """The session that asks."""
@@ -58,8 +66,20 @@ class Route(channels.Route, Protocol[S]):
     def subscribe(self) -> Callable[[S, Channel, SubscribeRequest], Awaitable[Admitted]] | None: ...
 
     @property
+    def refresh(self) -> Callable[[S, Channel, SubRefreshRequest], Awaitable[Admitted]] | None:
+        """Renew a subscription that ``subscribe`` has admitted by a token."""
+
+    @property
     def publish(self) -> Callable[[S, Channel, Publication], Awaitable[Accepted]] | None:
         """The publication is what is published unless the program says otherwise."""
+
+    @property
+    def publish_unsubscribed(self) -> bool:
+        """Whether ``publish`` is asked for clients that are not subscribed, too; else these are refused."""
+
+    @property
+    def read_unsubscribed(self) -> bool:
+        """Whether ``presence`` and ``history`` are asked for them."""
 
     @property
     def presence(self) -> Callable[[S, Channel], Awaitable[None]] | None:
@@ -86,6 +106,10 @@ class Application(Protocol[S]):
         """Admit a client; the last argument is what its token or a trusted header says of it, if there is one."""
 
     @property
+    def refresh(self) -> Callable[[S, RefreshRequest, Admission | None], Awaitable[Admission]] | None:
+        """Renew a connection by another token; the last argument is what is known of that, if a key verifies it."""
+
+    @property
     def disconnect(self) -> Callable[[S], Awaitable[None]] | None:
         """A connection that was admitted has ended."""
 
@@ -97,7 +121,7 @@ class Application(Protocol[S]):
 class NoApplication:
     """Nothing but the gateway."""
 
-    connect = disconnect = rpc = None
+    connect = refresh = disconnect = rpc = None
 
 
 NO_APPLICATION = NoApplication()
@@ -121,4 +145,4 @@ def user_id(user: str | int | None) -> str:
 
 
 def route_of(channel: Channel) -> Route[Any] | None:
-    return cast("Route[Any] | None", channel.route)
+    return channel.route  # type: ignore[return-value]

@@ -1,8 +1,12 @@
 """Publish, presence, history, rpc and send: what a client asks of a channel or of the application."""
 
+import logging
+from collections.abc import Callable
+
 from gateway.auth.permissions import check_payload, may_publish, may_read_history, may_read_presence
 from gateway.brokers.base import HistoryFilter, PublishOptions
 from gateway.channels import Channel
+from gateway.core.node import NO_EXTRAS
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
 from gateway.messages import (
     ClientInfo,
@@ -20,37 +24,34 @@ from gateway.messages import (
     RPCResult,
     SendRequest,
 )
-from gateway.session.application import Accepted, route_of
+from gateway.session.application import route_of
 from gateway.session.pipeline import Pipeline
 from gateway.session.session import Session
+
+log = logging.getLogger(__name__)
 
 
 async def publish(session: Session, command_id: int, request: PublishRequest) -> None:
     channel = _channel(session, request.channel)
-    publication = Publication(Payload(request.data), _info(session, channel))
-    accepted = await _accepted(session, channel, publication)
-    if accepted.publication is None:
-        session.answer(command_id, PublishResult())
-        return
+    publication, extras = Publication(Payload(request.data), _info(session, channel)), NO_EXTRAS
+    decide = None
+    if (route := route_of(channel)) and (decide := route.publish):
+        _check_subscribed(session, channel, "publish", route.publish_unsubscribed)
+    else:
+        _check_may(session, channel, may_publish)
+    check_payload(channel.options, publication.data, known_json=True)
+    if decide is not None:
+        accepted = await decide(session, channel, publication)
+        if accepted.publication is None:
+            session.answer(command_id, PublishResult())
+            return
+        if accepted.publication is not publication:
+            publication = accepted.publication
+            check_payload(channel.options, publication.data, known_json=not publication.binary)
+        extras = accepted.extras
     if session.pipeline is None:
         session.pipeline = Pipeline()
-    await session.pipeline.add(_publish(session, command_id, channel, accepted.publication, accepted.extras))
-
-
-async def _accepted(session: Session, channel: Channel, publication: Publication) -> Accepted:
-    """What is published for what the client sent. Raises ``Error`` if it may not."""
-    publish = route.publish if (route := route_of(channel)) else None
-    if publish is None:
-        insecure = session.node.settings.client.insecure
-        if not may_publish(channel.options, session.user, _subscribed(session, channel), insecure=insecure):
-            raise Error(ErrorCode.PERMISSION_DENIED)
-    check_payload(channel.options, publication.data, known_json=True)
-    if publish is None:
-        return Accepted(publication)
-    accepted = await publish(session, channel, publication)
-    if (instead := accepted.publication) is not None and instead is not publication:
-        check_payload(channel.options, instead.data, known_json=not instead.binary)
-    return accepted
+    await session.pipeline.add(_publish(session, command_id, channel, publication, extras))
 
 
 async def _publish(
@@ -79,11 +80,11 @@ async def history(session: Session, command_id: int, request: HistoryRequest) ->
     channel = _channel(session, request.channel)
     if not channel.options.keeps_history:
         raise Error(ErrorCode.NOT_AVAILABLE)
-    insecure = session.node.settings.client.insecure
     if (route := route_of(channel)) and route.history:
+        _check_subscribed(session, channel, "history", route.read_unsubscribed)
         await route.history(session, channel)
-    elif not may_read_history(channel.options, session.user, _subscribed(session, channel), insecure=insecure):
-        raise Error(ErrorCode.PERMISSION_DENIED)
+    else:
+        _check_may(session, channel, may_read_history)
     most = session.node.settings.client.history_max_publication_limit
     limit = most if request.limit < 0 else min(request.limit, most)
     publications, top = await session.node.history(channel, HistoryFilter(limit, request.since, request.reverse))
@@ -114,12 +115,26 @@ async def _presence_channel(session: Session, name: str) -> Channel:
     channel = _channel(session, name)
     if not channel.options.presence:
         raise Error(ErrorCode.NOT_AVAILABLE)
-    insecure = session.node.settings.client.insecure
     if (route := route_of(channel)) and route.presence:
+        _check_subscribed(session, channel, "presence", route.read_unsubscribed)
         await route.presence(session, channel)
-    elif not may_read_presence(channel.options, session.user, _subscribed(session, channel), insecure=insecure):
-        raise Error(ErrorCode.PERMISSION_DENIED)
+    else:
+        _check_may(session, channel, may_read_presence)
     return channel
+
+
+def _check_subscribed(session: Session, channel: Channel, what: str, unsubscribed: bool) -> None:
+    """Raises ``Error`` (103) for who may not even ask the program: its handler knows of subscribers alone."""
+    if not (unsubscribed or _subscribed(session, channel)):
+        log.debug("client %s: %s refused, not subscribed to %s", session.client, what, channel.name)
+        raise Error(ErrorCode.PERMISSION_DENIED)
+
+
+def _check_may(session: Session, channel: Channel, may: Callable[..., bool]) -> None:
+    """Raises ``Error`` if the options do not let the client do it."""
+    insecure = session.node.settings.client.insecure
+    if not may(channel.options, session.user, _subscribed(session, channel), insecure=insecure):
+        raise Error(ErrorCode.PERMISSION_DENIED)
 
 
 def _subscribed(session: Session, channel: Channel) -> bool:

@@ -35,6 +35,8 @@ LIFE: dict[State, frozenset[State]] = {
 }
 """What a state may lead to. Nothing leads back from CLOSED, whatever comes after an await."""
 
+GONE = frozenset((State.CLOSED, State.ENDED))
+
 
 def replace_expiry(
     node: Node, before: Timer | None, expire_at: int, grace: float, passed: Callable[[], None]

@@ -1,20 +1,29 @@
-"""Connect and refresh: who the client is, and until when.
+"""Connect and refresh: who the client is, until when, and the subscriptions that come with it.
 
-Source: Centrifuge protocol, "Connection life cycle" and "JWT".
+Source: Centrifuge protocol, "Connection life cycle", "JWT", "Server-side subscriptions".
 """
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from functools import partial
 
-from gateway.auth.tokens import ConnectionToken, TokenExpired, TokenInvalid
+from gateway.auth.tokens import TokenExpired, TokenInvalid
+from gateway.channels import Channel
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
-from gateway.messages import ConnectRequest, ConnectResult, RefreshRequest, RefreshResult, SubscribeResult
-from gateway.session.application import Admission, Admitted, decides_connect
+from gateway.messages import (
+    ConnectRequest,
+    ConnectResult,
+    RefreshRequest,
+    RefreshResult,
+    SubscribeRequest,
+    SubscribeResult,
+)
+from gateway.session.application import AS_THE_OPTIONS_SAY, NO_APPLICATION, Admission, Admitted, decides_connect
 from gateway.session.base import State
-from gateway.session.initial import planned
 from gateway.session.session import Session
+from gateway.session.subscribing import allowed
 from gateway.session.subscription import Subscription, SubscriptionEnded, SubscriptionState
 from gateway.version import __version__
 
@@ -24,61 +33,54 @@ REFUSED_DELAY = 5.0
 log = logging.getLogger(__name__)
 
 
-class Turn:
-    """One of the connects that the program decides at a time. Given back when that is done, or overdue."""
-
-    def __init__(self, turns: asyncio.Semaphore) -> None:
-        self._turns: asyncio.Semaphore | None = turns
-
-    @classmethod
-    async def come(cls, turns: asyncio.Semaphore) -> "Turn":
-        await turns.acquire()
-        return cls(turns)
-
-    def end(self) -> None:
-        if self._turns is not None:
-            self._turns.release()
-            self._turns = None
-
-
 async def connect(session: Session, command_id: int, request: ConnectRequest) -> None:
     """Authenticate, make the server-side subscriptions, answer.
 
     The deadline is for us, who decide: the client has said what it had to say, and does not lose by waiting.
     """
     session.to(State.CONNECTING)
-    turn = None
     try:
         if decides_connect(session.application, request):
-            session.heartbeat.cancel()
-            turn = await Turn.come(session.node.connecting)
-            _check(session)
-            _set_deadline(session, command_id, turn)
-        admission = await _authenticate(session, request)
-        admit(session, admission)
-        subscriptions = await planned(session, admission.subs, request.subs)
-        if turn is not None:
-            turn.end()  # what follows is not the program's
-        elif subscriptions:
-            _set_deadline(session, command_id)
+            admission = await _in_turn(session, command_id, request)
+        else:
+            admission = await _let_in(session, request)
+            if session.subscriptions:
+                _set_deadline(session, command_id)
+        subscriptions = list(session.subscriptions.values())
         if subscriptions:
             await _open(subscriptions)
             _check(session)
-        ready = [each for each in subscriptions if each.state is SubscriptionState.READY]
-        results = {each.channel: each.result() for each in ready}
+            subscriptions = [each for each in subscriptions if each.state is SubscriptionState.READY]
     except Disconnect:
         raise
     except Exception as error:
         _refuse(session, error)
         raise
-    finally:
-        if turn is not None:
-            turn.end()
-    session.answer(command_id, _result(session, admission, results))
-    for each in ready:
+    session.answer(command_id, _result(session, admission, {each.channel: each.result() for each in subscriptions}))
+    for each in subscriptions:
         each.start()
     session.connected()
     session.supersede()
+
+
+async def _in_turn(session: Session, command_id: int, request: ConnectRequest) -> Admission:
+    """Let the client in by the program, which decides so many at a time."""
+    session.heartbeat.cancel()
+    with ExitStack() as turn:
+        await session.node.connecting.acquire()
+        turn.callback(session.node.connecting.release)
+        _check(session)
+        _set_deadline(session, command_id, turn)
+        return await _let_in(session, request)
+
+
+async def _let_in(session: Session, request: ConnectRequest) -> Admission:
+    """Make the client known, and the subscriptions that come with connect, which are to be opened."""
+    admission = await _authenticate(session, request)
+    admit(session, admission)
+    if admission.subs or request.subs or session.node.channels.personal(session.user):
+        await _plan(session, admission.subs, request.subs)
+    return admission
 
 
 def _check(session: Session) -> None:
@@ -90,48 +92,40 @@ def _check(session: Session) -> None:
 async def _open(subscriptions: Sequence[Subscription]) -> None:
     """Open them side by side. Raises what the first of them did that failed, when all have been tried."""
     if len(subscriptions) == 1:
-        outcomes: list[BaseException | None] = [await _tried(subscriptions[0])]
-    else:
-        outcomes = await asyncio.gather(*map(_tried, subscriptions))
-    for outcome in outcomes:
-        if outcome is not None:
+        with suppress(SubscriptionEnded):  # as somebody has said meanwhile
+            await subscriptions[0].open()
+        return
+    for outcome in await asyncio.gather(*[each.open() for each in subscriptions], return_exceptions=True):
+        if outcome is not None and not isinstance(outcome, SubscriptionEnded):
             try:
                 raise outcome
             finally:
-                del outcome, outcomes  # this frame is in its traceback, and would keep it, and the session
+                del outcome  # this frame is in its traceback, and would keep it, and the session
 
 
-async def _tried(subscription: Subscription) -> Exception | None:
-    try:
-        await subscription.open()
-    except SubscriptionEnded:
-        pass  # as somebody has said meanwhile
-    except Exception as error:
-        return error
-    return None
-
-
-def _set_deadline(session: Session, command_id: int, turn: Turn | None = None) -> None:
+def _set_deadline(session: Session, command_id: int, turn: ExitStack | None = None) -> None:
     """Bound the time that is ours. Nobody waits where nothing is to be decided, and nothing to be subscribed."""
     timeout = session.node.settings.client.connect_timeout
     session.watch(timeout, partial(_overdue, session, command_id, turn))
 
 
-def _overdue(session: Session, command_id: int, turn: Turn | None) -> None:
+def _overdue(session: Session, command_id: int, turn: ExitStack | None) -> None:
     """It has taken too long, which is no fault of the client's. What is under way goes on, and then finds it gone."""
     if turn is not None:
-        turn.end()
+        turn.close()
     if session.state is not State.CONNECTING:
         return
     timeout = session.node.settings.client.connect_timeout
     log.warning("client %s: connect was not decided within %g s (client.connect_timeout)", session.client, timeout)
     error = Error(ErrorCode.INTERNAL, "connect was not decided in time, try again")
     _refuse(session, error)
-    session.refuse(command_id, error)
+    session.fail(command_id, error)
 
 
 async def _authenticate(session: Session, request: ConnectRequest) -> Admission:
     """Who the client is, by its token, by what stands in front, or by the program. Raises if it may not connect."""
+    if session.application is not NO_APPLICATION:
+        session.token = request.token
     connect = session.application.connect
     if connect is None:
         admission = _identify(session, request)
@@ -139,8 +133,10 @@ async def _authenticate(session: Session, request: ConnectRequest) -> Admission:
         # a token that no key here can verify is the program's own, and for the program to judge
         known = _identify(session, request) if session.tokens.has_keys or not request.token else None
         admission = await connect(session, request, known)
-        session.admitted = True  # it hears of the end, whatever has become of the client
+        session.since = session.node.clock()  # it hears of the end, whatever has become of the client
         _check(session)
+        if session.application.refresh is not None:
+            session.granted = frozenset(admission.subs)
     if admission is None:
         raise Disconnect(DisconnectCode.BAD_REQUEST)
     return admission
@@ -177,16 +173,18 @@ def _by_token(session: Session, token: str) -> Admission:
 
 
 def admit(session: Session, admission: Admission) -> None:
-    """Make the client known. Raises ``Disconnect`` if its user has too many connections."""
+    """Make the client known. Raises ``Disconnect`` if its user is blocked, or has too many connections."""
     hub, client = session.node.hub, session.node.settings.client
+    if admission.user in session.node.blocked:
+        raise Disconnect(DisconnectCode.BLOCKED)
     if admission.user and 0 < client.user_connection_limit <= len(hub.of_user(admission.user)):
         raise Disconnect(DisconnectCode.CONNECTION_LIMIT)
     session.user, session.info = admission.user, admission.info
     session.refreshable = admission.refreshable
     session.since = session.node.clock()
-    session.expire(admission.expire_at)
+    if admission.expire_at:
+        session.expire(admission.expire_at)
     hub.open(session)
-    session.admitted = True
 
 
 def _refuse(session: Session, error: Exception) -> None:
@@ -203,12 +201,10 @@ def _refuse(session: Session, error: Exception) -> None:
 
 def _result(session: Session, admission: Admission, subs: dict[str, SubscribeResult]) -> ConnectResult:
     client = session.node.settings.client
-    expires = bool(session.expire_at) and session.refreshable
     return ConnectResult(
-        client=session.client,
-        version=__version__,
-        expires=expires,
-        ttl=session.ttl(session.expire_at) if expires else 0,
+        session.client,
+        __version__,
+        *session.lasts(session.expire_at if session.refreshable else 0),
         data=admission.data or session.node.greeting,
         subs=subs,
         ping=max(1, round(client.ping_interval)) if client.ping_interval else 0,
@@ -218,6 +214,45 @@ def _result(session: Session, admission: Admission, subs: dict[str, SubscribeRes
     )
 
 
+# — the subscriptions that come with connect —
+
+
+async def _plan(session: Session, granted: Mapping[str, Admitted], requests: Mapping[str, SubscribeRequest]) -> None:
+    """Begin them: from the token, personal, and those asked for that the client might also subscribe to by itself.
+
+    Raises ``Error`` or ``Disconnect`` if the client may not connect so.
+    """
+    channels, most = session.node.channels, session.node.settings.client.channel_limit
+    plan = dict(granted)
+    if personal := channels.personal(session.user):
+        plan.setdefault(personal, AS_THE_OPTIONS_SAY)
+    if len(plan) > most:
+        raise Disconnect(DisconnectCode.CHANNEL_LIMIT)
+    for name, admitted in plan.items():
+        since = requests[name].since if name in requests else None
+        Subscription(session, channels.resolve(name), since, server_side=True).grant(admitted)
+    refused = 0
+    for name, request in requests.items():
+        if name in plan or not (channel := _known(session, name)):
+            continue
+        try:
+            await allowed(session, channel, request, server_side=True)
+        except Error:
+            refused += channel.route is not None  # the program has been asked, and is not to be asked without end
+        _check(session)
+        if len(session.subscriptions) + refused > most:
+            raise Disconnect(DisconnectCode.CHANNEL_LIMIT)
+
+
+def _known(session: Session, name: str) -> Channel | None:
+    try:
+        return session.node.channels.resolve_for_client(name)
+    except Error as error:
+        if error.code == ErrorCode.UNKNOWN_CHANNEL:
+            raise Disconnect(DisconnectCode.BAD_REQUEST) from error
+        return None
+
+
 # — refresh —
 
 
@@ -225,27 +260,49 @@ async def refresh(session: Session, command_id: int, request: RefreshRequest) ->
     """A new token for a connection that expires."""
     if not request.token or not session.expire_at or not session.refreshable:
         raise Disconnect(DisconnectCode.BAD_REQUEST)
-    token = _refresh_token(session, request.token)
-    session.expire(token.expire_at)
-    if token.info is not None:
-        session.info = token.info
-    session.answer(
-        command_id,
-        RefreshResult(session.client, __version__, bool(token.expire_at), session.ttl(token.expire_at)),
-    )
+    renewed = await _renew(session, request)
+    if renewed.user != session.user:
+        raise Disconnect(DisconnectCode.INVALID_TOKEN)
+    if renewed.subs.keys() != session.granted:
+        raise Disconnect(DisconnectCode.INSUFFICIENT_STATE)
+    if session.application is not NO_APPLICATION:
+        session.token = request.token
+    session.expire(renewed.expire_at)
+    if renewed.info is not None:
+        session.info = renewed.info
+    session.answer(command_id, RefreshResult(session.client, __version__, *session.lasts(renewed.expire_at)))
 
 
-def _refresh_token(session: Session, text: str) -> ConnectionToken:
+async def _renew(session: Session, request: RefreshRequest) -> Admission:
+    """What the new token says, or the program of it. Raises if it is not good.
+
+    One that has expired closes the connection: clients take an error for the end, but return from 3005, and then
+    hear by 109 that they need another token.
+    """
+    refresh = session.application.refresh
+    if refresh is None:
+        return _refresh_token(session, request.token)
+    known = _refresh_token(session, request.token) if session.tokens.has_keys else None
+    try:
+        renewed = await refresh(session, request, known)
+    except Error as error:
+        if error.code != ErrorCode.TOKEN_EXPIRED:
+            raise
+        raise Disconnect(DisconnectCode.EXPIRED) from None
+    if session.closed:
+        raise Disconnect(DisconnectCode.CONNECTION_CLOSED)
+    if 0 < renewed.expire_at <= session.node.clock():
+        raise Disconnect(DisconnectCode.EXPIRED)
+    return renewed
+
+
+def _refresh_token(session: Session, text: str) -> Admission:
     try:
         token = session.tokens.connection(text)
     except TokenInvalid as error:
         raise Disconnect(DisconnectCode.INVALID_TOKEN) from error
     except TokenExpired as error:
         raise Disconnect(DisconnectCode.EXPIRED) from error
-    if token.user != session.user:
-        raise Disconnect(DisconnectCode.INVALID_TOKEN)
     if token.expire_at and token.expire_at <= session.node.clock():
         raise Error(ErrorCode.EXPIRED)
-    if set(token.subs) != session.granted:
-        raise Disconnect(DisconnectCode.INSUFFICIENT_STATE)
-    return token
+    return Admission(token.user, token.expire_at, token.info, dict.fromkeys(token.subs, AS_THE_OPTIONS_SAY))

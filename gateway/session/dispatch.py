@@ -24,7 +24,7 @@ from gateway.messages import (
 )
 from gateway.session import asking, connecting, subscribing
 from gateway.session.application import NO_APPLICATION, decides_connect, route_of
-from gateway.session.base import State
+from gateway.session.base import GONE, State
 from gateway.session.session import Session
 
 FAIR = 32
@@ -40,7 +40,7 @@ class ClientSession(Session):
 
     async def receive(self, frame: bytes) -> None:
         """Carry out the commands of one frame, in order."""
-        if self.state in (State.CLOSED, State.ENDED):
+        if self.state in GONE:
             return
         self.node.metrics.bytes_in += len(frame)
         if frame == self.wire.protocol.pong and self.state is State.CONNECTED:
@@ -56,23 +56,22 @@ class ClientSession(Session):
                 if count < len(commands) and (count % FAIR == 0 or large):
                     await asyncio.sleep(0)
                     await self.transport.drained()
-                if self.closed:
+                if self.state in GONE:
                     return
         except Disconnect as reason:
             self.disconnect(reason)
 
     async def _dispatch(self, command: Command) -> None:
         """Carry the command out here, or in a task of its own if the program decides it."""
-        decided = _is_decided(self, command.request)
-        if decided or (self.lanes is not None and self.lanes.busy(command.request)):
-            ended = asyncio.Event() if isinstance(command.request, ConnectRequest) else None
-            await self.in_turn().add(command.request, self._carry_out_apart(command, ended))
-            if ended is not None:  # nothing may overtake it
-                await ended.wait()
+        if _is_decided(self, command.request) or (self.lanes is not None and self.lanes.busy(command.request)):
+            lanes = self.in_turn()
+            await lanes.add(command.request, self._carry_out_apart(command))
+            if isinstance(command.request, ConnectRequest):  # nothing may overtake it
+                await lanes.finished()
         else:
             await self._carry_out(command)
 
-    async def _carry_out_apart(self, command: Command, ended: asyncio.Event | None) -> None:
+    async def _carry_out_apart(self, command: Command) -> None:
         try:
             if not self.closed:
                 await self._carry_out(command)
@@ -81,9 +80,6 @@ class ClientSession(Session):
         except Exception:  # not even the failure could be answered
             log.exception("client %s: command %d failed", self.client, command.id)
             self.disconnect(Disconnect(DisconnectCode.INTERNAL))
-        finally:
-            if ended is not None:
-                ended.set()
 
     async def _carry_out(self, command: Command) -> None:
         request = command.request
@@ -104,9 +100,18 @@ def _is_decided(session: Session, request: Request) -> bool:
     match request:
         case ConnectRequest():
             return decides_connect(session.application, request)
+        case RefreshRequest():
+            return session.application.refresh is not None
         case RPCRequest():
             return session.application.rpc is not None
-        case SubscribeRequest() | PublishRequest() | PresenceRequest() | PresenceStatsRequest() | HistoryRequest():
+        case (
+            SubscribeRequest()
+            | SubRefreshRequest()
+            | PublishRequest()
+            | PresenceRequest()
+            | PresenceStatsRequest()
+            | HistoryRequest()
+        ):
             try:
                 route = route_of(session.channel(request.channel))
             except Error:  # there is no such channel, as the command's own code will answer
@@ -117,6 +122,7 @@ def _is_decided(session: Session, request: Request) -> bool:
 
 _EVENTS: dict[type[Any], tuple[str, ...]] = {
     SubscribeRequest: ("subscribe", "cache_empty"),
+    SubRefreshRequest: ("refresh",),
     PublishRequest: ("publish",),
     PresenceRequest: ("presence",),
     PresenceStatsRequest: ("presence",),

@@ -20,7 +20,7 @@ Work = Coroutine[Any, Any, None]
 class Lanes:
     """The lanes of one client. Work sees to its own failures, and has context variables of its own."""
 
-    __slots__ = ("_context", "_count", "_empty", "_kept", "_lanes", "_room", "_spawn")
+    __slots__ = ("_context", "_count", "_kept", "_lanes", "_less", "_spawn")
 
     def __init__(self, spawn: Callable[[Work, Context | None], None], context: Context | None = None) -> None:
         self._spawn = spawn
@@ -30,8 +30,8 @@ class Lanes:
         self._kept: set[Work] = set()
         """Of all this, what is to run though the client has left."""
         self._count = 0
-        self._room: asyncio.Event | None = None
-        self._empty: asyncio.Event | None = None
+        self._less: asyncio.Event | None = None
+        """Set, and forgotten, when a piece has ended."""
 
     def busy(self, request: Request) -> bool:
         """Whether work is under way that the request must wait for."""
@@ -41,9 +41,7 @@ class Lanes:
         """Returns at once, unless too much is under way."""
         self._put(_key(request), work)
         if self._count >= UNDER_WAY:
-            if self._room is None:
-                self._room = asyncio.Event()
-            await self._room.wait()
+            await self._until(UNDER_WAY // 2)
 
     def insert(self, channel: str, work: Work) -> None:
         """Run what comes of the channel's present state, before commands that wait.
@@ -60,22 +58,22 @@ class Lanes:
 
     async def finished(self) -> None:
         """Wait until nothing is under way."""
-        if self._count:
-            if self._empty is None:
-                self._empty = asyncio.Event()
-            await self._empty.wait()
+        await self._until(0)
+
+    async def _until(self, count: int) -> None:
+        while self._count > count:
+            if self._less is None:
+                self._less = asyncio.Event()
+            await self._less.wait()
 
     def _put(self, key: object, work: Work, *, first: bool = False) -> None:
         self._count += 1
         lane = self._lanes.get(key)
         if lane is None:
             self._lanes[key] = []
-            self._begin(key, work)
+            self._spawn(self._run(key, work), self._context)
         else:
             lane.insert(0 if first else len(lane), work)
-
-    def _begin(self, key: object, work: Work) -> None:
-        self._spawn(self._run(key, work), self._context)
 
     async def _run(self, key: object, work: Work) -> None:
         lane = self._lanes[key]
@@ -88,25 +86,22 @@ class Lanes:
         finally:
             self._kept.discard(work)
             if lane:
-                self._begin(key, lane.pop(0))
+                self._spawn(self._run(key, lane.pop(0)), self._context)
             else:
                 del self._lanes[key]
             self._left()
 
     def _drop(self, lane: list[Work]) -> None:
-        dropped, lane[:] = [work for work in lane if work not in self._kept], [w for w in lane if w in self._kept]
-        for work in dropped:
+        for work in [each for each in lane if each not in self._kept]:
+            lane.remove(work)
             work.close()
             self._left()
 
     def _left(self) -> None:
         self._count -= 1
-        if self._room is not None and self._count <= UNDER_WAY // 2:
-            self._room.set()
-            self._room = None
-        if not self._count and self._empty is not None:
-            self._empty.set()
-            self._empty = None
+        if self._less is not None:
+            self._less.set()
+            self._less = None
 
 
 def _key(request: Request) -> object:

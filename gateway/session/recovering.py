@@ -3,14 +3,12 @@
 Source: Centrifuge protocol, "History and recovery".
 """
 
-from collections.abc import Awaitable, Callable
-
 from gateway.brokers.base import HistoryFilter
 from gateway.channels import Channel
 from gateway.config.settings import ChannelOptions
 from gateway.core.node import Node
 from gateway.core.recovery import Recovery, recover_cache, recover_stream
-from gateway.messages import Payload, Position, Publication
+from gateway.messages import Position
 
 NEWEST = HistoryFilter(limit=1, reverse=True)
 TOP = HistoryFilter()
@@ -42,12 +40,6 @@ async def look_up(
     return found
 
 
-async def fill(node: Node, channel: Channel, begin: Callable[[], Awaitable[Payload | None]]) -> None:
-    """Publish what an empty channel begins with."""
+async def is_empty(node: Node, channel: Channel) -> bool:
     newest, _ = await node.broker.history(channel.name, NEWEST, node.stream(channel))
-    if newest or (data := await begin()) is None:
-        return
-    # what has been published meanwhile is newer, and others may have asked at the same time
-    newest, _ = await node.broker.history(channel.name, NEWEST, node.stream(channel))
-    if not newest:
-        await node.publish(channel, Publication(data))
+    return not newest

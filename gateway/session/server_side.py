@@ -3,60 +3,39 @@
 Source: Centrifuge protocol, "Server-side subscriptions".
 """
 
+import asyncio
 import logging
 
 from msgspec import convert
 
-from gateway.auth.permissions import granted_features
 from gateway.auth.tokens import Grant, Override
-from gateway.channels import Channel
 from gateway.core.cluster import SubscribeUser, UnsubscribeUser
 from gateway.errors import Disconnect, DisconnectCode, Error
-from gateway.messages import Position, Subscribe, SubscribeRequest, Unsubscribe
+from gateway.messages import Subscribe, Unsubscribe
 from gateway.session.application import Admitted
+from gateway.session.base import GONE
 from gateway.session.subscription import Owner, Subscription, SubscriptionEnded, SubscriptionState
 
 log = logging.getLogger(__name__)
 
-NOTHING = SubscribeRequest()
-"""Asks for no feature and for no recovery."""
 
-
-def given(owner: Owner, channel: Channel, admitted: Admitted, since: Position | None) -> Subscription:
-    """A subscription that the server grants, ready to be opened."""
-    subscription = Subscription(owner, channel, since, server_side=True)
-    grant(subscription, admitted)
-    return subscription
-
-
-def grant(subscription: Subscription, admitted: Admitted) -> None:
-    """Grant one what the options force; nobody has asked for more."""
-    options = admitted.grant.override.apply(subscription.resolved.options)
-    subscription.admit(admitted, granted_features(options, subscription.connection.user, NOTHING))
-
-
-def subscribe(owner: Owner, command: SubscribeUser) -> None:
-    """Subscribe the connection, if that can be; it takes its place before the next command."""
+async def subscribe(owner: Owner, command: SubscribeUser) -> None:
+    """Subscribe the connection, if that can be; it takes its place before it first waits."""
     try:
-        subscription = _ordered(owner, command)
+        await _subscribe(owner, command)
+    except (SubscriptionEnded, Disconnect):
+        pass  # as somebody has said since
     except Error as error:
-        _not_subscribed(owner, command, error)
-    except Disconnect as reason:
-        owner.disconnect(reason)
-    else:
-        if subscription is not None:
-            owner.node.spawn(_try_to_make(owner, subscription, command))
+        if owner.state not in GONE:
+            log.warning("client %s: not subscribed to %s: %s", owner.client, command.channel, error)
 
 
 async def give(owner: Owner, command: SubscribeUser) -> None:
     """Subscribe the connection. Raises ``Error`` if that cannot be, ``Disconnect`` when it has been closed for it."""
-    try:
-        subscription = _ordered(owner, command)
-        if subscription is not None:
-            await _make(owner, subscription)
-    except Disconnect as reason:  # whoever hears of it may do nothing about it
-        owner.disconnect(reason)
-        raise
+    task = asyncio.current_task()
+    if any(each.channel == command.channel and each.filling is task for each in owner.ending):
+        raise SubscriptionEnded  # it would wait for itself
+    await _subscribe(owner, command)
 
 
 def unsubscribe(owner: Owner, command: UnsubscribeUser) -> None:
@@ -65,47 +44,29 @@ def unsubscribe(owner: Owner, command: UnsubscribeUser) -> None:
     subscription = owner.subscriptions.get(command.channel)
     if subscription is not None:
         subscription.end(push)
-    elif not owner.closed:
+    elif owner.state not in GONE:
         owner.push(command.channel, push)
 
 
-def _ordered(owner: Owner, command: SubscribeUser) -> Subscription | None:
-    """The subscription that is ordered, None if there is one already."""
+async def _subscribe(owner: Owner, command: SubscribeUser) -> None:
     there = owner.subscriptions.get(command.channel)
+    if there is not None and there.state is not SubscriptionState.DECIDING:
+        there.instead = command
+        return
     if there is not None:
-        if there.state is not SubscriptionState.DECIDING:
-            return None
         there.end()  # nothing is left to decide
-    if len(owner.subscriptions) >= owner.node.settings.client.channel_limit:
-        raise Disconnect(DisconnectCode.CHANNEL_LIMIT)
-    channel = owner.node.channels.resolve(command.channel)
-    grant = Grant(command.info, command.data, convert(command.override, Override))
-    return given(owner, channel, Admitted(grant, command.expire_at), command.since)
-
-
-async def _make(owner: Owner, subscription: Subscription) -> None:
-    await subscription.open()
-    result = subscription.result()
-    owner.push(
-        subscription.channel,
-        Subscribe(result.recoverable, result.epoch, result.offset, result.positioned, result.data),
-    )
-    for publication in result.publications:
-        owner.push(subscription.channel, publication)
-    subscription.start()
-
-
-async def _try_to_make(owner: Owner, subscription: Subscription, command: SubscribeUser) -> None:
     try:
-        await _make(owner, subscription)
-    except SubscriptionEnded:
-        pass  # as somebody has said since
-    except Error as error:
-        _not_subscribed(owner, command, error)
-    except Disconnect as reason:
+        if len(owner.subscriptions) >= owner.node.settings.client.channel_limit:
+            raise Disconnect(DisconnectCode.CHANNEL_LIMIT)
+        channel = owner.node.channels.resolve(command.channel)
+        grant = Grant(command.info, command.data, convert(command.override, Override))
+        subscription = Subscription(owner, channel, command.since, server_side=True)
+        await subscription.grant(Admitted(grant, command.expire_at)).open()
+        made = subscription.result()
+        owner.push(channel.name, Subscribe(made.recoverable, made.epoch, made.offset, made.positioned, made.data))
+        for publication in made.publications:
+            owner.push(channel.name, publication)
+        subscription.start()
+    except Disconnect as reason:  # whoever hears of it may do nothing about it
         owner.disconnect(reason)
-
-
-def _not_subscribed(owner: Owner, command: SubscribeUser, error: Error) -> None:
-    if not owner.closed:
-        log.warning("client %s: not subscribed to %s: %s", owner.client, command.channel, error)
+        raise

@@ -3,26 +3,34 @@
 import logging
 import os
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextvars import Context
-from typing import Any
+from dataclasses import dataclass, field
 
 from gateway.auth.tokens import TokenVerifier
 from gateway.channels import Channel
-from gateway.core.cluster import ControlCommand, DisconnectUser, RefreshUser, SubscribeUser, UnsubscribeUser
+from gateway.core.cluster import (
+    ControlCommand,
+    DisconnectUser,
+    RefreshUser,
+    SendMessage,
+    SubscribeUser,
+    UnsubscribeUser,
+)
 from gateway.core.node import Node
 from gateway.core.wheel import Timer
-from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode, UnsubscribeCode
-from gateway.messages import Payload, Push, Refresh, Result
+from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
+from gateway.messages import Payload, Publication, Push, Refresh, Result
 from gateway.protocols.base import Wire
 from gateway.session import server_side
 from gateway.session.application import NO_APPLICATION, Application, NoApplication
-from gateway.session.base import LIFE, Handshake, State, Transport, replace_expiry
+from gateway.session.base import GONE, LIFE, Handshake, State, Transport, replace_expiry
 from gateway.session.lanes import Lanes
 from gateway.session.pipeline import Pipeline
-from gateway.session.subscription import AT_WORK, Subscription
+from gateway.session.subscription import Subscription
 
 YEAR = 365 * 86400
+FOR_EVER = False, 0
 
 log = logging.getLogger(__name__)
 
@@ -34,87 +42,53 @@ def _new_id() -> str:
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Session:
     """One connection. Its transport calls ``end`` once it is closed."""
 
-    __slots__ = (
-        "admitted",
-        "application",
-        "awaits_pong",
-        "client",
-        "context",
-        "deferred",
-        "ending",
-        "expire_at",
-        "expiry",
-        "granted",
-        "handshake",
-        "heartbeat",
-        "info",
-        "lanes",
-        "node",
-        "outbox",
-        "pipeline",
-        "reason",
-        "refreshable",
-        "session_id",
-        "since",
-        "state",
-        "subscriptions",
-        "tokens",
-        "transport",
-        "user",
-        "wire",
-    )
+    node: Node
+    tokens: TokenVerifier
+    wire: Wire
+    transport: Transport
+    handshake: Handshake
+    application: "Application[Session] | NoApplication" = NO_APPLICATION
+    context: Context | None = None
+    """Context variables of the request that opened the connection, for what the program does about it."""
+    client: str = field(default_factory=_new_id)
+    session_id: str = ""
+    """Names the connection as ``client`` does, but is told to nobody else."""
+    state: State = State.NEW
+    since: float = 0.0
+    """When the client was let in (Unix seconds); from then on the program is to hear of its end."""
+    token: str = ""
+    """What the client has connected with, or refreshed it by since, where there is a program to see it."""
+    user: str = ""
+    info: Payload | None = None
+    expire_at: int = 0
+    """When the credentials end (Unix seconds); 0 is never."""
+    refreshable: bool = True
+    """Whether a new token of the client can move that."""
+    expiry: Timer | None = None
+    granted: frozenset[str] = frozenset()
+    """Server-side channels that the token names."""
+    subscriptions: dict[str, Subscription] = field(default_factory=dict)
+    ending: frozenset[Subscription] = frozenset()
+    outbox: list[bytes] | None = None
+    lanes: Lanes | None = None
+    """Commands that the program is deciding; made by the first of them."""
+    pipeline: Pipeline | None = None
+    """Publishes that the broker has not answered yet; made by the first of them."""
+    deferred: tuple[ControlCommand, ...] = ()
+    """Commands that came while the client was connecting: nothing is pushed before the reply."""
+    awaits_pong: bool = False
+    heartbeat: Timer = field(init=False)
+    """One deadline at a time: for the client's connect, for ours to decide it, for pings and pongs."""
+    reason: Disconnect | None = None
 
-    def __init__(
-        self,
-        node: Node,
-        tokens: TokenVerifier,
-        wire: Wire,
-        transport: Transport,
-        handshake: Handshake,
-        application: "Application[Session] | NoApplication" = NO_APPLICATION,
-        context: Context | None = None,
-    ) -> None:
-        self.node = node
-        self.tokens = tokens
-        self.wire = wire
-        self.transport = transport
-        self.handshake = handshake
-        self.application = application
-        self.context = context
-        """Context variables of the request that opened the connection, for what the program does about it."""
-        self.lanes: Lanes | None = None
-        """Commands that the program is deciding; made by the first of them."""
-        self.admitted = False
-        """Whether the program is to hear of the end."""
-        self.client = _new_id()
-        self.session_id = _new_id() if wire.protocol.unidirectional else ""
-        """Names the connection as ``client`` does, but is told to nobody else."""
-        self.user = ""
-        self.info: Payload | None = None
-        self.since = 0.0
-        """When the client was let in (Unix seconds)."""
-        self.state = State.NEW
-        self.subscriptions: dict[str, Subscription] = {}
-        self.ending: set[Subscription] | None = None
-        self.outbox: list[bytes] | None = None
-        self.pipeline: Pipeline | None = None
-        """Publishes that the broker has not answered yet; made by the first of them."""
-        self.awaits_pong = False
-        self.expire_at = 0
-        """When the credentials end (Unix seconds); 0 is never."""
-        self.refreshable = True
-        """Whether a new token of the client can move that."""
-        self.expiry: Timer | None = None
-        self.granted: frozenset[str] = frozenset()
-        """Server-side channels that the token names."""
-        self.reason: Disconnect | None = None
-        self.deferred: tuple[ControlCommand, ...] = ()
-        """Commands that came while the client was connecting: nothing is pushed before the reply."""
-        # one deadline at a time: for the client's connect, for ours to decide it, for pings and pongs
-        self.heartbeat = node.wheel.after(node.settings.client.stale_close_delay, self._stale)
+    def __post_init__(self) -> None:
+        if self.wire.protocol.unidirectional:
+            self.session_id = _new_id()
+        self.heartbeat = self.node.wheel.after(self.node.settings.client.stale_close_delay, self._stale)
 
     # — what the client is told —
 
@@ -126,9 +100,6 @@ class Session:
         if not isinstance(error, Error):
             log.error("client %s: command %d failed", self.client, command_id, exc_info=error)
             error = Error(ErrorCode.INTERNAL)
-        self.refuse(command_id, error)
-
-    def refuse(self, command_id: int, error: Error) -> None:
         self.node.metrics.errors[error.code] += 1
         self.node.hub.post(self, self.wire.protocol.encode_error(command_id, error))
 
@@ -143,7 +114,7 @@ class Session:
 
     @property
     def closed(self) -> bool:
-        return self.state is State.CLOSED or self.state is State.ENDED
+        return self.state in GONE
 
     def to(self, state: State) -> bool:
         """Go on in its life; False if that cannot be, as when it has been closed meanwhile."""
@@ -155,13 +126,14 @@ class Session:
     def connected(self) -> None:
         """The connect command has succeeded: pings begin, and the cluster's commands take effect."""
         self.to(State.CONNECTED)
-        self.heartbeat.cancel()
         deferred, self.deferred = self.deferred, ()
         for command in deferred:
-            self._obey(command)
+            self.control(command)
         interval = self.node.settings.client.ping_interval
-        if interval and not self.closed:
+        if interval and self.state is State.CONNECTED:
             self.watch(interval * random.uniform(0.5, 1), self._ping)  # noqa: S311
+        else:
+            self.heartbeat.cancel()
 
     def disconnect(self, reason: Disconnect) -> None:
         """Close the connection, with what was answered before."""
@@ -191,26 +163,19 @@ class Session:
         if self.lanes is not None:
             self.lanes.close()
         self.node.hub.close(self)
-        settled = [each for each in self.subscriptions.values() if each.state not in AT_WORK]
         for subscription in list(self.subscriptions.values()):
             subscription.end()
-        for subscription in settled:
-            await subscription.over()
-        if self.application is not NO_APPLICATION:
-            await self._tell_end()
+        if self.application is not NO_APPLICATION:  # it is told when all that it did for the client has ended
+            await self.left()
+            if self.lanes is not None:
+                await self.lanes.finished()
+            if self.since and self.application.disconnect is not None:
+                await self.application.disconnect(self)
 
     async def left(self) -> None:
         """Wait until nothing is left of the subscriptions that have ended."""
         while self.ending:
             await next(iter(self.ending)).over()
-
-    async def _tell_end(self) -> None:
-        """Tell the program, when all that it did for the client has ended."""
-        await self.left()
-        if self.lanes is not None:
-            await self.lanes.finished()
-        if self.admitted and self.application.disconnect is not None:
-            await self.application.disconnect(self)
 
     # — for its subscriptions —
 
@@ -222,17 +187,9 @@ class Session:
         subscription = self.subscriptions.get(name)
         return subscription.resolved if subscription else self.node.channels.resolve_for_client(name)
 
-    def ttl(self, expire_at: int) -> int:
-        """Whole seconds until then, at least one, at most a year; 0 for never."""
-        return min(max(1, int(expire_at - self.node.clock())), YEAR) if expire_at else 0
-
-    def lose_position(self, subscription: Subscription) -> None:
-        """A publication was missed: a client-side subscription is made again, others need a new connection."""
-        self.node.metrics.lost_positions += 1
-        subscription.make_anew(UnsubscribeCode.INSUFFICIENT_STATE, DisconnectCode.INSUFFICIENT_STATE)
-
-    def conclude(self, channel: str, work: Coroutine[Any, Any, None]) -> None:
-        self.in_turn().insert(channel, work)
+    def lasts(self, expire_at: int) -> tuple[bool, int]:
+        """Whether what ends then (0 is never) ends at all, and the seconds until then: at least one, at most a year."""
+        return (True, min(max(1, int(expire_at - self.node.clock())), YEAR)) if expire_at else FOR_EVER
 
     def in_turn(self) -> Lanes:
         """The lanes of what the program decides."""
@@ -244,15 +201,24 @@ class Session:
 
     def control(self, command: ControlCommand) -> None:
         """A command of the server API, perhaps from another node. They take effect in the order in which they come."""
-        if self.closed or command.client not in ("", self.client) or command.session not in ("", self.session_id):
+        if command.client not in ("", self.client) or command.session not in ("", self.session_id):
             return
-        if isinstance(command, DisconnectUser):
-            if self.client not in command.whitelist and not self._supersedes(command):
-                self.disconnect(Disconnect(command.code, command.reason))
-        elif self.state in (State.NEW, State.CONNECTING):
-            self.deferred = (*self.deferred, command)
-        elif self.state is State.CONNECTED:
-            self._obey(command)
+        match command:
+            case DisconnectUser():
+                if self.client not in command.whitelist and not self._supersedes(command):
+                    self.disconnect(Disconnect(command.code, command.reason))
+            case _ if self.state in (State.NEW, State.CONNECTING):
+                self.deferred = (*self.deferred, command)
+            case _ if self.state is not State.CONNECTED:
+                pass
+            case UnsubscribeUser():
+                server_side.unsubscribe(self, command)
+            case SubscribeUser():
+                self.node.begin(server_side.subscribe(self, command))
+            case SendMessage():
+                self._message(command)
+            case RefreshUser():
+                self._refresh(command)
 
     def supersede(self) -> None:
         """End the user's older connections, on all nodes, where a user may have one alone."""
@@ -272,14 +238,14 @@ class Session:
             self.supersede()
         return True
 
-    def _obey(self, command: ControlCommand) -> None:
-        match command:
-            case UnsubscribeUser():
-                server_side.unsubscribe(self, command)
-            case SubscribeUser():
-                server_side.subscribe(self, command)
-            case RefreshUser():
-                self._refresh(command)
+    def _message(self, command: SendMessage) -> None:
+        """What the program sends to this client alone."""
+        try:
+            message = self.wire.protocol.encode_push("", Publication(command.data, binary=command.binary))
+        except Disconnect:
+            log.warning("client %s: a message of bytes was not sent, it speaks JSON or text; send either", self.client)
+        else:
+            self.node.hub.post_in_turn(self, message)
 
     def _refresh(self, command: RefreshUser) -> None:
         """The server API moves the expiry."""
@@ -289,7 +255,7 @@ class Session:
         self.expire(command.expire_at)
         if command.info is not None:
             self.info = command.info
-        self.push("", Refresh(bool(command.expire_at), self.ttl(command.expire_at)))
+        self.push("", Refresh(*self.lasts(command.expire_at)))
 
     # — deadlines —
 
@@ -325,17 +291,16 @@ class Session:
         else:
             self.heartbeat = self.node.wheel.after(client.ping_interval, self._ping)
 
+    def _check_pong(self) -> None:
+        client = self.node.settings.client
+        if not self.awaits_pong:
+            self.heartbeat = self.node.wheel.after(client.ping_interval - client.pong_timeout, self._ping)
+        elif self.transport.behind():
+            self.heartbeat = self.node.wheel.after(client.pong_timeout, self._await_ping)
+        else:
+            self.disconnect(Disconnect(DisconnectCode.NO_PONG))
+
     def _await_ping(self) -> None:
-        """The ping may not have reached the client, which has its time for the pong from then on."""
+        """The ping had not reached the client, which has its time for the pong from then on."""
         then = self._await_ping if self.transport.behind() else self._check_pong
         self.heartbeat = self.node.wheel.after(self.node.settings.client.pong_timeout, then)
-
-    def _check_pong(self) -> None:
-        if self.awaits_pong and self.transport.behind():
-            self._await_ping()
-            return
-        client = self.node.settings.client
-        if self.awaits_pong:
-            self.disconnect(Disconnect(DisconnectCode.NO_PONG))
-            return
-        self.heartbeat = self.node.wheel.after(client.ping_interval - client.pong_timeout, self._ping)

@@ -5,10 +5,10 @@ Source: Centrifuge protocol, "Subscribing and unsubscribing", "Subscription expi
 
 from msgspec.structs import replace
 
-from gateway.auth.permissions import granted_features, may_subscribe
+from gateway.auth.permissions import may_subscribe
 from gateway.auth.tokens import SubscriptionToken, TokenExpired, TokenInvalid
 from gateway.channels import Channel
-from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
+from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode, UnsubscribeCode
 from gateway.messages import (
     SubRefreshRequest,
     SubRefreshResult,
@@ -18,7 +18,7 @@ from gateway.messages import (
 )
 from gateway.session.application import AS_THE_OPTIONS_SAY, Admitted, route_of
 from gateway.session.session import Session
-from gateway.session.subscription import Subscription, SubscriptionEnded
+from gateway.session.subscription import NOTHING, Subscription, SubscriptionEnded
 
 REJECT_UNRECOVERED = 2
 """Bit of a request's ``flag``: answer error 112 rather than ``recovered: false``."""
@@ -45,9 +45,11 @@ async def subscribe(session: Session, command_id: int, request: SubscribeRequest
         raise
     result = subscription.result()
     if request.flag & REJECT_UNRECOVERED and result.was_recovering and not result.recovered:
+        session.fail(command_id, Error(ErrorCode.UNRECOVERABLE_POSITION))
         subscription.end()
-        await subscription.over()
-        raise Error(ErrorCode.UNRECOVERABLE_POSITION)
+        if subscription.instead is not None:
+            session.control(subscription.instead)
+        return
     session.answer(command_id, result)
     subscription.start()
 
@@ -74,17 +76,36 @@ async def sub_refresh(session: Session, command_id: int, request: SubRefreshRequ
         raise Disconnect(DisconnectCode.BAD_REQUEST)
     if not request.token:
         raise Error(ErrorCode.BAD_REQUEST)
-    token = _refresh_token(session, request.token)
-    _check_meant_for(session, name, token)
-    if token.expire_at and token.expire_at <= session.node.clock():
+    try:
+        renewed = await _renewed(session, subscription, request)
+    except Error as error:
+        if error.code == ErrorCode.TOKEN_EXPIRED:
+            # clients take an error for the end, but subscribe again after this, and then hear of the token
+            subscription.make_anew(UnsubscribeCode.EXPIRED, DisconnectCode.SUBSCRIPTION_EXPIRED)
+        raise
+    if renewed.expire_at and renewed.expire_at <= session.node.clock():
         raise Error(ErrorCode.EXPIRED)
-    if token.grant.info is not None:
+    if renewed.grant.info is not None:
         # another object: publications and presence of before keep what they were made with
-        subscription.info = replace(subscription.info, chan_info=token.grant.info)
-    subscription.expire(token.expire_at)
-    session.answer(command_id, SubRefreshResult(bool(token.expire_at), session.ttl(token.expire_at)))
+        subscription.info = replace(subscription.info, chan_info=renewed.grant.info)
+    subscription.expire(renewed.expire_at)
+    session.answer(command_id, SubRefreshResult(*session.lasts(renewed.expire_at)))
     if subscription.options.presence:
         session.node.begin(session.node.show(subscription.channel, subscription.info))
+
+
+async def _renewed(session: Session, subscription: Subscription, request: SubRefreshRequest) -> Admitted:
+    """What the new token grants: by the program, if that has let the client in. Raises if it is not good."""
+    if subscription.asked and (route := route_of(subscription.resolved)) and route.refresh:
+        renewed = await route.refresh(session, subscription.resolved, request)
+        if not subscription.live:
+            raise SubscriptionEnded
+        if 0 < renewed.expire_at <= session.node.clock():
+            raise Error(ErrorCode.TOKEN_EXPIRED)
+        return renewed
+    token = _refresh_token(session, request.token)
+    _check_meant_for(session, subscription.channel, token)
+    return Admitted(token.grant, token.expire_at)
 
 
 # — who may subscribe, and how —
@@ -92,24 +113,31 @@ async def sub_refresh(session: Session, command_id: int, request: SubRefreshRequ
 
 async def _admitted(session: Session, channel: Channel, request: SubscribeRequest) -> Subscription:
     """The subscription that a client asks for. Raises ``Error`` or ``Disconnect`` if it may not have it."""
-    insecure = session.node.settings.client.insecure
-    subscription = None
-    if request.token:
-        token = _subscribe_token(session, channel.name, request.token)
-        admitted = Admitted(token.grant, token.expire_at)
-    elif channel.shuts_out(session.user):
-        raise Error(ErrorCode.PERMISSION_DENIED)
-    elif (route := route_of(channel)) and route.subscribe:
-        subscription = Subscription(session, channel, request.since)
+    route = route_of(channel)
+    # a token that no key here can verify is the program's own, and for the program to judge
+    own = route and route.subscribe and not session.tokens.has_subscription_keys
+    if not request.token or own:
+        return await allowed(session, channel, request)
+    token = _subscribe_token(session, channel.name, request.token)
+    return Subscription(session, channel, request.since).grant(Admitted(token.grant, token.expire_at), request)
+
+
+async def allowed(
+    session: Session, channel: Channel, request: SubscribeRequest, *, server_side: bool = False
+) -> Subscription:
+    """The subscription that a client may have without a token. Raises ``Error`` if it may not.
+
+    One that comes with connect is ``server_side``: its request says no more than where the client stood.
+    """
+    route, admitted = route_of(channel), AS_THE_OPTIONS_SAY
+    if route and route.subscribe and not channel.shuts_out(session.user):
+        subscription = Subscription(session, channel, request.since, server_side)
         admitted = await subscription.ask(route.subscribe(session, channel, request))
-    elif may_subscribe(channel, session.user, insecure=insecure):
-        admitted = AS_THE_OPTIONS_SAY
+    elif may_subscribe(channel, session.user, insecure=session.node.settings.client.insecure):
+        subscription = Subscription(session, channel, request.since, server_side)
     else:
         raise Error(ErrorCode.PERMISSION_DENIED)
-    options = admitted.grant.override.apply(channel.options)
-    subscription = subscription or Subscription(session, channel, request.since)
-    subscription.admit(admitted, granted_features(options, session.user, request, insecure=insecure))
-    return subscription
+    return subscription.grant(admitted, NOTHING if server_side else request)
 
 
 def _subscribe_token(session: Session, channel: str, text: str) -> SubscriptionToken:
@@ -131,7 +159,7 @@ def _refresh_token(session: Session, text: str) -> SubscriptionToken:
     except TokenInvalid as error:
         raise Disconnect(DisconnectCode.INVALID_TOKEN) from error
     except TokenExpired as error:
-        raise Error(ErrorCode.EXPIRED) from error
+        raise Error(ErrorCode.TOKEN_EXPIRED) from error
 
 
 def _check_meant_for(session: Session, channel: str, token: SubscriptionToken) -> None:

@@ -11,22 +11,35 @@ Source: Centrifuge protocol, "Race between live and stored", "Position control w
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextvars import Context
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
-from gateway.auth.permissions import Features
+from gateway.auth.permissions import Features, granted_features
 from gateway.channels import Channel
+from gateway.config.settings import ChannelOptions
 from gateway.core.audience import Connection
+from gateway.core.cluster import SubscribeUser
 from gateway.core.node import Node
 from gateway.core.recovery import Recovery, merge
 from gateway.core.wheel import Timer
 from gateway.errors import BrokerUnavailable, Disconnect, DisconnectCode, Error, ErrorCode, UnsubscribeCode
-from gateway.messages import ClientInfo, Payload, Position, Publication, Push, SubscribeResult, Unsubscribe
-from gateway.session.application import Admitted, NoApplication, route_of
-from gateway.session.base import replace_expiry
-from gateway.session.recovering import fill, look_up
+from gateway.messages import (
+    ClientInfo,
+    Payload,
+    Position,
+    Publication,
+    Push,
+    SubscribeRequest,
+    SubscribeResult,
+    Unsubscribe,
+)
+from gateway.session.application import NO_APPLICATION, Admitted, route_of
+from gateway.session.base import GONE, State, replace_expiry
+from gateway.session.lanes import Lanes
+from gateway.session.recovering import is_empty, look_up
 
 
 class SubscriptionState(Enum):
@@ -59,9 +72,10 @@ UNBEGUN = frozenset((SubscriptionState.DECIDING, SubscriptionState.ADMITTED))  #
 AT_WORK = frozenset((SubscriptionState.DECIDING, SubscriptionState.OPENING))
 """Somebody is at work on it, and clears it away if it is ended meanwhile."""
 
-log = logging.getLogger(__name__)
+NOTHING = SubscribeRequest()
+"""Asks for no feature and for no recovery."""
 
-Farewell = Callable[[Any, Channel], Coroutine[Any, Any, None]]
+log = logging.getLogger(__name__)
 
 
 class SubscriptionEnded(Error):  # noqa: N818  it is no fault
@@ -75,80 +89,68 @@ class Owner(Connection, Protocol):
     """What a subscription needs of its session."""
 
     node: Node
+    state: State
     info: Payload | None
     application: Any
     context: Context | None
     subscriptions: "dict[str, Subscription]"
     """Those that are not over, by channel."""
-    ending: "set[Subscription] | None"
+    ending: "frozenset[Subscription]"
     """Those of which something is being cleared away."""
-
-    @property
-    def closed(self) -> bool: ...
 
     def push(self, channel: str, push: Push) -> None: ...
 
-    def ttl(self, expire_at: int) -> int: ...
+    def lasts(self, expire_at: int) -> tuple[bool, int]: ...
 
-    def lose_position(self, subscription: "Subscription") -> None:
-        """A publication was missed. The hub has let go of the subscriber already."""
-
-    def conclude(self, channel: str, work: Coroutine[Any, Any, None]) -> None:
-        """Run work of the program before what the client wants in the channel."""
+    def in_turn(self) -> Lanes: ...
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Subscription:
-    """What the session knows of one channel; to the hub, a subscriber."""
+    """What the session knows of one channel, whose place it takes there; to the hub, a subscriber.
 
-    __slots__ = (
-        "_over",
-        "_program",
-        "asked",
-        "channel",
-        "connection",
-        "data",
-        "expire_at",
-        "expiry",
-        "found",
-        "held",
-        "info",
-        "joins",
-        "options",
-        "positioned",
-        "recoverable",
-        "refreshable",
-        "resolved",
-        "server_side",
-        "since",
-        "state",
-    )
+    Raises ``SubscriptionEnded`` if the session is closed.
+    """
 
-    def __init__(
-        self, session: Owner, channel: Channel, since: Position | None = None, *, server_side: bool = False
-    ) -> None:
-        """Take the channel's place in the session. Raises ``SubscriptionEnded`` if that is closed."""
-        if session.closed:
+    connection: Owner
+    resolved: Channel
+    since: Position | None = None
+    """Where a returning client says that it stood."""
+    server_side: bool = False
+    state: SubscriptionState = SubscriptionState.DECIDING
+    channel: str = field(init=False)
+    options: ChannelOptions = field(init=False)
+    """The channel's, with what was granted changed in them."""
+    joins: bool = False
+    positioned: bool = False
+    recoverable: bool = False
+    info: ClientInfo = field(init=False)
+    data: Payload | None = None
+    expire_at: int = 0
+    """Unix seconds; 0 is never."""
+    refreshable: bool = True
+    """Whether a new token of the client can move that."""
+    expiry: Timer | None = None
+    found: Recovery | None = None
+    """What was read of the stream, for ``result``."""
+    held: list[Publication] | None = None
+    asked: bool = False
+    """Whether the program itself let it in, and is to hear of its end."""
+    heard: bool = False
+    """Whether it has a part in the channel's feed."""
+    started: bool = False
+    """Whether it has been live: then all hear of its end."""
+    instead: SubscribeUser | None = None
+    """What the server has ordered meanwhile, for if it fails."""
+    filling: asyncio.Task[Payload | None] | None = None
+    """The program's code that is asked what an empty cache begins with."""
+    _over: asyncio.Event | None = None
+
+    def __post_init__(self) -> None:
+        if self.connection.state in GONE:
             raise SubscriptionEnded
-        self.connection = session
-        self.resolved = channel
-        self.channel = channel.name
-        self.state = SubscriptionState.DECIDING
-        self.since = since
-        """Where a returning client says that it stood."""
-        self.server_side = server_side
-        self.asked = False
-        """Whether the program itself let it in, and is to hear of its end."""
-        self.joins = self.positioned = self.recoverable = False
-        self.options = channel.options
-        self.expire_at = 0
-        self.expiry: Timer | None = None
-        self.found: Recovery | None = None
-        """What was read of the stream, for ``result``."""
-        self.held: list[Publication] | None = None
-        self._over: asyncio.Event | None = None
-        self._program: asyncio.Task[Payload | None] | None = None
-        """Its code that is asked what an empty cache begins with."""
-        session.subscriptions[self.channel] = self
+        self.channel, self.options = self.resolved.name, self.resolved.options
+        self.connection.subscriptions[self.channel] = self
 
     # — the way in —
 
@@ -159,27 +161,32 @@ class Subscription:
         """
         try:
             admitted = await decision
-            self.asked = True
+            # where the server has been quicker, it will hear of the end of that one
+            self.connection.subscriptions.get(self.channel, self).asked = True
             self._check()
         except BaseException:
-            await self._abandon(heard=False)
+            await self._abandon()
             raise
         return admitted
+
+    def grant(self, admitted: Admitted, request: SubscribeRequest = NOTHING) -> Self:
+        """Grant it what the options force, and what they let it have of what was asked for."""
+        session = self.connection
+        self.options = options = admitted.grant.override.apply(self.options)
+        insecure = session.node.settings.client.insecure
+        self.admit(admitted, granted_features(options, session.user, request, insecure=insecure))
+        return self
 
     def admit(self, admitted: Admitted, features: Features) -> None:
         """Say what it is granted."""
         session, grant = self.connection, admitted.grant
-        self.options = grant.override.apply(self.resolved.options)
-        """The namespace's options, with what the token changes in them."""
         self.joins = features.join_leave
         self.positioned = features.positioned
         self.recoverable = features.recoverable
         self.info = ClientInfo(session.user, session.client, session.info, grant.info)
         self.data = grant.data
         self.expire_at = admitted.expire_at
-        """Unix seconds; 0 is never."""
         self.refreshable = admitted.refreshable
-        """Whether a new token of the client can move the expiry."""
         if features.positioned:
             self.held = []
         else:
@@ -191,17 +198,14 @@ class Subscription:
 
         Raises ``SubscriptionEnded`` if it has been meanwhile.
         """
-        session, node = self.connection, self.connection.node
+        node = self.connection.node
         self._to(SubscriptionState.OPENING)
-        heard = False
         try:
-            if session.ending:
-                for each in [each for each in session.ending if each.channel == self.channel]:
-                    if each._program is not None and each._program is asyncio.current_task():
-                        raise SubscriptionEnded  # it would wait for itself
+            for each in self.connection.ending:
+                if each.channel == self.channel:
                     await each.over()  # else what is cleared away of that one would be this one's
             await node.feeds.hold(self.channel)
-            heard = True
+            self.heard = True
             self._check()
             node.hub.join(self)
             if self.options.presence:
@@ -213,7 +217,7 @@ class Subscription:
                 self.found = await look_up(node, self.resolved, self.options, self.since, recoverable=self.recoverable)
             self._to(SubscriptionState.READY)
         except BaseException:
-            await self._abandon(heard=heard)
+            await self._abandon()
             raise
 
     def result(self) -> SubscribeResult:
@@ -221,10 +225,7 @@ class Subscription:
 
         From then on ``found`` has the position from which live delivery goes on.
         """
-        expires = bool(self.expire_at) and self.refreshable
-        result = SubscribeResult(
-            expires=expires, ttl=self.connection.ttl(self.expire_at) if expires else 0, data=self.data
-        )
+        result = SubscribeResult(*self.connection.lasts(self.expire_at if self.refreshable else 0), data=self.data)
         found, since = self.found, self.since
         if found is None:
             return result
@@ -235,10 +236,8 @@ class Subscription:
             newest_only=self.recoverable and self.options.force_recovery_mode == "cache",
         )
         self.held = None
-        result.positioned = True
-        result.recoverable = self.recoverable
-        result.epoch = recovered.position.epoch
-        result.offset = recovered.position.offset
+        result.positioned, result.recoverable = True, self.recoverable
+        result.epoch, result.offset = recovered.position.epoch, recovered.position.offset
         if since is not None:
             result.was_recovering = True
             result.recovered = recovered.recovered and not found.replayed
@@ -257,6 +256,7 @@ class Subscription:
         """The client has been told: deliver, and tell the channel of a join."""
         self._to(SubscriptionState.LIVE)
         node, found, self.found = self.connection.node, self.found, None
+        self.started = True
         node.hub.enter(self, found.position if found else None)
         if self.expire_at:
             self.expire(self.expire_at)
@@ -281,7 +281,8 @@ class Subscription:
         self.expiry = replace_expiry(node, self.expiry, expire_at, grace, self._expired)
 
     def lose_position(self) -> None:
-        self.connection.lose_position(self)
+        self.connection.node.metrics.lost_positions += 1
+        self.make_anew(UnsubscribeCode.INSUFFICIENT_STATE, DisconnectCode.INSUFFICIENT_STATE)
 
     def _expired(self) -> None:
         self.make_anew(UnsubscribeCode.EXPIRED, DisconnectCode.SUBSCRIPTION_EXPIRED)
@@ -306,18 +307,15 @@ class Subscription:
         if self.expiry is not None:
             self.expiry.cancel()
         node.hub.leave(self)
-        if push is not None and not session.closed:
+        if push is not None and session.state not in GONE:
             session.push(self.channel, push)
         if before not in UNBEGUN:
-            if session.ending is None:
-                session.ending = set()
-            session.ending.add(self)
+            session.ending |= {self}
         if before not in AT_WORK:
-            was_live = before is SubscriptionState.LIVE
             # begins now: what is to be cleared away leaves together, whoever ends at this moment
-            node.begin(self._clear(heard=was_live or before is SubscriptionState.READY, was_live=was_live))
-            if (farewell := self._farewell(was_live)) is not None:
-                session.conclude(self.channel, self._tell(farewell))
+            node.begin(self._clear())
+            if self._farewell() is not None:
+                session.in_turn().insert(self.channel, self._tell())
 
     async def over(self) -> None:
         """Wait until nothing is left of one that is ended; the program may not have heard of it yet."""
@@ -326,18 +324,20 @@ class Subscription:
                 self._over = asyncio.Event()
             await self._over.wait()
 
-    async def _abandon(self, *, heard: bool) -> None:
-        """End it from where it is at work."""
+    async def _abandon(self) -> None:
+        """End it from where it is at work. If that is a failure, what the server has ordered meanwhile is done."""
+        instead = self.instead if self.state not in OVER else None
         self.end()
-        await self._clear(heard=heard, was_live=False)
-        if (farewell := self._farewell(was_live=False)) is not None:
-            await self._tell(farewell)
+        if instead is not None:
+            self.connection.control(instead)
+        await self._clear()
+        await self._tell()
 
-    async def _clear(self, *, heard: bool, was_live: bool) -> None:
+    async def _clear(self) -> None:
         """Take back what the channel, and others in it, have of it."""
-        node, announced = self.connection.node, was_live and self.options.join_leave
+        node, announced = self.connection.node, self.started and self.options.join_leave
         try:
-            if heard:
+            if self.heard:
                 node.feeds.release(self.channel)
                 if self.options.presence:
                     try:
@@ -348,22 +348,22 @@ class Subscription:
                 await node.announce_leave(self.channel, self.info)
         finally:
             self.state = SubscriptionState.ENDED
-            if self.connection.ending is not None:
-                self.connection.ending.discard(self)
+            self.connection.ending -= {self}
             if self._over is not None:
                 self._over.set()
 
-    def _farewell(self, was_live: bool) -> Farewell | None:
+    def _farewell(self) -> Callable[[Any, Channel], Awaitable[None]] | None:
         """What the program does when a subscription ends that it has let in, or that has been one."""
-        if not (self.asked or was_live) or isinstance(self.connection.application, NoApplication):
+        if not (self.asked or self.started) or self.connection.application is NO_APPLICATION:
             return None  # the code of plain sockets decides by itself
         route = route_of(self.resolved)
         return route.unsubscribe if route else None
 
-    async def _tell(self, farewell: Farewell) -> None:
+    async def _tell(self) -> None:
         await self.over()
         try:
-            await farewell(self.connection, self.resolved)
+            if (farewell := self._farewell()) is not None:
+                await farewell(self.connection, self.resolved)
         except Exception:  # it must not take the place of what the client is to be told
             log.exception("client %s: telling of the end in %s failed", self.connection.client, self.channel)
 
@@ -371,29 +371,28 @@ class Subscription:
 
     def _to(self, state: SubscriptionState) -> None:
         """Go on in its life. Raises ``SubscriptionEnded`` if it is over, or its session."""
-        if state not in LIFE[self.state] or self.connection.closed:
+        if state not in LIFE[self.state] or self.connection.state in GONE:
             raise SubscriptionEnded
         self.state = state
 
     def _check(self) -> None:
         """To be called after every await: it may have been ended meanwhile."""
-        if self.state in OVER or self.connection.closed:
+        if self.state in OVER or self.connection.state in GONE:
             raise SubscriptionEnded
 
     async def _fill(self) -> None:
         """Have the program fill an empty cache: in a task, for connect may have none, and in the client's context."""
-        route, session = route_of(self.resolved), self.connection
-        if route is None or (begin_with := route.cache_empty) is None:
+        session, node, route = self.connection, self.connection.node, route_of(self.resolved)
+        if route is None or route.cache_empty is None or not await is_empty(node, self.resolved):
             return
-
-        async def ask() -> Payload | None:
-            context = None if session.context is None else session.context.copy()
-            asking = begin_with(session, self.resolved)
-            self._program = asyncio.get_running_loop().create_task(asking, context=context)
-            try:
-                return await self._program
-            finally:
-                self._program = None
-
-        await fill(session.node, self.resolved, ask)
+        context = None if session.context is None else session.context.copy()
+        asked = route.cache_empty(session, self.resolved)
+        self.filling = asyncio.get_running_loop().create_task(asked, context=context)
+        try:
+            data = await self.filling
+        finally:
+            self.filling = None
+        # what has been published meanwhile is newer, and others may have asked at the same time
+        if data is not None and await is_empty(node, self.resolved):
+            await node.publish(self.resolved, Publication(data))
         self._check()

@@ -6,6 +6,7 @@ Source: Centrifuge client protocol v2. Unlike an SDK it does not connect again b
 import asyncio
 import itertools
 import json
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -57,6 +58,7 @@ class Client(Peer):
         self._ids = itertools.count(1)
         self._asked: dict[int, Answered] = {}
         self._replies: dict[int, dict[str, Any]] = {}
+        self._messages: deque[Any] = deque()
         self._answers_pings = False
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -146,6 +148,11 @@ class Client(Peer):
     async def rpc(self, method: str, data: Any = None) -> Any:
         return (await self.ask("rpc", {"method": method, "data": _raw(data)})).get("data")
 
+    async def message(self, *, within: float | None = None) -> Any:
+        """The next of what was sent to this connection alone (`Gateway.send`)."""
+        [data] = await self.until(lambda: [self._messages.popleft()] if self._messages else None, "message", within)
+        return data
+
     async def refresh(self, token: str) -> None:
         """Give a new token for the connection."""
         self.token = token
@@ -169,6 +176,10 @@ class Client(Peer):
         """Return when all that was published before has been received."""
         await self._cluster.wait_idle()
         await self.ask("unsubscribe", {"channel": NOWHERE})
+
+    def may_lack(self, channel: str, offset: int) -> bool:
+        """Whether a publication was not for everybody, so that it need not have come."""
+        return (channel, offset) in self._node.link.excluding
 
     async def cease(self) -> None:
         """End what goes on by itself."""
@@ -265,6 +276,8 @@ class Client(Peer):
                 self._active(channel).joins.append(join["info"])
             case {"leave": leave}:
                 self._active(channel).leaves.append(leave["info"])
+            case {"message": {"data": data}}:
+                self._messages.append(data)
             case {"subscribe": result}:
                 self._given(self._by_server(channel), result)
             case {"unsubscribe": {"code": code, "reason": reason}}:

@@ -18,7 +18,7 @@ from gateway.program.gateway import WEBSOCKET, Gateway
 from gateway.testing.call import HOST, Call, Hearer, UpgradeRequest, all_idle
 from gateway.testing.clock import Clock, breathe
 from gateway.testing.exchange import Exchange
-from gateway.testing.outages import Link, Linked, LinkedBroker
+from gateway.testing.outages import Link, Linked, LinkedBlocks, LinkedBroker
 from gateway.testing.outcomes import Late
 
 ECHO = "testing echo"
@@ -58,6 +58,7 @@ class Cluster:
         parts.broker = LinkedBroker(engine.broker, link)
         for part in ("presence", "leases", "occupancy", "limits"):
             setattr(parts, part, Linked(getattr(parts, part), link))
+        parts.blocks = LinkedBlocks(engine.blocks, link)
         return engine
 
     async def wait_idle(self) -> None:

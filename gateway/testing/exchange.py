@@ -2,9 +2,12 @@
 
 from collections.abc import Callable, Sequence
 
-from gateway.brokers.base import Broker, BrokerEvents
+from msgspec.structs import replace
+
+from gateway.blocks.memory import MemoryBlocks
+from gateway.brokers.base import Broker, BrokerEvents, PublishOptions, StreamOptions
 from gateway.config.settings import EngineSettings, Settings
-from gateway.messages import ClientInfo, Publication
+from gateway.messages import ClientInfo, Publication, Receipt
 from gateway.occupancy.memory import MemoryOccupancy
 from gateway.presence.base import PresenceStore
 from gateway.program.engine import Engine
@@ -19,6 +22,7 @@ class Exchange:
         self.engine = Engine(self._settings, clock)
         self.nodes: dict[str, ExchangeBroker] = {}
         self.occupied: dict[str, set[str]] = {}
+        self._blocks = MemoryBlocks(clock)
 
     def member(self) -> Engine:
         """The engine of one more node."""
@@ -27,6 +31,7 @@ class Exchange:
         engine.presence = _Shared(self.engine.presence)
         engine.leases, engine.limits = self.engine.leases, self.engine.limits
         engine.occupancy = MemoryOccupancy(self.occupied)
+        engine.blocks = MemoryBlocks(self._clock, self._blocks)
         return engine
 
     async def enter(self, node: str, broker: "ExchangeBroker") -> None:
@@ -68,7 +73,7 @@ class ExchangeBroker:
         self._inner = inner
         self._node = ""
         # what has to do with the streams alone is the same for all nodes
-        self.publish, self.publish_join, self.publish_leave = inner.publish, inner.publish_join, inner.publish_leave
+        self.publish_join, self.publish_leave = inner.publish_join, inner.publish_leave
         self.history, self.verify, self.remove_history = inner.history, inner.verify, inner.remove_history
         self.health, self.echo = inner.health, inner.echo
 
@@ -85,6 +90,12 @@ class ExchangeBroker:
 
     async def unsubscribe(self, channel: str) -> None:
         self.channels.discard(channel)
+
+    async def publish(
+        self, channel: str, publication: Publication, stream: StreamOptions, options: PublishOptions
+    ) -> Receipt:
+        receipt = await self._inner.publish(channel, publication, stream, options)
+        return replace(receipt, nodes=len(self._exchange.hearing(channel))) if receipt.nodes else receipt
 
     async def hearers(self, channels: Sequence[str]) -> list[int]:
         return [len(self._exchange.hearing(channel)) for channel in channels]

@@ -1,10 +1,11 @@
 """Nodes that lose the broker, and what else lies there: presence, leases, limits."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from inspect import iscoroutinefunction
 from typing import Any
 
+from gateway.blocks.base import BlockEvents, BlockStore
 from gateway.brokers.base import Broker, BrokerEvents, BrokerHealth
 from gateway.errors import BrokerUnavailable
 from gateway.messages import ClientInfo, Publication
@@ -19,6 +20,8 @@ class Link:
         self.deaf = False
         """Calls succeed, but nothing is delivered."""
         self.on_return: list[Callable[[], None]] = []
+        self.excluding: set[tuple[str, int]] = set()
+        """Publications that are not for everybody here, by channel and offset."""
 
     @property
     def hears(self) -> bool:
@@ -92,6 +95,36 @@ class LinkedBroker(Linked):
         return BrokerHealth(connected=not self._link.down, deaf=True)
 
 
+class LinkedBlocks(Linked):
+    """A block list behind a link: a node reads it again when it hears again."""
+
+    _inner: BlockStore
+
+    async def start(self, events: BlockEvents) -> None:
+        self._link.on_return.append(self._inner.reload)
+        await self._inner.start(_BlockEar(events, self._link))
+
+
+class _BlockEar:
+    """What a node hears of blocks while it hears. Satisfies `BlockEvents`."""
+
+    def __init__(self, events: BlockEvents, link: Link) -> None:
+        self._events = events
+        self._link = link
+
+    def on_list(self, users: Mapping[str, float]) -> None:
+        if self._link.hears:
+            self._events.on_list(users)
+
+    def on_block(self, user: str, seconds: float) -> None:
+        if self._link.hears:
+            self._events.on_block(user, seconds)
+
+    def on_unblock(self, user: str) -> None:
+        if self._link.hears:
+            self._events.on_unblock(user)
+
+
 class _Ear:
     """A node's events while it hears. Satisfies `BrokerEvents`."""
 
@@ -100,6 +133,8 @@ class _Ear:
         self._link = link
 
     def on_publication(self, channel: str, publication: Publication) -> None:
+        if publication.exclude:
+            self._link.excluding.add((channel, publication.offset))
         if self._link.hears:
             self._events.on_publication(channel, publication)
 

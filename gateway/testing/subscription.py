@@ -35,6 +35,11 @@ class Owner(Protocol):
 
     def refuse_any(self, found: object, where: str) -> None: ...
 
+    async def ask(self, kind: str, body: Mapping[str, Any]) -> Mapping[str, Any]: ...
+
+    def may_lack(self, channel: str, offset: int) -> bool:
+        """Whether a publication was not for everybody, so that it need not have come."""
+
     async def round_trip(self) -> None:
         """Return when all that was published before has been received."""
 
@@ -80,6 +85,11 @@ class Subscription:
         """
         await self.client.round_trip()
         self.client.refuse_any(list(self.publications), f"in {self.channel!r}")
+
+    async def refresh(self, token: str) -> None:
+        """Give a new token for the subscription."""
+        self.request["token"] = token
+        await self.client.ask("sub_refresh", {"channel": self.channel, "token": token})
 
     async def joined(self, *, within: float | None = None) -> Mapping[str, Any]:
         """Who has joined next: ``user``, ``client``, …; for channels that push joins and leaves."""
@@ -146,6 +156,7 @@ class Subscription:
             return
         before, self.offset = self.offset, offset
         self.epoch = publication.get("epoch") or self.epoch
-        in_turn = offset == before + 1 if live and self._positioned else offset > before
+        between = range(before + 1, offset) if live and self._positioned else ()
+        in_turn = offset > before and all(self.client.may_lack(self.channel, each) for each in between)
         if not in_turn:
             raise AssertionError(f"{self!r}: after offset {before} came {publication!r}")

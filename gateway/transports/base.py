@@ -90,7 +90,10 @@ class Acceptor:
         """The session's transport is closed."""
         self.sessions.discard(session)
         # not awaited here: a server that cancels its application must not keep the session from leaving
-        self._node.spawn(session.end(), session.context)
+        if session.application is NO_APPLICATION:
+            self._node.begin(session.end())
+        else:
+            self._node.spawn(session.end(), session.context)
 
     async def drain(self) -> None:
         """Ask every client to come back elsewhere, some at a time, and let nobody in.

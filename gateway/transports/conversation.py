@@ -20,23 +20,19 @@ from uvicorn.protocols.utils import ClientDisconnected, get_local_addr, get_remo
 
 from gateway.transports.frames import BINARY, NORMAL, PING, TEXT, frame, message_frame
 from gateway.transports.handshake import Headers, UpgradeRequest, response
-from gateway.transports.raw import MESSAGE_COST, QUEUED, RawConnection, ReadyState, Receiver
+from gateway.transports.raw import MESSAGE_COST, QUEUED, AskedConnection, RawConnection, ReadyState, Receiver
 
 INTERNAL_ERROR, RESTART = 1011, 1012
 
 log = logging.getLogger("uvicorn.error")
 
 
-class ServerConnection(RawConnection, Protocol):
-    """The connection as it is before it is open, too."""
+class ServerConnection(AskedConnection, Protocol):
+    """What else an application call needs of it."""
 
     state: ReadyState
     written: int
     """Bytes of the application's own messages."""
-
-    def accept(self, subprotocol: str | None, headers: Headers) -> None: ...
-
-    def refuse(self, response: bytes) -> None: ...
 
 
 def websocket_scope(request: UpgradeRequest, config: Config, transport: asyncio.Transport) -> Scope:

@@ -1,7 +1,7 @@
 """Where WebSockets come in: a raw ASGI application that opens sessions on what the server offers."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from http import HTTPStatus
 
@@ -14,13 +14,14 @@ from gateway.transports.base import UNAUTHENTICATED, Acceptor
 from gateway.transports.deflate import Compression
 from gateway.transports.direct import DirectTransport
 from gateway.transports.frames import BINARY, TEXT, message_frame
-from gateway.transports.raw import RawConnection, raw_connection
+from gateway.transports.handshake import Headers, UpgradeRequest, response
+from gateway.transports.raw import AskedConnection, RawConnection, raw_connection
 from gateway.transports.slow_consumer import write_limits
 from gateway.transports.websocket import WebSocketTransport, converse, text_frame
 
 
 class WebSocketEndpoint:
-    """A raw ASGI application for WebSocket connections.
+    """A raw ASGI application for WebSocket connections; to our own server, a `RawEndpoint`.
 
     ``protocols`` maps subprotocols that clients may offer to what is spoken then; the empty name is for clients
     that offer none of them.
@@ -43,7 +44,7 @@ class WebSocketEndpoint:
         if status:
             await _deny(scope, send, status)
             return
-        subprotocol = next((each for each in scope.get("subprotocols", ()) if each and each in self._protocols), None)
+        subprotocol = self._choose(scope.get("subprotocols", ()))
         await send({"type": "websocket.accept", "subprotocol": subprotocol})
         protocol = self._protocols[subprotocol or ""]
         connection = raw_connection(scope)
@@ -51,6 +52,18 @@ class WebSocketEndpoint:
             await self._converse(protocol, scope, receive, send)
         else:
             self._attach(protocol, scope, connection)
+
+    def open(self, connection: AskedConnection, request: UpgradeRequest) -> None:
+        scope = {"headers": request.headers}
+        if status := self._acceptor.refuse(scope):
+            connection.refuse(response(status, _refusal_headers(status), b""))
+            return
+        subprotocol = self._choose(request.values(b"sec-websocket-protocol"))
+        connection.accept(subprotocol, [])
+        self._attach(self._protocols[subprotocol or ""], scope, connection)
+
+    def _choose(self, subprotocols: Iterable[str]) -> str | None:
+        return next((each for each in subprotocols if each and each in self._protocols), None)
 
     def _attach(self, protocol: WireProtocol, scope: Scope, connection: RawConnection) -> None:
         """Hand the connection over to a session. The application call ends, and the connection lives on."""
@@ -82,6 +95,9 @@ async def _deny(scope: Scope, send: Send, status: int) -> None:
     if "websocket.http.response" not in (scope.get("extensions") or {}):
         await send({"type": "websocket.close"})
         return
-    headers = [(b"retry-after", b"1")] if status == HTTPStatus.SERVICE_UNAVAILABLE else []
-    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+    await send({"type": "websocket.http.response.start", "status": status, "headers": _refusal_headers(status)})
     await send({"type": "websocket.http.response.body", "body": b""})
+
+
+def _refusal_headers(status: int) -> Headers:
+    return [(b"retry-after", b"1")] if status == HTTPStatus.SERVICE_UNAVAILABLE else []

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from starlette.types import Scope
 
 from gateway.transports.deflate import Compression
+from gateway.transports.handshake import Headers, UpgradeRequest
 
 EXTENSION = "gateway.transport"
 
@@ -96,6 +97,23 @@ class RawConnection(Protocol):
 
     def abort(self) -> None:
         """Drop the connection with all that waits to be written."""
+
+
+class AskedConnection(RawConnection, Protocol):
+    """The connection as it is before it is open, too."""
+
+    def accept(self, subprotocol: str | None, headers: Headers) -> None:
+        """Answer that the WebSocket is open. Raises ``ValueError`` for a header that cannot be sent."""
+
+    def refuse(self, response: bytes) -> None:
+        """Answer with an HTTP response instead."""
+
+
+class RawEndpoint(Protocol):
+    """Takes connections from the server as they come, with no application call between."""
+
+    def open(self, connection: AskedConnection, request: UpgradeRequest) -> None:
+        """Accept the connection and attach to it, or refuse it. Does not wait."""
 
 
 def raw_connection(scope: Scope) -> Any:

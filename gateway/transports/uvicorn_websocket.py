@@ -13,7 +13,7 @@ permessage-deflate is off, whatever ``ws_per_message_deflate`` says, for its def
 import asyncio
 import random
 from asyncio import AbstractEventLoop, TimerHandle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from uvicorn.config import Config
@@ -36,7 +36,7 @@ from gateway.transports.frames import (
 )
 from gateway.transports.handshake import Headers, Refusal, UpgradeRequest, accept, read_request
 from gateway.transports.kernel import lift_user_timeout, unacknowledged
-from gateway.transports.raw import CLOSE_TIMEOUT, EXTENSION, QUEUED, ReadyState, Receiver
+from gateway.transports.raw import CLOSE_TIMEOUT, EXTENSION, QUEUED, RawEndpoint, ReadyState, Receiver
 from gateway.transports.sipping import SippingProtocol, change_reader
 
 DEFAULT_TIMEOUT = 10.0
@@ -83,6 +83,8 @@ class WebSocketProtocol(asyncio.Protocol):
     timeout = DEFAULT_TIMEOUT
     offered: Compression | None = None
     """What to do for clients that can decompress; None sends and takes no compressed messages."""
+    endpoints: Mapping[str, RawEndpoint] = {}
+    """By path: who is given connections without an application call between. The rest is for the application."""
 
     def __init__(
         self,
@@ -141,7 +143,8 @@ class WebSocketProtocol(asyncio.Protocol):
                 self.hold()  # whose client does not wait for the answer can wait for it itself
 
     def eof_received(self) -> None:
-        self._bound_closing()  # the transport closes itself, once the peer has read what is left
+        if self.waiting():
+            self._bound_closing()  # the transport closes itself, once the peer has read what is left
 
     def pause_writing(self) -> None:
         lift_user_timeout(self.transport.get_extra_info("socket"))  # from here on it is our own deadline that counts
@@ -185,15 +188,17 @@ class WebSocketProtocol(asyncio.Protocol):
             self._agreement = agree(self._request.values(b"sec-websocket-extensions"), self.offered)
         window_bits = self._agreement.client_window_bits if self._agreement else 0
         self._parser = FrameParser(self.config.ws_max_size, window_bits)
-        self._ask(self._request)
+        if endpoint := self.endpoints.get(self._request.target.partition("?")[0]):
+            endpoint.open(self, self._request)
+        else:
+            self._ask(self._request)
         if rest:
             self.data_received(rest)
 
     def _ask(self, request: UpgradeRequest) -> None:
         """Call the application."""
-        state, self._app_state = self._app_state or {}, None
         scope = websocket_scope(request, self.config, self.transport)
-        scope["state"] = state.copy()
+        scope["state"], self._app_state = (self._app_state or {}).copy(), None
         scope["extensions"] = {"websocket.http.response": {}, EXTENSION: self}
         keepalive = self.config.ws_ping_interval or 0, self.config.ws_ping_timeout or 0
         self._receiver = conversation = Conversation(self, scope, keepalive)
@@ -202,7 +207,6 @@ class WebSocketProtocol(asyncio.Protocol):
         task.add_done_callback(self.server.tasks.discard)
 
     def accept(self, subprotocol: str | None, headers: Headers) -> None:
-        """Answer that the WebSocket is open. Raises ``ValueError`` for a header that cannot be sent."""
         assert self._request is not None
         extensions = self._agreement.answer if self._agreement else ""
         self.write(accept(self._request.key, subprotocol, extensions, [*self.server.default_headers, *headers]))
@@ -211,7 +215,6 @@ class WebSocketProtocol(asyncio.Protocol):
         self.go_on()
 
     def refuse(self, response: bytes) -> None:
-        """Answer with an HTTP response instead."""
         self.state = ReadyState.CLOSED
         self._end_watch()
         self.write(response)
@@ -225,11 +228,11 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def attach(self, receiver: Receiver, limit: int) -> None:
         conversation = self._receiver
-        if not isinstance(conversation, Conversation):
+        if conversation is not None and not isinstance(conversation, Conversation):
             raise RuntimeError("the connection has been handed over before")
         self._receiver = receiver if self.state <= ReadyState.OPEN else None  # it loses the connection at once
         self.limit(limit)
-        if not conversation.hand_over(receiver, limit) and self.state is ReadyState.OPEN:
+        if conversation and not conversation.hand_over(receiver, limit) and self.state is ReadyState.OPEN:
             self._fail(Violation(TOO_BIG, "message is too big"))
 
     def limit(self, size: int) -> None:
@@ -391,8 +394,9 @@ def _discard(data: bytes) -> None:
     """What writing is once the connection is gone."""
 
 
-def protocol_class(timeout: float, compression: Compression | None) -> type[WebSocketProtocol]:
+def protocol_class(
+    timeout: float, compression: Compression | None, endpoints: Mapping[str, RawEndpoint] | None = None
+) -> type[WebSocketProtocol]:
     """The class for uvicorn's ``ws``, with `timeout` seconds for every wait."""
-    return type(
-        "WebSocketProtocol", (WebSocketProtocol,), {"__slots__": (), "timeout": timeout, "offered": compression}
-    )
+    given = {"timeout": timeout, "offered": compression, "endpoints": endpoints or {}}
+    return type("WebSocketProtocol", (WebSocketProtocol,), {"__slots__": (), **given})

@@ -109,6 +109,26 @@ class RefreshRequest(Addressed, kw_only=True):
     info: Raw = field(default_factory=_no_payload)
 
 
+class BlockUserRequest(Struct, kw_only=True):
+    """Close a user's connections and let it in no more, until ``expire_at`` (Unix seconds; 0 is without end)."""
+
+    user: str = ""
+    expire_at: Timestamp = 0
+
+
+class UnblockUserRequest(Struct, kw_only=True):
+    """Let a user in again."""
+
+    user: str = ""
+
+
+class BlockedUsersRequest(Struct, kw_only=True):
+    """List the users that are blocked, by id: at most ``limit``, behind the ``cursor`` of the page before."""
+
+    limit: Annotated[int, Meta(ge=1, le=10_000)] = 1000
+    cursor: str = ""
+
+
 class ChannelRequest(Struct, kw_only=True):
     """Names a channel."""
 
@@ -196,6 +216,18 @@ class PresenceResult(Struct, omit_defaults=True):
     """By client id. There are more, from ``cursor`` on, if it is given."""
 
     presence: dict[str, ClientInfo] | Raw
+    cursor: str = ""
+
+
+class BlockedUser(Struct, omit_defaults=True):
+    user: str
+    expire_at: int = 0
+
+
+class BlockedUsersResult(Struct, omit_defaults=True):
+    """There are more, from ``cursor`` on, if it is given."""
+
+    users: list[BlockedUser]
     cursor: str = ""
 
 

@@ -13,6 +13,7 @@ from msgspec import Raw, Struct, structs
 
 from gateway.auth.permissions import check_payload, is_json
 from gateway.batches import batches
+from gateway.blocks.base import FOR_EVER
 from gateway.brokers.base import HistoryFilter, PublishOptions
 from gateway.channels import Channel
 from gateway.core.cluster import DisconnectUser, RefreshUser, SubscribeUser, UnsubscribeUser
@@ -114,6 +115,25 @@ async def refresh(node: Node, request: api.RefreshRequest) -> api.Done:
     return api.Done()
 
 
+async def block_user(node: Node, request: api.BlockUserRequest) -> api.Done:
+    seconds = FOR_EVER if request.expire_at == 0 else request.expire_at - node.clock()
+    if seconds <= 0:
+        raise Error(ErrorCode.BAD_REQUEST, "bad request: expire_at must be in the future, in Unix seconds")
+    await node.blocked.store.block(_user(request.user), seconds)
+    return api.Done()
+
+
+async def unblock_user(node: Node, request: api.UnblockUserRequest) -> api.Done:
+    await node.blocked.store.unblock(_user(request.user))
+    return api.Done()
+
+
+async def blocked_users(node: Node, request: api.BlockedUsersRequest) -> api.BlockedUsersResult:
+    page, cursor = node.blocked.page(request.limit, request.cursor)
+    users = [api.BlockedUser(user, 0 if until == FOR_EVER else round(until)) for user, until in page.items()]
+    return api.BlockedUsersResult(users, cursor)
+
+
 async def presence(node: Node, request: api.PresenceRequest) -> api.PresenceResult:
     channel = _channel(node, request.channel)
     if request.limit > 0:
@@ -168,6 +188,9 @@ METHODS: Mapping[str, Method] = {
     "unsubscribe": Method(api.UnsubscribeRequest, api.Done, unsubscribe),
     "disconnect": Method(api.DisconnectRequest, api.Done, disconnect),
     "refresh": Method(api.RefreshRequest, api.Done, refresh),
+    "block_user": Method(api.BlockUserRequest, api.Done, block_user),
+    "unblock_user": Method(api.UnblockUserRequest, api.Done, unblock_user),
+    "blocked_users": Method(api.BlockedUsersRequest, api.BlockedUsersResult, blocked_users),
     "presence": Method(api.PresenceRequest, api.PresenceResult, presence),
     "presence_stats": Method(api.ChannelRequest, api.PresenceStatsResult, presence_stats),
     "history": Method(api.HistoryRequest, api.HistoryResult, history),
@@ -196,6 +219,12 @@ def _publication(request: api.Publishing, channel: Channel) -> tuple[Publication
     publication = Publication(Payload(data), tags=request.tags, binary=binary)
     extras = PublishOptions(request.skip_history, request.idempotency_key, request.version, request.version_epoch)
     return publication, extras
+
+
+def _user(user: str) -> str:
+    if not user:
+        raise Error(ErrorCode.BAD_REQUEST, "bad request: user must be given, and not be empty")
+    return user
 
 
 class _Target(TypedDict):

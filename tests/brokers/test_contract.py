@@ -9,7 +9,7 @@ import asyncio
 import pytest
 
 from gateway.brokers.base import Broker, Claim, HistoryFilter, PublishOptions, StreamOptions
-from gateway.messages import ClientInfo, Payload, Position, Publication
+from gateway.messages import ClientInfo, Exclusion, Payload, Position, Publication, Receipt
 from tests.brokers.recorder import Recorder
 from tests.waiting import until
 
@@ -28,7 +28,8 @@ async def say(
     stream: StreamOptions = KEPT,
     options: PublishOptions = DEFAULT,
 ) -> Position:
-    return await broker.publish(channel, Publication(Payload(text.encode())), stream, options)
+    receipt = await broker.publish(channel, Publication(Payload(text.encode())), stream, options)
+    return Position(receipt.offset, receipt.epoch)
 
 
 async def texts(broker: Broker, which: HistoryFilter = ALL, stream: StreamOptions = KEPT) -> list[str]:
@@ -50,7 +51,7 @@ async def test_publications_reach_subscribers_in_order_and_unchanged(broker: Bro
     await broker.subscribe("news")
     info = ClientInfo("u", "c", conn_info=Payload(b'{"a":1}'), chan_info=Payload(b"\x00\xff"))
     sent = Publication(Payload(b"\r\n\x00:\xff"), info=info, tags={"k": "v"}, binary=True)
-    assert await broker.publish("news", sent, PLAIN, PublishOptions()) == Position()
+    assert await broker.publish("news", sent, PLAIN, PublishOptions()) == Receipt(nodes=1)
     for number in range(50):
         await say(broker, str(number), stream=KEPT if number % 2 else PLAIN)
     await until(lambda: len(recorder.publications) == 51)
@@ -129,6 +130,18 @@ async def test_nothing_is_delivered_after_close(broker: Broker, recorder: Record
     await broker.publish_join("news", ClientInfo("u", "c"))
     await broker.publish_control(b"unheard")
     assert (recorder.publications, recorder.joins, recorder.controls) == ([], [], [])
+
+
+@pytest.mark.parametrize("size", [1, 10])
+async def test_who_is_excluded_is_told_live_and_not_in_history(broker: Broker, recorder: Recorder, size: int) -> None:
+    await broker.subscribe("news")
+    exclude = Exclusion(("c1", "c2"), ("7",))
+    stream = StreamOptions(history_size=size, history_ttl=60.0)
+    sent = Publication(Payload(b"1"), exclude=exclude)
+    assert (await broker.publish("news", sent, stream, PublishOptions())).nodes == 1
+    await until(lambda: recorder.publications)
+    assert recorder.publications[0][1].exclude == exclude
+    assert (await broker.history("news", ALL, stream))[0] == [Publication(Payload(b"1"), offset=1)]
 
 
 async def test_history_keeps_the_newest(broker: Broker) -> None:

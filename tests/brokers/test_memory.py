@@ -17,7 +17,8 @@ class Clock:
 
 
 async def say(broker: MemoryBroker, channel: str = "news", key: str = "") -> Position:
-    return await broker.publish(channel, Publication(Payload(b"1")), KEPT, PublishOptions(idempotency_key=key))
+    receipt = await broker.publish(channel, Publication(Payload(b"1")), KEPT, PublishOptions(idempotency_key=key))
+    return Position(receipt.offset, receipt.epoch)
 
 
 async def test_publications_expire_and_the_position_stays() -> None:

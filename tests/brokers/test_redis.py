@@ -35,7 +35,8 @@ async def node(
 
 
 async def say(broker: RedisBroker, text: str, channel: str = "news", stream: StreamOptions = KEPT) -> Position:
-    return await broker.publish(channel, Publication(Payload(text.encode())), stream, PublishOptions())
+    receipt = await broker.publish(channel, Publication(Payload(text.encode())), stream, PublishOptions())
+    return Position(receipt.offset, receipt.epoch)
 
 
 async def verify(broker: RedisBroker, position: Position, channel: str = "news") -> bool:
@@ -345,7 +346,7 @@ async def test_equal_reads_of_a_tick_are_one(server: RedisServer) -> None:
 
 async def test_a_herd_of_reads_waits_instead_of_failing(server: RedisServer) -> None:
     """More than Redis answers within the deadline of one command, and more than it should keep for us at once."""
-    async with node(server, "n1", io_timeout=0.3) as (one, _):
+    async with node(server, "n1", io_timeout=1.0) as (one, _):
         for _ in range(50):
             await say(one, "x" * 1000)
         await one.history("news", ALL, KEPT)  # from here on the script is known

@@ -156,7 +156,7 @@ async def fill() -> Tick | None:
 
 
 @state.on_publish
-async def set_state(tick: Tick, client: Client) -> Message | Handled | None:
+async def set_state(tick: Tick, client: Client) -> Message | Handled:
     return Message(tick, exclude=client) if tick.symbol else HANDLED
 
 

@@ -1,9 +1,12 @@
 """The document, judged by the schema of AsyncAPI 3.0 and by what stands in it."""
 
 import json
-from typing import Any
+from dataclasses import replace
+from typing import Annotated, Any
 
 import pytest
+from fastapi import Depends
+from fastapi.security import APIKeyCookie, HTTPBearer, OAuth2PasswordBearer, OpenIdConnect
 from jsonschema import Draft7Validator
 
 from gateway import Gateway, Settings
@@ -128,3 +131,31 @@ def test_an_empty_program_has_a_document(validator: Draft7Validator) -> None:
     assert document["channels"] == document["operations"] == {}
     assert "security" not in document["servers"]["gateway"]
     assert "securitySchemes" not in document["components"]
+
+
+def test_security_is_what_on_connect_goes_by(validator: Draft7Validator) -> None:
+    program = Gateway(Settings())
+    login = OAuth2PasswordBearer(tokenUrl="login", scopes={"write": "to say something"})
+
+    @program.on_connect
+    async def connect(
+        a: Annotated[str, Depends(login)],
+        b: Annotated[str, Depends(program.token)],
+        c: Annotated[Any, Depends(HTTPBearer())],
+        d: Annotated[str, Depends(APIKeyCookie(name="session"))],
+        e: Annotated[str, Depends(OpenIdConnect(openIdConnectUrl="/openid"))],
+    ) -> None: ...
+
+    contract = contract_of(program._program, program.settings)
+    document = asyncapi(replace(contract, host="chat.example.com", secure=True))
+    assert [error.message for error in validator.iter_errors(document)] == []
+    names = ["OAuth2PasswordBearer", "ClientToken", "HTTPBearer", "APIKeyCookie", "OpenIdConnect"]
+    expected = [{"$ref": f"#/components/securitySchemes/{name}"} for name in names]
+    assert document["servers"]["gateway"]["security"] == expected
+    schemes = document["components"]["securitySchemes"]
+    flow = {"tokenUrl": "https://chat.example.com/login", "availableScopes": {"write": "to say something"}}
+    assert schemes["OAuth2PasswordBearer"] == {"type": "oauth2", "flows": {"password": flow}}
+    assert "connect command" in schemes["ClientToken"]["description"]
+    url = "https://chat.example.com/openid"
+    assert schemes["OpenIdConnect"] == {"type": "openIdConnect", "openIdConnectUrl": url}
+    assert schemes["APIKeyCookie"] == {"type": "httpApiKey", "in": "cookie", "name": "session"}

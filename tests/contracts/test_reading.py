@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 import pytest
-from fastapi import Body
+from fastapi import Body, Depends
+from fastapi.security import OAuth2PasswordBearer
 from pydantic import BaseModel
 
 from gateway import HANDLED, Gateway, Message, Settings
@@ -25,6 +26,9 @@ class Whole(BaseModel):
 
 
 WHOLE: Schema = {"$ref": "#/components/schemas/Whole"}
+
+
+KEYED = {"token": {"hmac_secret_key": "a-secret-of-sufficient-length-for-hs256"}}
 
 
 def empty(**settings: Any) -> Gateway:
@@ -50,11 +54,11 @@ def test_every_route_has_a_name_of_its_own() -> None:
 
 def test_names_of_nothing_but_signs_are_found_as_well() -> None:
     gateway = empty()
-    for pattern in ("#!", "#?", "{class}", "connection"):
+    for pattern in ("#!", "#?", "connection", "{class}"):
         gateway.channel(pattern)
     gateway.rpc("!")(lambda: None)
     contract = read(gateway)
-    assert [each.name for each in contract.channels] == ["channel", "channel2", "channel3", "connectionChannel"]
+    assert [each.name for each in contract.channels] == ["channel", "channel2", "connectionChannel", "channel3"]
     assert contract.procedures[0].name == "call"
 
 
@@ -73,7 +77,10 @@ async def another(text: Annotated[str, Body()]) -> int:
     return 1
 
 
-async def other_or_same(text: Annotated[str, Body()]) -> int | None: ...
+async def other_or_same(text: Annotated[str, Body()]) -> int | bool:
+    return 1
+
+
 async def somehow(text: Annotated[str, Body()]) -> Message:
     return Message(text)
 
@@ -88,7 +95,10 @@ async def nothing(text: Annotated[str, Body()]) -> Handled:
 
 async def untold(text: Annotated[str, Body()]): ...  # type: ignore[no-untyped-def]
 async def unseen() -> None: ...
-async def whole(message: Whole) -> Whole | None: ...
+async def whole(message: Whole) -> Whole | bool:
+    return True
+
+
 async def anything(text: Annotated[str, Body()]) -> Any: ...
 
 
@@ -116,7 +126,7 @@ def test_subscribers_receive_what_on_publish_returns_or_takes(handler: Any, rece
 
 def test_the_route_has_the_last_word_on_what_is_received() -> None:
     gateway = empty()
-    gateway.channel("a", message=int).on_publish(as_it_is)
+    gateway.channel("a", message=int).on_publish(untold)
     channel = only(gateway)
     assert (channel.sends, channel.receives) == (TEXT, INTEGER)
 
@@ -234,7 +244,23 @@ def test_the_address_comes_from_the_settings(settings: dict[str, Any], host: str
 
 def test_a_token_is_wanted_by_keys_or_by_the_program() -> None:
     gateway = empty()
-    assert not read(gateway).token
+    assert read(gateway).security == {}
     gateway.on_connect(unseen)
-    assert read(gateway).token
-    assert read(empty(client={"token": {"hmac_secret_key": "a-secret-of-sufficient-length-for-hs256"}})).token
+    assert read(gateway).security == {"token": None}
+    assert read(empty(client=KEYED)).security == {"token": None}
+
+
+@pytest.mark.parametrize("client", [{}, KEYED])
+def test_schemes_are_those_of_on_connect(client: Any) -> None:
+    gateway, scheme = empty(client=client), OAuth2PasswordBearer(tokenUrl="login")
+
+    def current_user(token: Annotated[str, Depends(scheme)]) -> str:
+        return token
+
+    @gateway.on_connect
+    async def connect(
+        user: Annotated[str, Depends(current_user)], token: Annotated[str, Depends(gateway.token)]
+    ) -> None: ...
+
+    token = {"token": None} if client else {}
+    assert read(gateway).security == {**token, "ClientToken": gateway.token, "OAuth2PasswordBearer": scheme}

@@ -11,7 +11,7 @@ import pytest
 from gateway.core.audience import Write
 from gateway.core.hub import Hub
 from gateway.errors import Disconnect, DisconnectCode
-from gateway.messages import ClientInfo, Command, Join, Leave, Payload, Position, Publication, Push, Result
+from gateway.messages import ClientInfo, Command, Exclusion, Join, Leave, Payload, Position, Publication, Push, Result
 from gateway.metrics import Metrics
 from gateway.protocols.base import FRAME_SIZE, Wire
 from tests.waiting import until
@@ -74,6 +74,7 @@ class Client:
     outbox: list[bytes] | None = None
     frames: list[str] = field(default_factory=list)
     disconnected: list[int] = field(default_factory=list)
+    subscriptions: "dict[str, Reader]" = field(default_factory=dict)
 
     @property
     def transport(self) -> "Client":
@@ -104,6 +105,9 @@ class Reader:
     held: list[Publication] | None = None
     losses: int = 0
     batch_delay: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.connection.subscriptions[self.channel] = self
 
     def lose_position(self) -> None:
         self.losses += 1
@@ -630,10 +634,10 @@ def known(hub: Hub, subscriber: Reader, client: str) -> Reader:
     return subscriber
 
 
-def publish_but(hub: Hub, client: str, text: str, offset: int = 0) -> None:
-    hub.publish(
-        "room", Publication(Payload(text.encode()), offset=offset, epoch=EPOCH if offset else "", exclude=client)
-    )
+def publish_but(hub: Hub, client: str, text: str, offset: int = 0, *, user: str = "") -> None:
+    exclude = Exclusion((client,) if client else (), (user,) if user else ())
+    epoch = EPOCH if offset else ""
+    hub.publish("room", Publication(Payload(text.encode()), offset=offset, epoch=epoch, exclude=exclude))
 
 
 async def test_one_client_may_be_excluded(hub: Hub, metrics: Metrics) -> None:
@@ -645,6 +649,80 @@ async def test_one_client_may_be_excluded(hub: Hub, metrics: Metrics) -> None:
     everything = "before hidden after"
     assert [" ".join(each.frames) for each in (one, two, three)] == [everything, "before after", everything]
     assert hub.subscribers("room") == hub.subscriptions == 3
+
+
+async def test_a_user_may_be_excluded_and_a_client_of_it_as_well(hub: Hub) -> None:
+    readers = [known(hub, reader(hub), name) for name in ("one", "two", "three")]
+    for each, user in zip(readers, ("bob", "bob", "eve"), strict=True):
+        hub.close(each.connection)
+        each.connection.user = user
+        hub.open(each.connection)
+    publish_but(hub, "two", "hidden", user="bob")
+    hub.publish("room", publication(text="after"))
+    hub.flush()
+    assert [" ".join(each.frames) for each in readers] == ["after", "after", "hidden after"]
+    assert hub.subscribers("room") == hub.subscriptions == 3
+
+
+async def test_who_is_not_excluded_is_encoded_for_and_written_to_once(hub: Hub) -> None:
+    """However many others there are, and however many are excluded."""
+    readers = [known(hub, reader(hub), f"client {number}") for number in range(20)]
+    excluded = tuple(each.connection.client for each in readers[:5])
+    hub.publish("room", Publication(Payload(b"encoded once"), exclude=Exclusion(excluded)))
+    hub.flush()
+    assert WIRE.protocol.encoded["encoded once"] == 1  # type: ignore[attr-defined]  # it is a `Text`
+    assert [each.frames for each in readers] == [[]] * 5 + [["encoded once"]] * 15
+
+
+async def test_who_excludes_itself_costs_the_others_nothing(hub: Hub, metrics: Metrics) -> None:
+    """Cursors: everybody publishes to all others in one tick, and each is written to once."""
+    readers = [known(hub, reader(hub), name) for name in "abcd"]
+    hub.publish("room", publication(text="first"))
+    for each in readers[:3]:
+        publish_but(hub, each.connection.client, f"by-{each.connection.client}")
+    publish_but(hub, "a", "by-a-again")
+    hub.flush()
+    assert [each.frames for each in readers] == [
+        ["first by-b by-c"],
+        ["first by-a by-c by-a-again"],
+        ["first by-a by-b by-a-again"],
+        ["first by-a by-b by-c by-a-again"],
+    ]
+    assert metrics.deliveries == 3 + 4 + 4 + 5
+    publish(hub, 1)
+    hub.flush()
+    assert [each.frames[1:] for each in readers] == [["p1"]] * 4
+
+
+async def test_an_excluded_one_that_leaves_gets_nothing_more(hub: Hub) -> None:
+    one, two = (known(hub, reader(hub), name) for name in ("one", "two"))
+    hub.publish("room", publication(text="before"))
+    publish_but(hub, "two", "hidden")
+    hub.leave(two)
+    hub.flush()
+    assert (one.frames, two.frames) == (["before hidden"], [])
+
+
+async def test_exclusion_where_frames_are_full(hub: Hub) -> None:
+    one, two = (known(hub, reader(hub), name) for name in ("one", "two"))
+    large = "x" * (FRAME_SIZE - 5)
+    hub.publish("room", publication(text=large))
+    publish_but(hub, "two", "hidden-one")
+    hub.publish("room", publication(text="after"))
+    hub.flush()
+    assert one.frames == [large, "hidden-one after"]
+    assert two.frames == [large, "after"]
+
+
+async def test_what_is_for_one_stands_behind_the_publications_before_it(hub: Hub) -> None:
+    one = reader(hub)
+    reader(hub)
+    hub.publish("room", publication(text="before"))
+    hub.post_in_turn(one.connection, b"alone")
+    hub.post_in_turn(one.connection, b"again")
+    hub.publish("room", publication(text="after"))
+    hub.flush()
+    assert one.frames == ["before", "alone again", "after"]
 
 
 async def test_all_that_an_audience_has_may_be_excluded(hub: Hub) -> None:

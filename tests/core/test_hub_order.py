@@ -7,7 +7,7 @@ from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
 from gateway.core.hub import Hub
-from gateway.messages import Payload, Position, Publication
+from gateway.messages import Exclusion, Payload, Position, Publication
 from gateway.metrics import Metrics
 from gateway.protocols.base import Wire
 from tests.core.test_hub import Client, Reader, Text
@@ -33,6 +33,9 @@ class Member(Reader):
         self.hub.post(self.connection, TOLD.encode())
 
     def expect(self, publication: Publication) -> None:
+        """Who is excluded has not missed it."""
+        excluded = publication.exclude is not None and self.connection.client in publication.exclude.clients
+        due = [] if excluded else [bytes(publication.data).decode()]
         if self.left or self.lost:
             return
         if not self.positioned:
@@ -40,12 +43,12 @@ class Member(Reader):
             if self.waits and reached:
                 return
             self.waits = False
-            self.due.append(bytes(publication.data).decode())
+            self.due += due
         elif publication.epoch != self.at.epoch or publication.offset > self.at.offset + 1:
             self.lost = True
         elif publication.offset == self.at.offset + 1:
             self.at = Position(publication.offset, publication.epoch)
-            self.due.append(bytes(publication.data).decode())
+            self.due += due
 
     @property
     def got(self) -> list[str]:
@@ -75,9 +78,10 @@ class Room:
         self.top = 0
         self.members: list[Member] = []
 
-    def publish(self, offset: int) -> None:
+    def publish(self, offset: int, *but: int) -> None:
         text = f"{self.epoch}.{offset}"
-        publication = Publication(Payload(text.encode()), offset=offset, epoch=str(self.epoch))
+        exclude = Exclusion(tuple(f"c{each}" for each in but)) if but else None
+        publication = Publication(Payload(text.encode()), offset=offset, epoch=str(self.epoch), exclude=exclude)
         for member in self.members:
             member.expect(publication)
         self.hub.publish(CHANNEL, publication)
@@ -85,7 +89,9 @@ class Room:
     def enter(self, offset: int, wire: int, positioned: bool, replayed: bool) -> None:
         joins = replayed and positioned
         at = Position(offset, str(self.epoch))
-        member = Member(Client(self.wires[wire]), CHANNEL, joins, positioned, at=at, hub=self.hub)
+        client = Client(self.wires[wire], f"c{len(self.members)}")
+        self.hub.open(client)
+        member = Member(client, CHANNEL, joins, positioned, at=at, hub=self.hub)
         known = self.hub.channels.get(CHANNEL)
         member.waits = replayed and not positioned and (known is None or known.position != at)
         self.hub.join(member)
@@ -110,6 +116,7 @@ ENTER = st.tuples(st.just("enter"), st.sampled_from([-2, -1, -1, 0, 0, 1, 2]), R
 """Where it stands, on which wire, whether it has a position, and whether it wants joins, or else begins at one."""
 STEPS = st.one_of(
     *[st.tuples(st.just("next"))] * 5,
+    *[st.tuples(st.just("next but"), st.integers(0, 5), st.integers(0, 5))] * 3,
     *[st.tuples(st.just("again"), st.integers(0, 2))] * 3,
     *[ENTER] * 4,
     st.tuples(st.just("missing")),
@@ -126,6 +133,9 @@ def test_nobody_is_behind_without_knowing(steps: list[tuple[str | int, ...]]) ->
     room = Room([Wire(Text(), bytes.decode) for _ in range(2)])
     for step in steps:
         match step:
+            case ("next but", int(one), int(other)):
+                room.top += 1
+                room.publish(room.top, one, other)
             case ("next",):
                 room.top += 1
                 room.publish(room.top)

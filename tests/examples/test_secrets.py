@@ -10,6 +10,7 @@ import pytest
     [
         ("jwt_login", "GATEWAY_CLIENT__TOKEN__HMAC_SECRET_KEY"),
         ("notifications", "ADMIN_KEY"),
+        ("oauth2", "SECRET"),
         ("signed_token", "SECRET"),
     ],
 )

@@ -109,6 +109,7 @@ async def test_one_change_in_a_hundred_stands_for_all_before(cluster: Cluster, s
 async def test_nonsense_is_refused(cluster: Cluster, sdk: JavaScriptSDK, http: httpx.AsyncClient) -> None:
     [a] = cluster("text", instances=1)
     client = await sdk.connected(websocket(a, "/connection/websocket"))
+    await client.subscribe("text:draft")
     for nonsense in ("not base64", base64.b64encode(b"no update").decode()):
         with pytest.raises(CallFailed, match="107"):
             await client.publish("text:draft", {"update": nonsense})

@@ -1,6 +1,7 @@
 """The server API through its official client, on connections of either gateway."""
 
 import time
+from functools import partial
 
 import cent
 import httpx
@@ -116,6 +117,30 @@ async def test_others_keep_them_out(gateways: Cluster, sdk: SDK, call: cent.Asyn
     await disconnect(call, name, code)
     end = await client.events.wait("disconnected")
     assert (end.code, end.reason) == (code, "because")
+
+
+async def test_blocked_users_stay_away_until_they_are_let_in(
+    gateways: Cluster, sdk: SDK, call: cent.AsyncClient, name: str
+) -> None:
+    clients = [await sdk.connected(each.ws_url, connection_token(name)) for each in (gateways.a, gateways.b)]
+    await call.block_user(cent.BlockUserRequest(user=name))
+    for client in clients:
+        end = await client.events.wait("disconnected")
+        assert (end.code, end.reason) == (3510, "blocked")
+        await client.begin()
+        end = await client.events.wait("disconnected", 2)
+        assert (end.code, end.reason) == (3510, "blocked")
+        assert client.events.named("error") == []
+    await call.unblock_user(cent.UnblockUserRequest(user=name))
+
+    async def comes_in(url: str) -> bool:
+        client = await sdk.client(url, connection_token(name))
+        await client.begin()
+        await until(lambda: client.events.named("connected") + client.events.named("disconnected"))
+        return bool(client.events.named("connected"))
+
+    for each in (gateways.a, gateways.b):
+        await until(partial(comes_in, each.ws_url))
 
 
 async def test_invalidated_state_is_fetched_anew(
@@ -271,7 +296,7 @@ async def test_what_the_api_says_to_bad_requests(gateways: Cluster) -> None:
         missing = await http.post(f"{url}/publish", json={"data": {}}, headers=key)
         assert (missing.status_code, missing.json()["error"]["code"]) == (200, 107)
         assert (await http.get(f"{url}/publish", headers=key)).status_code == 405
-        assert (await http.post(f"{url}/block_user", json={}, headers=key)).status_code == 404
+        assert (await http.post(f"{url}/revoke_token", json={}, headers=key)).status_code == 404
         page = (await http.get(f"{gateways.a.url}/openapi.json")).json()
         assert {"/api/publish", "/api/batch"} <= set(page["paths"])
 

@@ -118,6 +118,18 @@ async def test_an_expired_subscription_token_is_fetched_anew(gateways: Cluster, 
     assert [event.code for event in subscription.events.named("error")] == [109]
 
 
+async def test_an_expired_token_at_refresh_is_fetched_anew(gateways: Cluster, sdk: SDK, name: str) -> None:
+    closed = f"closed:{name}"
+    tokens = iter([subscription_token(name, closed, ttl=ttl) for ttl in (2, -10, None)])
+    client = await sdk.connected(gateways.a.ws_url, connection_token(name))
+    subscription = await client.subscription(closed, get_token=lambda: next(tokens))
+    await subscription.begin()
+    await subscription.events.wait("subscribed", 2)
+    assert [event.code for event in subscription.events.named("subscribing")] == [0, 2501]
+    assert [event.code for event in subscription.events.named("error")] == [109]
+    assert len(client.events.named("connected")) == 1
+
+
 def outcome(event: Event) -> tuple[bool, bool]:
     return event.was_recovering, event.recovered
 

@@ -11,7 +11,7 @@ from gateway.config.settings import RedisSettings
 from gateway.leases.base import Lease, Leases
 from gateway.leases.memory import MemoryLeases
 from gateway.leases.redis import RedisLeases
-from gateway.messages import Payload, Position, Publication
+from gateway.messages import Payload, Position, Publication, Receipt
 from gateway.redis.shard import Shard
 from tests.brokers.recorder import Recorder
 from tests.redis_fixtures import redis_url
@@ -106,4 +106,4 @@ async def test_a_fence_holds_for_its_channel_alone(pair: Pair) -> None:
 
 async def test_memory_without_leases_accepts_every_fence() -> None:
     broker = MemoryBroker()
-    assert await broker.publish("room", Publication(Payload(b"1")), PLAIN, PublishOptions(fence="1:n1")) == Position()
+    assert await broker.publish("room", Publication(Payload(b"1")), PLAIN, PublishOptions(fence="1:n1")) == Receipt()

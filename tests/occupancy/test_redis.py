@@ -1,6 +1,5 @@
 """Occupancy in Redis when nodes die, leases are lost and Redis goes away."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,7 +9,9 @@ import pytest
 from gateway.errors import BrokerUnavailable
 from gateway.occupancy.redis import RedisOccupancy
 from gateway.redis import owned as module
+from gateway.redis.owned import Intervals
 from tests.occupancy.recorder import Recorder
+from tests.redis.owners import certain, doubt, freeze, keys
 from tests.redis_fixtures import started_shard
 from tests.redis_server import RedisServer
 from tests.waiting import until
@@ -21,7 +22,7 @@ async def node(
     server: RedisServer, name: str, recorder: Recorder, *, lease: float = 0.5, sweep: float = 0.1
 ) -> AsyncIterator[RedisOccupancy]:
     async with started_shard(server.url, io_timeout=0.5) as shard:
-        occupancy = RedisOccupancy(shard, lease=lease, renew_interval=lease / 5, sweep_interval=sweep)
+        occupancy = RedisOccupancy(shard, Intervals(lease, lease / 5, sweep))
         await occupancy.start(name, recorder)
         try:
             yield occupancy
@@ -31,17 +32,9 @@ async def node(
 
 async def die(occupancy: RedisOccupancy) -> None:
     """End a node's part as kill -9 would: nothing is given back, and ``close`` finds nothing."""
-    for task in occupancy._owned._tasks:
-        task.cancel()
-    await asyncio.gather(*occupancy._owned._tasks, return_exceptions=True)
-    occupancy._entered.clear()
+    await freeze(occupancy)
+    occupancy._states.clear()
     occupancy._owned._names = ()
-
-
-def keys(server: RedisServer, pattern: str) -> list[bytes]:
-    with server.client() as client:
-        found: list[bytes] = client.keys(pattern)
-        return found
 
 
 async def entered(server: RedisServer, channel: str, *nodes: RedisOccupancy) -> None:
@@ -50,7 +43,7 @@ async def entered(server: RedisServer, channel: str, *nodes: RedisOccupancy) -> 
     def settled() -> bool:
         with server.client() as client:
             owners = client.smembers(nodes[0]._keys.of(b"o", channel))
-        calm = all(each._owned.certain and each._shard.connected for each in nodes)
+        calm = all(certain(each) and each._shard.connected for each in nodes)
         return calm and owners == {each._owned.owner.encode() for each in nodes}
 
     await until(settled)
@@ -92,8 +85,8 @@ async def test_starting_over_is_no_event(server: RedisServer, recorder: Recorder
     async with node(server, "n1", recorder) as one, node(server, "n2", recorder) as two:
         await one.enter("room")
         one._owned._server = b"another"
-        one._owned._doubt()
-        await until(lambda: one._owned.owner == "n1.2" and one._owned.certain)
+        doubt(one)
+        await until(lambda: one._owned.owner == "n1.2" and certain(one))
         assert keys(server, "*n1.1*") == []
         assert not await two.enter("room")
         assert not await one.leave("room")
@@ -185,15 +178,15 @@ async def test_starting_over_that_fails_is_begun_again(
         assert await one.enter("room")
         failures = 0
 
-        async def away(*call: Any) -> None:
+        async def away(*_call: object, **_how: bool) -> None:
             nonlocal failures
             failures += 1
             raise BrokerUnavailable
 
         with monkeypatch.context() as patch:
-            patch.setattr(one, "_run", away)
+            patch.setattr(one, "_write", away)
             one._owned._server = b"another"
-            one._owned._doubt()
+            doubt(one)
             await until(lambda: failures > 1)
         await entered(server, "room", one)
         assert one._owned.owner == "n1.2"

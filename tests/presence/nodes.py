@@ -11,6 +11,8 @@ from gateway.errors import BrokerUnavailable
 from gateway.messages import ClientInfo
 from gateway.presence.redis import RedisPresence
 from gateway.redis.connection import unavailable
+from gateway.redis.owned import Intervals
+from tests.redis.owners import freeze
 from tests.redis_fixtures import started_shard
 from tests.redis_server import RedisServer
 
@@ -23,7 +25,7 @@ async def node(
 ) -> AsyncIterator[RedisPresence]:
     seen: Members = [] if swept is None else swept
     async with started_shard(server.url, io_timeout=0.5) as shard:
-        presence = RedisPresence(shard, lease=lease, renew_interval=lease / 5, sweep_interval=sweep)
+        presence = RedisPresence(shard, Intervals(lease, lease / 5, sweep))
         await presence.start(name, lambda channel, info: seen.append((channel, info)))
         try:
             yield presence
@@ -31,24 +33,11 @@ async def node(
             await presence.close()
 
 
-async def freeze(presence: RedisPresence) -> None:
-    """Have a node do nothing by itself."""
-    for task in presence._owned._tasks:
-        task.cancel()
-    await asyncio.gather(*presence._owned._tasks, return_exceptions=True)
-
-
 async def die(presence: RedisPresence) -> None:
     """End a node's presence as kill -9 would: nothing is given back, and ``close`` finds nothing."""
     await freeze(presence)
     presence._members.clear()
     presence._owned._names = ()
-
-
-def keys(server: RedisServer, pattern: str) -> list[bytes]:
-    with server.client() as client:
-        found: list[bytes] = client.keys(pattern)
-        return found
 
 
 def noted(server: RedisServer, owner: str) -> set[bytes]:

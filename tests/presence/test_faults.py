@@ -1,7 +1,7 @@
 """Presence in Redis when commands get lost, names are changed and nodes are frozen: no orphans, no false leaves."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -13,8 +13,10 @@ from gateway.messages import ClientInfo
 from gateway.presence.redis import RedisPresence
 from gateway.redis import keys as key_names
 from gateway.redis import link, owned
+from gateway.redis.owned import Intervals
 from gateway.redis.shard import Shard
-from tests.presence.nodes import Members, cut, die, fail_at, freeze, node, noted
+from tests.presence.nodes import Members, cut, die, fail_at, node, noted
+from tests.redis.owners import certain, doubt, freeze
 from tests.redis_fixtures import redis_url, started_shard, teach_scripts
 from tests.redis_server import RedisServer
 from tests.waiting import until
@@ -30,7 +32,7 @@ async def test_a_lease_that_survived_keeps_its_name(server: RedisServer) -> None
         with server.client() as client:
             client.config_resetstat()
             cut(first)
-            await until(lambda: first._shard.reconnects and first._owned.certain)
+            await until(lambda: first._shard.reconnects and certain(first))
             assert client.info("commandstats").get("cmdstat_hset") is None  # nothing was in doubt
         assert first._owned.owner == "n1.1"
         assert await second.members("news") == {"c1": ANN}
@@ -45,7 +47,7 @@ async def test_a_member_that_left_while_redis_was_away_is_told_of(server: RedisS
         cut(first)
         with pytest.raises(BrokerUnavailable):
             await first.remove("news", "c2")
-        await until(lambda: swept and first._owned.certain)
+        await until(lambda: swept and certain(first))
         assert swept == [("news", BOB)]
         assert await first.members("news") == {"c1": ANN}
         assert await first.stats("news") == (1, 1)
@@ -132,7 +134,7 @@ async def test_where_it_cannot_be_known_which_server_it_is_a_reconnect_is_a_new_
             await presence.add("news", ANN)
             await presence._owned._renew()
             assert presence._owned.owner == "n1.1"
-            presence._owned._doubt()
+            doubt(presence)
             await presence._owned._renew()
             assert presence._owned.owner == "n1.2"
             assert await presence.members("news") == {"c1": ANN}
@@ -145,8 +147,8 @@ async def test_an_add_that_is_cancelled_leaves_nothing(server: RedisServer) -> N
         await asyncio.sleep(0)
         adding.cancel()
         await asyncio.gather(adding, return_exceptions=True)
-        assert not first._owned.certain
-        await until(lambda: first._owned.certain)
+        assert not certain(first)
+        await until(lambda: certain(first))
         assert await first.members("news") == {}
         assert noted(server, "n1.1") == set()
 
@@ -175,7 +177,7 @@ async def test_however_long_bringing_over_takes_nobody_is_seen_to_leave(
                 assert await second.stats("news") == (10, 3)
                 gate.release()
                 gate.release()
-            await until(lambda: first._owned.certain)
+            await until(lambda: certain(first))
         assert await second.members("news") == infos
         assert swept == []
         assert noted(server, "n1.1") == set()
@@ -187,6 +189,35 @@ def gated(write: Callable[..., Awaitable[Any]], gate: asyncio.Semaphore) -> Call
         return await write(*call)
 
     return slow
+
+
+async def test_a_name_that_is_taken_while_former_ones_are_left_is_brought_over_too(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with node(server, "n1", lease=60, sweep=60) as first:
+        await freeze(first)
+        await first.add("news", ANN)
+        with server.client() as client:
+            client.delete("gateway:presence:lease:n1.1")
+        ask, looked = first._owned.all, False
+
+        async def lose_once(commands: Iterable[Sequence[Any]]) -> list[Any]:
+            nonlocal looked
+            asked = list(commands)
+            answers = await ask(asked)
+            if not looked and asked[0][0] == "EXISTS":
+                looked = True
+                with server.client() as client:
+                    client.delete("gateway:presence:lease:n1.2")
+                await first._owned._confirm(anew=True)
+            return answers
+
+        monkeypatch.setattr(first._owned, "all", lose_once)
+        await until(partial(renewed, first))
+        assert looked
+        assert first._owned.owner == "n1.3"
+        assert await first.stats("news") == (1, 1)
+        assert noted(server, "n1.2") == set()
 
 
 @pytest.mark.parametrize("limit", [1000, 4, 1])
@@ -237,11 +268,11 @@ async def test_a_join_is_told_only_when_the_sweeper_has_told_its_leave(server: R
             client.set("gateway:presence:sweeping:n2.1", "n1")
             client.set("gateway:presence:swept:n2.1", "1")
             client.hdel(first._part("news", "n2.1"), "c2")
-            await second._owned._renew_quietly()
+            await second._owned._renew()
             assert await first.members("news") == {"c1": ANN, "c2": BOB}
             assert returned == []
             client.delete("gateway:presence:sweeping:n2.1")
-            await second._owned._renew_quietly()
+            await second._owned._renew()
         assert returned == [("news", BOB)]
 
 
@@ -269,8 +300,7 @@ async def test_who_came_right_after_waking_up_and_is_swept_with_the_next_name_re
         await freeze(second)
         with server.client() as client:
             client.delete("gateway:presence:lease:n2.1")
-            second._owned._doubt()
-            second._owned._renew_now.clear()
+            doubt(second)
             await second.add("news", ANN)
             assert second._owned.owner == "n2.2"
             client.delete("gateway:presence:lease:n2.2", second._part("news", "n2.2"))
@@ -286,7 +316,7 @@ async def test_what_redis_has_lost_itself_is_no_join(server: RedisServer) -> Non
         await first.add("news", ANN)
         with server.client() as client:
             client.flushall()
-        await until(lambda: first._owned.owner == "n1.2" and first._owned.certain)
+        await until(lambda: first._owned.owner == "n1.2" and certain(first))
         assert await first.members("news") == {"c1": ANN}
         assert returned == []
 
@@ -346,10 +376,10 @@ async def test_whatever_command_fails_the_truth_is_restored(
             await until(lambda: shard.connected)
             await until(partial(renewed, one))
             for channel in ("news", "other"):
-                present = one._members.get(channel, {})
+                present = {client: info for (where, client), info in one._members.items() if where == channel}
                 assert await other.members(channel) == present, f"after command {failing}"
                 assert await other.stats(channel) == (len(present), len({i.user for i in present.values()}))
-            assert noted(server, one._owned.owner) == {name.encode() for name in one._members}
+            assert noted(server, one._owned.owner) == {channel.encode() for channel, _ in one._members}
             await one.close()
             if sent() < failing:
                 return
@@ -357,7 +387,7 @@ async def test_whatever_command_fails_the_truth_is_restored(
 
 
 async def frozen(shard: Shard, name: str) -> RedisPresence:
-    presence = RedisPresence(shard, lease=60)
+    presence = RedisPresence(shard, Intervals(lease=60))
     await presence.start(name, lambda _channel, _info: None)
     for task in presence._owned._tasks:
         task.cancel()
@@ -377,5 +407,6 @@ async def live(server: RedisServer, presence: RedisPresence) -> None:
 
 
 async def renewed(presence: RedisPresence) -> bool:
-    await presence._owned._renew_quietly()
-    return presence._owned.certain
+    with suppress(BrokerUnavailable):
+        await presence._owned._renew()
+    return certain(presence)

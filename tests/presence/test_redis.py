@@ -10,7 +10,9 @@ from gateway.errors import BrokerUnavailable
 from gateway.messages import ClientInfo, Payload
 from gateway.presence import redis as module
 from gateway.presence.redis import RedisPresence
-from tests.presence.nodes import Members, die, freeze, keys, node, noted
+from gateway.redis.owned import Intervals
+from tests.presence.nodes import Members, die, node, noted
+from tests.redis.owners import certain, freeze, keys
 from tests.redis_fixtures import started_shard
 from tests.redis_server import RedisServer
 from tests.waiting import until
@@ -69,7 +71,7 @@ async def test_lost_lease_brings_everything_back(server: RedisServer) -> None:
         await until(lambda: _has(second, "news", {"c1": ANN}))
         await until(lambda: _has(second, "other", {"c1": ANN}))
         assert noted(server, "n1.2") == {b"news", b"other"}
-        await until(lambda: first._owned.certain)
+        await until(lambda: certain(first))
         assert noted(server, "n1.1") == set()
 
 
@@ -126,7 +128,7 @@ async def test_unanswered_commands_fail_and_are_made_good(server: RedisServer) -
             assert [type(result) for result in results] == [BrokerUnavailable] * 3
             own.resume()
             # Redis carries the commands out after all; what they were about is written again, and nothing else.
-            await until(lambda: first._owned.certain)
+            await until(lambda: certain(first))
             assert first._owned.owner == "n1.1"
             assert await second.members("news") == {"c1": ANN}
             assert await second.stats("news") == (1, 1)
@@ -140,7 +142,7 @@ async def test_starts_and_closes_without_redis() -> None:
                 await first.add("news", ANN)
             assert first._members == {}
             own.start()
-            await until(lambda: first._owned.certain and second._owned.certain)
+            await until(lambda: certain(first) and certain(second))
             await first.add("news", ANN)
             assert await second.members("news") == {"c1": ANN}
             own.kill()
@@ -200,7 +202,7 @@ async def test_redis_comes_back_with_an_older_state(server: RedisServer) -> None
     """No command has failed and the lease still runs, but what Redis holds is not what it was told last."""
     with RedisServer() as own:
         async with started_shard(own.url) as shard:
-            presence = RedisPresence(shard, renew_interval=0.1)
+            presence = RedisPresence(shard, Intervals(renew=0.1))
             await presence.start("n1", lambda _channel, _info: None)
             await presence.add("news", ANN)
             with own.client() as client:
@@ -217,7 +219,7 @@ async def test_redis_comes_back_with_an_older_state(server: RedisServer) -> None
 async def test_one_that_could_not_be_shown_anew_stays_present(server: RedisServer) -> None:
     with RedisServer() as own:
         async with started_shard(own.url) as shard:
-            presence = RedisPresence(shard, renew_interval=0.1)
+            presence = RedisPresence(shard, Intervals(renew=0.1))
             await presence.start("n1", lambda _channel, _info: None)
             await presence.add("news", ANN)
             own.kill()
@@ -243,3 +245,45 @@ async def test_what_cannot_be_read_is_nobody_and_is_swept(server: RedisServer) -
         assert await living.members("news") == {"c1": ANN}
         await until(lambda: keys(server, "*:e:dead.1:*") == [])
         await until(lambda: noted(server, "dead.1") == set())
+
+
+def goes_by(presence: RedisPresence, name: str) -> bool:
+    return presence._owned.owner.endswith(name) and certain(presence)
+
+
+async def test_nobody_leaves_when_redis_comes_back_twice_with_the_same_older_state() -> None:
+    """What it holds then is under a name before the last one."""
+    swept: Members = []
+    with RedisServer() as own:
+        async with node(own, "n1", swept) as first, node(own, "n2", swept) as second:
+            await first.add("news", ANN)
+            with own.client() as client:
+                client.save()
+            for name in (".2", ".3"):
+                own.kill()
+                own.start()
+                for each in (first, second):
+                    await until(partial(goes_by, each, name))
+            with own.client() as client:
+                await until(lambda: client.smembers("gateway:presence") == {b"n1.3", b"n2.3"})
+            assert swept == []
+            assert await second.members("news") == {"c1": ANN}
+
+
+async def test_a_sweeper_waits_for_others_to_find_back_to_a_redis_that_was_away() -> None:
+    swept: Members = []
+    with RedisServer() as own:
+        async with node(own, "n1", lease=60) as first, node(own, "n2", swept, lease=60, sweep=60) as second:
+            await first.add("news", ANN)
+            await freeze(first)
+            with own.client() as client:
+                client.delete("gateway:presence:lease:n1.1")  # as in a state that is older than a lease
+                client.save()
+            own.kill()
+            own.start()
+            await until(lambda: second._owned.owner == "n2.2" and certain(second))
+            await second._owned._sweep_in_turn()
+            assert swept == []
+            async with node(own, "n3", swept, sweep=60) as newcomer:
+                await newcomer._owned._sweep_in_turn()
+                assert swept == [("news", ANN)]

@@ -158,6 +158,12 @@ def test_check_refuses_at_publish(session: Session, sent: Sent) -> None:
     assert sent.data == [b"2"]
 
 
+def test_keywords_that_there_are_not_are_refused_at_publish(outbox: CommitOutbox) -> None:
+    options: Any = {"tgas": {"a": "b"}}
+    with pytest.raises(TypeError, match="unexpected keyword argument 'tgas'; did you mean 'tags'"):
+        outbox.publish("orders", 1, **options)
+
+
 @pytest.mark.parametrize("end", [Session.rollback, Session.close, Session.reset, Session.invalidate])
 @pytest.mark.parametrize("worked", [True, False])
 def test_vanishes_without_commit(

@@ -445,6 +445,7 @@ async def test_one_budget_for_a_route_and_a_channel() -> None:
         gateway.rate_limit("3/day", name="all")
     async with on_uvicorn(app, gateway.settings) as port, page(port) as client:
         await client.ask("connect")
+        await client.ask("subscribe", channel="room")
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
             assert (await http.get("/limited")).status_code == 200
             assert "publish" in await client.ask("publish", channel="room", data=1)
@@ -486,6 +487,7 @@ async def test_a_user_who_signs_in_has_one_budget_for_a_route_and_a_channel() ->
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http,
     ):
         await ann.ask("connect")
+        await ann.ask("subscribe", channel="room")
         assert "publish" in await ann.ask("publish", channel="room", data=1)
         assert (await http.post("/messages", headers=cookie("ann"))).status_code == 200
         assert (await ann.ask("publish", channel="room", data=1))["error"]["code"] == 111

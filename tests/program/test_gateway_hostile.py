@@ -194,7 +194,7 @@ async def test_lanes_that_wait_for_the_broker_all_go_on(serve: Serve, monkeypatc
     go_on = asyncio.Event()
     decided = 0
 
-    @gateway.channel("room:{name}").on_publish
+    @gateway.channel("room:{name}", publish="anyone").on_publish
     async def say(name: str) -> None:
         nonlocal decided
         decided += 1
@@ -223,7 +223,7 @@ async def test_what_a_client_sent_does_not_wait_for_slow_code_when_it_has_left()
     go_on = asyncio.Event()
     heard: list[int] = []
 
-    @gateway.channel("room").on_publish
+    @gateway.channel("room", publish="anyone").on_publish
     async def say(message: Annotated[int, Body()]) -> None:
         heard.append(message)
         await go_on.wait()
@@ -315,7 +315,7 @@ async def test_an_error_that_cannot_be_told_ends_the_connection(serve: Serve) ->
 
 async def test_what_is_published_instead_must_be_what_the_channel_takes(serve: Serve) -> None:
     gateway = gateway_with()
-    objects = gateway.channel("objects", publication_data_format="json_object")
+    objects = gateway.channel("objects", publication_data_format="json_object", publish="anyone")
 
     @objects.on_publish
     async def say(message: Annotated[dict[str, Any], Body()]) -> Any:

@@ -11,10 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import HTTPConnection
 
 from gateway import BrokerUnavailable, Error, Gateway
 from gateway import Client as GatewayClient
-from gateway.messages import Payload, Position
+from gateway.messages import Payload, Position, Receipt
 from tests.program.routes.clients import Client, gateway_with, running, settled
 from tests.waiting import until
 
@@ -134,7 +135,75 @@ async def test_excludes_one_client(gateway: Gateway) -> None:
     assert others.loop is gateway.loop
     assert others.node is gateway.node
     await others.exclude(bob.session.client).publish("chat:a", 4)
-    await alice.hears(3, 4, channel="chat:a")
+    await gateway.publish("chat:a", 5, exclude={alice.session.client, bob.session.client})
+    await gateway.broadcast(["chat:a"], 6, exclude=alice.session.client)
+    await gateway.exclude(user="alice").exclude(user="bob").publish("chat:a", 7)
+    await gateway.exclude(bob.session.client, user="alice").publish("chat:a", 8)
+    await gateway.publish("chat:a", 9, exclude=None)
+    await alice.hears(3, 9, channel="chat:a")
+    await bob.hears(1, 2, 3, 6, 9, channel="chat:a")
+
+
+@pytest.mark.parametrize("wrong", [7, {"id": "7"}, HTTPConnection({"type": "http", "headers": []})])
+async def test_who_can_be_excluded_and_sent_to(gateway: Gateway, wrong: Any) -> None:
+    advice = r'gateway\.exclude\(user="7"\)'
+    with pytest.raises(TypeError, match=advice):
+        gateway.exclude(wrong)
+    with pytest.raises(TypeError, match=advice):
+        await gateway.publish("chat:a", 1, exclude=wrong)
+    with pytest.raises(TypeError, match=advice):
+        await gateway.send(wrong, 1)
+
+
+async def test_a_receipt_says_where_and_how_many(gateway: Gateway) -> None:
+    assert (await gateway.publish("chat:a", 1)).nodes == 0
+    await opened(gateway, "", "chat:a", "bare:a")
+    receipt = await gateway.publish("chat:a", 2)
+    assert (receipt.offset, receipt.nodes) == (2, 1)
+    assert [each.data for each in (await gateway.history("chat:a", since=receipt, reverse=True))[0]] == [b"1"]
+    assert await gateway.publish("bare:a", 2) == Receipt(nodes=1)
+    assert [each.nodes for each in await gateway.broadcast(["chat:a", "chat:b"], 3)] == [1, 0]
+
+
+# — to one connection —
+
+
+async def test_sends_to_one_connection(gateway: Gateway) -> None:
+    one, two = await opened(gateway, "alice", "chat:a"), await opened(gateway, "alice", "chat:a")
+    await gateway.publish("chat:a", "first")
+    await gateway.send(one.session.client, Line(text="for you"))
+    await gateway.publish("chat:a", "last")
+    await one.hears("first", "last", channel="chat:a")
+    await two.hears("first", "last", channel="chat:a")
+    kinds = [next(iter(each.keys() - {"channel"})) for each in one.pushes() if "join" not in each]
+    assert kinds == ["pub", "message", "pub"]
+    assert [each["message"] for each in one.pushes() if "message" in each] == [{"data": {"text": "for you"}}]
+    assert not [each for each in two.pushes() if "message" in each]
+    await gateway.send("nobody", 1)
+
+
+async def test_who_is_connecting_hears_behind_the_answer() -> None:
+    gateway = gateway_with()
+
+    @gateway.on_connect
+    async def connect(client: GatewayClient) -> None:
+        await gateway.send(client, "welcome")
+
+    async with running(gateway):
+        client = Client(gateway)
+        await client.send("connect")
+        await until(lambda: client.pushes() or None)
+        assert [next(iter(each.keys() - {"id"})) for each in client.inbox] == ["connect", "push"]
+        assert client.pushes() == [{"message": {"data": "welcome"}}]
+
+
+async def test_bytes_are_not_sent_to_who_speaks_json(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
+    client = await opened(gateway)
+    await gateway.send(client.session.client, b"\x00")
+    await gateway.send(client.session.client, "after")
+    assert [each["message"] for each in client.pushes()] == [{"data": "after"}]
+    assert client.closed is None
+    assert "a message of bytes was not sent, it speaks JSON or text" in caplog.text
 
 
 async def test_excludes_the_client_of_an_event() -> None:
@@ -164,7 +233,7 @@ async def test_presence_and_history(gateway: Gateway) -> None:
     for number in range(1, 5):
         top = await gateway.publish("chat:a", number)
     publications, position = await gateway.history("chat:a")
-    assert ([int(each.data) for each in publications], position) == ([1, 2, 3, 4], top)
+    assert ([int(each.data) for each in publications], position) == ([1, 2, 3, 4], Position(4, top.epoch))
     publications, _ = await gateway.history("chat:a", limit=2, reverse=True)
     assert [int(each.data) for each in publications] == [4, 3]
     publications, _ = await gateway.history("chat:a", since=Position(2, top.epoch))

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from pydantic import BaseModel
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
+from gateway.blocks.redis import RedisBlocks
 from gateway.brokers.base import HistoryFilter, PublishOptions, StreamOptions
 from gateway.brokers.redis import RedisBroker
 from gateway.channels import Channels
@@ -31,8 +33,9 @@ from gateway.config.settings import (
 from gateway.core.cluster import Cluster, ControlCommand, DisconnectUser, NodeInfo
 from gateway.core.survey import Page, Question
 from gateway.errors import BrokerUnavailable, Error, ErrorCode, SettingsError
-from gateway.messages import Payload, Position, Publication
+from gateway.messages import Payload, Position, Publication, Receipt
 from gateway.program.publisher import CALLS_PER_WRITE, Publisher
+from tests.blocks.recorder import Recorder as BlockRecorder
 from tests.brokers.recorder import Recorder
 from tests.redis_fixtures import started_shard
 from tests.redis_server import RedisServer
@@ -80,7 +83,7 @@ async def test_a_node_hears_what_was_published_with_its_offset(server: RedisServ
         second = await broker.publish("kept:a", Publication(Payload(b"2")), KEPT, PublishOptions())
         third = publisher.publish("kept:a", 3)
         assert first.epoch
-        assert [first, second, third] == [Position(offset, first.epoch) for offset in (1, 2, 3)]
+        assert [first, second, third] == [Receipt(offset, first.epoch, nodes=1) for offset in (1, 2, 3)]
         await until(lambda: len(heard.publications) == 3)
         assert heard.publications[0] == (
             "kept:a",
@@ -89,14 +92,14 @@ async def test_a_node_hears_what_was_published_with_its_offset(server: RedisServ
         assert [(each.data, each.offset) for _, each in heard.publications[1:]] == [(b"2", 2), (b"3", 3)]
         stored, top = await broker.history("kept:a", ALL, KEPT)
         assert [each.data for each in stored] == [b'{"text":"hi"}', b"2", b"3"]
-        assert top == third
+        assert top == Position(third.offset, third.epoch)
 
 
 async def test_without_history(server: RedisServer, publisher: Publisher) -> None:
     async with node(server, "plain", "kept:a") as (broker, heard):
-        assert publisher.publish("plain", "hi") == Position()
-        assert publisher.publish("plain", b"\x00\xff") == Position()
-        assert publisher.publish("kept:a", 1, skip_history=True) == Position()
+        assert publisher.publish("plain", "hi") == Receipt(nodes=1)
+        assert publisher.publish("plain", b"\x00\xff") == Receipt(nodes=1)
+        assert publisher.publish("kept:a", 1, skip_history=True) == Receipt(nodes=1)
         await until(lambda: len(heard.publications) == 3)
         assert [each for _, each in heard.publications] == [
             Publication(Payload(b'"hi"'), time=12500),
@@ -181,6 +184,23 @@ def test_personal_channels_must_be_on(publisher: Publisher) -> None:
     with pytest.raises(SettingsError, match=setting) as caught:
         publisher.publish_to_user("7", 1)
     assert str(caught.value).startswith("client.subscribe_to_user_personal_channel.enabled = false")
+
+
+async def test_blocks(server: RedisServer, publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with started_shard(server.url) as shard:
+        blocks, told = RedisBlocks(shard), BlockRecorder()
+        await blocks.start(told)
+        publisher.block("ann", for_=timedelta(hours=1))
+        publisher.block(7)
+        await until(lambda: told.shown == {"ann": 1, "7": "ever"})
+        publisher.unblock(7)
+        await until(lambda: told.shown == {"ann": 1})
+        monkeypatch.setattr("gateway.blocks.redis.MOST", 1)
+        with pytest.raises(Error, match="106 limit exceeded"):
+            publisher.block("bob")
+        with pytest.raises(ValueError, match="an empty user"):
+            publisher.block("")
+        await blocks.close()
 
 
 class Applied:

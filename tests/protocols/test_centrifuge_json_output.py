@@ -160,6 +160,8 @@ PUSHES: list[tuple[str, Push, bytes]] = [
     ),
     ("", Refresh(True, 60), b'{"refresh":{"expires":true,"ttl":60}}'),
     ("", Refresh(), b'{"refresh":{}}'),
+    ("", Publication(Payload(b'{"a":\n1}')), b'{"message":{"data":{"a":1}}}'),
+    ("", Publication(Payload()), b'{"message":{"data":null}}'),
 ]
 
 

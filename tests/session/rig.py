@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from gateway.auth.tokens import TokenVerifier, sign_connection, sign_subscription
+from gateway.blocks.memory import MemoryBlocks
 from gateway.brokers.base import HistoryFilter, PublishOptions, StreamOptions
 from gateway.brokers.memory import MemoryBroker
 from gateway.config.settings import Settings
@@ -17,7 +18,7 @@ from gateway.core.cluster import ControlCommand
 from gateway.core.node import Node
 from gateway.core.wheel import Wheel
 from gateway.errors import BrokerUnavailable, Disconnect
-from gateway.messages import ClientInfo, Payload, Position, Publication
+from gateway.messages import ClientInfo, Payload, Position, Publication, Receipt
 from gateway.presence.memory import MemoryPresence
 from gateway.protocols.base import Wire
 from gateway.protocols.centrifuge_json import CentrifugeJson
@@ -28,8 +29,8 @@ SECRET = "a secret of more than thirty-two bytes, as all should be"
 NOW = 1_800_000_000.0
 
 HISTORY = {"history_size": 10, "history_ttl": 60}
-OPEN = {"allow_subscribe_for_client": True, "allow_subscribe_for_anonymous": True}
-WRITABLE = {"allow_publish_for_client": True, "allow_publish_for_anonymous": True}
+OPEN: dict[str, Any] = {"allow_subscribe_for_client": True, "allow_subscribe_for_anonymous": True}
+WRITABLE: dict[str, Any] = {"allow_publish_for_client": True, "allow_publish_for_anonymous": True}
 NAMESPACES: list[dict[str, Any]] = [
     {"name": "closed"},
     {"name": "users", "allow_subscribe_for_client": True, **HISTORY, "presence": True},
@@ -123,7 +124,7 @@ class Broker(MemoryBroker):
 
     async def publish(
         self, channel: str, publication: Publication, stream: StreamOptions, options: PublishOptions
-    ) -> Position:
+    ) -> Receipt:
         await self._step("publish", channel)
         return await super().publish(channel, publication, stream, options)
 
@@ -287,7 +288,14 @@ class Rig:
         self.broker = Broker(self.clock)
         self.presence = Presence()
         self.wheel = Wheel(self.clock)
-        self.node = Node(self.settings, self.broker, self.presence, clock=self.clock, wheel=self.wheel)
+        self.node = Node(
+            self.settings,
+            self.broker,
+            self.presence,
+            blocks=MemoryBlocks(self.clock),
+            clock=self.clock,
+            wheel=self.wheel,
+        )
         self.tokens = TokenVerifier(self.settings.client, self.clock)
         self.wire = Wire(CentrifugeJson(), bytes)
 

@@ -27,10 +27,10 @@ from gateway.messages import (
 from gateway.session.application import Admission, Admitted, route_of
 from gateway.session.dispatch import _is_decided as is_decided
 
-EVENTS = ("subscribe", "publish", "presence", "history", "unsubscribe", "cache_empty")
+EVENTS = ("subscribe", "refresh", "publish", "presence", "history", "unsubscribe", "cache_empty")
 
 
-def session(*events: str, connect: Any = None, rpc: Any = None, route: bool = True) -> Any:
+def session(*events: str, connect: Any = None, refresh: Any = None, rpc: Any = None, route: bool = True) -> Any:
     found: Any = SimpleNamespace(**{event: event in events for event in EVENTS}) if route else None
 
     def channel(name: str) -> Channel:
@@ -38,7 +38,7 @@ def session(*events: str, connect: Any = None, rpc: Any = None, route: bool = Tr
             raise Error(ErrorCode.UNKNOWN_CHANNEL)
         return Channel(name, ChannelOptions(), route=found)
 
-    application = SimpleNamespace(connect=connect, rpc=rpc, disconnect=None)
+    application = SimpleNamespace(connect=connect, refresh=refresh, rpc=rpc, disconnect=None)
     return SimpleNamespace(application=application, channel=channel)
 
 
@@ -47,6 +47,7 @@ def session(*events: str, connect: Any = None, rpc: Any = None, route: bool = Tr
     [
         (SubscribeRequest("a"), "subscribe"),
         (SubscribeRequest("a"), "cache_empty"),
+        (SubRefreshRequest("a"), "refresh"),
         (PublishRequest("a", Raw(b"1")), "publish"),
         (PresenceRequest("a"), "presence"),
         (PresenceStatsRequest("a"), "presence"),
@@ -61,12 +62,13 @@ def test_commands_for_a_channel(request_: Any, event: str) -> None:
     assert not is_decided(session(event), type(request_)("nowhere"))
 
 
-@pytest.mark.parametrize("request_", [UnsubscribeRequest("a"), SubRefreshRequest("a"), RefreshRequest("token")])
+@pytest.mark.parametrize("request_", [UnsubscribeRequest("a"), RefreshRequest("token")])
 def test_commands_that_nobody_decides(request_: Request) -> None:
     assert not is_decided(session(*EVENTS, connect=print, rpc=print), request_)
 
 
-def test_connect_and_calls() -> None:
+def test_connect_refresh_and_calls() -> None:
+    assert is_decided(session(refresh=print), RefreshRequest("token"))
     assert is_decided(session(connect=print), ConnectRequest())
     assert not is_decided(session(), ConnectRequest())
     assert is_decided(session(), ConnectRequest(subs={"a": SubscribeRequest()}))

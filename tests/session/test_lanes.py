@@ -17,7 +17,7 @@ from gateway.session.lanes import UNDER_WAY, Lanes
 from tests.program.routes.clients import Client, assert_empty, connected, gateway_with, settled
 from tests.waiting import until
 
-OPEN = {"allow_subscribe_for_client": True, "allow_subscribe_for_anonymous": True}
+OPEN: dict[str, Any] = {"allow_subscribe_for_client": True, "allow_subscribe_for_anonymous": True}
 
 
 class Work:
@@ -156,7 +156,7 @@ class Gates:
         self.gateway.channel("free", history_size=5, **OPEN)
 
     def declare(self, name: str) -> None:
-        route = self.gateway.channel(name, presence=True, history_size=10)
+        route = self.gateway.channel(name, presence=True, history_size=10, publish="anyone")
 
         @route.on_subscribe
         async def join() -> None:

@@ -221,7 +221,6 @@ async def test_sub_refresh_without_subscription(with_channel: bool) -> None:
 
 SUB_REFRESHES: dict[str, tuple[dict[str, Any] | None, int]] = {
     "no token": (None, 107),
-    "expired": ({"ttl": -1}, 110),
     "of a subscription that is over": ({"expire_at": LATE}, 110),
 }
 
@@ -233,6 +232,17 @@ async def test_sub_refreshes_answered_by_an_error(claims: dict[str, Any] | None,
     assert await client.refused("sub_refresh", channel="$news", **request) == code
     client.rig.pass_time(86)
     assert client.take()[0]["unsubscribe"]["code"] == 2501  # the expiry stands
+
+
+async def test_an_expired_sub_refresh_has_the_client_subscribe_again() -> None:
+    """The SDKs take an error in answer for the end; before it stands what has them ask for another token."""
+    client = await subscribed()
+    client.take()
+    await client.say({"id": 9, "sub_refresh": {"channel": "$news", "token": client.rig.channel_token("$news", ttl=-1)}})
+    gone = {"code": 2501, "reason": "subscription expired"}
+    expired = {"id": 9, "error": {"code": 109, "message": "token expired"}}
+    assert client.take() == [{"channel": "$news", "unsubscribe": gone}, expired]
+    await client.subscribe("$news", token=client.rig.channel_token("$news", ttl=60))
 
 
 BAD_SUB_REFRESHES: dict[str, dict[str, Any]] = {

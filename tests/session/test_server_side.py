@@ -1,5 +1,6 @@
 """Subscriptions that the server API gives and takes away while a client is connected."""
 
+import asyncio
 import logging
 from typing import Any
 
@@ -272,6 +273,43 @@ async def test_subscribed_by_the_client_meanwhile() -> None:
     gate.open()
     await rig.settle()
     assert list(client.take()[0]) == ["channel", "subscribe"]
+
+
+@pytest.mark.parametrize("failure", [BrokerUnavailable(), None], ids=["broker", "unrecovered"])
+async def test_given_while_the_client_subscribes_it_outlives_the_failure_of_that(failure: Exception | None) -> None:
+    rig = await Rig.open()
+    client = await rig.connected("alice")
+    client.take()
+    gate = rig.broker.gate("history", "room:1")
+    stood = {"recover": True, "offset": 9, "epoch": "gone", "flag": 2}
+    asking = asyncio.create_task(client.say({"id": 9, "subscribe": {"channel": "room:1", **stood}}))
+    await gate.reached()
+    rig.control(SubscribeUser(user="alice", channel="room:1", data=Payload(b'"given"')))
+    if failure is not None:
+        rig.broker.faults["history"] = failure
+    gate.open()
+    await asking
+    rig.broker.faults.clear()
+    await rig.settle()
+    refusal, given = client.take()
+    assert refusal["error"]["code"] == (112 if failure is None else 100)
+    assert given["subscribe"]["data"] == "given"
+    await rig.publish("room:1", 1)
+    assert client.data() == [1]
+
+
+async def test_taken_away_meanwhile_it_is_not_given_any_more() -> None:
+    rig = await Rig.open()
+    client = await rig.connected("alice")
+    gate = rig.broker.gate("history", "room:1")
+    asking = asyncio.create_task(client.say({"id": 9, "subscribe": {"channel": "room:1"}}))
+    await gate.reached()
+    rig.control(SubscribeUser(user="alice", channel="room:1"))
+    rig.control(UnsubscribeUser(user="alice", channel="room:1", code=2000, reason="server unsubscribe"))
+    gate.open()
+    await asking
+    await rig.settle()
+    assert client.session.subscriptions == {}
 
 
 @pytest.mark.parametrize("step", ["subscribe", "history", "read"])

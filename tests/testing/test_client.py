@@ -134,6 +134,18 @@ async def test_coming_back_to_where_one_may_not_be() -> None:
             await room.next()
 
 
+async def test_a_new_token_for_a_subscription() -> None:
+    async with Kit(create_app()) as kit:
+        ann = await kit.connect(token=kit.token("ann"))
+        room = await ann.subscribe("chat:secret", token=kit.token("ann", channel="chat:secret", ttl=10))
+        await room.refresh(kit.token("ann", channel="chat:secret", ttl=100))
+        await kit.clock.advance(50)
+        assert not room.resubscriptions
+        async with ann.dropped(20):
+            pass
+        assert room.active
+
+
 async def test_goodbye() -> None:
     app = create_app()
     async with Kit(app) as kit:

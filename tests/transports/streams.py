@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from gateway.auth.tokens import TokenVerifier
+from gateway.blocks.memory import MemoryBlocks
 from gateway.brokers.memory import MemoryBroker
 from gateway.config.settings import Settings
 from gateway.core.node import Node
@@ -83,7 +84,7 @@ class Gateway:
     @asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
         """A node of its own for each life of the application, made after the route."""
-        self.node = Node(self.settings, MemoryBroker(), MemoryPresence())
+        self.node = Node(self.settings, MemoryBroker(), MemoryPresence(), blocks=MemoryBlocks())
         self.acceptor = Acceptor(self.node, TokenVerifier(self.settings.client))
         await self.node.start()
         self.started.set()

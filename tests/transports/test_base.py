@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.auth.tokens import TokenVerifier
+from gateway.blocks.memory import MemoryBlocks
 from gateway.brokers.memory import MemoryBroker
 from gateway.config.settings import Settings
 from gateway.core.audience import Write
@@ -20,7 +21,7 @@ from tests.core.test_hub import Client
 
 def acceptor(**client: Any) -> tuple[Acceptor, Node]:
     settings = Settings.model_validate({"client": client})
-    node = Node(settings, MemoryBroker(), MemoryPresence())
+    node = Node(settings, MemoryBroker(), MemoryPresence(), blocks=MemoryBlocks())
     return Acceptor(node, TokenVerifier(settings.client)), node
 
 
@@ -141,7 +142,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> Pauses:
 
 def crowd(shutdown: dict[str, Any], count: int) -> tuple[Acceptor, Node, list[Closing]]:
     settings = Settings.model_validate({"shutdown": shutdown})
-    node = Node(settings, MemoryBroker(), MemoryPresence())
+    node = Node(settings, MemoryBroker(), MemoryPresence(), blocks=MemoryBlocks())
     door = Acceptor(node, TokenVerifier(settings.client))
     transports = [Closing() for _ in range(count)]
     for transport in transports:

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
+from starlette.types import Receive, Scope, Send
 from websockets.asyncio.client import ClientConnection, connect
 
 from gateway.config.settings import Settings
@@ -46,14 +47,34 @@ async def subscriber(port: int, compression: str | None) -> AsyncIterator[Client
 
 
 @asynccontextmanager
-async def peer(port: int) -> AsyncIterator[Peer]:
+async def peer(port: int, query: str = "", *, path: str = PATH, status: bytes = b" 101 ") -> AsyncIterator[Peer]:
     peer = Peer(*await asyncio.open_connection("127.0.0.1", port))
     try:
-        peer.write(upgrade_request(PATH))
-        assert b" 101 " in await peer.head()
+        peer.write(upgrade_request(path + query))
+        assert status in await peer.head()
         yield peer
     finally:
         peer.writer.transport.abort()
+
+
+async def test_only_what_is_no_websocket_of_the_gateway_reaches_the_application() -> None:
+    configured = settings()
+    app = create_app(configured)
+    called: list[str] = []
+
+    class Watched:
+        state = app.state
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "websocket":
+                called.append(scope["path"])
+            await app(scope, receive, send)
+
+    async with on_uvicorn(Watched(), configured) as port:
+        async with peer(port, "?cf_protocol=json"), peer(port):
+            assert not called
+        async with peer(port, status=b" 403 ", path="/elsewhere"):
+            assert called == ["/elsewhere"]
 
 
 async def publish(node: Node, data: str) -> None:

@@ -192,9 +192,9 @@ async def test_a_server_that_cannot_refuse_by_status_closes() -> None:
         sent.append(message)
 
     configured = Settings.model_validate(SETTINGS)
-    app = create_app(configured)
+    endpoint = create_app(configured).state.endpoints["/connection/websocket"]
     scope = {"type": "websocket", "path": "/connection/websocket", "headers": [(b"origin", b"https://evil.net")]}
-    await app(scope, receive, send)
+    await endpoint(scope, receive, send)
     assert sent == [{"type": "websocket.close"}]
 
 

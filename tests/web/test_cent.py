@@ -113,6 +113,13 @@ async def test_channels_and_info(backend: Backend, monkeypatch: pytest.MonkeyPat
     assert (node.uid, node.num_clients) == (backend.node.uid, 0)
 
 
+async def test_blocks(backend: Backend) -> None:
+    await backend.call("block_user", cent.BlockUserRequest(user="bob"))
+    assert "bob" in backend.node.blocked
+    await backend.call("unblock_user", cent.UnblockUserRequest(user="bob"))
+    assert "bob" not in backend.node.blocked
+
+
 async def test_batch(backend: Backend) -> None:
     requests = [cent.PublishRequest(channel="kept:a", data=1), cent.HistoryRequest(channel="kept:a", limit=1)]
     for parallel in (False, True):

@@ -6,6 +6,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from gateway.blocks.memory import MemoryBlocks
 from gateway.brokers.base import BrokerHealth
 from gateway.brokers.memory import MemoryBroker
 from gateway.config.settings import Settings
@@ -29,7 +30,7 @@ class Operator:
     def __init__(self, **settings: Any) -> None:
         self.broker = Broker()
         configured = Settings.model_validate(settings)
-        self.node = Node(configured, self.broker, MemoryPresence())
+        self.node = Node(configured, self.broker, MemoryPresence(), blocks=MemoryBlocks())
         app = FastAPI()
         app.include_router(health_router(lambda: self.node, configured))
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway")

@@ -168,6 +168,32 @@ async def test_disconnect(api: API, commands: list[Any]) -> None:
     assert len(commands) == 3
 
 
+async def test_blocks(api: API) -> None:
+    now = int(api.node.clock())
+    assert await api.result("block_user", user="ann") == {}
+    assert await api.result("block_user", user="bob", expire_at=now + 600) == {}
+    assert await api.result("block_user", user="dan", expire_at=now + 60) == {}
+    assert await api.result("unblock_user", user="dan") == {}
+    listed = [{"user": "ann"}, {"user": "bob", "expire_at": now + 600}]
+    assert await api.result("blocked_users") == {"users": listed}
+    assert await api.result("blocked_users", limit=1) == {"users": listed[:1], "cursor": "ann"}
+    assert await api.result("blocked_users", limit=1, cursor="ann") == {"users": listed[1:]}
+
+
+@pytest.mark.parametrize(
+    ("method", "request_", "problem"),
+    [
+        ("block_user", {}, "user must be given"),
+        ("block_user", {"user": "ann", "expire_at": 1}, "expire_at must be in the future"),
+        ("block_user", {"user": "ann", "expire_at": -1}, "expire_at must be in the future"),
+        ("unblock_user", {"user": ""}, "user must be given"),
+    ],
+)
+async def test_what_cannot_be_blocked(api: API, method: str, request_: dict[str, Any], problem: str) -> None:
+    error = await api.error(method, **request_)
+    assert (error["code"], problem in error["message"]) == (107, True)
+
+
 async def test_refresh(api: API, commands: list[Any]) -> None:
     assert await api.result("refresh", user="ann", expired=True) == {}
     await api.result("refresh", user="ann", expire_at=99, info={})

@@ -1,7 +1,7 @@
 -- Store and publish as one act, so that the order of messages is the order of offsets.
 -- KEYS: meta, stream, pub/sub channel[, result]
 -- ARGV: publication, new epoch, size, ttl, meta ttl, version, version epoch, result ttl (times in ms)
--- Answers "offset:epoch".
+-- Answers "offset:epoch:nodes that took it".
 local meta, stream, channel, result = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local publication, size, ttl, version, version_epoch = ARGV[1], ARGV[3], ARGV[4], ARGV[6], ARGV[7]
 
@@ -15,9 +15,10 @@ local function at_least(a, b)
   return #a > #b or (#a == #b and a >= b)
 end
 
-local function answer(position)
-  if result then redis.call('SET', result, position, 'PX', ARGV[8]) end
-  return position
+local function answer(position, nodes)
+  local receipt = position .. ':' .. nodes
+  if result then redis.call('SET', result, receipt, 'PX', ARGV[8]) end
+  return receipt
 end
 
 local top = redis.call('HMGET', meta, 'e', 's', 'v', 've')
@@ -28,7 +29,7 @@ if not epoch then
 end
 
 if version ~= '0' and top[3] and (version_epoch == '' or version_epoch == top[4]) and at_least(top[3], version) then
-  return answer((top[2] or '0') .. ':' .. epoch)
+  return answer((top[2] or '0') .. ':' .. epoch, 0)
 end
 
 local offset = string.format('%.0f', redis.call('HINCRBY', meta, 's', 1))
@@ -56,5 +57,4 @@ else
 end
 
 local position = offset .. ':' .. epoch
-redis.call('PUBLISH', channel, '1p' .. position .. ':' .. publication)
-return answer(position)
+return answer(position, redis.call('PUBLISH', channel, '1p' .. position .. ':' .. publication))

@@ -1,8 +1,8 @@
 -- Publish a message without history unless its idempotency key has been used.
 -- KEYS: result, pub/sub channel    ARGV: message, result ttl (ms)
--- Answers "offset:epoch", as the first publish with this key was answered.
+-- Answers "offset:epoch:nodes that took it", as the first publish with this key was answered.
 local known = redis.call('GET', KEYS[1])
 if known then return known end
-redis.call('SET', KEYS[1], '0:', 'PX', ARGV[2])
-redis.call('PUBLISH', KEYS[2], ARGV[1])
-return '0:'
+local answer = '0::' .. redis.call('PUBLISH', KEYS[2], ARGV[1])
+redis.call('SET', KEYS[1], answer, 'PX', ARGV[2])
+return answer

@@ -1,18 +1,18 @@
 -- Have presence hold what is true of one member: its value under the first of the names, or nothing under any.
 -- KEYS: summary, then for each name its index and its members
 -- ARGV: channel, client, user, value or '', keep (ms), then the names
--- Answers 1 if it was there under a former name, any but the first, and what was there before, '' if nothing.
+-- Answers under which of the names it was found, the last of them, counted from 1; 0 for none.
 local index, members = KEYS[2], KEYS[3]
 local channel, client, user, value, keep, owner = unpack(ARGV, 1, 6)
-local moved, before = 0, ''
+local found = 0
 
-for at = 6, #ARGV do
-  local noted, held = KEYS[2 * at - 10], KEYS[2 * at - 9]
+for at = 1, #ARGV - 5 do
+  local noted, held = KEYS[2 * at], KEYS[2 * at + 1]
   local former = redis.call('HGET', held, client)
   if former then
-    moved, before = at > 6 and 1 or moved, former
+    found = at
     take_out(held, client, former)
-    clear(channel, ARGV[at], noted, held)
+    clear(channel, ARGV[at + 5], noted, held)
   end
 end
 
@@ -27,4 +27,4 @@ if value ~= '' then
     redis.call('PEXPIRE', members, keep)
   end
 end
-return {moved, before}
+return found

@@ -1,7 +1,7 @@
 """The client of an event, as handlers and their dependencies see it."""
 
 import asyncio
-from collections.abc import AsyncIterable, Callable, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from typing import Any, NoReturn, Protocol, cast
 
 import msgspec
@@ -9,10 +9,12 @@ from anyio import from_thread
 from starlette.requests import HTTPConnection, Request
 from starlette.websockets import WebSocket, WebSocketState
 
-from gateway.core.cluster import SubscribeUser, UnsubscribeUser
+from gateway.auth.tokens import has_passed
+from gateway.core.cluster import ControlCommand, SubscribeUser, UnsubscribeUser
 from gateway.core.node import Node
 from gateway.errors import Disconnect, DisconnectCode, UnsubscribeCode
 from gateway.program.encoding import encode_data
+from gateway.program.errors import find_channel
 from gateway.program.routes.answers import translate
 from gateway.program.routes.streams import Stream, Streams
 from gateway.session import NO_APPLICATION, Session, State, server_side
@@ -40,7 +42,7 @@ class Client(HTTPConnection):
         HTTPConnection.__init__(self, scope)
         self._its_session = session
         self.token = token
-        """What the client connected with; only known while ``on_connect`` runs."""
+        """What the client has sent with the command at hand, or else has connected with, or refreshed it by since."""
 
     @property
     def id(self) -> str:
@@ -80,7 +82,7 @@ class Client(HTTPConnection):
         where the broker is away.
         """
         self._session.node.check_loop()
-        self._session.node.channels.resolve(channel)
+        find_channel(self._session.node.channels, channel)
         command = SubscribeUser(
             user=self.user,
             client=self.id,
@@ -88,14 +90,22 @@ class Client(HTTPConnection):
             info=None if info is None else encode_data(info),
             data=None if data is None else encode_data(data),
         )
-        if self._session.state in (State.NEW, State.CONNECTING):
-            self._session.control(command)  # after the answer to connect: before, the client would not know of it
-        elif self._session.state is State.CONNECTED:
+        if not self.defer(command) and self._session.state is State.CONNECTED:
             try:
                 await server_side.give(self._session, command)
             except SubscriptionEnded:
                 if not self._session.closed:  # else it has left, and what is done to it does nothing
                     raise
+
+    def defer(self, command: ControlCommand) -> bool:
+        """Keep a command until connect has been answered: before, the client would not know of it.
+
+        False, and nothing is done, if it has been answered.
+        """
+        if self._session.state not in (State.NEW, State.CONNECTING):
+            return False
+        self._session.control(command)
+        return True
 
     def unsubscribe(self, channel: str) -> None:
         """End a subscription; the client is told."""
@@ -167,11 +177,34 @@ class EventClient(Client, Request, WebSocket):  # type: ignore[misc]  # what the
         self.scope, self.token, self._its_session = scope, token, session
         self.client_state = self.application_state = WebSocketState.CONNECTED
 
+    def token_expired(self) -> bool:
+        """Whether the client's token is a JWT whose time has passed; nobody has looked at its signature."""
+        return bool(self.token) and has_passed(self.token, self._session.node.clock())
+
     def _refuse(self, *_args: Any, **_options: Any) -> NoReturn:
         raise RuntimeError("here is only the handshake to see: the gateway itself speaks with the client")
 
     receive = send = accept = close = body = form = is_disconnected = send_push_promise = _refuse
     receive_text = receive_bytes = receive_json = send_text = send_bytes = send_json = _refuse
+
+
+class Seen(HTTPConnection):
+    """What the events of a connection see of its handshake, with the client's token in place of its credentials."""
+
+    def __init__(self, scope: dict[str, Any], token: str) -> None:
+        if token:
+            scope["headers"] = with_header(scope["headers"], "authorization", f"Bearer {token}")
+        super().__init__(scope)
+        self.token = token
+
+
+Header = tuple[bytes, bytes]
+
+
+def with_header(headers: Iterable[Header], name: str, value: str) -> list[Header]:
+    """The headers with this one in place of any of its name."""
+    key = name.lower().encode()
+    return [*(each for each in headers if each[0] != key), (key, value.encode(errors="replace"))]
 
 
 def kept(scope: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,10 @@ DISCONNECT = Event(
     "on_disconnect",
     "    @gateway.on_disconnect\n    async def disconnect(client: Client) -> None: ...",
 )
+REFRESH = Event(
+    "on_refresh",
+    "    @gateway.on_refresh\n    async def refresh(user: User = Depends(current_user)) -> Credentials: ...",
+)
 RPC = Event(
     "rpc",
     '    @gateway.rpc("rooms")\n    async def rooms(search: Search, db: Session = Depends(get_db)) -> list[Room]: ...',
@@ -22,6 +26,10 @@ SUBSCRIBE = Event(
     "on_subscribe",
     "    @channel.on_subscribe\n" + _DECIDES.format(name="join"),
     payload=True,
+)
+SUB_REFRESH = Event(
+    "on_refresh",
+    "    @channel.on_refresh\n    async def renew({params}token: str = Depends(gateway.token)) -> Grant: ...",
 )
 PUBLISH = Event(
     "on_publish",

@@ -1,7 +1,9 @@
-"""A handler of the program: called with what FastAPI's own solver makes of the handshake and the data."""
+"""A handler of the program: called with what FastAPI makes of the handshake and the data."""
 
 import asyncio
 import inspect
+import logging
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import NoneType, UnionType
@@ -13,7 +15,6 @@ from fastapi.dependencies.utils import SolvedDependency, solve_dependencies
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from gateway.auth.permissions import is_json
@@ -21,20 +22,30 @@ from gateway.core.tasks import Spawn
 from gateway.errors import Error, ErrorCode
 from gateway.messages import Payload
 from gateway.program.encoding import encode_data
+from gateway.program.errors import ChannelError
 from gateway.program.routes.answers import invalid, translate
+from gateway.program.routes.client import EventClient
+from gateway.program.routes.plan import NO_DATA, Plan, is_text
 from gateway.program.routes.signatures import (
     Event,
     SignatureError,
     examine,
     is_at_any_level,
-    model_of,
     name_of,
+    names_of_data,
     returned,
     yielded,
 )
+from gateway.program.routes.tokens import api_keys, security_schemes, show_token
 
 REMEMBERS_SCOPES = "_uses_scopes_cache" in inspect.signature(solve_dependencies).parameters
 """Whether FastAPI's solver can be given what it found out of a dependency's scopes before: a third of its time."""
+
+
+ADVICE_INTERVAL = 60.0
+"""Seconds between two lines of a log about what one handler might do better."""
+
+log = logging.getLogger(__name__)
 
 
 class Handler:
@@ -44,43 +55,59 @@ class Handler:
         self.call = call
         self.event = event
         self._dependant = examine(call, event, params, pattern)
+        self.schemes = security_schemes(self._dependant)
+        """What it goes by to tell who the client is."""
+        self._keys = api_keys(self.schemes)
+        self._plan = Plan.of(self._dependant)
         self._texts = _take_texts(self._dependant)
-        self.takes = model_of(self._dependant)
+        data = next(iter(self._dependant.body_params), None)
+        self.takes: Any = data and data.field_info.annotation
         """The type of the data that it takes; None for none."""
-        self.needs_data = any(field.field_info.is_required() for field in self._dependant.body_params)
+        self.data_name = data.name if data else ""
+        self.needs_data = data is not None and data.field_info.is_required()
+        self.takes_indirectly = bool(names_of_data(self._dependant))
+        """Whether it or a dependency takes data."""
         _fix_scopes(self._dependant)
-        self._opens = _opens(self._dependant)
         self._shortcuts: dict[str, Any] = {"_uses_scopes_cache": {}} if REMEMBERS_SCOPES else {}
         if not _takes_response(self._dependant):
             self._shortcuts["response"] = Response()
+        self._advise_at = 0.0
         self._in_thread = not (event.generator or is_at_any_level(inspect.iscoroutinefunction, call))
         if event.generator:
             self._items = Answering(call, read=yielded)
 
-    async def __call__(self, connection: HTTPConnection, data: bytes, spawn: Spawn) -> Any:
+    async def __call__(self, connection: EventClient, data: bytes, spawn: Spawn) -> Any:
         """What the handler returns. Raises ``Error``, ``Disconnect``, or what the handler fails with."""
+        if self._keys and connection.token:
+            show_token(connection, self._keys)
         try:
-            if self._opens or _overrides(connection):
-                async with self._opened(connection, data, spawn) as values:
-                    return await self._run(values)
-                raise RuntimeError(_SWALLOWED)
-            solved = await self._solve(connection, data, _NOTHING, _NOTHING)
-            returned = await self._run(solved.values)
-            if solved.background_tasks is not None:
-                spawn(solved.background_tasks())
-            return returned
+            if self._plan is not None and not _overrides(connection):
+                return await self._run(await self._plan.values(connection, _decode(data)))
+            async with self._opened(connection, data, spawn) as values:
+                return await self._run(values)
+            raise RuntimeError(_SWALLOWED)
         except asyncio.CancelledError as failure:
             if (task := asyncio.current_task()) is None or task.cancelling():
                 raise
             # of something that the handler has waited for: nobody wants to end its event
             raise RuntimeError(f"{self.event.name} waited for something that was cancelled") from failure
+        except ChannelError as failure:
+            self._advise(failure)
+            raise
         except Exception as failure:
             # in no variable: this frame is in its traceback, and would keep it, and the client, for the collector
-            if translate(failure) is failure:
+            if translate(failure, connection.token_expired) is failure:
                 raise
-            raise translate(failure) from failure
+            raise translate(failure, connection.token_expired) from failure
 
-    async def iterate(self, connection: HTTPConnection, spawn: Spawn) -> AsyncGenerator[Any, None]:
+    def _advise(self, failure: ChannelError) -> None:
+        """Log what a client is not told. Not each time: clients may bring it about as often as they like."""
+        now = time.monotonic()
+        if now >= self._advise_at:
+            self._advise_at = now + ADVICE_INTERVAL
+            log.warning("%s (%s) failed: %s", name_of(self.call), self.event.name, failure)
+
+    async def iterate(self, connection: EventClient, spawn: Spawn) -> AsyncGenerator[Any, None]:
         """What an asynchronous generator yields, as data; its dependencies are open as long as it runs."""
         async with self._opened(connection, b"", spawn) as values:
             generator = self.call(**values)
@@ -97,7 +124,7 @@ class Handler:
         return await (run_in_threadpool(self.call, **values) if self._in_thread else self.call(**values))
 
     @asynccontextmanager
-    async def _opened(self, connection: HTTPConnection, data: bytes, spawn: Spawn) -> AsyncIterator[dict[str, Any]]:
+    async def _opened(self, connection: EventClient, data: bytes, spawn: Spawn) -> AsyncIterator[dict[str, Any]]:
         """What the handler takes, for as long as its ``yield`` dependencies are open."""
         solved: SolvedDependency | None = None
         async with AsyncExitStack() as outer, AsyncExitStack() as inner:
@@ -109,22 +136,21 @@ class Handler:
             spawn(solved.background_tasks())
 
     async def _solve(
-        self, connection: HTTPConnection, data: bytes, outer: AsyncExitStack, inner: AsyncExitStack
+        self, connection: EventClient, data: bytes, outer: AsyncExitStack, inner: AsyncExitStack
     ) -> SolvedDependency:
         scope: Any = connection.scope
         scope["fastapi_inner_astack"], scope["fastapi_function_astack"] = outer, inner
-        body = {"body": _decode(data)} if data else {}
         overrides = _overrides(connection)
         # what overrides bring along is made anew each time, and must not be remembered
         shortcuts = {} if overrides else self._shortcuts
         solved = await solve_dependencies(
-            request=connection,  # type: ignore[arg-type]  # it is both a Request and a WebSocket
+            request=connection,
             dependant=self._dependant,
             dependency_overrides_provider=scope["app"] if overrides else None,
             async_exit_stack=outer,
             embed_body_fields=False,
+            body=_decode(data),
             **shortcuts,
-            **body,
         )
         if solved.errors:
             raise invalid(solved.errors)
@@ -133,32 +159,21 @@ class Handler:
         return solved
 
 
-_NOTHING = AsyncExitStack()
-"""What is open where no dependency has a ``yield``."""
-
 _SWALLOWED = "a dependency has kept a failure to itself: behind its `yield`, every `except` must `raise` in the end"
 """Going on as if nothing had happened would let in whom the handler has refused."""
 
 
-def _overrides(connection: HTTPConnection) -> Any:
+def _overrides(connection: EventClient) -> Any:
     return getattr(connection.scope.get("app"), "dependency_overrides", None)
 
 
 def _decode(data: bytes) -> Any:
+    if not data:
+        return NO_DATA
     try:
         return msgspec.json.decode(data)
     except (ValueError, RecursionError) as error:  # what is a part of a frame has been looked at from outside only
         raise Error(ErrorCode.BAD_REQUEST, f"bad request: {error}") from error
-
-
-def _opens(dependant: Dependant) -> bool:
-    """Whether a dependency has a ``yield``, and is open until the handler has returned."""
-    return any(
-        is_at_any_level(inspect.isgeneratorfunction, each.call)
-        or is_at_any_level(inspect.isasyncgenfunction, each.call)
-        or _opens(each)
-        for each in dependant.dependencies
-    )
 
 
 def _fix_scopes(dependant: Dependant) -> None:
@@ -170,11 +185,7 @@ def _fix_scopes(dependant: Dependant) -> None:
 
 def _take_texts(dependant: Dependant) -> list[str]:
     """Take out the pattern's parameters that are passed as they are: the solver need not look at text."""
-    texts = [
-        each
-        for each in dependant.path_params
-        if each.field_info.annotation is str and not each.field_info.metadata and each.alias == each.name
-    ]
+    texts = [each for each in dependant.path_params if is_text(each) and each.alias == each.name]
     dependant.path_params = [each for each in dependant.path_params if each not in texts]
     return [each.name for each in texts]
 

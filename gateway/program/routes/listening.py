@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -10,6 +10,7 @@ from gateway.core.cluster import ControlCommand
 from gateway.core.node import Node
 from gateway.errors import Disconnect
 from gateway.messages import Publication
+from gateway.program.errors import find_channel
 from gateway.protocols.base import Wire
 from gateway.protocols.objects import OBJECTS
 
@@ -27,6 +28,7 @@ class Listener:
     batch_delay = 0.0
     held = None
     user = ""
+    subscriptions: Mapping[str, "Listener"] = {}
     wire: Wire = OBJECTS
 
     def __init__(self, channel: str, limit: int) -> None:
@@ -95,7 +97,7 @@ class Listeners:
     async def listen(self, channel: str, limit: int) -> AsyncIterator[Listener]:
         """Hear a channel for the length of a block."""
         self._node.check_loop()
-        listener = Listener(self._node.channels.resolve(channel).name, limit)
+        listener = Listener(find_channel(self._node.channels, channel).name, limit)
         await self._node.feeds.hold(listener.channel)
         try:
             self._node.hub.join(listener)

@@ -1,7 +1,7 @@
 """Patterns of channel names, written as FastAPI writes paths: ``chat:{room}``, ``orders:{id:int}``."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from starlette.convertors import CONVERTOR_TYPES
 
@@ -10,6 +10,16 @@ _NAME = re.compile(r"([a-zA-Z_][a-zA-Z0-9_]*)(?::([a-zA-Z_]+))?")
 
 _HOLDS = {"str": "[^:/]", "int": "[0-9]", "float": "[0-9.]", "uuid": "(?!)"}
 """What a parameter of a type may hold; any other may hold anything."""
+
+_ANYTHING = ("", "‽:/‽")
+
+_EXTREMES = {
+    "str": ("‽", "‽‽‽"),
+    "int": ("7", "70717273"),
+    "float": ("7", "7071.7273"),
+    "uuid": ("70717273-7475-4677-8879-808182838485", "90919293-9495-4697-9899-a0a1a2a3a4a5"),
+}
+"""What a parameter of a type may hold that nobody writes in a pattern; one of any other type may hold anything."""
 
 _TEXT = "[^:/]+"
 """A parameter without type: up to the next ``:`` or ``/``, as FastAPI's ends at the next ``/``."""
@@ -37,6 +47,8 @@ class Pattern:
                 f'in "{text}" it is not clear where a parameter ends, at two places and more: names that do not match '
                 'would take long to refuse; put ":" or "/" between them, or give types, as in {year:int}-{month:int}'
             )
+        self.shape = self._fill("{{{}}}".format)
+        """The text with types alone: patterns of one shape match the same names."""
         self._match = re.compile(expression).fullmatch
 
     def match(self, name: str) -> Mapping[str, str] | None:
@@ -52,6 +64,16 @@ class Pattern:
         if self.match(name) is None:
             raise ValueError(f'"{name}" is not a channel of the pattern "{self.text}"')
         return name
+
+    def extremes(self) -> tuple[str, str]:
+        """Two names, short and long: a pattern that matches both matches all of this one's."""
+        held = {kind: _EXTREMES.get(kind, _ANYTHING) for kind in self.types.values()}
+        return self._fill(lambda kind: held[kind][0]), self._fill(lambda kind: held[kind][1])
+
+    def _fill(self, write: Callable[[str], str]) -> str:
+        """The text with something in place of each parameter, by its type."""
+        kinds = iter(self.types.values())
+        return _PARAMETER.sub(lambda _: write(next(kinds)), self.text)
 
     def _blurred(self, behind: list[str]) -> int:
         """Parameters that could go on where the next one begins. Each takes a name's length times as long to match."""

@@ -4,21 +4,24 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from msgspec import Struct, structs
-from starlette.requests import HTTPConnection
 
+from gateway.channels import Channels
+from gateway.config.settings import ChannelSettings
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode, SettingsError
-from gateway.messages import ConnectRequest, Payload, RPCRequest
+from gateway.messages import ConnectRequest, Payload, RefreshRequest, RPCRequest
 from gateway.program.routes import events
 from gateway.program.routes.channel import ChannelRoute
-from gateway.program.routes.client import EventClient
+from gateway.program.routes.client import EventClient, Seen
 from gateway.program.routes.handlers import Answering, Handler
 from gateway.program.routes.returns import Credentials
-from gateway.program.routes.signatures import Event
+from gateway.program.routes.signatures import Event, SignatureError, name_of, place_of
 from gateway.program.routes.streams import Streams
 from gateway.session import Session
 from gateway.session.application import Admission
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+CHANNEL_NAMES = ChannelSettings()
 
 
 class Procedure(Struct, frozen=True):
@@ -33,14 +36,16 @@ class Program:
 
     streams: Streams
 
-    def __init__(self) -> None:
+    def __init__(self, names: ChannelSettings = CHANNEL_NAMES) -> None:
+        self._names = Channels(names)
         self.channels: list[ChannelRoute] = []
         self.procedures: dict[str, Procedure] = {}
         self.handlers: dict[str, Handler] = {}
-        """``on_connect`` and ``on_disconnect``."""
+        """``on_connect``, ``on_refresh`` and ``on_disconnect``."""
         self.app: Any = None
         """The application that it runs in, whose ``dependency_overrides`` hold."""
         self.connect: Callable[[Session, ConnectRequest, Admission | None], Awaitable[Admission]] | None = None
+        self.refresh: Callable[[Session, RefreshRequest, Admission | None], Awaitable[Admission]] | None = None
         self.disconnect: Callable[[Session], Awaitable[None]] | None = None
         self.rpc: Callable[[Session, RPCRequest], Awaitable[Payload | None]] | None = None
         self._closed = False
@@ -51,18 +56,24 @@ class Program:
         return bool(self.handlers or self.procedures or any(each.handlers for each in self.channels))
 
     def close(self) -> None:
-        """Take no more handlers: the node has begun to use them."""
+        """Take no more handlers: the node begins to use them. Raises `SettingsError` for what is not whole."""
+        for route in self.channels:
+            route.check()
         self._closed = True
 
     def check_open(self) -> None:
         if self._closed:
             raise RuntimeError("the gateway has started: declare channels and handlers before, where modules are read")
 
-    def channel(self, pattern: str, options: Mapping[str, Any], message: Any) -> ChannelRoute:
+    def add(self, route: ChannelRoute) -> ChannelRoute:
+        """Take a route, behind those that there are. Raises `SettingsError` if these leave no name to it."""
         self.check_open()
-        route = ChannelRoute(self, pattern, options, message)
-        if any(each.pattern.text == pattern for each in self.channels):
-            raise SettingsError(f'gateway.channel("{pattern}") stands there twice; use the route that it returned')
+        for earlier in self.channels:
+            if self._takes_all(earlier, route):
+                raise SettingsError(
+                    f"{route} has no channel of its own: all of them are those of {earlier}, which comes before; "
+                    "use the route that this returned, or declare the narrower pattern first"
+                )
         self.channels.append(route)
         return route
 
@@ -72,20 +83,38 @@ class Program:
         async def connect(session: Session, request: ConnectRequest, known: Admission | None) -> Admission:
             if known is not None:
                 session.user, session.info = known.user, known.info
-            event = self.event(session, {}, request.token)
-            returned = await handler(event, bytes(request.data), session.node.spawn)
+            returned = await handler(self.event(session, {}), bytes(request.data), session.node.spawn)
+            # without a token, there is none that the client could renew
+            refreshable = self.refresh is not None and bool(request.token)
             match returned:
                 case None | True:
                     return known or Admission()
                 case False:
                     raise Disconnect(DisconnectCode.PERMISSION_DENIED)
                 case Credentials():
-                    return _beside(known, returned)
+                    return _beside(known, returned, refreshable)
                 case str():
-                    return _beside(known, Credentials(returned))
+                    return _beside(known, Credentials(returned), refreshable)
             raise TypeError(f"on_connect must return Credentials, a user's id, None or a bool, not {returned!r}")
 
         self.connect = connect
+        return call
+
+    def on_refresh(self, call: F) -> F:
+        handler = self._add(call, events.REFRESH)
+
+        async def refresh(session: Session, request: RefreshRequest, known: Admission | None) -> Admission:
+            returned = await handler(self.event(session, {}, request.token), b"", session.node.spawn)
+            match returned:
+                case None | True if known is not None:
+                    return known
+                case False:
+                    raise Disconnect(DisconnectCode.PERMISSION_DENIED)
+                case Credentials():
+                    return _beside(known, returned, refreshable=True)
+            raise TypeError(f"on_refresh must return Credentials(user, expires=...) or False, not {returned!r}")
+
+        self.refresh = refresh
         return call
 
     def on_disconnect(self, call: F) -> F:
@@ -97,11 +126,20 @@ class Program:
         self.disconnect = disconnect
         return call
 
-    def procedure(self, name: str) -> Callable[[F], F]:
+    def procedure(self, name: str | F) -> Any:
+        """Declares a procedure by the name given, or by that of the function."""
+        if callable(name):
+            if not (own := getattr(name, "__name__", "")).isidentifier():
+                raise SignatureError(f'{name_of(name)} has no name; write @gateway.rpc("rooms")')
+            return self.procedure(own)(name)
+
         def declare(call: F) -> F:
             self.check_open()
             if name in self.procedures:
-                raise SettingsError(f'gateway.rpc("{name}") stands there twice')
+                raise SettingsError(
+                    f'gateway.rpc("{name}") stands there twice: {place_of(call)}, and before '
+                    f"{place_of(self.procedures[name].handler.call)}"
+                )
             self.procedures[name] = Procedure(Handler(call, events.RPC), Answering(call))
             self.rpc = self._call
             return call
@@ -109,12 +147,13 @@ class Program:
         return declare
 
     def event(self, session: Session, params: Mapping[str, str], token: str = "") -> EventClient:
-        """A client for one event, with the pattern's parameters as its path parameters."""
+        """A client for one event, with the pattern's parameters as its path parameters, and a token of the event's."""
+        token = token or session.token
         base = session.handshake.seen
-        if base is None:
+        if base is None or base.token != token:
             scope: dict[str, Any] = {"type": "websocket", "method": "GET", "path": "/"}
             scope |= {"query_string": b"", "headers": [], "state": {}, "app": self.app, **session.handshake.scope}
-            base = session.handshake.seen = HTTPConnection(scope)
+            base = session.handshake.seen = Seen(scope, token)
         # the parameters are everybody's: a dependency that changes them must do so for itself alone
         event = EventClient(session, {**base.scope, "path_params": {**params}}, token)
         # parsed once for a connection: all of them only read
@@ -137,6 +176,11 @@ class Program:
         value = await procedure.handler(event, bytes(request.data), session.node.spawn)
         return None if value is None else procedure.answering.encode(value)
 
+    def _takes_all(self, earlier: ChannelRoute, later: ChannelRoute) -> bool:
+        if earlier.pattern.shape == later.pattern.shape:
+            return True
+        return all(self._names.claim(earlier.route, name) is not None for name in later.pattern.extremes())
+
     def _add(self, call: Callable[..., Any], event: Event) -> Handler:
         self.check_open()
         if event.name in self.handlers:
@@ -145,9 +189,9 @@ class Program:
         return handler
 
 
-def _beside(known: Admission | None, credentials: Credentials) -> Admission:
+def _beside(known: Admission | None, credentials: Credentials, refreshable: bool) -> Admission:
     """What a program says of a client, beside its token: that one's channels, and its end unless another is set."""
-    admission = credentials.admission()
+    admission = credentials.admission(refreshable)
     if known is None:
         return admission
     admission = structs.replace(admission, subs={**known.subs, **admission.subs})

@@ -19,7 +19,7 @@ class Grant:
     """What a subscription has; what is None is as the channel's options say.
 
     ``info`` is shown in presence (``chan_info``), ``data`` goes to the client with the answer. At ``expires`` (Unix
-    seconds, or a datetime) the subscription ends, and the client asks again.
+    seconds, or a datetime) the subscription ends, and the client asks again, unless ``on_refresh`` has renewed it.
     """
 
     info: Any = None
@@ -31,10 +31,10 @@ class Grant:
     recovery: bool | None = None
     positioning: bool | None = None
 
-    def admitted(self) -> Admitted:
+    def admitted(self, refreshable: bool = False) -> Admitted:
         override = Override(self.presence, self.join_leave, self.push_join_leave, self.recovery, self.positioning)
         grant = TokenGrant(_payload(self.info), _payload(self.data), override)
-        return Admitted(grant, unix_seconds(self.expires), refreshable=False)
+        return Admitted(grant, unix_seconds(self.expires), refreshable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Credentials:
 
     ``info`` is shown in presence (``conn_info``), ``data`` goes to the client with the answer. ``channels`` are
     subscribed by the server: names, or a mapping of names to `Grant`. At ``expires`` (Unix seconds, or a datetime)
-    the connection ends, and the client connects again.
+    the connection ends, and the client connects again, unless ``on_refresh`` has renewed it by then.
     """
 
     user: str | int | None = ""
@@ -52,7 +52,7 @@ class Credentials:
     channels: Iterable[str] | Mapping[str, Grant] = field(default=(), kw_only=True)
     expires: float | datetime | None = field(default=None, kw_only=True)
 
-    def admission(self) -> Admission:
+    def admission(self, refreshable: bool = False) -> Admission:
         if isinstance(self.channels, str):
             raise TypeError(f'channels is a list of names, as in Credentials(user, channels=["{self.channels}"])')
         channels = self.channels if isinstance(self.channels, Mapping) else dict.fromkeys(self.channels, Grant())
@@ -62,7 +62,7 @@ class Credentials:
             _payload(self.info),
             {name: grant.admitted() for name, grant in channels.items()},
             _payload(self.data),
-            refreshable=False,
+            refreshable,
         )
 
 

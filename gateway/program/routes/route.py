@@ -5,7 +5,8 @@ from typing import Any
 
 from gateway.channels import Channel
 from gateway.config.settings import ChannelOptions
-from gateway.messages import Publication, SubscribeRequest
+from gateway.messages import Publication, SubRefreshRequest, SubscribeRequest
+from gateway.program.routes.options import SUBSCRIBERS, Who
 from gateway.program.routes.patterns import Pattern
 from gateway.session import Session
 
@@ -13,12 +14,17 @@ from gateway.session import Session
 class Route:
     """Satisfies `channels.Route` and `session.application.Route`. What is None leaves it to the options."""
 
-    def __init__(self, pattern: Pattern, options: ChannelOptions) -> None:
+    def __init__(
+        self, pattern: Pattern, options: ChannelOptions, publish: Who = SUBSCRIBERS, read: Who = SUBSCRIBERS
+    ) -> None:
         self.key = f"route:{pattern.text}"
         self.text = pattern.text
         self.options = options
         self.match = pattern.match
+        self.publish_unsubscribed = publish == "anyone"
+        self.read_unsubscribed = read == "anyone"
         self.subscribe: Callable[[Session, Channel, SubscribeRequest], Any] | None = None
+        self.refresh: Callable[[Session, Channel, SubRefreshRequest], Any] | None = None
         self.publish: Callable[[Session, Channel, Publication], Any] | None = None
         self.presence: Callable[[Session, Channel], Any] | None = None
         self.history: Callable[[Session, Channel], Any] | None = None

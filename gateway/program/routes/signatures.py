@@ -1,6 +1,7 @@
 """Whether a handler can be called, found out when it is declared."""
 
 import inspect
+import sys
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -12,7 +13,7 @@ from collections.abc import (
     Sequence,
 )
 from functools import partial
-from types import SimpleNamespace
+from types import FrameType, SimpleNamespace
 from typing import Annotated, Any, ForwardRef, get_args, get_origin, get_type_hints
 
 from fastapi.dependencies.models import Dependant
@@ -45,13 +46,7 @@ def examine(call: Callable[..., Any], event: Event, params: Iterable[str], patte
     """What FastAPI's solver needs to call the handler. Raises `SignatureError`."""
     params = list(params)
 
-    def refuse(problem: str) -> SignatureError:
-        place = f' of "{pattern}"' if pattern else ""
-        return SignatureError(
-            f"{event.name}{place}: {name_of(call)}{_signature(call)} {problem}; for example:\n\n"
-            + event.example.format(params="".join(f"{name}: str, " for name in params))
-        )
-
+    refuse = partial(refusal, call, event, params, pattern)
     if not callable(call):
         raise TypeError(f"{event.name} decorates a function, not {call!r}")
     _check_kind(call, event, refuse)
@@ -65,6 +60,15 @@ def examine(call: Callable[..., Any], event: Event, params: Iterable[str], patte
     if problem := _unknown(dependant) or _unexplained(dependant, params) or _unmet(dependant, event):
         raise refuse(problem)
     return dependant
+
+
+def refusal(call: Any, event: Event, params: Sequence[str], pattern: str, problem: str) -> SignatureError:
+    """What is wrong with a handler, and how one is written."""
+    place = f' of "{pattern}"' if pattern else ""
+    return SignatureError(
+        f"{event.name}{place}: {name_of(call)}{_signature(call)} {problem}; for example:\n\n"
+        + event.example.format(params="".join(f"{name}: str, " for name in params))
+    )
 
 
 Refusal = Callable[[str], SignatureError]
@@ -119,15 +123,15 @@ def _unmet(dependant: Dependant, event: Event) -> str:
     bodies = [field.name for field in dependant.body_params]
     if len(bodies) > 1:
         return f"takes {' and '.join(bodies)} as data, but there is one: make one model of them"
-    if not event.payload and (bodies := _bodies(dependant)):
-        return f"takes {bodies[0]}, but no data comes with this event; a dependency is written `Depends(...)`"
+    if not event.payload and (names := names_of_data(dependant)):
+        return f"takes {names[0]}, but no data comes with this event; a dependency is written `Depends(...)`"
     return ""
 
 
-def _bodies(dependant: Dependant) -> list[str]:
+def names_of_data(dependant: Dependant) -> list[str]:
     """Names of what is taken as data, by its dependencies too."""
     mine = [field.name for field in dependant.body_params]
-    return mine + [name for each in dependant.dependencies for name in _bodies(each)]
+    return mine + [name for each in dependant.dependencies for name in names_of_data(each)]
 
 
 def _needs_client(dependant: Dependant) -> str:
@@ -194,14 +198,23 @@ def _levels(call: Any) -> Iterator[Any]:
         yield from _levels(call.__wrapped__)
 
 
-def model_of(dependant: Dependant) -> Any:
-    """The type of the data that a handler takes, None if it takes none."""
-    fields = dependant.body_params
-    return fields[0].field_info.annotation if fields else None
-
-
 def name_of(call: Any) -> str:
     return getattr(call, "__qualname__", repr(call))
+
+
+def place_of(call: Any) -> str:
+    """Where a function is written, as ``file:line``; what has no code of its own is shown as it is."""
+    *_, innermost = _levels(call)
+    code = getattr(innermost, "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code else repr(call)
+
+
+def calling_place() -> str:
+    """Where the program has called the gateway, as ``file:line``."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame and frame.f_globals.get("__name__", "").partition(".")[0] == "gateway":
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else "?"
 
 
 def _signature(call: Callable[..., Any]) -> str:

@@ -22,6 +22,7 @@ from gateway.core.tasks import being_cancelled
 from gateway.errors import BrokerUnavailable, Error, ErrorCode, SettingsError
 from gateway.messages import Payload, Publication, SubscribeRequest
 from gateway.program.encoding import encode_publication
+from gateway.program.errors import find_channel
 from gateway.program.routes.patterns import Pattern
 from gateway.program.routes.route import Route
 from gateway.program.routes.unread import UnreadStreams
@@ -179,7 +180,7 @@ class Streams:
             )
         if stop_when_unread is not None and not stop_when_unread > 0:
             raise ValueError(f"stop_when_unread = {stop_when_unread!r} is a number of seconds, for example 30")
-        channel = self._node.channels.resolve(name)
+        channel = find_channel(self._node.channels, name)
         if not (channel.options.keeps_history and channel.options.replay):
             raise SettingsError(
                 f'"{name}" cannot carry a stream, for latecomers would not get its beginning; declare for example '

@@ -16,6 +16,7 @@ from gateway.channels import check_names
 from gateway.core.node import Node
 from gateway.errors import BrokerUnavailable, Disconnect
 from gateway.program.encoding import encode_data
+from gateway.program.keywords import check_keywords
 from gateway.program.sockets.connection import ClientLeft, PlainConnection
 from gateway.program.sockets.session import EXPIRED, PlainSession
 from gateway.program.sockets.writing import DirectWire, PlainDirectTransport, PlainPortableTransport, PortableWire
@@ -114,6 +115,7 @@ class Sockets:
 
     def attach(self, websocket: WebSocket, **options: Unpack[Options]) -> Attachment:
         """Open for the length of a block."""
+        check_keywords("attach()", options, Options.__annotations__)
         return Attachment(partial(self.open, websocket, **options))
 
     async def open(
@@ -131,9 +133,9 @@ class Sockets:
 
         Raises ``WebSocketException``, which FastAPI answers and no route need catch: 1008 for a token that is none
         and for a foreign origin, 1013 for a node that is full or stops, before the WebSocket is accepted, hence HTTP
-        403 to the client; 4001 for a good token whose time has passed, and 3504 over client.user_connection_limit,
-        after, so that a page sees the code, as 1013 when the broker is away. A page that sees 4001, then or later,
-        fetches a new token.
+        403 to the client; 4001 for a good token whose time has passed, 3504 over client.user_connection_limit, and
+        3510 for a user that is blocked, after, so that a page sees the code, as 1013 when the broker is away. A page
+        that sees 4001, then or later, fetches a new token.
         """
         protocol = self._protocols.get(options.get("format", "text"))
         if protocol is None:
@@ -141,9 +143,9 @@ class Sockets:
             raise ValueError(f"format must be one of {known}, not {options['format']!r}")
         check_names(options.get("channels", ()))
         if "token" in options and "user" in options:
-            raise TypeError("attach takes user or token, not both: the token names the user")
+            raise TypeError("give user or token, not both: the token names the user")
         if "token" in options and "expires" in options:
-            raise TypeError("attach takes expires with user only: a token says itself when it expires")
+            raise TypeError("give expires with user only: a token says itself when it expires")
         scope = websocket.scope if options.get("check_origin") else {"headers": ()}
         if status := self._acceptor.refuse(scope):
             raise WebSocketException(*_REFUSALS[status])

@@ -19,6 +19,7 @@ class ChannelMessage(Struct, frozen=True):
     """A publication, and where it stands in its channel's stream."""
 
     channel: str
+    """Empty for what was sent to this connection alone, by `Gateway.send`."""
     payload: Payload
     """Its bytes: JSON, unless it is ``binary``. ``send`` takes it as it is."""
     offset: int

@@ -8,6 +8,7 @@ from urllib.parse import quote, unquote
 
 from starlette.websockets import WebSocket
 
+from gateway.program.keywords import check_keywords
 from gateway.program.sockets.attaching import Options, Sockets
 from gateway.program.sockets.connection import PlainConnection
 
@@ -76,6 +77,7 @@ class ConnectionManager:
         it ends. One that is connected only joins the room. Raises ``WebSocketException`` for who may not come in, as
         `Sockets.open` does.
         """
+        check_keywords("connect()", options, ["room", *Options.__annotations__])
         if websocket in self._connections:
             if room is not None:
                 await self.join(websocket, room)

@@ -21,6 +21,15 @@ async def arrive(node: Node, channels: Sequence[str]) -> None:
         node.hub.flush_plain(*plain(node.hub, channels))
 
 
+async def arrive_at(node: Node, client: str) -> None:
+    """The same, for what was sent here to one client alone."""
+    connection = node.hub.connections.get(client)
+    if connection is not None and connection.wire.protocol.omits:
+        with suppress(BrokerUnavailable):
+            await node.broker.echo()
+        node.hub.flush()
+
+
 def plain(hub: Hub, channels: Iterable[str]) -> Iterable[Audience]:
     """The plain sockets of these channels."""
     found = [channel for name in channels if (channel := hub.channels.get(name)) and channel.plain]

@@ -8,6 +8,7 @@ from gateway.auth.permissions import Features
 from gateway.auth.tokens import Grant
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
 from gateway.messages import Payload, Position, Publication, Push
+from gateway.program.errors import check_history, find_channel
 from gateway.program.sockets.inbox import Inbox
 from gateway.protocols.objects import OBJECTS, Delivery
 from gateway.session import Session, State
@@ -110,7 +111,8 @@ async def subscribe(session: PlainSession, name: str, wanted: Wanted) -> Subscri
 def redirect(session: PlainSession, inbox: Inbox) -> None:
     """Have the program get what the client would, what waits for it included."""
     hub = session.node.hub
-    waiting, session.outbox = session.outbox, None
+    waiting = session.outbox or []
+    session.outbox = [each for each in waiting if not isinstance(each, Delivery)]  # of no channel
     hub.flush()  # what was published before the call is the client's
     session.wire, session.transport = OBJECTS, inbox
     for subscription in [each for each in session.subscriptions.values() if each.live]:
@@ -119,7 +121,7 @@ def redirect(session: PlainSession, inbox: Inbox) -> None:
         hub.leave(subscription)
         hub.join(subscription)
         hub.enter(subscription, key.behind or channel.position)
-    inbox.send(waiting or [])
+    inbox.send([each for each in waiting if isinstance(each, Delivery)])
 
 
 async def unsubscribe(session: PlainSession, name: str) -> None:
@@ -130,12 +132,11 @@ async def unsubscribe(session: PlainSession, name: str) -> None:
 
 
 def _subscription(session: PlainSession, name: str, wanted: Wanted) -> Subscription:
-    channel = session.node.channels.resolve(name)
+    channel = find_channel(session.node.channels, name)
     options, since = channel.options, wanted.since
     replays = options.replay if wanted.replay is None else wanted.replay > 0
-    if (wanted.replay or since) and not options.keeps_history:
-        advice = "give it, for example, history_size=100 and history_ttl=60"
-        raise Error(ErrorCode.NOT_AVAILABLE, f"the channel {name!r} keeps no history to replay: {advice}")
+    if wanted.replay or since:
+        check_history(channel)
     subscription = Subscription(session, channel, since, server_side=True)
     reads = options.keeps_history and (replays or since is not None)
     subscription.admit(Admitted(Grant(wanted.info)), Features(positioned=reads, recoverable=since is not None))

@@ -47,6 +47,7 @@ const FIELDS = {
   publication,
   join: (ctx) => ({ info: info(ctx.info) }),
   leave: (ctx) => ({ info: info(ctx.info) }),
+  message: ({ data }) => ({ data }),
 };
 
 const report = (emitter, names, from) => {

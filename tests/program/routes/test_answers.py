@@ -95,7 +95,7 @@ def gateway() -> Gateway:
 
 
 async def test_errors_answer_and_the_connection_lives_on(gateway: Gateway) -> None:
-    room = gateway.channel("chat:{code:int}", presence=True, history_size=10)
+    room = gateway.channel("chat:{code:int}", presence=True, history_size=10, publish="anyone", read="anyone")
     raised: dict[str, Any] = {"error": Error(418, "tea", temporary=True)}
 
     @room.on_subscribe

@@ -1,23 +1,27 @@
 """What may happen in the channels of a pattern, decided by handlers."""
 
 import asyncio
+import re
 import time
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal, cast
+from inspect import currentframe
+from typing import Annotated, Any, Literal, cast, get_type_hints
 
 import pytest
 from fastapi import Body
 from pydantic import BaseModel
 
 from gateway import HANDLED, Client, Gateway, Grant, Message
+from gateway.config.settings import ChannelOptions
 from gateway.errors import SettingsError
 from gateway.messages import Payload
+from gateway.program.routes.options import Options
 from tests.program.routes.clients import Client as Peer
 from tests.program.routes.clients import assert_empty, connected, gateway_with, running, settled
 from tests.waiting import until
 
-OPEN = {"allow_subscribe_for_client": True, "allow_subscribe_for_anonymous": True}
-WRITABLE = {"allow_publish_for_client": True, "allow_publish_for_anonymous": True}
+OPEN: dict[str, Any] = {"allow_subscribe_for_client": True, "allow_subscribe_for_anonymous": True}
+WRITABLE: dict[str, Any] = {"allow_publish_for_client": True, "allow_publish_for_anonymous": True}
 
 
 class Line(BaseModel):
@@ -43,7 +47,6 @@ def test_history_is_recovered_and_kept_for_a_while(gateway: Gateway) -> None:
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"histroy_size": 5}, "histroy_size: Extra inputs are not permitted"),
         ({"history_size": -1}, "history_size: Input should be greater than or equal to 0"),
         ({"channel_regex": "^[a-z]$"}, "the pattern itself says which names there are"),
     ],
@@ -53,6 +56,25 @@ def test_options_that_there_are_not(gateway: Gateway, options: dict[str, Any], p
         gateway.channel("chat:{room}", **options)
     assert problem in str(caught.value)
     assert 'gateway.channel("' in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "meant"),
+    [("histroy_size", "did you mean 'history_size'? "), ("pubish", "did you mean 'publish'? "), ("colour", "")],
+)
+def test_keywords_that_there_are_not(gateway: Gateway, keyword: str, meant: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        gateway.channel("chat:{room}", **cast(Any, {keyword: 5}))
+    unexpected = f"gateway.channel() got an unexpected keyword argument '{keyword}'; {meant}it takes message, publish, "
+    assert str(caught.value).startswith(unexpected)
+
+
+def test_editors_know_all_options() -> None:
+    fields = {name: each.annotation for name, each in ChannelOptions.model_fields.items() if name != "channel_regex"}
+    durations = {name for name, each in ChannelOptions.model_fields.items() if "duration" in repr(each.metadata)}
+    expected = {name: float | str if name in durations else kind for name, kind in fields.items()}
+    assert len(durations) == 3
+    assert get_type_hints(Options) == expected
 
 
 def test_names(gateway: Gateway) -> None:
@@ -68,27 +90,79 @@ def test_nothing_is_declared_twice(gateway: Gateway) -> None:
     @chat.on_subscribe
     async def join() -> None: ...
 
-    with pytest.raises(SettingsError, match=r'"chat:\{room\}" has its on_subscribe already: <function .*join'):
+    with pytest.raises(SettingsError, match=r'"chat:\{room\}" has its on_subscribe already: .*test_channel.py:\d+'):
         chat.on_subscribe(join)
-    with pytest.raises(SettingsError, match="stands there twice; use the route that it returned"):
-        gateway.channel("chat:{room}")
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    [
+        ("chat:{room}", "chat:{room}"),
+        ("chat:{room}", "chat:{name}"),
+        ("chat:{room}:{user}", "chat:{a}:{b}"),
+        ("news", "news"),
+        ("news:{kind}", "news:sports"),
+        ("day:{name}", "day:{number:int}"),
+        ("day:{at:float}", "day:{number:int}"),
+        ("{all:path}", "files:{name:path}"),
+        ("{all:path}", "files:{id:uuid}:{name}"),
+        ("{kind}:{id}", "{kind}:7"),
+        ("#{user}", "#{id}"),
+    ],
+)
+def test_channels_that_others_take_are_refused_with_both_places(gateway: Gateway, earlier: str, later: str) -> None:
+    gateway.channel("other:{name}:{place}:{more}")
+    here = f"{__file__}:{currentframe().f_lineno}"  # type: ignore[union-attr]
+    gateway.channel(earlier)
+    with pytest.raises(SettingsError) as caught:
+        gateway.channel(later)
+    first, second = (re.sub(r"\d+$", lambda line, n=n: str(int(line[0]) + n), here) for n in (1, 3))  # type: ignore[misc]
+    assert f'gateway.channel("{earlier}") at {first}' in str(caught.value)
+    assert f'gateway.channel("{later}") at {second}' in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    [
+        ("news:sports", "news:{kind}"),
+        ("day:{number:int}", "day:{name}"),
+        ("day:7", "day:{number:int}"),
+        ("day:{tens:int}{ones:int}", "day:{number:int}"),
+        ("{a}:{b:path}", "{all:path}"),
+        ("{name}", "${name}"),
+        ("chat:{name}", "chat:#{user}"),
+        ("{kind}-{id}", "{kind}"),
+    ],
+)
+def test_channels_of_which_others_take_a_part(gateway: Gateway, earlier: str, later: str) -> None:
+    gateway.channel(earlier)
+    gateway.channel(later)
+
+
+def test_a_private_prefix_of_letters() -> None:
+    gateway = gateway_with(channel={"private_prefix": "private-"})
+    gateway.channel("{name}")
+    gateway.channel("private-{name}")
+    with pytest.raises(SettingsError):
+        gateway.channel("public-{name}")
 
 
 async def test_the_first_pattern_counts(gateway: Gateway) -> None:
-    @gateway.channel("chat:{room}").on_subscribe
-    async def first(room: str) -> Grant:
-        return Grant(data=["first", room])
-
     @gateway.channel("chat:{number:int}").on_subscribe
-    async def second(number: int) -> Grant:
-        return Grant(data=["second", number])
+    async def first(number: int) -> Grant:
+        return Grant(data=["first", number])
+
+    @gateway.channel("chat:{room}").on_subscribe
+    async def second(room: str) -> Grant:
+        return Grant(data=["second", room])
 
     @gateway.channel("{kind}:{room}:{number:int}").on_subscribe
     async def third(kind: str, number: int, room: str) -> Grant:
         return Grant(data=[kind, room, number])
 
     async with connected(gateway) as client:
-        assert (await client.subscribe("chat:7"))["data"] == ["first", "7"]
+        assert (await client.subscribe("chat:7"))["data"] == ["first", 7]
+        assert (await client.subscribe("chat:lobby"))["data"] == ["second", "lobby"]
         assert (await client.subscribe("a:b:7"))["data"] == ["a", "b", 7]
         assert await client.error("subscribe", channel="a:b:c:d") == (102, "unknown channel")
 
@@ -242,7 +316,7 @@ async def test_what_is_published_goes_by_the_annotation(gateway: Gateway) -> Non
     chat = gateway.channel("chat", **OPEN)
 
     @chat.on_publish
-    async def say() -> Shown | Message | bool | None:
+    async def say(data: Annotated[int, Body()]) -> Shown | Message | bool:
         return cast(Shown, Row())
 
     async with connected(gateway) as client:
@@ -282,6 +356,7 @@ async def test_a_message_may_say_what_it_is_called(gateway: Gateway) -> None:
         return Message(line, idempotency_key="once")
 
     async with connected(gateway) as client:
+        await client.subscribe("chat")
         for _ in range(2):
             await client.result("publish", channel="chat", data="hello")
         assert len((await gateway.history("chat"))[0]) == 1
@@ -297,6 +372,7 @@ async def test_nothing_is_published_that_was_not_accepted(gateway: Gateway) -> N
         return object() if data else None
 
     async with connected(gateway) as client:
+        await client.subscribe("chat")
         assert (await client.error("publish", channel="chat", data=[1]))[0] == 107
         assert called == []
         assert (await client.error("publish", channel="chat", data={"a": "x"}))[0] == 107
@@ -317,6 +393,7 @@ async def test_who_may_read(gateway: Gateway, answer: Any, allowed: bool) -> Non
         return answer
 
     async with connected(gateway) as client:
+        await client.subscribe("chat")
         for kind in ("presence", "presence_stats", "history"):
             reply = await client.ask(kind, channel="chat")
             assert (kind in reply) is allowed
@@ -432,6 +509,28 @@ async def test_the_server_may_be_quicker_than_a_handler(gateway: Gateway) -> Non
         go_on.set()
         assert (await client.reply(command))["error"]["code"] == 105
         assert gateway.node.hub.subscribers("room") == 1
+
+
+async def test_a_handler_may_be_the_server_and_its_program_hears_of_one_end(gateway: Gateway) -> None:
+    """Whom it lets in and subscribes has one subscription, which ends once."""
+    room = gateway.channel("room")
+    ended: list[str] = []
+
+    @room.on_subscribe
+    async def join(client: Client) -> None:
+        await client.subscribe("room")
+
+    @room.on_unsubscribe
+    def leave() -> None:
+        ended.append("")
+
+    async with connected(gateway) as client:
+        assert (await client.error("subscribe", channel="room"))[0] == 105
+        await settled(gateway)
+        assert (ended, gateway.node.hub.subscribers("room")) == ([], 1)
+        await client.leave()
+        await assert_empty(gateway)
+    assert ended == [""]
 
 
 # — caches —

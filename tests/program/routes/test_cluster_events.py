@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 from fastapi import Depends, FastAPI, HTTPException, Request
@@ -14,7 +14,7 @@ from tests.program.routes.clients import Client, connected, gateway_with, runnin
 from tests.redis_server import RedisServer
 from tests.waiting import settle, until
 
-OPEN = {"allow_subscribe_for_client": True, "allow_subscribe_for_anonymous": True}
+OPEN: dict[str, Any] = {"allow_subscribe_for_client": True, "allow_subscribe_for_anonymous": True}
 
 
 class Seen:

@@ -312,7 +312,7 @@ async def test_a_failure_does_not_keep_a_client(
     kind: str, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     gateway = gateway_with()
-    anybody = {"allow_subscribe_for_client": True, "allow_subscribe_for_anonymous": True}
+    anybody: dict[str, Any] = {"allow_subscribe_for_client": True, "allow_subscribe_for_anonymous": True}
     gateway.channel("away", **anybody)
 
     async def refuse() -> None:

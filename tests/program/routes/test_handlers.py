@@ -716,6 +716,7 @@ async def test_something_cancelled_is_a_defect_of_its_event_alone(
             raise asyncio.CancelledError
 
     async with connected(gateway) as client:
+        await client.subscribe("chat")
         ids = [await client.send("publish", channel="chat", data=text) for text in ("cancelled", "fine")]
         go_on.set()
         assert (await client.reply(ids[0]))["error"]["code"] == 100

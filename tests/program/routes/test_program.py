@@ -3,6 +3,7 @@
 import asyncio
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Annotated, Any
 
 import pytest
@@ -392,13 +393,35 @@ async def test_calls_run_side_by_side() -> None:
         assert (await client.reply(command))["rpc"]["data"] == "slow"
 
 
+async def test_a_method_may_have_its_functions_name() -> None:
+    gateway = gateway_with()
+
+    @gateway.rpc
+    async def rooms() -> list[str]:
+        return ["lobby"]
+
+    async with connected(gateway) as client:
+        assert await client.call("rooms") == await rooms() == ["lobby"]
+
+
+def test_what_has_no_name_needs_one() -> None:
+    gateway = gateway_with()
+    for nameless in (lambda: None, partial(print)):
+        with pytest.raises(TypeError, match=r'has no name; write @gateway\.rpc\("rooms"\)'):
+            gateway.rpc(nameless)
+    with pytest.raises(SettingsError, match="stands there twice"):
+        gateway.rpc("abs")(gateway.rpc("abs")(lambda: None))
+
+
 async def test_methods_that_there_are_not() -> None:
     gateway = gateway_with()
 
     @gateway.rpc("one")
     async def one() -> None: ...
 
-    with pytest.raises(SettingsError, match=r'gateway\.rpc\("one"\) stands there twice'):
+    with pytest.raises(
+        SettingsError, match=r'gateway\.rpc\("one"\) stands there twice: .*test_program.py:\d+, and before .*'
+    ):
         gateway.rpc("one")(one)
     async with connected(gateway) as client:
         assert await client.error("rpc", method="two") == (104, "method not found")

@@ -20,7 +20,7 @@ LONG = 2 * sum(PAUSES)
 
 def create_app() -> FastAPI:
     gateway = gateway_with()
-    everybody = {"allow_subscribe_for_client": True, "allow_subscribe_for_anonymous": True}
+    everybody: dict[str, Any] = {"allow_subscribe_for_client": True, "allow_subscribe_for_anonymous": True}
     gateway.channel("answer:{id}", history_size=100, replay=True, **everybody)
     gateway.channel("object:{id}", history_size=100, replay=True, publication_data_format="json_object", **everybody)
     app = FastAPI(lifespan=gateway.lifespan)

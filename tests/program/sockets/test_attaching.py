@@ -12,7 +12,7 @@ from starlette.websockets import WebSocketDisconnect
 from gateway import Client as GatewayClient
 from gateway.core.cluster import DisconnectUser, RefreshUser
 from gateway.errors import BrokerUnavailable, DisconnectCode, Error
-from gateway.program.sockets import ClientLeft
+from gateway.program.sockets import ClientLeft, ConnectionManager
 from tests.program.sockets.client import Client, SocketRig
 from tests.session.rig import NOW
 from tests.waiting import settle, until
@@ -60,6 +60,33 @@ async def test_takes_a_socket_that_is_accepted(rig: SocketRig) -> None:
     async with rig.sockets.attach(client.websocket) as connection:
         assert connection.user == ""
     assert [each["subprotocol"] for each in client.accepted] == ["chat"]
+
+
+@pytest.mark.parametrize(
+    ("keyword", "meant"), [("tokne", "did you mean 'token'? "), ("fromat", "did you mean 'format'? "), ("room", "")]
+)
+async def test_nobody_comes_in_by_a_keyword_that_there_is_not(rig: SocketRig, keyword: str, meant: str) -> None:
+    client = Client()
+    options: dict[str, Any] = {keyword: "forged"}
+    with pytest.raises(TypeError) as caught:
+        async with rig.sockets.attach(client.websocket, **options):
+            raise AssertionError("the client came in")
+    wrong = f"attach() got an unexpected keyword argument '{keyword}'; {meant}it takes user, token, format, "
+    assert str(caught.value).startswith(wrong)
+    assert client.accepted == []
+    await rig.assert_empty()
+
+
+@pytest.mark.parametrize(("keyword", "meant"), [("romo", "did you mean 'room'? "), ("strict", "")])
+async def test_nor_by_one_that_the_manager_does_not_take(rig: SocketRig, keyword: str, meant: str) -> None:
+    client = Client()
+    options: dict[str, Any] = {keyword: "forged"}
+    with pytest.raises(TypeError) as caught:
+        await ConnectionManager(rig.host).connect(client.websocket, **options)
+    wrong = f"connect() got an unexpected keyword argument '{keyword}'; {meant}it takes room, user, token, format, "
+    assert str(caught.value).startswith(wrong)
+    assert client.accepted == []
+    await rig.assert_empty()
 
 
 async def test_accepts_with_a_subprotocol(rig: SocketRig) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from starlette.websockets import WebSocketDisconnect
 
-from gateway.core.cluster import SubscribeUser, UnsubscribeUser
+from gateway.core.cluster import SendMessage, SubscribeUser, UnsubscribeUser
 from gateway.errors import BrokerUnavailable, Disconnect, DisconnectCode, Error, ErrorCode
 from gateway.messages import Payload, Position, Publication
 from gateway.program.sockets import ClientLeft, PlainConnection
@@ -770,6 +770,23 @@ async def test_what_came_before_the_call_is_the_clients(
     assert heard(rig, client) == []
     await connection.send("own")
     assert heard(rig, client) == ["own"]
+
+
+async def test_what_is_sent_to_the_connection_alone_is_the_routes_from_the_call_on(
+    rig: SocketRig, client: Client, connection: PlainConnection
+) -> None:
+    await connection.subscribe("news")
+    rig.control(SendMessage(client=connection.id, data=Payload(b'"before"')))
+    messages = connection.messages()
+    assert heard(rig, client) == ["before"]
+    await rig.publish("news", 1)
+    await rig.host.send(connection, {"for": "you"})
+    one, two = [await anext(messages) for _ in range(2)]
+    assert [(each.channel, each.data, each.recovered) for each in (one, two)] == [
+        ("news", 1, False),
+        ("", {"for": "you"}, False),
+    ]
+    assert heard(rig, client) == []
 
 
 async def test_what_the_history_has_is_not_taken_twice(

@@ -51,6 +51,25 @@ async def test_publications_come_before_what_is_sent_after_them(rig: SocketRig) 
         assert other.heard == ["1", "3"]
 
 
+async def test_what_is_sent_to_a_connection_comes_before_what_is_sent_after_it(rig: SocketRig) -> None:
+    client = Client()
+    async with rig.sockets.attach(client.websocket, channels=["a"]) as connection:
+        await rig.host.publish("a", 1)
+        await rig.host.send(connection, 2)
+        await client.websocket.send_text("3")
+        await rig.host.send(connection, 4)
+        await client.websocket.close(4000)
+    assert client.heard == ["1", "2", "3", "4"]
+
+
+async def test_what_is_sent_to_a_connection_waits_for_no_broker_that_has_gone(rig: SocketRig) -> None:
+    client = Client()
+    async with rig.sockets.attach(client.websocket) as connection:
+        rig.broker.faults["echo"] = BrokerUnavailable()
+        await rig.host.send(connection, 1)
+        assert client.heard == ["1"]
+
+
 async def test_publications_that_wait_to_leave_together_come_in_order_too(rig: SocketRig) -> None:
     client = Client()
     rig = await SocketRig.open(channel={"without_namespace": {"batch_delay": 0.5}})

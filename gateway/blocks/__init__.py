@@ -1,0 +1,1 @@
+"""The block list: users that may not connect to any node."""

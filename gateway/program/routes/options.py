@@ -1,0 +1,40 @@
+"""What `Gateway.channel` takes by keyword."""
+
+from typing import Literal, TypedDict
+
+Who = Literal["subscribers", "anyone"]
+"""Whose command a handler decides: that of clients subscribed to the channel, or of any that is connected."""
+
+SUBSCRIBERS: Who = "subscribers"
+
+
+class Options(TypedDict, total=False):
+    """`settings.ChannelOptions`, for editors and type checkers; `Gateway.channel` says what is not among them."""
+
+    presence: bool
+    presence_max_members: int
+    join_leave: bool
+    force_push_join_leave: bool
+    history_size: int
+    history_ttl: float | str
+    history_meta_ttl: float | str
+    force_positioning: bool
+    allow_positioning: bool
+    force_recovery: bool
+    allow_recovery: bool
+    force_recovery_mode: Literal["", "stream", "cache"]
+    replay: bool
+    allow_subscribe_for_client: bool
+    allow_subscribe_for_anonymous: bool
+    allow_publish_for_client: bool
+    allow_publish_for_subscriber: bool
+    allow_publish_for_anonymous: bool
+    allow_presence_for_client: bool
+    allow_presence_for_subscriber: bool
+    allow_presence_for_anonymous: bool
+    allow_history_for_client: bool
+    allow_history_for_subscriber: bool
+    allow_history_for_anonymous: bool
+    batch_delay: float | str
+    allow_user_limited_channels: bool
+    publication_data_format: Literal["", "json", "json_object", "binary"]

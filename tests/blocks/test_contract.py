@@ -1,0 +1,122 @@
+"""What every block list does, seen from two nodes."""
+
+import time
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from gateway.blocks import base, memory, redis
+from gateway.blocks.base import FOR_EVER, BlockStore, block_seconds
+from gateway.blocks.memory import MemoryBlocks
+from gateway.blocks.redis import RedisBlocks
+from gateway.errors import Error
+from tests.blocks.recorder import Recorder
+from tests.redis_fixtures import redis_url, started_shard, teach_scripts
+from tests.redis_server import RedisServer
+from tests.waiting import until
+
+HOUR = 3600.0
+
+Make = Callable[[], BlockStore]
+
+SHORT = 0.001
+
+
+async def block_shortly(blocks: BlockStore, user: str) -> None:
+    """Block a user, and wait until that is over."""
+    await blocks.block(user, SHORT)
+    end = time.time() + SHORT
+    await until(lambda: time.time() > end)
+
+
+@pytest.fixture(params=["memory", "redis", "fakeredis"])
+async def make(request: pytest.FixtureRequest, server: RedisServer) -> AsyncIterator[Make]:
+    """Makes the list of one more node."""
+    if request.param == "memory":
+        shared = MemoryBlocks()
+        yield lambda: MemoryBlocks(other=shared)
+        return
+    with redis_url(request.param, server) as url:
+        async with started_shard(url) as one, started_shard(url) as two:
+            if request.param == "fakeredis":
+                await teach_scripts(one)
+            shards = [one, two]
+            yield lambda: RedisBlocks(shards.pop(0))
+
+
+async def test_all_nodes_are_told_and_those_that_come_later(make: Make) -> None:
+    one, two, first, second = make(), make(), Recorder(), Recorder()
+    await one.start(first)
+    assert first.events == ["list"]
+    for user, seconds in (("ann", FOR_EVER), ("bob", HOUR), ("ü:1\n", 2 * HOUR), ("", HOUR)):
+        await one.block(user, seconds)
+    await until(lambda: len(first.events) == 5)
+    expected = {"ann": "ever", "bob": 1, "ü:1\n": 2, "": 1}
+    assert first.shown == expected
+    await two.start(second)
+    assert second.shown == expected
+    await two.unblock("ann")
+    await two.block("bob", 3 * HOUR)
+    await until(lambda: first.events[5:] == ["-ann", "+bob"])
+    assert first.shown == {"bob": 3, "ü:1\n": 2, "": 1}
+    await one.close()
+    await two.close()
+
+
+async def test_what_has_ended_is_told_to_nobody(make: Make) -> None:
+    one, two, first, second = make(), make(), Recorder(), Recorder()
+    await one.start(first)
+    await block_shortly(one, "ann")
+    await one.block("bob", HOUR)
+    await until(lambda: "+bob" in first.events)
+    await two.start(second)
+    assert second.shown == {"bob": 1}
+    await one.close()
+    await two.close()
+
+
+async def test_unblocking_who_is_not_blocked_is_nothing(make: Make) -> None:
+    one, first = make(), Recorder()
+    await one.start(first)
+    await one.unblock("nobody")
+    assert first.users == {}
+    await one.close()
+
+
+async def test_there_is_an_end_to_it(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (base, memory, redis):
+        monkeypatch.setattr(module, "MOST", 2)
+    one, first = make(), Recorder()
+    await one.start(first)
+    await one.block("ann", HOUR)
+    await block_shortly(one, "bob")
+    await one.block("ann", 2 * HOUR)
+    await one.block("eve", HOUR)  # in the place of bob, whose time has passed
+    with pytest.raises(Error, match="106 limit exceeded: 2 users are blocked") as caught:
+        await one.block("dan", HOUR)
+    assert caught.value.code == 106
+    await one.block("eve", 3 * HOUR)
+    await one.unblock("ann")
+    await one.block("dan", HOUR)
+    await until(lambda: "+dan" in first.events)
+    assert first.shown == {"bob": 0, "eve": 3, "dan": 1}
+    await one.close()
+
+
+async def test_a_node_that_has_closed_hears_no_more(make: Make) -> None:
+    one, two, first, second = make(), make(), Recorder(), Recorder()
+    await one.start(first)
+    await two.start(second)
+    await one.close()
+    await one.close()
+    await two.block("ann", HOUR)
+    await until(lambda: second.shown == {"ann": 1})
+    assert first.events == ["list"]
+    await two.close()
+
+
+@pytest.mark.parametrize("wrong", [0, -1, float("nan")])
+def test_a_block_lasts_a_while(wrong: float) -> None:
+    with pytest.raises(ValueError, match=r"for_ = .* must be positive: seconds, as for_=600"):
+        block_seconds(wrong)
+    assert block_seconds(1e17) == block_seconds(None) == FOR_EVER
