@@ -52,9 +52,10 @@ async def item(
     user: Annotated[str, Depends(by_cookie_or_token)],
     q: int | None = None,
 ) -> None:
-    async with gateway.attach(websocket, user=user, check_origin=True) as connection:  # since cookies come along
-        await connection.subscribe(f"items/{item_id}")
+    channel = f"items/{item_id}"
+    # cookies come along, so that the page's origin counts
+    async with gateway.attach(websocket, user=user, check_origin=True, channels=[channel]) as connection:
         if q is not None:
             await connection.send(f"Query parameter q is: {q}")
         async for text in connection:
-            await gateway.publish(f"items/{item_id}", f"{user} wrote: {text}, for item ID: {item_id}")
+            await gateway.publish(channel, f"{user} wrote: {text}, for item ID: {item_id}")

@@ -32,10 +32,10 @@ async def chat(websocket: WebSocket, user_id: int) -> None:
         except ValidationError:
             await manager.send_personal_message({"text": 'Send, for example, {"to": 7, "text": "hello"}'}, websocket)
             continue
-        await manager.send_to_user({"from": user_id, "text": message.text}, message.to)
+        await manager.send_to_user(message.to, {"from": user_id, "text": message.text})
 
 
 @app.post("/users/{user_id}/messages")
 async def notify(user_id: int, text: str) -> None:
     """What any other part of the program says to a user."""
-    await manager.send_to_user({"text": text}, user_id)
+    await manager.send_to_user(user_id, {"text": text})

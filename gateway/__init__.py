@@ -22,20 +22,21 @@ if TYPE_CHECKING:
     from gateway.program.routes.router import ChannelRouter, Inclusion
     from gateway.program.routes.streams import Stream
     from gateway.program.routes.tokens import ClientToken, TokenExpired
-    from gateway.program.sockets import Connection
-    from gateway.program.sockets.connection import ClientLeft
+    from gateway.program.sockets import ChannelMessage, ClientLeft, Connection
     from gateway.program.typed import ClientInfo, Publication
+
 _HOMES = {
     "BrokerUnavailable": "errors",
     "ChannelError": "program.errors",
     "ChannelEvent": "program.routes.named_events",
     "ChannelHandle": "program.routes.handle",
+    "ChannelMessage": "program.sockets",
     "ChannelRoute": "program.routes.channel",
     "ChannelRouter": "program.routes.router",
     "Client": "program.routes.client",
+    "ClientLeft": "program.sockets",
     "ClientToken": "program.routes.tokens",
     "ClientInfo": "program.typed",
-    "ClientLeft": "program.sockets.connection",
     "Connection": "program.sockets",
     "ConnectionManager": "program.manager",
     "Credentials": "program.routes.returns",
@@ -67,6 +68,7 @@ __all__ = [
     "ChannelError",
     "ChannelEvent",
     "ChannelHandle",
+    "ChannelMessage",
     "ChannelRoute",
     "ChannelRouter",
     "Client",

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.session import base, subscription
+from gateway.testing import Kit
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -54,6 +55,9 @@ def test_the_architecture_draws_the_tables_of_states(life: Mapping[Any, frozense
     assert f"\n\n{table(life)}\n" in (DOCS / "architecture.md").read_text()
 
 
+SECRET = {"SECRET": "of the tests alone, thirty-two bytes"}
+
+
 @pytest.fixture
 def chat(tmp_path: Path) -> Path:
     for name in ("chat.py", "test_chat.py"):
@@ -62,7 +66,11 @@ def chat(tmp_path: Path) -> Path:
     return tmp_path
 
 
-SECRET = {"SECRET": "of the tests alone, thirty-two bytes"}
+@pytest.fixture
+def plain(tmp_path: Path) -> Path:
+    for name in ("rooms.py", "test_rooms.py", "resume.py"):
+        (tmp_path / name).write_text(block("plain.md", name))
+    return tmp_path
 
 
 def run(directory: Path, *command: str) -> str:
@@ -87,6 +95,32 @@ def test_the_chat_of_embed_is_typed(chat: Path) -> None:
     """As strictly as the project, from whose directory: so what has been checked there is not checked once more."""
     run(ROOT, "mypy", "--strict", *(str(chat / name) for name in ("chat.py", "test_chat.py", "test_first.py")))
     assert (ROOT / "gateway" / "py.typed").exists(), "or its types count for nothing where it is installed"
+
+
+def test_the_rooms_pass_the_tests_that_are_shown(plain: Path) -> None:
+    assert "2 passed" in run(plain, "pytest", "-q", "-p", "no:cacheprovider", "test_rooms.py")
+
+
+def test_plain_sockets_are_typed(plain: Path) -> None:
+    run(ROOT, "mypy", "--strict", *(str(plain / name) for name in ("rooms.py", "test_rooms.py", "resume.py")))
+
+
+async def test_a_page_resumes_as_shown(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(plain)
+    async with Kit("resume:app", nodes=2) as kit:
+        page = await kit.websocket("/ws/lobby")
+        await page.send_json({})
+        assert not (await page.receive_json())["recovered"]
+        await kit.gateway.publish("chat:lobby", "one")
+        seen = await page.receive_json()
+        assert (seen["offset"], seen["data"]) == (1, "one")
+        await page.close()
+        await kit.gateway.publish("chat:lobby", "two")
+        page = await kit.websocket("/ws/lobby", node=1)
+        await page.send_json({"offset": seen["offset"], "epoch": seen["epoch"]})
+        assert await page.receive_json() == {"recovered": True, "offset": 2, "epoch": seen["epoch"]}
+        await kit.gateway.publish("chat:lobby", "three")
+        assert [(await page.receive_json())["data"] for _ in range(2)] == ["two", "three"]
 
 
 def test_the_program_of_tokens_passes_its_test_and_is_typed(tmp_path: Path) -> None:

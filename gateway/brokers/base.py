@@ -144,6 +144,12 @@ class Broker(Protocol):
         Raises ``Fenced`` if ``options.fence`` is not that of the channel's lease.
         """
 
+    async def echo(self) -> None:
+        """Return when what this node has published before has been delivered to it.
+
+        That is, where it is subscribed. While the node is deaf nobody waits for long.
+        """
+
     async def publish_join(self, channel: str, info: ClientInfo) -> None: ...
 
     async def publish_leave(self, channel: str, info: ClientInfo) -> None: ...

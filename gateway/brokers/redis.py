@@ -113,6 +113,9 @@ class RedisBroker:
             raise Fenced
         return read_receipt(answer)
 
+    async def echo(self) -> None:
+        await self._shard.echo()
+
     async def publish_join(self, channel: str, info: ClientInfo) -> None:
         await self._run(message_call(self._keys, channel, envelope.JOIN + pack(info)))
 

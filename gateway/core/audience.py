@@ -1,6 +1,6 @@
 """Who the fan-out writes to: connections, their subscriptions, and the audiences of a channel."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -113,13 +113,15 @@ class Audience:
 class LocalChannel:
     """One channel's subscribers on this node, and the position that the node has seen."""
 
-    __slots__ = ("audiences", "checked_at", "interval", "joining", "name", "position", "seen_at")
+    __slots__ = ("audiences", "checked_at", "interval", "joining", "name", "plain", "position", "seen_at")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.audiences: dict[AudienceKey, Audience] = {}
         self.joining: set[Subscriber] = set()
         self.position: Position | None = None
+        self.plain = False
+        """Whether plain clients hear it, or have."""
         self.seen_at = 0.0
         """When its last publication came."""
         self.checked_at = 0.0
@@ -134,20 +136,3 @@ class LocalChannel:
     def positions(self) -> set[Position]:
         """Where its positioned subscribers stand."""
         return {key.behind or self.position or Position() for key in self.audiences if key.positioned}
-
-
-def frames(wire: Wire, messages: list[bytes], most: int) -> Iterator[tuple[Any, int]]:
-    """Messages as frames of ``most`` bytes each, unless one alone is larger, with the bytes that are in them."""
-    size = sum(map(len, messages))
-    if size <= most or len(messages) == 1:
-        yield wire.pack(messages), size
-        return
-    part: list[bytes] = []
-    size = 0
-    for message in messages:
-        if part and size + len(message) > most:
-            yield wire.pack(part), size
-            part, size = [], 0
-        part.append(message)
-        size += len(message)
-    yield wire.pack(part), size

@@ -9,15 +9,13 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Set
 
-from gateway.core.audience import Audience, AudienceKey, Connection, LocalChannel, Subscriber, frames
+from gateway.core.audience import Audience, AudienceKey, Connection, LocalChannel, Subscriber
 from gateway.core.losses import Losses, tell
 from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect
 from gateway.messages import Exclusion, Join, Leave, Position, Publication
 from gateway.metrics import Metrics
-
-FRAME_SIZE = 131072
-"""Bytes of messages joined into one frame at most: popular client libraries refuse frames over 1 MiB."""
+from gateway.protocols.base import FRAME_SIZE
 
 HELD = 4096
 """Publications held back for a subscription that is being made. Who misses more is found out, and recovers."""
@@ -46,6 +44,8 @@ class Hub:
         self._max_lag = max_lag
         self._clock = clock
         self._written: list[Audience] = []
+        self._latest: LocalChannel | None = None
+        """The one that plain clients hear of which the latest publication was."""
         self._outboxes: list[Connection] = []
         self._scheduled = False
         self._unfit: set[str] = set()
@@ -90,6 +90,7 @@ class Hub:
         if audience is None:
             audience = channel.audiences[key] = Audience(key, subscriber.batch_delay)
             channel.interval = 0.0  # nobody may have stood there: the next check is to look at it
+            channel.plain |= key.wire.protocol.omits
         else:
             self._write(audience)
         audience.members[subscriber] = subscriber.connection.transport.write
@@ -129,12 +130,13 @@ class Hub:
         channel = self.channels.get(name)
         if channel is None:
             return
-        for subscriber in channel.joining:
-            if subscriber.held is not None and publication.offset and len(subscriber.held) < HELD:
-                subscriber.held.append(publication)
+        if channel.joining and publication.offset:
+            self._hold(channel, publication)
         readers, following = list(channel.audiences.values()), list[Audience]()
         if publication.offset:
             readers, following = self._advance(channel, publication)
+        if channel.plain and channel is not self._latest:
+            self._turn_to(channel, readers)
         excluded = self._excluded(name, publication.exclude) if publication.exclude else _NOBODY
         encoded: dict[int, bytes] = {}
         for audience in readers:
@@ -153,6 +155,18 @@ class Hub:
             self._append(audience, message, excluded)
         for audience in following:
             self._promote(channel, audience, Position(publication.offset, publication.epoch))
+
+    def _hold(self, channel: LocalChannel, publication: Publication) -> None:
+        """Keep it for subscriptions that are being made."""
+        for subscriber in channel.joining:
+            if subscriber.held is not None and len(subscriber.held) < HELD:
+                subscriber.held.append(publication)
+
+    def _turn_to(self, channel: LocalChannel, readers: Iterable[Audience]) -> None:
+        """Keep the order between channels for plain clients, who may hear several."""
+        self._latest = channel
+        if any(each.pending and each.key.wire.protocol.omits for each in readers):
+            self.flush_plain()  # else this would leave with what came before that of the other channel
 
     def announce(self, name: str, push: Join | Leave) -> None:
         """Somebody joined or left, here or on another node."""
@@ -260,6 +274,17 @@ class Hub:
 
     # — writing —
 
+    def flush_plain(self, *others: Audience) -> None:
+        """Write what is pending for plain clients, as it came, then for ``others``."""
+        audiences, self._written = self._written, []
+        for audience in audiences:
+            if audience.key.wire.protocol.omits:
+                self._write(audience)
+            else:
+                self._written.append(audience)
+        for audience in others:
+            self._write(audience)
+
     def post(self, connection: Connection, message: bytes) -> None:
         """Send one message to one connection, joined with others of this tick."""
         if connection.outbox:
@@ -288,7 +313,7 @@ class Hub:
         audiences, self._written = self._written, []
         shared: list[Audience] = []
         for audience in audiences:
-            if len(audience.members) == 1:
+            if len(audience.members) == 1 and not audience.key.wire.protocol.omits:  # those are told in the order
                 self._join_outbox(audience)
             else:
                 shared.append(audience)
@@ -363,7 +388,7 @@ class Hub:
             messages, connection.outbox = connection.outbox, None
             if messages:
                 try:
-                    for frame, size in frames(connection.wire, messages, FRAME_SIZE):
+                    for frame, size in connection.wire.frames(messages):
                         self._metrics.bytes_out += size
                         connection.transport.send(frame)
                 except Exception:  # one connection's trouble is not to be everybody's

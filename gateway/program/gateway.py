@@ -26,6 +26,7 @@ from gateway.errors import SettingsError
 from gateway.limits.limit import Key, Limits, Quota, RateLimit
 from gateway.program.engine import ENVIRONMENT, Environment
 from gateway.program.keywords import Sections, check_keywords
+from gateway.program.late import LateStart
 from gateway.program.operations import Operations
 from gateway.program.publisher import Publisher
 from gateway.program.routes.base_router import BaseRouter
@@ -87,6 +88,9 @@ class Gateway(Operations, BaseRouter):
         self._same_origin = same_origin
         self._program = Program(self.settings.channel, self)
         self._running: Running | None = None
+        self._late: LateStart | None = None
+        self._app: FastAPI | None = None
+        self._stopped_in: asyncio.AbstractEventLoop | None = None
         self._limits = Limits(lambda: self._started().engine.limits)
         self.token = ClientToken()
         """The token that a client sends, for ``Depends`` and ``Security``: see `ClientToken`."""
@@ -138,13 +142,30 @@ class Gateway(Operations, BaseRouter):
         try:
             self._program.runs = True
             async with running.run():
-                yield
+                try:
+                    yield
+                finally:
+                    self._stopped_in = asyncio.get_running_loop()
         finally:
             self._program.runs = False
             self._running = None
 
+    async def run_on(self) -> None:
+        """Run from now on, until the event loop ends, unless the application runs it.
+
+        It does not where its lifespan is left out: by ``TestClient(app)`` without ``with``, for one. Raises
+        ``RuntimeError`` in another event loop than that in which it runs, and after it has stopped.
+        """
+        late = self._late if self._late is not None and not self._late.over else None
+        if late is None and self._running is None and self._stopped_in is not asyncio.get_running_loop():
+            late = self._late = LateStart(self._run(self._app))
+        if late is not None:
+            await late.begun()
+        self.node.check_loop()
+
     def run_in(self, app: FastAPI) -> None:
         """Run with an application that is made already, around its own lifespan."""
+        self._app = app
         inner = app.router.lifespan_context
 
         @asynccontextmanager
@@ -261,9 +282,10 @@ class Gateway(Operations, BaseRouter):
                 async for text in connection:
                     await gateway.publish("lobby", text)
 
-        It is accepted first. The block ends when the client leaves. ``format`` is ``text``, ``json`` or ``bytes``;
-        ``token`` in place of ``user`` is a connection token, checked before. Raises ``WebSocketException`` for who may
-        not come in, as `Sockets.open` says.
+        It is accepted when it is subscribed to ``channels``. The block ends when the client leaves. ``format`` is
+        ``text``, ``json`` or ``bytes``; ``token`` in place of ``user`` is a connection token, checked before. Raises
+        ``WebSocketException`` for who may not come in, as `Sockets.open` says, and at the end of a block that has
+        found the broker away.
         """
         return self.sockets.attach(websocket, **options)
 

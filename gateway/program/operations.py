@@ -33,6 +33,7 @@ from gateway.program.routes.client import Client
 from gateway.program.routes.named_events import ChannelEvent, Named
 from gateway.program.routes.program import Program
 from gateway.program.sockets.connection import PlainConnection
+from gateway.program.sockets.order import arrive, arrive_at
 from gateway.program.typed import ClientInfo, Publication
 
 if TYPE_CHECKING:
@@ -89,6 +90,8 @@ class Operations(ABC):
     ) -> Receipt:
         """Publish to everybody who is subscribed, on all nodes. Returns when the broker has accepted it.
 
+        And when plain sockets of this node have been sent it, so that what they are sent next comes after it.
+
         ``data`` is anything that JSON can say: pydantic models, dataclasses, dict, str, …; ``bytes`` make a binary
         publication, for plain sockets of bytes. A repeat with the same ``idempotency_key`` within five minutes
         publishes nothing. ``exclude`` does without one client or several, see `exclude`. Answers where the
@@ -98,7 +101,9 @@ class Operations(ABC):
         node = self._here
         publication = encode_publication(data, tags)
         [resolved] = self.exclude(*_several(exclude))._resolved([channel], publication)
-        return await node.publish(resolved, publication, PublishOptions(skip_history, idempotency_key))
+        receipt = await node.publish(resolved, publication, PublishOptions(skip_history, idempotency_key))
+        await arrive(node, [channel])
+        return receipt
 
     @overload
     async def publish_event(
@@ -137,7 +142,9 @@ class Operations(ABC):
         check_names(channels)
         publication, extras = encode_publication(data, tags), PublishOptions(skip_history)
         resolved = self.exclude(*_several(exclude))._resolved(channels, publication)
-        return await at_once(lambda channel: node.publish(channel, publication, extras), resolved)
+        receipts = await at_once(lambda channel: node.publish(channel, publication, extras), resolved)
+        await arrive(node, channels)
+        return receipts
 
     async def publish_to_user(self, user: str | int, data: Any, **options: Unpack[Options]) -> Receipt:
         """Publish to all connections of a user, by the user's personal channel; ``options`` as for ``publish``.
@@ -160,6 +167,7 @@ class Operations(ABC):
         command = SendMessage(client=client_id, data=message.data, binary=message.binary)
         if not (isinstance(client, Client) and client.defer(command)):
             await node.cluster.command_in_turn(command)
+            await arrive_at(node, client_id)
 
     async def presence(self, channel: str) -> dict[str, ClientInfo]:
         """Who is subscribed, by client id. Raises `ChannelError` (108) for a channel without ``presence``."""

@@ -1,10 +1,13 @@
 """A wire protocol: bytes to commands, replies and pushes to bytes. No network here."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Protocol
 
 from gateway.errors import Error
 from gateway.messages import Command, Push, Result
+
+FRAME_SIZE = 131072
+"""Bytes of messages joined into one frame at most: popular client libraries refuse frames over 1 MiB."""
 
 
 class WireProtocol(Protocol):
@@ -55,3 +58,19 @@ class Wire:
     def pack(self, messages: Sequence[bytes]) -> Any:
         """Several messages as one frame."""
         return self.frame(self.protocol.join(messages))
+
+    def frames(self, messages: list[bytes]) -> Iterator[tuple[Any, int]]:
+        """Messages as frames of bounded size, with the bytes that are in each."""
+        size = sum(map(len, messages))
+        if size <= FRAME_SIZE or len(messages) == 1:
+            yield self.pack(messages), size
+            return
+        part: list[bytes] = []
+        size = 0
+        for message in messages:
+            if part and size + len(message) > FRAME_SIZE:
+                yield self.pack(part), size
+                part, size = [], 0
+            part.append(message)
+            size += len(message)
+        yield self.pack(part), size

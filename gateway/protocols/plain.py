@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from msgspec import DecodeError
-from msgspec.json import Decoder, decode
+from msgspec.json import Decoder, decode, encode
 
 from gateway.errors import Disconnect, DisconnectCode, Error
 from gateway.messages import Command, Publication, Push, Result
@@ -98,9 +98,13 @@ class PlainBytes(Plain):
 
 
 def _json(publication: Publication) -> bytes:
+    """Its data; the end of a stream, which has none, is ``{"stream":"done"}``."""
     if publication.binary:
         raise Disconnect(DisconnectCode.INAPPROPRIATE_PROTOCOL)
-    return publication.data or b"null"
+    data = publication.data or b"null"
+    if data == b"null" and publication.tags and (end := publication.tags.get("stream")):
+        return encode({"stream": end})
+    return data
 
 
 def _said(data: bytes) -> bytes:

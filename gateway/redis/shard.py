@@ -26,6 +26,7 @@ from gateway.batches import batches
 from gateway.config.settings import RedisSettings
 from gateway.errors import BrokerUnavailable
 from gateway.redis.connection import RedisConnection, SubscriberConnection, connect
+from gateway.redis.echo import Echo
 from gateway.redis.endpoint import Endpoint
 from gateway.redis.keys import Keys
 from gateway.redis.link import Link
@@ -75,6 +76,8 @@ class Shard:
         self._commands = Link("command connection", self._open_commands, self._link_changed)
         self._subscriber = Link("pub/sub connection", self._open_subscriber, self._link_changed)
         self._probe_name = self.keys.shared("probe", secrets.token_hex(8))
+        self._echo_name = self.keys.shared("echo", secrets.token_hex(8))
+        self._echo = Echo(lambda number: self.execute("PUBLISH", self._echo_name, number))
         self._probes = self._arrived = 0
         self._missing: list[int] = []
         self._known_as: tuple[str, ...] = ()
@@ -83,6 +86,7 @@ class Shard:
     async def start(self) -> None:
         """Begin to connect. Returns after the first attempt, whether it worked or not."""
         self._handlers[self._probe_name] = self._probe_arrived
+        self._handlers[self._echo_name] = self._echo.hear
         links = (self._commands, self._subscriber)
         self._tasks = [asyncio.create_task(link.run()) for link in links]
         await asyncio.gather(*(link.attempted.wait() for link in links))
@@ -123,6 +127,13 @@ class Shard:
             if exc.redis_code != "NOSCRIPT":
                 raise
         return await self.execute("EVAL", script.text, len(keys), *keys, *args)
+
+    async def echo(self) -> None:
+        """Return when what has been published here before has arrived, where subscribed.
+
+        Never fails, and does not wait for long if nothing arrives.
+        """
+        await self._echo.wait()
 
     def subscribe(self, name: bytes, handler: Handler) -> asyncio.Future[None]:
         """Have ``handler`` called with what arrives on ``name``; done when Redis has confirmed.

@@ -75,7 +75,7 @@ class ExchangeBroker:
         # what has to do with the streams alone is the same for all nodes
         self.publish_join, self.publish_leave = inner.publish_join, inner.publish_leave
         self.history, self.verify, self.remove_history = inner.history, inner.verify, inner.remove_history
-        self.health = inner.health
+        self.health, self.echo = inner.health, inner.echo
 
     async def start(self, node: str, events: BrokerEvents) -> None:
         self._node, self.events = node, events

@@ -350,3 +350,11 @@ async def test_health(broker: Broker) -> None:
     health = broker.health()
     assert health.ok
     assert (health.connected, health.deaf, health.reconnects) == (True, False, 0)
+
+
+async def test_after_the_echo_what_was_published_has_been_delivered(broker: Broker, recorder: Recorder) -> None:
+    await broker.subscribe("news")
+    for number in range(50):
+        await say(broker, str(number), stream=KEPT if number % 2 else PLAIN)
+        await broker.echo()
+        assert len(recorder.publications) == number + 1

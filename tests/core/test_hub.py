@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import pytest
 
 from gateway.core.audience import Write
-from gateway.core.hub import FRAME_SIZE, Hub
+from gateway.core.hub import Hub
 from gateway.errors import Disconnect, DisconnectCode
 from gateway.messages import ClientInfo, Command, Exclusion, Join, Leave, Payload, Position, Publication, Push, Result
 from gateway.metrics import Metrics
-from gateway.protocols.base import Wire
+from gateway.protocols.base import FRAME_SIZE, Wire
 from tests.waiting import until
 
 EPOCH = "abcd"

@@ -1,8 +1,10 @@
 """The watch over positions: who has silently fallen behind, and who only seems to."""
 
 import asyncio
+import gc
 import itertools
 import logging
+import warnings
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
@@ -361,3 +363,15 @@ async def test_one_whose_making_takes_long_is_checked_when_it_has_come_in(
 
 async def test_stops_before_it_was_started(watch: PositionWatch) -> None:
     await watch.stop()
+
+
+async def test_a_check_may_be_called_for_again_before_it_has_begun(clock: Clock) -> None:
+    """As when both connections to Redis come back at once."""
+    watch = PositionWatch(Hub(Metrics(clock)), Streams(), lambda _: STREAM, delay=DELAY, clock=clock)
+    with warnings.catch_warnings(record=True) as warned:
+        watch.start()
+        for _ in range(3):
+            watch.check_all()
+        await watch.stop()
+        gc.collect()
+    assert warned == []

@@ -57,6 +57,7 @@ CALLS: dict[str, Callable[[Gateway], Awaitable[object]]] = {
     "blocked": lambda gateway: gateway.blocked(),
     "stream": lambda gateway: gateway.stream("room:1", nothing()),
     "stop_stream": lambda gateway: gateway.stop_stream("room:1"),
+    "run_on": lambda gateway: gateway.run_on(),
     "listen": listen,
 }
 

@@ -128,6 +128,10 @@ class Broker(MemoryBroker):
         await self._step("publish", channel)
         return await super().publish(channel, publication, stream, options)
 
+    async def echo(self) -> None:
+        await self._step("echo")
+        await super().echo()
+
     async def publish_join(self, channel: str, info: ClientInfo) -> None:
         await self._step("join", channel)
         await super().publish_join(channel, info)

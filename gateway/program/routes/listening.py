@@ -2,50 +2,19 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, ClassVar, Generic
+from typing import Any, Generic
 
 from gateway import messages
 from gateway.channels import Channel
 from gateway.core.cluster import ControlCommand
 from gateway.core.node import Node
 from gateway.errors import Disconnect
-from gateway.messages import Push
 from gateway.program.errors import find_channel
 from gateway.program.typed import Publication, T, Types
 from gateway.protocols.base import Wire
-
-
-class _Delivery(bytes):
-    """A publication on its way through the hub, which takes bytes."""
-
-    publication: messages.Publication
-
-
-class _Objects:
-    """A wire protocol that leaves publications as they are."""
-
-    name: ClassVar[str] = "objects"
-    binary: ClassVar[bool] = True
-    unidirectional: ClassVar[bool] = True
-    omits: ClassVar[bool] = False
-    ping: ClassVar[bytes] = b""
-    pong: ClassVar[bytes] = b""
-
-    def encode_push(self, _channel: str, push: Push) -> bytes:
-        assert isinstance(push, messages.Publication), "it has asked for nothing else"
-        delivery = _Delivery(push.data)
-        delivery.publication = push
-        return delivery
-
-
-class _ObjectWire(Wire):
-    def pack(self, messages: Sequence[bytes]) -> Any:
-        return messages
-
-
-WIRE = _ObjectWire(_Objects(), lambda payload: payload)  # type: ignore[arg-type]  # nothing else is asked of it
+from gateway.protocols.objects import OBJECTS
 
 
 class Listener(Generic[T]):
@@ -62,7 +31,7 @@ class Listener(Generic[T]):
     held = None
     user = ""
     subscriptions: Mapping[str, "Listener"] = {}
-    wire: Wire = WIRE
+    wire: Wire = OBJECTS
 
     def __init__(self, channel: str, types: Types, limit: int) -> None:
         self.channel = channel

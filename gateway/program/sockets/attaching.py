@@ -1,6 +1,7 @@
 """How a WebSocket of the application's own route becomes a connection of the gateway's."""
 
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from functools import partial
 from http import HTTPStatus
@@ -8,11 +9,12 @@ from typing import Any, Literal, TypedDict, Unpack
 
 from msgspec import structs
 from starlette.exceptions import WebSocketException
-from starlette.websockets import WebSocket, WebSocketState
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from gateway.auth.tokens import TokenExpired, TokenInvalid, TokenVerifier
+from gateway.channels import check_names
 from gateway.core.node import Node
-from gateway.errors import Disconnect
+from gateway.errors import BrokerUnavailable, Disconnect
 from gateway.program.encoding import encode_data
 from gateway.program.keywords import check_keywords
 from gateway.program.sockets.connection import ClientLeft, PlainConnection
@@ -26,6 +28,8 @@ from gateway.transports.base import Acceptor
 from gateway.transports.deflate import Compression
 from gateway.transports.raw import raw_connection
 from gateway.transports.slow_consumer import write_limits
+
+log = logging.getLogger(__name__)
 
 Format = Literal["text", "json", "bytes"]
 
@@ -51,6 +55,8 @@ class Options(TypedDict, total=False):
     """When its time with ``user`` ends (Unix seconds, or a datetime): it is closed with 4001 then."""
     subprotocol: str | None
     """What to accept with."""
+    channels: Sequence[str]
+    """What it hears before it is accepted: from the open on nothing is missed."""
     check_origin: bool
     """Whether pages must come from one of client.allowed_origins: a route that goes by cookies needs it."""
 
@@ -58,8 +64,9 @@ class Options(TypedDict, total=False):
 class Attachment:
     """A WebSocket in the gateway's channels for the length of a block.
 
-    The block ends without error when the client leaves while its connection sends, receives or subscribes. That
-    another connection is over, to which the block sends, is an error as any other.
+    The block ends without error when the client leaves while its connection, or the WebSocket itself, sends, receives
+    or subscribes. That another connection is over, to which the block sends, is an error as any other. Where the
+    broker is away, ``WebSocketException`` closes with 1013.
     """
 
     def __init__(self, opening: Callable[[], Awaitable[PlainConnection]]) -> None:
@@ -70,8 +77,28 @@ class Attachment:
         return self._connection
 
     async def __aexit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
+        over = self._connection.closed
         await self._connection.left()
-        return isinstance(error, ClientLeft) and error.connection is self._connection
+        if isinstance(error, BrokerUnavailable):
+            refusal = turned_away(self._connection.websocket)
+            if not over:
+                raise refusal from error
+            return True
+        if isinstance(error, BaseExceptionGroup):  # of the block's own tasks
+            return error.split(lambda each: self._is_end(each))[1] is None  # a method it would not take
+        return self._is_end(error)
+
+    def _is_end(self, error: BaseException | None) -> bool:
+        """Whether that is the end of this block's own connection."""
+        if isinstance(error, ClientLeft):
+            return error.connection is self._connection
+        return isinstance(error, WebSocketDisconnect) and self._connection.gone
+
+
+def turned_away(websocket: WebSocket) -> WebSocketException:
+    """Closes a WebSocket that has no broker, and is to come back."""
+    log.warning("%s: closed with %d, for the broker is away", websocket.url.path, TRY_AGAIN)
+    return WebSocketException(TRY_AGAIN, "try again later")
 
 
 class Sockets:
@@ -88,34 +115,60 @@ class Sockets:
 
     def attach(self, websocket: WebSocket, **options: Unpack[Options]) -> Attachment:
         """Open for the length of a block."""
+        check_keywords("attach()", options, Options.__annotations__)
         return Attachment(partial(self.open, websocket, **options))
 
-    async def open(self, websocket: WebSocket, **options: Unpack[Options]) -> PlainConnection:
-        """Accept the WebSocket, unless the route has, and make it known. Whoever opens it detaches it.
+    async def open(
+        self,
+        websocket: WebSocket,
+        *,
+        strict: bool = True,
+        prepare: Callable[[PlainConnection], Awaitable[object]] | None = None,
+        **options: Unpack[Options],
+    ) -> PlainConnection:
+        """Make it known, subscribe it, and accept it, unless the route has.
+
+        Whoever opens it detaches it.
+        ``prepare`` is done before it is accepted, too. With ``strict``, a message that is not in its format ends it.
 
         Raises ``WebSocketException``, which FastAPI answers and no route need catch: 1008 for a token that is none
         and for a foreign origin, 1013 for a node that is full or stops, before the WebSocket is accepted, hence HTTP
-        403 to the client; 4001 for a good token whose time has passed, and 3504 over client.user_connection_limit,
-        after, so that a page sees the code. A page that sees 4001, then or later, fetches a new token.
+        403 to the client; 4001 for a good token whose time has passed, 3504 over client.user_connection_limit, and
+        3510 for a user that is blocked, after, so that a page sees the code, as 1013 when the broker is away. A page
+        that sees 4001, then or later, fetches a new token.
         """
-        check_keywords("attach()", options, Options.__annotations__)
         protocol = self._protocols.get(options.get("format", "text"))
         if protocol is None:
             known = ", ".join(map(repr, self._protocols))
             raise ValueError(f"format must be one of {known}, not {options['format']!r}")
+        check_names(options.get("channels", ()))
         if "token" in options and "user" in options:
-            raise TypeError("attach takes user or token, not both: the token names the user")
+            raise TypeError("give user or token, not both: the token names the user")
         if "token" in options and "expires" in options:
-            raise TypeError("attach takes expires with user only: a token says itself when it expires")
+            raise TypeError("give expires with user only: a token says itself when it expires")
         scope = websocket.scope if options.get("check_origin") else {"headers": ()}
         if status := self._acceptor.refuse(scope):
             raise WebSocketException(*_REFUSALS[status])
         admission = self._identify(options)
-        if websocket.application_state is WebSocketState.CONNECTING:
-            await websocket.accept(options.get("subprotocol"))
-        if admission is None:
-            raise WebSocketException(EXPIRED, "token expired")
-        return await self._begin(websocket, protocol, admission)
+        try:
+            if admission is None:
+                raise Disconnect(EXPIRED, "token expired")
+            connection = self._begin(websocket, protocol, admission)
+        except Disconnect as reason:
+            await _accept(websocket, options)
+            raise WebSocketException(reason.code, reason.reason) from reason
+        try:
+            await self._subscribe(connection, options.get("channels", ()), prepare)
+            await _accept(websocket, options)
+            connection.open(strict=strict)
+        except BrokerUnavailable as error:
+            await connection.left()
+            await _accept(websocket, options)
+            raise turned_away(websocket) from error
+        except BaseException:
+            connection.detach()
+            raise
+        return connection
 
     def _identify(self, options: Options) -> Admission | None:
         """Who the client is, None if its token's time has passed."""
@@ -144,25 +197,32 @@ class Sockets:
             return None
         return Admission(known.user, expire_at, known.info, refreshable=False)
 
-    async def _begin(self, websocket: WebSocket, protocol: Plain, admission: Admission) -> PlainConnection:
+    def _begin(self, websocket: WebSocket, protocol: Plain, admission: Admission) -> PlainConnection:
+        """Make it known. Raises ``Disconnect`` if its user has too many connections."""
         wire, transport = self._reach(websocket, protocol)
         handshake = Handshake(scope=websocket.scope)
         transport.session = session = PlainSession(self.node, self._tokens, wire, transport, handshake)
         session.begin()
         connection = PlainConnection(websocket, session, protocol, transport, self._acceptor)
-        try:
-            connecting.admit(session, admission)
-        except Disconnect as reason:
-            raise WebSocketException(reason.code, reason.reason) from reason
+        connecting.admit(session, admission)
         self._acceptor.sessions.add(session)
-        try:
-            if personal := self.node.channels.personal(session.user):
-                await connection.subscribe(personal)
-            session.supersede()
-        except BaseException:
-            connection.detach()
-            raise
         return connection
+
+    async def _subscribe(
+        self,
+        connection: PlainConnection,
+        channels: Sequence[str],
+        prepare: Callable[[PlainConnection], Awaitable[object]] | None,
+    ) -> None:
+        personal = self.node.channels.personal(connection.user)
+        try:
+            for channel in [*([personal] if personal else []), *channels]:
+                await connection.subscribe(channel)
+            if prepare is not None:
+                await prepare(connection)
+        except ClientLeft:
+            return  # it is told when it is open
+        connection.supersede()
 
     def _reach(
         self, websocket: WebSocket, protocol: Plain
@@ -179,6 +239,11 @@ class Sockets:
         if wire is None:
             wire = self._direct[key] = DirectWire(*key)
         return wire, PlainDirectTransport(raw, wheel, limits)
+
+
+async def _accept(websocket: WebSocket, options: Options) -> None:
+    if websocket.application_state is WebSocketState.CONNECTING:
+        await websocket.accept(options.get("subprotocol"))
 
 
 _REFUSALS: dict[int, tuple[int, str]] = {

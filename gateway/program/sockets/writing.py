@@ -5,12 +5,13 @@ all clients of a channel. A plain client takes no message apart, so each is a fr
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
 from starlette.types import Message, Receive
 
+from gateway.core.audience import Write
 from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect, DisconnectCode
 from gateway.protocols.base import Wire
@@ -38,6 +39,48 @@ class PlainTransport(Transport, Protocol):
 
     async def finish(self) -> None:
         """Write what waits for the client, if it reads it in time, and nothing after that."""
+
+
+class Threshold:
+    """Keeps what is for a client until its WebSocket is open.
+
+    That is ``limit`` bytes at most. Satisfies `Transport`.
+    """
+
+    def __init__(self, limit: int, overflow: Callable[[], None]) -> None:
+        self._limit = limit
+        self._overflow = overflow
+        self._frames: list[Any] = []
+        self._size = 0
+        self._reason: Disconnect | None = None
+
+    def send(self, frame: Any) -> None:
+        self._size += len(frame) if isinstance(frame, bytes) else sum(map(len, frame))
+        if self._size <= self._limit:
+            self._frames.append(frame)
+        else:
+            # soon, for the fan-out that is writing just now must not be changed under its hands
+            asyncio.get_running_loop().call_soon(self._overflow)
+
+    @property
+    def write(self) -> Write:
+        return self.send
+
+    def behind(self) -> bool:
+        return False
+
+    async def drained(self) -> None:
+        """Nobody commands anything here."""
+
+    def close(self, reason: Disconnect) -> None:
+        self._reason = reason
+
+    def pass_on(self, transport: Transport) -> None:
+        """It is open: the client's own transport goes on."""
+        for frame in self._frames:
+            transport.send(frame)
+        if self._reason is not None:
+            transport.close(self._reason)
 
 
 class PortableWire(Wire):

@@ -1,7 +1,6 @@
 """A WebSocket whose server is the test: what arrives is put in, what is sent is written down."""
 
 import asyncio
-import json
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -9,7 +8,7 @@ from starlette.types import Message
 from starlette.websockets import WebSocket
 
 from gateway.core.node import Node
-from gateway.messages import Payload, Position, Publication
+from gateway.program.operations import Operations
 from gateway.program.sockets import Sockets
 from gateway.program.sockets.manager import ConnectionManager
 from gateway.transports.base import Acceptor
@@ -60,18 +59,20 @@ class Client:
         return closes[0] if closes else None
 
 
-class Host:
+class Host(Operations):
     """What the manager needs of a gateway."""
 
     def __init__(self, node: Node, sockets: Sockets) -> None:
-        self.node = node
+        self._node = node
         self.sockets = sockets
         self.managers: WeakValueDictionary[str, ConnectionManager] = WeakValueDictionary()
 
-    async def publish(self, channel: str, data: Any) -> Position:
-        return await self.node.publish(
-            self.node.channels.resolve(channel), Publication(Payload(json.dumps(data).encode()))
-        )
+    @property
+    def node(self) -> Node:
+        return self._node
+
+    async def run_on(self) -> None:
+        """It runs."""
 
 
 class SocketRig(Rig):

@@ -11,8 +11,8 @@ from starlette.websockets import WebSocketDisconnect
 
 from gateway import Client as GatewayClient
 from gateway.core.cluster import DisconnectUser, RefreshUser
-from gateway.errors import BrokerUnavailable, DisconnectCode
-from gateway.program.sockets import ConnectionManager
+from gateway.errors import BrokerUnavailable, DisconnectCode, Error
+from gateway.program.sockets import ClientLeft, ConnectionManager
 from tests.program.sockets.client import Client, SocketRig
 from tests.session.rig import NOW
 from tests.waiting import settle, until
@@ -73,8 +73,18 @@ async def test_nobody_comes_in_by_a_keyword_that_there_is_not(rig: SocketRig, ke
             raise AssertionError("the client came in")
     wrong = f"attach() got an unexpected keyword argument '{keyword}'; {meant}it takes user, token, format, "
     assert str(caught.value).startswith(wrong)
-    with pytest.raises(TypeError, match=keyword):
+    assert client.accepted == []
+    await rig.assert_empty()
+
+
+@pytest.mark.parametrize(("keyword", "meant"), [("romo", "did you mean 'room'? "), ("strict", "")])
+async def test_nor_by_one_that_the_manager_does_not_take(rig: SocketRig, keyword: str, meant: str) -> None:
+    client = Client()
+    options: dict[str, Any] = {keyword: "forged"}
+    with pytest.raises(TypeError) as caught:
         await ConnectionManager(rig.host).connect(client.websocket, **options)
+    wrong = f"connect() got an unexpected keyword argument '{keyword}'; {meant}it takes room, user, token, format, "
+    assert str(caught.value).startswith(wrong)
     assert client.accepted == []
     await rig.assert_empty()
 
@@ -126,16 +136,30 @@ async def test_the_end_of_the_block_waits_until_the_channels_know(rig: SocketRig
     assert await rig.presence.members("lobby:1") == {}
 
 
-async def test_the_routes_own_disconnect_passes(rig: SocketRig) -> None:
+async def test_a_client_that_leaves_while_the_websocket_receives_ends_the_block(rig: SocketRig) -> None:
     client = Client()
+    async with rig.sockets.attach(client.websocket):
+        client.leave()
+        await client.websocket.receive_text()
+    await rig.assert_empty()
 
-    async def route() -> None:
-        async with rig.sockets.attach(client.websocket):
+
+async def test_the_end_of_tasks_of_the_block_is_the_end_of_the_block(rig: SocketRig) -> None:
+    client, other = Client(), Client()
+    async with rig.sockets.attach(client.websocket) as connection, asyncio.TaskGroup() as tasks:
+        for _ in range(2):
+            tasks.create_task(connection.receive())
             client.leave()
-            await client.websocket.receive_text()
+    with pytest.raises(ExceptionGroup):
+        async with rig.sockets.attach(other.websocket) as connection:
+            raise ExceptionGroup("both", [ZeroDivisionError(), ClientLeft(connection, 1001, "")])
+    await rig.assert_empty()
 
+
+async def test_another_sockets_disconnect_passes(rig: SocketRig) -> None:
     with pytest.raises(WebSocketDisconnect):
-        await route()
+        async with rig.sockets.attach(Client().websocket):
+            raise WebSocketDisconnect(1001)
     await rig.assert_empty()
 
 
@@ -324,7 +348,7 @@ async def test_a_user_has_its_personal_channel() -> None:
 async def test_a_personal_channel_that_cannot_be_had_leaves_nothing() -> None:
     rig = await SocketRig.open(**PERSONAL)
     rig.broker.down()
-    with pytest.raises(BrokerUnavailable):
+    with pytest.raises(WebSocketException):
         await rig.sockets.open(Client().websocket, user="ann")
     await rig.assert_empty()
 
@@ -378,3 +402,115 @@ async def test_of_connections_of_a_user_one_is_left_where_that_is_the_rule() -> 
         rig.pass_time(0.1)
         async with rig.sockets.attach(Client().websocket, user="alice") as second:
             assert (first.closed, second.closed) == (True, False)
+
+
+# — subscribed before it is open —
+
+
+@pytest.mark.parametrize("history", [False, True])
+async def test_is_accepted_when_it_is_subscribed_and_gets_what_is_published_meanwhile(
+    rig: SocketRig, history: bool
+) -> None:
+    """Between the subscription and the open nothing is lost, and nothing is sent."""
+    channel, client = ("room:1" if history else "news"), Client()
+    gate = rig.broker.gate("subscribe", "later")
+    opening = asyncio.create_task(rig.sockets.open(client.websocket, channels=[channel, "later"]))
+    await gate.reached()
+    await rig.publish(channel, "one", "two")
+    rig.node.hub.flush()
+    assert client.sent == []
+    gate.open()
+    connection = await opening
+    await rig.publish(channel, "three")
+    rig.node.hub.flush()
+    assert [message["type"] for message in client.sent] == ["websocket.accept", *["websocket.send"] * 3]
+    assert client.heard == ["one", "two", "three"]
+    assert connection.channels == [channel, "later"]
+    await connection.left()
+    await rig.assert_empty()
+
+
+async def test_one_name_in_place_of_a_list_is_refused(rig: SocketRig) -> None:
+    client = Client()
+    with pytest.raises(TypeError, match=r'\["news"\]'):
+        async with rig.sockets.attach(client.websocket, channels="news"):
+            raise AssertionError("the client came in")
+    assert client.sent == []
+
+
+async def test_who_is_disconnected_before_it_is_open_learns_it_then(rig: SocketRig) -> None:
+    client = Client()
+    gate = rig.broker.gate("subscribe", "news")
+    opening = asyncio.create_task(rig.sockets.open(client.websocket, user="ann", channels=["news", "other"]))
+    await gate.reached()
+    rig.control(DisconnectUser(user="ann", code=4444, reason="go"))
+    gate.open()
+    connection = await opening
+    assert await until(client.closing) == (4444, "go")
+    assert client.accepted
+    assert connection.closed
+    await connection.left()
+    await rig.assert_empty()
+
+
+async def test_no_more_is_kept_for_one_that_is_not_open_than_for_others() -> None:
+    rig = await SocketRig.open(queue_max_size=1024)
+    client = Client()
+    gate = rig.broker.gate("subscribe", "later")
+    opening = asyncio.create_task(rig.sockets.open(client.websocket, channels=["news", "later"]))
+    await gate.reached()
+    for _ in range(20):
+        await rig.publish("news", "x" * 100)
+        rig.node.hub.flush()
+    await settle()
+    gate.open()
+    connection = await opening
+    assert await until(client.closing) == (DisconnectCode.SLOW, "slow")
+    assert len(client.heard) == 10
+    await connection.left()
+    await rig.assert_empty()
+
+
+async def test_a_channel_that_there_cannot_be_leaves_nothing(rig: SocketRig) -> None:
+    client = Client()
+    with pytest.raises(Error):
+        await rig.sockets.open(client.websocket, channels=["news", "nowhere:1"])
+    assert client.sent == []
+    await rig.assert_empty()
+
+
+# — without a broker —
+
+
+async def test_a_broker_that_is_away_closes_with_1013_and_a_line_in_the_log(
+    rig: SocketRig, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.broker.down()
+    before, amid = Client(), Client()
+    assert await refused(rig, before, channels=["news"]) == (1013, "try again later")
+    assert before.accepted, "so that a page sees the code"
+    with pytest.raises(WebSocketException) as failure:
+        async with rig.sockets.attach(amid.websocket) as connection:
+            await connection.subscribe("news")
+    assert (failure.value.code, failure.value.reason) == (1013, "try again later")
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert lines == ["/ws: closed with 1013, for the broker is away"] * 2
+    await rig.assert_empty()
+
+
+async def test_one_that_we_have_closed_is_not_closed_for_it(rig: SocketRig) -> None:
+    client = Client()
+    async with rig.sockets.attach(client.websocket) as connection:
+        await connection.close(4000)
+        raise BrokerUnavailable
+    assert client.closing() == (4000, "")
+    await rig.assert_empty()
+
+
+async def test_a_client_that_has_gone_is_not_closed_for_it(rig: SocketRig) -> None:
+    client = Client()
+    async with rig.sockets.attach(client.websocket) as connection:
+        client.leave()
+        assert [text async for text in connection] == []
+        raise BrokerUnavailable
+    await rig.assert_empty()

@@ -1,19 +1,22 @@
 """What a client is sent and what it says, in each format; channels, replay, and the end."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Coroutine
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from starlette.websockets import WebSocketDisconnect
 
-from gateway.core.cluster import SubscribeUser, UnsubscribeUser
+from gateway.core.cluster import SendMessage, SubscribeUser, UnsubscribeUser
 from gateway.errors import BrokerUnavailable, Disconnect, DisconnectCode, Error, ErrorCode
-from gateway.messages import Payload, Publication
+from gateway.messages import Payload, Position, Publication
 from gateway.program.sockets import ClientLeft, PlainConnection
 from gateway.protocols.plain import PlainText
 from gateway.transports.raw import CLOSE_TIMEOUT
 from tests.program.sockets.client import Client, SocketRig
+from tests.session.rig import NOW
 from tests.waiting import settle, until
 
 DISCONNECT = Disconnect(4444, "go")
@@ -44,7 +47,7 @@ def heard(rig: SocketRig, client: Client) -> list[Any]:
     return messages
 
 
-def _run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+def _run(work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
     asyncio.run(work())
 
 
@@ -59,12 +62,14 @@ async def test_another_event_loop_is_refused_before_anything_is_sent(
     rig: SocketRig, client: Client, connection: PlainConnection
 ) -> None:
     rig.node.loop = asyncio.get_running_loop()
-    for work in (
+    works: tuple[Callable[[], Coroutine[Any, Any, Any]], ...] = (
         lambda: connection.send("x"),
         lambda: connection.subscribe("room"),
         lambda: connection.unsubscribe("room"),
+        lambda: connection.refresh(expires=None),
         connection.close,
-    ):
+    )
+    for work in works:
         with pytest.raises(RuntimeError, match="nothing was done"):
             await asyncio.to_thread(_run, work)
     assert heard(rig, client) == []
@@ -265,6 +270,12 @@ async def test_closes(
     await connection.close(*farewell)
     assert await until(client.closing) == (closing or farewell)
     await connection.close()
+
+
+@pytest.mark.parametrize("code", [1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3001, 3005, 4999])
+async def test_codes_are_the_routes_own(client: Client, connection: PlainConnection, code: int) -> None:
+    await connection.close(code, "since I say so")
+    assert await until(client.closing) == (code, "since I say so")
 
 
 async def test_the_route_learns_of_our_close_when_it_sends(client: Client, connection: PlainConnection) -> None:
@@ -659,3 +670,269 @@ async def test_a_route_cancelled_meanwhile_is_cancelled(rig: SocketRig, client: 
     await asyncio.wait([task])
     assert task.cancelled()
     await rig.assert_empty()
+
+
+# — a position to go on from —
+
+
+async def test_goes_on_from_a_position(rig: SocketRig, client: Client, connection: PlainConnection) -> None:
+    first = await rig.publish("room:1", 1)
+    await rig.publish("room:1", 2, 3)
+    found = await connection.subscribe("room:1", since=first)
+    await rig.publish("room:1", 4)
+    assert heard(rig, client) == ["2", "3", "4"]
+    assert found == (3, first.epoch, True)
+    assert found.position == Position(3, first.epoch)
+
+
+@pytest.mark.parametrize(("replay", "expected"), [(None, []), (2, ["1", "2"])])
+async def test_a_position_that_cannot_be_gone_on_from(
+    rig: SocketRig, client: Client, connection: PlainConnection, replay: int | None, expected: list[str]
+) -> None:
+    top = await rig.publish("room:1", 0, 1, 2)
+    found = await connection.subscribe("room:1", since=Position(1, "another"), replay=replay)
+    assert found == (3, top.epoch, False)
+    assert heard(rig, client) == expected
+
+
+async def test_nothing_missed(rig: SocketRig, client: Client, connection: PlainConnection) -> None:
+    top = await rig.publish("room:1", 1)
+    assert (await connection.subscribe("room:1", since=top)).recovered
+    assert heard(rig, client) == []
+
+
+@pytest.mark.parametrize("since", [7, {"offset": 1}, Position("1", "a"), Position(-1, "a"), Position(1, None)])  # type: ignore[arg-type]
+async def test_what_is_no_position(connection: PlainConnection, since: Any) -> None:
+    with pytest.raises(ValueError, match=r"is no position.*Position\(offset=7"):
+        await connection.subscribe("room:1", since=since)
+
+
+async def test_a_position_needs_history(connection: PlainConnection) -> None:
+    with pytest.raises(Error, match="keeps no history"):
+        await connection.subscribe("news", since=Position(1, "a"))
+
+
+# — messages: the route takes what is published —
+
+
+async def test_the_route_takes_what_is_published(rig: SocketRig, client: Client) -> None:
+    """A protocol of its own, with positions, by which a page goes on after it has been away."""
+    first = await rig.publish("room:1", {"n": 1})
+    await rig.publish("room:1", {"n": 2}, {"n": 3})
+
+    async def route() -> None:
+        async with rig.sockets.attach(client.websocket, format="json") as connection:
+            hello = await connection.receive()
+            await connection.subscribe("room:1", since=Position(hello["offset"], hello["epoch"]))
+            async for message in connection.messages():
+                told = {"offset": message.offset, "epoch": message.epoch, "recovered": message.recovered}
+                await connection.send({**told, "data": message.data})
+
+    running = asyncio.create_task(route())
+    client.say(json.dumps({"offset": first.offset, "epoch": first.epoch}))
+    await until(lambda: len(client.heard) == 2)
+    await rig.publish("room:1", {"n": 4})
+    await until(lambda: len(client.heard) == 3)
+    assert [json.loads(each) for each in client.heard] == [
+        {"offset": offset, "epoch": first.epoch, "recovered": offset < 4, "data": {"n": offset}} for offset in (2, 3, 4)
+    ]
+    client.leave()
+    await running
+    await rig.assert_empty()
+
+
+async def test_messages_say_what_they_are(rig: SocketRig, connection: PlainConnection) -> None:
+    messages = connection.messages()
+    await connection.subscribe("news")
+    await connection.subscribe("any:1")
+    await rig.host.publish("news", {"a": 1}, tags={"lang": "en"})
+    await publish_bytes(rig, "any:1", b"\xff")
+    one, two = [await anext(messages) for _ in range(2)]
+    assert (one.channel, one.data, one.payload, one.offset, one.tags, one.recovered) == (
+        *("news", {"a": 1}, b'{"a":1}', 0),
+        *({"lang": "en"}, False),
+    )
+    assert (two.channel, two.data, two.offset, two.binary) == ("any:1", b"\xff", 1, True)
+
+
+async def test_what_came_before_the_call_is_the_clients(
+    rig: SocketRig, client: Client, connection: PlainConnection
+) -> None:
+    await rig.publish("room:1", 1, 2)
+    await connection.subscribe("news")
+    await rig.publish("news", "before")
+    await connection.subscribe("room:1", replay=10)
+    messages = connection.messages()
+    assert heard(rig, client) == ["before"]
+    await rig.publish("news", "after")
+    await rig.publish("room:1", 3)
+    assert [(await anext(messages)).data for _ in range(4)] == [1, 2, "after", 3]
+    assert heard(rig, client) == []
+    await connection.send("own")
+    assert heard(rig, client) == ["own"]
+
+
+async def test_what_is_sent_to_the_connection_alone_is_the_routes_from_the_call_on(
+    rig: SocketRig, client: Client, connection: PlainConnection
+) -> None:
+    await connection.subscribe("news")
+    rig.control(SendMessage(client=connection.id, data=Payload(b'"before"')))
+    messages = connection.messages()
+    assert heard(rig, client) == ["before"]
+    await rig.publish("news", 1)
+    await rig.host.send(connection, {"for": "you"})
+    one, two = [await anext(messages) for _ in range(2)]
+    assert [(each.channel, each.data, each.recovered) for each in (one, two)] == [
+        ("news", 1, False),
+        ("", {"for": "you"}, False),
+    ]
+    assert heard(rig, client) == []
+
+
+async def test_what_the_history_has_is_not_taken_twice(
+    rig: SocketRig, client: Client, connection: PlainConnection
+) -> None:
+    await rig.publish("room:1", 1, 2)
+    top = await rig.position("room:1")
+    await connection.subscribe("room:1", replay=10)
+    messages = connection.messages()
+    for offset in (1, 2, 3):
+        data = Payload(str(offset).encode())
+        rig.node.on_publication("room:1", Publication(data, offset=offset, epoch=top.epoch))
+    assert [(await anext(messages)).offset for _ in range(3)] == [1, 2, 3]
+
+
+async def test_the_route_may_read_beside_it(rig: SocketRig, client: Client, connection: PlainConnection) -> None:
+    messages = connection.messages()
+    await connection.subscribe("news")
+    taking = asyncio.ensure_future(anext(messages))
+    await settle()
+    client.say("one")
+    await settle()
+    assert await connection.receive() == "one"
+    reading = asyncio.create_task(connection.receive())
+    await rig.publish("news", 1)
+    assert (await taking).data == 1
+    taking = asyncio.ensure_future(anext(messages))
+    client.say("two")
+    assert await reading == "two"
+    client.say("three")
+    client.leave()
+    assert [text async for text in connection] == ["three"]
+    with pytest.raises(StopAsyncIteration):
+        await taking
+
+
+@pytest.mark.parametrize("closes", [False, True])
+async def test_messages_end_with_the_connection(
+    rig: SocketRig, client: Client, connection: PlainConnection, closes: bool
+) -> None:
+    messages = connection.messages()
+    taking = asyncio.ensure_future(anext(messages))
+    await settle()
+    if closes:
+        await connection.close(4000)
+    else:
+        client.leave(1001)
+    with pytest.raises(StopAsyncIteration):
+        await taking
+    assert connection.closed
+    client.leave(4000)
+    with pytest.raises(ClientLeft) as left:
+        await connection.receive()
+    assert left.value.code == (4000 if closes else 1001)
+
+
+async def test_a_route_that_does_not_take_its_messages_is_cut_off(client: Client) -> None:
+    rig = await SocketRig.open(queue_max_size=1024)
+    async with rig.sockets.attach(client.websocket) as connection:
+        connection.messages()
+        await connection.subscribe("news")
+        for _ in range(20):
+            await rig.publish("news", "x" * 100)
+            rig.node.hub.flush()
+        await until(lambda: connection.closed)
+    assert client.closing() == (DisconnectCode.SLOW, "slow")
+    await rig.assert_empty()
+
+
+async def test_after_the_block_the_websocket_is_the_routes_again(rig: SocketRig, client: Client) -> None:
+    async with rig.sockets.attach(client.websocket) as connection:
+        taking = asyncio.ensure_future(anext(connection.messages()))
+        await settle()
+    with pytest.raises(StopAsyncIteration):
+        await taking
+    client.say("yours", b"yours, too")
+    assert await client.websocket.receive_text() == "yours"
+    assert await client.websocket.receive_bytes() == b"yours, too"
+
+
+# — the websocket itself —
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "read"),
+    [
+        ("text", "a", lambda websocket: websocket.receive_text()),
+        ("json", b'{"a":1}', lambda websocket: websocket.receive_json()),
+        ("bytes", "a", lambda websocket: websocket.receive_bytes()),
+    ],
+)
+async def test_the_websocket_receives_as_the_connection_does(
+    rig: SocketRig, client: Client, kind: Any, said: Any, read: Any
+) -> None:
+    async with rig.sockets.attach(client.websocket, format=kind) as connection:
+        client.say(said, said)
+        assert await read(client.websocket) == await connection.receive()
+    assert rig.node.metrics.bytes_in == 2 * len(said)
+
+
+@pytest.mark.parametrize(("kind", "said", "code"), [("text", b"a", 1003), ("json", "{", 1007)])
+async def test_the_websocket_receives_nothing_that_is_not_in_the_format(
+    rig: SocketRig, client: Client, kind: Any, said: Any, code: int
+) -> None:
+    async with rig.sockets.attach(client.websocket, format=kind):
+        client.say(said)
+        receiving = asyncio.create_task(client.websocket.receive_text())
+        closing = await until(client.closing)
+        assert closing
+        assert closing[0] == code
+        client.leave(code)
+        await receiving
+    await rig.assert_empty()
+
+
+async def test_the_websocket_receives_nothing_after_our_close(client: Client, connection: PlainConnection) -> None:
+    await connection.close(4000)
+    client.say("too late")
+    client.leave(4000)
+    with pytest.raises(WebSocketDisconnect) as left:
+        await client.websocket.receive_text()
+    assert left.value.code == 4000
+    assert [text async for text in connection] == []
+
+
+# — the end, moved —
+
+
+async def test_its_time_can_be_moved(rig: SocketRig, client: Client) -> None:
+    async with rig.sockets.attach(client.websocket, token=rig.token("ann", ttl=30)) as connection:
+        await connection.refresh(expires=datetime.fromtimestamp(NOW + 60, UTC))
+        rig.pass_time(59)
+        assert not connection.closed
+        await connection.refresh(expires=None)
+        rig.pass_time(100)
+        assert not connection.closed
+        await connection.refresh(expires=NOW)
+        assert await until(client.closing) == (4001, "token expired")
+        with pytest.raises(ClientLeft):
+            await connection.refresh(expires=None)
+    await rig.assert_empty()
+
+
+@pytest.mark.parametrize("kind", ["text", "json"])
+async def test_the_end_of_a_stream_is_an_object(rig: SocketRig, client: Client, kind: Any) -> None:
+    async with rig.sockets.attach(client.websocket, format=kind) as connection:
+        await connection.subscribe("room:1")
+        await rig.host.publish("room:1", None, tags={"stream": "done"})
+        assert heard(rig, client) == ['{"stream":"done"}']

@@ -1,19 +1,28 @@
 """The tutorial's connection manager: its words, and what becomes of sockets that nobody disconnects."""
 
 import asyncio
+import warnings
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from starlette.websockets import WebSocketDisconnect
+from starlette.exceptions import WebSocketException
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from gateway import ConnectionManager as AppManager
 from gateway import Gateway
 from gateway.config.settings import Settings
-from gateway.errors import BrokerUnavailable, Disconnect
+from gateway.errors import Disconnect
+from gateway.program.engine import Engine
 from gateway.program.sockets import ConnectionManager
+from gateway.testing import Disconnected, Kit
 from tests.program.sockets.client import Client, SocketRig
 from tests.waiting import until
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # it would rather have another HTTP client
+    from fastapi.testclient import TestClient
 
 
 @pytest.fixture
@@ -128,7 +137,7 @@ async def test_users(rig: SocketRig, manager: ConnectionManager) -> None:
     name = "Zoë:1#2"
     twice = [await Route(rig, manager, name).connected() for _ in range(2)]
     other = await Route(rig, manager, "Zoë").connected()
-    await manager.send_to_user("for you", name)
+    await manager.send_to_user(name, "for you")
     for route in twice:
         await route.hears("for you")
     await manager.broadcast("for all")
@@ -152,9 +161,8 @@ async def test_what_a_user_is_sent_is_not_for_clients_of_sdks(rig: SocketRig, ma
 async def test_a_token_names_the_user(rig: SocketRig, manager: ConnectionManager) -> None:
     client = Client()
     await manager.connect(client.websocket, token=rig.token("ann"), format="json")
-    await manager.send_to_user({"n": 1}, "ann")
-    rig.node.hub.flush()
-    assert client.heard == ['{"n": 1}']
+    await manager.send_to_user("ann", {"n": 1})
+    assert client.heard == ['{"n":1}']
 
 
 async def test_other_managers_are_other_rooms(rig: SocketRig, manager: ConnectionManager) -> None:
@@ -202,10 +210,16 @@ async def test_what_a_route_sends_by_either_way_keeps_its_order(rig: SocketRig, 
     await rig.assert_empty()
 
 
-async def test_a_connect_that_fails_leaves_nothing(rig: SocketRig, manager: ConnectionManager) -> None:
+async def test_a_connect_without_broker_closes_with_1013_and_leaves_nothing(
+    rig: SocketRig, manager: ConnectionManager, caplog: pytest.LogCaptureFixture
+) -> None:
     rig.broker.down()
-    with pytest.raises(BrokerUnavailable):
-        await manager.connect(Client().websocket)
+    client = Client()
+    with pytest.raises(WebSocketException) as refused:
+        await manager.connect(client.websocket)
+    assert (refused.value.code, refused.value.reason) == (1013, "try again later")
+    assert client.accepted, "so that a page sees the code"
+    assert "/ws: closed with 1013, for the broker is away" in caplog.text
     assert manager.active_connections == []
     await rig.assert_empty()
 
@@ -220,3 +234,203 @@ async def test_a_client_that_is_disconnected_amid_connect(rig: SocketRig, manage
     route.client.leave()
     await route.task
     await rig.assert_empty()
+
+
+# — rooms and users —
+
+
+async def test_rooms_need_not_be_declared(rig: SocketRig, manager: ConnectionManager) -> None:
+    red, blue, nowhere = Client(), Client(), Client()
+    names = ["red", "Zoë's: #1/2"]
+    for client, room in ((red, names[0]), (blue, names[1]), (nowhere, None)):
+        await manager.connect(client.websocket, room=room)
+    await manager.broadcast("for red", room="red")
+    await manager.broadcast("for blue", room=names[1])
+    await manager.broadcast("for all")
+    await manager.broadcast("for nobody", room="empty")
+    assert (red.heard, blue.heard, nowhere.heard) == (["for red", "for all"], ["for blue", "for all"], ["for all"])
+    assert [manager.rooms(each.websocket) for each in (red, blue, nowhere)] == [[names[0]], [names[1]], []]
+    for client in (red, blue, nowhere):
+        manager.disconnect(client.websocket)
+        assert manager.rooms(client.websocket) == []
+    await rig.assert_empty()
+
+
+async def test_a_socket_may_be_in_many_rooms(rig: SocketRig, manager: ConnectionManager) -> None:
+    client = Client()
+    await manager.connect(client.websocket, room="a")
+    await manager.connect(client.websocket, room="b")
+    await manager.join(client.websocket, 3)
+    assert manager.rooms(client.websocket) == ["a", "b", "3"]
+    await manager.leave(client.websocket, "a")
+    await manager.leave(client.websocket, "never joined")
+    for room in ("a", "b", 3):
+        await manager.broadcast(room, room=room)
+    assert client.heard == ["b", "3"]
+    with pytest.raises(ValueError, match=r"await manager.connect\(websocket, room='a'\)"):
+        await manager.join(Client().websocket, "a")
+    await manager.leave(Client().websocket, "a")
+    manager.disconnect(client.websocket)
+    await rig.assert_empty()
+
+
+async def test_who_is_in_a_room(rig: SocketRig, manager: ConnectionManager) -> None:
+    """Whatever the options of channels say; sockets that are nobody's are not listed."""
+    for user, room in (("ann", "a"), ("ann", "a"), ("bob", "a"), ("eve", "b"), (None, "a"), ("joe", None)):
+        await manager.connect(Client().websocket, user=user, room=room)
+    assert await manager.users("a") == ["ann", "bob"]
+    assert await manager.users("b") == ["eve"]
+    assert await manager.users("empty") == []
+    assert list(rig.presence._channels) == ["$broadcast/rooms/a", "$broadcast/rooms/b"], "it costs nobody else"
+    first = manager.active_connections[0]
+    await manager.leave(first, "a")
+    assert await manager.users("a") == ["ann", "bob"]
+    for websocket in manager.active_connections:
+        manager.disconnect(websocket)
+    await rig.assert_empty()
+
+
+async def test_who_has_been_disconnected_is_in_no_room(rig: SocketRig, manager: ConnectionManager) -> None:
+    one, two = Client(), Client()
+    for client, user in ((one, "ann"), (two, "bob")):
+        await manager.connect(client.websocket, user=user, room="r")
+    manager.disconnect(one.websocket)
+    assert await manager.users("r") == ["bob"]
+    two.leave()
+    with pytest.raises(WebSocketDisconnect):
+        await two.websocket.receive_text()
+    assert await manager.users("r") == []
+    await rig.assert_empty()
+
+
+async def test_one_socket_may_be_left_out(rig: SocketRig, manager: ConnectionManager) -> None:
+    one, two = Client(), Client()
+    for client in (one, two):
+        await manager.connect(client.websocket, room="r")
+    await manager.broadcast("from one", exclude=one.websocket)
+    await manager.broadcast("in the room", room="r", exclude=one.websocket)
+    await manager.broadcast("from somebody else", exclude=Client().websocket)
+    assert one.heard == ["from somebody else"]
+    assert two.heard == ["from one", "in the room", "from somebody else"]
+
+
+async def test_the_user_comes_first(manager: ConnectionManager) -> None:
+    with pytest.raises(TypeError, match="send_to_user\\(7, message\\)"):
+        await manager.send_to_user({"text": "hi"}, "ann")  # type: ignore[arg-type]
+
+
+async def test_rooms_and_users_of_one_name_are_apart(manager: ConnectionManager) -> None:
+    client = Client()
+    await manager.connect(client.websocket, user="rooms/a")
+    await manager.broadcast("for a room", room="a")
+    await manager.broadcast("for another", room="")
+    assert client.heard == []
+
+
+# — for an application as it stands —
+
+
+@pytest.mark.parametrize("arguments", [(), ("lobby",)])
+def test_says_what_it_is_made_of(arguments: Any) -> None:
+    with pytest.raises(TypeError, match=r"write manager = ConnectionManager\(app\)"):
+        AppManager(*arguments)
+
+
+def application() -> FastAPI:
+    """The tutorial's, with the two lines changed."""
+    app = FastAPI()
+    manager = AppManager(app)
+
+    @app.websocket("/ws/{client_id}")
+    async def websocket_endpoint(websocket: WebSocket, client_id: int) -> None:
+        await manager.connect(websocket)
+        try:
+            while True:
+                data = await websocket.receive_text()
+                await manager.send_personal_message(f"You wrote: {data}", websocket)
+                await manager.broadcast(f"Client #{client_id} says: {data}")
+        except WebSocketDisconnect:
+            manager.disconnect(websocket)
+            await manager.broadcast(f"Client #{client_id} left the chat")
+
+    @app.post("/news")
+    async def news() -> list[str]:
+        await manager.broadcast("news")
+        return await manager.users("nowhere")
+
+    return app
+
+
+def test_the_tutorials_own_test_passes_without_with(caplog: pytest.LogCaptureFixture) -> None:
+    app = application()
+    client = TestClient(app)
+    for number in range(2):
+        with client.websocket_connect(f"/ws/{number}") as websocket:
+            websocket.send_text("hi")
+            assert websocket.receive_text() == "You wrote: hi"
+            assert websocket.receive_text() == f"Client #{number} says: hi"
+    assert client.post("/news").json() == []
+    assert "starts on first use" in caplog.text
+    with TestClient(app) as client, client.websocket_connect("/ws/1") as one, client.websocket_connect("/ws/2") as two:
+        two.send_text("hi")
+        assert one.receive_text() == "Client #2 says: hi"
+
+
+def test_two_clients_without_with_are_told_what_to_write() -> None:
+    client = TestClient(application())
+    with (
+        client.websocket_connect("/ws/1"),
+        pytest.raises(RuntimeError, match=r"with TestClient\(app\) as client"),
+        client.websocket_connect("/ws/2"),
+    ):
+        raise AssertionError("it came in")
+
+
+async def test_a_late_start_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway = Gateway(Settings())
+    start, attempts = Engine.start, 0
+
+    async def fail_once(engine: Engine) -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
+            raise OSError("no room")
+        await start(engine)
+
+    monkeypatch.setattr(Engine, "start", fail_once)
+    outcomes = await asyncio.gather(*(gateway.run_on() for _ in range(3)), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [OSError] * 3
+    await asyncio.gather(*(gateway.run_on() for _ in range(3)))
+    assert attempts == 2
+    assert gateway.node.loop is asyncio.get_running_loop()
+    assert gateway._late is not None
+    gateway._late._task.cancel()
+    await asyncio.wait([gateway._late._task])
+
+
+async def test_a_gateway_that_has_stopped_stays_stopped() -> None:
+    gateway = Gateway(Settings())
+    manager = AppManager(gateway)
+    async with gateway.lifespan():
+        await manager.broadcast("hi")
+    with pytest.raises(RuntimeError, match="does not run"):
+        await manager.broadcast("too late")
+    assert gateway._late is None
+
+
+async def test_without_broker_an_application_closes_with_1013_and_answers_503(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Kit(application) as kit:
+        one = await kit.websocket("/ws/1")
+        kit.broker.kill()
+        await one.send_text("hi")
+        assert await one.receive_text() == "You wrote: hi"
+        with pytest.raises(Disconnected) as closed:
+            await one.receive()
+        assert (closed.value.code, closed.value.reason) == (1013, "try again later")
+        response = await kit.http.post("/news")
+        assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+        kit.broker.restore()
+    assert "/ws/1: closed with 1013" in caplog.text
+    assert "/news: answered with 503" in caplog.text

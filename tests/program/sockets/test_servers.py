@@ -1,6 +1,7 @@
 """The programs of the documentation on real servers: two nodes that share a Redis, whatever serves them."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -14,6 +15,7 @@ from gateway import ConnectionManager, Gateway
 from gateway.auth.tokens import sign_connection
 from gateway.config.settings import Settings
 from gateway.core.cluster import DisconnectUser
+from gateway.messages import Position
 from gateway.program.sockets.attaching import Format
 from gateway.program.sockets.writing import PlainDirectTransport, PlainPortableTransport
 from tests.redis_server import RedisServer
@@ -66,7 +68,48 @@ def program(gateway: Gateway) -> FastAPI:
             await connection.send(connection.user)
             await connection.receive()
 
+    add_more(app, gateway, manager)
     return app
+
+
+def add_more(app: FastAPI, gateway: Gateway, manager: ConnectionManager) -> None:
+    """What the tutorial has not."""
+
+    @app.websocket("/rooms/{room}/{user}")
+    async def rooms(websocket: WebSocket, room: str, user: str) -> None:
+        await manager.connect(websocket, room=room, user=user)
+        async for text in websocket.iter_text():
+            await manager.broadcast(f"{user}: {text}", room=room, exclude=websocket)
+            await manager.send_personal_message(f"in {room}: {await manager.users(room)}", websocket)
+        manager.disconnect(websocket)
+        await manager.broadcast(f"{user} left, here are {await manager.users(room)}", room=room)
+
+    @app.websocket("/order")
+    async def order(websocket: WebSocket) -> None:
+        await manager.connect(websocket, user="ann", room="order")
+        await websocket.receive_text()
+        for number in range(0, 200, 4):
+            await manager.broadcast(str(number))
+            await manager.send_personal_message(str(number + 1), websocket)
+            await manager.broadcast(str(number + 2), room="order")
+            await websocket.send_text(str(number + 3))
+        await manager.send_to_user("ann", "goodbye")
+
+    @app.websocket("/replay")
+    async def replay(websocket: WebSocket) -> None:
+        async with gateway.attach(websocket, format="json") as connection:
+            hello = await connection.receive()
+            since = Position(hello["offset"], hello["epoch"]) if hello else None
+            await connection.subscribe("chat:replay", since=since)
+            await connection.send("ready") if since is None else None
+            async for message in connection.messages():
+                told = {"offset": message.offset, "epoch": message.epoch, "recovered": message.recovered}
+                await connection.send({**told, "data": message.data})
+
+    @app.websocket("/subscribed/{channel}")
+    async def subscribed(websocket: WebSocket, channel: str) -> None:
+        async with gateway.attach(websocket, channels=[channel]) as connection:
+            await connection.receive()
 
 
 class Cluster:
@@ -119,6 +162,85 @@ async def test_the_tutorial(cluster: Cluster) -> None:
         await two.close()
         await hears(one, "Client #2 left the chat")
         one.transport.abort()
+    await cluster.empty()
+
+
+async def test_rooms_of_all_nodes(cluster: Cluster) -> None:
+    async with (
+        cluster.client("/rooms/a/ann") as ann,
+        cluster.client("/rooms/a/bob", 1) as bob,
+        cluster.client("/rooms/b/eve", 1) as eve,
+    ):
+        await ann.send("hi")
+        await hears(bob, "ann: hi")
+        await hears(ann, "in a: ['ann', 'bob']")
+        await bob.send("hello")
+        await hears(ann, "bob: hello")
+        await eve.send("anybody?")
+        await hears(eve, "in b: ['eve']")
+        await bob.close()
+        await hears(ann, "bob left, here are ['ann']")
+    await cluster.empty()
+
+
+async def test_what_a_route_sends_arrives_in_the_order_of_its_calls(cluster: Cluster) -> None:
+    async with (
+        cluster.client("/order") as one,
+        cluster.client("/tutorial/2") as other,
+        cluster.client("/rooms/order/ann", 1) as elsewhere,
+    ):
+        await one.send("go")
+        await hears(one, *map(str, range(200)), "goodbye")
+        await ended(one)
+        await hears(other, *map(str, range(0, 200, 4)))
+        await hears(elsewhere, *map(str, range(0, 200, 2)), "goodbye")
+
+
+async def test_nothing_is_missed_from_the_open_on(cluster: Cluster) -> None:
+    for number in range(30):
+        channel = ("news", "chat:lobby")[number % 2]
+        async with cluster.client(f"/subscribed/{channel}") as client:
+            await cluster.nodes[1].publish(channel, number)
+            await hears(client, str(number))
+        await cluster.empty()
+
+
+async def test_a_page_goes_on_on_another_node(cluster: Cluster) -> None:
+    said = [{"n": number} for number in range(6)]
+    async with cluster.client("/replay") as client:
+        await client.send("null")
+        await hears(client, '"ready"')
+        for each in said[:3]:
+            await cluster.nodes[1].publish("chat:replay", each)
+        async with asyncio.timeout(10):
+            heard = [json.loads(await client.recv()) for _ in range(3)]
+    for each in said[3:5]:
+        await cluster.nodes[0].publish("chat:replay", each)
+    async with cluster.client("/replay", 1) as client:
+        await client.send(json.dumps(heard[-1]))
+        async with asyncio.timeout(10):
+            heard += [json.loads(await client.recv()) for _ in range(2)]
+            await cluster.nodes[0].publish("chat:replay", said[5])
+            heard.append(json.loads(await client.recv()))
+    assert [each["data"] for each in heard] == said
+    assert [each["offset"] for each in heard] == [1, 2, 3, 4, 5, 6]
+    assert [each["recovered"] for each in heard] == [False, False, False, True, True, False]
+    assert len({each["epoch"] for each in heard}) == 1
+    await cluster.empty()
+
+
+async def test_a_broker_that_has_gone_closes_with_1013(cluster: Cluster, server: RedisServer) -> None:
+    async with cluster.client("/ws/ann") as ann:
+        await cluster.subscribed("chat:lobby", 1)
+        server.kill()
+        try:
+            await until(lambda: not cluster.nodes[0].node.broker.health().connected)
+            async with cluster.client("/tutorial/1") as client:
+                assert await ended(client) == (1013, "try again later")
+            await ann.send("hi")
+            assert await ended(ann) == (1013, "try again later")
+        finally:
+            server.start()
     await cluster.empty()
 
 

@@ -1,0 +1,48 @@
+"""A start on first use, for an application whose lifespan nobody runs."""
+
+import asyncio
+import logging
+from contextlib import AbstractAsyncContextManager
+from contextvars import Context
+
+log = logging.getLogger(__name__)
+
+
+class LateStart:
+    """A lifespan that begins amid an event loop and lasts as long as that."""
+
+    def __init__(self, lifespan: AbstractAsyncContextManager[None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._begun: asyncio.Future[None] = self._loop.create_future()
+        # nothing of the request that comes first is to be in what is done for others
+        self._task = self._loop.create_task(self._run(lifespan), context=Context())
+
+    @property
+    def over(self) -> bool:
+        return self._task.done() or self._loop.is_closed()
+
+    async def begun(self) -> None:
+        """Return when it runs.
+
+        Raises what its start does, and ``RuntimeError`` in another event loop.
+        """
+        if self._loop is not asyncio.get_running_loop():
+            raise RuntimeError(
+                "the gateway runs in the event loop of another client, since the application's lifespan does not run; "
+                "in tests with several clients, enter it: `with TestClient(app) as client`"
+            )
+        await asyncio.shield(self._begun)
+
+    async def _run(self, lifespan: AbstractAsyncContextManager[None]) -> None:
+        try:
+            async with lifespan:
+                log.warning(
+                    "the gateway starts on first use, and nobody will tell it of the end: the lifespan of its "
+                    "application does not run. In tests that does; servers run it unless told not to"
+                )
+                self._begun.set_result(None)
+                await asyncio.Event().wait()  # the end of the loop cancels it
+        except Exception as error:
+            if self._begun.done():
+                raise
+            self._begun.set_exception(error)
