@@ -9,6 +9,7 @@ from starlette.websockets import WebSocket
 
 from gateway.core.node import Node
 from gateway.program.operations import Operations
+from gateway.program.routes.program import Program
 from gateway.program.sockets import Sockets
 from gateway.program.sockets.manager import ConnectionManager
 from gateway.transports.base import Acceptor
@@ -64,6 +65,7 @@ class Host(Operations):
 
     def __init__(self, node: Node, sockets: Sockets) -> None:
         self._node = node
+        self._program = Program()
         self.sockets = sockets
         self.managers: WeakValueDictionary[str, ConnectionManager] = WeakValueDictionary()
 
