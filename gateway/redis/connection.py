@@ -68,7 +68,7 @@ class RedisConnection(asyncio.Protocol):
         self._reader = hiredis.Reader()
         self._unsent: deque[_Command] = deque()
         self._waiting: deque[_Command] = deque()
-        self._unanswered_bytes = 0
+        self._unsent_bytes = 0
         self._waiting_bytes = 0
         self._heard_at = 0.0
         self._flushing = False
@@ -91,7 +91,7 @@ class RedisConnection(asyncio.Protocol):
         """
         if self.closed.done():
             return unavailable()
-        if self._unanswered_bytes >= MAX_UNANSWERED:
+        if self._unsent_bytes + self._waiting_bytes >= MAX_UNANSWERED:
             self._log_refusal("full", f"{MAX_UNANSWERED} bytes of commands wait for their answers; no more are taken")
             return unavailable()
         if not self._flushing:
@@ -100,7 +100,7 @@ class RedisConnection(asyncio.Protocol):
         data = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub says 1-tuple
         future: asyncio.Future[Any] = self._loop.create_future()
         self._unsent.append(_Command(data, future, replies, optional))
-        self._unanswered_bytes += len(data)
+        self._unsent_bytes += len(data)
         return future
 
     def drop(self, reason: str) -> None:
@@ -151,7 +151,6 @@ class RedisConnection(asyncio.Protocol):
             return
         self._waiting.popleft()
         self._waiting_bytes -= len(command.data)
-        self._unanswered_bytes -= len(command.data)
         if refused:
             self._refuse(command, CommandRefused(str(reply)))
         elif not command.future.done():
@@ -183,17 +182,28 @@ class RedisConnection(asyncio.Protocol):
             return
         if not self._waiting:
             self._heard_at = self._loop.time()  # until now nothing was due
-        sent: list[bytes] = []
-        unsent, waiting = self._unsent, self._waiting
-        while unsent and len(waiting) < UNDER_WAY and self._waiting_bytes < UNDER_WAY_BYTES:
-            command = unsent.popleft()
-            waiting.append(command)
-            sent.append(command.data)
-            self._waiting_bytes += len(command.data)
-        if sent:
+        if sent := self._take():
             self._transport.write(b"".join(sent))
         if self._timer is None:
             self._timer = self._loop.call_at(self._heard_at + self._io_timeout, self._check_silence)
+
+    def _take(self) -> list[bytes]:
+        """What is to leave now, and then waits for its answers: all there is, or as much as there is room for."""
+        unsent, waiting = self._unsent, self._waiting
+        if len(unsent) + len(waiting) <= UNDER_WAY and self._unsent_bytes + self._waiting_bytes <= UNDER_WAY_BYTES:
+            taken = [*unsent]
+            unsent.clear()
+        else:
+            taken, size = [], self._waiting_bytes
+            while unsent and len(taken) + len(waiting) < UNDER_WAY and size < UNDER_WAY_BYTES:
+                taken.append(unsent.popleft())
+                size += len(taken[-1].data)
+        waiting += taken
+        sent = [command.data for command in taken]
+        size = sum(map(len, sent))
+        self._unsent_bytes -= size
+        self._waiting_bytes += size
+        return sent
 
     def _check_silence(self, last: bool = False) -> None:
         """Give the connection up if answers are due and nothing has arrived. One timer serves all commands."""
