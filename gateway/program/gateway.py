@@ -209,8 +209,8 @@ class Gateway(Operations, BaseRouter):
     def _channel(self, declared: Declaration) -> ChannelRoute[Any]:
         return self._program.add(ChannelRoute(self._program, declared))
 
-    def _procedure(self, name: str, call: Callable[..., Any]) -> None:
-        self._program.procedure(name, call)
+    def _procedure(self, name: str, call: Callable[..., Any], dependencies: Sequence[Depends]) -> None:
+        self._program.procedure(name, call, dependencies)
 
     # — streams —
 

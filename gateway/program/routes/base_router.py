@@ -1,13 +1,15 @@
 """What gateways and routers take alike: channels and procedures."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, Unpack, overload
+
+from fastapi.params import Depends
 
 from gateway.program.routes.channel import ChannelRoute
 from gateway.program.routes.declaration import Declaration
 from gateway.program.routes.options import SUBSCRIBERS, Options, Who
-from gateway.program.routes.signatures import SignatureError, name_of
+from gateway.program.routes.signatures import SignatureError, check_dependencies, name_of
 from gateway.program.routes.streams import Stream
 from gateway.program.typed import T
 
@@ -76,22 +78,23 @@ class BaseRouter(ABC):
         )
 
     @overload
-    def rpc(self, name: str) -> Callable[[F], F]: ...
+    def rpc(self, name: str = "", *, dependencies: Sequence[Depends] = ()) -> Callable[[F], F]: ...
     @overload
     def rpc(self, name: F) -> F: ...
-    def rpc(self, name: str | F) -> Any:
+    def rpc(self, name: str | F = "", *, dependencies: Sequence[Depends] = ()) -> Any:
         """Answer what clients call by this name: ``client.rpc(name, data)`` in the SDKs.
 
-        ``@gateway.rpc`` alone takes the function's own name.
+        Without one it is the function's own, as in ``@gateway.rpc``. ``dependencies`` run before it, and can refuse.
         """
-        if callable(name):
-            if not (own := getattr(name, "__name__", "")).isidentifier():
-                raise SignatureError(f'{name_of(name)} has no name; write @gateway.rpc("rooms")')
-            self._procedure(own, name)
-            return name
+        if not isinstance(name, str):
+            return self.rpc()(name)
+        checked = check_dependencies(dependencies)
 
         def declare(call: F) -> F:
-            self._procedure(name, call)
+            own = name or getattr(call, "__name__", "")
+            if not (name or own.isidentifier()):
+                raise SignatureError(f'{name_of(call)} has no name; write @gateway.rpc("rooms")')
+            self._procedure(own, call, checked)
             return call
 
         return declare
@@ -100,4 +103,4 @@ class BaseRouter(ABC):
     def _channel(self, declared: Declaration) -> ChannelRoute[Any]: ...
 
     @abstractmethod
-    def _procedure(self, name: str, call: Callable[..., Any]) -> None: ...
+    def _procedure(self, name: str, call: Callable[..., Any], dependencies: Sequence[Depends]) -> None: ...

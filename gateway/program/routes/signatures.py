@@ -90,6 +90,13 @@ def refusal(call: Any, event: Event, params: Sequence[str], pattern: str, proble
 Refusal = Callable[[str], SignatureError]
 
 
+def check_dependencies(given: Any) -> list[Depends]:
+    """Raises ``TypeError`` for what is no list of ``Depends``."""
+    if isinstance(given, Depends) or not all(isinstance(each, Depends) for each in given):
+        raise TypeError(f"dependencies={given!r}: write dependencies=[Depends(current_user)]")
+    return list(given)
+
+
 def _check_kind(call: Callable[..., Any], event: Event, refuse: Refusal) -> None:
     generates = is_at_any_level(inspect.isasyncgenfunction, call)
     if event.generator and not generates:

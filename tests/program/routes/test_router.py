@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Annotated, Any
 from weakref import ref
 
@@ -314,9 +315,35 @@ async def test_dependencies_hold_where_the_options_decide_alone() -> None:
             await bob.subscribe("open")
 
 
-def test_dependencies_are_written_as_such(gateway: Gateway, module: Module) -> None:
-    with pytest.raises(TypeError, match=r"write dependencies=\[Depends\(current_user\)\]"):
-        gateway.include(module.router, dependencies=[_allow])  # type: ignore[list-item]
+async def test_a_procedure_has_dependencies_of_its_own(gateway: Gateway) -> None:
+    asked = Asked()
+    router = ChannelRouter(prefix="a:", dependencies=[asked("router")])
+
+    @router.rpc(dependencies=[asked("procedure")])
+    async def guarded() -> str:
+        return "done"
+
+    @gateway.rpc("alone", dependencies=[asked("alone")])
+    async def other() -> None: ...
+
+    gateway.include(router)
+    async with Kit(app_of(gateway)) as kit:
+        bob = await kit.connect()
+        assert await bob.rpc("a:guarded") == "done"
+        assert asked.calls == ["router", "procedure"]
+        await bob.rpc("alone")
+        assert asked.calls[2:] == ["alone"]
+        asked.refuse = True
+        with pytest.raises(Refused, match="103 not you"):
+            await bob.rpc("alone")
+
+
+@pytest.mark.parametrize("dependencies", [[_allow], Depends(_allow)])
+def test_dependencies_are_written_as_such(gateway: Gateway, module: Module, dependencies: Any) -> None:
+    including = partial(gateway.include, module.router)
+    for declare in (including, partial(module.router.include, ChannelRouter()), ChannelRouter, gateway.rpc):
+        with pytest.raises(TypeError, match=r"write dependencies=\[Depends\(current_user\)\]"):
+            declare(dependencies=dependencies)
 
 
 # — what is wrong —
