@@ -324,6 +324,11 @@ class ChannelRoute(Generic[T]):
         return self._events
 
     def _encode(self, data: Any) -> Payload | bytes:
+        if self._events and self._events.format.model is None:
+            raise TypeError(
+                f'"{self.pattern.text}" has events: write publish_event("name", data), of '
+                f"{', '.join(each.name for each in self._events)}"
+            )
         return data if isinstance(data, bytes) else self._message.encode(data)
 
     @property

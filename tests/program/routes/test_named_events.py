@@ -291,6 +291,8 @@ async def test_the_program_is_told_what_it_got_wrong(gateway: Gateway) -> None:
             await gateway.publish_event("chat:a", "join", Typing(user="a"))
         with pytest.raises(ValidationError, match="Typing"):
             await gateway.publish_event("chat:a", "joined", {"name": "a"})
+        with pytest.raises(TypeError, match=r'has events: write publish_event\("name", data\), of joined'):
+            await chat.at(room="a").publish(Typing(user="a"))
         with pytest.raises(LookupError, match=r'"plain" has no events: declare .*\.event\("joined", Model\)'):
             await gateway.publish_event("plain", "joined", Typing(user="a"))
 
