@@ -35,7 +35,7 @@ from gateway.program.routes.cluster_events import ClusterEvents
 from gateway.program.routes.declaration import Declaration
 from gateway.program.routes.listening import Listener, Listeners
 from gateway.program.routes.program import Program
-from gateway.program.routes.router import ChannelRouter, Inclusion
+from gateway.program.routes.router import ChannelRouter, Inclusion, check_router
 from gateway.program.routes.streams import Stream, Streams, unnamed
 from gateway.program.routes.tokens import ClientToken
 from gateway.program.sharing import check_sharing
@@ -176,6 +176,7 @@ class Gateway(Operations, BaseRouter):
         in several gateways. Raises what `channel` and `rpc` raise.
         """
         self._program.check_open()
+        check_router(router)
         return router.enter(Inclusion(self._program, prefix, dependencies))
 
     def on_connect(self, call: F) -> F:

@@ -82,6 +82,7 @@ class ChannelRouter(BaseRouter):
 
     def include(self, router: "ChannelRouter", *, prefix: str = "", dependencies: Sequence[Depends] = ()) -> None:
         """Include another router, wherever this one is included."""
+        check_router(router)
         if router._reaches(self):
             raise ValueError("a router cannot include itself, nor one that includes it")
         checked = check_dependencies(dependencies)
@@ -126,6 +127,15 @@ class ChannelRouter(BaseRouter):
 
     def _reaches(self, router: "ChannelRouter") -> bool:
         return router is self or any(each._reaches(router) for each in self._routers)
+
+
+def check_router(given: object) -> None:
+    """Raises ``TypeError``: editors know, but a module, or an ``APIRouter``, is soon written."""
+    if not isinstance(given, ChannelRouter):
+        raise TypeError(
+            f"include({given!r}): it takes a ChannelRouter, such as `router` of a module, include(chat.router); "
+            "routes for HTTP go to app.include_router"
+        )
 
 
 class _Nowhere:

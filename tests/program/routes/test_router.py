@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from weakref import ref
 
 import pytest
-from fastapi import Body, Depends, FastAPI, HTTPException
+from fastapi import APIRouter, Body, Depends, FastAPI, HTTPException
 from pydantic import BaseModel
 
 from gateway import ChannelRoute, ChannelRouter, Client, Gateway, Inclusion, Settings
@@ -369,6 +369,13 @@ def test_included_once_more_it_would_be_there_twice(gateway: Gateway, module: Mo
 def test_names_of_procedures_have_no_parameters(gateway: Gateway, module: Module) -> None:
     with pytest.raises(SettingsError, match=r'rpc\("name"\) would be called "\{tenant\}:name"'):
         gateway.include(module.router, prefix="{tenant}:")
+
+
+@pytest.mark.parametrize("given", [APIRouter(), pytest])
+def test_only_routers_of_channels_are_included(gateway: Gateway, given: Any) -> None:
+    for including in (gateway, ChannelRouter()):
+        with pytest.raises(TypeError, match=r"it takes a ChannelRouter, .* include\(chat.router\)"):
+            including.include(given)
 
 
 def test_a_router_does_not_include_itself() -> None:
