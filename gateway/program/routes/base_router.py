@@ -27,11 +27,19 @@ class BaseRouter(ABC):
         message: type[Stream[T]],
         publish: Who = ...,
         read: Who = ...,
+        dependencies: Sequence[Depends] = ...,
         **options: Unpack[Options],
     ) -> ChannelRoute[T | None]: ...
     @overload
     def channel(
-        self, pattern: str, *, message: type[T], publish: Who = ..., read: Who = ..., **options: Unpack[Options]
+        self,
+        pattern: str,
+        *,
+        message: type[T],
+        publish: Who = ...,
+        read: Who = ...,
+        dependencies: Sequence[Depends] = ...,
+        **options: Unpack[Options],
     ) -> ChannelRoute[T]: ...
     @overload
     def channel(
@@ -42,6 +50,7 @@ class BaseRouter(ABC):
         publish: Who = ...,
         read: Who = ...,
         discriminator: str = ...,
+        dependencies: Sequence[Depends] = ...,
         **options: Unpack[Options],
     ) -> ChannelRoute[Any]: ...
     def channel(
@@ -52,6 +61,7 @@ class BaseRouter(ABC):
         publish: Who = SUBSCRIBERS,
         read: Who = SUBSCRIBERS,
         discriminator: str = "",
+        dependencies: Sequence[Depends] = (),
         **options: Unpack[Options],
     ) -> ChannelRoute[Any]:
         """Declare the channels of a pattern, such as ``chat:{room}`` or ``orders:{id:int}``.
@@ -60,6 +70,7 @@ class BaseRouter(ABC):
         ``history_size``, returning clients recover what they missed. ``message`` is the type of what subscribers
         receive, if no handler tells, and of what the program reads; ``Stream[str]`` for what `Gateway.stream` makes of
         an iterator of str. ``discriminator`` is the field that names the channel's events, unless it is ``event``.
+        ``dependencies`` run before whatever a client asks of the channels, and can refuse it.
         ``on_publish`` is asked for clients that are subscribed, with ``publish="anyone"`` for all that are connected;
         ``on_presence`` and ``on_history``, likewise, with ``read``. Of two patterns for one name, the one declared
         first counts; all come before the settings' namespaces. Raises `SettingsError`, also for a pattern whose names
@@ -74,6 +85,7 @@ class BaseRouter(ABC):
                 publish=publish,
                 read=read,
                 discriminator=discriminator,
+                dependencies=check_dependencies(dependencies),
             )
         )
 

@@ -333,7 +333,7 @@ class ChannelRoute(Generic[T]):
 
     @property
     def _dependencies(self) -> Sequence[Depends]:
-        return self._place.dependencies if self._place else ()
+        return [*(self._place.dependencies if self._place else ()), *self.declared.dependencies]
 
     def _publish_handler(
         self,

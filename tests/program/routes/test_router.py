@@ -338,10 +338,34 @@ async def test_a_procedure_has_dependencies_of_its_own(gateway: Gateway) -> None
             await bob.rpc("alone")
 
 
+async def test_so_has_a_channel() -> None:
+    asked = Asked()
+    gateway = gateway_with()
+    router = ChannelRouter(dependencies=[asked("router")])
+    router.channel("a", dependencies=[asked("channel")], **OPEN)
+    gateway.channel("b", dependencies=[asked("channel")], **OPEN)
+    gateway.include(router)
+    async with Kit(app_of(gateway)) as kit:
+        bob = await kit.connect()
+        await bob.subscribe("a")
+        await bob.subscribe("b")
+        assert asked.calls == ["router", "channel", "channel"]
+        asked.refuse = True
+        ann = await kit.connect()
+        with pytest.raises(Refused, match="103 not you"):
+            await ann.subscribe("b")
+
+
 @pytest.mark.parametrize("dependencies", [[_allow], Depends(_allow)])
 def test_dependencies_are_written_as_such(gateway: Gateway, module: Module, dependencies: Any) -> None:
-    including = partial(gateway.include, module.router)
-    for declare in (including, partial(module.router.include, ChannelRouter()), ChannelRouter, gateway.rpc):
+    declaring: list[Callable[..., Any]] = [
+        partial(gateway.include, module.router),
+        partial(module.router.include, ChannelRouter()),
+        partial(gateway.channel, "a"),
+        ChannelRouter,
+        gateway.rpc,
+    ]
+    for declare in declaring:
         with pytest.raises(TypeError, match=r"write dependencies=\[Depends\(current_user\)\]"):
             declare(dependencies=dependencies)
 
