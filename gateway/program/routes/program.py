@@ -98,6 +98,11 @@ class Program:
         self.check_open()
         for earlier in self.channels:
             if self._takes_all(earlier, route):
+                if earlier.declared is route.declared:
+                    raise SettingsError(
+                        f"{route} would be there twice: a router that is included again needs another prefix, as in "
+                        'gateway.include(router, prefix="shop:")'
+                    )
                 raise SettingsError(
                     f"{route} has no channel of its own: all of them are those of {earlier}, which comes before; "
                     "use the route that this returned, or declare the narrower pattern first"
