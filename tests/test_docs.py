@@ -148,7 +148,7 @@ def shop(tmp_path: Path) -> Path:
 
 
 def test_the_program_of_modules_passes_its_tests(shop: Path) -> None:
-    assert "4 passed" in run(shop, "pytest", "-q", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto", "test_main.py")
+    assert "5 passed" in run(shop, "pytest", "-q", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto", "test_main.py")
 
 
 def test_the_program_of_modules_is_typed(shop: Path) -> None:

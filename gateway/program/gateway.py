@@ -36,7 +36,7 @@ from gateway.program.routes.cluster_events import ClusterEvents
 from gateway.program.routes.declaration import Declaration
 from gateway.program.routes.listening import Listener, Listeners
 from gateway.program.routes.program import Program
-from gateway.program.routes.router import ChannelRouter, Inclusion
+from gateway.program.routes.router import ChannelRouter, Inclusion, check_router
 from gateway.program.routes.streams import Stream, Streams, unnamed
 from gateway.program.routes.tokens import ClientToken
 from gateway.program.sharing import check_sharing
@@ -197,6 +197,7 @@ class Gateway(Operations, BaseRouter):
         in several gateways. Raises what `channel` and `rpc` raise.
         """
         self._program.check_open()
+        check_router(router)
         return router.enter(Inclusion(self._program, prefix, dependencies))
 
     def on_connect(self, call: F) -> F:
@@ -230,8 +231,8 @@ class Gateway(Operations, BaseRouter):
     def _channel(self, declared: Declaration) -> ChannelRoute[Any]:
         return self._program.add(ChannelRoute(self._program, declared))
 
-    def _procedure(self, name: str, call: Callable[..., Any]) -> None:
-        self._program.procedure(name, call)
+    def _procedure(self, name: str, call: Callable[..., Any], dependencies: Sequence[Depends]) -> None:
+        self._program.procedure(name, call, dependencies)
 
     # — streams —
 

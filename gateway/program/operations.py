@@ -26,10 +26,11 @@ from gateway.core.survey import ChannelCounts
 from gateway.core.tasks import at_once
 from gateway.errors import Disconnect, DisconnectCode, Error, UnsubscribeCode
 from gateway.messages import Exclusion, Position, Receipt
-from gateway.program.commits import CommitOutbox, Message, Options
+from gateway.program.commits import CommitOutbox, Message
 from gateway.program.encoding import encode_data, encode_publication
 from gateway.program.errors import check_history, check_presence, check_publication, find_channel, history_error
 from gateway.program.routes.client import Client
+from gateway.program.routes.handle import AnyClient, Options
 from gateway.program.routes.named_events import ChannelEvent, Named
 from gateway.program.routes.program import Program
 from gateway.program.sockets.connection import PlainConnection
@@ -40,9 +41,6 @@ if TYPE_CHECKING:
     from gateway.program.commits import AnySession
 
 log = logging.getLogger(__name__)
-
-AnyClient = Client | PlainConnection | str
-"""A connection: the client of an event, what `Gateway.attach` gives, or the id of either."""
 
 
 class Operations(ABC):
@@ -108,12 +106,12 @@ class Operations(ABC):
     @overload
     async def publish_event(
         self, channel: str, event: ChannelEvent[Named], data: Named, **options: Unpack[Options]
-    ) -> Position: ...
+    ) -> Receipt: ...
     @overload
-    async def publish_event(self, channel: str, event: str, data: Any, **options: Unpack[Options]) -> Position: ...
+    async def publish_event(self, channel: str, event: str, data: Any, **options: Unpack[Options]) -> Receipt: ...
     async def publish_event(
         self, channel: str, event: ChannelEvent[Any] | str, data: Any, **options: Unpack[Options]
-    ) -> Position:
+    ) -> Receipt:
         """Publish an event that the channel's route declares, cut to its type; ``options`` as for ``publish``.
 
         Raises ``LookupError`` for an event that there is not, and ``pydantic.ValidationError`` for other data.

@@ -133,7 +133,8 @@ async def _authenticate(session: Session, request: ConnectRequest) -> Admission:
         # a token that no key here can verify is the program's own, and for the program to judge
         known = _identify(session, request) if session.tokens.has_keys or not request.token else None
         admission = await connect(session, request, known)
-        session.since = session.node.clock()  # it hears of the end, whatever has become of the client
+        # it hears of the end, and whose it is, whatever has become of the client
+        session.since, session.user, session.info = session.node.clock(), admission.user, admission.info
         _check(session)
         if session.application.refresh is not None:
             session.granted = frozenset(admission.subs)

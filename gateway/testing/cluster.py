@@ -100,7 +100,7 @@ class VirtualNode:
         return self.gateways[0]
 
     async def start(self) -> None:
-        """Enter the lifespan. Raises what it raises, and ``LookupError`` if no gateway has started in it."""
+        """Enter the lifespan. Raises what it raises, and ``LookupError`` if no other gateway has started in it."""
         clock = self._cluster.clock
         context = copy_context()
         environment = Environment(clock, lambda: clock.wheel, self._engine, self._started)
@@ -108,6 +108,12 @@ class VirtualNode:
         await self._lifespan.start(context)
         if not self.gateways:
             await self._lifespan.stop()
+            if any(each.gateways for each in self._cluster.nodes):
+                raise LookupError(
+                    'each node runs a gateway of its own: make it in the module that Kit("chat:app", nodes=2) reads, '
+                    "which is read once for each node, and not in one that this imports; or pass a function that makes "
+                    "gateway and application"
+                )
             raise LookupError(
                 "no gateway has started with the application: write FastAPI(lifespan=gateway.lifespan), "
                 "or app.include_router(gateway.router)"

@@ -36,12 +36,17 @@ def create_app() -> FastAPI:
     app = FastAPI(lifespan=gateway.lifespan)
     app.include_router(gateway.router)
     app.state.gate = Gate()
+    app.state.gone = []
 
     @gateway.on_connect
     async def connect(client: Client) -> Credentials | None:
         await app.state.gate.pass_through()
         user = client.query_params.get("user")
         return Credentials(user) if user else None
+
+    @gateway.on_disconnect
+    async def disconnect(client: Client) -> None:
+        app.state.gone.append(client.user)
 
     @app.websocket("/plain")
     async def plain(websocket: WebSocket, user: str) -> None:
@@ -109,6 +114,14 @@ async def test_who_is_blocked_while_it_connects_does_not_come_in(kit: Kit) -> No
     with pytest.raises(Disconnected) as caught:
         await connecting
     assert shown(caught.value) == BLOCKED
+
+
+async def test_the_program_hears_whose_end_it_is_though_it_never_came_in(kit: Kit) -> None:
+    gone = kit.nodes[0].app.state.gone  # type: ignore[attr-defined]  # it is a FastAPI
+    await kit.gateway.block("bob")
+    assert await refused(kit, query={"user": "bob"}) == BLOCKED
+    await until(lambda: gone)
+    assert gone == ["bob"]
 
 
 async def test_a_node_that_was_cut_off_asks_who_is_blocked(kit: Kit) -> None:

@@ -247,6 +247,13 @@ def test_what_is_no_application() -> None:
         Kit("no_such_module:app")
 
 
+async def test_nodes_do_not_share_a_gateway() -> None:
+    gateway = Gateway()
+    with pytest.raises(LookupError, match="each node runs a gateway of its own"):
+        async with Kit(lambda: FastAPI(lifespan=gateway.lifespan), nodes=2):
+            pass
+
+
 async def test_an_application_without_gateway() -> None:
     with pytest.raises(LookupError, match="no gateway has started"):
         async with Kit(FastAPI()):

@@ -22,7 +22,7 @@ from gateway.program.routes.patterns import Pattern
 from gateway.program.routes.publishing import PublishHandler, accepted
 from gateway.program.routes.returns import Grant, info_type
 from gateway.program.routes.route import Route
-from gateway.program.routes.signatures import Event, place_of
+from gateway.program.routes.signatures import Event, check_dependencies, place_of
 from gateway.program.typed import UNTYPED, Decode, T, Types, decoding
 from gateway.session import Session
 from gateway.session.application import Accepted, Admitted
@@ -187,8 +187,9 @@ class ChannelRoute(Generic[T]):
         the name. ``dependencies`` run before the handler, and can refuse. Raises `SettingsError`.
         """
         self.program.check_open()
-        self._named().add(name, model, dependencies)
-        return ChannelEvent(name, lambda call: self.handle_event(name, call))
+        event = ChannelEvent[Any](name, lambda call: self.handle_event(name, call))
+        self._named().add(name, model, check_dependencies(dependencies))
+        return event
 
     def handle_event(self, name: str, call: Callable[..., Any]) -> None:
         """Take the handler of an event that has been declared."""
@@ -323,11 +324,16 @@ class ChannelRoute(Generic[T]):
         return self._events
 
     def _encode(self, data: Any) -> Payload | bytes:
+        if self._events and self._events.format.model is None:
+            raise TypeError(
+                f'"{self.pattern.text}" has events: write publish_event("name", data), of '
+                f"{', '.join(each.name for each in self._events)}"
+            )
         return data if isinstance(data, bytes) else self._message.encode(data)
 
     @property
     def _dependencies(self) -> Sequence[Depends]:
-        return self._place.dependencies if self._place else ()
+        return [*(self._place.dependencies if self._place else ()), *self.declared.dependencies]
 
     def _publish_handler(
         self,

@@ -1,8 +1,10 @@
 """What is said of the channels of a pattern, and whether it can be."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, get_args, get_origin
 
+from fastapi.params import Depends
 from pydantic import ValidationError
 
 from gateway.config.settings import ChannelOptions
@@ -26,6 +28,7 @@ class Declaration:
     publish: Who = SUBSCRIBERS
     read: Who = SUBSCRIBERS
     discriminator: str = ""
+    dependencies: Sequence[Depends] = ()
     place: str = field(default_factory=calling_place)
     """Where that is, as ``file:line``."""
 

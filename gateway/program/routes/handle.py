@@ -1,25 +1,45 @@
 """One channel in the hands of the program, with the types of its route."""
 
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, Protocol, Unpack, overload
 
-from gateway.messages import Payload, Position
-from gateway.program.commits import Options
+from gateway.messages import Payload, Position, Receipt
+from gateway.program import commits
 from gateway.program.routes.listening import Listener
 from gateway.program.routes.named_events import ChannelEvent, Named
 from gateway.program.routes.streams import Stream
 from gateway.program.typed import ClientInfo, Publication, T
 
 
+class Connected(Protocol):
+    """The `Client` of a handler, or what `Gateway.attach` gives."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def user(self) -> str: ...
+
+
+AnyClient = Connected | str
+"""A connection, or the id of one."""
+
+
+class Options(commits.Options, total=False):
+    """What may be said of a publication that leaves at once: also which clients are to do without it."""
+
+    exclude: AnyClient | Collection[AnyClient] | None
+
+
 class Operating(Protocol):
     """What a handle asks of the gateway that has the channel."""
 
-    async def publish(self, channel: str, data: Any, **options: Unpack[Options]) -> Position: ...
+    async def publish(self, channel: str, data: Any, **options: Unpack[Options]) -> Receipt: ...
 
     async def publish_event(
         self, channel: str, event: ChannelEvent[Any] | str, data: Any, **options: Unpack[Options]
-    ) -> Position: ...
+    ) -> Receipt: ...
 
     async def history(
         self, channel: str, *, limit: int, since: Position | None, reverse: bool
@@ -50,15 +70,15 @@ class ChannelHandle(Generic[T]):
         self._gateway = gateway
         self._encode = encode
 
-    async def publish(self, data: T, **options: Unpack[Options]) -> Position:
+    async def publish(self, data: T, **options: Unpack[Options]) -> Receipt:
         """Publish, cut to the type of the channel's ``message``. Raises ``pydantic.ValidationError`` for another."""
         return await self._gateway.publish(self.name, self._encode(data), **options)
 
     @overload
-    async def publish_event(self, event: ChannelEvent[Named], data: Named, **options: Unpack[Options]) -> Position: ...
+    async def publish_event(self, event: ChannelEvent[Named], data: Named, **options: Unpack[Options]) -> Receipt: ...
     @overload
-    async def publish_event(self, event: str, data: Any, **options: Unpack[Options]) -> Position: ...
-    async def publish_event(self, event: ChannelEvent[Any] | str, data: Any, **options: Unpack[Options]) -> Position:
+    async def publish_event(self, event: str, data: Any, **options: Unpack[Options]) -> Receipt: ...
+    async def publish_event(self, event: ChannelEvent[Any] | str, data: Any, **options: Unpack[Options]) -> Receipt:
         """Publish an event of the channel's by its name."""
         return await self._gateway.publish_event(self.name, event, data, **options)
 

@@ -234,6 +234,9 @@ class ChannelEvent(Generic[Named]):
     """An event of a channel. Made by `ChannelRoute.event`; as a decorator, it takes the handler."""
 
     def __init__(self, name: str, declare: Callable[[Callable[..., Any]], None]) -> None:
+        """Raises ``TypeError`` for the handler in place of the name, as a decorator without one would have it."""
+        if callable(name) or not name:
+            raise TypeError(f'an event has a name: write @channel.event("typing"), not event({name!r})')
         self.name = name
         self._declare = declare
 

@@ -1,8 +1,9 @@
 """The program: all that its handlers decide, as the session asks for it."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from fastapi.params import Depends
 from msgspec import Struct, structs
 
 from gateway.channels import Channel, Channels
@@ -97,6 +98,11 @@ class Program:
         self.check_open()
         for earlier in self.channels:
             if self._takes_all(earlier, route):
+                if earlier.declared is route.declared:
+                    raise SettingsError(
+                        f"{route} would be there twice: a router that is included again needs another prefix, as in "
+                        'gateway.include(router, prefix="shop:")'
+                    )
                 raise SettingsError(
                     f"{route} has no channel of its own: all of them are those of {earlier}, which comes before; "
                     "use the route that this returned, or declare the narrower pattern first"
@@ -157,7 +163,9 @@ class Program:
         self.disconnect = disconnect
         return call
 
-    def procedure(self, name: str, call: Callable[..., Any], place: Place | None = None) -> None:
+    def procedure(
+        self, name: str, call: Callable[..., Any], dependencies: Sequence[Depends] = (), place: Place | None = None
+    ) -> None:
         """Take what answers a method. Raises `SettingsError` for one that there is."""
         self.check_open()
         if name in self.procedures:
@@ -165,7 +173,7 @@ class Program:
                 f'gateway.rpc("{name}") stands there twice: {place_of(call)}, and before '
                 f"{place_of(self.procedures[name].handler.call)}"
             )
-        handler = Handler(call, events.RPC, dependencies=place.dependencies if place else ())
+        handler = Handler(call, events.RPC, dependencies=[*(place.dependencies if place else ()), *dependencies])
         self.procedures[name] = Procedure(handler, Answering(call), place)
         self.rpc = self._call
 
@@ -208,7 +216,7 @@ class Program:
     def _add(self, call: Callable[..., Any], event: Event, params: Iterable[str] = ()) -> Handler:
         self.check_open()
         if event.name in self.handlers:
-            raise SettingsError(f"there is an {event.name} already: {self.handlers[event.name].call}")
+            raise SettingsError(f"there is an {event.name} already: {place_of(self.handlers[event.name].call)}")
         handler = self.handlers[event.name] = Handler(call, event, params)
         return handler
 

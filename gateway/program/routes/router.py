@@ -14,6 +14,7 @@ from gateway.program.routes.declaration import Declaration
 from gateway.program.routes.handle import ChannelHandle, Operating
 from gateway.program.routes.named_events import ChannelEvent, Named
 from gateway.program.routes.program import Program
+from gateway.program.routes.signatures import check_dependencies
 from gateway.program.typed import T
 from gateway.session import Session
 
@@ -32,10 +33,7 @@ class Inclusion:
     ) -> None:
         self.program = program
         self.prefix = prefix
-        self.dependencies = list(dependencies)
-        for each in self.dependencies:
-            if not isinstance(each, Depends):
-                raise TypeError(f"dependencies=[{each!r}]: write dependencies=[Depends(current_user)]")
+        self.dependencies = check_dependencies(dependencies)
         self.outer = outer
         self.routes: dict[RouterChannel[Any], ChannelRoute[Any]] = {}
         self._inner: list[Inclusion] = []
@@ -77,17 +75,19 @@ class ChannelRouter(BaseRouter):
 
     def __init__(self, *, prefix: str = "", dependencies: Sequence[Depends] = ()) -> None:
         self._prefix = prefix
-        self._dependencies = list(dependencies)
+        self._dependencies = check_dependencies(dependencies)
         self._declared: list[Callable[[Inclusion], Any]] = []
         self._included: list[ref[Inclusion]] = []
         self._routers: list[ChannelRouter] = []
 
     def include(self, router: "ChannelRouter", *, prefix: str = "", dependencies: Sequence[Depends] = ()) -> None:
         """Include another router, wherever this one is included."""
+        check_router(router)
         if router._reaches(self):
             raise ValueError("a router cannot include itself, nor one that includes it")
+        checked = check_dependencies(dependencies)
         self._routers.append(router)
-        self._declare(lambda inclusion: router.enter(inclusion.within(prefix, dependencies)))
+        self._declare(lambda inclusion: router.enter(inclusion.within(prefix, checked)))
 
     # — inside —
 
@@ -114,19 +114,28 @@ class ChannelRouter(BaseRouter):
         self._declare(channel.include_in)
         return channel
 
-    def _procedure(self, name: str, call: Callable[..., Any]) -> None:
+    def _procedure(self, name: str, call: Callable[..., Any], dependencies: Sequence[Depends]) -> None:
         def include_in(inclusion: Inclusion) -> None:
             if "{" in inclusion.prefix:
                 raise SettingsError(
                     f'rpc("{name}") would be called "{inclusion.prefix}{name}": the names of procedures have no '
                     "parameters; declare it in a router of its own"
                 )
-            inclusion.program.procedure(inclusion.prefix + name, call, inclusion)
+            inclusion.program.procedure(inclusion.prefix + name, call, dependencies, inclusion)
 
         self._declare(include_in)
 
     def _reaches(self, router: "ChannelRouter") -> bool:
         return router is self or any(each._reaches(router) for each in self._routers)
+
+
+def check_router(given: object) -> None:
+    """Raises ``TypeError``: editors know, but a module, or an ``APIRouter``, is soon written."""
+    if not isinstance(given, ChannelRouter):
+        raise TypeError(
+            f"include({given!r}): it takes a ChannelRouter, such as `router` of a module, include(chat.router); "
+            "routes for HTTP go to app.include_router"
+        )
 
 
 class _Nowhere:
@@ -174,8 +183,10 @@ class RouterChannel(ChannelRoute[T]):
     @overload
     def event(self, name: str, model: Any = None, *, dependencies: Sequence[Depends] = ()) -> ChannelEvent[Any]: ...
     def event(self, name: str, model: Any = None, *, dependencies: Sequence[Depends] = ()) -> ChannelEvent[Any]:
+        event = ChannelEvent[Any](name, lambda call: self.handle_event(name, call))
+        check_dependencies(dependencies)
         self._declare(lambda route: route.event(name, model, dependencies=dependencies))
-        return ChannelEvent(name, lambda call: self.handle_event(name, call))
+        return event
 
     def handle_event(self, name: str, call: Callable[..., Any]) -> None:
         self._declare(lambda route: route.handle_event(name, call))

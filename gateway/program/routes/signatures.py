@@ -13,6 +13,7 @@ from collections.abc import (
     Sequence,
 )
 from functools import partial
+from traceback import walk_tb
 from types import FrameType, SimpleNamespace, UnionType
 from typing import Annotated, Any, ForwardRef, Union, get_args, get_origin, get_type_hints
 
@@ -70,7 +71,8 @@ def examine(
         dependant = get_dependant(path=path, call=call)
         dependant.dependencies[:0] = [get_parameterless_sub_dependant(depends=each, path=path) for each in dependencies]
     except (FastAPIError, AssertionError) as error:
-        raise refuse(f"cannot be called: {str(error).splitlines()[0]}") from error
+        culprit, problem = _unsolvable(error, params)
+        raise refusal(culprit, event, params, pattern, problem) from error
     if problem := _unknown(dependant) or _unexplained(dependant, params) or _unmet(dependant, event):
         raise refuse(problem)
     return dependant
@@ -88,12 +90,39 @@ def refusal(call: Any, event: Event, params: Sequence[str], pattern: str, proble
 Refusal = Callable[[str], SignatureError]
 
 
+def check_dependencies(given: Any) -> list[Depends]:
+    """Raises ``TypeError`` for what is no list of ``Depends``."""
+    if isinstance(given, Depends) or not all(isinstance(each, Depends) for each in given):
+        raise TypeError(f"dependencies={given!r}: write dependencies=[Depends(current_user)]")
+    return list(given)
+
+
 def _check_kind(call: Callable[..., Any], event: Event, refuse: Refusal) -> None:
     generates = is_at_any_level(inspect.isasyncgenfunction, call)
     if event.generator and not generates:
         raise refuse("is no asynchronous generator: it must be `async def` and `yield` what is to be published")
     if not event.generator and (generates or is_at_any_level(inspect.isgeneratorfunction, call)):
         raise refuse("is a generator; return the answer, and leave `yield` to dependencies")
+
+
+def _unsolvable(error: Exception, params: Sequence[str]) -> tuple[Callable[..., Any], str]:
+    """Where FastAPI has stumbled, the handler or one of its dependencies, and upon what.
+
+    It does not say so, but was at work there: its frame knows.
+    """
+    at = [frame.f_locals for frame, _ in walk_tb(error.__traceback__) if frame.f_code is get_dependant.__code__][-1]
+    call, name = at["call"], at["param_name"]
+    if name in params:
+        return call, (
+            f"takes {name}, which is a parameter of the pattern, from elsewhere ({error}): name one of them otherwise; "
+            f'a cookie, for example, may be `other: Annotated[str, Cookie(alias="{name}")]`'
+        )
+    if str(error).startswith("Invalid args for response field"):
+        return call, (
+            f"takes {name}, of a type that no data can have; what the program makes itself comes from a dependency: "
+            f"`{name}: Annotated[..., Depends(...)]`"
+        )
+    return call, f"cannot be called: {str(error).splitlines()[0]}"
 
 
 def _unknown(dependant: Dependant) -> str:

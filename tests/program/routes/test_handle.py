@@ -6,7 +6,7 @@ from typing import Any, assert_type
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from gateway import ChannelRoute, Client, ClientInfo, Credentials, Gateway, Grant, Message, Stream
+from gateway import ChannelRoute, Client, ClientInfo, Credentials, Gateway, Grant, Message, Receipt, Stream
 from tests.program.routes.clients import connected, gateway_with, running
 
 OPEN: dict[str, Any] = {"allow_subscribe_for_client": True, "allow_subscribe_for_anonymous": True}
@@ -58,6 +58,18 @@ async def test_it_publishes_and_reads(gateway: Gateway, chat: ChannelRoute[Line]
                 (Line(text="b"), {}),
             ]
         assert list(await lobby.presence()) == [client.session.client]
+
+
+async def test_what_becomes_of_a_publication_is_told_as_by_the_gateway(
+    gateway: Gateway, chat: ChannelRoute[Line]
+) -> None:
+    async with connected(gateway) as client:
+        await client.subscribe("chat:lobby")
+        receipt = await chat.at(room="lobby").publish(Line(text="a"), exclude=client.session.client)
+        assert_type(receipt, Receipt)
+        assert (receipt.offset, receipt.nodes) == (1, 1)
+        client.look()
+        assert client.data() == []
 
 
 async def test_what_it_publishes_is_cut_to_the_type(gateway: Gateway, chat: ChannelRoute[Line]) -> None:

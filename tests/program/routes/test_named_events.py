@@ -6,7 +6,7 @@ import pytest
 from fastapi import Body, Depends, HTTPException
 from pydantic import BaseModel, Field, ValidationError
 
-from gateway import HANDLED, ChannelRoute, Client, Error, Gateway, Handled, Message
+from gateway import HANDLED, ChannelRoute, ChannelRouter, Client, Error, Gateway, Handled, Message
 from gateway.errors import SettingsError
 from gateway.program.routes.named_events import Envelope
 from gateway.program.routes.signatures import SignatureError
@@ -291,6 +291,8 @@ async def test_the_program_is_told_what_it_got_wrong(gateway: Gateway) -> None:
             await gateway.publish_event("chat:a", "join", Typing(user="a"))
         with pytest.raises(ValidationError, match="Typing"):
             await gateway.publish_event("chat:a", "joined", {"name": "a"})
+        with pytest.raises(TypeError, match=r'has events: write publish_event\("name", data\), of joined'):
+            await chat.at(room="a").publish(Typing(user="a"))
         with pytest.raises(LookupError, match=r'"plain" has no events: declare .*\.event\("joined", Model\)'):
             await gateway.publish_event("plain", "joined", Typing(user="a"))
 
@@ -312,6 +314,15 @@ def test_a_handler_that_could_not_be_called_is_refused_by_its_name(gateway: Gate
 
 
 async def handler(room: str) -> None: ...
+
+
+def test_an_event_has_a_name(gateway: Gateway) -> None:
+    for chat in (chat_of(gateway), ChannelRouter().channel("chat:{room}")):
+        for name in (handler, ""):
+            with pytest.raises(TypeError, match=r'write @channel.event\("typing"\), not event\('):
+                chat.event(name)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"write dependencies=\[Depends\(current_user\)\]"):
+            chat.event("typing", dependencies=[handler])  # type: ignore[list-item]
 
 
 def test_a_discriminator_is_for_events(gateway: Gateway) -> None:

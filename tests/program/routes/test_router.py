@@ -2,11 +2,12 @@
 
 import gc
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Annotated, Any
 from weakref import ref
 
 import pytest
-from fastapi import Body, Depends, FastAPI, HTTPException
+from fastapi import APIRouter, Body, Depends, FastAPI, HTTPException
 from pydantic import BaseModel
 
 from gateway import ChannelRoute, ChannelRouter, Client, Gateway, Inclusion, Settings
@@ -314,9 +315,59 @@ async def test_dependencies_hold_where_the_options_decide_alone() -> None:
             await bob.subscribe("open")
 
 
-def test_dependencies_are_written_as_such(gateway: Gateway, module: Module) -> None:
-    with pytest.raises(TypeError, match=r"write dependencies=\[Depends\(current_user\)\]"):
-        gateway.include(module.router, dependencies=[_allow])  # type: ignore[list-item]
+async def test_a_procedure_has_dependencies_of_its_own(gateway: Gateway) -> None:
+    asked = Asked()
+    router = ChannelRouter(prefix="a:", dependencies=[asked("router")])
+
+    @router.rpc(dependencies=[asked("procedure")])
+    async def guarded() -> str:
+        return "done"
+
+    @gateway.rpc("alone", dependencies=[asked("alone")])
+    async def other() -> None: ...
+
+    gateway.include(router)
+    async with Kit(app_of(gateway)) as kit:
+        bob = await kit.connect()
+        assert await bob.rpc("a:guarded") == "done"
+        assert asked.calls == ["router", "procedure"]
+        await bob.rpc("alone")
+        assert asked.calls[2:] == ["alone"]
+        asked.refuse = True
+        with pytest.raises(Refused, match="103 not you"):
+            await bob.rpc("alone")
+
+
+async def test_so_has_a_channel() -> None:
+    asked = Asked()
+    gateway = gateway_with()
+    router = ChannelRouter(dependencies=[asked("router")])
+    router.channel("a", dependencies=[asked("channel")], **OPEN)
+    gateway.channel("b", dependencies=[asked("channel")], **OPEN)
+    gateway.include(router)
+    async with Kit(app_of(gateway)) as kit:
+        bob = await kit.connect()
+        await bob.subscribe("a")
+        await bob.subscribe("b")
+        assert asked.calls == ["router", "channel", "channel"]
+        asked.refuse = True
+        ann = await kit.connect()
+        with pytest.raises(Refused, match="103 not you"):
+            await ann.subscribe("b")
+
+
+@pytest.mark.parametrize("dependencies", [[_allow], Depends(_allow)])
+def test_dependencies_are_written_as_such(gateway: Gateway, module: Module, dependencies: Any) -> None:
+    declaring: list[Callable[..., Any]] = [
+        partial(gateway.include, module.router),
+        partial(module.router.include, ChannelRouter()),
+        partial(gateway.channel, "a"),
+        ChannelRouter,
+        gateway.rpc,
+    ]
+    for declare in declaring:
+        with pytest.raises(TypeError, match=r"write dependencies=\[Depends\(current_user\)\]"):
+            declare(dependencies=dependencies)
 
 
 # — what is wrong —
@@ -335,13 +386,20 @@ def test_a_handler_that_could_not_be_called_is_refused_where_it_is_included(gate
 
 def test_included_once_more_it_would_be_there_twice(gateway: Gateway, module: Module) -> None:
     gateway.include(module.router)
-    with pytest.raises(SettingsError, match="has no channel of its own"):
+    with pytest.raises(SettingsError, match=r"would be there twice: .* needs another prefix"):
         gateway.include(module.router)
 
 
 def test_names_of_procedures_have_no_parameters(gateway: Gateway, module: Module) -> None:
     with pytest.raises(SettingsError, match=r'rpc\("name"\) would be called "\{tenant\}:name"'):
         gateway.include(module.router, prefix="{tenant}:")
+
+
+@pytest.mark.parametrize("given", [APIRouter(), pytest])
+def test_only_routers_of_channels_are_included(gateway: Gateway, given: Any) -> None:
+    for including in (gateway, ChannelRouter()):
+        with pytest.raises(TypeError, match=r"it takes a ChannelRouter, .* include\(chat.router\)"):
+            including.include(given)
 
 
 def test_a_router_does_not_include_itself() -> None:

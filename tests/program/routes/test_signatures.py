@@ -11,7 +11,7 @@ from fastapi import BackgroundTasks, Body, Cookie, Depends, Header, Query, Reque
 from pydantic import BaseModel
 from starlette.requests import HTTPConnection
 
-from gateway import ChannelRoute, Client, Gateway
+from gateway import ChannelRoute, ChannelRouter, Client, Gateway
 from gateway.program.routes.signatures import SignatureError
 from tests.program.routes.clients import gateway_with
 
@@ -191,6 +191,7 @@ async def _args(*args: str) -> None: ...
 async def _named(**options: str) -> None: ...
 async def _unlikely(room: Annotated[str, Query()]) -> None: ...
 async def _no_data(connection: object, socket: asyncio.Event) -> None: ...
+async def _marked_twice(user: Annotated[str, Depends(current_user)] = Depends(current_user)) -> None: ...
 async def _two_bodies(line: Line, other: Other) -> None: ...
 async def _two_of_one(client: Client, connection: HTTPConnection) -> None: ...
 async def _noted(client: Client, connection: Annotated[HTTPConnection, "a note"]) -> None: ...
@@ -207,14 +208,40 @@ def _sync_generator(room: str) -> Iterator[int]:
     yield 1
 
 
+async def _signed_in(room: Annotated[str, Cookie()] = "") -> str:
+    return room
+
+
+async def _known(user: Annotated[str, Depends(_signed_in)]) -> None: ...
+
+
+def test_what_a_dependency_takes_may_not_be_called_as_a_parameter_of_the_pattern(gateway: Gateway) -> None:
+    text = refusal(gateway.channel("chat:{room}").on_subscribe, _known)
+    assert text.startswith('on_subscribe of "chat:{room}": _signed_in(room: ')
+    assert "takes room, which is a parameter of the pattern, from elsewhere" in text
+    assert '`other: Annotated[str, Cookie(alias="room")]`' in text
+
+
+def test_dependencies_of_a_router_may_not_either(gateway: Gateway) -> None:
+    router = ChannelRouter(dependencies=[Depends(_known)])
+    router.channel("chat:{room}")
+    gateway.include(router)
+    with pytest.raises(SignatureError, match=r'^dependencies of "chat:\{room\}": _signed_in\(.* takes room'):
+        _ = gateway.running
+
+
 @pytest.mark.parametrize(
     ("handler", "problem"),
     [
         (_positional, "has the parameter room: str, which nothing can be passed for: name each one"),
         (_args, "has the parameter *args: str"),
         (_named, "has the parameter **options: str"),
-        (_unlikely, "cannot be called: Cannot use `Query` for path param 'room'"),
-        (_no_data, "cannot be called: Invalid args"),
+        (
+            _unlikely,
+            "takes room, which is a parameter of the pattern, from elsewhere (Cannot use `Query` for",
+        ),
+        (_no_data, "takes socket, of a type that no data can have; what the program makes itself comes from a dep"),
+        (_marked_twice, "cannot be called: Cannot specify `Depends` in `Annotated` and default value"),
         (_two_bodies, "takes line and other as data, but there is one: make one model of them"),
         (_two_of_one, "takes client and connection, which are one and the same"),
         (_noted, "takes client and connection, which are one and the same"),
