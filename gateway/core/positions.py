@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
+from typing import Protocol, TypeVar
 
 from gateway.batches import batches
 from gateway.brokers.base import Claim, StreamOptions
@@ -78,7 +79,7 @@ class PositionWatch:
         """The broker connection was away: look at every channel, now."""
         if self._gap is not None:
             self._gap.cancel()
-        self._gap = asyncio.create_task(self._logged(self._check_after_gap()))
+        self._gap = asyncio.create_task(self._logged(self._check_after_gap))
 
     async def _check_after_gap(self) -> None:
         channels = list(self._hub.channels.values())
@@ -96,7 +97,7 @@ class PositionWatch:
         while True:
             await self._pause(self._delay / 4)
             rounds += 1
-            await self._logged(self._check_due(seldom=rounds % SELDOM == 0))
+            await self._logged(partial(self._check_due, seldom=rounds % SELDOM == 0))
 
     async def _check_due(self, *, seldom: bool) -> None:
         now = self._clock()
@@ -108,9 +109,9 @@ class PositionWatch:
             return abs(now - channel.seen_at) > self._delay  # absolutely, since the clock may be set back
         return (seldom or channel.interval <= self._delay) and abs(now - channel.checked_at) > channel.interval
 
-    async def _logged(self, check: Coroutine[Any, Any, None]) -> None:
+    async def _logged(self, check: Callable[[], Awaitable[None]]) -> None:
         try:
-            await check
+            await check()
         except Exception:  # a watch that dies leaves everybody unwatched
             log.exception("a check of positions failed")
 
