@@ -53,6 +53,12 @@ def cut(presence: RedisPresence) -> None:
     connection.drop("cut")
 
 
+def others_are_back(presence: RedisPresence) -> None:
+    """After an outage other nodes have had the time to find back, too."""
+    presence._owned.others_back = 0.0
+    presence._tell_in_time()
+
+
 @contextmanager
 def fail_at(
     presence: RedisPresence, number: int, *, carried_out: bool, times: int = sys.maxsize
