@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 PAGE = 500
 """Members read in one go, and so the time that Redis and the event loop are kept: a millisecond or so."""
 
+RETRY = 1.0
+"""Seconds until it is looked again whether Redis can pass on what is to be told."""
+
 SWEPT = 100
 """Members removed by one script."""
 
@@ -164,13 +167,16 @@ class RedisPresence:
         if left := self._leaving.pop(member, None):
             self._owed[member] = left
             if not self._waits:
-                self._tell_in_time()
+                self._tell_at(self._owned.others_back)
 
-    def _tell_in_time(self) -> None:
-        loop, moment = asyncio.get_running_loop(), self._owned.others_back
+    def _tell_at(self, moment: float) -> None:
+        """By the loop's clock. A line that breaks again and again does not put it off without end."""
+        loop = asyncio.get_running_loop()
+        if not self._shard.connected:
+            moment = loop.time() + RETRY
         self._waits = loop.time() < moment
         if self._waits:
-            loop.call_at(moment, self._tell_in_time)
+            loop.call_at(moment, self._tell_at, moment)
         else:
             self._tell_owed()
 

@@ -55,8 +55,7 @@ def cut(presence: RedisPresence) -> None:
 
 def others_are_back(presence: RedisPresence) -> None:
     """After an outage other nodes have had the time to find back, too."""
-    presence._owned.others_back = 0.0
-    presence._tell_in_time()
+    presence._tell_at(0.0)
 
 
 @contextmanager
