@@ -15,7 +15,7 @@ from typing import Any
 
 from msgspec import DecodeError
 
-from gateway.errors import Error, ErrorCode
+from gateway.errors import BrokerUnavailable, Error, ErrorCode
 from gateway.messages import ClientInfo, Payload, pack, unpacker
 from gateway.presence.base import Changed, cursor_number, ignore
 from gateway.redis.owned import INTERVALS, KEEP, Intervals, Names, OwnedEntries
@@ -94,7 +94,10 @@ class RedisPresence:
         member = (channel, client)
         known = self._members.pop(member, None)
         try:
-            await self._owned.write(member)
+            _, found = await self._owned.write(member)
+            if known is not None and not found and self._owned.moving:
+                self._missed.add(member)  # whoever has swept it, if anybody, has told
+                raise BrokerUnavailable
         except BaseException:
             if known is not None:
                 self._leaving[member] = known

@@ -137,6 +137,24 @@ async def test_a_leave_is_told_of_after_redis_has_lost_all_but_not_after_another
         assert swept == ([] if by_another else [("news", BOB)])
 
 
+@pytest.mark.parametrize("by_another", [True, False])
+async def test_who_leaves_as_its_node_wakes_up_leaves_once(server: RedisServer, *, by_another: bool) -> None:
+    swept: Members = []
+    async with node(server, "n1", swept, lease=5) as first:
+        await freeze(first)
+        await first.add("news", BOB)
+        with server.client() as client:
+            client.flushall()
+            if by_another:
+                client.set("gateway:presence:swept:n1.1", "1")
+        first._owned._held_until = 0.0
+        with pytest.raises(BrokerUnavailable):  # so that it is not told by who removes it
+            await first.remove("news", "c2")
+        await until(partial(renewed, first))
+        assert swept == ([] if by_another else [("news", BOB)])
+        assert await first.members("news") == {}
+
+
 async def test_a_node_that_stops_tells_late_leaves_first(server: RedisServer) -> None:
     swept: Members = []
     async with node(server, "n1", swept, lease=5) as first:
