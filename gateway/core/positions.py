@@ -3,9 +3,9 @@
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from gateway.batches import batches
 from gateway.brokers.base import Claim, StreamOptions
@@ -109,7 +109,7 @@ class PositionWatch:
             return abs(now - channel.seen_at) > self._delay  # absolutely, since the clock may be set back
         return (seldom or channel.interval <= self._delay) and abs(now - channel.checked_at) > channel.interval
 
-    async def _logged(self, check: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def _logged(self, check: Callable[[], Awaitable[None]]) -> None:
         try:
             await check()
         except Exception:  # a watch that dies leaves everybody unwatched

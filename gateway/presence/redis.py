@@ -6,6 +6,7 @@ nodes. Readers leave out owners without a lease, so that a dead node costs nobod
 sweep reads only what it removes.
 """
 
+import asyncio
 import logging
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 from msgspec import DecodeError
 
-from gateway.errors import Error, ErrorCode
+from gateway.errors import BrokerUnavailable, Error, ErrorCode
 from gateway.messages import ClientInfo, Payload, pack, unpacker
 from gateway.presence.base import Changed, cursor_number, ignore
 from gateway.redis.owned import INTERVALS, KEEP, Intervals, Names, OwnedEntries
@@ -26,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 PAGE = 500
 """Members read in one go, and so the time that Redis and the event loop are kept: a millisecond or so."""
+
+RETRY = 1.0
+"""Seconds until it is looked again whether Redis can pass on what is to be told."""
 
 SWEPT = 100
 """Members removed by one script."""
@@ -53,9 +57,11 @@ class RedisPresence:
         self._swept: Changed = ignore
         self._returned: Changed = ignore
         self._members: dict[Member, ClientInfo] = {}
-        self._leaving: dict[Member, ClientInfo] = {}  # who was there, and whose leave is still to be told
+        self._leaving: dict[Member, ClientInfo] = {}  # who was there, and may be in Redis still
+        self._owed: dict[Member, ClientInfo] = {}  # who has left, which nobody has been told yet
         self._missed: set[Member] = set()  # who was not found under former names: lost by Redis, or swept and told
         self._newcomers: set[tuple[Member, str]] = set()  # with the name under which they came, while there are former
+        self._waits = False  # until those can be told
         shard.load(_WRITE, _SWEEP)
 
     async def start(self, node: str, swept: Changed, returned: Changed = ignore) -> None:
@@ -66,11 +72,12 @@ class RedisPresence:
         members = list(self._members)
         self._members.clear()
         await self._owned.close(members)
+        self._tell_owed()
 
     async def add(self, channel: str, info: ClientInfo) -> None:
         """Add a member. One that is not there yet stays out if this fails or is cancelled."""
         member = (channel, info.client)
-        known, left = self._members.get(member), self._leaving.pop(member, None)
+        known, left = self._members.get(member), self._leaving.pop(member, None) or self._owed.pop(member, None)
         self._members[member] = info
         try:
             await self._owned.write(member)
@@ -87,7 +94,10 @@ class RedisPresence:
         member = (channel, client)
         known = self._members.pop(member, None)
         try:
-            await self._owned.write(member)
+            _, found = await self._owned.write(member)
+            if known is not None and not found and self._owned.moving:
+                self._missed.add(member)  # whoever has swept it, if anybody, has told
+                raise BrokerUnavailable
         except BaseException:
             if known is not None:
                 self._leaving[member] = known
@@ -130,8 +140,8 @@ class RedisPresence:
         present, found = await self.write(entry, names)
         if names[1:] and found < (2 if present else 1):
             self._missed.add(entry)
-        elif not present and (left := self._leaving.pop(entry, None)):
-            self._swept(entry[0], left)
+        elif not present:
+            self._owe(entry)
 
     async def sweep(self, channel: str, owner: str) -> None:
         keys = [self._summary(channel), *self._part_keys(channel, owner)]
@@ -143,13 +153,40 @@ class RedisPresence:
 
     def restored(self, swept: bool) -> None:
         for member in self._missed:
-            info, left = self._members.get(member), self._leaving.pop(member, None)
+            info = self._members.get(member)
             if info and swept and (member, self._owned.owner) not in self._newcomers:
                 self._returned(member[0], info)
-            elif left and not (info or swept):
-                self._swept(member[0], left)
+            elif swept:
+                self._leaving.pop(member, None)
+            elif not info:
+                self._owe(member)
         self._missed.clear()
         self._newcomers.clear()
+
+    # — late leaves —
+
+    def _owe(self, member: Member) -> None:
+        """Tell of a leave that Redis did not take at its time, once other nodes can hear of it, too."""
+        if left := self._leaving.pop(member, None):
+            self._owed[member] = left
+            if not self._waits:
+                self._tell_at(self._owned.others_back)
+
+    def _tell_at(self, moment: float) -> None:
+        """By the loop's clock. A line that breaks again and again does not put it off without end."""
+        loop = asyncio.get_running_loop()
+        if not self._shard.connected:
+            moment = loop.time() + RETRY
+        self._waits = loop.time() < moment
+        if self._waits:
+            loop.call_at(moment, self._tell_at, moment)
+        else:
+            self._tell_owed()
+
+    def _tell_owed(self) -> None:
+        owed, self._owed = self._owed, {}
+        for (channel, _), left in owed.items():
+            self._swept(channel, left)
 
     # — Redis —
 

@@ -105,7 +105,8 @@ class OwnedEntries(Generic[_Entry]):
         self._held_until = 0.0  # by our own clock, the lease is ours for certain
         self._server = b""
         self._reconnects = -1  # of the shard, when it was known which server it is
-        self._sweeps_from = 0.0
+        self.others_back = 0.0
+        """When other nodes, too, have found back after an outage (the loop's time). What is told before may be lost."""
         self._doubtful: set[_Entry] = set()
         self._touching: Iterator[_Entry] = iter(())
         self._checking = asyncio.Lock()
@@ -223,8 +224,8 @@ class OwnedEntries(Generic[_Entry]):
             if reconnects != self._reconnects:
                 server = bytes(await self._shard.run(_IDENTITY, [], []))
                 held = held and server == self._server != b""
-                if self._names:  # others have to find back, too
-                    self._sweeps_from = sent + self._intervals.lease
+                if self._names:
+                    self.others_back = sent + self._intervals.lease
             if not held:
                 await self._take_new_name()
             self._server, self._reconnects, self._held_until = server, reconnects, sent + self._intervals.lease
@@ -281,7 +282,7 @@ class OwnedEntries(Generic[_Entry]):
             await self._attempt(self._sweep_in_turn, "sweeping failed")
 
     async def _sweep_in_turn(self) -> None:
-        if asyncio.get_running_loop().time() < self._sweeps_from:
+        if asyncio.get_running_loop().time() < self.others_back:
             return
         # A little shorter than the interval, so that a lone node wins every time.
         if await self._take(self._key("sweeper"), self._intervals.sweep * 0.8):

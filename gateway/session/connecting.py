@@ -65,12 +65,15 @@ async def connect(session: Session, command_id: int, request: ConnectRequest) ->
 
 async def _in_turn(session: Session, command_id: int, request: ConnectRequest) -> Admission:
     """Let the client in by the program, which decides so many at a time."""
+    node = session.node
     session.heartbeat.cancel()
     with ExitStack() as turn:
-        await session.node.connecting.acquire()
-        turn.callback(session.node.connecting.release)
+        await node.connecting.acquire()
+        turn.callback(node.connecting.release)
         _check(session)
-        _set_deadline(session, command_id, turn)
+        _set_deadline(session, command_id)
+        # not the session's deadline, which ends with it: the program may be at it still when the client has left
+        turn.callback(node.wheel.after(node.settings.client.connect_timeout, turn.close).cancel)
         return await _let_in(session, request)
 
 
@@ -103,16 +106,14 @@ async def _open(subscriptions: Sequence[Subscription]) -> None:
                 del outcome  # this frame is in its traceback, and would keep it, and the session
 
 
-def _set_deadline(session: Session, command_id: int, turn: ExitStack | None = None) -> None:
+def _set_deadline(session: Session, command_id: int) -> None:
     """Bound the time that is ours. Nobody waits where nothing is to be decided, and nothing to be subscribed."""
     timeout = session.node.settings.client.connect_timeout
-    session.watch(timeout, partial(_overdue, session, command_id, turn))
+    session.watch(timeout, partial(_overdue, session, command_id))
 
 
-def _overdue(session: Session, command_id: int, turn: ExitStack | None) -> None:
+def _overdue(session: Session, command_id: int) -> None:
     """It has taken too long, which is no fault of the client's. What is under way goes on, and then finds it gone."""
-    if turn is not None:
-        turn.close()
     if session.state is not State.CONNECTING:
         return
     timeout = session.node.settings.client.connect_timeout

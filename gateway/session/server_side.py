@@ -50,10 +50,10 @@ def unsubscribe(owner: Owner, command: UnsubscribeUser) -> None:
 
 async def _subscribe(owner: Owner, command: SubscribeUser) -> None:
     there = owner.subscriptions.get(command.channel)
-    if there is not None and there.state is not SubscriptionState.DECIDING:
-        there.instead = command
-        return
     if there is not None:
+        there.instead = command
+        if there.state is not SubscriptionState.DECIDING:
+            return
         there.end()  # nothing is left to decide
     try:
         if len(owner.subscriptions) >= owner.node.settings.client.channel_limit:

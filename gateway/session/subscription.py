@@ -81,8 +81,8 @@ log = logging.getLogger(__name__)
 class SubscriptionEnded(Error):  # noqa: N818  it is no fault
     """It has been ended by somebody else while it was being made."""
 
-    def __init__(self) -> None:
-        super().__init__(ErrorCode.PERMISSION_DENIED)
+    def __init__(self, code: ErrorCode = ErrorCode.PERMISSION_DENIED) -> None:
+        super().__init__(code)
 
 
 class Owner(Connection, Protocol):
@@ -378,7 +378,8 @@ class Subscription:
     def _check(self) -> None:
         """To be called after every await: it may have been ended meanwhile."""
         if self.state in OVER or self.connection.state in GONE:
-            raise SubscriptionEnded
+            # where the server wanted to be quicker, and could not, nobody has refused it
+            raise SubscriptionEnded(ErrorCode.INTERNAL if self.instead else ErrorCode.PERMISSION_DENIED)
 
     async def _fill(self) -> None:
         """Have the program fill an empty cache: in a task, for connect may have none, and in the client's context."""

@@ -327,6 +327,17 @@ async def test_another_return_starts_over(hub: Hub, watch: PositionWatch, stream
     assert one.losses == 1
 
 
+async def test_two_returns_at_one_moment_are_one(
+    hub: Hub, watch: PositionWatch, streams: Streams, recwarn: pytest.WarningsRecorder
+) -> None:
+    reader(hub, at(3))
+    watch.check_all()
+    watch.check_all()  # either connection of a broker says so
+    await until(lambda: streams.asked)
+    gc.collect()
+    assert (streams.asked, recwarn.list) == ([("room", 3)], [])
+
+
 async def test_one_that_was_being_made_during_the_gap_is_checked_too(
     watch: PositionWatch, hub: Hub, streams: Streams, pauses: Pauses
 ) -> None:

@@ -53,6 +53,11 @@ def cut(presence: RedisPresence) -> None:
     connection.drop("cut")
 
 
+def others_are_back(presence: RedisPresence) -> None:
+    """After an outage other nodes have had the time to find back, too."""
+    presence._tell_at(0.0)
+
+
 @contextmanager
 def fail_at(
     presence: RedisPresence, number: int, *, carried_out: bool, times: int = sys.maxsize

@@ -15,7 +15,7 @@ from gateway.redis import keys as key_names
 from gateway.redis import link, owned
 from gateway.redis.owned import Intervals
 from gateway.redis.shard import Shard
-from tests.presence.nodes import Members, cut, die, fail_at, node, noted
+from tests.presence.nodes import Members, cut, die, fail_at, node, noted, others_are_back
 from tests.redis.owners import certain, doubt, freeze
 from tests.redis_fixtures import redis_url, started_shard, teach_scripts
 from tests.redis_server import RedisServer
@@ -39,7 +39,7 @@ async def test_a_lease_that_survived_keeps_its_name(server: RedisServer) -> None
         assert swept == []
 
 
-async def test_a_member_that_left_while_redis_was_away_is_told_of(server: RedisServer) -> None:
+async def test_a_member_that_left_while_redis_was_away_is_told_of_when_others_can_hear(server: RedisServer) -> None:
     swept: Members = []
     async with node(server, "n1", swept, lease=5) as first:
         await first.add("news", ANN)
@@ -47,10 +47,49 @@ async def test_a_member_that_left_while_redis_was_away_is_told_of(server: RedisS
         cut(first)
         with pytest.raises(BrokerUnavailable):
             await first.remove("news", "c2")
-        await until(lambda: swept and certain(first))
-        assert swept == [("news", BOB)]
+        await until(lambda: first._owed and certain(first))
+        assert swept == []
         assert await first.members("news") == {"c1": ANN}
         assert await first.stats("news") == (1, 1)
+        others_are_back(first)
+        assert swept == [("news", BOB)]
+
+
+async def test_who_is_back_before_others_could_hear_of_its_leave_has_not_left(server: RedisServer) -> None:
+    swept: Members = []
+    async with node(server, "n1", swept, lease=5) as first:
+        await first.add("news", BOB)
+        cut(first)
+        with pytest.raises(BrokerUnavailable):
+            await first.remove("news", "c2")
+        await until(lambda: first._owed and certain(first))
+        await first.add("news", BOB)
+        others_are_back(first)
+        assert swept == []
+
+
+async def test_a_leave_that_is_owed_is_told_by_itself_in_time(server: RedisServer) -> None:
+    swept: Members = []
+    async with node(server, "n1", swept, lease=0.5) as first:
+        await first.add("news", BOB)
+        cut(first)
+        with pytest.raises(BrokerUnavailable):
+            await first.remove("news", "c2")
+        await until(lambda: swept)
+        assert swept == [("news", BOB)]
+        assert first._owned.others_back > 0
+
+
+async def test_a_line_that_breaks_again_and_again_does_not_put_off_a_late_leave(server: RedisServer) -> None:
+    swept: Members = []
+    async with node(server, "n1", swept, lease=5) as first:
+        await freeze(first)
+        first._leaving["news", "c2"] = BOB
+        first._owned.others_back = asyncio.get_running_loop().time() + 0.1
+        first._owe(("news", "c2"))
+        first._owned.others_back += 1000  # as each reconnect does
+        cut(first)
+        await until(lambda: swept and first._shard.connected)
 
 
 @pytest.mark.parametrize("carried_out", [True, False])
@@ -72,6 +111,7 @@ async def test_a_leave_is_told_of_whether_redis_had_carried_it_out_or_not(
         await until(lambda: first._shard.connected)
         await until(partial(renewed, first))
         assert await first.members("news") == {"c1": ANN}
+        others_are_back(first)
         assert swept == [("news", BOB)]
 
 
@@ -93,7 +133,26 @@ async def test_a_leave_is_told_of_after_redis_has_lost_all_but_not_after_another
                 client.set("gateway:presence:swept:n1.1", "1")
         await until(partial(renewed, first))
         assert await first.members("news") == {"c1": ANN}
+        others_are_back(first)
         assert swept == ([] if by_another else [("news", BOB)])
+
+
+@pytest.mark.parametrize("by_another", [True, False])
+async def test_who_leaves_as_its_node_wakes_up_leaves_once(server: RedisServer, *, by_another: bool) -> None:
+    swept: Members = []
+    async with node(server, "n1", swept, lease=5) as first:
+        await freeze(first)
+        await first.add("news", BOB)
+        with server.client() as client:
+            client.flushall()
+            if by_another:
+                client.set("gateway:presence:swept:n1.1", "1")
+        first._owned._held_until = 0.0
+        with pytest.raises(BrokerUnavailable):  # so that it is not told by who removes it
+            await first.remove("news", "c2")
+        await until(partial(renewed, first))
+        assert swept == ([] if by_another else [("news", BOB)])
+        assert await first.members("news") == {}
 
 
 async def test_a_node_that_stops_tells_late_leaves_first(server: RedisServer) -> None:

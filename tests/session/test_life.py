@@ -221,6 +221,30 @@ async def test_so_many_connects_are_decided_at_a_time_and_the_others_wait() -> N
         await assert_empty(gateway)
 
 
+async def test_a_handler_that_hangs_keeps_its_turn_no_longer_than_the_deadline_though_its_client_has_left() -> None:
+    gateway = gateway_with({"connecting_limit": 1, "connect_timeout": 0.1})
+    go_on, deciding = asyncio.Event(), []
+
+    @gateway.on_connect
+    async def connect() -> str:
+        deciding.append("")
+        if len(deciding) == 1:
+            await go_on.wait()
+        return "alice"
+
+    async with running(gateway) as opened:
+        impatient, patient = opened(), opened()
+        connecting = [client.begin("connect") for client in (impatient, patient)]
+        await until(lambda: deciding)
+        gateway.running.acceptor.close(impatient.session)
+        await patient.reply(1)
+        go_on.set()
+        await asyncio.gather(*connecting)
+        assert gateway.node.connecting._value == 1
+        gateway.running.acceptor.close(patient.session)
+        await assert_empty(gateway)
+
+
 async def test_who_is_let_in_too_late_is_told_to_try_again_and_the_program_hears_of_the_end() -> None:
     gateway = gateway_with({"connect_timeout": 0.1, "allow_anonymous_connect_without_token": True})
     go_on, log = asyncio.Event(), []

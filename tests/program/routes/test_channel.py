@@ -6,6 +6,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from inspect import currentframe
 from typing import Annotated, Any, Literal, cast, get_type_hints
+from unittest.mock import AsyncMock
 
 import pytest
 from fastapi import Body
@@ -13,7 +14,7 @@ from pydantic import BaseModel
 
 from gateway import HANDLED, Client, Gateway, Grant, Message
 from gateway.config.settings import ChannelOptions
-from gateway.errors import SettingsError
+from gateway.errors import BrokerUnavailable, SettingsError
 from gateway.messages import Payload
 from gateway.program.routes.options import Options
 from tests.program.routes.clients import Client as Peer
@@ -509,6 +510,28 @@ async def test_the_server_may_be_quicker_than_a_handler(gateway: Gateway) -> Non
         go_on.set()
         assert (await client.reply(command))["error"]["code"] == 105
         assert gateway.node.hub.subscribers("room") == 1
+
+
+async def test_whom_the_server_could_not_subscribe_meanwhile_may_try_again(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, called = asyncio.Event(), asyncio.Event()
+
+    @gateway.channel("room").on_subscribe
+    async def join() -> None:
+        called.set()
+        await go_on.wait()
+
+    async with connected(gateway) as client:
+        command = await client.send("subscribe", channel="room")
+        await called.wait()
+        with monkeypatch.context() as patched:
+            patched.setattr(gateway.node.broker, "subscribe", AsyncMock(side_effect=BrokerUnavailable))
+            await gateway.subscribe("", "room", client=client.session.client)
+            await until(lambda: not client.session.ending and not client.session.subscriptions)
+        go_on.set()
+        assert (await client.reply(command))["error"]["temporary"]
+        assert "subscribe" in await client.ask("subscribe", channel="room")
 
 
 async def test_a_handler_may_be_the_server_and_its_program_hears_of_one_end(gateway: Gateway) -> None:
