@@ -135,6 +135,9 @@ async def _authenticate(session: Session, request: ConnectRequest) -> Admission:
         admission = await connect(session, request, known)
         session.since = session.node.clock()  # it hears of the end, whatever has become of the client
         _check(session)
+        if 0 < admission.expire_at <= session.node.clock():
+            # let in, it would come back at once, again and again
+            raise Error(ErrorCode.TOKEN_EXPIRED) if request.token else Disconnect(DisconnectCode.EXPIRED)
         if session.application.refresh is not None:
             session.granted = frozenset(admission.subs)
     if admission is None:
