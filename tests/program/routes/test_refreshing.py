@@ -403,6 +403,7 @@ async def test_a_subscription_without_token_asks_again(room: Room) -> None:
     assert "expires" not in ann._heard[-1]  # the SDKs would ask the page for a token, and give up
     await room.kit.clock.advance(61)
     await subscription.resubscribed()
+    assert any('"code":2501' in each for each in ann._heard)
     with pytest.raises(Disconnected, match="3501"):
         await room.refresh(ann, Grant())
 
