@@ -7,10 +7,10 @@ import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from msgspec import DecodeError, Raw, Struct
+from msgspec import DecodeError, Raw, Struct, ValidationError
 from msgspec.json import Decoder, Encoder
 
-from gateway.errors import Disconnect, DisconnectCode, Error
+from gateway.errors import LONGEST_REASON, Disconnect, DisconnectCode, Error
 from gateway.messages import (
     Command,
     ConnectRequest,
@@ -192,6 +192,13 @@ def _optional(kind: type[Struct]) -> tuple[str, ...]:
 UNREADABLE = UnicodeDecodeError, DecodeError, RecursionError
 """How reading JSON fails."""
 
+
+def unreadable(error: Exception) -> Disconnect:
+    """A bad request, and which field is not what it should be: a page sees no more than this."""
+    told = f"bad request: {error}"[:LONGEST_REASON] if isinstance(error, ValidationError) else None
+    return Disconnect(DisconnectCode.BAD_REQUEST, told)
+
+
 _ESCAPE = re.compile(rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F]..)|.)", re.DOTALL)
 
 
@@ -227,7 +234,7 @@ class CentrifugeJson:
             except DecodeError:
                 return [self._command(without_lone_surrogates(line)) for line in frame.split(b"\n")]
         except UNREADABLE as error:
-            raise Disconnect(DisconnectCode.BAD_REQUEST) from error
+            raise unreadable(error) from error
 
     def _command(self, line: bytes) -> Command:
         command = self._decode(line)

@@ -11,7 +11,14 @@ from msgspec.json import Decoder
 
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
 from gateway.messages import Command, ConnectRequest, Push, Result
-from gateway.protocols.centrifuge_json import UNREADABLE, encode, encode_push, encode_result, without_lone_surrogates
+from gateway.protocols.centrifuge_json import (
+    UNREADABLE,
+    encode,
+    encode_push,
+    encode_result,
+    unreadable,
+    without_lone_surrogates,
+)
 
 REFUSALS: dict[int, DisconnectCode] = {
     ErrorCode.TOKEN_EXPIRED: DisconnectCode.EXPIRED,
@@ -45,7 +52,7 @@ class CentrifugeJsonUni:
             except DecodeError:
                 request = self._decode(without_lone_surrogates(frame))
         except UNREADABLE as error:
-            raise Disconnect(DisconnectCode.BAD_REQUEST) from error
+            raise unreadable(error) from error
         return [Command(1, request or ConnectRequest())]
 
     def encode_result(self, command_id: int, result: Result) -> bytes:

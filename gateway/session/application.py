@@ -133,10 +133,16 @@ def decides_connect(application: Application[Any] | NoApplication, request: Conn
 
 
 def unix_seconds(moment: float | datetime | None) -> int:
-    """The moment as a program gives it, in whole seconds; 0 for None, which is never."""
+    """The moment as a program gives it, in whole seconds; 0 for None, which is never.
+
+    Raises ``ValueError`` for what is no moment near ours: a span of time, or milliseconds.
+    """
     if moment is None:
         return 0
-    return int(moment.timestamp() if isinstance(moment, datetime) else moment)
+    seconds: Any = moment.timestamp() if isinstance(moment, datetime) else moment
+    if isinstance(seconds, int | float) and 1e9 <= seconds < 1e12:
+        return int(seconds)
+    raise ValueError(f"expires is a datetime or Unix seconds, for example time.time() + 60, and not {moment!r}")
 
 
 def user_id(user: str | int | None) -> str:

@@ -137,6 +137,9 @@ async def _authenticate(session: Session, request: ConnectRequest) -> Admission:
         # it hears of the end, and whose it is, whatever has become of the client
         session.since, session.user, session.info = session.node.clock(), admission.user, admission.info
         _check(session)
+        if 0 < admission.expire_at <= session.node.clock():
+            # let in, it would come back at once, again and again
+            raise Error(ErrorCode.TOKEN_EXPIRED) if request.token else Disconnect(DisconnectCode.EXPIRED)
         if session.application.refresh is not None:
             session.granted = frozenset(admission.subs)
     if admission is None:

@@ -164,6 +164,8 @@ class Subscription:
             # where the server has been quicker, it will hear of the end of that one
             self.connection.subscriptions.get(self.channel, self).asked = True
             self._check()
+            if 0 < admitted.expire_at <= self.connection.node.clock():
+                raise Error(ErrorCode.TOKEN_EXPIRED)  # granted, it would be subscribed to again at once, and again
         except BaseException:
             await self._abandon()
             raise

@@ -203,7 +203,22 @@ def outcome(frame: bytes) -> list[Command] | int:
     try:
         return codec.decode(frame)
     except Disconnect as reason:
-        return reason.code
+        return reason.check().code
+
+
+@pytest.mark.parametrize(
+    ("frame", "reason"),
+    [
+        (b'{"id":1,"connect":{"token":{}}}', "bad request: Expected `str`, got `object` - at `$.connect.token`"),
+        (b'{"id":"1"}', "bad request: Expected `int`, got `str` - at `$.id`"),
+        (b'{"id":1,"publish":{"channel":"\xff"}}', "bad request"),
+        (b"{", "bad request"),
+    ],
+)
+def test_a_page_is_told_which_field_is_wrong(frame: bytes, reason: str) -> None:
+    with pytest.raises(Disconnect) as caught:
+        codec.decode(frame)
+    assert caught.value.check().reason == reason
 
 
 @given(st.binary())

@@ -1,5 +1,7 @@
 """Which commands the program decides, and what of its answers a session keeps."""
 
+from datetime import UTC, datetime, timedelta
+from math import inf, nan
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,7 +26,7 @@ from gateway.messages import (
     SubscribeRequest,
     UnsubscribeRequest,
 )
-from gateway.session.application import Admission, Admitted, route_of
+from gateway.session.application import Admission, Admitted, route_of, unix_seconds
 from gateway.session.dispatch import _is_decided as is_decided
 
 EVENTS = ("subscribe", "refresh", "publish", "presence", "history", "unsubscribe", "cache_empty")
@@ -82,3 +84,17 @@ def test_what_is_admitted_unless_said_otherwise() -> None:
     route = session("subscribe").channel("a").route
     assert route_of(Channel("a", ChannelOptions(), route=route)) is route
     assert Admission(data=Payload(b"1")).data == b"1"
+
+
+def test_moments() -> None:
+    assert unix_seconds(None) == 0
+    assert unix_seconds(1_700_000_000.9) == unix_seconds(datetime.fromtimestamp(1_700_000_000, UTC)) == 1_700_000_000
+    assert unix_seconds(datetime(9999, 12, 31, tzinfo=UTC)) == 253_402_214_400  # of a token without end
+
+
+@pytest.mark.parametrize("moment", [60, 0, True, 1_700_000_000_000, inf, nan, timedelta(minutes=1), "1700000000"])
+def test_what_is_no_moment(moment: Any) -> None:
+    with pytest.raises(
+        ValueError, match=r"expires is a datetime or Unix seconds, for example time\.time\(\) \+ 60, and not"
+    ):
+        unix_seconds(moment)
