@@ -6,13 +6,19 @@ import subprocess
 import sys
 from ast import PyCF_ALLOW_TOP_LEVEL_AWAIT
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
+from sqlalchemy.orm import Session
 
+from gateway import Gateway
 from gateway.session import base, subscription
-from gateway.testing import Kit
+from gateway.testing import Kit, Refused
+from tests.integration.clients.javascript import DIRECTORY
+from tests.integration.processes import program
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -55,6 +61,16 @@ def test_the_architecture_draws_the_tables_of_states(life: Mapping[Any, frozense
     assert f"\n\n{table(life)}\n" in (DOCS / "architecture.md").read_text()
 
 
+def test_the_house_has_every_room() -> None:
+    house = "".join(
+        re.findall(r"^```\n(serve .*?|dispatch .*?)^```", (DOCS / "architecture.md").read_text(), re.M | re.S)
+    )
+    named = set(re.findall(r"\w+", "\n".join(line.split("  ")[0] for line in house.splitlines())))
+    for wing in ("", "core", "program", "session", "config"):
+        rooms = {each.stem for each in (ROOT / "gateway" / wing).iterdir() if each.is_dir() or each.suffix == ".py"}
+        assert {each for each in rooms if not each.startswith("_")} - {"core", "program"} <= named, wing
+
+
 SECRET = {"SECRET": "of the tests alone, thirty-two bytes"}
 
 
@@ -71,6 +87,90 @@ def plain(tmp_path: Path) -> Path:
     for name in ("rooms.py", "test_rooms.py", "resume.py"):
         (tmp_path / name).write_text(block("plain.md", name))
     return tmp_path
+
+
+USER = """
+from fastapi import Depends, FastAPI, Header, HTTPException
+from pydantic import BaseModel
+from gateway import Client, Credentials, Gateway
+class User(BaseModel):
+    id: str
+    rooms: list[str]
+def current_user(user: str = Header()) -> User:
+    return User(id=user, rooms=["lobby"])
+class Say(BaseModel):
+    text: str
+class ChatMessage(Say):
+    author: str
+"""
+
+
+def shown(page: Path, language: str, begins: str = "") -> str:
+    """The first block of the language that begins so, or has a line that does."""
+    found: list[str] = re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    return next(each for each in found if re.search(f"^{re.escape(begins)}", each, re.MULTILINE))
+
+
+async def test_the_program_of_the_readme_lets_nobody_in_who_may_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "of_readme.py").write_text(USER + shown(ROOT / "README.md", "python"))
+    monkeypatch.syspath_prepend(tmp_path)
+    async with Kit("of_readme:app") as kit:
+        ann = await kit.connect(headers={"user": "ann"})
+        lobby = await ann.subscribe("chat:lobby")
+        await ann.publish("chat:lobby", {"text": "hi"})
+        assert (await lobby.next()).data == {"author": "ann", "text": "hi"}
+        for asked in (ann.subscribe("chat:staff"), ann.publish("chat:staff", {"text": "hi"})):
+            with pytest.raises(Refused, match="103"):
+                await asked
+
+
+def test_the_settings_of_the_readme_are_settings(tmp_path: Path) -> None:
+    (tmp_path / "gateway.toml").write_text(shown(ROOT / "README.md", "toml"))
+    run(tmp_path, "gateway", "config", "check", "--config", "gateway.toml")
+
+
+async def test_what_code_says_to_clients_is_said() -> None:
+    gateway = Gateway(client={"subscribe_to_user_personal_channel": {"enabled": True}})
+    app = FastAPI(lifespan=gateway.lifespan)
+    app.include_router(gateway.router)
+    gateway.on_connect(lambda: "7")
+    chat = gateway.channel("chat:{room}", message=dict[str, str], history_size=100, presence=True)
+    for pattern in ("cursors:{id}", "orders:{id}"):
+        gateway.channel(pattern, allow_subscribe_for_client=True)
+    names: dict[str, Any] = {"gateway": gateway, "chat": chat, "ChatMessage": dict, "timedelta": timedelta}
+    names |= {name: {"text": "hi"} for name in ("message", "notice", "cursor", "order")}
+    page = DOCS / "publish.md"
+    async with Kit(app) as kit:
+        ann, bob = await kit.connect(), await kit.connect()
+        cursors, orders = await ann.subscribe("cursors:1"), await bob.subscribe("orders:7")
+        with Session() as db:
+            names |= {"db": db, "client": ann.id, "client_id": bob.id}
+            await execute(shown(page, "python", "await gateway.publish("), names)
+            await orders.nothing()
+            db.commit()
+        assert await ann.message() == {"undo": 3}
+        assert (await orders.next()).data == {"text": "hi"}
+        await cursors.nothing()
+        assert [each.data["text"] for each in names["publications"]] == ["hi", "hello"]
+        await execute(shown(page, "python", "await gateway.disconnect("), names)
+        assert {(await each.ended()).code for each in (ann, bob)} == {3503}
+
+
+async def execute(shown: str, names: dict[str, Any]) -> None:
+    await eval(compile(shown, "docs", "exec", PyCF_ALLOW_TOP_LEVEL_AWAIT), names)  # noqa: S307  of the documentation
+
+
+NODE = program("node", "nodejs")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_is_shown_is_javascript(page: Path, tmp_path: Path) -> None:
+    for shown in re.findall(r"^```js\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
+        (tmp_path / "page.mjs").write_text(shown)
+        done = subprocess.run([NODE, "--check", "page.mjs"], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
 
 
 def run(directory: Path, *command: str) -> str:
@@ -135,6 +235,7 @@ def test_the_chat_of_embed_has_typescript(chat: Path) -> None:
     written = run(chat, "gateway", "client", "--typescript", "chat:gateway")
     assert "export function chat(" in written
     assert "interface ChatMessage" in written
+    assert compiled(chat, "chat", written, shown(DOCS / "embed.md", "ts")) == ""
 
 
 SHOP = ("accounts.py", "desk.py", "stock.py", "main.py", "test_main.py")
@@ -160,6 +261,21 @@ def test_the_program_of_modules_has_typescript(shop: Path) -> None:
     line = '{ event: "line"; data: SaidLine }'
     assert f'{{ event: "arrived"; data: Arrival }} | {line} | {{ event: "typing"; data: null }}' in written
     assert "TypedSubscription<string | null>" in written
+    given = (
+        'import { Centrifuge } from "centrifuge"; import { desk } from "./desk"; declare const client: Centrifuge;'
+        "declare function show(author: string, text: string): void; declare function blink(): void;"
+    )
+    assert compiled(shop, "desk", written, given + shown(DOCS / "events.md", "ts")) == ""
+
+
+def compiled(directory: Path, name: str, written: str, page: str) -> str:
+    """What the compiler has to say about a page that imports the generated client as ``name``."""
+    (directory / "node_modules").symlink_to(DIRECTORY / "node_modules")
+    (directory / f"{name}.ts").write_text(written)
+    (directory / "page.ts").write_text(page)
+    options = ["--noEmit", "--strict", "--target", "es2022", "--module", "esnext", "--moduleResolution", "bundler"]
+    command = [NODE, "node_modules/typescript/bin/tsc", *options, "page.ts"]
+    return subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False).stdout
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ takes: `Gateway(client={"token": {"hmac_secret_key": "…"}})`; file and environ
 
 Durations are written `"300ms"`, `"10s"`, `"1h30m"`, or as a number of seconds. `gateway config check` says what is
 wrong and what would be right, `gateway config show` what holds. What `channel.without_namespace` has,
-`gateway.channel(…)` takes, too.
+`gateway.channel(…)` takes, too, save `channel_regex`, for there the pattern says which names there are.
 """
 
 
