@@ -2,7 +2,8 @@
 
 import asyncio
 import warnings
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -317,6 +318,44 @@ async def test_one_socket_may_be_left_out(rig: SocketRig, manager: ConnectionMan
 async def test_the_user_comes_first(manager: ConnectionManager) -> None:
     with pytest.raises(TypeError, match="send_to_user\\(7, message\\)"):
         await manager.send_to_user({"text": "hi"}, "ann")  # type: ignore[arg-type]
+
+
+async def test_a_socket_is_told_from_what_is_none(manager: ConnectionManager) -> None:
+    """Arguments in the wrong order would reach nobody, and nobody would know."""
+    websocket = Client().websocket
+    await manager.connect(websocket)
+    wrong: list[Callable[[Any], Awaitable[None]]] = [
+        lambda each: manager.send_personal_message(websocket, each),
+        lambda each: manager.broadcast("hi", exclude=each),
+        lambda each: manager.join(each, "a"),
+        lambda each: manager.leave(each, "a"),
+    ]
+    for call in wrong:
+        for each in ("ann", [websocket]):
+            with pytest.raises(TypeError, match="one WebSocket is wanted, as the route has it, not "):
+                await call(each)
+
+
+async def test_a_room_has_one_name(manager: ConnectionManager) -> None:
+    client = Client()
+    with pytest.raises(TypeError, match=r"for example 'lobby', not \['a', 'b'\]"):
+        await manager.connect(client.websocket, room=["a", "b"])  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="a room is named by"):
+        await manager.users(client.websocket)  # type: ignore[arg-type]
+    assert manager.active_connections == []
+
+
+class Room(str, Enum):  # noqa: UP042  as FastAPI's documentation writes path parameters
+    LOBBY = "lobby"
+
+
+async def test_a_room_may_be_one_of_an_enum(manager: ConnectionManager) -> None:
+    client = Client()
+    await manager.connect(client.websocket, room=Room.LOBBY, user="ann")
+    await manager.broadcast("hi", room="lobby")
+    assert client.heard == ["hi"]
+    assert manager.rooms(client.websocket) == ["lobby"]
+    assert await manager.users(Room.LOBBY) == ["ann"]
 
 
 async def test_rooms_and_users_of_one_name_are_apart(manager: ConnectionManager) -> None:
