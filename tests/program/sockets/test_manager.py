@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from starlette.exceptions import WebSocketException
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from gateway import ConnectionManager as AppManager
 from gateway import Gateway
 from gateway.config.settings import Settings
-from gateway.errors import Disconnect
+from gateway.errors import BrokerUnavailable, Disconnect
 from gateway.program.engine import Engine
 from gateway.program.sockets import ConnectionManager
 from gateway.testing import Disconnected, Kit
@@ -375,10 +377,10 @@ def test_says_what_it_is_made_of(arguments: Any) -> None:
         AppManager(*arguments)
 
 
-def application() -> FastAPI:
+def application(app: FastAPI | None = None, manager: AppManager | None = None) -> FastAPI:
     """The tutorial's, with the two lines changed."""
-    app = FastAPI()
-    manager = AppManager(app)
+    app = app or FastAPI()
+    manager = manager or AppManager(app)
 
     @app.websocket("/ws/{client_id}")
     async def websocket_endpoint(websocket: WebSocket, client_id: int) -> None:
@@ -457,10 +459,17 @@ async def test_a_gateway_that_has_stopped_stays_stopped() -> None:
     assert gateway._late is None
 
 
+def application_with_a_gateway() -> FastAPI:
+    app, gateway = FastAPI(), Gateway()
+    gateway.run_in(app)
+    return application(app, AppManager(gateway))
+
+
+@pytest.mark.parametrize("create", [application, application_with_a_gateway])
 async def test_without_broker_an_application_closes_with_1013_and_answers_503(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    create: Callable[[], FastAPI], caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with Kit(application) as kit:
+    async with Kit(create) as kit:
         one = await kit.websocket("/ws/1")
         kit.broker.kill()
         await one.send_text("hi")
@@ -473,3 +482,12 @@ async def test_without_broker_an_application_closes_with_1013_and_answers_503(
         kit.broker.restore()
     assert "/ws/1: closed with 1013" in caplog.text
     assert "/news: answered with 503" in caplog.text
+
+
+async def test_an_applications_own_answer_to_a_missing_broker_stays() -> None:
+    async def teapot(_request: Request, _error: Exception) -> Response:
+        return Response(status_code=418)
+
+    async with Kit(lambda: application(FastAPI(exception_handlers={BrokerUnavailable: teapot}))) as kit:
+        kit.broker.kill()
+        assert (await kit.http.post("/news")).status_code == 418
