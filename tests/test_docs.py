@@ -210,17 +210,23 @@ async def test_a_page_resumes_as_shown(plain: Path, monkeypatch: pytest.MonkeyPa
     async with Kit("resume:app", nodes=2) as kit:
         page = await kit.websocket("/ws/lobby")
         await page.send_json({})
-        assert not (await page.receive_json())["recovered"]
-        await kit.gateway.publish("chat:lobby", "one")
+        start = await page.receive_json()
+        assert not start.pop("recovered")
+        await page.send_json("one")
         seen = await page.receive_json()
         assert (seen["offset"], seen["data"]) == (1, "one")
         await page.close()
         await kit.gateway.publish("chat:lobby", "two")
         page = await kit.websocket("/ws/lobby", node=1)
         await page.send_json({"offset": seen["offset"], "epoch": seen["epoch"]})
-        assert await page.receive_json() == {"recovered": True, "offset": 2, "epoch": seen["epoch"]}
+        assert await page.receive_json() == {"recovered": True, "offset": 1, "epoch": seen["epoch"]}
         await kit.gateway.publish("chat:lobby", "three")
         assert [(await page.receive_json())["data"] for _ in range(2)] == ["two", "three"]
+        await page.close()
+        page = await kit.websocket("/ws/lobby")
+        await page.send_json(start)  # of one that has seen nothing
+        assert await page.receive_json() == {"recovered": True, **start}
+        assert [(await page.receive_json())["data"] for _ in range(3)] == ["one", "two", "three"]
 
 
 def test_the_program_of_tokens_passes_its_test_and_is_typed(tmp_path: Path) -> None:

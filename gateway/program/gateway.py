@@ -45,6 +45,7 @@ from gateway.program.sockets.attaching import Options as SocketOptions
 from gateway.program.sockets.manager import ConnectionManager
 from gateway.program.stopping import on_stop
 from gateway.program.typed import T
+from gateway.program.unavailable import answer_unavailable
 from gateway.protocols.centrifuge_json import CentrifugeJson
 from gateway.session import NO_APPLICATION
 from gateway.transports.base import Acceptor
@@ -164,8 +165,12 @@ class Gateway(Operations, BaseRouter):
         self.node.check_loop()
 
     def run_in(self, app: FastAPI) -> None:
-        """Run with an application that is made already, around its own lifespan."""
+        """Run with an application that is made already, around its own lifespan.
+
+        Its routes that let ``BrokerUnavailable`` through close with 1013, or answer 503, unless it has a handler.
+        """
         self._app = app
+        answer_unavailable(app)
         inner = app.router.lifespan_context
 
         @asynccontextmanager

@@ -37,8 +37,9 @@ class LateStart:
         try:
             async with lifespan:
                 log.warning(
-                    "the gateway starts on first use, and nobody will tell it of the end: the lifespan of its "
-                    "application does not run. In tests that does; servers run it unless told not to"
+                    "the gateway starts on first use, and nobody tells it of the end, since no lifespan runs it. With "
+                    "one client in a test that will do; for several write `with TestClient(app) as client`. Elsewhere "
+                    "write gateway.run_in(app), and let the server run the lifespan, as it does unless told not to"
                 )
                 self._begun.set_result(None)
                 await asyncio.Event().wait()  # the end of the loop cancels it

@@ -66,7 +66,7 @@ class Attachment:
 
     The block ends without error when the client leaves while its connection, or the WebSocket itself, sends, receives
     or subscribes. That another connection is over, to which the block sends, is an error as any other. Where the
-    broker is away, ``WebSocketException`` closes with 1013.
+    broker is away, ``WebSocketException`` closes with 1013. So it is with what the block's own tasks raise in a group.
     """
 
     def __init__(self, opening: Callable[[], Awaitable[PlainConnection]]) -> None:
@@ -79,16 +79,20 @@ class Attachment:
     async def __aexit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
         over = self._connection.closed
         await self._connection.left()
-        if isinstance(error, BrokerUnavailable):
-            refusal = turned_away(self._connection.websocket)
-            if not over:
-                raise refusal from error
+        if error is None:
+            return False
+        errors = error if isinstance(error, BaseExceptionGroup) else BaseExceptionGroup("", [error])
+        rest = errors.split(lambda each: self._is_end(each))[1]  # a method it would not take
+        if rest is None:
             return True
-        if isinstance(error, BaseExceptionGroup):  # of the block's own tasks
-            return error.split(lambda each: self._is_end(each))[1] is None  # a method it would not take
-        return self._is_end(error)
+        if rest.split(BrokerUnavailable)[1] is not None:
+            return False
+        refusal = turned_away(self._connection.websocket)
+        if not over:
+            raise refusal from error
+        return True
 
-    def _is_end(self, error: BaseException | None) -> bool:
+    def _is_end(self, error: BaseException) -> bool:
         """Whether that is the end of this block's own connection."""
         if isinstance(error, ClientLeft):
             return error.connection is self._connection

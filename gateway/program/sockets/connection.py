@@ -113,7 +113,8 @@ class PlainConnection:
         """Deliver the channel's publications to this client; nothing is done if they are already.
 
         Nobody is asked: who may hear what is for the code that calls this to decide. ``replay`` sends the newest so
-        many of the channel's history first; by default, all if its option ``replay`` is set, else none. ``since``
+        many of the channel's history first; by default, all if its option ``replay`` is set, else none. With 0 nothing
+        comes but the answer's position, from which a client may go on later; by default it is empty. ``since``
         sends what came after that position instead: the answer's ``recovered`` says whether that was all of it; if
         not, because the channel has lost some, nothing comes but what ``replay`` brings. ``info`` is shown in presence.
 

@@ -97,8 +97,8 @@ class ConnectionManager:
             connection.detach()
 
     async def send_personal_message(self, message: Any, websocket: WebSocket) -> None:
-        """Send to one socket of this process; nothing is done if it has gone."""
-        connection = self._connections.get(websocket)
+        """Send to one socket of this process; nothing is done if it has gone, or was never connected."""
+        connection = self._known(websocket)
         if connection is not None and not connection.closed:
             await connection.send(message)
 
@@ -106,20 +106,20 @@ class ConnectionManager:
 
     async def join(self, websocket: WebSocket, room: str | int) -> None:
         """Have it hear another room. Raises ``ValueError`` unless it is connected."""
-        connection = self._connections.get(websocket)
+        connection = self._known(websocket)
         if connection is None:
             raise ValueError(f"connect it first: await manager.connect(websocket, room={room!r})")
         await connection.show(self._room(room))
 
     async def leave(self, websocket: WebSocket, room: str | int) -> None:
         """Have the socket hear no more of a room; nothing is done if it does not."""
-        connection = self._connections.get(websocket)
+        connection = self._known(websocket)
         if connection is not None:
             await connection.unsubscribe(self._room(room))
 
     def rooms(self, websocket: WebSocket) -> list[str]:
         """The rooms that a socket of this process is in, as they were joined."""
-        connection, prefix = self._connections.get(websocket), self._room("")
+        connection, prefix = self._known(websocket), self._room("")
         channels = connection.channels if connection is not None else []
         return [unquote(channel.removeprefix(prefix)) for channel in channels if channel.startswith(prefix)]
 
@@ -137,7 +137,7 @@ class ConnectionManager:
         One that is slow, or dead, is nobody else's trouble, and raises nothing here.
         """
         await self._gateway.run_on()
-        excluded = None if exclude is None else self._connections.get(exclude)
+        excluded = None if exclude is None else self._known(exclude)
         publishes = self._gateway if excluded is None else self._gateway.exclude(excluded.id)
         await publishes.publish(self._room(room), message)
 
@@ -155,9 +155,20 @@ class ConnectionManager:
         if connection.user:
             await connection.subscribe(self._private(connection.user))
 
+    def _known(self, websocket: WebSocket) -> PlainConnection | None:
+        """The connection of a socket. Raises ``TypeError`` for what is none, such as the message in its place."""
+        if not isinstance(websocket, WebSocket):
+            raise TypeError(f"one WebSocket is wanted, as the route has it, not {websocket!r}")
+        return self._connections.get(websocket)
+
     def _room(self, room: str | int | None) -> str:
-        """The channel of a room, or that of all. A user's has no such slash."""
-        return self.channel if room is None else self._private("rooms", str(room))
+        """The channel of a room, or that of all. A user's has no such slash. Raises ``TypeError`` for no name."""
+        if room is None:
+            return self.channel
+        if not isinstance(room, str | int):
+            raise TypeError(f"a room is named by a str or an int, for example 'lobby', not {room!r}")
+        # an Enum of str goes by its value, as it compares
+        return self._private("rooms", room if isinstance(room, str) else str(room))
 
     def _private(self, *parts: str) -> str:
         prefix = self._gateway.sockets.node.settings.channel.private_prefix

@@ -138,7 +138,7 @@ def _subscription(session: PlainSession, name: str, wanted: Wanted) -> Subscript
     if wanted.replay or since:
         check_history(channel)
     subscription = Subscription(session, channel, since, server_side=True)
-    reads = options.keeps_history and (replays or since is not None)
+    reads = options.keeps_history and (wanted.replay is not None or replays or since is not None)
     subscription.admit(Admitted(Grant(wanted.info)), Features(positioned=reads, recoverable=since is not None))
     asked = {"replay": replays, "presence": options.presence or wanted.shown}
     if any(getattr(options, option) != value for option, value in asked.items()):

@@ -156,6 +156,17 @@ async def test_the_end_of_tasks_of_the_block_is_the_end_of_the_block(rig: Socket
     await rig.assert_empty()
 
 
+async def test_a_broker_that_is_away_from_tasks_of_the_block_closes_with_1013(rig: SocketRig) -> None:
+    with pytest.raises(WebSocketException) as failure:
+        async with rig.sockets.attach(Client().websocket) as connection:
+            raise ExceptionGroup("all", [BrokerUnavailable(), ClientLeft(connection, 1001, "")])
+    assert failure.value.code == 1013
+    with pytest.raises(ExceptionGroup):
+        async with rig.sockets.attach(Client().websocket):
+            raise ExceptionGroup("both", [BrokerUnavailable(), ZeroDivisionError()])
+    await rig.assert_empty()
+
+
 async def test_another_sockets_disconnect_passes(rig: SocketRig) -> None:
     with pytest.raises(WebSocketDisconnect):
         async with rig.sockets.attach(Client().websocket):

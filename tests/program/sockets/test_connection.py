@@ -701,6 +701,20 @@ async def test_nothing_missed(rig: SocketRig, client: Client, connection: PlainC
     assert heard(rig, client) == []
 
 
+async def test_who_has_seen_nothing_may_know_the_position(
+    rig: SocketRig, client: Client, connection: PlainConnection
+) -> None:
+    top = await rig.publish("room:1", 1)
+    found = await connection.subscribe("room:1", replay=0)
+    assert found == (1, top.epoch, False)
+    await rig.publish("room:1", 2)
+    assert heard(rig, client) == ["2"]
+    await connection.unsubscribe("room:1")
+    await rig.publish("room:1", 3)
+    assert (await connection.subscribe("room:1", since=found.position)).recovered
+    assert heard(rig, client) == ["2", "3"]
+
+
 @pytest.mark.parametrize("since", [7, {"offset": 1}, Position("1", "a"), Position(-1, "a"), Position(1, None)])  # type: ignore[arg-type]
 async def test_what_is_no_position(connection: PlainConnection, since: Any) -> None:
     with pytest.raises(ValueError, match=r"is no position.*Position\(offset=7"):

@@ -2,18 +2,21 @@
 
 import asyncio
 import warnings
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from enum import Enum
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
 from starlette.exceptions import WebSocketException
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from gateway import ConnectionManager as AppManager
 from gateway import Gateway
 from gateway.config.settings import Settings
-from gateway.errors import Disconnect
+from gateway.errors import BrokerUnavailable, Disconnect
 from gateway.program.engine import Engine
 from gateway.program.sockets import ConnectionManager
 from gateway.testing import Disconnected, Kit
@@ -319,6 +322,44 @@ async def test_the_user_comes_first(manager: ConnectionManager) -> None:
         await manager.send_to_user({"text": "hi"}, "ann")  # type: ignore[arg-type]
 
 
+async def test_a_socket_is_told_from_what_is_none(manager: ConnectionManager) -> None:
+    """Arguments in the wrong order would reach nobody, and nobody would know."""
+    websocket = Client().websocket
+    await manager.connect(websocket)
+    wrong: list[Callable[[Any], Awaitable[None]]] = [
+        lambda each: manager.send_personal_message(websocket, each),
+        lambda each: manager.broadcast("hi", exclude=each),
+        lambda each: manager.join(each, "a"),
+        lambda each: manager.leave(each, "a"),
+    ]
+    for call in wrong:
+        for each in ("ann", [websocket]):
+            with pytest.raises(TypeError, match="one WebSocket is wanted, as the route has it, not "):
+                await call(each)
+
+
+async def test_a_room_has_one_name(manager: ConnectionManager) -> None:
+    client = Client()
+    with pytest.raises(TypeError, match=r"for example 'lobby', not \['a', 'b'\]"):
+        await manager.connect(client.websocket, room=["a", "b"])  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="a room is named by"):
+        await manager.users(client.websocket)  # type: ignore[arg-type]
+    assert manager.active_connections == []
+
+
+class Room(str, Enum):  # noqa: UP042  as FastAPI's documentation writes path parameters
+    LOBBY = "lobby"
+
+
+async def test_a_room_may_be_one_of_an_enum(manager: ConnectionManager) -> None:
+    client = Client()
+    await manager.connect(client.websocket, room=Room.LOBBY, user="ann")
+    await manager.broadcast("hi", room="lobby")
+    assert client.heard == ["hi"]
+    assert manager.rooms(client.websocket) == ["lobby"]
+    assert await manager.users(Room.LOBBY) == ["ann"]
+
+
 async def test_rooms_and_users_of_one_name_are_apart(manager: ConnectionManager) -> None:
     client = Client()
     await manager.connect(client.websocket, user="rooms/a")
@@ -336,10 +377,10 @@ def test_says_what_it_is_made_of(arguments: Any) -> None:
         AppManager(*arguments)
 
 
-def application() -> FastAPI:
+def application(app: FastAPI | None = None, manager: AppManager | None = None) -> FastAPI:
     """The tutorial's, with the two lines changed."""
-    app = FastAPI()
-    manager = AppManager(app)
+    app = app or FastAPI()
+    manager = manager or AppManager(app)
 
     @app.websocket("/ws/{client_id}")
     async def websocket_endpoint(websocket: WebSocket, client_id: int) -> None:
@@ -418,10 +459,17 @@ async def test_a_gateway_that_has_stopped_stays_stopped() -> None:
     assert gateway._late is None
 
 
+def application_with_a_gateway() -> FastAPI:
+    app, gateway = FastAPI(), Gateway()
+    gateway.run_in(app)
+    return application(app, AppManager(gateway))
+
+
+@pytest.mark.parametrize("create", [application, application_with_a_gateway])
 async def test_without_broker_an_application_closes_with_1013_and_answers_503(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    create: Callable[[], FastAPI], caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with Kit(application) as kit:
+    async with Kit(create) as kit:
         one = await kit.websocket("/ws/1")
         kit.broker.kill()
         await one.send_text("hi")
@@ -434,3 +482,12 @@ async def test_without_broker_an_application_closes_with_1013_and_answers_503(
         kit.broker.restore()
     assert "/ws/1: closed with 1013" in caplog.text
     assert "/news: answered with 503" in caplog.text
+
+
+async def test_an_applications_own_answer_to_a_missing_broker_stays() -> None:
+    async def teapot(_request: Request, _error: Exception) -> Response:
+        return Response(status_code=418)
+
+    async with Kit(lambda: application(FastAPI(exception_handlers={BrokerUnavailable: teapot}))) as kit:
+        kit.broker.kill()
+        assert (await kit.http.post("/news")).status_code == 418
