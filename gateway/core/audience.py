@@ -96,7 +96,7 @@ class Audience:
 
     def __init__(self, key: AudienceKey, delay: float) -> None:
         self.key = key
-        self.plain = key.wire.protocol.omits
+        self.plain = key.wire.protocol.omits or key.wire.in_order
         self.delay = delay
         self.members: dict[Subscriber, Write] = {}
         self.pending: list[bytes] = []

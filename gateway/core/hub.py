@@ -193,7 +193,7 @@ class Hub:
                 continue
             self._write_early(audience)  # what came before the gap is good
             self.subscriptions -= len(audience.members)
-            if audience.plain:  # they go on without, and would miss more by waiting
+            if key.wire.protocol.omits:  # they go on without, and would miss more by waiting
                 for subscriber in list(audience.members):
                     tell(subscriber)
             else:

@@ -33,4 +33,4 @@ async def arrive_at(node: Node, client: str) -> None:
 def plain(hub: Hub, channels: Iterable[str]) -> Iterable[Audience]:
     """The plain sockets of these channels."""
     found = [channel for name in channels if (channel := hub.channels.get(name)) and channel.plain]
-    return (each for channel in found for each in channel.audiences.values() if each.plain)
+    return (each for channel in found for each in channel.audiences.values() if each.key.wire.protocol.omits)

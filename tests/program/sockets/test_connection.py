@@ -755,6 +755,15 @@ async def test_messages_say_what_they_are(rig: SocketRig, connection: PlainConne
     assert (two.channel, two.data, two.offset, two.binary) == ("any:1", b"\xff", 1, True)
 
 
+async def test_messages_of_several_channels_come_in_order(rig: SocketRig, connection: PlainConnection) -> None:
+    messages = connection.messages()
+    for channel in ("a", "b"):
+        await connection.subscribe(channel)
+    for number, channel in enumerate("abaab"):
+        await rig.publish(channel, number)
+    assert [(await anext(messages)).data for _ in range(5)] == [0, 1, 2, 3, 4]
+
+
 async def test_what_came_before_the_call_is_the_clients(
     rig: SocketRig, client: Client, connection: PlainConnection
 ) -> None:
