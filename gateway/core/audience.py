@@ -92,10 +92,11 @@ class AudienceKey(Struct, frozen=True):
 class Audience:
     """The subscribers of one channel that receive byte-identical frames."""
 
-    __slots__ = ("apart", "delay", "key", "members", "pending", "size")
+    __slots__ = ("apart", "delay", "key", "members", "pending", "plain", "size")
 
     def __init__(self, key: AudienceKey, delay: float) -> None:
         self.key = key
+        self.plain = key.wire.protocol.omits or key.wire.in_order
         self.delay = delay
         self.members: dict[Subscriber, Write] = {}
         self.pending: list[bytes] = []

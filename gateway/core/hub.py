@@ -44,6 +44,8 @@ class Hub:
         self._max_lag = max_lag
         self._clock = clock
         self._written: list[Audience] = []
+        self._plain: list[Audience] = []
+        """Those of plain clients, which are told what comes in the order in which it does, across channels."""
         self._latest: LocalChannel | None = None
         """The one that plain clients hear of which the latest publication was."""
         self._outboxes: list[Connection] = []
@@ -90,9 +92,9 @@ class Hub:
         if audience is None:
             audience = channel.audiences[key] = Audience(key, subscriber.batch_delay)
             channel.interval = 0.0  # nobody may have stood there: the next check is to look at it
-            channel.plain |= key.wire.protocol.omits
+            channel.plain |= audience.plain
         else:
-            self._write(audience)
+            self._write_early(audience)
         audience.members[subscriber] = subscriber.connection.transport.write
         self.subscriptions += 1
 
@@ -165,7 +167,7 @@ class Hub:
     def _turn_to(self, channel: LocalChannel, readers: Iterable[Audience]) -> None:
         """Keep the order between channels for plain clients, who may hear several."""
         self._latest = channel
-        if any(each.pending and each.key.wire.protocol.omits for each in readers):
+        if any(each.pending and each.plain for each in readers):
             self.flush_plain()  # else this would leave with what came before that of the other channel
 
     def announce(self, name: str, push: Join | Leave) -> None:
@@ -189,7 +191,7 @@ class Hub:
         for key in keys:
             if (audience := channel.audiences.pop(key, None)) is None:
                 continue
-            self._write(audience)  # what came before the gap is good
+            self._write_early(audience)  # what came before the gap is good
             self.subscriptions -= len(audience.members)
             if key.wire.protocol.omits:  # they go on without, and would miss more by waiting
                 for subscriber in list(audience.members):
@@ -262,10 +264,10 @@ class Hub:
         if channel.audiences.get(audience.key) is not audience:
             return audience  # it has gone
         key = AudienceKey(audience.key.wire, audience.key.joins, audience.key.positioned, behind)
-        self._write(audience)
+        self._write_early(audience)
         target = channel.audiences.get(key)
         if target is not None:
-            self._write(target)  # both, while all members can be found: a write may have one take another way
+            self._write_early(target)  # both, while all members can be found: a write may have one take another way
         del channel.audiences[audience.key]
         if target is None:
             target = channel.audiences[key] = Audience(key, audience.delay)
@@ -276,13 +278,8 @@ class Hub:
 
     def flush_plain(self, *others: Audience) -> None:
         """Write what is pending for plain clients, as it came, then for ``others``."""
-        audiences, self._written = self._written, []
-        for audience in audiences:
-            if audience.key.wire.protocol.omits:
-                self._write(audience)
-            else:
-                self._written.append(audience)
-        for audience in others:
+        audiences, self._plain = self._plain, []
+        for audience in (*audiences, *others):
             self._write(audience)
 
     def post(self, connection: Connection, message: bytes) -> None:
@@ -298,7 +295,7 @@ class Hub:
 
     def post_in_turn(self, connection: Connection, message: bytes) -> None:
         """Like ``post``, but behind the publications that have come before it in this tick."""
-        if self._written:
+        if self._written or self._plain:
             self.flush()
         self.post(connection, message)
 
@@ -313,7 +310,7 @@ class Hub:
         audiences, self._written = self._written, []
         shared: list[Audience] = []
         for audience in audiences:
-            if len(audience.members) == 1 and not audience.key.wire.protocol.omits:  # those are told in the order
+            if len(audience.members) == 1:
                 self._join_outbox(audience)
             else:
                 shared.append(audience)
@@ -321,6 +318,8 @@ class Hub:
             self._flush_outboxes()
         for audience in shared:
             self._write(audience)
+        if self._plain:
+            self.flush_plain()
 
     def _join_outbox(self, audience: Audience) -> None:
         """Let what is for one connection alone leave with whatever else it gets in this tick."""
@@ -344,14 +343,14 @@ class Hub:
     def _append(self, audience: Audience, message: bytes, excluded: Set[Subscriber] = _NOBODY) -> None:
         """Append for all members but those ``excluded``, who get what else there is in this tick by themselves."""
         if audience.size + len(message) > FRAME_SIZE:
-            self._write(audience)
+            self._write_early(audience)
         for subscriber in excluded & audience.members.keys() if excluded else ():
             audience.apart.setdefault(subscriber, audience.pending.copy())
         if not audience.pending:
             if audience.delay:
                 asyncio.get_running_loop().call_later(audience.delay, self._end_delay, audience)
             else:
-                self._written.append(audience)
+                (self._plain if audience.plain else self._written).append(audience)
                 self._schedule()
         audience.pending.append(message)
         audience.size += len(message)
@@ -367,7 +366,7 @@ class Hub:
         return {each.subscriptions[name] for each in connections if name in each.subscriptions}
 
     def _end_delay(self, audience: Audience) -> None:
-        self._written.append(audience)
+        (self._plain if audience.plain else self._written).append(audience)
         self.flush()
 
     def _schedule(self) -> None:
@@ -393,6 +392,13 @@ class Hub:
                         connection.transport.send(frame)
                 except Exception:  # one connection's trouble is not to be everybody's
                     log.exception("client %s: a frame could not be made", connection.client)
+
+    def _write_early(self, audience: Audience) -> None:
+        """Write it before the tick ends: behind what plain clients are to hear before, of other channels."""
+        if audience.plain:
+            self.flush_plain(audience)
+        else:
+            self._write(audience)
 
     def _write(self, audience: Audience) -> None:
         if not audience.pending:

@@ -49,6 +49,9 @@ class Wire:
 
     __slots__ = ("frame", "ping", "protocol")
 
+    in_order: ClassVar[bool] = False
+    """Whether what comes on several channels is told in the order in which it comes; plain clients always are."""
+
     def __init__(self, protocol: WireProtocol, frame: Callable[[bytes], Any]) -> None:
         self.protocol = protocol
         self.frame = frame

@@ -51,6 +51,10 @@ class _Objects:
 
 
 class _ObjectWire(Wire):
+    __slots__ = ()
+
+    in_order = True
+
     def pack(self, messages: Sequence[bytes]) -> Any:
         return messages
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -723,6 +723,57 @@ async def test_what_is_for_one_stands_behind_the_publications_before_it(hub: Hub
     hub.publish("room", publication(text="after"))
     hub.flush()
     assert one.frames == ["before", "alone again", "after"]
+
+
+class Plain(Text):
+    """Of clients that cannot tell channels apart."""
+
+    omits = True
+
+
+@dataclass
+class Ears:
+    """One plain client, which hears two channels; ``excluded`` is another, in the first of them."""
+
+    hub: Hub
+    client: Client = field(default_factory=lambda: Client(Wire(Plain(), bytes.decode)))
+
+    def __post_init__(self) -> None:
+        for channel in ("a", "b"):
+            self.hub.join(subscriber := Reader(self.client, channel))
+            self.hub.enter(subscriber, None)
+        self.excluded = known(self.hub, reader(self.hub, wire=self.client.wire, channel="a"), "excluded")
+
+    def full(self) -> None:
+        self.hub.publish("a", publication(text="x" * FRAME_SIZE))
+
+    def entered(self) -> None:
+        reader(self.hub, wire=self.client.wire, channel="a")
+
+    def reached(self) -> None:
+        """The stream reaches one that has begun ahead of it."""
+        ahead = Reader(Client(self.client.wire), "a")
+        self.hub.join(ahead)
+        self.hub.enter(ahead, at(1))
+        self.hub.publish("a", publication(2))
+
+
+@pytest.mark.parametrize("early", [Ears.full, Ears.entered, Ears.reached])
+@pytest.mark.parametrize("first", ["a", "b"])
+async def test_what_leaves_before_the_tick_ends_stands_behind_other_channels(
+    hub: Hub, early: Callable[[Ears], None], first: str
+) -> None:
+    """For plain clients: none of them is told of another channel's publication too early."""
+    ears = Ears(hub)
+    hub.publish(first, publication(text="one"))
+    hub.publish("a", publication(text="two"))
+    early(ears)
+    hub.publish("b", publication(text="three"))
+    hub.publish("a", Publication(Payload(b"four"), exclude=Exclusion(("excluded",))))
+    hub.flush()
+    words = " ".join(ears.client.frames).split()
+    assert [word for word in words if word in ("one", "two", "three", "four")] == ["one", "two", "three", "four"]
+    assert "four" not in " ".join(ears.excluded.frames)
 
 
 async def test_all_that_an_audience_has_may_be_excluded(hub: Hub) -> None:

@@ -173,11 +173,11 @@ class PlainConnection:
         A message that is not in the format closes the connection, with 1003 or 1007. Raises ``ClientLeft``.
         """
         assert self._reading is not None, "the WebSocket is open"
-        if self._reading.end is None:
-            await self.websocket.receive()
-        if (end := self._reading.end) is not None:
+        message = self._reading.end if self._reading.over else await self.websocket.receive()
+        assert message is not None
+        if message["type"] == "websocket.disconnect":
             self.detach()
-            raise ClientLeft(self, end.get("code", 1005), end.get("reason"))
+            raise ClientLeft(self, message.get("code", 1005), message.get("reason"))
         return self._reading.value
 
     async def __aiter__(self) -> AsyncIterator[Any]:
@@ -212,7 +212,7 @@ class PlainConnection:
                 yield message
             if self.closed:
                 return
-            self._reading.watch(inbox.wake)
+            self._reading.watch()
             await inbox.wait()
 
     def _overflow(self) -> None:

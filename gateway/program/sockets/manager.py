@@ -172,4 +172,5 @@ class ConnectionManager:
 
     def _private(self, *parts: str) -> str:
         prefix = self._gateway.sockets.node.settings.channel.private_prefix
-        return "/".join([prefix + self.channel, *(quote(part, safe="") for part in parts)])
+        # quoted, so that no part of it is taken for a namespace, which would have to be declared
+        return prefix + "/".join(quote(part, safe="") for part in (self.channel, *parts))

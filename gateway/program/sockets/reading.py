@@ -1,6 +1,7 @@
 """What a plain client says, whoever asks: the connection, or the WebSocket that the route has in its hands."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,10 @@ from gateway.errors import Disconnect
 from gateway.program.sockets.session import PlainSession
 from gateway.program.sockets.writing import PlainTransport
 from gateway.protocols.plain import Plain
+from gateway.transports.frames import POLICY
+
+OVERHEAD = 512
+"""Bytes that a message takes which waits, beside its own."""
 
 
 class Reading:
@@ -31,7 +36,7 @@ class Reading:
         self.value: Any = None
         """What the last message says, in the connection's format."""
         self.end: Message | None = None
-        """That the client has left."""
+        """That the client has left: the last of what waits."""
         self._session = session
         self._protocol = protocol
         self._transport = transport
@@ -39,72 +44,99 @@ class Reading:
         self._strict = strict
         self._left = left
         self._detached = False
+        self._unread: deque[tuple[Message, Any, int]] = deque()
+        """Messages, what they say, and the bytes that they take."""
+        self._size = 0
+        self._more = asyncio.Event()
         self._direct = False
         """Whether somebody waits for the client just now."""
-        self._ahead: asyncio.Task[Message] | None = None
+        self._watched = False
+        self._watcher: asyncio.Task[None] | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing more to receive."""
+        return self.end is not None and not self._unread
 
     async def receive(self) -> Message:
         """The next message that counts. Satisfies ``Receive``."""
-        while True:
-            message = await self._next()
-            if message["type"] == "websocket.disconnect":
-                self.end = message
-                self._left()
-            elif not self._detached:
-                if self._session.closed:  # what comes after our close does not count
-                    continue
-                try:
-                    return self._read(message)
-                except Disconnect as reason:
-                    self._session.disconnect(reason)
-                    continue
-            return message
+        while not self._unread:
+            if self._watcher is not None:
+                self._more.clear()
+                await self._more.wait()
+                continue
+            self._direct = True
+            try:
+                await self._take()
+            finally:
+                self._direct = False
+                if self._watched:
+                    self.watch()
+        message, self.value, size = self._unread.popleft()
+        self._size -= size
+        return message
 
-    def watch(self, changed: Callable[[], None]) -> None:
-        """Notice that the client leaves though nobody asks for its messages.
+    def watch(self) -> None:
+        """From now on, notice that the client leaves though nobody asks for its messages.
 
-        ``changed`` is called when something has come.
+        They wait, client.queue_max_size bytes of them; with more, it is closed with 1008.
         """
-        if self._ahead is None and not self._direct:
-            self._ahead = asyncio.create_task(self._transport.receive(self._receive))
-            self._ahead.add_done_callback(lambda _: self._look(changed))
+        self._watched = True
+        if self._watcher is None and not (self._direct or self._detached):
+            self._watcher = asyncio.create_task(self._read_ahead())
 
     def detach(self) -> None:
         """What comes from now on is the route's."""
         self._detached = True
-        if self._ahead is not None and not self._ahead.done():
-            self._ahead.cancel()
-            self._ahead = None
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None and self.end is None:
+            watcher.cancel()
+        self._more.set()
 
-    async def _next(self) -> Message:
-        if self._ahead is None:
-            self._direct = True
-            try:
-                return await (self._receive() if self._detached else self._transport.receive(self._receive))
-            finally:
-                self._direct = False
-        message = await asyncio.shield(self._ahead)
-        self._ahead = None
-        return message
+    async def _read_ahead(self) -> None:
+        limit = self._session.node.settings.client.queue_max_size
+        try:
+            while not self._detached:
+                await self._take()
+                if self._size > limit:
+                    self._session.disconnect(Disconnect(POLICY, "nobody reads what you send"))
+        finally:
+            self._watcher = None
+            self._more.set()
 
-    def _look(self, changed: Callable[[], None]) -> None:
-        ahead = self._ahead
-        arrived = ahead is not None and not ahead.cancelled() and ahead.exception() is None
-        if ahead is not None and arrived and ahead.result()["type"] == "websocket.disconnect":
-            self.end = ahead.result()
+    async def _take(self) -> None:
+        """Wait for a message, and keep it if it counts."""
+        message = await (self._receive() if self._detached else self._transport.receive(self._receive))
+        value, size = None, 0
+        if message["type"] == "websocket.disconnect":
+            self.end = message
             self._left()
-        changed()
+        elif not self._detached:
+            if self._session.closed:  # what comes after our close does not count
+                return
+            try:
+                message, value, size = self._read(message)
+            except Disconnect as reason:
+                self._session.disconnect(reason)
+                return
+        self._unread.append((message, value, size))
+        self._size += size
+        self._more.set()
 
-    def _read(self, message: Message) -> Message:
-        """The message as the format has it. Raises ``Disconnect`` if it is not in it."""
+    def _read(self, message: Message) -> tuple[Message, Any, int]:
+        """The message as the format has it, what it says, and its size.
+
+        Raises ``Disconnect`` if it is not in the format.
+        """
         text = message.get("text")
         content: str | bytes = message["bytes"] if text is None else text
         self._session.node.metrics.bytes_in += len(content)
+        size = len(content) + OVERHEAD
         if not self._strict:
-            return message
-        self.value = self._protocol.read(content)
+            return message, None, size
+        value = self._protocol.read(content)
         if self._protocol.binary is isinstance(content, bytes):
-            return message
+            return message, value, size
         if isinstance(content, bytes):
-            return {**message, "text": content.decode()}
-        return {**message, "bytes": content.encode()}
+            return {**message, "text": content.decode()}, value, size
+        return {**message, "bytes": content.encode()}, value, size

@@ -769,6 +769,15 @@ async def test_messages_say_what_they_are(rig: SocketRig, connection: PlainConne
     assert (two.channel, two.data, two.offset, two.binary) == ("any:1", b"\xff", 1, True)
 
 
+async def test_messages_of_several_channels_come_in_order(rig: SocketRig, connection: PlainConnection) -> None:
+    messages = connection.messages()
+    for channel in ("a", "b"):
+        await connection.subscribe(channel)
+    for number, channel in enumerate("abaab"):
+        await rig.publish(channel, number)
+    assert [(await anext(messages)).data for _ in range(5)] == [0, 1, 2, 3, 4]
+
+
 async def test_what_came_before_the_call_is_the_clients(
     rig: SocketRig, client: Client, connection: PlainConnection
 ) -> None:
@@ -855,6 +864,57 @@ async def test_messages_end_with_the_connection(
     with pytest.raises(ClientLeft) as left:
         await connection.receive()
     assert left.value.code == (4000 if closes else 1001)
+
+
+@pytest.mark.parametrize("said", [["one"], ["one", "two", "three"]])
+async def test_messages_end_with_a_client_whose_words_nobody_reads(
+    rig: SocketRig, client: Client, said: list[str]
+) -> None:
+    async with rig.sockets.attach(client.websocket) as connection:
+        taking = asyncio.ensure_future(anext(connection.messages()))
+        client.say(*said)
+        client.leave(1001)
+        with pytest.raises(StopAsyncIteration):
+            await taking
+        assert connection.closed
+        assert [text async for text in connection] == said
+    await rig.assert_empty()
+
+
+async def test_messages_end_also_if_somebody_has_read_until_now(client: Client, connection: PlainConnection) -> None:
+    reading = asyncio.create_task(connection.receive())
+    await settle()
+    taking = asyncio.ensure_future(anext(connection.messages()))
+    client.say("one")
+    assert await reading == "one"
+    client.leave()
+    with pytest.raises(StopAsyncIteration):
+        await taking
+
+
+async def test_what_nobody_reads_is_bounded(client: Client) -> None:
+    rig = await SocketRig.open(queue_max_size=2048)
+    async with rig.sockets.attach(client.websocket) as connection:
+        taking = asyncio.ensure_future(anext(connection.messages()))
+        for _ in range(10):
+            client.say("x" * 100)
+            await settle()
+        with pytest.raises(StopAsyncIteration):
+            await taking
+        assert client.closing() == (1008, "nobody reads what you send")
+    await rig.assert_empty()
+
+
+async def test_who_reads_the_websocket_goes_on_after_the_block(rig: SocketRig, client: Client) -> None:
+    async with rig.sockets.attach(client.websocket) as connection:
+        taking = asyncio.ensure_future(anext(connection.messages()))
+        await settle()
+        reading = asyncio.create_task(client.websocket.receive_text())
+        await settle()
+    with pytest.raises(StopAsyncIteration):
+        await taking
+    client.say("yours")
+    assert await reading == "yours"
 
 
 async def test_a_route_that_does_not_take_its_messages_is_cut_off(client: Client) -> None:

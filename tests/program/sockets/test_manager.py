@@ -259,6 +259,21 @@ async def test_rooms_need_not_be_declared(rig: SocketRig, manager: ConnectionMan
     await rig.assert_empty()
 
 
+async def test_rooms_of_a_channel_with_a_namespace_need_not_be_declared_either() -> None:
+    rig = await SocketRig.open(channel={"namespaces": [{"name": "chat"}]})
+    client, manager, other = Client(), ConnectionManager(rig.host, "chat:1"), ConnectionManager(rig.host, "chat")
+    await manager.connect(client.websocket, room="r", user="ann")
+    assert manager.rooms(client.websocket) == ["r"]
+    await manager.broadcast("for all")
+    await manager.broadcast("for the room", room="r")
+    await manager.send_to_user("ann", "for ann")
+    await other.broadcast("for a room of others", room="r")
+    assert client.heard == ["for all", "for the room", "for ann"]
+    assert [name for name in rig.node.hub.channels if ":" in name] == ["chat:1"]
+    manager.disconnect(client.websocket)
+    await rig.assert_empty()
+
+
 async def test_a_socket_may_be_in_many_rooms(rig: SocketRig, manager: ConnectionManager) -> None:
     client = Client()
     await manager.connect(client.websocket, room="a")
