@@ -133,10 +133,10 @@ def decides_connect(application: Application[Any] | NoApplication, request: Conn
 
 
 def unix_seconds(moment: float | datetime | None) -> int:
-    """The moment as a program gives it, in whole seconds; 0 for None, which is never."""
+    """The moment as a program gives it, in whole seconds; 0 for None alone, which is never."""
     if moment is None:
         return 0
-    return int(moment.timestamp() if isinstance(moment, datetime) else moment)
+    return max(1, int(moment.timestamp() if isinstance(moment, datetime) else moment))
 
 
 def user_id(user: str | int | None) -> str:

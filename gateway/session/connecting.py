@@ -135,6 +135,8 @@ async def _authenticate(session: Session, request: ConnectRequest) -> Admission:
         admission = await connect(session, request, known)
         session.since = session.node.clock()  # it hears of the end, whatever has become of the client
         _check(session)
+        if 0 < admission.expire_at <= session.node.clock():  # it is not let in for the time in which it could refresh
+            raise Error(ErrorCode.TOKEN_EXPIRED) if request.token else Disconnect(DisconnectCode.EXPIRED)
         if session.application.refresh is not None:
             session.granted = frozenset(admission.subs)
     if admission is None:

@@ -132,7 +132,7 @@ async def allowed(
     route, admitted = route_of(channel), AS_THE_OPTIONS_SAY
     if route and route.subscribe and not channel.shuts_out(session.user):
         subscription = Subscription(session, channel, request.since, server_side)
-        admitted = await subscription.ask(route.subscribe(session, channel, request))
+        admitted = await subscription.ask(route.subscribe(session, channel, request), by_token=bool(request.token))
     elif may_subscribe(channel, session.user, insecure=session.node.settings.client.insecure):
         subscription = Subscription(session, channel, request.since, server_side)
     else:

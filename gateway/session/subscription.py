@@ -154,16 +154,18 @@ class Subscription:
 
     # — the way in —
 
-    async def ask(self, decision: Awaitable[Admitted]) -> Admitted:
+    async def ask(self, decision: Awaitable[Admitted], *, by_token: bool) -> Admitted:
         """What the program grants, which hears of its end from then on. A refusal leaves nothing.
 
-        Raises ``SubscriptionEnded`` if it has been meanwhile.
+        Raises ``SubscriptionEnded`` if it has been meanwhile, ``Error`` (109) if a token of the client's is over.
         """
         try:
             admitted = await decision
             # where the server has been quicker, it will hear of the end of that one
             self.connection.subscriptions.get(self.channel, self).asked = True
             self._check()
+            if by_token and 0 < admitted.expire_at <= self.connection.node.clock():
+                raise Error(ErrorCode.TOKEN_EXPIRED)
         except BaseException:
             await self._abandon()
             raise
