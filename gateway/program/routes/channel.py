@@ -231,7 +231,7 @@ class ChannelRoute(Generic[T]):
                 f'gateway.channel("{self.pattern.text}", history_size=1, force_recovery_mode="cache")'
             )
         handler = self._add(call, events.CACHE_EMPTY)
-        answering = Answering(call)
+        answering = Answering(call, message=self.message)
 
         async def cache_empty(session: Session, channel: Channel) -> Payload | None:
             value = await self._call(handler, session, channel, b"")
@@ -346,7 +346,7 @@ class ChannelRoute(Generic[T]):
 
     def _add(self, call: Callable[..., Any], event: Event) -> Handler:
         dependencies = () if event in _UNASKED else self._dependencies
-        return self._take(Handler(call, event, self.pattern.types, self.pattern.text, dependencies))
+        return self._take(Handler(call, event, self.pattern.types, self.pattern.text, dependencies, self.message))
 
     def _take(self, handler: Handler) -> Handler:
         self.program.check_open()
