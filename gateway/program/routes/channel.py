@@ -84,7 +84,7 @@ class ChannelRoute(Generic[T]):
         """What the session sees of it."""
         self._place = place
         self._events: NamedEvents | None = None
-        self._message = Answering(self.message, read=lambda kind: kind)
+        self.route.encode = Answering(self.message, read=lambda kind: kind).encode
 
     @property
     def options(self) -> ChannelOptions:
@@ -323,7 +323,7 @@ class ChannelRoute(Generic[T]):
         return self._events
 
     def _encode(self, data: Any) -> Payload | bytes:
-        return data if isinstance(data, bytes) else self._message.encode(data)
+        return data if isinstance(data, bytes) else self.route.encode(data)
 
     @property
     def _dependencies(self) -> Sequence[Depends]:
