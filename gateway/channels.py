@@ -117,7 +117,7 @@ class Channels:
         """Name of the user's personal channel: the boundary, and the id as it is. Empty if the user has none."""
         return self._personal_prefix + user if self._personal.enabled and user else ""
 
-    def of_user(self, user: str | int) -> str:
+    def of_user(self, user: str | int | None) -> str:
         """The channel that all connections of a user hear. Raises ``SettingsError`` if users have none."""
         if not self._personal.enabled:
             raise SettingsError(
@@ -125,7 +125,7 @@ class Channels:
                 "true for all nodes, for example GATEWAY_CLIENT__SUBSCRIBE_TO_USER_PERSONAL_CHANNEL__ENABLED=true, or "
                 'Gateway(client={"subscribe_to_user_personal_channel": {"enabled": True}})'
             )
-        if not str(user):
+        if user is None or not str(user):
             raise ValueError("anonymous users have no personal channel; for example publish_to_user('7', data)")
         return self.personal(str(user))
 

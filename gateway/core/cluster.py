@@ -79,16 +79,16 @@ class DisconnectUser(Target, tag="disconnect", kw_only=True):
     """Only connections let in before this moment (Unix seconds), or at it with a lesser client id."""
 
 
-def named(user: str | int) -> str:
+def named(user: str | int | None) -> str:
     """The user's id. Nobody's connections are not one user's, and hardly what anybody means: ``ValueError``."""
-    if not str(user):
+    if user is None or not str(user):  # None by mistake: a block of "None" would be one of nobody
         raise ValueError("name a user, or a client: an empty user would mean all anonymous clients")
     return str(user)
 
 
-def whose(user: str | int, client: str) -> str | None:
+def whose(user: str | int | None, client: str) -> str | None:
     """Whose connections are meant; None where the client says it all. Raises ``ValueError`` if neither is given."""
-    return (str(user) or None) if client else named(user)
+    return None if client and user in (None, "") else named(user)
 
 
 def disconnection(user: str | int, client: str, reason: Disconnect, keep: Sequence[str]) -> DisconnectUser:

@@ -297,12 +297,12 @@ class Operations(ABC):
             await gateway.exclude(user="7").publish(...)  # to none of the user's connections
 
         One ``exclude`` may follow another: both hold. History keeps the publication for everybody: a client that
-        comes back may recover what it has sent itself.
+        comes back may recover what it has sent itself. Raises ``ValueError`` for anonymous clients, which are no user.
         """
         if not clients and user is None:
             return self
         former = self._exclusion or Exclusion()
-        users = former.users if user is None else (*former.users, str(user))
+        users = former.users if user is None else (*former.users, named(user))
         return _Excluding(self, Exclusion((*former.clients, *_ids(clients)), users))
 
     def on_commit(self, session: "AnySession") -> CommitOutbox:

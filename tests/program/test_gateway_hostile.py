@@ -421,7 +421,10 @@ async def test_a_handler_opens_no_channel_that_its_name_limits() -> None:
 async def test_no_command_goes_to_all_anonymous_clients_by_mistake() -> None:
     gateway = gateway_with()
     async with served(gateway) as url, peer(url):
-        with pytest.raises(ValueError, match="name a user"):
-            await gateway.disconnect("")
+        missing: Any = None  # such as the id of a user that the database has not
+        for nobody in ("", missing):
+            for command in (gateway.disconnect, gateway.block, gateway.unblock, gateway.expire):
+                with pytest.raises(ValueError, match="name a user"):
+                    await command(nobody)
         with pytest.raises(TypeError, match="a list of names"):
             Credentials("ann", channels="lobby").admission()

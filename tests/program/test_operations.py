@@ -144,6 +144,11 @@ async def test_excludes_one_client(gateway: Gateway) -> None:
     await bob.hears(1, 2, 3, 6, 9, channel="chat:a")
 
 
+def test_anonymous_clients_are_not_excluded_as_if_they_were_one_user(gateway: Gateway) -> None:
+    with pytest.raises(ValueError, match="an empty user would mean all anonymous clients"):
+        gateway.exclude(user="")
+
+
 @pytest.mark.parametrize("wrong", [7, {"id": "7"}, HTTPConnection({"type": "http", "headers": []})])
 async def test_who_can_be_excluded_and_sent_to(gateway: Gateway, wrong: Any) -> None:
     advice = r'gateway\.exclude\(user="7"\)'

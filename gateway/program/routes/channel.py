@@ -84,7 +84,7 @@ class ChannelRoute(Generic[T]):
         """What the session sees of it."""
         self._place = place
         self._events: NamedEvents | None = None
-        self._message = Answering(self.message, read=lambda kind: kind)
+        self.route.encode = Answering(self.message, read=lambda kind: kind).encode
 
     @property
     def options(self) -> ChannelOptions:
@@ -232,7 +232,7 @@ class ChannelRoute(Generic[T]):
                 f'gateway.channel("{self.pattern.text}", history_size=1, force_recovery_mode="cache")'
             )
         handler = self._add(call, events.CACHE_EMPTY)
-        answering = Answering(call)
+        answering = Answering(call, message=self.message)
 
         async def cache_empty(session: Session, channel: Channel) -> Payload | None:
             value = await self._call(handler, session, channel, b"")
@@ -329,7 +329,7 @@ class ChannelRoute(Generic[T]):
                 f'"{self.pattern.text}" has events: write publish_event("name", data), of '
                 f"{', '.join(each.name for each in self._events)}"
             )
-        return data if isinstance(data, bytes) else self._message.encode(data)
+        return data if isinstance(data, bytes) else self.route.encode(data)
 
     @property
     def _dependencies(self) -> Sequence[Depends]:
@@ -352,7 +352,7 @@ class ChannelRoute(Generic[T]):
 
     def _add(self, call: Callable[..., Any], event: Event) -> Handler:
         dependencies = () if event in _UNASKED else self._dependencies
-        return self._take(Handler(call, event, self.pattern.types, self.pattern.text, dependencies))
+        return self._take(Handler(call, event, self.pattern.types, self.pattern.text, dependencies, self.message))
 
     def _take(self, handler: Handler) -> Handler:
         self.program.check_open()

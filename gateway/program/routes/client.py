@@ -220,5 +220,7 @@ def with_header(headers: Iterable[Header], name: str, value: str) -> list[Header
 
 
 def kept(scope: Mapping[str, Any]) -> dict[str, Any]:
-    """What events need of the scope of the request that opened the connection."""
-    return {key: value for key, value in scope.items() if key not in _UNWANTED and not key.startswith("fastapi")}
+    """What events need of the scope of the request that opened the connection, with a state where it brings none."""
+    found = {key: value for key, value in scope.items() if key not in _UNWANTED and not key.startswith("fastapi")}
+    found.setdefault("state", {})
+    return found

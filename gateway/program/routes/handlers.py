@@ -30,6 +30,7 @@ from gateway.program.routes.plan import NO_DATA, Plan, is_text
 from gateway.program.routes.signatures import (
     Event,
     SignatureError,
+    always_gives,
     examine,
     is_at_any_level,
     members,
@@ -60,6 +61,7 @@ class Handler:
         params: Iterable[str] = (),
         pattern: str = "",
         dependencies: Sequence[Depends] = (),
+        message: Any = None,
     ) -> None:
         self.call = call
         self.event = event
@@ -81,9 +83,10 @@ class Handler:
         if not _takes_response(self._dependant):
             self._shortcuts["response"] = Response()
         self._advise_at = 0.0
+        self._always_gives = always_gives(call)
         self._in_thread = not (event.generator or is_at_any_level(inspect.iscoroutinefunction, call))
         if event.generator:
-            self._items = Answering(call, read=yielded)
+            self._items = Answering(call, read=yielded, message=message)
 
     async def __call__(self, connection: EventClient, data: bytes, spawn: Spawn) -> Any:
         """What the handler returns. Raises ``Error``, ``Disconnect``, or what the handler fails with."""
@@ -130,7 +133,11 @@ class Handler:
         raise RuntimeError(_SWALLOWED)
 
     async def _run(self, values: dict[str, Any]) -> Any:
-        return await (run_in_threadpool(self.call, **values) if self._in_thread else self.call(**values))
+        value = await (run_in_threadpool(self.call, **values) if self._in_thread else self.call(**values))
+        if value is None and self._always_gives:
+            # None lets in and publishes, which is not what somebody means who has forgotten a `return`
+            raise TypeError(f"{name_of(self.call)} ({self.event.name}) has returned None, which it does not say it may")
+        return value
 
     @asynccontextmanager
     async def _opened(self, connection: EventClient, data: bytes, spawn: Spawn) -> AsyncIterator[dict[str, Any]]:
@@ -208,7 +215,8 @@ def _takes_response(dependant: Dependant) -> bool:
 class Answering:
     """Makes data of what a handler returns, by the type that it says it returns.
 
-    ``read`` finds the type in the signature: `returned`, or `yielded` for each item of a generator.
+    ``read`` finds the type in the signature: `returned`, or `yielded` for each item of a generator. Where it says
+    nothing, it is the channel's ``message``.
     """
 
     def __init__(
@@ -216,10 +224,11 @@ class Answering:
         call: Callable[..., Any],
         leave_out: tuple[Any, ...] = (),
         read: Callable[[Callable[..., Any]], Any] = returned,
+        message: Any = None,
     ) -> None:
         annotation = read(call)
-        self.type = _without(annotation, leave_out)
-        """What clients get; None if the handler does not say."""
+        self.type = _without(annotation, leave_out) or _without(message, ())
+        """What clients get; None if nobody says."""
         try:
             self._adapter = None if self.type is None else TypeAdapter(self.type)
         except (PydanticSchemaGenerationError, PydanticUndefinedAnnotation) as error:

@@ -183,7 +183,7 @@ class Program:
         base = session.handshake.seen
         if base is None or base.token != token:
             scope: dict[str, Any] = {"type": "websocket", "method": "GET", "path": "/"}
-            scope |= {"query_string": b"", "headers": [], "state": {}, "app": self.app, **session.handshake.scope}
+            scope |= {"query_string": b"", "headers": [], "app": self.app, **session.handshake.scope}
             base = session.handshake.seen = Seen(scope, token)
         # the parameters are everybody's: a dependency that changes them must do so for itself alone
         event = EventClient(session, {**base.scope, "path_params": {**params}}, token)

@@ -4,7 +4,7 @@
 |---|---|---|
 | data | None, True | what it took: validated, converted, cut to its fields, with the handler's own changes |
 | none | None, True | what the client sent, if the handler says ``-> None`` or ``-> bool`` |
-| data or none | anything else | that, cut to its annotation |
+| data or none | anything else | that, cut to its annotation, or else to the channel's ``message`` |
 
 Where None and True could mean this or that, a handler is refused as it is declared.
 """
@@ -45,6 +45,7 @@ class PublishHandler(Handler):
         event: Event = PUBLISH,
     ) -> None:
         super().__init__(call, event, params, pattern, dependencies)
+        self._message = message
         if problem := self._ambiguity(message):
             raise refusal(call, event, params, pattern, problem)
         self._taken = Answering(call, read=lambda _: self.takes if message is None else message)
@@ -58,7 +59,7 @@ class PublishHandler(Handler):
 
     def answering(self) -> Answering:
         """Makes data of what it returns."""
-        return Answering(self.call, (bool, Message, Handled))
+        return Answering(self.call, (bool, Message, Handled), message=self._message)
 
     def _ambiguity(self, message: Any) -> str:
         """What would be unclear if it returned None or True."""

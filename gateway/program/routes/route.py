@@ -5,7 +5,8 @@ from typing import Any
 
 from gateway.channels import Channel
 from gateway.config.settings import ChannelOptions
-from gateway.messages import Publication, SubRefreshRequest, SubscribeRequest
+from gateway.messages import Payload, Publication, SubRefreshRequest, SubscribeRequest
+from gateway.program.encoding import encode_data
 from gateway.program.routes.options import SUBSCRIBERS, Who
 from gateway.program.routes.patterns import Pattern
 from gateway.program.typed import UNTYPED
@@ -24,6 +25,8 @@ class Route:
         self.match = pattern.match
         self.types = UNTYPED
         """How the program reads what its channels hold."""
+        self.encode: Callable[[Any], Payload] = encode_data
+        """How values of the program are written down: cut to the channel's ``message``, if it has one."""
         self.publish_unsubscribed = publish == "anyone"
         self.read_unsubscribed = read == "anyone"
         self.subscribe: Callable[[Session, Channel, SubscribeRequest], Any] | None = None

@@ -14,7 +14,7 @@ from collections.abc import (
 )
 from functools import partial
 from traceback import walk_tb
-from types import FrameType, SimpleNamespace, UnionType
+from types import FrameType, NoneType, SimpleNamespace, UnionType
 from typing import Annotated, Any, ForwardRef, Union, get_args, get_origin, get_type_hints
 
 from fastapi.dependencies.models import Dependant
@@ -216,6 +216,23 @@ def returned(call: Callable[..., Any]) -> Any:
         raise SignatureError(
             f"{name_of(call)} returns {error.name}, whose type is not known when the program runs: import it for good"
         ) from error
+
+
+def always_gives(call: Callable[..., Any]) -> bool:
+    """Whether a handler says that it never returns None."""
+    try:
+        return not _may_be_none(returned(call))
+    except SignatureError:  # what only a type checker knows is no promise that can be kept
+        return False
+
+
+def _may_be_none(annotation: Any) -> bool:
+    if get_origin(annotation) is Annotated:
+        return _may_be_none(get_args(annotation)[0])
+    if len(several := members(annotation)) > 1:
+        return any(map(_may_be_none, several))
+    kind = get_origin(annotation) or annotation
+    return not inspect.isclass(kind) or kind in (NoneType, Any, object)
 
 
 def yielded(call: Callable[..., Any]) -> Any:

@@ -100,7 +100,7 @@ class Stream(Generic[T]):
         options = self._outlet.channel.options
         try:
             async for piece in self._source:
-                publication = encode_publication(piece)
+                publication = self._outlet.publication(piece)
                 check_payload(options, publication.data, known_json=not publication.binary)
                 await self._outlet.put(publication)
                 await asyncio.sleep(0)  # a source that never waits must not hold up the node
@@ -130,6 +130,12 @@ class Outlet:
         self._node = node
         self._name = uuid.uuid4().hex
         self._count = 0
+
+    def publication(self, piece: Any) -> Publication:
+        """What is published for a piece, of the type that the channel declares."""
+        if isinstance(route := self.channel.route, Route) and not (piece is None or isinstance(piece, bytes)):
+            piece = route.encode(piece)
+        return encode_publication(piece)
 
     async def put(self, publication: Publication) -> None:
         """Publish, again while the broker is away. Raises ``BrokerUnavailable`` if it stays away."""

@@ -47,8 +47,12 @@ class ClientToken(SecurityBase):
 
     async def __call__(self, connection: HTTPConnection) -> str | None:
         token = connection.token if isinstance(connection, Client) else ""
-        token = token or _bearer(connection) or connection.cookies.get(self._cookie, "")
-        token = token or connection.query_params.get(self._query, "")
+        token = token or _bearer(connection)
+        # where nobody has named a place, there is none: requests may well have a cookie or parameter without name
+        if self._cookie:
+            token = token or connection.cookies.get(self._cookie, "")
+        if self._query:
+            token = token or connection.query_params.get(self._query, "")
         if not token and self.auto_error:
             raise HTTPException(401, "Not authenticated", {"WWW-Authenticate": "Bearer"})
         return token or None

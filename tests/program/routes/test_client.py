@@ -52,6 +52,24 @@ async def test_who_it_is(gateway: Gateway) -> None:
         ]
 
 
+async def test_its_state_outlasts_its_tokens_whatever_the_server_gives() -> None:
+    gateway = gateway_with({})
+
+    @gateway.on_connect
+    async def connect(client: Client) -> Credentials:
+        client.state.name = "Ann"
+        return Credentials("ann", expires=gateway.node.clock() + 60)
+
+    @gateway.on_refresh
+    async def refresh(client: Client) -> Credentials:
+        return Credentials("ann" if client.state.name else "", expires=gateway.node.clock() + 60)
+
+    doing(gateway, lambda client: client.state.name)
+    async with connected(gateway, token="a") as client:
+        await client.result("refresh", token="b")
+        assert await client.call("do") == "Ann"
+
+
 async def test_one_connection_is_one_client(gateway: Gateway) -> None:
     seen: list[Client] = []
     doing(gateway, seen.append)

@@ -37,7 +37,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from starlette.requests import HTTPConnection
 
 from gateway import Client as GatewayClient
-from gateway import Error, Gateway
+from gateway import Credentials, Error, Gateway
 from gateway.program.routes.handlers import Answering
 from gateway.program.routes.signatures import SignatureError
 from tests.program.routes.clients import connected, gateway_with, running
@@ -645,6 +645,38 @@ async def test_returns_what_the_annotation_says(gateway: Gateway) -> None:
         assert await client.call("unsaid") == {"at": {"id": 1, "text": "a", "secret": "hidden"}}
         assert await client.call("nothing") is None
         assert await client.error("rpc", method="wrong") == (100, "internal server error")
+
+
+async def test_a_forgotten_return_lets_nobody_in(gateway: Gateway, caplog: pytest.LogCaptureFixture) -> None:
+    room = gateway.channel("room", presence=True, history_size=5)
+    members = ["ann"]
+
+    @gateway.on_connect
+    async def connect(client: GatewayClient) -> Credentials:
+        user = client.headers.get("x-user")
+        return Credentials(user) if user else None  # type: ignore[return-value]
+
+    @room.on_subscribe
+    @room.on_presence
+    @room.on_history
+    def join(client: GatewayClient) -> Annotated[bool, "or not"]:
+        return True if client.user in members else None  # type: ignore[return-value]
+
+    @gateway.rpc
+    async def find(client: GatewayClient) -> int | str: ...  # type: ignore[empty-body]
+
+    async with running(gateway) as opened:
+        assert (await opened().error("connect"))[0] == 100
+        assert "connect (on_connect) has returned None, which it does not say it may" in caplog.text
+        ann, bob = opened(x_user="ann"), opened(x_user="bob")
+        await ann.connect()
+        await bob.connect()
+        await ann.subscribe("room")
+        members.clear()
+        assert (await bob.error("subscribe", channel="room"))[0] == 100
+        assert (await ann.error("presence", channel="room"))[0] == 100
+        assert (await ann.error("history", channel="room", limit=5))[0] == 100
+        assert (await ann.error("rpc", method="find"))[0] == 100
 
 
 async def test_what_json_cannot_say_is_a_defect_and_spoils_no_frame(gateway: Gateway) -> None:

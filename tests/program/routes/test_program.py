@@ -124,15 +124,18 @@ async def test_a_channel_that_there_is_not_fails_connect(gateway: Gateway) -> No
         await assert_empty(gateway)
 
 
-async def test_credentials_that_have_ended(gateway: Gateway) -> None:
+@pytest.mark.parametrize("moment", [1e9, datetime.fromtimestamp(1_500_000_000, UTC)])
+async def test_credentials_that_have_ended(gateway: Gateway, moment: Any) -> None:
     @gateway.on_connect
     async def connect() -> Credentials:
-        return Credentials("alice", expires=time.time() - 1)
+        return Credentials("alice", expires=moment)
 
     async with running(gateway) as opened:
         client = opened()
         await client.send("connect")
         assert (await client.is_closed())[0] == 3005
+        client.look()
+        assert client.inbox == [], "it has not been let in"
 
 
 async def test_on_connect_takes_data_and_the_token_of_its_own(gateway: Gateway) -> None:
@@ -315,8 +318,10 @@ async def test_personal_channels(gateway: Gateway) -> None:
         await gateway.publish_to_user("alice", {"hello": "alice"}, tags={"a": "b"})
         await alice.hears({"hello": "alice"})
         assert bob.data() == []
-        with pytest.raises(ValueError, match="anonymous users have no personal channel"):
-            await gateway.publish_to_user("", 1)
+        missing: Any = None
+        for user in ("", missing):
+            with pytest.raises(ValueError, match="anonymous users have no personal channel"):
+                await gateway.publish_to_user(user, 1)
 
 
 async def test_personal_channels_that_are_off() -> None:

@@ -101,6 +101,38 @@ async def test_what_was_checked_is_published(
         await client.hears(published)
 
 
+async def keys_of_its_own(message: Say):  # type: ignore[no-untyped-def]
+    return {"text": message.text, "author": "of nobody's business"}
+
+
+async def options_of_its_own(message: Say) -> Message:
+    return Message({"text": message.text, "author": "of nobody's business"}, tags={"a": "b"})
+
+
+@pytest.mark.parametrize("handler", [keys_of_its_own, options_of_its_own])
+async def test_where_the_handler_says_nothing_the_channel_does(gateway: Gateway, handler: Callable[..., Any]) -> None:
+    gateway.channel("chat", message=Shown, **OPEN).on_publish(handler)
+    async with connected(gateway) as client:
+        await client.subscribe("chat")
+        await client.result("publish", channel="chat", data=SENT)
+        await client.hears({"text": "hi"})
+
+
+async def forgets_data(client: Client) -> Shown: ...  # type: ignore[empty-body]
+async def forgets_what_it_took(message: Say) -> Shown: ...  # type: ignore[empty-body]
+async def forgets_to_allow(client: Client) -> bool: ...  # type: ignore[empty-body]
+async def forgets_that_it_has(client: Client) -> Handled: ...  # type: ignore[empty-body]
+
+
+@pytest.mark.parametrize("handler", [forgets_data, forgets_what_it_took, forgets_to_allow, forgets_that_it_has])
+async def test_a_forgotten_return_publishes_nothing(gateway: Gateway, handler: Callable[..., Any]) -> None:
+    gateway.channel("chat", history_size=5, **OPEN).on_publish(handler)
+    async with connected(gateway) as client:
+        await client.subscribe("chat")
+        assert (await client.error("publish", channel="chat", data=SENT))[0] == 100
+        assert (await gateway.history("chat"))[0] == []
+
+
 async def test_data_that_may_be_missing(gateway: Gateway) -> None:
     @gateway.channel("chat", **OPEN).on_publish
     async def say(message: Say | None) -> None: ...

@@ -71,6 +71,38 @@ async def test_what_a_refusal_is_to_the_sdks(refusal: Any, token: str, code: int
         assert (await client.error("subscribe", channel="room:a", token=token))[0] == code
 
 
+async def test_who_comes_with_credentials_that_are_over_gets_no_grace_to_renew_them() -> None:
+    gateway = gateway_with({})
+    room = gateway.channel("room:{name}")
+    ended: list[str] = []
+
+    @gateway.on_connect
+    @gateway.on_refresh
+    async def connect(client: Client) -> Credentials:
+        return Credentials("ann", expires=gateway.node.clock() + float(client.token))
+
+    @room.on_subscribe
+    @room.on_refresh
+    async def join(client: Client) -> Grant:
+        return Grant(expires=gateway.node.clock() + float(client.token))
+
+    @room.on_unsubscribe
+    async def leave(name: str) -> None:
+        ended.append(name)
+
+    async with running(gateway) as opened:
+        for token in ("-100", "-1e8"):
+            client = opened()
+            assert await client.error("connect", token=token) == (109, "token expired")
+            assert gateway.node.hub.connections == {}
+        client = opened()
+        await client.connect(token="60")
+        assert await client.error("subscribe", channel="room:a", token="-100") == (109, "token expired")
+        assert client.session.subscriptions == {}
+        await settled(gateway)
+        assert ended == ["a"]
+
+
 async def test_the_reason_is_told() -> None:
     gateway = gateway_with({})
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import pytest
 from fastapi import Body, FastAPI
+from pydantic import BaseModel
 
 from gateway import Client, Error, Gateway
 from gateway.errors import SettingsError
@@ -89,6 +90,28 @@ async def test_everybody_gets_the_whole(gateway: Gateway, source: Source) -> Non
         assert source.closed
         result = await after.subscribe("answer:1")
         assert [each.get("tags") for each in result["publications"]] == [None, None, None, {"stream": "done"}]
+
+
+class Shown(BaseModel):
+    text: str
+
+
+class Row(Shown):
+    password: str = "hunter2"
+
+
+@pytest.mark.parametrize("message", [Stream[Shown], Shown])
+async def test_pieces_are_cut_to_what_the_channel_says(gateway: Gateway, source: Source, message: Any) -> None:
+    gateway.channel("rows", message=message, history_size=10, replay=True, allow_subscribe_for_anonymous=True)
+    async with connected(gateway) as client:
+        await gateway.subscribe("", "rows", client=client.session.client)
+        await until(lambda: client.pushes("rows"))
+        stream = await gateway.stream("rows", source())
+        source.say(Row(text="a"), {"text": "b", "password": "hunter2"}, None)
+        assert await stream.wait() == "done"
+        await client.hears({"text": "a"}, {"text": "b"}, None)
+        source.say({"text": 1})
+        assert await (await gateway.stream("rows", source())).wait() == "failed"
 
 
 async def test_a_returning_client_gets_what_it_missed(gateway: Gateway, source: Source) -> None:

@@ -42,6 +42,8 @@ ROUTES: dict[str, tuple[dict[str, Any], dict[str, Any], str | None]] = {
     "nothing": ({}, {}, None),
     "a cookie that nobody has named": ({}, {"cookies": {"session": "a"}}, None),
     "a parameter that nobody has named": ({}, {"params": {"token": "a"}}, None),
+    "a cookie without name": ({}, {"headers": {"Cookie": "a"}}, None),
+    "a parameter without name": ({}, {"params": {"": "a"}}, None),
     "cookie": (BOTH, {"cookies": {"session": "a"}}, "a"),
     "query": (BOTH, {"params": {"token": "a"}}, "a"),
     "all": (BOTH, {"headers": {"Authorization": "Bearer a"}, **COOKIE_AND_QUERY}, "a"),
