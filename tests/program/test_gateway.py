@@ -230,7 +230,8 @@ async def test_how_a_client_has_gone_is_told(serve: Serve, lost_codes: set[int])
         await Page(lost).ask("connect")
         lost.transport.abort()
         await until(lambda: len(told) == 2)
-    assert told == [(4321, "lunch"), (lost_code, "")]
+    assert told[0] == (4321, "lunch")
+    assert told[1] in {(code, "") for code in lost_codes}
 
 
 # — where it is mounted —
