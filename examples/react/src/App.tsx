@@ -80,9 +80,11 @@ function Chat({ who }: { who: { name: string } }) {
   )
 }
 
-/** Takes a form's one field, and empties the form unless the answer is false. */
+/** Takes a form's one field, which is empty at once, for more to be typed; the text comes back if the answer is false. */
 const submitted = (field: string, take: (value: string) => unknown) => async (event: FormEvent<HTMLFormElement>) => {
   event.preventDefault()
-  const form = event.currentTarget
-  if ((await take(String(new FormData(form).get(field)))) !== false) form.reset()
+  const input = event.currentTarget.elements.namedItem(field) as HTMLInputElement
+  const value = input.value
+  input.value = ''
+  if ((await take(value)) === false && !input.value) input.value = value
 }
