@@ -157,7 +157,7 @@ class Subscription:
     async def ask(self, decision: Awaitable[Admitted]) -> Admitted:
         """What the program grants, which hears of its end from then on. A refusal leaves nothing.
 
-        Raises ``SubscriptionEnded`` if it has been meanwhile, ``Error`` (109) if a token of the client's is over.
+        Raises ``SubscriptionEnded`` if it has been meanwhile, ``Error`` (109) if what is granted is over already.
         """
         try:
             admitted = await decision
