@@ -9,7 +9,7 @@ from fakeredis import TcpFakeServer
 
 import gateway
 from gateway.config.settings import RedisSettings
-from gateway.redis.shard import Shard
+from gateway.redis.server import Server
 from tests.redis_server import RedisServer
 
 
@@ -40,7 +40,7 @@ def redis_url(kind: str, server: RedisServer) -> Iterator[str]:
         yield server.url
 
 
-async def teach_scripts(shard: Shard) -> None:
+async def teach_scripts(shard: Server) -> None:
     """Load our scripts. fakeredis hangs up after each error reply, so that NOSCRIPT must not come about."""
     for path in Path(gateway.__file__).parent.glob("*/lua/*.lua"):
         await shard.execute("SCRIPT", "LOAD", path.read_bytes())
@@ -49,8 +49,8 @@ async def teach_scripts(shard: Shard) -> None:
 @asynccontextmanager
 async def started_shard(
     address: str, *, prefix: str = "gateway", io_timeout: float = 4.0, probe_interval: float = 5.0
-) -> AsyncIterator[Shard]:
-    shard = Shard(RedisSettings(address=address, prefix=prefix, io_timeout=io_timeout, probe_interval=probe_interval))
+) -> AsyncIterator[Server]:
+    shard = Server(RedisSettings(address=address, prefix=prefix, io_timeout=io_timeout, probe_interval=probe_interval))
     await shard.start()
     try:
         yield shard

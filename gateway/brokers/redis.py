@@ -40,7 +40,7 @@ from gateway.messages import ClientInfo, Join, Position, Publication, Receipt, p
 from gateway.redis.keys import partition
 from gateway.redis.resp import Argument, milliseconds
 from gateway.redis.script import Script
-from gateway.redis.shard import CHANNELS_PER_COMMAND, Shard
+from gateway.redis.shard import Shard
 
 _HISTORY = Script(LUA / "history.lua")
 _VERIFY = Script(LUA / "verify.lua")
@@ -96,11 +96,7 @@ class RedisBroker:
         return self._shard.unsubscribe(name)
 
     async def hearers(self, channels: Sequence[str]) -> list[int]:
-        counts: list[int] = []
-        for some in batches(channels, CHANNELS_PER_COMMAND):
-            answer = await self._shard.execute("PUBSUB", "NUMSUB", *(self._keys.of(b"c", name) for name in some))
-            counts += answer[1::2]  # after the name of each
-        return counts
+        return await self._shard.hearers([self._keys.of(b"c", channel) for channel in channels])
 
     async def publish(
         self, channel: str, publication: Publication, stream: StreamOptions, options: PublishOptions
@@ -194,7 +190,7 @@ class RedisBroker:
 
     def _run(self, call: Call) -> Awaitable[Any]:
         if call.script is None:
-            return self._shard.execute("PUBLISH", *call.keys, *call.args)
+            return self._shard.publish(*call.keys, *call.args)
         return self._shard.run(call.script, call.keys, call.args)
 
     def _receive(self, events: BrokerEvents, channel: str, message: bytes) -> None:

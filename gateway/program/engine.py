@@ -25,6 +25,7 @@ from gateway.occupancy.redis import RedisOccupancy
 from gateway.presence.base import PresenceStore
 from gateway.presence.memory import MemoryPresence
 from gateway.presence.redis import RedisPresence
+from gateway.redis.server import Server
 from gateway.redis.shard import Shard
 
 
@@ -46,7 +47,7 @@ class Engine:
             self.leases, self.occupancy, self.limits = leases, MemoryOccupancy(), MemoryLimits(clock)
             self.blocks = MemoryBlocks(clock)
         else:
-            shard = self.shard = Shard(settings.engine.redis)
+            shard = self.shard = Server(settings.engine.redis)
             self.broker, self.presence = RedisBroker(shard, clock), RedisPresence(shard)
             self.leases, self.occupancy, self.limits = RedisLeases(shard), RedisOccupancy(shard), RedisLimits(shard)
             self.blocks = RedisBlocks(shard)

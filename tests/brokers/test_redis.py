@@ -12,6 +12,7 @@ from gateway.errors import BrokerUnavailable
 from gateway.messages import Payload, Position, Publication
 from gateway.redis.keys import PARTITIONS, partition
 from gateway.redis.resp import CommandRefused
+from gateway.redis.server import Server
 from tests.brokers.recorder import Recorder
 from tests.redis_fixtures import started_shard
 from tests.redis_server import RedisServer
@@ -140,6 +141,7 @@ async def test_reader_that_was_too_slow_for_redis(server: RedisServer) -> None:
     with RedisServer("--client-output-buffer-limit", "pubsub 1mb 0 0") as own:
         async with node(own, "n1", io_timeout=4.0) as (one, heard), node(own, "n2", io_timeout=4.0) as (two, _):
             await one.subscribe("news")
+            assert isinstance(one._shard, Server)
             connection = one._shard._subscriber.connection
             assert connection is not None
             assert connection._transport is not None

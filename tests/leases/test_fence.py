@@ -12,7 +12,7 @@ from gateway.leases.base import Lease, Leases
 from gateway.leases.memory import MemoryLeases
 from gateway.leases.redis import RedisLeases
 from gateway.messages import Payload, Position, Publication, Receipt
-from gateway.redis.shard import Shard
+from gateway.redis.server import Server
 from tests.brokers.recorder import Recorder
 from tests.redis_fixtures import redis_url
 from tests.redis_server import RedisServer
@@ -40,7 +40,7 @@ async def pair(request: pytest.FixtureRequest, server: RedisServer, recorder: Re
         yield broker, leases
         return
     with redis_url(request.param, server) as url:
-        shard = Shard(RedisSettings(address=url))
+        shard = Server(RedisSettings(address=url))
         redis, shared = RedisBroker(shard), RedisLeases(shard)  # before the start, which loads their scripts
         await shard.start()
         await redis.start("n1", recorder)

@@ -8,7 +8,7 @@ from gateway.config.settings import RedisSettings
 from gateway.errors import BrokerUnavailable
 from gateway.limits.base import Rate, Window
 from gateway.limits.redis import RedisLimits
-from gateway.redis.shard import Shard
+from gateway.redis.server import Server
 from tests.redis_fixtures import redis_url, started_shard
 from tests.redis_server import RedisServer
 from tests.waiting import until
@@ -48,7 +48,7 @@ async def test_a_refusal_does_not_write(shared_server: RedisServer) -> None:
 async def test_scripts_are_known_from_the_start(shared_server: RedisServer) -> None:
     with redis_url("redis", shared_server) as url, shared_server.client() as client:
         client.script_flush()
-        shard = Shard(RedisSettings(address=url))
+        shard = Server(RedisSettings(address=url))
         limits = RedisLimits(shard)
         await shard.start()
         try:

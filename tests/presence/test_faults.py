@@ -14,7 +14,7 @@ from gateway.presence.redis import RedisPresence
 from gateway.redis import keys as key_names
 from gateway.redis import link, owned
 from gateway.redis.owned import Intervals
-from gateway.redis.shard import Shard
+from gateway.redis.server import Server
 from tests.presence.nodes import Members, cut, die, fail_at, node, noted, others_are_back
 from tests.redis.owners import certain, doubt, freeze
 from tests.redis_fixtures import redis_url, started_shard, teach_scripts
@@ -445,7 +445,7 @@ async def test_whatever_command_fails_the_truth_is_restored(
     raise AssertionError("it never lived to the end")
 
 
-async def frozen(shard: Shard, name: str) -> RedisPresence:
+async def frozen(shard: Server, name: str) -> RedisPresence:
     presence = RedisPresence(shard, Intervals(lease=60))
     await presence.start(name, lambda _channel, _info: None)
     for task in presence._owned._tasks:

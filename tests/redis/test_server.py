@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import subprocess
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -15,13 +16,13 @@ import pytest
 from gateway.batches import batches
 from gateway.config.settings import RedisSettings
 from gateway.errors import BrokerUnavailable, SettingsError
-from gateway.redis import shard as shards
+from gateway.redis import server as servers
 from gateway.redis.connection import RedisConnection, SubscriberConnection, connect
 from gateway.redis.endpoint import Endpoint
-from gateway.redis.keys import PARTITIONS, Keys
+from gateway.redis.keys import PARTITIONS, SLOTS, TAGS, Keys, slot
 from gateway.redis.resp import CommandRefused
 from gateway.redis.script import Script
-from gateway.redis.shard import Shard
+from gateway.redis.server import Server
 from tests.redis_fixtures import started_shard
 from tests.redis_server import RedisServer, free_port
 from tests.waiting import until
@@ -50,7 +51,7 @@ def test_addresses() -> None:
 )
 def test_unusable_address_names_key_value_and_example(address: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        Shard(RedisSettings(address=address))
+        Server(RedisSettings(address=address))
     assert "engine.redis.address" in str(caught.value)
     assert "redis://127.0.0.1:6379/0" in str(caught.value)
     assert "secret" not in str(caught.value)
@@ -65,9 +66,32 @@ def test_keys_carry_their_partition() -> None:
     assert stream.startswith(b"gw:{p")
     assert stream.endswith("}:s:news:é".encode())
     assert stream.replace(b"}:s:", b"}:m:") == meta
-    partitions = {keys.of(b"c", f"room{number}")[:9] for number in range(5000)}
+    partitions = {keys.of(b"c", f"room{number}").partition(b"}")[0] for number in range(5000)}
     assert len(partitions) == PARTITIONS
     assert keys.shared("control", "n1") == b"gw:control:n1"
+
+
+def test_another_database_has_other_names_for_pub_sub_too() -> None:
+    assert Keys("gw", 3).of(b"c", "news").startswith(b"gw@3:{p")
+    assert Keys("gw", 3).shared("control") == b"gw@3:control"
+
+
+@pytest.mark.parametrize("servers", range(1, 13))
+def test_partitions_lie_evenly_on_the_servers_of_a_cluster(servers: int) -> None:
+    held = Counter(slot(tag) * servers // SLOTS for tag in TAGS)
+    assert len(TAGS) == len(set(TAGS)) == PARTITIONS
+    assert max(held.values()) - min(held.values()) <= 1
+
+
+def test_slots_are_those_of_redis() -> None:
+    """As the cluster specification has them: CRC16 of the tag, or of the whole where there is none."""
+    assert [slot(key) for key in (b"123456789", b"foo{hash}bar", b"{}x", b"{{bar}}", b"user1000{")] == [
+        0x31C3,
+        slot(b"hash"),
+        slot(b"{}x"),
+        slot(b"{bar"),
+        slot(b"user1000{"),
+    ]
 
 
 def test_result_keys_do_not_collide() -> None:
@@ -307,7 +331,7 @@ async def test_cancelled_subscriber_may_unsubscribe(server: RedisServer) -> None
 async def test_close_in_the_middle_of_connecting() -> None:
     with RedisServer() as server:
         server.pause()
-        shard = Shard(RedisSettings(address=server.url, connect_timeout=4))
+        shard = Server(RedisSettings(address=server.url, connect_timeout=4))
         starting = asyncio.create_task(shard.start())
         await until(lambda: shard._tasks)
         starting.cancel()
@@ -318,7 +342,7 @@ async def test_close_in_the_middle_of_connecting() -> None:
 
 async def test_close_while_a_probe_is_on_its_way() -> None:
     with RedisServer() as server:
-        shard = Shard(RedisSettings(address=server.url, probe_interval=0.02))
+        shard = Server(RedisSettings(address=server.url, probe_interval=0.02))
         await shard.start()
         connection = shard._commands.connection
         assert connection is not None
@@ -446,7 +470,7 @@ async def test_deafness_is_found_whatever_else_is_heard(server: RedisServer) -> 
 
 
 def test_one_missing_probe_is_not_deafness() -> None:
-    shard = Shard(RedisSettings())
+    shard = Server(RedisSettings())
     shard._missing = [1]
     shard._check_hearing()
     assert not shard.deaf
@@ -456,7 +480,7 @@ def test_one_missing_probe_is_not_deafness() -> None:
 
 
 async def test_a_probe_that_arrives_excuses_those_before_it() -> None:
-    shard = Shard(RedisSettings())
+    shard = Server(RedisSettings())
     shard._missing = [1, 2]
     shard._probe_arrived(b"2:0.5")
     shard._check_hearing()
@@ -519,7 +543,7 @@ async def test_subscriptions_that_change_while_coming_back(
                 changes.append(asyncio.create_task(shard.listen(b"coming", heard.append)))
                 return connection
 
-            monkeypatch.setattr(shards, "connect", connect_and_change)
+            monkeypatch.setattr(servers, "connect", connect_and_change)
             client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
             await until(lambda: changes and shard.connected)
             await asyncio.gather(*changes)
@@ -575,12 +599,12 @@ async def test_subscribing_again_leaves_redis_time() -> None:
             under_way.append(answer)
             return answer
 
-    names = [b"%d" % number for number in range(shards.CHANNELS_PER_COMMAND * (shards.COMMANDS_UNDER_WAY + 1))]
-    work = asyncio.ensure_future(shards._on_all(Connection(), "SUBSCRIBE", names))  # type: ignore[arg-type]
+    names = [b"%d" % number for number in range(servers.CHANNELS_PER_COMMAND * (servers.COMMANDS_UNDER_WAY + 1))]
+    work = asyncio.ensure_future(servers._on_all(Connection(), "SUBSCRIBE", names))  # type: ignore[arg-type]
     await until(lambda: under_way)
-    assert len(under_way) == shards.COMMANDS_UNDER_WAY
+    assert len(under_way) == servers.COMMANDS_UNDER_WAY
     for answer in under_way:
         answer.set_result(None)
-    await until(lambda: len(under_way) == shards.COMMANDS_UNDER_WAY + 1)
+    await until(lambda: len(under_way) == servers.COMMANDS_UNDER_WAY + 1)
     under_way[-1].set_result(None)
     await work
