@@ -226,18 +226,20 @@ class SubscriberConnection(RedisConnection):
     Commands here are SUBSCRIBE and UNSUBSCRIBE, which are answered once for each channel that they name.
     """
 
-    def __init__(self, io_timeout: float, handlers: dict[bytes, Handler]) -> None:
+    def __init__(self, io_timeout: float, handlers: dict[bytes, Handler], message: bytes = b"message") -> None:
+        """``message`` is the word that begins one."""
         super().__init__(io_timeout)
         self._handlers = handlers
+        self._message = message
 
     def data_received(self, data: bytes) -> None:
         self._heard_at = self._loop.time()
         self._reader.feed(data)
-        gets = self._reader.gets
+        gets, message = self._reader.gets, self._message
         handler_of = self._handlers.get
         try:
             while (reply := gets()) is not False:
-                if type(reply) is list and reply[0] == b"message":
+                if type(reply) is list and reply[0] == message:
                     if handler := handler_of(reply[1]):
                         try:
                             handler(reply[2])

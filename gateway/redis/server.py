@@ -6,45 +6,27 @@ import secrets
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
-from gateway.batches import batches
 from gateway.config.settings import RedisSettings
-from gateway.errors import BrokerUnavailable
 from gateway.redis.connection import RedisConnection, SubscriberConnection, connect
 from gateway.redis.echo import Echo
 from gateway.redis.endpoint import Endpoint
 from gateway.redis.keys import Keys
 from gateway.redis.link import Link
+from gateway.redis.probes import Probes
+from gateway.redis.pubsub import CLASSIC, PubSub, Subscriptions
 from gateway.redis.resp import Argument, CommandRefused, Handler
 from gateway.redis.script import Script
 
 logger = logging.getLogger(__name__)
-
-CHANNELS_PER_COMMAND = 512
-"""Channels that one SUBSCRIBE names: enough to be cheap, few enough not to hold up Redis."""
-
-COMMANDS_UNDER_WAY = 16
-"""Of these while subscribing again, so that a million channels do not wait as bytes of commands all at once."""
-
-MISSING_PROBES = 2
-"""Probes that were published and have not arrived: one may still be on its way."""
-
 
 _IDENTITY = Script(Path(__file__).parent / "lua" / "identity.lua")
 
 Locate = Callable[[], Awaitable[Endpoint]]
 
 _Connection = TypeVar("_Connection", bound=RedisConnection)
-
-
-class _Request(NamedTuple):
-    verb: str
-    name: bytes
-    handler: Handler | None
-    future: asyncio.Future[None]
 
 
 class Server:
@@ -55,35 +37,36 @@ class Server:
     server may be another one. Numbered probes, published every ``probe_interval``, show whether messages still arrive.
     """
 
-    def __init__(self, settings: RedisSettings, locate: Locate | None = None) -> None:
+    def __init__(self, settings: RedisSettings, locate: Locate | None = None, words: PubSub = CLASSIC) -> None:
         """``locate`` tells before each attempt to connect where the server is; by default at the address."""
         self._settings = settings
         endpoint = Endpoint.parse(settings.address)
         self._locate = locate or _at(endpoint)
         self.keys = Keys(settings.prefix, endpoint.db)
         self.on_reconnect: list[Callable[[], None]] = []
-        self.deaf = False
-        self.lag = 0.0
+        self._words = words
         self._scripts: list[Script] = [_IDENTITY]
-        self._handlers: dict[bytes, Handler] = {}
-        self._requests: list[_Request] = []
         self._commands = Link("command connection", self._open_commands, self._link_changed)
         self._subscriber = Link("pub/sub connection", self._open_subscriber, self._link_changed)
+        self._subscriptions = Subscriptions(words, self._subscriber.execute)
         self._probe_name = self.keys.shared("probe", secrets.token_hex(8))
         self._echo_name = self.keys.shared("echo", secrets.token_hex(8))
         self._echo = Echo(partial(self.publish, self._echo_name))
-        self._probes = self._arrived = 0
-        self._missing: list[int] = []
+        self._probes = Probes(
+            settings.probe_interval,
+            partial(self.publish, self._probe_name),
+            lambda: self._subscriber.connection,
+            self._drop_both,
+        )
         self._known_as: tuple[str, ...] = ()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        self._handlers[self._probe_name] = self._probe_arrived
-        self._handlers[self._echo_name] = self._echo.hear
+        self._subscriptions.handlers |= {self._probe_name: self._probes.hear, self._echo_name: self._echo.hear}
         links = (self._commands, self._subscriber)
         self._tasks = [asyncio.create_task(link.run()) for link in links]
         await asyncio.gather(*(link.attempted.wait() for link in links))
-        self._tasks.append(asyncio.create_task(self._probe()))
+        self._tasks.append(asyncio.create_task(self._probes.run()))
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -94,6 +77,14 @@ class Server:
     @property
     def connected(self) -> bool:
         return self._commands.connected and self._subscriber.connected
+
+    @property
+    def deaf(self) -> bool:
+        return self._probes.deaf
+
+    @property
+    def lag(self) -> float:
+        return self._probes.lag
 
     @property
     def reconnects(self) -> int:
@@ -123,12 +114,12 @@ class Server:
     # — pub/sub —
 
     def publish(self, name: Argument, message: Argument) -> asyncio.Future[int]:
-        return self.execute("PUBLISH", name, message)
+        return self.execute(self._words.publish, name, message)
 
     async def hearers(self, names: Sequence[bytes]) -> list[int]:
         counts: list[int] = []
-        for some in batches(names, CHANNELS_PER_COMMAND):
-            answer = await self.execute("PUBSUB", "NUMSUB", *some)
+        for some in self._words.commands(names):
+            answer = await self.execute("PUBSUB", self._words.numsub, *some)
             counts += answer[1::2]  # after the name of each
         return counts
 
@@ -136,59 +127,18 @@ class Server:
         await self._echo.wait()
 
     def subscribe(self, name: bytes, handler: Handler) -> asyncio.Future[None]:
-        self._handlers[name] = handler
-        return self._request("SUBSCRIBE", name, handler)
+        return self._subscriptions.subscribe(name, handler)
 
     async def listen(self, name: bytes, handler: Handler) -> None:
-        self._handlers[name] = handler
-        try:
-            await self._request("SUBSCRIBE", name)
-        except BrokerUnavailable:
-            logger.debug("%r is subscribed as soon as Redis is there", name)
+        await self._subscriptions.listen(name, handler)
 
     def unsubscribe(self, name: bytes) -> Awaitable[None]:
-        self._handlers.pop(name, None)
-        return self._unsubscribed(name, self._request("UNSUBSCRIBE", name))
-
-    async def _unsubscribed(self, name: bytes, confirmed: asyncio.Future[None]) -> None:
-        try:
-            await confirmed
-        except BrokerUnavailable:
-            logger.debug("%r ended with the connection", name)
+        return self._subscriptions.unsubscribe(name)
 
     async def forget(self, names: Iterable[bytes]) -> None:
-        await asyncio.gather(*(self.unsubscribe(name) for name in names))
+        await self._subscriptions.forget(names)
 
-    def _request(self, verb: str, name: bytes, handler: Handler | None = None) -> asyncio.Future[None]:
-        """A ``handler`` is forgotten if the request is refused."""
-        loop = asyncio.get_running_loop()
-        if not self._requests:
-            loop.call_soon(self._send_requests)
-        future: asyncio.Future[None] = loop.create_future()
-        self._requests.append(_Request(verb, name, handler, future))
-        return future
-
-    def _send_requests(self) -> None:
-        """Send the (un)subscriptions of this tick in few commands, in the order in which they were made."""
-        requests, self._requests = self._requests, []
-        for verb, same in groupby(requests, lambda request: request.verb):
-            for batch in batches(same, CHANNELS_PER_COMMAND):
-                names = [request.name for request in batch]
-                answer = self._subscriber.execute(verb, *names, replies=len(batch))
-                answer.add_done_callback(partial(self._pass_on, batch))
-
-    def _pass_on(self, requests: Iterable[_Request], answer: asyncio.Future[Any]) -> None:
-        """Pass an answer on to all who share it."""
-        refused = answer.exception() is not None
-        for _, name, handler, future in requests:
-            if refused and handler is not None and self._handlers.get(name) is handler:
-                del self._handlers[name]
-            if future.done():
-                continue
-            if refused:
-                future.set_exception(BrokerUnavailable())
-            else:
-                future.set_result(None)
+    # — connections —
 
     async def _connect(self, name: str, make: Callable[[], _Connection]) -> _Connection:
         settings, endpoint = self._settings, await self._locate()
@@ -219,19 +169,15 @@ class Server:
 
     async def _open_subscriber(self) -> SubscriberConnection:
         """Connect and subscribe everything again, before anybody may use the connection."""
-        make = partial(SubscriberConnection, self._settings.io_timeout, self._handlers)
+        handlers = self._subscriptions.handlers
+        make = partial(SubscriberConnection, self._settings.io_timeout, handlers, self._words.message)
         connection = await self._connect("subscriber", make)
-        subscribed: set[bytes] = set()
         try:
-            while subscribed != self._handlers.keys():  # which may change meanwhile
-                missing, ended = self._handlers.keys() - subscribed, subscribed - self._handlers.keys()
-                await _on_all(connection, "SUBSCRIBE", missing)
-                await _on_all(connection, "UNSUBSCRIBE", ended)
-                subscribed = (subscribed | missing) - ended
+            await self._subscriptions.restore(connection)
         except BaseException:
             await connection.close("subscribing again failed")
             raise
-        self._missing.clear()
+        self._probes.restart()
         return connection
 
     def _link_changed(self) -> None:
@@ -246,47 +192,14 @@ class Server:
                 except Exception:  # let through, it would cost the connection, and the others their call
                     logger.exception("what follows a reconnect failed")
 
-    async def _probe(self) -> None:
-        """Publish to ourselves, and give both connections up when the probes do not come."""
-        while True:
-            try:
-                self._check_hearing()
-                # Not wait_for, which on Python 3.11 can lose a cancellation.
-                async with asyncio.timeout(self._settings.probe_interval):
-                    await self._publish_probe()
-            except (BrokerUnavailable, TimeoutError):
-                logger.debug("no probe: a failed publish proves nothing about receiving")
-            except Exception:  # a supervisor that dies leaves the node deaf for ever
-                logger.exception("a probe failed")
-            await asyncio.sleep(self._settings.probe_interval)
-
-    def _check_hearing(self) -> None:
-        if len(self._missing) < MISSING_PROBES:
-            return
-        self.deaf = True
-        self._missing.clear()
-        # either may have come to be at another server than the other one
+    def _drop_both(self) -> None:
+        """Probes do not come: either may have come to be at another server than the other one."""
         for connection, reason in (
-            (self._subscriber.connection, f"deaf: {MISSING_PROBES} probes were published and did not arrive"),
+            (self._subscriber.connection, "deaf: probes were published and did not arrive"),
             (self._commands.connection, "published probes that did not arrive"),
         ):
             if connection is not None:
                 connection.drop(reason)
-
-    async def _publish_probe(self) -> None:
-        subscriber = self._subscriber.connection
-        self._probes = number = self._probes + 1
-        await self.execute("PUBLISH", self._probe_name, f"{number}:{asyncio.get_running_loop().time()!r}")
-        listened = subscriber is not None and subscriber is self._subscriber.connection
-        if listened and number > self._arrived:  # it may have come before the answer did
-            self._missing.append(number)
-
-    def _probe_arrived(self, payload: bytes) -> None:
-        number, _, sent = payload.partition(b":")
-        self._arrived = int(number)
-        self._missing = [missing for missing in self._missing if missing > self._arrived]
-        self.lag = max(0.0, asyncio.get_running_loop().time() - float(sent))
-        self.deaf = False
 
 
 def _at(endpoint: Endpoint) -> Locate:
@@ -300,8 +213,3 @@ def _ignored(answer: asyncio.Future[Any]) -> None:
     """Take note of a failure without consequence."""
     if not answer.cancelled():
         answer.exception()
-
-
-async def _on_all(connection: RedisConnection, verb: str, names: Iterable[bytes]) -> None:
-    for some in batches(batches(names, CHANNELS_PER_COMMAND), COMMANDS_UNDER_WAY):
-        await asyncio.gather(*(connection.execute(verb, *batch, replies=len(batch)) for batch in some))

@@ -17,9 +17,10 @@ from gateway.batches import batches
 from gateway.config.settings import RedisSettings
 from gateway.errors import BrokerUnavailable, SettingsError
 from gateway.redis import server as servers
-from gateway.redis.connection import RedisConnection, SubscriberConnection, connect
+from gateway.redis.connection import RedisConnection, SubscriberConnection, connect, unavailable
 from gateway.redis.endpoint import Endpoint
 from gateway.redis.keys import PARTITIONS, SLOTS, TAGS, Keys, slot
+from gateway.redis.pubsub import CHANNELS_PER_COMMAND, CLASSIC, COMMANDS_UNDER_WAY, Subscriptions
 from gateway.redis.resp import CommandRefused
 from gateway.redis.script import Script
 from gateway.redis.server import Server
@@ -314,7 +315,7 @@ async def test_refused_subscription(server: RedisServer) -> None:
             with pytest.raises(BrokerUnavailable):
                 await shard.subscribe(b"elsewhere", lambda payload: None)
             await shard.subscribe(b"gateway:x", lambda payload: None)
-            assert b"elsewhere" not in shard._handlers
+            assert b"elsewhere" not in shard._subscriptions.handlers
 
 
 async def test_cancelled_subscriber_may_unsubscribe(server: RedisServer) -> None:
@@ -466,25 +467,26 @@ async def test_deafness_is_found_whatever_else_is_heard(server: RedisServer) -> 
 
             await until(found)
             assert heard
-            await until(lambda: shard.connected and not shard.deaf and shard._arrived == shard._probes)
+            await until(lambda: shard.connected and not shard.deaf and shard._probes._arrived == shard._probes._sent)
 
 
 def test_one_missing_probe_is_not_deafness() -> None:
     shard = Server(RedisSettings())
-    shard._missing = [1]
-    shard._check_hearing()
+    probes = shard._probes
+    probes._missing = [1]
+    probes._check_hearing()
     assert not shard.deaf
-    shard._missing = [1, 2]
-    shard._check_hearing()
+    probes._missing = [1, 2]
+    probes._check_hearing()
     assert shard.deaf
 
 
 async def test_a_probe_that_arrives_excuses_those_before_it() -> None:
-    shard = Server(RedisSettings())
-    shard._missing = [1, 2]
-    shard._probe_arrived(b"2:0.5")
-    shard._check_hearing()
-    assert (shard.deaf, shard._missing) == (False, [])
+    probes = Server(RedisSettings())._probes
+    probes._missing = [1, 2]
+    probes.hear(b"2:0.5")
+    probes._check_hearing()
+    assert (probes.deaf, probes._missing) == (False, [])
 
 
 async def test_an_unexpected_failure_of_a_probe_does_not_end_them(
@@ -495,8 +497,8 @@ async def test_an_unexpected_failure_of_a_probe_does_not_end_them(
             with monkeypatch.context() as patch:
                 patch.setattr(shard, "execute", None)
                 await until(lambda: "a probe failed" in caplog.text)
-            arrived = shard._arrived
-            await until(lambda: shard._arrived > arrived)
+            arrived = shard._probes._arrived
+            await until(lambda: shard._probes._arrived > arrived)
 
 
 async def test_one_that_fails_on_reconnect_harms_nobody(server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
@@ -599,12 +601,14 @@ async def test_subscribing_again_leaves_redis_time() -> None:
             under_way.append(answer)
             return answer
 
-    names = [b"%d" % number for number in range(servers.CHANNELS_PER_COMMAND * (servers.COMMANDS_UNDER_WAY + 1))]
-    work = asyncio.ensure_future(servers._on_all(Connection(), "SUBSCRIBE", names))  # type: ignore[arg-type]
+    names = [b"%d" % number for number in range(CHANNELS_PER_COMMAND * (COMMANDS_UNDER_WAY + 1))]
+    subscriptions = Subscriptions(CLASSIC, lambda *_: unavailable())
+    subscriptions.handlers = {name: lambda _: None for name in names}
+    work = asyncio.ensure_future(subscriptions.restore(Connection()))  # type: ignore[arg-type]
     await until(lambda: under_way)
-    assert len(under_way) == servers.COMMANDS_UNDER_WAY
+    assert len(under_way) == COMMANDS_UNDER_WAY
     for answer in under_way:
         answer.set_result(None)
-    await until(lambda: len(under_way) == servers.COMMANDS_UNDER_WAY + 1)
+    await until(lambda: len(under_way) == COMMANDS_UNDER_WAY + 1)
     under_way[-1].set_result(None)
     await work
