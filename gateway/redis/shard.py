@@ -28,6 +28,7 @@ from gateway.errors import BrokerUnavailable
 from gateway.redis.connection import RedisConnection, SubscriberConnection, connect
 from gateway.redis.echo import Echo
 from gateway.redis.endpoint import Endpoint
+from gateway.redis.identity import identify
 from gateway.redis.keys import Keys
 from gateway.redis.link import Link
 from gateway.redis.resp import Argument, CommandRefused, Handler
@@ -122,11 +123,17 @@ class Shard:
     async def run(self, script: Script, keys: Sequence[Argument], args: Sequence[Argument]) -> Any:
         """Run a script, by its digest if the server knows it."""
         try:
-            return await self.execute(*script.by_digest(keys, args))
+            return await self.execute(*script.by_digest(keys, args, self._identity))
         except CommandRefused as exc:
             if exc.redis_code != "NOSCRIPT":
                 raise
-        return await self.execute("EVAL", script.text, len(keys), *keys, *args)
+        return await self.execute(*script.by_text(keys, args, self._identity))
+
+    @property
+    def _identity(self) -> bytes:
+        """Which history of data the server holds to which a command sent now will go."""
+        connection = self._commands.connection
+        return b"" if connection is None else connection.identity
 
     async def echo(self) -> None:
         """Return when what has been published here before has arrived, where subscribed.
@@ -204,6 +211,7 @@ class Shard:
     async def _open_commands(self) -> RedisConnection:
         connection = await self._connect("commands", partial(RedisConnection, self._settings.io_timeout))
         await self._end_former(connection)
+        await identify(connection)
         # A script that is unknown is sent again whole, and what was sent after it may then come before it
         for script in self._scripts:
             connection.execute("SCRIPT", "LOAD", script.text).add_done_callback(_ignored)
@@ -289,6 +297,8 @@ class Shard:
         listened = subscriber is not None and subscriber is self._subscriber.connection
         if listened and number > self._arrived:  # it may have come before the answer did
             self._missing.append(number)
+        if self._commands.connection is not None:
+            await identify(self._commands.connection)  # which a server changes under an open connection, too
 
     def _probe_arrived(self, payload: bytes) -> None:
         number, _, sent = payload.partition(b":")
