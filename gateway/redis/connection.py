@@ -58,7 +58,8 @@ class RedisConnection(asyncio.Protocol):
 
     It is given up when answers are due and nothing has arrived for ``io_timeout``; as long as there is progress a
     command waits for its turn, however many are before it. A caller that is cancelled leaves its place in the queue,
-    so that its reply reaches nobody else. ``closed`` is done, with the reason, when the connection is.
+    so that its reply reaches nobody else. ``closed`` is done, with the reason, when the connection is. ``identity`` is
+    which history of data the server is known to hold, empty where that is not known.
     """
 
     def __init__(self, io_timeout: float) -> None:
@@ -76,6 +77,7 @@ class RedisConnection(asyncio.Protocol):
         self._refusals: set[str] = set()
         self._refusal = ("", 0.0)
         self._lost = asyncio.Event()
+        self.identity = b""
         self.closed: asyncio.Future[str] = self._loop.create_future()
 
     @property

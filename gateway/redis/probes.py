@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from gateway.errors import BrokerUnavailable
 
@@ -22,7 +22,7 @@ class Probes:
     def __init__(
         self,
         interval: float,
-        publish: Callable[[str], "asyncio.Future[int]"],
+        publish: Callable[[str], Awaitable[None]],
         listener: Callable[[], object],
         deafened: Callable[[], None],
     ) -> None:

@@ -13,6 +13,7 @@ from gateway.config.settings import RedisSettings
 from gateway.redis.connection import RedisConnection, SubscriberConnection, connect
 from gateway.redis.echo import Echo
 from gateway.redis.endpoint import Endpoint
+from gateway.redis.identity import identify
 from gateway.redis.keys import Keys
 from gateway.redis.link import Link
 from gateway.redis.probes import Probes
@@ -54,7 +55,7 @@ class Server:
         self._echo = Echo(partial(self.publish, self._echo_name))
         self._probes = Probes(
             settings.probe_interval,
-            partial(self.publish, self._probe_name),
+            self._publish_probe,
             lambda: self._subscriber.connection,
             self._drop_both,
         )
@@ -102,11 +103,17 @@ class Server:
 
     async def run(self, script: Script, keys: Sequence[Argument], args: Sequence[Argument]) -> Any:
         try:
-            return await self.execute(*script.by_digest(keys, args))
+            return await self.execute(*script.by_digest(keys, args, self._history))
         except CommandRefused as exc:
             if exc.redis_code != "NOSCRIPT":
                 raise
-        return await self.execute("EVAL", script.text, len(keys), *keys, *args)
+        return await self.execute(*script.by_text(keys, args, self._history))
+
+    @property
+    def _history(self) -> bytes:
+        """Which history of data the server holds to which a command sent now will go."""
+        connection = self._commands.connection
+        return b"" if connection is None else connection.identity
 
     async def identity(self) -> bytes:
         return bytes(await self.run(_IDENTITY, [], []))
@@ -147,6 +154,7 @@ class Server:
     async def _open_commands(self) -> RedisConnection:
         connection = await self._connect("commands", partial(RedisConnection, self._settings.io_timeout))
         await self._end_former(connection)
+        await identify(connection)
         # A script that is unknown is sent again whole, and what was sent after it may then come before it
         for script in self._scripts:
             connection.execute("SCRIPT", "LOAD", script.text).add_done_callback(_ignored)
@@ -191,6 +199,11 @@ class Server:
                     callback()
                 except Exception:  # let through, it would cost the connection, and the others their call
                     logger.exception("what follows a reconnect failed")
+
+    async def _publish_probe(self, probe: str) -> None:
+        await self.publish(self._probe_name, probe)
+        if self._commands.connection is not None:
+            await identify(self._commands.connection)  # a server changes its history under an open connection, too
 
     def _drop_both(self) -> None:
         """Probes do not come: either may have come to be at another server than the other one."""
