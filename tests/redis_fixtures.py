@@ -2,15 +2,20 @@
 
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
+import pytest
 from fakeredis import TcpFakeServer
 
 import gateway
 from gateway.config.settings import RedisSettings
+from gateway.redis.cluster import Cluster
+from gateway.redis.endpoint import Endpoint
 from gateway.redis.server import Server
+from gateway.redis.shard import Shard
 from tests.redis_server import RedisServer
+from tests.redis_topologies import ClusterTopology
 
 
 @contextmanager
@@ -40,7 +45,32 @@ def redis_url(kind: str, server: RedisServer) -> Iterator[str]:
         yield server.url
 
 
-async def teach_scripts(shard: Server) -> None:
+REDISES = ["redis", "fakeredis", "cluster"]
+"""What a contract's test of Redis is run over."""
+
+
+@asynccontextmanager
+async def opened_shards(kind: str, request: pytest.FixtureRequest, count: int = 1) -> AsyncIterator[list[Shard]]:
+    """Connections of so many nodes to the same Redis of a kind, which is empty."""
+    async with AsyncExitStack() as stack:
+        if kind == "cluster":
+            topology: ClusterTopology = request.getfixturevalue("shared_cluster")
+            for server in topology.servers:
+                server.command("FLUSHALL")
+            seeds = [Endpoint("127.0.0.1", server.port) for server in topology.servers]
+            shards: list[Shard] = [Cluster(RedisSettings(), seeds) for _ in range(count)]
+        else:
+            url = stack.enter_context(redis_url(kind, request.getfixturevalue("shared_server")))
+            shards = [Server(RedisSettings(address=url)) for _ in range(count)]
+        for shard in shards:
+            await shard.start()
+            stack.push_async_callback(shard.close)
+        if kind == "fakeredis":
+            await teach_scripts(shards[0])
+        yield shards
+
+
+async def teach_scripts(shard: Shard) -> None:
     """Load our scripts. fakeredis hangs up after each error reply, so that NOSCRIPT must not come about."""
     for path in Path(gateway.__file__).parent.glob("*/lua/*.lua"):
         await shard.execute("SCRIPT", "LOAD", path.read_bytes())

@@ -14,7 +14,7 @@ import hiredis
 
 from gateway.errors import BrokerUnavailable
 from gateway.redis.endpoint import Endpoint
-from gateway.redis.resp import LASTING, Argument, CommandRefused, Handler
+from gateway.redis.resp import LASTING, REDIRECTIONS, Argument, CommandRefused, Handler
 
 logger = logging.getLogger(__name__)
 
@@ -159,7 +159,7 @@ class RedisConnection(asyncio.Protocol):
             command.future.set_result(reply)
 
     def _refuse(self, command: _Command, error: CommandRefused) -> None:
-        if error.redis_code != "NOSCRIPT":
+        if error.redis_code not in ("NOSCRIPT", *REDIRECTIONS):
             self._log_refusal(error.redis_code, error.detail)
         if error.redis_code in LASTING and not command.optional:
             self._refusal = (error.redis_code, self._loop.time())
@@ -228,11 +228,18 @@ class SubscriberConnection(RedisConnection):
     Commands here are SUBSCRIBE and UNSUBSCRIBE, which are answered once for each channel that they name.
     """
 
-    def __init__(self, io_timeout: float, handlers: dict[bytes, Handler], message: bytes = b"message") -> None:
-        """``message`` is the word that begins one."""
+    def __init__(
+        self,
+        io_timeout: float,
+        handlers: dict[bytes, Handler],
+        message: bytes = b"message",
+        moved: Callable[[bytes], None] = lambda name: None,
+    ) -> None:
+        """``message`` is the word that begins one; ``moved`` is told of a channel that the server has given up."""
         super().__init__(io_timeout)
         self._handlers = handlers
         self._message = message
+        self._moved = moved
 
     def data_received(self, data: bytes) -> None:
         self._heard_at = self._loop.time()
@@ -253,6 +260,17 @@ class SubscriberConnection(RedisConnection):
         except hiredis.ProtocolError as exc:
             self.drop(f"not the Redis protocol: {exc}")
         self._go_on()
+
+    def _answer(self, reply: Any) -> None:
+        if type(reply) is list and reply[0] == b"sunsubscribe" and not self._has_asked(reply[1]):
+            self._moved(reply[1])  # of a cluster, whose server does not own the slot any more
+        else:
+            super()._answer(reply)
+
+    def _has_asked(self, name: bytes) -> bool:
+        """Whether the next answer due is that to an unsubscribe of this name."""
+        data = self._waiting[0].data if self._waiting else b""
+        return b"SUNSUBSCRIBE" in data and b"\r\n%b\r\n" % name in data
 
 
 _Connection = TypeVar("_Connection", bound=RedisConnection)

@@ -1,6 +1,7 @@
 """Lua scripts that Redis runs."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from hashlib import sha1
 from pathlib import Path
 
@@ -19,8 +20,18 @@ class Script:
 
     def __init__(self, *paths: Path, identified: bool = False) -> None:
         self.text = b"".join(path.read_bytes() for path in paths)
-        self.sha = sha1(self.text, usedforsecurity=False).hexdigest()
         self.identified = identified
+
+    @cached_property
+    def sha(self) -> str:
+        return sha1(self.text, usedforsecurity=False).hexdigest()
+
+    @cached_property
+    def sharded(self) -> "Script":
+        """The same with sharded pub/sub, for a cluster."""
+        script = Script(identified=self.identified)
+        script.text = self.text.replace(b"'PUBLISH'", b"'SPUBLISH'")
+        return script
 
     def by_digest(
         self, keys: Sequence[Argument], args: Sequence[Argument], identity: bytes = UNIDENTIFIED

@@ -9,7 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gateway.batches import batches
 from gateway.config.settings import RedisSettings
+from gateway.errors import BrokerUnavailable
 from gateway.redis.connection import RedisConnection, SubscriberConnection, connect
 from gateway.redis.echo import Echo
 from gateway.redis.endpoint import Endpoint
@@ -17,7 +19,7 @@ from gateway.redis.identity import identify
 from gateway.redis.keys import Keys
 from gateway.redis.link import Link
 from gateway.redis.probes import Probes
-from gateway.redis.pubsub import CLASSIC, PubSub, Subscriptions
+from gateway.redis.pubsub import CHANNELS_PER_COMMAND, CLASSIC, PubSub, Subscriptions
 from gateway.redis.resp import Argument, CommandRefused, Handler
 from gateway.redis.script import Script
 
@@ -38,32 +40,44 @@ class Server:
     server may be another one. Numbered probes, published every ``probe_interval``, show whether messages still arrive.
     """
 
-    def __init__(self, settings: RedisSettings, locate: Locate | None = None, words: PubSub = CLASSIC) -> None:
+    def __init__(
+        self,
+        settings: RedisSettings,
+        endpoint: Endpoint | None = None,
+        *,
+        locate: Locate | None = None,
+        words: PubSub = CLASSIC,
+    ) -> None:
         """``locate`` tells before each attempt to connect where the server is; by default at the address."""
         self._settings = settings
-        endpoint = Endpoint.parse(settings.address)
-        self._locate = locate or _at(endpoint)
-        self.keys = Keys(settings.prefix, endpoint.db)
+        self.endpoint = endpoint or Endpoint.parse(settings.address)
+        self._locate = locate or self._at_endpoint
+        self.keys = Keys(settings.prefix, self.endpoint.db)
         self.on_reconnect: list[Callable[[], None]] = []
+        self.on_moved: Callable[[bytes], None] = lambda name: None
+        """Told of a subscription that the server has ended, since the slot is another's."""
         self._words = words
         self._scripts: list[Script] = [_IDENTITY]
         self._commands = Link("command connection", self._open_commands, self._link_changed)
         self._subscriber = Link("pub/sub connection", self._open_subscriber, self._link_changed)
         self._subscriptions = Subscriptions(words, self._subscriber.execute)
-        self._probe_name = self.keys.shared("probe", secrets.token_hex(8))
-        self._echo_name = self.keys.shared("echo", secrets.token_hex(8))
-        self._echo = Echo(partial(self.publish, self._echo_name))
+        self._echo = Echo(lambda number: self.publish(self._echo_name, number))
         self._probes = Probes(
             settings.probe_interval,
             self._publish_probe,
             lambda: self._subscriber.connection,
             self._drop_both,
         )
+        self._tag = b""
+        self._probe_name = self._echo_name = b""
+        self._own_handlers: dict[bytes, Handler] = {}
+        if not words.sharded:
+            self._name_own()
         self._known_as: tuple[str, ...] = ()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        self._subscriptions.handlers |= {self._probe_name: self._probes.hear, self._echo_name: self._echo.hear}
+        self._subscriptions.handlers |= self._own_handlers
         links = (self._commands, self._subscriber)
         self._tasks = [asyncio.create_task(link.run()) for link in links]
         await asyncio.gather(*(link.attempted.wait() for link in links))
@@ -107,7 +121,11 @@ class Server:
         except CommandRefused as exc:
             if exc.redis_code != "NOSCRIPT":
                 raise
-        return await self.execute(*script.by_text(keys, args, self._history))
+        return await self.run_text(script, keys, args)
+
+    def run_text(self, script: Script, keys: Sequence[Argument], args: Sequence[Argument]) -> asyncio.Future[Any]:
+        """Run a script that the server may not know."""
+        return self.execute(*script.by_text(keys, args, self._history))
 
     @property
     def _history(self) -> bytes:
@@ -125,7 +143,7 @@ class Server:
 
     async def hearers(self, names: Sequence[bytes]) -> list[int]:
         counts: list[int] = []
-        for some in self._words.commands(names):
+        for some in batches(names, CHANNELS_PER_COMMAND):
             answer = await self.execute("PUBSUB", self._words.numsub, *some)
             counts += answer[1::2]  # after the name of each
         return counts
@@ -145,7 +163,27 @@ class Server:
     async def forget(self, names: Iterable[bytes]) -> None:
         await self._subscriptions.forget(names)
 
+    # — to itself —
+
+    async def speak_in(self, tag: bytes) -> None:
+        """Have what it publishes to itself lie in the slot of a hash tag: with sharded pub/sub one of its own."""
+        if self._tag != tag:
+            self._tag, former = tag, self._own_handlers
+            self._name_own()
+            await asyncio.gather(*(self.listen(name, handler) for name, handler in self._own_handlers.items()))
+            await self.forget(former)
+
+    def _name_own(self) -> None:
+        tag = (f"{{{self._tag.decode()}}}",) if self._tag else ()
+        self._probe_name, self._echo_name = (
+            self.keys.shared(kind, *tag, secrets.token_hex(8)) for kind in ("probe", "echo")
+        )
+        self._own_handlers = {self._probe_name: self._probes.hear, self._echo_name: self._echo.hear}
+
     # — connections —
+
+    async def _at_endpoint(self) -> Endpoint:
+        return self.endpoint
 
     async def _connect(self, name: str, make: Callable[[], _Connection]) -> _Connection:
         settings, endpoint = self._settings, await self._locate()
@@ -157,7 +195,7 @@ class Server:
         await identify(connection)
         # A script that is unknown is sent again whole, and what was sent after it may then come before it
         for script in self._scripts:
-            connection.execute("SCRIPT", "LOAD", script.text).add_done_callback(_ignored)
+            connection.execute("SCRIPT", "LOAD", script.text).add_done_callback(ignored)
         return connection
 
     async def _end_former(self, connection: RedisConnection) -> None:
@@ -167,7 +205,7 @@ class Server:
         socket all have one address. A user whom Redis allows neither command does without.
         """
         if self._known_as:
-            connection.execute("CLIENT", "KILL", *self._known_as, optional=True).add_done_callback(_ignored)
+            connection.execute("CLIENT", "KILL", *self._known_as, optional=True).add_done_callback(ignored)
         self._known_as = ()
         with suppress(CommandRefused):
             info = await connection.execute("CLIENT", "INFO", optional=True)
@@ -177,8 +215,13 @@ class Server:
 
     async def _open_subscriber(self) -> SubscriberConnection:
         """Connect and subscribe everything again, before anybody may use the connection."""
-        handlers = self._subscriptions.handlers
-        make = partial(SubscriberConnection, self._settings.io_timeout, handlers, self._words.message)
+        make = partial(
+            SubscriberConnection,
+            self._settings.io_timeout,
+            self._subscriptions.handlers,
+            self._words.message,
+            lambda name: self.on_moved(name),
+        )
         connection = await self._connect("subscriber", make)
         try:
             await self._subscriptions.restore(connection)
@@ -194,13 +237,11 @@ class Server:
         Not only once both connections are there: who looks at positions must come before new publications.
         """
         if self._commands.connected and self.reconnects:
-            for callback in self.on_reconnect:
-                try:
-                    callback()
-                except Exception:  # let through, it would cost the connection, and the others their call
-                    logger.exception("what follows a reconnect failed")
+            call_all(self.on_reconnect)
 
     async def _publish_probe(self, probe: str) -> None:
+        if not self._probe_name:
+            raise BrokerUnavailable
         await self.publish(self._probe_name, probe)
         if self._commands.connection is not None:
             await identify(self._commands.connection)  # a server changes its history under an open connection, too
@@ -215,14 +256,16 @@ class Server:
                 connection.drop(reason)
 
 
-def _at(endpoint: Endpoint) -> Locate:
-    async def locate() -> Endpoint:
-        return endpoint
+def call_all(callbacks: Iterable[Callable[[], None]]) -> None:
+    """Call them all; what one raises is let through to nobody."""
+    for callback in callbacks:
+        try:
+            callback()
+        except Exception:  # it would cost the connection, and the others their call
+            logger.exception("what follows a reconnect failed")
 
-    return locate
 
-
-def _ignored(answer: asyncio.Future[Any]) -> None:
+def ignored(answer: asyncio.Future[Any]) -> None:
     """Take note of a failure without consequence."""
     if not answer.cancelled():
         answer.exception()

@@ -8,8 +8,7 @@ import pytest
 from gateway.leases.base import Lease, Leases, Taken
 from gateway.leases.memory import MemoryLeases
 from gateway.leases.redis import RedisLeases
-from tests.redis_fixtures import redis_url, started_shard, teach_scripts
-from tests.redis_server import RedisServer
+from tests.redis_fixtures import REDISES, opened_shards
 from tests.waiting import until
 
 TTL = 0.5
@@ -17,17 +16,14 @@ TTL = 0.5
 Make = Callable[[float], Leases]
 
 
-@pytest.fixture(params=["memory", "redis", "fakeredis"])
-async def make(request: pytest.FixtureRequest, server: RedisServer) -> AsyncIterator[Make]:
+@pytest.fixture(params=["memory", *REDISES])
+async def make(request: pytest.FixtureRequest) -> AsyncIterator[Make]:
     """Makes leases of each implementation, with the TTL that one wants."""
     if request.param == "memory":
         yield MemoryLeases
         return
-    with redis_url(request.param, server) as url:
-        async with started_shard(url) as shard:
-            if request.param == "fakeredis":
-                await teach_scripts(shard)
-            yield partial(RedisLeases, shard)
+    async with opened_shards(request.param, request) as [shard]:
+        yield partial(RedisLeases, shard)
 
 
 @pytest.fixture

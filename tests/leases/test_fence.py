@@ -7,15 +7,12 @@ import pytest
 from gateway.brokers.base import Broker, Fenced, HistoryFilter, PublishOptions, StreamOptions
 from gateway.brokers.memory import MemoryBroker
 from gateway.brokers.redis import RedisBroker
-from gateway.config.settings import RedisSettings
 from gateway.leases.base import Lease, Leases
 from gateway.leases.memory import MemoryLeases
 from gateway.leases.redis import RedisLeases
 from gateway.messages import Payload, Position, Publication, Receipt
-from gateway.redis.server import Server
 from tests.brokers.recorder import Recorder
-from tests.redis_fixtures import redis_url
-from tests.redis_server import RedisServer
+from tests.redis_fixtures import REDISES, opened_shards
 from tests.waiting import until
 
 PLAIN = StreamOptions()
@@ -29,8 +26,8 @@ def recorder() -> Recorder:
     return Recorder()
 
 
-@pytest.fixture(params=["memory", "redis", "fakeredis"])
-async def pair(request: pytest.FixtureRequest, server: RedisServer, recorder: Recorder) -> AsyncIterator[Pair]:
+@pytest.fixture(params=["memory", *REDISES])
+async def pair(request: pytest.FixtureRequest, recorder: Recorder) -> AsyncIterator[Pair]:
     """Broker and leases of one backend; the broker hears ``room``."""
     if request.param == "memory":
         leases = MemoryLeases()
@@ -39,15 +36,12 @@ async def pair(request: pytest.FixtureRequest, server: RedisServer, recorder: Re
         await broker.subscribe("room")
         yield broker, leases
         return
-    with redis_url(request.param, server) as url:
-        shard = Server(RedisSettings(address=url))
-        redis, shared = RedisBroker(shard), RedisLeases(shard)  # before the start, which loads their scripts
-        await shard.start()
+    async with opened_shards(request.param, request) as [shard]:
+        redis, shared = RedisBroker(shard), RedisLeases(shard)
         await redis.start("n1", recorder)
         await redis.subscribe("room")
         yield redis, shared
         await redis.close()
-        await shard.close()
 
 
 async def take(leases: Leases) -> Lease:
