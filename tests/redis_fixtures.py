@@ -4,12 +4,14 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakeredis import TcpFakeServer
 
 import gateway
 from gateway.config.settings import RedisSettings
+from gateway.redis.address import read_addresses
 from gateway.redis.cluster import Cluster
 from gateway.redis.endpoint import Endpoint
 from gateway.redis.server import Server
@@ -45,6 +47,14 @@ def redis_url(kind: str, server: RedisServer) -> Iterator[str]:
         yield server.url
 
 
+def one_server(address: str = "redis://127.0.0.1:6379", **options: Any) -> Server:
+    """The shard at the address of one server, not started."""
+    settings = RedisSettings(address=address, **options)
+    [endpoint] = read_addresses(settings)
+    assert isinstance(endpoint, Endpoint)
+    return Server(settings, endpoint)
+
+
 REDISES = ["redis", "fakeredis", "cluster"]
 """What a contract's test of Redis is run over."""
 
@@ -61,7 +71,7 @@ async def opened_shards(kind: str, request: pytest.FixtureRequest, count: int = 
             shards: list[Shard] = [Cluster(RedisSettings(), seeds) for _ in range(count)]
         else:
             url = stack.enter_context(redis_url(kind, request.getfixturevalue("shared_server")))
-            shards = [Server(RedisSettings(address=url)) for _ in range(count)]
+            shards = [one_server(url) for _ in range(count)]
         for shard in shards:
             await shard.start()
             stack.push_async_callback(shard.close)
@@ -80,7 +90,7 @@ async def teach_scripts(shard: Shard) -> None:
 async def started_shard(
     address: str, *, prefix: str = "gateway", io_timeout: float = 4.0, probe_interval: float = 5.0
 ) -> AsyncIterator[Server]:
-    shard = Server(RedisSettings(address=address, prefix=prefix, io_timeout=io_timeout, probe_interval=probe_interval))
+    shard = one_server(address, prefix=prefix, io_timeout=io_timeout, probe_interval=probe_interval)
     await shard.start()
     try:
         yield shard

@@ -25,7 +25,7 @@ from gateway.occupancy.redis import RedisOccupancy
 from gateway.presence.base import PresenceStore
 from gateway.presence.memory import MemoryPresence
 from gateway.presence.redis import RedisPresence
-from gateway.redis.server import Server
+from gateway.redis.opening import open_shards
 from gateway.redis.shard import Shard
 
 
@@ -47,7 +47,8 @@ class Engine:
             self.leases, self.occupancy, self.limits = leases, MemoryOccupancy(), MemoryLimits(clock)
             self.blocks = MemoryBlocks(clock)
         else:
-            shard = self.shard = Server(settings.engine.redis)
+            [shard] = open_shards(settings.engine.redis)
+            self.shard = shard
             self.broker, self.presence = RedisBroker(shard, clock), RedisPresence(shard)
             self.leases, self.occupancy, self.limits = RedisLeases(shard), RedisOccupancy(shard), RedisLimits(shard)
             self.blocks = RedisBlocks(shard)

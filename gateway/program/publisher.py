@@ -34,6 +34,7 @@ from gateway.messages import Publication, Receipt
 from gateway.program.commits import CommitOutbox, Message, Options
 from gateway.program.encoding import encode_publication
 from gateway.program.errors import check_publication, find_channel
+from gateway.redis.address import read_addresses
 from gateway.redis.endpoint import Endpoint
 from gateway.redis.keys import Keys
 from gateway.redis.resp import Argument
@@ -71,7 +72,8 @@ class Publisher:
             settings.channel, personal=settings.client.subscribe_to_user_personal_channel
         )
         self._clock = clock
-        self._keys = Keys(settings.engine.redis.prefix)
+        [place] = read_addresses(settings.engine.redis)
+        self._keys = Keys(settings.engine.redis.prefix, place.db if isinstance(place, Endpoint) else 0)
         self._pool = _connection_pool(settings.engine.redis)
         self._redis = Redis(connection_pool=self._pool)
         self._uid = uuid.uuid4().hex
@@ -205,8 +207,7 @@ def _command(call: Call) -> tuple[Argument, ...]:
 
 
 def _connection_pool(settings: RedisSettings) -> ConnectionPool:
-    Endpoint.parse(settings.address)  # says what is wrong with an address, and takes what nodes take
-    address = settings.address
+    [address] = settings.addresses
     return ConnectionPool.from_url(
         address if "://" in address else f"redis://{address}",
         socket_connect_timeout=settings.connect_timeout,

@@ -17,13 +17,13 @@ from msgspec.structs import replace
 from gateway.batches import batches
 from gateway.config.settings import RedisSettings
 from gateway.errors import BrokerUnavailable, SettingsError
-from gateway.redis.connection import RedisConnection, connect, unavailable
+from gateway.redis.connection import RedisConnection, connect, ignored, unavailable
 from gateway.redis.endpoint import Endpoint
 from gateway.redis.keys import SLOTS, TAGS, Keys, slot
 from gateway.redis.pubsub import SHARDED
 from gateway.redis.resp import REDIRECTIONS, Argument, CommandRefused, Handler
 from gateway.redis.script import Script
-from gateway.redis.server import Server, call_all, ignored
+from gateway.redis.server import Server, call_all
 from gateway.redis.topology import Address, Topology, read_redirection, read_topology
 
 logger = logging.getLogger(__name__)
@@ -256,7 +256,7 @@ class Cluster:
         server = self._servers.get(address)
         if server is None:
             endpoint = replace(self._seeds[0], host=address[0], port=address[1])
-            server = self._servers[address] = Server(self._settings, endpoint, words=SHARDED)
+            server = self._servers[address] = Server(self._settings, endpoint, SHARDED)
             server.load(*self._scripts)
             server.on_reconnect.append(self._tell_of_gap)
             server.on_moved = self._take_from

@@ -281,14 +281,27 @@ async def connect(
 ) -> _Connection:
     """Connect and log in. Raises ``OSError`` (``TimeoutError`` too) or ``BrokerUnavailable``."""
     loop = asyncio.get_running_loop()
+    commands = endpoint.handshake()
     async with asyncio.timeout(connect_timeout):
         if endpoint.path:
             _, connection = await loop.create_unix_connection(make, endpoint.path)
         else:
-            _, connection = await loop.create_connection(make, endpoint.host, endpoint.port, ssl=endpoint.tls)
+            server_name = endpoint.server_name or None
+            _, connection = await loop.create_connection(
+                make, endpoint.host, endpoint.port, ssl=endpoint.tls, server_hostname=server_name
+            )
         try:
-            await asyncio.gather(*(connection.execute(*command) for command in endpoint.handshake(name)))
+            answers = [connection.execute(*command) for command in commands]
+            named = connection.execute("CLIENT", "SETNAME", name, optional=True)
+            named.add_done_callback(ignored)  # who may not give itself a name does without
+            await asyncio.gather(*answers)
         except BaseException:
             await connection.close("handshake failed")
             raise
     return connection
+
+
+def ignored(answer: asyncio.Future[Any]) -> None:
+    """Take note of a failure without consequence."""
+    if not answer.cancelled():
+        answer.exception()

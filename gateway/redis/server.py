@@ -11,13 +11,14 @@ from typing import Any, TypeVar
 
 from gateway.batches import batches
 from gateway.config.settings import RedisSettings
-from gateway.errors import BrokerUnavailable
-from gateway.redis.connection import RedisConnection, SubscriberConnection, connect
+from gateway.errors import BrokerUnavailable, SettingsError
+from gateway.redis.connection import RedisConnection, SubscriberConnection, connect, ignored
 from gateway.redis.echo import Echo
 from gateway.redis.endpoint import Endpoint
 from gateway.redis.identity import identify
 from gateway.redis.keys import Keys
 from gateway.redis.link import Link
+from gateway.redis.mode import find_misfit
 from gateway.redis.probes import Probes
 from gateway.redis.pubsub import CHANNELS_PER_COMMAND, CLASSIC, PubSub, Subscriptions
 from gateway.redis.resp import Argument, CommandRefused, Handler
@@ -26,8 +27,6 @@ from gateway.redis.script import Script
 logger = logging.getLogger(__name__)
 
 _IDENTITY = Script(Path(__file__).parent / "lua" / "identity.lua")
-
-Locate = Callable[[], Awaitable[Endpoint]]
 
 _Connection = TypeVar("_Connection", bound=RedisConnection)
 
@@ -40,26 +39,17 @@ class Server:
     server may be another one. Numbered probes, published every ``probe_interval``, show whether messages still arrive.
     """
 
-    def __init__(
-        self,
-        settings: RedisSettings,
-        endpoint: Endpoint | None = None,
-        *,
-        locate: Locate | None = None,
-        words: PubSub = CLASSIC,
-    ) -> None:
-        """``locate`` tells before each attempt to connect where the server is; by default at the address."""
+    def __init__(self, settings: RedisSettings, endpoint: Endpoint, words: PubSub = CLASSIC) -> None:
         self._settings = settings
-        self.endpoint = endpoint or Endpoint.parse(settings.address)
-        self._locate = locate or self._at_endpoint
+        self.endpoint = endpoint
         self.keys = Keys(settings.prefix, self.endpoint.db)
         self.on_reconnect: list[Callable[[], None]] = []
         self.on_moved: Callable[[bytes], None] = lambda name: None
         """Told of a subscription that the server has ended, since the slot is another's."""
         self._words = words
         self._scripts: list[Script] = [_IDENTITY]
-        self._commands = Link("command connection", self._open_commands, self._link_changed)
-        self._subscriber = Link("pub/sub connection", self._open_subscriber, self._link_changed)
+        self._commands = Link(lambda: f"{self.endpoint} for commands", self._open_commands, self._link_changed)
+        self._subscriber = Link(lambda: f"{self.endpoint} for pub/sub", self._open_subscriber, self._link_changed)
         self._subscriptions = Subscriptions(words, self._subscriber.execute)
         self._echo = Echo(lambda number: self.publish(self._echo_name, number))
         self._probes = Probes(
@@ -74,6 +64,7 @@ class Server:
         if not words.sharded:
             self._name_own()
         self._known_as: tuple[str, ...] = ()
+        self._misfit = ""
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -81,6 +72,9 @@ class Server:
         links = (self._commands, self._subscriber)
         self._tasks = [asyncio.create_task(link.run()) for link in links]
         await asyncio.gather(*(link.attempted.wait() for link in links))
+        if self._misfit:
+            await self.close()
+            raise SettingsError(f"{self._misfit} (engine.redis.address, for short GATEWAY_REDIS_URL)")
         self._tasks.append(asyncio.create_task(self._probes.run()))
 
     async def close(self) -> None:
@@ -182,21 +176,32 @@ class Server:
 
     # — connections —
 
-    async def _at_endpoint(self) -> Endpoint:
+    async def _locate(self) -> Endpoint:
+        """Where it is now. Raises ``OSError`` if that cannot be known."""
         return self.endpoint
 
     async def _connect(self, name: str, make: Callable[[], _Connection]) -> _Connection:
-        settings, endpoint = self._settings, await self._locate()
-        return await connect(endpoint, make, f"{settings.prefix}-{name}", settings.connect_timeout)
+        self.endpoint = await self._locate()
+        settings = self._settings
+        return await connect(self.endpoint, make, f"{settings.prefix}-{name}", settings.connect_timeout)
 
     async def _open_commands(self) -> RedisConnection:
         connection = await self._connect("commands", partial(RedisConnection, self._settings.io_timeout))
+        await self._check_mode(connection)
         await self._end_former(connection)
         await identify(connection)
         # A script that is unknown is sent again whole, and what was sent after it may then come before it
         for script in self._scripts:
             connection.execute("SCRIPT", "LOAD", script.text).add_done_callback(ignored)
         return connection
+
+    async def _check_mode(self, connection: RedisConnection) -> None:
+        """Raises ``ConnectionError`` if it is another kind of server than its address says."""
+        if not self._words.sharded:
+            self._misfit = await find_misfit(connection, self.endpoint)
+            if self._misfit:
+                await connection.close("another kind of server")
+                raise ConnectionError(self._misfit)
 
     async def _end_former(self, connection: RedisConnection) -> None:
         """Have the server end the connection before this one: what it still holds must not be carried out later.
@@ -246,12 +251,9 @@ class Server:
         if self._commands.connection is not None:
             await identify(self._commands.connection)  # a server changes its history under an open connection, too
 
-    def _drop_both(self) -> None:
-        """Probes do not come: either may have come to be at another server than the other one."""
-        for connection, reason in (
-            (self._subscriber.connection, "deaf: probes were published and did not arrive"),
-            (self._commands.connection, "published probes that did not arrive"),
-        ):
+    def _drop_both(self, reason: str = "deaf: probes were published and did not arrive") -> None:
+        """Either may have come to be at another server than the other one."""
+        for connection in (self._subscriber.connection, self._commands.connection):
             if connection is not None:
                 connection.drop(reason)
 
@@ -263,9 +265,3 @@ def call_all(callbacks: Iterable[Callable[[], None]]) -> None:
             callback()
         except Exception:  # it would cost the connection, and the others their call
             logger.exception("what follows a reconnect failed")
-
-
-def ignored(answer: asyncio.Future[Any]) -> None:
-    """Take note of a failure without consequence."""
-    if not answer.cancelled():
-        answer.exception()

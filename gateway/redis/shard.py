@@ -30,7 +30,10 @@ class Shard(Protocol):
     """Called when a connection is back: messages may have been missed, and the server may be another one."""
 
     async def start(self) -> None:
-        """Begin to connect. Returns after the first attempt, whether it worked or not."""
+        """Begin to connect. Returns after the first attempt, whether it worked or not.
+
+        Raises ``SettingsError`` if what answers is of another kind than its address says.
+        """
 
     async def close(self) -> None: ...
 

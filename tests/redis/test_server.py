@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from gateway.batches import batches
-from gateway.config.settings import RedisSettings
 from gateway.errors import BrokerUnavailable, SettingsError
 from gateway.redis import server as servers
 from gateway.redis.connection import RedisConnection, SubscriberConnection, connect, unavailable
@@ -23,39 +22,15 @@ from gateway.redis.keys import PARTITIONS, SLOTS, TAGS, Keys, slot
 from gateway.redis.pubsub import CHANNELS_PER_COMMAND, CLASSIC, COMMANDS_UNDER_WAY, Subscriptions
 from gateway.redis.resp import CommandRefused
 from gateway.redis.script import Script
-from gateway.redis.server import Server
-from tests.redis_fixtures import started_shard
+from tests.redis_fixtures import one_server, started_shard
 from tests.redis_server import RedisServer, free_port
+from tests.redis_topologies import ClusterTopology, SentinelTopology
 from tests.waiting import until
 
 
 @pytest.fixture
 def server() -> RedisServer:
     return RedisServer()
-
-
-# — addresses —
-
-
-def test_addresses() -> None:
-    assert Endpoint.parse("redis.example:7000") == Endpoint("redis.example", 7000)
-    assert Endpoint.parse("redis://h") == Endpoint("h")
-    assert Endpoint.parse("redis://u:p%40@h:1/3") == Endpoint("h", 1, username="u", password="p@", db=3)
-    assert Endpoint.parse("unix:///run/redis.sock?db=2") == Endpoint(path="/run/redis.sock", db=2)
-    tls = Endpoint.parse("rediss://h?ssl_cert_reqs=none").tls
-    assert tls is not None
-    assert not tls.check_hostname
-
-
-@pytest.mark.parametrize(
-    "address", ["http://h", "redis://h:port", "redis://h?colour=red", "rediss://u:secret@h?ssl_ca_certs=/no/such/file"]
-)
-def test_unusable_address_names_key_value_and_example(address: str) -> None:
-    with pytest.raises(SettingsError) as caught:
-        Server(RedisSettings(address=address))
-    assert "engine.redis.address" in str(caught.value)
-    assert "redis://127.0.0.1:6379/0" in str(caught.value)
-    assert "secret" not in str(caught.value)
 
 
 # — keys —
@@ -332,7 +307,7 @@ async def test_cancelled_subscriber_may_unsubscribe(server: RedisServer) -> None
 async def test_close_in_the_middle_of_connecting() -> None:
     with RedisServer() as server:
         server.pause()
-        shard = Server(RedisSettings(address=server.url, connect_timeout=4))
+        shard = one_server(server.url, connect_timeout=4)
         starting = asyncio.create_task(shard.start())
         await until(lambda: shard._tasks)
         starting.cancel()
@@ -343,7 +318,7 @@ async def test_close_in_the_middle_of_connecting() -> None:
 
 async def test_close_while_a_probe_is_on_its_way() -> None:
     with RedisServer() as server:
-        shard = Server(RedisSettings(address=server.url, probe_interval=0.02))
+        shard = one_server(server.url, probe_interval=0.02)
         await shard.start()
         connection = shard._commands.connection
         assert connection is not None
@@ -471,7 +446,7 @@ async def test_deafness_is_found_whatever_else_is_heard(server: RedisServer) -> 
 
 
 def test_one_missing_probe_is_not_deafness() -> None:
-    shard = Server(RedisSettings())
+    shard = one_server()
     probes = shard._probes
     probes._missing = [1]
     probes._check_hearing()
@@ -482,7 +457,7 @@ def test_one_missing_probe_is_not_deafness() -> None:
 
 
 async def test_a_probe_that_arrives_excuses_those_before_it() -> None:
-    probes = Server(RedisSettings())._probes
+    probes = one_server()._probes
     probes._missing = [1, 2]
     probes.hear(b"2:0.5")
     probes._check_hearing()
@@ -554,6 +529,22 @@ async def test_subscriptions_that_change_while_coming_back(
             await until(lambda: heard == [b"1"])
 
 
+async def test_a_server_of_another_kind_is_refused_with_the_right_form(shared_cluster: ClusterTopology) -> None:
+    with SentinelTopology(replicas=0, sentinels=1) as group:
+        for place, form in (
+            (
+                group.sentinels[0].address,
+                f"redis+sentinel://{group.sentinels[0].address}?sentinel_master_name=mymaster",
+            ),
+            (shared_cluster.servers[1].address, f"redis+cluster://{shared_cluster.servers[1].address}"),
+        ):
+            shard = one_server(f"redis://{place}")
+            with pytest.raises(SettingsError, match=r"is a Sentinel|belongs to a Redis Cluster") as caught:
+                await shard.start()
+            assert form in str(caught.value)
+            assert "engine.redis.address" in str(caught.value)
+
+
 async def test_logs_once_while_redis_is_away(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         async with started_shard(f"redis://127.0.0.1:{free_port()}") as shard:
@@ -567,7 +558,7 @@ async def test_logs_once_while_redis_is_away(caplog: pytest.LogCaptureFixture) -
 
             shard._commands._open = counted
             await until(lambda: attempts >= 2)
-    assert len([record for record in caplog.records if "command connection" in record.message]) == 1
+    assert len([record for record in caplog.records if "for commands" in record.message]) == 1
 
 
 async def test_connections_that_came_to_be_at_different_servers(server: RedisServer) -> None:
