@@ -3,6 +3,7 @@
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,12 @@ from fakeredis import TcpFakeServer
 import gateway
 from gateway.config.settings import RedisSettings
 from gateway.redis.address import read_addresses
-from gateway.redis.cluster import Cluster
 from gateway.redis.endpoint import Endpoint
+from gateway.redis.opening import open_shards
 from gateway.redis.server import Server
 from gateway.redis.shard import Shard
 from tests.redis_server import RedisServer
-from tests.redis_topologies import ClusterTopology
+from tests.redis_topologies import ClusterTopology, SentinelTopology
 
 
 @contextmanager
@@ -55,29 +56,36 @@ def one_server(address: str = "redis://127.0.0.1:6379", **options: Any) -> Serve
     return Server(settings, endpoint)
 
 
-REDISES = ["redis", "fakeredis", "cluster"]
+REDISES = ["redis", "fakeredis", "shards", "sentinel", "cluster"]
 """What a contract's test of Redis is run over."""
 
 
 @asynccontextmanager
-async def opened_shards(kind: str, request: pytest.FixtureRequest, count: int = 1) -> AsyncIterator[list[Shard]]:
-    """Connections of so many nodes to the same Redis of a kind, which is empty."""
+async def opened_shards(kind: str, request: pytest.FixtureRequest, count: int = 1) -> AsyncIterator[list[list[Shard]]]:
+    """Connections of so many nodes to the same Redis of a kind, which is empty: several where it is several."""
     async with AsyncExitStack() as stack:
         if kind == "cluster":
-            topology: ClusterTopology = request.getfixturevalue("shared_cluster")
-            for server in topology.servers:
-                server.command("FLUSHALL")
-            seeds = [Endpoint("127.0.0.1", server.port) for server in topology.servers]
-            shards: list[Shard] = [Cluster(RedisSettings(), seeds) for _ in range(count)]
+            address = _emptied(request.getfixturevalue("shared_cluster"))
+        elif kind == "sentinel":
+            address = _emptied(request.getfixturevalue("shared_group"))
         else:
-            url = stack.enter_context(redis_url(kind, request.getfixturevalue("shared_server")))
-            shards = [one_server(url) for _ in range(count)]
-        for shard in shards:
+            address = stack.enter_context(redis_url(kind, request.getfixturevalue("shared_server")))
+        if kind == "shards":
+            address += "," + stack.enter_context(redis_url(kind, request.getfixturevalue("second_server")))
+        nodes = [open_shards(RedisSettings(address=address)) for _ in range(count)]
+        for shard in chain(*nodes):
             await shard.start()
             stack.push_async_callback(shard.close)
         if kind == "fakeredis":
-            await teach_scripts(shards[0])
-        yield shards
+            await teach_scripts(nodes[0][0])
+        yield nodes
+
+
+def _emptied(topology: ClusterTopology | SentinelTopology) -> str:
+    """Its address."""
+    for server in topology.servers:
+        server.command("FLUSHALL")
+    return topology.url
 
 
 async def teach_scripts(shard: Shard) -> None:

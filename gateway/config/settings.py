@@ -342,6 +342,15 @@ class EngineSettings(Section):
     """Redis."""
 
 
+class PresenceSettings(Section):
+    """A Redis of its own for presence, beside that of the engine."""
+
+    enabled: bool = False
+    """Keep presence there; needs `engine.type = "redis"`."""
+    redis: RedisSettings = RedisSettings()
+    """The Redis."""
+
+
 class HTTPServerSettings(Section):
     """Where the gateway listens."""
 
@@ -439,6 +448,8 @@ class Settings(BaseSettings):
     """Channels."""
     engine: EngineSettings = EngineSettings()
     """Broker and presence."""
+    presence: PresenceSettings = PresenceSettings()
+    """Where presence is kept."""
     http_api: HTTPAPISettings = HTTPAPISettings()
     """Server API."""
     health: HealthSettings = HealthSettings()

@@ -51,10 +51,10 @@ def read_addresses(settings: RedisSettings, key: str = "engine.redis") -> list[P
     return places
 
 
-def masked(address: str) -> str:
-    """The address without its secrets, however it is written."""
-    shown = re.sub(r"(?<=//).*@", "***@", address) if "//" in address else re.sub(r"^.*@", "***@", address)
-    return re.sub(r"(?i)(password=)[^&\s]*", r"\1***", shown)
+def masked(text: str) -> str:
+    """The same without the secrets of addresses in it, however they are written."""
+    shown = re.sub(r"(?<=://)[^\s,]*@", "***@", text) if "://" in text else re.sub(r"^\S*@", "***@", text)
+    return re.sub(r"(?i)(password=)[^&\s,]*", r"\1***", shown)
 
 
 class _Address:

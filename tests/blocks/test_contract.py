@@ -9,7 +9,9 @@ from gateway.blocks import base, memory, redis
 from gateway.blocks.base import FOR_EVER, BlockStore, block_seconds
 from gateway.blocks.memory import MemoryBlocks
 from gateway.blocks.redis import RedisBlocks
+from gateway.blocks.sharded import ShardedBlocks
 from gateway.errors import Error
+from gateway.program.engine import one_of
 from tests.blocks.recorder import Recorder
 from tests.redis_fixtures import REDISES, opened_shards
 from tests.waiting import until
@@ -35,8 +37,8 @@ async def make(request: pytest.FixtureRequest) -> AsyncIterator[Make]:
         shared = MemoryBlocks()
         yield lambda: MemoryBlocks(other=shared)
         return
-    async with opened_shards(request.param, request, 2) as shards:
-        yield lambda: RedisBlocks(shards.pop(0))
+    async with opened_shards(request.param, request, 2) as nodes:
+        yield lambda: one_of(ShardedBlocks, [RedisBlocks(shard) for shard in nodes.pop(0)])
 
 
 async def test_all_nodes_are_told_and_those_that_come_later(make: Make) -> None:

@@ -5,6 +5,8 @@ import pytest
 from gateway.brokers.base import Broker
 from gateway.brokers.memory import MemoryBroker
 from gateway.brokers.redis import RedisBroker
+from gateway.brokers.sharded import ShardedBroker
+from gateway.program.engine import one_of
 from tests.brokers.recorder import Recorder
 from tests.redis_fixtures import REDISES, opened_shards
 
@@ -23,8 +25,8 @@ async def broker(request: pytest.FixtureRequest, recorder: Recorder) -> AsyncIte
         yield memory
         await memory.close()
         return
-    async with opened_shards(request.param, request) as [shard]:
-        redis = RedisBroker(shard)
+    async with opened_shards(request.param, request) as [shards]:
+        redis: Broker = one_of(ShardedBroker, [RedisBroker(shard) for shard in shards])
         await redis.start("n1", recorder)
         yield redis
         await redis.close()

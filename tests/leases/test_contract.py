@@ -1,13 +1,14 @@
 """What every kind of lease does."""
 
 from collections.abc import AsyncIterator, Callable
-from functools import partial
 
 import pytest
 
 from gateway.leases.base import Lease, Leases, Taken
 from gateway.leases.memory import MemoryLeases
 from gateway.leases.redis import RedisLeases
+from gateway.leases.sharded import ShardedLeases
+from gateway.program.engine import one_of
 from tests.redis_fixtures import REDISES, opened_shards
 from tests.waiting import until
 
@@ -22,8 +23,8 @@ async def make(request: pytest.FixtureRequest) -> AsyncIterator[Make]:
     if request.param == "memory":
         yield MemoryLeases
         return
-    async with opened_shards(request.param, request) as [shard]:
-        yield partial(RedisLeases, shard)
+    async with opened_shards(request.param, request) as [shards]:
+        yield lambda ttl: one_of(ShardedLeases, [RedisLeases(shard, ttl) for shard in shards])
 
 
 @pytest.fixture

@@ -7,10 +7,13 @@ import pytest
 from gateway.brokers.base import Broker, Fenced, HistoryFilter, PublishOptions, StreamOptions
 from gateway.brokers.memory import MemoryBroker
 from gateway.brokers.redis import RedisBroker
+from gateway.brokers.sharded import ShardedBroker
 from gateway.leases.base import Lease, Leases
 from gateway.leases.memory import MemoryLeases
 from gateway.leases.redis import RedisLeases
+from gateway.leases.sharded import ShardedLeases
 from gateway.messages import Payload, Position, Publication, Receipt
+from gateway.program.engine import one_of
 from tests.brokers.recorder import Recorder
 from tests.redis_fixtures import REDISES, opened_shards
 from tests.waiting import until
@@ -36,8 +39,9 @@ async def pair(request: pytest.FixtureRequest, recorder: Recorder) -> AsyncItera
         await broker.subscribe("room")
         yield broker, leases
         return
-    async with opened_shards(request.param, request) as [shard]:
-        redis, shared = RedisBroker(shard), RedisLeases(shard)
+    async with opened_shards(request.param, request) as [shards]:
+        redis: Broker = one_of(ShardedBroker, [RedisBroker(shard) for shard in shards])
+        shared: Leases = one_of(ShardedLeases, [RedisLeases(shard) for shard in shards])
         await redis.start("n1", recorder)
         await redis.subscribe("room")
         yield redis, shared

@@ -5,6 +5,8 @@ import pytest
 from gateway.limits.base import LimitStore
 from gateway.limits.memory import MemoryLimits
 from gateway.limits.redis import RedisLimits
+from gateway.limits.sharded import ShardedLimits
+from gateway.program.engine import one_of
 from tests.redis_fixtures import REDISES, opened_shards
 
 
@@ -13,5 +15,6 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[LimitStore]:
     if request.param == "memory":
         yield MemoryLimits()
         return
-    async with opened_shards(request.param, request) as [shard]:
-        yield RedisLimits(shard)
+    async with opened_shards(request.param, request) as [shards]:
+        stores: list[LimitStore] = [RedisLimits(shard) for shard in shards]
+        yield one_of(ShardedLimits, stores)

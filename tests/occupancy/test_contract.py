@@ -8,6 +8,8 @@ import pytest
 from gateway.occupancy.base import Occupancy
 from gateway.occupancy.memory import MemoryOccupancy
 from gateway.occupancy.redis import RedisOccupancy
+from gateway.occupancy.sharded import ShardedOccupancy
+from gateway.program.engine import one_of
 from tests.occupancy.recorder import Recorder
 from tests.redis_fixtures import REDISES, opened_shards
 
@@ -32,8 +34,9 @@ async def nodes(request: pytest.FixtureRequest, recorder: Recorder) -> AsyncIter
             await each.close()
         assert shared == {}
         return
-    async with opened_shards(request.param, request, 2) as [one, two]:
-        redis = RedisOccupancy(one), RedisOccupancy(two)
+    async with opened_shards(request.param, request, 2) as shards:
+        one, two = (one_of(ShardedOccupancy, [RedisOccupancy(shard) for shard in each]) for each in shards)
+        redis: Nodes = (one, two)
         for name, node in zip(("n1", "n2"), redis, strict=True):
             await node.start(name, recorder)
         yield redis

@@ -6,6 +6,8 @@ from gateway.messages import ClientInfo
 from gateway.presence.base import PresenceStore
 from gateway.presence.memory import MemoryPresence
 from gateway.presence.redis import RedisPresence
+from gateway.presence.sharded import ShardedPresence
+from gateway.program.engine import one_of
 from tests.redis_fixtures import REDISES, opened_shards
 
 
@@ -23,8 +25,8 @@ async def store(request: pytest.FixtureRequest, swept: list[tuple[str, ClientInf
         yield memory
         await memory.close()
         return
-    async with opened_shards(request.param, request) as [shard]:
-        redis = RedisPresence(shard)
+    async with opened_shards(request.param, request) as [shards]:
+        redis: PresenceStore = one_of(ShardedPresence, [RedisPresence(shard) for shard in shards])
         await redis.start("n1", lambda channel, info: swept.append((channel, info)))
         yield redis
         await redis.close()
