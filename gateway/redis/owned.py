@@ -67,6 +67,9 @@ class EntryStore(Protocol[_Entry]):
     def restored(self, swept: bool) -> None:
         """All entries have been brought over from former names, which another node may have ``swept``."""
 
+    def renewed(self) -> None:
+        """The lease is held, and nothing is in doubt: tell what has come due meanwhile."""
+
 
 class Intervals(NamedTuple):
     """Seconds. ``lease`` and ``sweep`` add up to the time after which a killed node's entries are gone."""
@@ -205,6 +208,7 @@ class OwnedEntries(Generic[_Entry]):
         await self._confirm(anew=True)
         await self._rewrite_doubtful()
         await self._leave_former_names()
+        self._store.renewed()
         await self._touch_some()
 
     async def _confirm(self, anew: bool = False) -> None:

@@ -57,7 +57,8 @@ def cut(presence: RedisPresence) -> None:
 
 def others_are_back(presence: RedisPresence) -> None:
     """After an outage other nodes have had the time to find back, too."""
-    presence._tell_at(0.0)
+    presence._due = 0.0
+    presence.renewed()
 
 
 @contextmanager
