@@ -17,6 +17,7 @@ from gateway.brokers.base import (
     BrokerEvents,
     BrokerHealth,
     Claim,
+    Continued,
     Fenced,
     HistoryFilter,
     PublishOptions,
@@ -24,6 +25,7 @@ from gateway.brokers.base import (
     new_epoch,
 )
 from gateway.brokers.calls import (
+    LINEAGE,
     LUA,
     PUBLISH,
     PUBLISH_ONCE,
@@ -42,9 +44,9 @@ from gateway.redis.resp import Argument, milliseconds
 from gateway.redis.script import Script
 from gateway.redis.shard import Shard
 
-_HISTORY = Script(LUA / "history.lua")
+_HISTORY = Script(*LINEAGE, LUA / "history.lua", identified=True)
 _VERIFY = Script(LUA / "verify.lua")
-_RESTART = Script(LUA / "restart.lua")
+_RESTART = Script(*LINEAGE, LUA / "restart.lua")
 
 CLAIMS_PER_CALL = 256
 """Claims that one script looks at: a millisecond of Redis, for which everybody else waits."""
@@ -133,11 +135,11 @@ class RedisBroker:
             milliseconds(stream.history_meta_ttl),
             milliseconds(stream.unpublished_ttl),
         ]
-        offset, epoch, entries = await self._shard.run(_HISTORY, self._keys.stream(channel), args)
+        offset, epoch, entries, former = await self._shard.run(_HISTORY, self._keys.stream(channel), args)
         publications = [
             envelope.decode_publication(fields[1], int(entry.partition(b"-")[0])) for entry, fields in entries
         ]
-        return publications, Position(int(offset), epoch.decode())
+        return publications, _top(int(offset), epoch.decode(), former)
 
     async def verify(self, claims: Sequence[Claim]) -> list[bool]:
         """Batched by partition, so that all keys of a script have the same hash tag."""
@@ -203,3 +205,10 @@ class RedisBroker:
                 return
             case leave:
                 events.on_leave(channel, leave.info)
+
+
+def _top(offset: int, epoch: str, former: bytes | None) -> Position:
+    if not former:
+        return Position(offset, epoch)
+    links = (link.rsplit(":", 1) for link in former.decode().split(","))
+    return Continued(offset, epoch, tuple(Position(int(end), name) for name, end in links))

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gateway.brokers.base import Claim, HistoryFilter, PublishOptions, StreamOptions
+from gateway.brokers.base import Claim, Continued, HistoryFilter, PublishOptions, StreamOptions
 from gateway.brokers.redis import RedisBroker
 from gateway.errors import BrokerUnavailable
 from gateway.messages import Payload, Position, Publication
@@ -96,8 +96,10 @@ async def test_restart_with_data(server: RedisServer) -> None:
             own.start()
             await until(lambda: heard.gaps and one.health().ok)
             assert await verify(one, position)
-            assert await say(one, "after") == Position(2, position.epoch)
-            publications, _ = await one.history("news", ALL, KEPT)
+            after = await say(one, "after")
+            assert after.offset == 2
+            publications, top = await one.history("news", ALL, KEPT)
+            assert top == Continued(2, after.epoch, (position,))
             assert [bytes(each.data) for each in publications] == [b"before", b"after"]
 
 
