@@ -208,6 +208,8 @@ class ClientSettings(Section):
     """Most bytes waiting for a client that reads slowly, beyond what made it slow."""
     connection_limit: int = Field(default=0, ge=0)
     """Most connections of a node; 0 is without limit."""
+    connection_rate_limit: int = Field(default=0, ge=0)
+    """Most new connections of a node in a second, the others get HTTP 503 and Retry-After; 0 is without limit."""
     user_connection_limit: int = Field(default=0, ge=0)
     """Most connections of a user on a node; 0 is without limit."""
     history_max_publication_limit: int = Field(default=300, ge=1)
