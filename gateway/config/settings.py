@@ -291,6 +291,8 @@ class EngineSettings(Section):
     """`memory` serves one node alone, `redis` any number."""
     redis: RedisSettings = RedisSettings()
     """Redis."""
+    publish_wait: Annotated[Duration, Field(le=30)] = 1.0
+    """How long a publication that cannot be sent waits for the broker to come back; 0 fails at once."""
 
 
 class HTTPServerSettings(Section):

@@ -55,7 +55,14 @@ def _counters(metrics: Metrics) -> Iterator[Metric]:
     recoveries = CounterMetricFamily("gateway_recoveries", "Attempts to recover", labels=["recovered"])
     for recovered, count in metrics.recoveries.items():
         recoveries.add_metric([str(recovered).lower()], count)
-    yield from (commands, errors, disconnects, refused, recoveries)
+    failed = CounterMetricFamily(
+        "gateway_failed_publications",
+        "Publications that failed, by whether they may be stored",
+        labels=["stored"],
+    )
+    for stored, count in metrics.failed_publications.items():
+        failed.add_metric([stored], count)
+    yield from (commands, errors, disconnects, refused, recoveries, failed)
 
 
 def _gauges(gauges: Gauges) -> Iterator[Metric]:
