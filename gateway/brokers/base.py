@@ -151,7 +151,8 @@ class Broker(Protocol):
     ) -> Receipt:
         """Store and publish as one atomic act. Answers where the publication stands, and how many nodes hear it.
 
-        Raises ``Fenced`` if ``options.fence`` is not that of the channel's lease.
+        Raises ``Fenced`` if ``options.fence`` is not that of the channel's lease. Its ``BrokerUnavailable`` says as
+        ``stored`` whether it was sent: what was not, a `PublishQueue` sends when the backend is back.
         """
 
     async def echo(self) -> None:

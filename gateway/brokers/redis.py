@@ -53,6 +53,9 @@ CLAIMS_PER_CALL = 256
 
 CALLS_AT_ONCE = 8
 
+READS_APART = 0.02
+"""Seconds between two reads of one part of a stream while ever more ask for it, as when thousands subscribe."""
+
 Read = tuple[str, HistoryFilter, StreamOptions]
 Part = tuple[list[Publication], Position]
 
@@ -69,7 +72,7 @@ class RedisBroker:
         self._clock = clock
         self._reader = envelope.Reader()
         self._subscribed: set[bytes] = set()
-        self._reads: SingleFlight[Read, Part] = SingleFlight()
+        self._reads: SingleFlight[Read, Part] = SingleFlight(READS_APART)
         self._events: BrokerEvents | None = None
 
     async def start(self, node: str, events: BrokerEvents) -> None:

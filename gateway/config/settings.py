@@ -210,6 +210,8 @@ class ClientSettings(Section):
     """Most bytes waiting for a client that reads slowly, beyond what made it slow."""
     connection_limit: int = Field(default=0, ge=0)
     """Most connections of a node; 0 is without limit."""
+    connection_rate_limit: int = Field(default=0, ge=0)
+    """Most new connections of a node in a second, the others get HTTP 503 and Retry-After; 0 is without limit."""
     user_connection_limit: int = Field(default=0, ge=0)
     """Most connections of a user on a node; 0 is without limit."""
     history_max_publication_limit: int = Field(default=300, ge=1)
@@ -340,6 +342,8 @@ class EngineSettings(Section):
     """`memory` serves one node alone, `redis` any number."""
     redis: RedisSettings = RedisSettings()
     """Redis."""
+    publish_wait: Annotated[Duration, Field(le=30)] = 1.0
+    """How long a publication that cannot be sent waits for the broker to come back; 0 fails at once."""
 
 
 class PresenceSettings(Section):

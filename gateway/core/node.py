@@ -11,6 +11,7 @@ from typing import Any
 
 from gateway.blocks.base import BlockStore
 from gateway.brokers.base import Broker, HistoryFilter, PublishOptions, StreamOptions
+from gateway.brokers.publish_queue import PublishQueue
 from gateway.brokers.single_flight import SingleFlight
 from gateway.channels import Channel, Channels, Route
 from gateway.config.settings import Settings
@@ -63,6 +64,7 @@ class Node:
         max_lag = settings.client.channel_position_max_time_lag
         self.hub = Hub(self.metrics, max_lag=max_lag, clock=clock, wheel=self.wheel)
         self.broker = broker
+        self.publishing = PublishQueue(broker, settings.engine.publish_wait, self.metrics)
         self.presence_store = presence
         self.feeds = Feeds(broker, self.wheel)
         self.cluster = Cluster(self.uid, broker, self)
@@ -140,7 +142,7 @@ class Node:
     async def publish(self, channel: Channel, publication: Publication, extras: PublishOptions = NO_EXTRAS) -> Receipt:
         """Hand a publication to the broker; returns once it has been accepted there."""
         self.metrics.publications_in += 1
-        return await self.broker.publish(channel.name, publication, self.stream(channel), extras)
+        return await self.publishing.publish(channel.name, publication, self.stream(channel), extras)
 
     async def history(self, channel: Channel, which: HistoryFilter) -> tuple[list[Publication], Position]:
         """Part of a channel's stream and its top position.

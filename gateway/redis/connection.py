@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 
 import hiredis
 
-from gateway.errors import BrokerUnavailable
+from gateway.errors import BrokerUnavailable, Stored
 from gateway.redis.endpoint import Endpoint
 from gateway.redis.resp import LASTING, REDIRECTIONS, Argument, CommandRefused, Handler
 
@@ -49,8 +49,15 @@ class _Command:
 def unavailable() -> asyncio.Future[Any]:
     """An answer that is ``BrokerUnavailable`` already."""
     future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    future.set_exception(BrokerUnavailable())
+    future.set_exception(BrokerUnavailable(stored="no"))
     return future
+
+
+def _fail(commands: deque[_Command], stored: Stored) -> None:
+    for command in commands:
+        if not command.future.done():
+            command.future.set_exception(BrokerUnavailable(stored=stored))
+    commands.clear()
 
 
 class RedisConnection(asyncio.Protocol):
@@ -114,11 +121,8 @@ class RedisConnection(asyncio.Protocol):
             self._timer.cancel()
         if self._transport is not None:
             self._transport.abort()
-        for command in (*self._waiting, *self._unsent):
-            if not command.future.done():
-                command.future.set_exception(BrokerUnavailable())
-        self._waiting.clear()
-        self._unsent.clear()
+        _fail(self._waiting, "maybe")
+        _fail(self._unsent, "no")
 
     async def close(self, reason: str) -> None:
         """Drop the connection and wait until the transport is gone."""

@@ -17,6 +17,10 @@ REDIRECTIONS = ("MOVED", "ASK", "TRYAGAIN")
 LASTING = ("OOM", "MISCONF", "NOPERM", "NOAUTH", "WRONGPASS", "NOREPLICAS")
 """Answers that trying again does not change: an operator must."""
 
+UNDONE = {*SERVED_ELSEWHERE, *LASTING, "NOSCRIPT", "BUSY", "MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "CROSSSLOT"}
+UNDONE -= {"NOPERM"}
+"""Answers to a command, or a script, that has changed nothing. NOPERM may come later than what a script has stored."""
+
 
 def milliseconds(seconds: float) -> int:
     """A time as Redis takes it: whole, and not nothing."""
@@ -32,6 +36,7 @@ class CommandRefused(BrokerUnavailable):
         # Redis before 7 wraps what a command within a script answered.
         wrapped = (code for code in (*SERVED_ELSEWHERE, *LASTING) if f"-{code} " in detail)
         self.redis_code = next(wrapped, detail.partition(" ")[0])
+        self.stored = "no" if self.redis_code in UNDONE else "maybe"
 
     @property
     def served_elsewhere(self) -> bool:

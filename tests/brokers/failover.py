@@ -7,7 +7,7 @@ from gateway.blocks.memory import MemoryBlocks
 from gateway.brokers.redis import RedisBroker
 from gateway.core.node import Node
 from gateway.core.wheel import Wheel
-from gateway.redis.shard import Shard
+from gateway.redis.server import Server
 from tests.integration.cable import Cable
 from tests.redis_fixtures import started_shard
 from tests.redis_server import RedisServer
@@ -21,7 +21,7 @@ AT_ONCE = ("--repl-diskless-sync-delay", "0")
 class RedisNode(Rig):
     """A node on Redis, by a cable of its own, with a user who publishes and clients."""
 
-    def __init__(self, shard: Shard, cable: Cable) -> None:
+    def __init__(self, shard: Server, cable: Cable) -> None:
         super().__init__({}, {})
         self.shard = shard
         self.cable = cable

@@ -103,6 +103,7 @@ async def test_a_late_leave_waits_until_its_own_node_hears(server: RedisServer) 
         await freeze(first)
         first._leaving["news", "c2"] = BOB
         first._owe(("news", "c2"))
+        assert isinstance(first._shard, Server)
         subscriber = first._shard._subscriber.connection
         assert subscriber is not None
         subscriber.drop("cut")
