@@ -39,6 +39,8 @@ class Reader:
     def read(self, message: bytes) -> Publication | Join | Leave | None:
         kind = message[:2]
         try:
+            if message.startswith(WITHOUT_OFFSET):
+                return _publications.decode(message[len(WITHOUT_OFFSET) :])
             if kind == b"1p":
                 offset, epoch, data = message[2:].split(b":", 2)
                 publication = _publications.decode(data)

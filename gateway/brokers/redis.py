@@ -199,15 +199,13 @@ class RedisBroker:
         return self._shard.run(call.script, call.keys, call.args)
 
     def _receive(self, events: BrokerEvents, channel: str, message: bytes) -> None:
-        match self._reader.read(message):
-            case Publication() as publication:
-                events.on_publication(channel, publication)
-            case Join(info):
-                events.on_join(channel, info)
-            case None:
-                return
-            case leave:
-                events.on_leave(channel, leave.info)
+        read = self._reader.read(message)
+        if isinstance(read, Publication):
+            events.on_publication(channel, read)
+        elif isinstance(read, Join):
+            events.on_join(channel, read.info)
+        elif read is not None:
+            events.on_leave(channel, read.info)
 
 
 def _top(offset: int, epoch: str, former: bytes | None) -> Position:
