@@ -141,9 +141,8 @@ class RedisBroker:
             milliseconds(stream.unpublished_ttl),
         ]
         offset, epoch, entries = await self._shard.run(_HISTORY, self._keys.stream(channel), args)
-        publications = [
-            envelope.decode_publication(fields[1], int(entry.partition(b"-")[0])) for entry, fields in entries
-        ]
+        stored = (self._reader.stored(fields[1], int(entry.partition(b"-")[0])) for entry, fields in entries)
+        publications = [publication for publication in stored if publication is not None]
         return publications, Position(int(offset), epoch.decode())
 
     async def verify(self, claims: Sequence[Claim]) -> list[bool]:
