@@ -72,6 +72,16 @@ class HistoryFilter(Struct, frozen=True):
     reverse: bool = False
 
 
+class Continued(Position, frozen=True):
+    """The top of a stream that has had other epochs: ``former`` is where they ended, the oldest first.
+
+    Up to there, what was published under them is part of the stream. Equal to no plain position: see
+    `gateway.core.recovery.resume`.
+    """
+
+    former: tuple[Position, ...] = ()
+
+
 class Claim(NamedTuple):
     """Where somebody stands. The stream's epoch is to last for another ``hold`` seconds at least."""
 
@@ -160,7 +170,8 @@ class Broker(Protocol):
     ) -> tuple[list[Publication], Position]:
         """Part of the stream, as of now or later, and its top position. Makes an epoch if there is none.
 
-        That keeps nothing for long: see `StreamOptions`. Equal reads may share an answer.
+        That keeps nothing for long: see `StreamOptions`. Equal reads may share an answer. The top is `Continued` where
+        the stream has had other epochs.
         """
 
     async def verify(self, claims: Sequence[Claim]) -> list[bool]:

@@ -20,6 +20,7 @@ from gateway.core.cluster import Cluster, ControlCommand, NodeInfo
 from gateway.core.feeds import Feeds
 from gateway.core.hub import Hub
 from gateway.core.positions import PositionWatch
+from gateway.core.recovery import resume
 from gateway.core.survey import Page, Question, Roll
 from gateway.core.tasks import Tasks, at_once
 from gateway.core.wheel import Wheel
@@ -147,7 +148,7 @@ class Node:
     async def history(self, channel: Channel, which: HistoryFilter) -> tuple[list[Publication], Position]:
         """Part of a channel's stream and its top position.
 
-        Raises ``Error``: 108 without history, 107 for a reverse from offset 0, 112 for a foreign epoch.
+        Raises ``Error``: 108 without history, 107 for a reverse from offset 0, 112 for a position of another stream.
         """
         if not channel.options.keeps_history:
             raise Error(ErrorCode.NOT_AVAILABLE)
@@ -155,6 +156,7 @@ class Node:
         if since is not None and which.reverse and since.offset == 0:
             raise Error(ErrorCode.BAD_REQUEST)
         publications, top = await self.broker.history(channel.name, which, self.stream(channel))
+        since, top = resume(since, top)
         if since is not None and since.epoch and since.epoch != top.epoch:
             raise Error(ErrorCode.UNRECOVERABLE_POSITION)
         return publications, top

@@ -1,39 +1,51 @@
 """What joins the nodes, as the settings choose it: the broker, and the stores beside it."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import TypeVar
 
 from gateway.blocks.base import BlockStore
 from gateway.blocks.memory import MemoryBlocks
 from gateway.blocks.redis import RedisBlocks
+from gateway.blocks.sharded import ShardedBlocks
 from gateway.brokers.base import Broker
 from gateway.brokers.memory import MemoryBroker
 from gateway.brokers.redis import RedisBroker
+from gateway.brokers.sharded import ShardedBroker
 from gateway.config.settings import Settings
 from gateway.core.wheel import Wheel
 from gateway.leases.base import Leases
 from gateway.leases.memory import MemoryLeases
 from gateway.leases.redis import RedisLeases
+from gateway.leases.sharded import ShardedLeases
 from gateway.limits.base import LimitStore
 from gateway.limits.memory import MemoryLimits
 from gateway.limits.redis import RedisLimits
+from gateway.limits.sharded import ShardedLimits
 from gateway.occupancy.base import Occupancy
 from gateway.occupancy.memory import MemoryOccupancy
 from gateway.occupancy.redis import RedisOccupancy
+from gateway.occupancy.sharded import ShardedOccupancy
 from gateway.presence.base import PresenceStore
 from gateway.presence.memory import MemoryPresence
 from gateway.presence.redis import RedisPresence
+from gateway.presence.sharded import ShardedPresence
+from gateway.redis.opening import open_shards
 from gateway.redis.shard import Shard
+
+_Part = TypeVar("_Part")
+_Whole = TypeVar("_Whole")
 
 
 class Engine:
     """Broker and stores of one node; those of Redis share its connections."""
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
-        self.shard: Shard | None = None
-        """The connections to Redis; None for the memory engine."""
+        self.shards: list[Shard] = []
+        """The connections to Redis; none for the memory engine."""
         self.broker: Broker
         self.presence: PresenceStore
         self.leases: Leases
@@ -46,18 +58,30 @@ class Engine:
             self.leases, self.occupancy, self.limits = leases, MemoryOccupancy(), MemoryLimits(clock)
             self.blocks = MemoryBlocks(clock)
         else:
-            shard = self.shard = Shard(settings.engine.redis)
-            self.broker, self.presence = RedisBroker(shard, clock), RedisPresence(shard)
-            self.leases, self.occupancy, self.limits = RedisLeases(shard), RedisOccupancy(shard), RedisLimits(shard)
-            self.blocks = RedisBlocks(shard)
+            self._join_by_redis(settings, clock)
+
+    def _join_by_redis(self, settings: Settings, clock: Callable[[], float]) -> None:
+        shards = open_shards(settings.engine.redis)
+        apart = open_shards(settings.presence.redis, "presence.redis") if settings.presence.enabled else []
+        self.shards = [*shards, *apart]
+        self.broker = one_of(ShardedBroker, [RedisBroker(shard, clock) for shard in shards])
+        self.presence = one_of(ShardedPresence, [RedisPresence(shard) for shard in apart or shards])
+        self.leases = one_of(ShardedLeases, [RedisLeases(shard) for shard in shards])
+        self.occupancy = one_of(ShardedOccupancy, [RedisOccupancy(shard) for shard in shards])
+        limits: list[LimitStore] = [RedisLimits(shard) for shard in shards]
+        self.limits = one_of(ShardedLimits, limits)
+        self.blocks = one_of(ShardedBlocks, [RedisBlocks(shard) for shard in shards])
 
     async def start(self) -> None:
-        if self.shard is not None:
-            await self.shard.start()
+        await asyncio.gather(*(shard.start() for shard in self.shards))
 
     async def close(self) -> None:
-        if self.shard is not None:
-            await self.shard.close()
+        await asyncio.gather(*(shard.close() for shard in self.shards))
+
+
+def one_of(sharded: Callable[[list[_Part]], _Whole], parts: list[_Part]) -> _Part | _Whole:
+    """Of one part that, of several what joins them."""
+    return parts[0] if len(parts) == 1 else sharded(parts)
 
 
 @dataclass(frozen=True)

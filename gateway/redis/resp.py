@@ -11,6 +11,9 @@ Handler = Callable[[bytes], None]
 SERVED_ELSEWHERE = ("READONLY", "LOADING", "MASTERDOWN")
 """Answers of a server that is not, or not yet, the one to talk to: the address must be resolved anew."""
 
+REDIRECTIONS = ("MOVED", "ASK", "TRYAGAIN")
+"""Answers of a cluster whose slot is another server's, or on its way there."""
+
 LASTING = ("OOM", "MISCONF", "NOPERM", "NOAUTH", "WRONGPASS", "NOREPLICAS")
 """Answers that trying again does not change: an operator must."""
 

@@ -14,6 +14,7 @@ from gateway.core.cluster import Cluster, ControlCommand, NodeInfo
 from gateway.core.survey import Page, Question
 from gateway.leases.base import Lease, Taken
 from gateway.messages import Payload, Position, Publication, pack
+from gateway.redis.keys import Keys
 from gateway.redis.owned import Intervals
 from gateway.skipped import SKIPPED
 from tests.brokers.golden import FILES, Recording, load
@@ -32,12 +33,14 @@ from tests.brokers.golden.play import (
     Pieces,
     node,
     record,
+    replication_id,
 )
 from tests.brokers.golden.record import shape
 from tests.redis_server import RedisServer
 from tests.waiting import settle, until
 
 ALL = HistoryFilter(limit=-1)
+KEYS = Keys("gateway")
 QUICK = Intervals(lease=0.5, renew=0.1, sweep=0.1)
 CHANNELS = ("kept", "newest", "versions", "plain", "room")
 
@@ -60,8 +63,9 @@ def skipped() -> Counter[str]:
 async def today(recording: Recording, server: RedisServer) -> AsyncIterator[Pieces]:
     """A node of today that comes to a cluster of that release."""
     with server.client() as client:
+        here = {recording.server: replication_id(client)}  # the nodes of both releases have one server
         for key in recording.keys:
-            client.execute_command(*key.command)
+            client.execute_command(*(here.get(each, each) for each in key.command))
     async with node(server, "today", QUICK) as pieces:
         for channel in CHANNELS:
             await pieces.broker.subscribe(channel)
@@ -261,7 +265,7 @@ async def test_messages_of_a_later_version(
     fields = ADDED | {"data": b"2"}
     tell(
         server,
-        b"gateway:{p006}:c:kept",
+        KEYS.of(b"c", "kept"),
         b"2p9:epoch:" + pack(SHORT),
         b"1d9:epoch:" + pack(SHORT),
         b"\xff\xff",
@@ -305,8 +309,8 @@ async def test_a_stream_with_what_cannot_be_read(
 ) -> None:
     with server.client() as client:
         for number, data in enumerate((b"\xc1", pack({"data": 5}), pack(ADDED | {"data": b"6"})), 4):
-            client.xadd("gateway:{p006}:s:kept", {"d": data, "t": b"more"}, id=f"{number}-0")
-        client.hset("gateway:{p006}:m:kept", "s", 6)
+            client.xadd(KEYS.of(b"s", "kept"), {"d": data, "t": b"more"}, id=f"{number}-0")
+        client.hset(KEYS.of(b"m", "kept"), "s", 6)
     publications, top = await today.broker.history("kept", ALL, KEPT)
     assert [each.offset for each in publications] == [1, 2, 3, 6]
     assert top.offset == 6
@@ -318,7 +322,7 @@ async def test_members_that_cannot_be_read(
     today: Pieces, server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     with server.client() as client:
-        members = f"gateway:{{p027}}:e:{NODE}.1:room"
+        members = KEYS.owned(b"e", "room", f"{NODE}.1")
         assert client.hlen(members) == 3
         client.hset(members, "c4", b"3:dan" + pack([None, Payload(b"2"), "and more"]))
         client.hset(members, "c5", b"3:dan" + pack({"of": "another form"}))

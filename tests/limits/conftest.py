@@ -5,17 +5,16 @@ import pytest
 from gateway.limits.base import LimitStore
 from gateway.limits.memory import MemoryLimits
 from gateway.limits.redis import RedisLimits
-from tests.redis_fixtures import redis_url, started_shard, teach_scripts
-from tests.redis_server import RedisServer
+from gateway.limits.sharded import ShardedLimits
+from gateway.program.engine import one_of
+from tests.redis_fixtures import REDISES, opened_shards
 
 
-@pytest.fixture(params=["memory", "redis", "fakeredis"])
-async def store(request: pytest.FixtureRequest, shared_server: RedisServer) -> AsyncIterator[LimitStore]:
+@pytest.fixture(params=["memory", *REDISES])
+async def store(request: pytest.FixtureRequest) -> AsyncIterator[LimitStore]:
     if request.param == "memory":
         yield MemoryLimits()
         return
-    with redis_url(request.param, shared_server) as url:
-        async with started_shard(url) as shard:
-            if request.param == "fakeredis":
-                await teach_scripts(shard)
-            yield RedisLimits(shard)
+    async with opened_shards(request.param, request) as [shards]:
+        stores: list[LimitStore] = [RedisLimits(shard) for shard in shards]
+        yield one_of(ShardedLimits, stores)

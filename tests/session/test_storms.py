@@ -8,7 +8,8 @@ import pytest
 
 from gateway.brokers.redis import RedisBroker
 from gateway.core.node import Node
-from gateway.redis.shard import CHANNELS_PER_COMMAND, Shard
+from gateway.redis.pubsub import CHANNELS_PER_COMMAND
+from gateway.redis.shard import Shard
 from tests.redis_fixtures import started_shard
 from tests.redis_server import RedisServer
 from tests.session.rig import Client, Rig

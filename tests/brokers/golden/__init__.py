@@ -30,6 +30,8 @@ class Key(NamedTuple):
 
 class Recording(NamedTuple):
     release: str
+    server: bytes
+    """The replication id of the Redis that it was written to, as far as streams note it."""
     messages: list[Message]
     keys: list[Key]
 
@@ -38,14 +40,14 @@ def load(path: Path) -> Recording:
     found = json.loads(path.read_text())
     messages = [Message(label, _bytes(channel), _bytes(data)) for label, channel, data in found["messages"]]
     keys = [Key(_bytes(name), tuple(map(_bytes, command))) for name, command in found["keys"]]
-    return Recording(found["release"], messages, keys)
+    return Recording(found["release"], _bytes(found["server"]), messages, keys)
 
 
 def save(recording: Recording, path: Path) -> None:
     """As JSON in which a byte is a character (Latin-1), so that what can be read can be read."""
     messages = [[label, _text(channel), _text(data)] for label, channel, data in recording.messages]
     keys = [[_text(name), list(map(_text, command))] for name, command in recording.keys]
-    found = {"release": recording.release, "messages": messages, "keys": keys}
+    found = {"release": recording.release, "server": _text(recording.server), "messages": messages, "keys": keys}
     path.write_text(json.dumps(found, indent=1) + "\n")
 
 

@@ -187,9 +187,14 @@ async def record(server: RedisServer) -> Recording:
                 await do()
                 labels += [label] if label else []
                 await until(all_heard)
-            keys = list(_dump(client))
+            keys, history = list(_dump(client)), replication_id(client)
     named = [Message(label, *message) for label, message in zip(labels, messages, strict=True)]
-    return Recording(__version__, named, keys)
+    return Recording(__version__, history, named, keys)
+
+
+def replication_id(client: Any) -> bytes:
+    """Names the history of data that a server holds."""
+    return str(client.info("replication")["master_replid"])[:16].encode()
 
 
 def _dump(client: Any) -> Iterator[Key]:
