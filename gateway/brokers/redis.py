@@ -139,9 +139,8 @@ class RedisBroker:
             milliseconds(stream.unpublished_ttl),
         ]
         offset, epoch, entries, former = await self._shard.run(_HISTORY, self._keys.stream(channel), args)
-        publications = [
-            envelope.decode_publication(fields[1], int(entry.partition(b"-")[0])) for entry, fields in entries
-        ]
+        stored = (self._reader.stored(fields[1], int(entry.partition(b"-")[0])) for entry, fields in entries)
+        publications = [publication for publication in stored if publication is not None]
         return publications, _top(int(offset), epoch.decode(), former)
 
     async def verify(self, claims: Sequence[Claim]) -> list[bool]:
