@@ -11,7 +11,8 @@ import hypercorn.config
 import uvicorn
 
 from gateway.config.settings import Settings
-from gateway.serve.server import bind, uvicorn_config
+from gateway.serve.listening import bind
+from gateway.serve.server import uvicorn_config
 from gateway.transports.uvicorn_websocket import WebSocketProtocol
 from tests.waiting import until
 
