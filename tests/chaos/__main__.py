@@ -7,13 +7,14 @@
     CHAOS_SCALE=0.1 python -m tests.chaos              with a tenth of the load
     python -m tests.chaos soak --minutes 30            no fault but constant churn: does anything grow?
 
-The report, Markdown, goes to ``--output``; logs of all processes stay in a new directory under ``--directory``. Needs redis-server, HAProxy,
-libfaketime, and root for the network namespace; loads nothing but loopback.
+The report, Markdown, goes to ``--output``; logs of all processes stay in a new directory under ``--directory``. Needs
+redis-server, HAProxy, libfaketime, and root for the network namespace; loads nothing but loopback.
 """
 
 import argparse
 import sys
 import tempfile
+import traceback
 from pathlib import Path
 
 import uvloop
@@ -21,27 +22,36 @@ import uvloop
 from tests.chaos import report, soak
 from tests.chaos.ground import Ground
 from tests.chaos.named import STAGES, Fault, load_all
+from tests.chaos.oracle import Finding
 from tests.chaos.scene import Outcome, play
 from tests.chaos.size import Size
 
 DEFAULT = ("server", "line", "namespace", "clock")
 """Grounds that a run without ``--stages`` takes."""
+LASTING = {"the fault", "nodes ready", "all back", "presence exact"}
+"""Promises without which nothing that comes after is worth much."""
 
 
 async def run(faults: list[Fault], size: Size, directory: Path, seed: int) -> list[Outcome]:
-    """Play them all. After one that did not hold the ground is built anew, lest the next one suffer for it."""
+    """Play them all. After one from which not all came back the ground is new, lest the next one suffer for it."""
     outcomes: list[Outcome] = []
     left = list(faults)
     grounds = 0
     while left:
         stage, grounds = left[0].stage, grounds + 1
         print(f"— {stage}: all come —", flush=True)
-        async with Ground(stage, size, directory / f"{grounds}-{stage}", seed + grounds) as ground:
+        try:
+            async with Ground(stage, size, directory / f"{grounds}-{stage}", seed + grounds) as ground:
+                while left and left[0].stage == stage:
+                    outcomes.append(await play(ground, left.pop(0)))
+                    print(report.short(outcomes[-1]), flush=True)
+                    if outcomes[-1].broken & LASTING:
+                        break
+        except Exception:  # a ground that cannot be built, or not be left: its faults cannot be played
+            broken = [Finding("the ground", "failed", [traceback.format_exc()[-3000:]])]
             while left and left[0].stage == stage:
-                outcomes.append(await play(ground, left.pop(0)))
+                outcomes.append(Outcome(left.pop(0), 0.0, broken))
                 print(report.short(outcomes[-1]), flush=True)
-                if not outcomes[-1].held:
-                    break
     return outcomes
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from tests.chaos.joins import Joins
 from tests.chaos.pace import pace
-from tests.chaos.page import Page
+from tests.chaos.page import Page, Subscription
 from tests.chaos.record import SHOWN, Accepted, Record
 from tests.chaos.size import Size
 from tests.integration.tokens import connection_token
@@ -41,6 +41,7 @@ class Crowd:
             self.observers.append(joins)
         self._pages = list(self._at)
         self._slow: list[Page] = []
+        self._before: list[tuple[str, Subscription, int]] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -84,6 +85,20 @@ class Crowd:
         ]
         return len(found), found[:SHOWN]
 
+    def mark(self) -> None:
+        """From now on ``untold`` is asked about those who stand anywhere now."""
+        self._before = [
+            (page.user, each, each.told)
+            for page in self._pages
+            for each in page.subscriptions.values()
+            if each.epoch is not None
+        ]
+
+    def untold(self) -> tuple[int, list[str]]:
+        """Who has not been told since the last mark that it did not recover."""
+        found = [f"{user} in {each.channel}" for user, each, told in self._before if each.told == told]
+        return len(found), found[:SHOWN]
+
     def wrong(self) -> list[str]:
         """What was wrong with what was heard since this was last asked."""
         found, self.record.wrong = self.record.wrong, []
@@ -98,8 +113,11 @@ class Crowd:
     def check(self, accepted: list[Accepted]) -> tuple[list[str], int]:
         return self.record.check(accepted)
 
-    def shown_as_gone(self) -> list[str]:
-        return [text for each in self.observers for text in each.shown_as_gone(self.record.members)]
+    def mistaken(self, lost: bool) -> list[str]:
+        """Who was last heard to do what is not so; where messages may be ``lost``, only those shown as gone count."""
+        members = self.record.members
+        found = [text for each in self.observers for text in each.shown_as_gone(members)]
+        return found + [text for each in self.observers if not lost for text in each.shown_as_there(members)]
 
     def joins(self, lapsed: bool, lost: bool) -> list[str]:
         """What was wrong with joins and leaves since this was last asked.
@@ -107,7 +125,7 @@ class Crowd:
         A node that was taken for dead (``lapsed``) has its members leave and come again. Where messages may be
         ``lost``, as joins and leaves are with a connection to Redis, two of a kind may come in a row.
         """
-        found = self.shown_as_gone()
+        found = self.mistaken(True)
         for each in self.observers:
             twice, each.twice = each.twice, []
             found += [] if lost or lapsed else twice

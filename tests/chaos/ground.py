@@ -86,7 +86,7 @@ class Ground:
             node.start()
             self._stack.push_async_callback(node.close)
         for node in self.nodes:
-            await until(node.ready, 60.0, f"{node.name} is ready; its log:\n{node.log[-2000:]}")
+            await node.started()
         balancer = await self._balancer()
         addresses = [(node.host, node.port) for node in self.nodes]
         self.crowd = Child(Crowd, self.size, balancer, addresses, self._seed)
@@ -163,6 +163,11 @@ class Ground:
         self._stack.push_async_callback(asyncio.to_thread, balancer.__exit__, None, None, None)
         await until(lambda: balancer.answers("/health/balancer"), 20.0, "the balancer sees a node")
         return "127.0.0.1", port
+
+    async def busiest(self) -> ChaosNode:
+        """The node with the most clients."""
+        counts = [(await node.metrics())["connections"] for node in self.nodes]
+        return self.nodes[counts.index(max(counts))]
 
     # — what is seen of Redis —
 

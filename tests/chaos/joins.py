@@ -36,6 +36,15 @@ class Joins:
             if member.live and self._last[channel].get(client) == "leave"
         ]
 
+    def shown_as_there(self, members: Members) -> list[str]:
+        """Members that have gone, and were last heard to join."""
+        return [
+            f"{self.who} last heard {client} join {channel}, where it is no more"
+            for channel, last in self._last.items()
+            for client, kind in last.items()
+            if kind == "join" and (member := members.get((client, channel))) is not None and not member.live
+        ]
+
     def left_too_often(self, members: Members) -> list[str]:
         """Members that were heard to leave more often than they did."""
         return [

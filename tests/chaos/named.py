@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from importlib import import_module
 
 from tests.chaos.ground import Ground
 
@@ -44,7 +45,7 @@ def fault(name: str, **traits: bool | str) -> Callable[[Strike], Strike]:
 
 def load_all() -> list[Fault]:
     """All there are, in the order in which they are played."""
-    from tests.chaos import client_faults, line_faults, node_faults, redis_faults, replicated_faults
-
-    assert all((node_faults, redis_faults, line_faults, client_faults, replicated_faults))
+    if not FAULTS:
+        for name in ("node", "redis", "line", "client", "replicated"):
+            import_module(f"tests.chaos.{name}_faults")
     return sorted(FAULTS, key=lambda each: STAGES.index(each.stage))

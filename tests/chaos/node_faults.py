@@ -10,7 +10,7 @@ from tests.waiting import until
 
 @fault("kill -9 of a node", loses_messages=False, brief=True)
 async def kill_node(ground: Ground) -> None:
-    node = ground.dice.choice(ground.nodes)
+    node = await ground.busiest()
     node.kill()
     await pace(2)
     await node.come()
@@ -25,7 +25,7 @@ async def roll_out(ground: Ground) -> None:
 
 @fault("node frozen (SIGSTOP) for 60 s", lapses=True)
 async def freeze_node(ground: Ground) -> None:
-    node = ground.dice.choice(ground.nodes)
+    node = await ground.busiest()
     node.stop()
     await pace(60)
     node.cont()

@@ -1,6 +1,7 @@
 """The nodes under test, and what can be seen of them from outside."""
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -17,6 +18,8 @@ from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
+START = 60.0
+"""Seconds that a node has to come up, on a busy machine."""
 DRAINED = 150.0
 """Seconds that a node has for its end: more than its clients are given to go elsewhere."""
 
@@ -37,7 +40,11 @@ class ChaosNode(GatewayServer):
     ) -> None:
         self._tasks = directory / f"{name}.tasks"
         given = {"PYTHONPATH": str(ROOT), "CHAOS_TASKS": str(self._tasks), **environment}
-        super().__init__(name, directory, {**settings, "http_server": {"address": host}}, flags, **given)
+        super().__init__(name, directory, settings, flags, **given)
+        if host != "127.0.0.1":
+            config = json.loads(self._config.read_text())
+            config["http_server"]["address"] = host
+            self._config.write_text(json.dumps(config))
         self.host = host
         self._prefix = prefix
         self.http = Http(host, self.port)
@@ -66,8 +73,18 @@ class ChaosNode(GatewayServer):
     async def come(self) -> None:
         """Start it again, and wait until it wants connections."""
         self.start()
-        await until(self.ready, 30.0, f"{self.name} is ready")
+        await self.started()
         self._recover()
+
+    async def started(self) -> None:
+        """Wait until it wants connections. Raises ``AssertionError`` with its log if it ends instead."""
+
+        async def up() -> bool:
+            if not self.alive:
+                raise AssertionError(f"{self.name} ended while it started:\n{self.log[-2000:]}")
+            return await self.ready()
+
+        await until(up, START, f"{self.name} is ready")
 
     async def drain(self) -> None:
         """Have it end in good order, however long its clients take."""

@@ -32,7 +32,7 @@ def terminal(code: int) -> bool:
 class Subscription:
     """One channel, and where the client stands in it."""
 
-    __slots__ = ("asked_at", "channel", "due", "epoch", "failures", "live", "number", "offset", "room")
+    __slots__ = ("asked_at", "channel", "due", "epoch", "failures", "live", "number", "offset", "room", "told")
 
     def __init__(self, channel: str) -> None:
         self.channel = channel
@@ -46,6 +46,8 @@ class Subscription:
         """When it is to be asked for again, if it is neither live nor asked for."""
         self.asked_at = 0.0
         self.failures = 0
+        self.told = 0
+        """How often it was told that it did not recover."""
 
     def request(self) -> dict[str, Any]:
         if self.epoch is None:
@@ -267,6 +269,7 @@ class Page(asyncio.Protocol):
             self._transport.pause_reading()
         if each.epoch is None or not result.recovered:
             self._record.counts["told recovered:false" if each.epoch is not None else "subscribed anew"] += 1
+            each.told += each.epoch is not None
             each.epoch, each.offset = result.epoch, result.offset
             if result.publications:
                 self._record.fault(f"{self.user}: {each.channel} gave publications without recovering")

@@ -4,13 +4,15 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from tests.chaos.nodes import ChaosNode
 from tests.chaos.pace import pace
 from tests.chaos.record import Accepted
 from tests.chaos.size import Size
+from tests.waiting import until
 
 BOUND = 5.0
 """Seconds within which a publish has an answer, be it that it failed."""
@@ -44,6 +46,9 @@ class Publishers:
         self._names = size.names
         self._period = len(self._names) / size.rate
         self._tasks: list[asyncio.Task[None]] = []
+        self._open = asyncio.Event()
+        self._open.set()
+        self._under_way = 0
 
     def start(self) -> None:
         self._tasks = [asyncio.create_task(self._publish(name)) for name in self._names]
@@ -53,6 +58,16 @@ class Publishers:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
+
+    @asynccontextmanager
+    async def quiet(self) -> AsyncIterator[None]:
+        """Nobody publishes meanwhile, and all who did have their answers."""
+        self._open.clear()
+        try:
+            await until(lambda: not self._under_way, PATIENCE + 1, "publishes are answered")
+            yield
+        finally:
+            self._open.set()
 
     def failed(self) -> list[str]:
         """Publishers that have ended by an error of their own: of the suite, not of the gateway."""
@@ -95,8 +110,10 @@ class Publishers:
     async def _try(self, channel: str, number: int) -> tuple[str, int] | None:
         node = self._dice.choice(self._nodes)
         body = {"channel": channel, "data": {"n": number}, "idempotency_key": str(number)}
+        await self._open.wait()
         begin = time.monotonic()
         position, answer = None, "no connection"
+        self._under_way += 1
         try:
             status, told = await node.http.post("publish", body, PATIENCE)
             if isinstance(told, dict) and (result := told.get("result")):
@@ -108,6 +125,8 @@ class Publishers:
             answer = "nothing"
         except (OSError, ValueError):
             pass
+        finally:
+            self._under_way -= 1
         self._note(Attempt(begin, time.monotonic() - begin, node.name, answer, node.excused(begin, time.monotonic())))
         return position
 

@@ -60,7 +60,7 @@ async def pause(ground: Ground) -> None:
 @fault("output buffer overflow: a node stopped for 3 s", hangs=True)
 async def overflow(ground: Ground) -> None:
     """The limit is low, and what is sent meanwhile is more than that and what the kernel keeps for the node."""
-    node = ground.dice.choice(ground.nodes)
+    node = await ground.busiest()
     before = await _subscribers(ground)
     await ask(ground, "CONFIG", "SET", "client-output-buffer-limit", "pubsub 8mb 0 0")
     try:

@@ -26,7 +26,12 @@ class Outcome(NamedTuple):
 
     @property
     def held(self) -> bool:
-        return not any(finding.offenders for finding in self.findings)
+        return not self.broken
+
+    @property
+    def broken(self) -> set[str]:
+        """Promises that did not hold."""
+        return {finding.promise for finding in self.findings if finding.offenders}
 
 
 async def play(ground: Ground, fault: Fault) -> Outcome:
@@ -42,18 +47,18 @@ async def play(ground: Ground, fault: Fault) -> Outcome:
     end = time.monotonic()
     findings += [
         await oracle.nodes_ready(ground, end),
-        await oracle.clients_back(ground, end),
-        await oracle.presence_exact(ground, end),
+        await oracle.clients_back(ground, end, loses_data=fault.loses_data),
+        await oracle.presence_exact(ground, end, lost=fault.loses_messages),
     ]
     await _rest(ground)
     counts: Counter[str] = Counter(await ground.crowd.ask("counts"))
     findings += [
         await oracle.nothing_lost(ground),
-        await oracle.told(counts, fault, ground),
+        oracle.told(counts, fault),
         await oracle.joins_and_leaves(ground, fault),
         await oracle.publishes_bounded(ground),
         await oracle.loops_turn(ground, begin, fault),
-        *await oracle.nothing_leaked(ground, before),
+        *await oracle.nothing_leaked(ground, before, end),
         oracle.logs_clean(ground),
     ]
     findings.append(Finding("counted", ", ".join(f"{count} {what}" for what, count in sorted(counts.items())), []))
@@ -65,6 +70,7 @@ async def _forget(ground: Ground) -> None:
     ground.publishers.forget()
     await ground.probe.ask("samples")
     await ground.crowd.ask("counts")
+    await ground.crowd.ask("mark")
 
 
 async def _rest(ground: Ground) -> None:

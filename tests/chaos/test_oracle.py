@@ -136,7 +136,10 @@ def test_joins_and_leaves_that_do_not_alternate_are_seen() -> None:
     member.live = True
     members = {("c", "room:1"): member}
     joins.hear("join", "room:1", "c")
-    assert joins.shown_as_gone(members) == []
+    assert joins.shown_as_gone(members) == joins.shown_as_there(members) == []
+    member.live = False
+    assert joins.shown_as_there(members)
+    member.live = True
     joins.hear("leave", "room:1", "c")
     assert joins.shown_as_gone(members)
     assert joins.left_too_often(members)
