@@ -12,6 +12,7 @@ redis-server, HAProxy, libfaketime, and root for the network namespace; loads no
 """
 
 import argparse
+import signal
 import sys
 import tempfile
 import traceback
@@ -74,6 +75,7 @@ def main() -> None:
     parser.add_argument("--directory", type=Path)
     given = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="chaos-", dir=given.directory))
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # clear up in the same way
     size = Size.whole()
     print(f"logs in {directory}", flush=True)
     if given.what == "soak":

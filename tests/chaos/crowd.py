@@ -86,12 +86,12 @@ class Crowd:
         return len(found), found[:SHOWN]
 
     def mark(self) -> None:
-        """From now on ``untold`` is asked about those who stand anywhere now."""
+        """From now on ``untold`` is asked about those who have got anything, and so have something to lose."""
         self._before = [
             (page.user, each, each.told)
             for page in self._pages
             for each in page.subscriptions.values()
-            if each.epoch is not None
+            if each.epoch is not None and each.number
         ]
 
     def untold(self) -> tuple[int, list[str]]:

@@ -46,8 +46,9 @@ async def hang_up(ground: Ground) -> None:
     (supervisor,) = ground.nodes
     before = set(supervisor.pids())
     supervisor.signal(signal.SIGHUP)
-    await until(
-        lambda: not before & set(supervisor.pids()) and len(supervisor.pids()) == len(before),
-        300.0,
-        "all workers are replaced",
-    )
+
+    def replaced() -> bool:
+        assert supervisor.alive, "SIGHUP has ended it"
+        return not before & set(supervisor.pids()) and len(supervisor.pids()) == len(before)
+
+    await until(replaced, 300.0, "all workers are replaced")
