@@ -6,6 +6,9 @@ from gateway.brokers.base import Broker
 from gateway.brokers.memory import MemoryBroker
 from gateway.brokers.redis import RedisBroker
 from tests.brokers.recorder import Recorder
+from tests.brokers.postgres_nodes import postgres_broker
+from tests.postgres_fixtures import postgres_settings
+from tests.postgres_server import PostgresServer
 from tests.redis_fixtures import redis_url, started_shard, teach_scripts
 from tests.redis_server import RedisServer
 
@@ -15,7 +18,7 @@ def recorder() -> Recorder:
     return Recorder()
 
 
-@pytest.fixture(params=["memory", "redis", "fakeredis"])
+@pytest.fixture(params=["memory", "redis", "fakeredis", "postgres"])
 async def broker(
     request: pytest.FixtureRequest, shared_server: RedisServer, recorder: Recorder
 ) -> AsyncIterator[Broker]:
@@ -25,6 +28,11 @@ async def broker(
         await memory.start("n1", recorder)
         yield memory
         await memory.close()
+        return
+    if request.param == "postgres":
+        server: PostgresServer = request.getfixturevalue("postgres_server")
+        async with postgres_broker(postgres_settings(server), recorder) as postgres:
+            yield postgres
         return
     with redis_url(request.param, shared_server) as url:
         async with started_shard(url) as shard:
