@@ -5,12 +5,15 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from gateway.blocks import base, memory, redis
+from gateway.blocks import base, memory, postgres, redis
 from gateway.blocks.base import FOR_EVER, BlockStore, block_seconds
 from gateway.blocks.memory import MemoryBlocks
+from gateway.blocks.postgres import PostgresBlocks
 from gateway.blocks.redis import RedisBlocks
 from gateway.errors import Error
+from gateway.postgres.database import Database
 from tests.blocks.recorder import Recorder
+from tests.postgres_fixtures import postgres_settings, running
 from tests.redis_fixtures import redis_url, started_shard, teach_scripts
 from tests.redis_server import RedisServer
 from tests.waiting import until
@@ -29,12 +32,19 @@ async def block_shortly(blocks: BlockStore, user: str) -> None:
     await until(lambda: time.time() > end)
 
 
-@pytest.fixture(params=["memory", "redis", "fakeredis"])
+@pytest.fixture(params=["memory", "redis", "fakeredis", "postgres"])
 async def make(request: pytest.FixtureRequest, server: RedisServer) -> AsyncIterator[Make]:
     """Makes the list of one more node."""
     if request.param == "memory":
         shared = MemoryBlocks()
         yield lambda: MemoryBlocks(other=shared)
+        return
+    if request.param == "postgres":
+        settings = postgres_settings(request.getfixturevalue("postgres_server"))
+        databases = Database(settings), Database(settings)
+        lists = [PostgresBlocks(each) for each in databases]
+        async with running(databases[0]), running(databases[1]):
+            yield lambda: lists.pop(0)
         return
     with redis_url(request.param, server) as url:
         async with started_shard(url) as one, started_shard(url) as two:
@@ -84,7 +94,7 @@ async def test_unblocking_who_is_not_blocked_is_nothing(make: Make) -> None:
 
 
 async def test_there_is_an_end_to_it(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (base, memory, redis):
+    for module in (base, memory, postgres, redis):
         monkeypatch.setattr(module, "MOST", 2)
     one, first = make(), Recorder()
     await one.start(first)

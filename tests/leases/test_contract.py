@@ -7,7 +7,10 @@ import pytest
 
 from gateway.leases.base import Lease, Leases, Taken
 from gateway.leases.memory import MemoryLeases
+from gateway.leases.postgres import PostgresLeases
 from gateway.leases.redis import RedisLeases
+from gateway.postgres.database import Database
+from tests.postgres_fixtures import postgres_settings, running
 from tests.redis_fixtures import redis_url, started_shard, teach_scripts
 from tests.redis_server import RedisServer
 from tests.waiting import until
@@ -17,11 +20,17 @@ TTL = 0.5
 Make = Callable[[float], Leases]
 
 
-@pytest.fixture(params=["memory", "redis", "fakeredis"])
+@pytest.fixture(params=["memory", "redis", "fakeredis", "postgres"])
 async def make(request: pytest.FixtureRequest, server: RedisServer) -> AsyncIterator[Make]:
     """Makes leases of each implementation, with the TTL that one wants."""
     if request.param == "memory":
         yield MemoryLeases
+        return
+    if request.param == "postgres":
+        database = Database(postgres_settings(request.getfixturevalue("postgres_server")))
+        PostgresLeases(database)  # before the start, which makes their tables
+        async with running(database):
+            yield partial(PostgresLeases, database)
         return
     with redis_url(request.param, server) as url:
         async with started_shard(url) as shard:

@@ -6,14 +6,18 @@ import pytest
 
 from gateway.brokers.base import Broker, Fenced, HistoryFilter, PublishOptions, StreamOptions
 from gateway.brokers.memory import MemoryBroker
+from gateway.brokers.postgres import PostgresBroker
 from gateway.brokers.redis import RedisBroker
 from gateway.config.settings import RedisSettings
 from gateway.leases.base import Lease, Leases
 from gateway.leases.memory import MemoryLeases
+from gateway.leases.postgres import PostgresLeases
 from gateway.leases.redis import RedisLeases
 from gateway.messages import Payload, Position, Publication, Receipt
+from gateway.postgres.database import Database
 from gateway.redis.shard import Shard
 from tests.brokers.recorder import Recorder
+from tests.postgres_fixtures import postgres_settings, running
 from tests.redis_fixtures import redis_url
 from tests.redis_server import RedisServer
 from tests.waiting import until
@@ -29,7 +33,7 @@ def recorder() -> Recorder:
     return Recorder()
 
 
-@pytest.fixture(params=["memory", "redis", "fakeredis"])
+@pytest.fixture(params=["memory", "redis", "fakeredis", "postgres"])
 async def pair(request: pytest.FixtureRequest, server: RedisServer, recorder: Recorder) -> AsyncIterator[Pair]:
     """Broker and leases of one backend; the broker hears ``room``."""
     if request.param == "memory":
@@ -38,6 +42,15 @@ async def pair(request: pytest.FixtureRequest, server: RedisServer, recorder: Re
         await broker.start("n1", recorder)
         await broker.subscribe("room")
         yield broker, leases
+        return
+    if request.param == "postgres":
+        database = Database(postgres_settings(request.getfixturevalue("postgres_server")))
+        postgres, kept = PostgresBroker(database), PostgresLeases(database)
+        async with running(database):
+            await postgres.start("n1", recorder)
+            await postgres.subscribe("room")
+            yield postgres, kept
+            await postgres.close()
         return
     with redis_url(request.param, server) as url:
         shard = Shard(RedisSettings(address=url))

@@ -7,8 +7,11 @@ import pytest
 
 from gateway.occupancy.base import Occupancy
 from gateway.occupancy.memory import MemoryOccupancy
+from gateway.occupancy.postgres import PostgresOccupancy
 from gateway.occupancy.redis import RedisOccupancy
+from gateway.postgres.database import Database
 from tests.occupancy.recorder import Recorder
+from tests.postgres_fixtures import postgres_settings, running
 from tests.redis_fixtures import redis_url, started_shard, teach_scripts
 from tests.redis_server import RedisServer
 
@@ -20,7 +23,7 @@ def recorder() -> Recorder:
     return Recorder()
 
 
-@pytest.fixture(params=["memory", "redis", "fakeredis"])
+@pytest.fixture(params=["memory", "redis", "fakeredis", "postgres"])
 async def nodes(request: pytest.FixtureRequest, server: RedisServer, recorder: Recorder) -> AsyncIterator[Nodes]:
     """Each implementation, on two nodes that tell the same recorder."""
     if request.param == "memory":
@@ -32,6 +35,17 @@ async def nodes(request: pytest.FixtureRequest, server: RedisServer, recorder: R
         for each in memory:
             await each.close()
         assert shared == {}
+        return
+    if request.param == "postgres":
+        settings = postgres_settings(request.getfixturevalue("postgres_server"))
+        databases = Database(settings), Database(settings)
+        postgres = PostgresOccupancy(databases[0]), PostgresOccupancy(databases[1])
+        async with running(databases[0]), running(databases[1]):
+            for name, node in zip(("n1", "n2"), postgres, strict=True):
+                await node.start(name, recorder)
+            yield postgres
+            for node in postgres:
+                await node.close()
         return
     with redis_url(request.param, server) as url:
         async with started_shard(url) as one, started_shard(url) as two:

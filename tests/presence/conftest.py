@@ -3,9 +3,12 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.messages import ClientInfo
+from gateway.postgres.database import Database
 from gateway.presence.base import PresenceStore
 from gateway.presence.memory import MemoryPresence
+from gateway.presence.postgres import PostgresPresence
 from gateway.presence.redis import RedisPresence
+from tests.postgres_fixtures import postgres_settings, running
 from tests.redis_fixtures import redis_url, started_shard, teach_scripts
 from tests.redis_server import RedisServer
 
@@ -15,7 +18,7 @@ def swept() -> list[tuple[str, ClientInfo]]:
     return []
 
 
-@pytest.fixture(params=["memory", "redis", "fakeredis"])
+@pytest.fixture(params=["memory", "redis", "fakeredis", "postgres"])
 async def store(
     request: pytest.FixtureRequest, shared_server: RedisServer, swept: list[tuple[str, ClientInfo]]
 ) -> AsyncIterator[PresenceStore]:
@@ -25,6 +28,14 @@ async def store(
         await memory.start("n1", lambda channel, info: swept.append((channel, info)))
         yield memory
         await memory.close()
+        return
+    if request.param == "postgres":
+        database = Database(postgres_settings(request.getfixturevalue("postgres_server")))
+        postgres = PostgresPresence(database)
+        async with running(database):
+            await postgres.start("n1", lambda channel, info: swept.append((channel, info)))
+            yield postgres
+            await postgres.close()
         return
     with redis_url(request.param, shared_server) as url:
         async with started_shard(url) as shard:
