@@ -112,9 +112,8 @@ async def measure(broker: Broker, hearer: Hearer, cpu: Cpu, stream: StreamOption
         lasted, used = time.perf_counter() - began, cpu() - used
         assert hearer.heard == plan.publications, hearer.heard
         rate = plan.publications / lasted
-        results.append(
-            f"{at_once:5} at once: {rate:8,.0f}/s, {used / plan.publications * 1e6:6.1f} µs of the server's processor each"
-        )
+        each = used / plan.publications * 1e6
+        results.append(f"{at_once:5} at once: {rate:8,.0f}/s, {each:6.1f} µs of the server's processor each")
     return "\n".join(results)
 
 

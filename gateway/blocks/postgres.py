@@ -98,8 +98,8 @@ class PostgresBlocks:
             raise BrokerUnavailable
         self._news = {}
         statement = (
-            "SELECT user_id, CASE WHEN until < 'infinity' THEN extract(epoch FROM until - clock_timestamp())::float8 END"
-            " FROM gateway_blocks"
+            "SELECT user_id, CASE WHEN until < 'infinity'"
+            " THEN extract(epoch FROM until - clock_timestamp())::float8 END FROM gateway_blocks"
         )
         rows = await within(self._database.fetch(statement))
         users = {user: FOR_EVER if left is None else left for user, left in rows} | self._news

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from gateway.batches import batches
@@ -26,14 +25,15 @@ from gateway.brokers.base import (
     PublishOptions,
     StreamOptions,
 )
+from gateway.brokers.rules import Rule
 from gateway.brokers.single_flight import SingleFlight
 from gateway.errors import BrokerUnavailable, Error, ErrorCode
 from gateway.messages import ClientInfo, Join, Position, Publication, Receipt, pack
 from gateway.postgres.batch import Batch
 from gateway.postgres.database import Database, seconds, within
+from gateway.postgres.failures import text
 from gateway.postgres.owners import INTERVALS, Intervals, Owners
 from gateway.postgres.statements import Script
-from gateway.postgres.failures import text
 
 PUBLICATIONS_AT_ONCE = 500
 READS_AT_ONCE = 50
@@ -48,20 +48,13 @@ MOST_READ = 2**31 - 1
 _SCRIPT = Script(Path(__file__).parent / "sql" / "broker.sql")
 
 _PUBLISH = "SELECT * FROM gateway_publish_many($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
-_READ = "SELECT * FROM gateway_history_many($1, $2, $3, $4, $5, $6, $7)"
+_READ = "SELECT * FROM gateway_history_many($1, $2, $3, $4, $5, $6)"
 _VERIFY = "SELECT * FROM gateway_verify_many($1, $2, $3, $4, $5)"
 
 Read = tuple[str, HistoryFilter, StreamOptions]
 Part = tuple[list[Publication], Position]
 
 logger = logging.getLogger(__name__)
-
-
-class Rule(Struct, frozen=True):
-    """How the channels whose names match a pattern (POSIX) keep their streams, for those who publish by SQL."""
-
-    pattern: str
-    stream: StreamOptions
 
 
 class _Publish(NamedTuple):
@@ -78,12 +71,11 @@ class PostgresBroker:
         self,
         database: Database,
         clock: Callable[[], float] = time.time,
-        rules: Sequence[Rule] = (),
         intervals: Intervals = INTERVALS,
     ) -> None:
         self._database = database
         database.install(_SCRIPT)
-        self.rules = rules
+        self._rules: Sequence[Rule] = ()
         self._clock = clock
         self._events: BrokerEvents | None = None
         self._reader = envelope.Reader()
@@ -93,10 +85,14 @@ class PostgresBroker:
         self._publishes: Batch[_Publish, Receipt | None] = Batch(
             self._publish_all, PUBLICATIONS_AT_ONCE, key=lambda item: item.topic, size=lambda item: 256 + len(item.data)
         )
-        self._reads: Batch[Read, Part] = Batch(self._read_all, READS_AT_ONCE, key=lambda read: read[0])
+        self._reads: Batch[Read, Part] = Batch(self._read_all, READS_AT_ONCE)
         self._equal_reads: SingleFlight[Read, Part] = SingleFlight()
         self._hearing: Batch[str, None] = Batch(self._hear_all, HEARD_AT_ONCE)
         self._cleaner: asyncio.Task[None] | None = None
+
+    def set_rules(self, rules: Sequence[Rule]) -> None:
+        """Have those who publish by SQL keep streams as nodes do. To be called before ``start``."""
+        self._rules = rules
 
     async def start(self, node: str, events: BrokerEvents) -> None:
         self._events = events
@@ -120,9 +116,7 @@ class PostgresBroker:
         self._subscribed.clear()
         await self._owners.close()
         try:
-            await within(
-                self._database.fetch("DELETE FROM gateway_hearing WHERE owner = $1", self._owners.name)
-            )
+            await within(self._database.fetch("DELETE FROM gateway_hearing WHERE owner = $1", self._owners.name))
             await self._owners.end()
         except BrokerUnavailable:
             logger.debug("what this node heard ends with its lease")
@@ -161,9 +155,7 @@ class PostgresBroker:
             self._doubtful.add(topic)
 
     async def hearers(self, channels: Sequence[str]) -> list[int]:
-        statement = (
-            "SELECT gateway_hearers(topic) FROM unnest($1::text[]) WITH ORDINALITY AS t (topic, n) ORDER BY n"
-        )
+        statement = "SELECT gateway_hearers(topic) FROM unnest($1::text[]) WITH ORDINALITY AS t (topic, n) ORDER BY n"
         counts: list[int] = []
         for some in batches(channels, HEARD_AT_ONCE):
             counts += [row[0] for row in await within(self._database.fetch(statement, ["c" + each for each in some]))]
@@ -262,7 +254,7 @@ class PostgresBroker:
             receipts[number] = None if nodes < 0 else Receipt(top, epoch, nodes)
         return receipts
 
-    async def _read_all(self, reads: list[Read], patience: str) -> list[Part]:
+    async def _read_all(self, reads: list[Read], _patience: str) -> list[Part]:
         order = sorted(range(len(reads)), key=lambda number: reads[number][0])
         ordered = [reads[number] for number in order]
         rows = await self._database.fetch(
@@ -273,7 +265,6 @@ class PostgresBroker:
             [which.reverse for _, which, _ in ordered],
             [seconds(stream.history_meta_ttl) for _, _, stream in ordered],
             [seconds(stream.unpublished_ttl) for _, _, stream in ordered],
-            patience,
         )
         parts: dict[int, Part] = {}
         for number, (top, epoch, offsets, messages) in zip(order, rows, strict=True):
@@ -295,7 +286,7 @@ class PostgresBroker:
         return [None] * len(topics)
 
     async def repair(self) -> None:
-        await self._set_rules()
+        await self._write_rules()
         for some in batches(list(self._doubtful), HEARD_AT_ONCE):
             await asyncio.gather(*(self._hearing.ask(topic) for topic in some))
 
@@ -312,23 +303,20 @@ class PostgresBroker:
     def returned(self) -> None:
         """Nobody is told of who hears what."""
 
-    async def _set_rules(self) -> None:
-        rules, self.rules = self.rules, ()
+    async def _write_rules(self) -> None:
+        rules = self._rules
         if not rules:
             return
-        try:
-            await within(
-                self._database.fetch(
-                    "SELECT gateway_set_rules($1, $2, $3, $4)",
-                    [rule.pattern for rule in rules],
-                    [rule.stream.history_size for rule in rules],
-                    [seconds(rule.stream.history_ttl) for rule in rules],
-                    [seconds(rule.stream.history_meta_ttl) for rule in rules],
-                )
+        await within(
+            self._database.fetch(
+                "SELECT gateway_set_rules($1, $2, $3, $4)",
+                [rule.pattern for rule in rules],
+                [rule.stream.history_size for rule in rules],
+                [seconds(rule.stream.history_ttl) for rule in rules],
+                [seconds(rule.stream.history_meta_ttl) for rule in rules],
             )
-        except BaseException:
-            self.rules = rules
-            raise
+        )
+        self._rules = ()
 
     async def _keep_clean(self) -> None:
         while True:

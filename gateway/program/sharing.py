@@ -45,7 +45,8 @@ def check_sharing(node: Node) -> None:
         if workers > 1:
             _warn(node, MEMORY, workers)
         return
-    _Databases(node).tell()
+    if node.settings.engine.type == "redis":
+        _Databases(node).tell()
     if workers > 1:
         node.wheel.after(COMING, lambda: _look_for_others(node, workers))
 

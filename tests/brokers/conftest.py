@@ -5,8 +5,8 @@ import pytest
 from gateway.brokers.base import Broker
 from gateway.brokers.memory import MemoryBroker
 from gateway.brokers.redis import RedisBroker
-from tests.brokers.recorder import Recorder
 from tests.brokers.postgres_nodes import postgres_broker
+from tests.brokers.recorder import Recorder
 from tests.postgres_fixtures import postgres_settings
 from tests.postgres_server import PostgresServer
 from tests.redis_fixtures import redis_url, started_shard, teach_scripts

@@ -3,7 +3,8 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from gateway.brokers.postgres import PostgresBroker, Rule
+from gateway.brokers.postgres import PostgresBroker
+from gateway.brokers.rules import Rule
 from gateway.config.settings import PostgresSettings
 from gateway.postgres.database import Database
 from gateway.postgres.owners import INTERVALS, Intervals
@@ -21,7 +22,8 @@ async def postgres_broker(
 ) -> AsyncIterator[PostgresBroker]:
     """The broker of one node."""
     database = Database(settings)
-    broker = PostgresBroker(database, rules=rules, intervals=intervals)
+    broker = PostgresBroker(database, intervals=intervals)
+    broker.set_rules(rules)
     async with running(database):
         await broker.start(name, recorder)
         try:

@@ -40,6 +40,18 @@ CREATE TABLE IF NOT EXISTS gateway_rules (
   history_meta_ttl interval NOT NULL
 );
 
+-- What epochs of new streams are made of, beside the name; another one whenever a stream has gone. So a reader can say
+-- the epoch of a stream whose first publication is not committed yet.
+CREATE TABLE IF NOT EXISTS gateway_seed (
+  one boolean PRIMARY KEY DEFAULT true CHECK (one),
+  seed uuid NOT NULL DEFAULT gen_random_uuid()
+);
+INSERT INTO gateway_seed DEFAULT VALUES ON CONFLICT DO NOTHING;
+
+CREATE OR REPLACE FUNCTION gateway_first_epoch(p_channel text) RETURNS text LANGUAGE sql STABLE AS $$
+  SELECT left(md5(s.seed || p_channel), 8) FROM gateway_seed s
+$$;
+
 CREATE OR REPLACE FUNCTION gateway_new_epoch() RETURNS text LANGUAGE sql VOLATILE AS $$
   SELECT encode(substr(uuid_send(gen_random_uuid()), 1, 4), 'hex')
 $$;
@@ -70,7 +82,7 @@ BEGIN
       RETURN found_stream;
     END IF;
     INSERT INTO gateway_streams (channel, epoch, timeline, kept_until, expires)
-    VALUES (p_channel, gateway_new_epoch(), p_timeline, clock_timestamp(), clock_timestamp() + interval '60s')
+    VALUES (p_channel, gateway_first_epoch(p_channel), p_timeline, clock_timestamp(), clock_timestamp() + interval '60s')
     ON CONFLICT DO NOTHING;
   END LOOP;
 END $$;
@@ -215,7 +227,7 @@ END $$;
 -- nothing, and does not wait for those who publish.
 CREATE OR REPLACE FUNCTION gateway_history_many(
   p_channels text[], p_limits int[], p_since bigint[], p_reverse boolean[], p_meta_ttls interval[],
-  p_unpublished interval[], p_patience text DEFAULT NULL
+  p_unpublished interval[]
 ) RETURNS TABLE (top bigint, epoch text, offsets bigint[], messages bytea[]) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -223,13 +235,22 @@ DECLARE
   life interval;
   left_over interval;
 BEGIN
-  IF p_patience IS NOT NULL THEN PERFORM set_config('lock_timeout', p_patience, true); END IF;
+  PERFORM set_config('lock_timeout', '20ms', true);
   FOR i IN 1 .. cardinality(p_channels) LOOP
     SELECT CASE WHEN s.timeline = now_timeline THEN s.expires - clock_timestamp() END,
       CASE WHEN s.top > 0 THEN p_meta_ttls[i] ELSE p_unpublished[i] END
     INTO left_over, life FROM gateway_streams s WHERE s.channel = p_channels[i];
     IF left_over IS NULL OR left_over <= interval '0' THEN
-      PERFORM gateway_lock_stream(p_channels[i], now_timeline);
+      BEGIN
+        PERFORM gateway_lock_stream(p_channels[i], now_timeline);
+      EXCEPTION WHEN lock_not_available THEN  -- by who publishes first, in a transaction of his own
+        top := 0;
+        epoch := gateway_first_epoch(p_channels[i]);
+        offsets := NULL;
+        messages := NULL;
+        RETURN NEXT;
+        CONTINUE;
+      END;
     END IF;
     IF left_over IS NULL OR left_over < life / 2 THEN
       UPDATE gateway_streams s SET expires = greatest(s.expires, clock_timestamp() + p_unpublished[i],
@@ -305,6 +326,8 @@ BEGIN
     SELECT channel, top, expires <= clock_timestamp() AS gone FROM gateway_streams
     WHERE expires <= clock_timestamp() OR kept_until <= clock_timestamp() AND trimmed < top
     LIMIT 10000 FOR UPDATE SKIP LOCKED
+  ), others AS (
+    UPDATE gateway_seed SET seed = gen_random_uuid() WHERE EXISTS (SELECT FROM ended WHERE gone)
   ), gone AS (
     DELETE FROM gateway_publications p USING ended e WHERE p.channel = e.channel
   ), closed AS (
