@@ -7,6 +7,7 @@ from typing import Any
 
 from gateway.config.settings import PostgresSettings
 from gateway.postgres.database import Database
+from gateway.postgres.statements import Names
 from tests.postgres_server import PostgresServer
 
 
@@ -14,6 +15,11 @@ def postgres_settings(server: PostgresServer, **settings: Any) -> PostgresSettin
     """Tables of their own, whose names nobody else has."""
     given = {"table_prefix": f"t{secrets.token_hex(6)}", "cleanup_interval": 3600.0, **settings}
     return PostgresSettings(dsn=server.url, **given)
+
+
+def named(settings: PostgresSettings, statement: str) -> str:
+    """A statement, with the names that these settings give to tables and functions."""
+    return Names("public", settings.table_prefix).put(statement)
 
 
 @asynccontextmanager

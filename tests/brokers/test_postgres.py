@@ -18,7 +18,7 @@ from gateway.messages import Payload, Position, Publication
 from gateway.postgres.owners import Intervals
 from tests.brokers.postgres_nodes import postgres_broker
 from tests.brokers.recorder import Recorder
-from tests.postgres_fixtures import postgres_settings
+from tests.postgres_fixtures import named, postgres_settings
 from tests.postgres_server import PostgresServer
 from tests.waiting import until
 
@@ -55,6 +55,11 @@ async def connected(settings: PostgresSettings) -> AsyncIterator[Connection]:
         yield connection
     finally:
         await connection.close()
+
+
+async def count(connection: Connection, settings: PostgresSettings, table: str) -> int:
+    found: int = await connection.fetchval("SELECT count(*) FROM " + named(settings, f"gateway_{table}"))
+    return found
 
 
 async def say_by_sql(connection: Connection, settings: PostgresSettings, text: str, channel: str = "chat:lobby") -> int:
@@ -219,8 +224,8 @@ async def test_who_holds_a_channel_for_long_is_not_waited_for_without_end(
 async def test_a_reader_does_not_wait_for_who_publishes(broker: PostgresBroker, settings: PostgresSettings) -> None:
     position = await say(broker, "a")
     async with connected(settings) as connection:
-        prefix = settings.table_prefix
-        await connection.execute(f"UPDATE {prefix}_streams SET expires = clock_timestamp() + interval '5s'")
+        short = "UPDATE gateway_streams SET expires = clock_timestamp() + interval '5s'"
+        await connection.execute(named(settings, short))
         transaction = connection.transaction()
         await transaction.start()
         await say_by_sql(connection, settings, "held")
@@ -231,15 +236,19 @@ async def test_a_reader_does_not_wait_for_who_publishes(broker: PostgresBroker, 
 
 async def test_all_that_sql_may_say(broker: PostgresBroker, settings: PostgresSettings, recorder: Recorder) -> None:
     await broker.subscribe("chat:lobby")
-    name = f"{settings.table_prefix}_publish"
     async with connected(settings) as connection:
-        tagged = f"""SELECT {name}('chat:lobby', '{{"ü": 1}}', p_tags := '{{"k": "ö", "n": "2"}}', p_idempotency_key := 'k')"""
-        assert [await connection.fetchval(tagged) for _ in range(2)] == [1, 1]
-        versioned = f"SELECT {name}('chat:lobby', '2', p_version := 7, p_version_epoch := 'e')"
-        assert [await connection.fetchval(versioned) for _ in range(2)] == [2, 2]
-        assert await connection.fetchval(f"SELECT {name}_binary('chat:lobby', $1)", bytes(range(256))) == 3
+
+        async def offset(arguments: str, *values: object, function: str = "publish") -> int:
+            statement = named(settings, f"SELECT gateway_{function}('chat:lobby', {arguments})")
+            found: int = await connection.fetchval(statement, *values)
+            return found
+
+        tagged = """'{"ü": 1}', p_tags := '{"k": "ö", "n": "2"}', p_idempotency_key := 'k'"""
+        assert [await offset(tagged) for _ in range(2)] == [1, 1]
+        assert [await offset("'2', p_version := 7, p_version_epoch := 'e'") for _ in range(2)] == [2, 2]
+        assert await offset("$1", bytes(range(256)), function="publish_binary") == 3
         with pytest.raises(asyncpg.RaiseError, match='unknown channel "shop:1"'):
-            await connection.execute(f"SELECT {name}('shop:1', '1')")
+            await say_by_sql(connection, settings, "a", "shop:1")
     await until(lambda: len(recorder.publications) == 3)
     first, second, third = (publication for _, publication in recorder.publications)
     assert (first.data, first.tags, first.binary) == ('{"ü": 1}'.encode(), {"k": "ö", "n": "2"}, False)
@@ -300,7 +309,8 @@ async def test_a_dead_node_is_not_counted_for_long(settings: PostgresSettings) -
 
         async def swept() -> bool:
             async with connected(settings) as connection:
-                return bool(await connection.fetchval(f"SELECT count(*) = 1 FROM {settings.table_prefix}_hearing"))
+                one_hears = named(settings, "SELECT count(*) = 1 FROM gateway_hearing")
+                return bool(await connection.fetchval(one_hears))
 
         await until(swept)
 
@@ -312,9 +322,10 @@ async def counted(broker: Broker, nodes: int) -> bool:
 async def test_a_node_that_was_swept_is_counted_again(settings: PostgresSettings) -> None:
     async with postgres_broker(settings, Recorder(), intervals=FAST) as broker, connected(settings) as connection:
         await broker.subscribe("chat:lobby")
-        name, prefix = broker._owners.name, settings.table_prefix
-        await connection.execute(f"UPDATE {prefix}_owners SET swept = clock_timestamp(), until = clock_timestamp()")
-        await connection.execute(f"DELETE FROM {prefix}_hearing")
+        name = broker._owners.name
+        swept = "UPDATE gateway_owners SET swept = clock_timestamp(), until = clock_timestamp()"
+        await connection.execute(named(settings, swept))
+        await connection.execute(named(settings, "DELETE FROM gateway_hearing"))
         await until(lambda: counted(broker, 1))
         assert broker._owners.name != name
 
@@ -326,7 +337,7 @@ async def test_another_timeline_makes_other_streams(broker: PostgresBroker, sett
     """A promoted standby may lack what has been accepted: nobody may take what follows for a continuation."""
     position = await say(broker, "a")
     async with connected(settings) as connection:
-        await connection.execute(f"UPDATE {settings.table_prefix}_streams SET timeline = '00000099'")
+        await connection.execute(named(settings, "UPDATE gateway_streams SET timeline = '00000099'"))
     assert await broker.verify([Claim("chat:lobby", position, KEPT, hold=1.0)]) == [False]
     publications, top = await broker.history("chat:lobby", ALL, KEPT)
     assert (publications, top.offset) == ([], 0)
@@ -338,20 +349,18 @@ async def test_another_timeline_makes_other_streams(broker: PostgresBroker, sett
 async def test_what_has_expired_is_gone_and_then_removed(broker: PostgresBroker, settings: PostgresSettings) -> None:
     position = await say(broker, "a")
     async with connected(settings) as connection:
-        prefix = settings.table_prefix
 
         async def rows(table: str) -> int:
-            await connection.execute(f"SELECT {prefix}_clean()")
-            found: int = await connection.fetchval(f"SELECT count(*) FROM {prefix}_{table}")
-            return found
+            await connection.execute(named(settings, "SELECT gateway_clean()"))
+            return await count(connection, settings, table)
 
         assert (await rows("publications"), await rows("streams")) == (1, 1)
-        await connection.execute(f"UPDATE {prefix}_streams SET kept_until = clock_timestamp()")
+        await connection.execute(named(settings, "UPDATE gateway_streams SET kept_until = clock_timestamp()"))
         assert (await broker.history("chat:lobby", ALL, KEPT)) == ([], position)
         assert (await rows("publications"), await rows("streams")) == (0, 1)
         assert await say(broker, "b") == Position(2, position.epoch)
         assert await offsets(broker) == [2]
-        await connection.execute(f"UPDATE {prefix}_streams SET expires = clock_timestamp()")
+        await connection.execute(named(settings, "UPDATE gateway_streams SET expires = clock_timestamp()"))
         assert (await rows("publications"), await rows("streams")) == (0, 0)
         assert (await say(broker, "c")).offset == 1
         assert await offsets(broker) == [1]
@@ -363,7 +372,7 @@ async def test_publications_below_the_floor_do_not_pile_up(broker: PostgresBroke
     for number in range(20):
         await say(broker, str(number), stream=stream)
     async with connected(settings) as connection:
-        assert await connection.fetchval(f"SELECT count(*) FROM {settings.table_prefix}_publications") == 5
+        assert await count(connection, settings, "publications") == 5
     assert await offsets(broker) == [56, 57, 58, 59, 60]
 
 
@@ -371,7 +380,7 @@ async def test_publications_below_the_floor_do_not_pile_up(broker: PostgresBroke
 
 
 async def test_a_terminated_listener_comes_back_and_tells_of_the_gap(
-    broker: PostgresBroker, settings: PostgresSettings, recorder: Recorder, postgres_server: PostgresServer
+    broker: PostgresBroker, recorder: Recorder, postgres_server: PostgresServer
 ) -> None:
     await broker.subscribe("chat:lobby")
     await say(broker, "a")
@@ -385,11 +394,12 @@ async def test_a_terminated_listener_comes_back_and_tells_of_the_gap(
 
 
 async def test_statements_go_on_after_their_connections_were_terminated(
-    broker: PostgresBroker, settings: PostgresSettings, postgres_server: PostgresServer
+    broker: PostgresBroker, settings: PostgresSettings
 ) -> None:
     await asyncio.gather(*(say(broker, "a", f"chat:{number}") for number in range(20)))
-    prefix = settings.table_prefix
-    postgres_server.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{prefix}'")
+    async with connected(settings) as connection:
+        all_of_them = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1"
+        assert len(await connection.fetch(all_of_them, settings.table_prefix)) > 1
 
     async def works() -> bool:
         try:

@@ -39,13 +39,13 @@ async def nodes(request: pytest.FixtureRequest, server: RedisServer, recorder: R
     if request.param == "postgres":
         settings = postgres_settings(request.getfixturevalue("postgres_server"))
         databases = Database(settings), Database(settings)
-        postgres = PostgresOccupancy(databases[0]), PostgresOccupancy(databases[1])
+        both = PostgresOccupancy(databases[0]), PostgresOccupancy(databases[1])
         async with running(databases[0]), running(databases[1]):
-            for name, node in zip(("n1", "n2"), postgres, strict=True):
-                await node.start(name, recorder)
-            yield postgres
-            for node in postgres:
-                await node.close()
+            for name, own in zip(("n1", "n2"), both, strict=True):
+                await own.start(name, recorder)
+            yield both
+            for own in both:
+                await own.close()
         return
     with redis_url(request.param, server) as url:
         async with started_shard(url) as one, started_shard(url) as two:
