@@ -12,6 +12,7 @@ import pytest
 from gateway.config.settings import PostgresSettings
 from gateway.errors import BrokerUnavailable
 from gateway.messages import ClientInfo
+from gateway.postgres import listener
 from gateway.postgres.database import Database
 from gateway.postgres.owners import Intervals
 from gateway.presence.postgres import PostgresPresence
@@ -199,6 +200,34 @@ async def test_members_outlive_a_restart_of_the_server_and_nobody_is_said_to_lea
             server.start()
             await until(lambda: found(one, "c1", "c2"))
             assert (swept, returned) == ([], [])
+
+
+async def test_who_finds_the_server_again_later_than_others_is_not_swept(monkeypatch: pytest.MonkeyPatch) -> None:
+    swept: Members = []
+    with PostgresServer() as server:
+        settings = postgres_settings(server)
+        monkeypatch.setattr(listener, "MAX_BACKOFF", 0.1)
+        async with node(settings, "n1", swept, lease=10) as one, node(settings, "n2", swept, lease=10) as two:
+            await one.add("news", ANN)
+            await two.add("news", BOB)
+            server.stop()
+            await until(lambda: not one._database.connected and not two._database.connected)
+            cut_off = two._owners.name
+            with monkeypatch.context() as patched:
+                for opener in (two._database, two._database._pool):
+                    patched.setattr(opener, "_open", refuse)
+                server.start()
+                await until(lambda: found(one, "c1", "c2"))
+                lapsed = "UPDATE gateway_owners SET until = clock_timestamp() WHERE owner = $1"
+                await run(settings, lapsed, cut_off)
+                await one._owners._sweep_dead()
+                assert await present(one, "c1")
+            await until(lambda: found(one, "c1", "c2"))
+            assert (swept, two._owners.name) == ([], cut_off)
+
+
+async def refuse() -> None:
+    raise OSError("there is no way to the server")
 
 
 async def found(presence: PostgresPresence, *clients: str) -> bool:
