@@ -290,7 +290,7 @@ class PostgresSettings(Section):
     table_prefix: str = Field(default="gateway", pattern=r"^[a-z_][a-z0-9_]{0,30}$")
     """Begins the names of tables and functions, and of the notifications."""
     skip_schema_init: bool = False
-    """Do not make tables and functions at the start: somebody else has, with the SQL of `gateway schema`."""
+    """Do not make tables and functions at the start: somebody else has, with the SQL of `gateway config sql`."""
     pool_size: int = Field(default=4, ge=1)
     """Connections of a node for statements, beside the one that listens."""
     connect_timeout: Annotated[Duration, Field(gt=0, le=4)] = 1.0

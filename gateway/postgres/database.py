@@ -49,6 +49,7 @@ MESSAGES_AT_ONCE = 200
 _BASE = Script(Path(__file__).parent / "sql" / "base.sql")
 
 _VERSIONS = "CREATE TABLE IF NOT EXISTS gateway_schema (file text PRIMARY KEY, version int NOT NULL)"
+_NOTE = "INSERT INTO gateway_schema VALUES ($1, $2) ON CONFLICT (file) DO UPDATE SET version = excluded.version"
 
 
 class Message(NamedTuple):
@@ -242,14 +243,7 @@ class Database:
             for script in self._scripts:
                 if known.get(script.name, 0) < script.version:
                     await connection.execute(self.names.put(script.text))
-                    await connection.execute(
-                        self.names.put(
-                            "INSERT INTO gateway_schema VALUES ($1, $2) "
-                            "ON CONFLICT (file) DO UPDATE SET version = excluded.version"
-                        ),
-                        script.name,
-                        script.version,
-                    )
+                    await connection.execute(self.names.put(_NOTE), script.name, script.version)
 
     async def _known_versions(self, connection: Any) -> dict[str, int]:
         await connection.execute(self.names.put(_VERSIONS))
@@ -259,9 +253,12 @@ class Database:
         """What stands for our tables where nodes wait for each other to make them."""
         return crc32(self.names.news.encode())
 
-    def schema(self) -> str:
-        """The SQL by which an operator makes all tables and functions."""
-        return self.names.put("\n".join([_VERSIONS + ";", *(script.text for script in self._scripts)]))
+    def schema(self, name: str) -> str:
+        """The SQL by which an operator makes all tables and functions, in a schema of this name."""
+        known = ", ".join(f"('{script.name}', {script.version})" for script in self._scripts)
+        note = _NOTE.replace("($1, $2)", known) + ";"
+        texts = "\n".join([_VERSIONS + ";", *(script.text for script in self._scripts), note])
+        return Names(name, self._settings.table_prefix).put(texts)
 
     def _reconnected(self) -> None:
         for callback in self.on_reconnect:
@@ -321,11 +318,13 @@ def seconds(value: float) -> timedelta:
 
 
 def checked_dsn(dsn: str) -> str:
-    """The address of a database. Raises ``SettingsError``, which shows no password."""
-    if not re.match(r"postgres(ql)?://", dsn):
-        shown = re.sub(r"//[^@/]*@", "//***@", dsn) if "password" not in dsn else "***"
+    """The address of a database, which may be one of SQLAlchemy's. Raises ``SettingsError``, without a password."""
+    plain = re.sub(r"^postgresql\+\w+://", "postgresql://", dsn)
+    if not re.match(r"postgres(ql)?://", plain) or re.search(r"[?&]password=", plain):
+        shown = re.sub(r"(//[^@/]*@|password=[^&]*)", "***", plain)
         raise SettingsError(
             f"engine.postgres.dsn = {shown!r} cannot be used; write for example "
-            "postgres://user:password@127.0.0.1:5432/app, or, as GATEWAY_ENGINE__POSTGRES__DSN, in the environment"
+            "postgres://user:password@127.0.0.1:5432/app, with the password there and nowhere else, "
+            "or have PGPASSWORD in the environment hold it"
         )
-    return re.sub(r"^postgresql\+\w+://", "postgresql://", dsn)
+    return plain
