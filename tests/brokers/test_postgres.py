@@ -18,7 +18,7 @@ from gateway.messages import Payload, Position, Publication
 from gateway.postgres.owners import Intervals
 from tests.brokers.postgres_nodes import postgres_broker
 from tests.brokers.recorder import Recorder
-from tests.postgres_fixtures import named, postgres_settings
+from tests.postgres_fixtures import named, postgres_settings, standby_of
 from tests.postgres_server import PostgresServer
 from tests.waiting import until
 
@@ -499,3 +499,33 @@ async def test_many_nodes_may_start_at_once(postgres_server: PostgresServer) -> 
 
     found: Sequence[int] = await asyncio.gather(*(once(f"n{number}") for number in range(8)))
     assert sorted(found) == list(range(1, 9))
+
+
+async def test_after_a_failover_streams_are_others_and_everything_goes_on() -> None:
+    recorder = Recorder()
+    with PostgresServer() as primary, standby_of(primary) as standby:
+        hosts = f"127.0.0.1:{primary.port},127.0.0.1:{standby.port}"
+        dsn = f"postgres://postgres@{hosts}/postgres?target_session_attrs=primary"
+        settings = postgres_settings(primary).model_copy(update={"dsn": dsn})
+        async with postgres_broker(settings, recorder, rules=RULES) as broker:
+            await broker.subscribe("chat:lobby")
+            position = await say(broker, "a")
+            await until(lambda: standby.sql(named(settings, "SELECT top FROM gateway_streams")) == ["1"])
+            primary.kill()
+            standby.sql("SELECT pg_promote()")
+            await until(lambda: recorder.gaps)
+            assert await broker.verify([Claim("chat:lobby", position, KEPT, hold=10.0)]) == [False]
+            anew = await say(broker, "b")
+            assert anew.offset == 1
+            assert anew.epoch != position.epoch
+            await say(broker, "x" * 50_000)
+            await until(lambda: recorder.texts == ["a", "b", "x" * 50_000])
+            await until(lambda: counted(broker, 1))
+
+
+async def test_a_standby_is_refused() -> None:
+    with PostgresServer() as primary, standby_of(primary) as standby:
+        async with postgres_broker(postgres_settings(standby), Recorder()) as broker:
+            assert broker.health().refusal == "ReadOnlySQLTransaction"
+            with pytest.raises(BrokerUnavailable):
+                await say(broker, "a")

@@ -2,8 +2,11 @@
 -- What all families share: messages between nodes, and the leases by which nodes own what they write.
 -- Tables without log hold what nodes write again after a crash of the server.
 
+-- Apart from the tables: the sequence of one without log is spoilt on a promoted standby (PostgreSQL 15.18).
+CREATE SEQUENCE IF NOT EXISTS gateway_numbers;
+
 CREATE UNLOGGED TABLE IF NOT EXISTS gateway_messages (
-  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  id bigint PRIMARY KEY DEFAULT nextval('gateway_numbers'),
   message bytea NOT NULL,
   written timestamptz NOT NULL DEFAULT clock_timestamp()
 );
@@ -43,10 +46,7 @@ END $$;
 -- Have the nodes told when the transaction commits. PostgreSQL drops a notification that is equal to another one of
 -- the same transaction, hence the number before it.
 CREATE OR REPLACE FUNCTION gateway_notify(p_records bytea) RETURNS void LANGUAGE sql AS $$
-  SELECT pg_notify(
-    'gateway_news',
-    nextval(pg_get_serial_sequence('gateway_messages', 'id')) || ':' || encode(p_records, 'base64')
-  )
+  SELECT pg_notify('gateway_news', nextval('gateway_numbers') || ':' || encode(p_records, 'base64'))
 $$;
 
 -- Tell messages that are kept nowhere.

@@ -4,7 +4,7 @@
 CREATE UNLOGGED TABLE IF NOT EXISTS gateway_members (
   channel text COLLATE "C",
   client text COLLATE "C",
-  number bigint GENERATED ALWAYS AS IDENTITY,
+  number bigint NOT NULL DEFAULT nextval('gateway_numbers'),
   owner text COLLATE "C" NOT NULL,
   user_id text NOT NULL,
   payloads bytea NOT NULL,
