@@ -20,7 +20,7 @@ from gateway.brokers.redis import RedisBroker
 from gateway.config.settings import PostgresSettings, RedisSettings
 from gateway.messages import ClientInfo, Payload, Publication
 from gateway.postgres.database import Database
-from gateway.redis.shard import Shard
+from gateway.redis.opening import open_shards
 from tests.postgres_server import PostgresServer
 from tests.redis_server import RedisServer
 
@@ -52,7 +52,7 @@ class Hearer:
 @asynccontextmanager
 async def redis(hearer: Hearer) -> AsyncIterator[tuple[Broker, Cpu]]:
     with RedisServer() as server:
-        shard = Shard(RedisSettings(address=server.url))
+        [shard] = open_shards(RedisSettings(address=server.url))
         broker = RedisBroker(shard)
         await shard.start()
         await broker.start("n1", hearer)

@@ -4,7 +4,7 @@ Source: Centrifuge protocol, codes of errors, disconnects and unsubscribes.
 """
 
 from enum import IntEnum
-from typing import Self
+from typing import Literal, Self
 
 
 class ErrorCode(IntEnum):
@@ -127,11 +127,20 @@ class Disconnect(Exception):  # noqa: N818  the field's word for it
         return not (3500 <= self.code <= 3999 or 4500 <= self.code <= 4999)
 
 
-class BrokerUnavailable(Error):  # noqa: N818
-    """The broker cannot be reached just now. The same command may succeed later."""
+Stored = Literal["", "no", "maybe"]
 
-    def __init__(self, message: str = "broker unavailable, try again") -> None:
+
+class BrokerUnavailable(Error):  # noqa: N818
+    """The broker cannot be reached just now. The same command may succeed later.
+
+    ``stored`` says what has become of a publication: ``no``, it has not been published; ``maybe``, for it was sent and
+    not answered: a repeat might publish it twice, unless both have the same ``idempotency_key``. Empty where it is
+    about something else, or nobody knows.
+    """
+
+    def __init__(self, message: str = "broker unavailable, try again", *, stored: Stored = "") -> None:
         super().__init__(ErrorCode.INTERNAL, message)
+        self.stored = stored
 
 
 def another(error: BaseException) -> BaseException:

@@ -33,6 +33,8 @@ class Metrics:
         self.commands: Counter[str] = Counter()
         self.errors: Counter[int] = Counter()
         self.disconnects: Counter[int] = Counter()
+        self.refused_connections: Counter[str] = Counter()
+        self.failed_publications: Counter[str] = Counter()
         self.lost_positions = 0
         self.recoveries: Counter[bool] = Counter()
         self.gauges: Callable[[], Gauges] | None = None

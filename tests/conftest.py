@@ -10,6 +10,7 @@ import pytest
 from gateway.core import tasks
 from tests.postgres_server import PostgresServer
 from tests.redis_server import RedisServer
+from tests.redis_topologies import ClusterTopology, SentinelTopology
 from tests.serving import Serve, on_hypercorn, on_plain_uvicorn, on_uvicorn
 
 DEADLINE = 120
@@ -42,6 +43,27 @@ def server(shared_server: RedisServer) -> RedisServer:
         client.flushall()
         client.script_flush()
     return shared_server
+
+
+@pytest.fixture(scope="session")
+def second_server() -> Iterator[RedisServer]:
+    """Another one, for what needs two."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def shared_group() -> Iterator[SentinelTopology]:
+    """A server that a sentinel knows, for the tests that leave them in peace."""
+    with SentinelTopology(replicas=0, sentinels=1) as topology:
+        yield topology
+
+
+@pytest.fixture(scope="session")
+def shared_cluster() -> Iterator[ClusterTopology]:
+    """Three servers, for the tests that leave them in peace."""
+    with ClusterTopology(replicas=0) as topology:
+        yield topology
 
 
 @pytest.fixture(params=[on_uvicorn, on_plain_uvicorn, on_hypercorn], ids=["ours", "uvicorn", "hypercorn"])

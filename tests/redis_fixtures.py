@@ -2,15 +2,23 @@
 
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
+import pytest
 from fakeredis import TcpFakeServer
 
 import gateway
 from gateway.config.settings import RedisSettings
+from gateway.redis.address import read_addresses
+from gateway.redis.endpoint import Endpoint
+from gateway.redis.opening import open_shards
+from gateway.redis.server import Server
 from gateway.redis.shard import Shard
 from tests.redis_server import RedisServer
+from tests.redis_topologies import ClusterTopology, SentinelTopology
 
 
 @contextmanager
@@ -40,6 +48,46 @@ def redis_url(kind: str, server: RedisServer) -> Iterator[str]:
         yield server.url
 
 
+def one_server(address: str = "redis://127.0.0.1:6379", **options: Any) -> Server:
+    """The shard at the address of one server, not started."""
+    settings = RedisSettings(address=address, **options)
+    [endpoint] = read_addresses(settings)
+    assert isinstance(endpoint, Endpoint)
+    return Server(settings, endpoint)
+
+
+REDISES = ["redis", "fakeredis", "shards", "sentinel", "cluster"]
+"""What a contract's test of Redis is run over."""
+
+
+@asynccontextmanager
+async def opened_shards(kind: str, request: pytest.FixtureRequest, count: int = 1) -> AsyncIterator[list[list[Shard]]]:
+    """Connections of so many nodes to the same Redis of a kind, which is empty: several where it is several."""
+    async with AsyncExitStack() as stack:
+        if kind == "cluster":
+            address = _emptied(request.getfixturevalue("shared_cluster"))
+        elif kind == "sentinel":
+            address = _emptied(request.getfixturevalue("shared_group"))
+        else:
+            address = stack.enter_context(redis_url(kind, request.getfixturevalue("shared_server")))
+        if kind == "shards":
+            address += "," + stack.enter_context(redis_url(kind, request.getfixturevalue("second_server")))
+        nodes = [open_shards(RedisSettings(address=address)) for _ in range(count)]
+        for shard in chain(*nodes):
+            await shard.start()
+            stack.push_async_callback(shard.close)
+        if kind == "fakeredis":
+            await teach_scripts(nodes[0][0])
+        yield nodes
+
+
+def _emptied(topology: ClusterTopology | SentinelTopology) -> str:
+    """Its address."""
+    for server in topology.servers:
+        server.command("FLUSHALL")
+    return topology.url
+
+
 async def teach_scripts(shard: Shard) -> None:
     """Load our scripts. fakeredis hangs up after each error reply, so that NOSCRIPT must not come about."""
     for path in Path(gateway.__file__).parent.glob("*/lua/*.lua"):
@@ -49,8 +97,8 @@ async def teach_scripts(shard: Shard) -> None:
 @asynccontextmanager
 async def started_shard(
     address: str, *, prefix: str = "gateway", io_timeout: float = 4.0, probe_interval: float = 5.0
-) -> AsyncIterator[Shard]:
-    shard = Shard(RedisSettings(address=address, prefix=prefix, io_timeout=io_timeout, probe_interval=probe_interval))
+) -> AsyncIterator[Server]:
+    shard = one_server(address, prefix=prefix, io_timeout=io_timeout, probe_interval=probe_interval)
     await shard.start()
     try:
         yield shard

@@ -2,8 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any
 
 import hypercorn.asyncio
@@ -11,12 +11,24 @@ import hypercorn.config
 import uvicorn
 
 from gateway.config.settings import Settings
+from gateway.core.wheel import Wheel
+from gateway.program.engine import ENVIRONMENT, Environment
 from gateway.serve.server import bind, uvicorn_config
 from gateway.transports.uvicorn_websocket import WebSocketProtocol
 from tests.waiting import until
 
 Serve = Callable[[Any, Settings], AbstractAsyncContextManager[int]]
 """Serves the application and yields the port."""
+
+
+@contextmanager
+def at_a_standstill() -> Iterator[None]:
+    """Gateways that are made meanwhile have a clock for deadlines and rates that stands still."""
+    token = ENVIRONMENT.set(Environment(wheel=lambda: Wheel(lambda: 1000.0)))
+    try:
+        yield
+    finally:
+        ENVIRONMENT.reset(token)
 
 
 def on_uvicorn(app: Any, settings: Settings) -> AbstractAsyncContextManager[int]:

@@ -34,7 +34,7 @@ async def until(condition: Callable[[], T | Awaitable[T]], deadline: float = 10.
         await asyncio.sleep(_PAUSE)
 
 
-def until_blocking(condition: Callable[[], T], deadline: float = 10.0, what: str = "") -> T:
+def until_blocking(condition: Callable[[], T | None], deadline: float = 10.0, what: str = "") -> T:
     """The same without an event loop, for fixtures that outlive one test."""
     end = time.monotonic() + deadline
     while not (result := condition()):

@@ -19,6 +19,7 @@ from gateway.redis.shard import Shard
 _LUA = Path(__file__).parent / "lua"
 _BLOCK = Script(_LUA / "block.lua")
 _UNBLOCK = Script(_LUA / "unblock.lua")
+_NOW = Script(_LUA / "now.lua")
 
 PAGE = 1000
 """Users read at a time: more would hold up everybody else."""
@@ -59,7 +60,7 @@ class RedisBlocks:
         self._news: dict[str, float] | None = None
         """What is told while the list is being read: it is newer than that."""
         self._task: asyncio.Task[None] | None = None
-        shard.load(_BLOCK, _UNBLOCK)
+        shard.load(_BLOCK, _UNBLOCK, _NOW)
 
     async def start(self, events: BlockEvents) -> None:
         self._events = events
@@ -121,7 +122,7 @@ class RedisBlocks:
         """Tell of the whole list. Nothing is missed behind it: changes are heard before it is read."""
         await self._shard.subscribe(self._name, self._hear)
         self._news = {}
-        seconds, microseconds = await self._shard.execute("TIME")
+        seconds, microseconds = await self._shard.run(_NOW, [self._name], [])
         now = int(seconds) + int(microseconds) / 1e6
         users: dict[str, float] = {}
         cursor: bytes | int = 0

@@ -72,6 +72,16 @@ class HistoryFilter(Struct, frozen=True):
     reverse: bool = False
 
 
+class Continued(Position, frozen=True):
+    """The top of a stream that has had other epochs: ``former`` is where they ended, the oldest first.
+
+    Up to there, what was published under them is part of the stream. Equal to no plain position: see
+    `gateway.core.recovery.resume`.
+    """
+
+    former: tuple[Position, ...] = ()
+
+
 class Claim(NamedTuple):
     """Where somebody stands. The stream's epoch is to last for another ``hold`` seconds at least."""
 
@@ -141,7 +151,8 @@ class Broker(Protocol):
     ) -> Receipt:
         """Store and publish as one atomic act. Answers where the publication stands, and how many nodes hear it.
 
-        Raises ``Fenced`` if ``options.fence`` is not that of the channel's lease.
+        Raises ``Fenced`` if ``options.fence`` is not that of the channel's lease. Its ``BrokerUnavailable`` says as
+        ``stored`` whether it was sent: what was not, a `PublishQueue` sends when the backend is back.
         """
 
     async def echo(self) -> None:
@@ -159,7 +170,8 @@ class Broker(Protocol):
     ) -> tuple[list[Publication], Position]:
         """Part of the stream, as of now or later, and its top position. Makes an epoch if there is none.
 
-        That keeps nothing for long: see `StreamOptions`. Equal reads may share an answer.
+        That keeps nothing for long: see `StreamOptions`. Equal reads may share an answer. The top is `Continued` where
+        the stream has had other epochs.
         """
 
     async def verify(self, claims: Sequence[Claim]) -> list[bool]:

@@ -8,12 +8,16 @@ from msgspec.structs import replace
 from gateway.brokers import envelope
 from gateway.brokers.base import PublishOptions, StreamOptions, new_epoch
 from gateway.messages import Publication, Receipt, pack
+from gateway.redis.identity import REPLICATION_ID
 from gateway.redis.keys import Keys
 from gateway.redis.resp import Argument, milliseconds
 from gateway.redis.script import Script
 
 LUA = Path(__file__).parent / "lua"
-PUBLISH = Script(LUA / "publish.lua")
+LINEAGE = (REPLICATION_ID, LUA / "lineage.lua")
+"""To stand before scripts that begin epochs."""
+
+PUBLISH = Script(*LINEAGE, LUA / "publish.lua", identified=True)
 PUBLISH_ONCE = Script(LUA / "publish_once.lua")
 
 

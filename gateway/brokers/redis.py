@@ -17,6 +17,7 @@ from gateway.brokers.base import (
     BrokerEvents,
     BrokerHealth,
     Claim,
+    Continued,
     Fenced,
     HistoryFilter,
     PublishOptions,
@@ -24,6 +25,7 @@ from gateway.brokers.base import (
     new_epoch,
 )
 from gateway.brokers.calls import (
+    LINEAGE,
     LUA,
     PUBLISH,
     PUBLISH_ONCE,
@@ -40,16 +42,19 @@ from gateway.messages import ClientInfo, Join, Position, Publication, Receipt, p
 from gateway.redis.keys import partition
 from gateway.redis.resp import Argument, milliseconds
 from gateway.redis.script import Script
-from gateway.redis.shard import CHANNELS_PER_COMMAND, Shard
+from gateway.redis.shard import Shard
 
-_HISTORY = Script(LUA / "history.lua")
+_HISTORY = Script(*LINEAGE, LUA / "history.lua", identified=True)
 _VERIFY = Script(LUA / "verify.lua")
-_RESTART = Script(LUA / "restart.lua")
+_RESTART = Script(*LINEAGE, LUA / "restart.lua")
 
 CLAIMS_PER_CALL = 256
 """Claims that one script looks at: a millisecond of Redis, for which everybody else waits."""
 
 CALLS_AT_ONCE = 8
+
+READS_APART = 0.02
+"""Seconds between two reads of one part of a stream while ever more ask for it, as when thousands subscribe."""
 
 Read = tuple[str, HistoryFilter, StreamOptions]
 Part = tuple[list[Publication], Position]
@@ -67,7 +72,7 @@ class RedisBroker:
         self._clock = clock
         self._reader = envelope.Reader()
         self._subscribed: set[bytes] = set()
-        self._reads: SingleFlight[Read, Part] = SingleFlight()
+        self._reads: SingleFlight[Read, Part] = SingleFlight(READS_APART)
         self._events: BrokerEvents | None = None
 
     async def start(self, node: str, events: BrokerEvents) -> None:
@@ -96,11 +101,7 @@ class RedisBroker:
         return self._shard.unsubscribe(name)
 
     async def hearers(self, channels: Sequence[str]) -> list[int]:
-        counts: list[int] = []
-        for some in batches(channels, CHANNELS_PER_COMMAND):
-            answer = await self._shard.execute("PUBSUB", "NUMSUB", *(self._keys.of(b"c", name) for name in some))
-            counts += answer[1::2]  # after the name of each
-        return counts
+        return await self._shard.hearers([self._keys.of(b"c", channel) for channel in channels])
 
     async def publish(
         self, channel: str, publication: Publication, stream: StreamOptions, options: PublishOptions
@@ -137,11 +138,11 @@ class RedisBroker:
             milliseconds(stream.history_meta_ttl),
             milliseconds(stream.unpublished_ttl),
         ]
-        offset, epoch, entries = await self._shard.run(_HISTORY, self._keys.stream(channel), args)
+        offset, epoch, entries, former = await self._shard.run(_HISTORY, self._keys.stream(channel), args)
         publications = [
             envelope.decode_publication(fields[1], int(entry.partition(b"-")[0])) for entry, fields in entries
         ]
-        return publications, Position(int(offset), epoch.decode())
+        return publications, _top(int(offset), epoch.decode(), former)
 
     async def verify(self, claims: Sequence[Claim]) -> list[bool]:
         """Batched by partition, so that all keys of a script have the same hash tag."""
@@ -194,7 +195,7 @@ class RedisBroker:
 
     def _run(self, call: Call) -> Awaitable[Any]:
         if call.script is None:
-            return self._shard.execute("PUBLISH", *call.keys, *call.args)
+            return self._shard.publish(*call.keys, *call.args)
         return self._shard.run(call.script, call.keys, call.args)
 
     def _receive(self, events: BrokerEvents, channel: str, message: bytes) -> None:
@@ -207,3 +208,10 @@ class RedisBroker:
                 return
             case leave:
                 events.on_leave(channel, leave.info)
+
+
+def _top(offset: int, epoch: str, former: bytes | None) -> Position:
+    if not former:
+        return Position(offset, epoch)
+    links = (link.rsplit(":", 1) for link in former.decode().split(","))
+    return Continued(offset, epoch, tuple(Position(int(end), name) for name, end in links))

@@ -10,6 +10,7 @@ from gateway.auth.keys import Keyring
 from gateway.auth.tokens import TokenVerifier
 from gateway.config.settings import ChannelOptions, Settings
 from gateway.errors import SettingsError
+from gateway.redis.address import read_addresses
 
 
 class Problem(Struct, frozen=True):
@@ -41,6 +42,23 @@ def find_problems(settings: Settings) -> Iterator[Problem]:
             f"{server.workers} workers cannot share memory: let Redis join them with engine.type = "
             '"redis", for short --redis-url redis://127.0.0.1:6379, or set workers = 1',
         )
+    if settings.presence.enabled and settings.engine.type != "redis":
+        yield Problem("presence.enabled", 'needs engine.type = "redis"; other engines keep presence themselves')
+    yield from _address_problems(settings)
+
+
+def _address_problems(settings: Settings) -> Iterator[Problem]:
+    """Addresses that mean nothing, of the Redises that are used."""
+    if settings.engine.type != "redis":
+        return
+    used = {"engine.redis": settings.engine.redis}
+    if settings.presence.enabled:
+        used["presence.redis"] = settings.presence.redis
+    for section, redis in used.items():
+        try:
+            read_addresses(redis, section)
+        except SettingsError as error:
+            yield Problem(f"{section}.address", str(error).partition(" = ")[2])
 
 
 def find_warnings(settings: Settings) -> Iterator[str]:

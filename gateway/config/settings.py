@@ -3,10 +3,12 @@
 Names and nesting follow Centrifugo v6 where the option exists there.
 """
 
+import json
 import os
-from typing import Annotated, Literal, Self
+from contextlib import suppress
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -208,6 +210,8 @@ class ClientSettings(Section):
     """Most bytes waiting for a client that reads slowly, beyond what made it slow."""
     connection_limit: int = Field(default=0, ge=0)
     """Most connections of a node; 0 is without limit."""
+    connection_rate_limit: int = Field(default=0, ge=0)
+    """Most new connections of a node in a second, the others get HTTP 503 and Retry-After; 0 is without limit."""
     user_connection_limit: int = Field(default=0, ge=0)
     """Most connections of a user on a node; 0 is without limit."""
     history_max_publication_limit: int = Field(default=300, ge=1)
@@ -267,11 +271,44 @@ class HTTPAPISettings(Section):
     """`transport` tells errors by HTTP status."""
 
 
-class RedisSettings(Section):
-    """The Redis server that joins the nodes."""
+class TLSSettings(Section):
+    """TLS to a server. Keys and certificates are PEM: the text itself, or the path of a file."""
 
-    address: str = "redis://127.0.0.1:6379"
-    """URL or host:port. `rediss://` uses TLS; user, password and database may stand in it."""
+    enabled: bool = False
+    """Use it, with any form of address; `rediss://` does, too."""
+    server_ca_pem: str = ""
+    """Certificates of the authorities that may vouch for the server; empty takes those of the system."""
+    cert_pem: str = ""
+    """Certificate to show to the server."""
+    key_pem: str = ""
+    """Its key."""
+    server_name: str = ""
+    """Name that the server's certificate must have; by default the host of its address."""
+    insecure_skip_verify: bool = False
+    """Believe any certificate. For trying out only."""
+
+
+class RedisSettings(Section):
+    """The Redis that joins the nodes: one server, a group behind Sentinel, a Cluster, or several of them as shards."""
+
+    address: str | tuple[str, ...] = "redis://127.0.0.1:6379"
+    """URL or host:port, in every form below; of several, by commas or as a list, each keeps its share of channels."""
+    user: str = ""
+    """User to log in as, unless the address says."""
+    password: str = ""
+    """Password, unless the address says."""
+    password_file: str = ""
+    """File that holds the password, read at each attempt to connect."""
+    tls: TLSSettings = TLSSettings()
+    """TLS to the servers."""
+    sentinel_master_name: str = ""
+    """Name of the group behind Sentinel, unless the address says; the address is then that of a sentinel."""
+    sentinel_user: str = ""
+    """User to log in to sentinels as."""
+    sentinel_password: str = ""
+    """Password for sentinels."""
+    sentinel_tls: TLSSettings = TLSSettings()
+    """TLS to the sentinels."""
     prefix: str = Field(default="gateway", pattern=r"^[^{}\s]+$")
     """Begins every key and pub/sub channel."""
     connect_timeout: Annotated[Duration, Field(gt=0, le=4)] = 1.0
@@ -280,6 +317,22 @@ class RedisSettings(Section):
     """How long nothing may arrive, while answers are due, before the connection is given up."""
     probe_interval: Annotated[Duration, Field(gt=0)] = 5.0
     """Time between the messages by which a node proves that it still hears."""
+
+    @field_validator("address", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        """Several in one text, as environment variables and flags have them."""
+        if not isinstance(value, str):
+            return value
+        if value.lstrip().startswith("["):
+            with suppress(ValueError):
+                return json.loads(value)
+        several = tuple(part.strip() for part in value.split(","))
+        return several if len(several) > 1 else value.strip()
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return (self.address,) if isinstance(self.address, str) else self.address
 
 
 class PostgresSettings(Section):
@@ -312,6 +365,17 @@ class EngineSettings(Section):
     """Redis."""
     postgres: PostgresSettings = PostgresSettings()
     """PostgreSQL."""
+    publish_wait: Annotated[Duration, Field(le=30)] = 1.0
+    """How long a publication that cannot be sent waits for the broker to come back; 0 fails at once."""
+
+
+class PresenceSettings(Section):
+    """A Redis of its own for presence, beside that of the engine."""
+
+    enabled: bool = False
+    """Keep presence there; needs `engine.type = "redis"`."""
+    redis: RedisSettings = RedisSettings()
+    """The Redis."""
 
 
 class HTTPServerSettings(Section):
@@ -411,6 +475,8 @@ class Settings(BaseSettings):
     """Channels."""
     engine: EngineSettings = EngineSettings()
     """Broker and presence."""
+    presence: PresenceSettings = PresenceSettings()
+    """Where presence is kept."""
     http_api: HTTPAPISettings = HTTPAPISettings()
     """Server API."""
     health: HealthSettings = HealthSettings()

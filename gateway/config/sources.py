@@ -21,6 +21,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from gateway.config.contradictions import Problem, find_problems
 from gateway.config.settings import ChannelOptions, Settings
 from gateway.errors import SettingsError
+from gateway.redis.address import masked
 
 PREFIX = "GATEWAY_"
 
@@ -59,7 +60,6 @@ _SERVICE_VARIABLE = re.compile(r"GATEWAY_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)
 _SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
 
 _SECRET = re.compile(r"(secret|password|(?<!public_)key)(?!\w*_valid_until)")
-_USER_INFO = re.compile(r"(?<=://).+(?=@)")
 _MASK = "***"
 
 
@@ -305,7 +305,10 @@ def _text(value: Any) -> str:
 def _mask(key: str, value: Any) -> Any:
     if value and _SECRET.search(key):
         return _MASK
-    return _USER_INFO.sub(_MASK, value) if isinstance(value, str) else value
+    if isinstance(value, list | tuple):
+        return [_mask(key, each) for each in value]
+    hides = isinstance(value, str) and ("://" in value or key.endswith("address"))
+    return masked(value) if hides else value
 
 
 def _masked(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -107,7 +107,9 @@ class Audience:
     def take(self) -> tuple[list[bytes], int, "dict[Subscriber, list[bytes]]"]:
         """What is pending, its size, and who gets something else; nothing is, afterwards."""
         taken = self.pending, self.size, self.apart
-        self.pending, self.size, self.apart = [], 0, {}
+        self.pending, self.size = [], 0
+        if self.apart:
+            self.apart = {}
         return taken
 
 

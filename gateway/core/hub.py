@@ -134,9 +134,10 @@ class Hub:
             return
         if channel.joining and publication.offset:
             self._hold(channel, publication)
-        readers, following = list(channel.audiences.values()), list[Audience]()
         if publication.offset:
             readers, following = self._advance(channel, publication)
+        else:
+            readers, following = [*channel.audiences.values()], []
         if channel.plain and channel is not self._latest:
             self._turn_to(channel, readers)
         excluded = self._excluded(name, publication.exclude) if publication.exclude else _NOBODY
@@ -327,7 +328,7 @@ class Hub:
             return
         [subscriber] = audience.members
         messages, _, apart = audience.take()
-        self._hand(subscriber.connection, apart.get(subscriber, messages))
+        self._hand(subscriber.connection, apart.get(subscriber, messages) if apart else messages)
 
     def _hand(self, connection: Connection, messages: list[bytes]) -> None:
         """Let messages, which nobody else needs, leave with whatever the connection gets in this tick."""
@@ -344,8 +345,9 @@ class Hub:
         """Append for all members but those ``excluded``, who get what else there is in this tick by themselves."""
         if audience.size + len(message) > FRAME_SIZE:
             self._write_early(audience)
-        for subscriber in excluded & audience.members.keys() if excluded else ():
-            audience.apart.setdefault(subscriber, audience.pending.copy())
+        if excluded:
+            for subscriber in excluded & audience.members.keys():
+                audience.apart.setdefault(subscriber, audience.pending.copy())
         if not audience.pending:
             if audience.delay:
                 asyncio.get_running_loop().call_later(audience.delay, self._end_delay, audience)
@@ -354,9 +356,10 @@ class Hub:
                 self._schedule()
         audience.pending.append(message)
         audience.size += len(message)
-        for subscriber, own in audience.apart.items():
-            if subscriber not in excluded:
-                own.append(message)
+        if audience.apart:
+            for subscriber, own in audience.apart.items():
+                if subscriber not in excluded:
+                    own.append(message)
 
     def _excluded(self, name: str, exclude: Exclusion) -> set[Subscriber]:
         """Subscriptions of the channel that are not to get a publication."""

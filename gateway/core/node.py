@@ -11,6 +11,7 @@ from typing import Any
 
 from gateway.blocks.base import BlockStore
 from gateway.brokers.base import Broker, HistoryFilter, PublishOptions, StreamOptions
+from gateway.brokers.publish_queue import PublishQueue
 from gateway.brokers.single_flight import SingleFlight
 from gateway.channels import Channel, Channels, Route
 from gateway.config.settings import Settings
@@ -19,6 +20,7 @@ from gateway.core.cluster import Cluster, ControlCommand, NodeInfo
 from gateway.core.feeds import Feeds
 from gateway.core.hub import Hub
 from gateway.core.positions import PositionWatch
+from gateway.core.recovery import resume
 from gateway.core.survey import Page, Question, Roll
 from gateway.core.tasks import Tasks, at_once
 from gateway.core.wheel import Wheel
@@ -62,6 +64,7 @@ class Node:
         max_lag = settings.client.channel_position_max_time_lag
         self.hub = Hub(self.metrics, max_lag=max_lag, clock=clock, wheel=self.wheel)
         self.broker = broker
+        self.publishing = PublishQueue(broker, settings.engine.publish_wait, self.metrics)
         self.presence_store = presence
         self.feeds = Feeds(broker, self.wheel)
         self.cluster = Cluster(self.uid, broker, self)
@@ -139,12 +142,12 @@ class Node:
     async def publish(self, channel: Channel, publication: Publication, extras: PublishOptions = NO_EXTRAS) -> Receipt:
         """Hand a publication to the broker; returns once it has been accepted there."""
         self.metrics.publications_in += 1
-        return await self.broker.publish(channel.name, publication, self.stream(channel), extras)
+        return await self.publishing.publish(channel.name, publication, self.stream(channel), extras)
 
     async def history(self, channel: Channel, which: HistoryFilter) -> tuple[list[Publication], Position]:
         """Part of a channel's stream and its top position.
 
-        Raises ``Error``: 108 without history, 107 for a reverse from offset 0, 112 for a foreign epoch.
+        Raises ``Error``: 108 without history, 107 for a reverse from offset 0, 112 for a position of another stream.
         """
         if not channel.options.keeps_history:
             raise Error(ErrorCode.NOT_AVAILABLE)
@@ -152,6 +155,7 @@ class Node:
         if since is not None and which.reverse and since.offset == 0:
             raise Error(ErrorCode.BAD_REQUEST)
         publications, top = await self.broker.history(channel.name, which, self.stream(channel))
+        since, top = resume(since, top)
         if since is not None and since.epoch and since.epoch != top.epoch:
             raise Error(ErrorCode.UNRECOVERABLE_POSITION)
         return publications, top

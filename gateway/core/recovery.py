@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from gateway.brokers.base import Continued
 from gateway.errors import Disconnect, DisconnectCode
 from gateway.messages import Position, Publication
 
@@ -19,6 +20,23 @@ class Recovery(Struct, frozen=True):
     position: Position
     replayed: bool = False
     """The publications are all that is kept, for one who has no use for a part."""
+
+
+def resume(since: Position | None, top: Position) -> tuple[Position | None, Position]:
+    """Both as plain positions: ``since`` under the epoch of ``top``, if its stream has all that was seen up to there.
+
+    It has where that was under a former epoch, and before the former one ended; what was published under it after
+    that has been lost.
+    """
+    if not isinstance(top, Continued):
+        return since, top
+    now = Position(top.offset, top.epoch)
+    epochs = [each.epoch for each in top.former]
+    if since is not None and since.epoch in epochs:
+        links = top.former[epochs.index(since.epoch) :]
+        if since.offset <= min(each.offset for each in links):
+            since = Position(since.offset, now.epoch)
+    return since, now
 
 
 def recover_stream(since: Position, stream: Sequence[Publication], top: Position, most: int) -> Recovery:

@@ -42,7 +42,7 @@ class Wheel:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, tick: float = TICK) -> None:
-        self._clock = clock
+        self.clock = clock
         self._tick = tick
         self._milliseconds = round(tick * 1000)
         self._slots: Slots = {}
@@ -51,7 +51,7 @@ class Wheel:
 
     def after(self, delay: float, callback: Callable[[], None]) -> Timer:
         """Call ``callback`` once, ``delay`` seconds from now."""
-        due = -self._slot(-self._clock() - delay)  # rounded up
+        due = -self._slot(-self.clock() - delay)  # rounded up
         if due <= self._turned:
             due = self._turned + 1
         timer = Timer(callback, due, self._slots)
@@ -63,7 +63,7 @@ class Wheel:
 
     def turn(self) -> None:
         """Run everything that is due."""
-        now = self._slot(self._clock())
+        now = self._slot(self.clock())
         while self._turned < now:
             self._turned += 1
             for timer in self._slots.pop(self._turned, ()):

@@ -44,7 +44,8 @@ class RedisLeases:
         return bool(await self._shard.run(_RENEW, [self._key(lease)], [lease.fence, milliseconds(self.ttl)]))
 
     async def release(self, lease: Lease) -> None:
-        await self._shard.run(_RELEASE, [self._key(lease)], [lease.fence, lease.name, self._news])
+        if await self._shard.run(_RELEASE, [self._key(lease)], [lease.fence]):
+            await self._shard.publish(self._news, lease.name)
 
     async def finish(self, lease: Lease) -> None:
         await self._shard.run(_FINISH, [self._key(lease)], [lease.fence, milliseconds(KEEP)])

@@ -66,8 +66,9 @@ def outcome(allowed: bool, wait: int, remaining: int, reset: int) -> Outcome:
 class LimitStore(Protocol):
     """One implementation per backend. What is spent under one ``name`` is apart from what is under another."""
 
-    failures: int
-    """Takes that raised ``BrokerUnavailable``, so far."""
+    @property
+    def failures(self) -> int:
+        """Takes that raised ``BrokerUnavailable``, so far."""
 
     async def take(self, name: str, key: str, budget: Budget, cost: int) -> Outcome:
         """Spend ``cost`` of what ``key`` has, or nothing if that is not there. May raise ``BrokerUnavailable``."""

@@ -100,6 +100,9 @@ class RedisOccupancy:
     def restored(self, swept: bool) -> None:
         """Whoever came back to a vacant channel was told so."""
 
+    def renewed(self) -> None:
+        """What changed is told as it is written."""
+
     def _tell(self, channel: str, occupied: bool | None) -> None:
         assert self._events is not None, "start() comes first"
         if occupied:

@@ -28,9 +28,6 @@ logger = logging.getLogger(__name__)
 PAGE = 500
 """Members read in one go, and so the time that Redis and the event loop are kept: a millisecond or so."""
 
-RETRY = 1.0
-"""Seconds until it is looked again whether Redis can pass on what is to be told."""
-
 SWEPT = 100
 """Members removed by one script."""
 
@@ -59,9 +56,9 @@ class RedisPresence:
         self._members: dict[Member, ClientInfo] = {}
         self._leaving: dict[Member, ClientInfo] = {}  # who was there, and may be in Redis still
         self._owed: dict[Member, ClientInfo] = {}  # who has left, which nobody has been told yet
+        self._due = 0.0  # when they are to be told, by the loop's clock
         self._missed: set[Member] = set()  # who was not found under former names: lost by Redis, or swept and told
         self._newcomers: set[tuple[Member, str]] = set()  # with the name under which they came, while there are former
-        self._waits = False  # until those can be told
         shard.load(_WRITE, _SWEEP)
 
     async def start(self, node: str, swept: Changed, returned: Changed = ignore) -> None:
@@ -163,25 +160,18 @@ class RedisPresence:
         self._missed.clear()
         self._newcomers.clear()
 
-    # — late leaves —
+    def renewed(self) -> None:
+        if self._owed and self._shard.connected and asyncio.get_running_loop().time() >= self._due:
+            self._tell_owed()
 
     def _owe(self, member: Member) -> None:
-        """Tell of a leave that Redis did not take at its time, once other nodes can hear of it, too."""
-        if left := self._leaving.pop(member, None):
-            self._owed[member] = left
-            if not self._waits:
-                self._tell_at(self._owned.others_back)
+        """Tell of a leave that Redis did not take at its time, once other nodes can hear of it, too.
 
-    def _tell_at(self, moment: float) -> None:
-        """By the loop's clock. A line that breaks again and again does not put it off without end."""
-        loop = asyncio.get_running_loop()
-        if not self._shard.connected:
-            moment = loop.time() + RETRY
-        self._waits = loop.time() < moment
-        if self._waits:
-            loop.call_at(moment, self._tell_at, moment)
-        else:
-            self._tell_owed()
+        That is settled with the first: a line that breaks again and again does not put it off without end.
+        """
+        if left := self._leaving.pop(member, None):
+            self._due = self._due if self._owed else self._owned.others_back
+            self._owed[member] = left
 
     def _tell_owed(self) -> None:
         owed, self._owed = self._owed, {}
@@ -223,12 +213,8 @@ class RedisPresence:
 
         The owners are asked for behind the members: the new name of any who have moved by then is among them.
         """
-        (following, stored), named = await self._owned.all(
-            [
-                ("HSCAN", self._part(channel, owner), cursor, "COUNT", count),
-                ("HGET", self._summary(channel), ""),
-            ]
-        )
+        page = ("HSCAN", self._part(channel, owner), cursor, "COUNT", count)
+        (following, stored), named = await self._owned.all([page, ("HGET", self._summary(channel), "")])
         found.update((info.client, info) for info in _decode_all(stored))
         return str(int(following)) if int(following) else "", set((named or b"").decode().split())
 

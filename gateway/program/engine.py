@@ -1,45 +1,56 @@
 """What joins the nodes, as the settings choose it: the broker, and the stores beside it."""
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from gateway.blocks.base import BlockStore
 from gateway.blocks.memory import MemoryBlocks
 from gateway.blocks.redis import RedisBlocks
+from gateway.blocks.sharded import ShardedBlocks
 from gateway.brokers.base import Broker
 from gateway.brokers.memory import MemoryBroker
 from gateway.brokers.redis import RedisBroker
 from gateway.brokers.rules import Rule
+from gateway.brokers.sharded import ShardedBroker
 from gateway.config.settings import Settings
 from gateway.core.wheel import Wheel
 from gateway.errors import SettingsError
 from gateway.leases.base import Leases
 from gateway.leases.memory import MemoryLeases
 from gateway.leases.redis import RedisLeases
+from gateway.leases.sharded import ShardedLeases
 from gateway.limits.base import LimitStore
 from gateway.limits.memory import MemoryLimits
 from gateway.limits.redis import RedisLimits
+from gateway.limits.sharded import ShardedLimits
 from gateway.occupancy.base import Occupancy
 from gateway.occupancy.memory import MemoryOccupancy
 from gateway.occupancy.redis import RedisOccupancy
+from gateway.occupancy.sharded import ShardedOccupancy
 from gateway.presence.base import PresenceStore
 from gateway.presence.memory import MemoryPresence
 from gateway.presence.redis import RedisPresence
+from gateway.presence.sharded import ShardedPresence
+from gateway.redis.opening import open_shards
 from gateway.redis.shard import Shard
 
 if TYPE_CHECKING:
     from gateway.postgres.database import Database
+
+_Part = TypeVar("_Part")
+_Whole = TypeVar("_Whole")
 
 
 class Engine:
     """Broker and stores of one node; those of Redis share its connections."""
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
-        self.shard: Shard | None = None
-        """The connections to Redis; None for other engines."""
+        self.shards: list[Shard] = []
+        """The connections to Redis; none for the memory engine."""
         self.database: Database | None = None
         """The connections to PostgreSQL; None for other engines."""
         self.broker: Broker
@@ -57,10 +68,19 @@ class Engine:
         elif settings.engine.type == "postgres":
             self._join_by_postgres(settings, clock)
         else:
-            shard = self.shard = Shard(settings.engine.redis)
-            self.broker, self.presence = RedisBroker(shard, clock), RedisPresence(shard)
-            self.leases, self.occupancy, self.limits = RedisLeases(shard), RedisOccupancy(shard), RedisLimits(shard)
-            self.blocks = RedisBlocks(shard)
+            self._join_by_redis(settings, clock)
+
+    def _join_by_redis(self, settings: Settings, clock: Callable[[], float]) -> None:
+        shards = open_shards(settings.engine.redis)
+        apart = open_shards(settings.presence.redis, "presence.redis") if settings.presence.enabled else []
+        self.shards = [*shards, *apart]
+        self.broker = one_of(ShardedBroker, [RedisBroker(shard, clock) for shard in shards])
+        self.presence = one_of(ShardedPresence, [RedisPresence(shard) for shard in apart or shards])
+        self.leases = one_of(ShardedLeases, [RedisLeases(shard) for shard in shards])
+        self.occupancy = one_of(ShardedOccupancy, [RedisOccupancy(shard) for shard in shards])
+        limits: list[LimitStore] = [RedisLimits(shard) for shard in shards]
+        self.limits = one_of(ShardedLimits, limits)
+        self.blocks = one_of(ShardedBlocks, [RedisBlocks(shard) for shard in shards])
 
     def _join_by_postgres(self, settings: Settings, clock: Callable[[], float]) -> None:
         try:  # an extra, which most do without
@@ -86,14 +106,18 @@ class Engine:
         self._rules(rules)
 
     async def start(self) -> None:
-        for connections in (self.shard, self.database):
-            if connections is not None:
-                await connections.start()
+        await asyncio.gather(*(each.start() for each in self._connections()))
 
     async def close(self) -> None:
-        for connections in (self.shard, self.database):
-            if connections is not None:
-                await connections.close()
+        await asyncio.gather(*(each.close() for each in self._connections()))
+
+    def _connections(self) -> "list[Shard | Database]":
+        return [*self.shards, *([self.database] if self.database else [])]
+
+
+def one_of(sharded: Callable[[list[_Part]], _Whole], parts: list[_Part]) -> _Part | _Whole:
+    """Of one part that, of several what joins them."""
+    return parts[0] if len(parts) == 1 else sharded(parts)
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,9 @@ class Operations(ABC):
         publication, for plain sockets of bytes. A repeat with the same ``idempotency_key`` within five minutes
         publishes nothing. ``exclude`` does without one client or several, see `exclude`. Answers where the
         publication stands in the channel's stream (``offset`` 0 without history), and how many ``nodes`` took it, none
-        of them if nobody is subscribed. Raises ``TypeError`` for data that cannot be encoded.
+        of them if nobody is subscribed. What cannot be sent waits for the broker for ``engine.publish_wait``; then
+        ``BrokerUnavailable`` says, as ``stored``, whether it may have been published all the same. Raises ``TypeError``
+        for data that cannot be encoded.
         """
         node = self._here
         publication = encode_publication(data, tags)

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.connection import ConnectionPool
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
 from redis.retry import Retry
 
 from gateway.batches import batches
@@ -25,6 +26,7 @@ from gateway.blocks.base import block_seconds
 from gateway.blocks.redis import block_call, check_blocked, unblock_call
 from gateway.brokers.base import PublishOptions, StreamOptions
 from gateway.brokers.calls import Call, control_call, publish_call, read_receipt
+from gateway.brokers.publish_queue import failure
 from gateway.channels import Channels, check_names
 from gateway.config.settings import RedisSettings, Settings
 from gateway.config.sources import load
@@ -34,9 +36,10 @@ from gateway.messages import Publication, Receipt
 from gateway.program.commits import CommitOutbox, Message, Options
 from gateway.program.encoding import encode_publication
 from gateway.program.errors import check_publication, find_channel
+from gateway.redis.address import read_addresses
 from gateway.redis.endpoint import Endpoint
 from gateway.redis.keys import Keys
-from gateway.redis.resp import Argument
+from gateway.redis.resp import Argument, CommandRefused
 
 if TYPE_CHECKING:
     from gateway.program.commits import AnySession
@@ -48,9 +51,9 @@ CALLS_PER_WRITE = 500
 class Publisher:
     """Publishes to the channels of a running cluster.
 
-    May be shared by threads, and used on both sides of a fork. Nothing is tried twice: while Redis is away, every
-    call raises ``BrokerUnavailable``, at the latest after the timeouts of engine.redis. Whether a publication whose
-    call has failed was published is not known; with an idempotency key it may be repeated safely.
+    May be shared by threads, and used on both sides of a fork. Nothing waits and nothing is tried twice: while Redis is
+    away, every call raises ``BrokerUnavailable``, at the latest after the timeouts of engine.redis. Its ``stored`` is
+    ``no`` if nothing was published, and ``maybe`` if that is not known; with an idempotency key any may be repeated.
     """
 
     def __init__(
@@ -76,7 +79,8 @@ class Publisher:
             settings.channel, personal=settings.client.subscribe_to_user_personal_channel
         )
         self._clock = clock
-        self._keys = Keys(settings.engine.redis.prefix)
+        [place] = read_addresses(settings.engine.redis)
+        self._keys = Keys(settings.engine.redis.prefix, place.db if isinstance(place, Endpoint) else 0)
         self._pool = _connection_pool(settings.engine.redis)
         self._redis = Redis(connection_pool=self._pool)
         self._uid = uuid.uuid4().hex
@@ -118,8 +122,11 @@ class Publisher:
         options = PublishOptions(skip_history=skip_history, idempotency_key=idempotency_key)
         streams = [(name, self._stream(name, publication)) for name in channels]
         now = self._clock()
-        answers = self._run([publish_call(self._keys, name, publication, at, options, now) for name, at in streams])
-        return [read_receipt(answer) for answer in answers]
+        calls = [publish_call(self._keys, name, publication, at, options, now) for name, at in streams]
+        try:
+            return [read_receipt(answer) for answer in self._run(calls)]
+        except BrokerUnavailable as error:
+            raise failure(sent=error.stored != "no") from error.__cause__
 
     def publish_to_user(self, user: str | int, data: Any, **options: Unpack[Options]) -> Receipt:
         """Publish to the user's personal channel; raises as ``publish`` does.
@@ -179,12 +186,14 @@ class Publisher:
             for some in batches(calls, CALLS_PER_WRITE):
                 answers += self._run_together(some)
         except RedisError as error:
-            raise BrokerUnavailable from error
-        refused = next((answer for answer in answers if isinstance(answer, Exception)), None)
-        if refused is not None:
+            unsent = not answers and isinstance(error, _UnreachableError)
+            raise BrokerUnavailable(stored="no" if unsent else "maybe") from error
+        refused = [answer for answer in answers if isinstance(answer, Exception)]
+        if refused:
             # Perhaps this server is not, or no longer, the one to write to: resolve its name anew next time.
             self._pool.disconnect(inuse_connections=False)
-            raise BrokerUnavailable from refused
+            undone = len(refused) == len(answers) and all(map(_undone, refused))
+            raise BrokerUnavailable(stored="no" if undone else "maybe") from refused[0]
         return answers
 
     def _run_together(self, calls: Sequence[Call]) -> list[Any]:
@@ -193,7 +202,10 @@ class Publisher:
         if unknown:
             scripts = {script for index in unknown if (script := calls[index].script)}
             lessons: list[tuple[Argument, ...]] = [("SCRIPT", "LOAD", script.text) for script in scripts]
-            again = self._execute([*lessons, *(_command(calls[index]) for index in unknown)])
+            try:
+                again = self._execute([*lessons, *(_command(calls[index]) for index in unknown)])
+            except _UnreachableError as error:  # but the others have been sent
+                raise RedisConnectionError from error
             for index, answer in zip(unknown, again[len(lessons) :], strict=True):
                 answers[index] = answer
         return answers
@@ -205,14 +217,30 @@ class Publisher:
             return pipeline.execute(raise_on_error=False)
 
 
+class _UnreachableError(RedisConnectionError):
+    """There is no connection, so that nothing has been sent."""
+
+
+class _Pool(ConnectionPool):
+    def get_connection(self, *args: Any, **options: Any) -> Any:
+        try:
+            return super().get_connection(*args, **options)
+        except RedisError as error:
+            raise _UnreachableError from error
+
+
+def _undone(refused: Exception) -> bool:
+    """Whether the command has changed nothing. redis-py tells some refusals by their class alone."""
+    return isinstance(refused, ReadOnlyError) or CommandRefused(str(refused)).stored == "no"
+
+
 def _command(call: Call) -> tuple[Argument, ...]:
     return call.script.by_digest(call.keys, call.args) if call.script else ("PUBLISH", *call.keys, *call.args)
 
 
 def _connection_pool(settings: RedisSettings) -> ConnectionPool:
-    Endpoint.parse(settings.address)  # says what is wrong with an address, and takes what nodes take
-    address = settings.address
-    return ConnectionPool.from_url(
+    [address] = settings.addresses
+    return _Pool.from_url(
         address if "://" in address else f"redis://{address}",
         socket_connect_timeout=settings.connect_timeout,
         socket_timeout=settings.io_timeout,

@@ -7,15 +7,9 @@ from types import FrameType
 from typing import Any
 
 from gateway.core.node import Node
-from gateway.errors import BrokerUnavailable
-from gateway.redis.endpoint import Endpoint
 
 log = logging.getLogger("gateway")
 
-DATABASE = "database"
-"""Kind of the notice with which a node tells its database: Redis' messages reach those of all databases."""
-AGAIN = 5.0
-"""Seconds until that is tried again, if Redis was away."""
 COMING = 60.0
 """Seconds that the other workers of a server have to be heard of."""
 
@@ -23,11 +17,6 @@ MEMORY = (
     "this process is one of %d workers, and the memory engine does not join them: clients of one do not hear what is "
     "published on another, nor see who is there; set GATEWAY_REDIS_URL, for example redis://127.0.0.1:6379, "
     "or run one worker"
-)
-DATABASES = (
-    "another node keeps its data in database %s of the same Redis, and this one in %s: each hears the other's "
-    "publications, but has another history and presence; give all nodes of an application one engine.redis.address, "
-    "and each application an engine.redis.prefix of its own"
 )
 UNHEARD = (
     "this process is one of %d workers, and has heard of no other: give all of them the same engine.redis.address "
@@ -45,8 +34,6 @@ def check_sharing(node: Node) -> None:
         if workers > 1:
             _warn(node, MEMORY, workers)
         return
-    if node.settings.engine.type == "redis":
-        _Databases(node).tell()
     if workers > 1:
         node.wheel.after(COMING, lambda: _look_for_others(node, workers))
 
@@ -75,31 +62,6 @@ def count_workers() -> int:
 def _number(owner: Any, name: str) -> int:
     found = getattr(owner, name, 1)
     return found if isinstance(found, int) else 1
-
-
-class _Databases:
-    """Compares this node's database with those of the others."""
-
-    def __init__(self, node: Node) -> None:
-        self._node = node
-        self._own = str(Endpoint.parse(node.settings.engine.redis.address).db)
-        self._warned = False
-        node.cluster.listeners[DATABASE] = self._heard
-
-    def tell(self) -> None:
-        self._node.spawn(self._tell())
-
-    async def _tell(self) -> None:
-        try:
-            await self._node.cluster.notify(DATABASE, self._own)
-        except BrokerUnavailable:
-            self._node.wheel.after(AGAIN, self.tell)
-
-    def _heard(self, database: str) -> None:
-        if database != self._own and not self._warned:
-            self._warned = True
-            _warn(self._node, DATABASES, database, self._own)
-            self.tell()  # the other one may have come later than our first word
 
 
 def _look_for_others(node: Node, workers: int) -> None:

@@ -12,9 +12,9 @@ from typing import Any, TypeVar, cast
 
 import hiredis
 
-from gateway.errors import BrokerUnavailable
+from gateway.errors import BrokerUnavailable, Stored
 from gateway.redis.endpoint import Endpoint
-from gateway.redis.resp import LASTING, Argument, CommandRefused, Handler
+from gateway.redis.resp import LASTING, REDIRECTIONS, Argument, CommandRefused, Handler
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +49,15 @@ class _Command:
 def unavailable() -> asyncio.Future[Any]:
     """An answer that is ``BrokerUnavailable`` already."""
     future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    future.set_exception(BrokerUnavailable())
+    future.set_exception(BrokerUnavailable(stored="no"))
     return future
+
+
+def _fail(commands: deque[_Command], stored: Stored) -> None:
+    for command in commands:
+        if not command.future.done():
+            command.future.set_exception(BrokerUnavailable(stored=stored))
+    commands.clear()
 
 
 class RedisConnection(asyncio.Protocol):
@@ -58,7 +65,8 @@ class RedisConnection(asyncio.Protocol):
 
     It is given up when answers are due and nothing has arrived for ``io_timeout``; as long as there is progress a
     command waits for its turn, however many are before it. A caller that is cancelled leaves its place in the queue,
-    so that its reply reaches nobody else. ``closed`` is done, with the reason, when the connection is.
+    so that its reply reaches nobody else. ``closed`` is done, with the reason, when the connection is. ``identity`` is
+    which history of data the server is known to hold, empty where that is not known.
     """
 
     def __init__(self, io_timeout: float) -> None:
@@ -76,6 +84,7 @@ class RedisConnection(asyncio.Protocol):
         self._refusals: set[str] = set()
         self._refusal = ("", 0.0)
         self._lost = asyncio.Event()
+        self.identity = b""
         self.closed: asyncio.Future[str] = self._loop.create_future()
 
     @property
@@ -112,11 +121,8 @@ class RedisConnection(asyncio.Protocol):
             self._timer.cancel()
         if self._transport is not None:
             self._transport.abort()
-        for command in (*self._waiting, *self._unsent):
-            if not command.future.done():
-                command.future.set_exception(BrokerUnavailable())
-        self._waiting.clear()
-        self._unsent.clear()
+        _fail(self._waiting, "maybe")
+        _fail(self._unsent, "no")
 
     async def close(self, reason: str) -> None:
         """Drop the connection and wait until the transport is gone."""
@@ -157,7 +163,7 @@ class RedisConnection(asyncio.Protocol):
             command.future.set_result(reply)
 
     def _refuse(self, command: _Command, error: CommandRefused) -> None:
-        if error.redis_code != "NOSCRIPT":
+        if error.redis_code not in ("NOSCRIPT", *REDIRECTIONS):
             self._log_refusal(error.redis_code, error.detail)
         if error.redis_code in LASTING and not command.optional:
             self._refusal = (error.redis_code, self._loop.time())
@@ -226,18 +232,27 @@ class SubscriberConnection(RedisConnection):
     Commands here are SUBSCRIBE and UNSUBSCRIBE, which are answered once for each channel that they name.
     """
 
-    def __init__(self, io_timeout: float, handlers: dict[bytes, Handler]) -> None:
+    def __init__(
+        self,
+        io_timeout: float,
+        handlers: dict[bytes, Handler],
+        message: bytes = b"message",
+        moved: Callable[[bytes], None] = lambda name: None,
+    ) -> None:
+        """``message`` is the word that begins one; ``moved`` is told of a channel that the server has given up."""
         super().__init__(io_timeout)
         self._handlers = handlers
+        self._message = message
+        self._moved = moved
 
     def data_received(self, data: bytes) -> None:
         self._heard_at = self._loop.time()
         self._reader.feed(data)
-        gets = self._reader.gets
+        gets, message = self._reader.gets, self._message
         handler_of = self._handlers.get
         try:
             while (reply := gets()) is not False:
-                if type(reply) is list and reply[0] == b"message":
+                if type(reply) is list and reply[0] == message:
                     if handler := handler_of(reply[1]):
                         try:
                             handler(reply[2])
@@ -250,6 +265,17 @@ class SubscriberConnection(RedisConnection):
             self.drop(f"not the Redis protocol: {exc}")
         self._go_on()
 
+    def _answer(self, reply: Any) -> None:
+        if type(reply) is list and reply[0] == b"sunsubscribe" and not self._has_asked(reply[1]):
+            self._moved(reply[1])  # of a cluster, whose server does not own the slot any more
+        else:
+            super()._answer(reply)
+
+    def _has_asked(self, name: bytes) -> bool:
+        """Whether the next answer due is that to an unsubscribe of this name."""
+        data = self._waiting[0].data if self._waiting else b""
+        return b"SUNSUBSCRIBE" in data and b"\r\n%b\r\n" % name in data
+
 
 _Connection = TypeVar("_Connection", bound=RedisConnection)
 
@@ -259,14 +285,27 @@ async def connect(
 ) -> _Connection:
     """Connect and log in. Raises ``OSError`` (``TimeoutError`` too) or ``BrokerUnavailable``."""
     loop = asyncio.get_running_loop()
+    commands = endpoint.handshake()
     async with asyncio.timeout(connect_timeout):
         if endpoint.path:
             _, connection = await loop.create_unix_connection(make, endpoint.path)
         else:
-            _, connection = await loop.create_connection(make, endpoint.host, endpoint.port, ssl=endpoint.tls)
+            server_name = endpoint.server_name or None
+            _, connection = await loop.create_connection(
+                make, endpoint.host, endpoint.port, ssl=endpoint.tls, server_hostname=server_name
+            )
         try:
-            await asyncio.gather(*(connection.execute(*command) for command in endpoint.handshake(name)))
+            answers = [connection.execute(*command) for command in commands]
+            named = connection.execute("CLIENT", "SETNAME", name, optional=True)
+            named.add_done_callback(ignored)  # who may not give itself a name does without
+            await asyncio.gather(*answers)
         except BaseException:
             await connection.close("handshake failed")
             raise
     return connection
+
+
+def ignored(answer: asyncio.Future[Any]) -> None:
+    """Take note of a failure without consequence."""
+    if not answer.cancelled():
+        answer.exception()

@@ -1,13 +1,14 @@
 """Where a Redis server is, and how to log in."""
 
-import re
 import ssl
-from typing import Any
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from msgspec import Struct
-from redis.connection import SSLConnection, parse_url
 
-from gateway.errors import SettingsError
+from gateway.config.settings import TLSSettings
 from gateway.redis.resp import Argument
 
 
@@ -17,43 +18,62 @@ class Endpoint(Struct, frozen=True):
     host: str = "127.0.0.1"
     port: int = 6379
     path: str = ""
+    """Of a Unix socket, instead."""
     tls: ssl.SSLContext | None = None
+    server_name: str = ""
+    """That its certificate must have; by default the host."""
     username: str = ""
     password: str = ""
+    password_file: str = ""
     db: int = 0
 
-    @classmethod
-    def parse(cls, address: str) -> "Endpoint":
-        """Read a URL (redis://, rediss://, unix://) or host:port. Raises ``SettingsError``."""
-        try:
-            url = address if "://" in address else f"redis://{address}"
-            parts = dict(parse_url(url))  # type: ignore[no-untyped-call]  # redis-py leaves it so
-            if parts.pop("connection_class", None) is SSLConnection:
-                parts["tls"] = _tls_context(parts)
-            return cls(**parts)
-        except (ValueError, TypeError, OSError) as exc:
-            shown = re.sub(r"//[^@/]*@", "//***@", address)
-            raise SettingsError(
-                f"engine.redis.address = {shown!r} cannot be used ({exc}); "
-                "write for example redis://127.0.0.1:6379/0 or rediss://user:password@redis.example.com:6380"
-            ) from None
+    def __str__(self) -> str:
+        """Its name in logs: without a secret."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.path or f"{host}:{self.port}"
 
-    def handshake(self, name: str) -> list[tuple[Argument, ...]]:
+    def handshake(self) -> list[tuple[Argument, ...]]:
+        """What is sent first. Raises ``OSError`` if the password cannot be read."""
         commands: list[tuple[Argument, ...]] = []
-        if self.password:
-            commands.append(("AUTH", self.username, self.password) if self.username else ("AUTH", self.password))
+        if password := self.password or self._read_password():
+            commands.append(("AUTH", self.username, password) if self.username else ("AUTH", password))
         if self.db:
             commands.append(("SELECT", self.db))
         # A server that is still loading its data set answers PING with LOADING.
-        return [*commands, ("CLIENT", "SETNAME", name), ("PING",)]
+        return [*commands, ("PING",)]
+
+    def _read_password(self) -> str:
+        return Path(self.password_file).read_text(encoding="utf-8").strip() if self.password_file else ""
 
 
-def _tls_context(parts: dict[str, Any]) -> ssl.SSLContext:
-    """Make the TLS context out of the URL's ``ssl_...`` parameters, which are taken out of ``parts``."""
-    context = ssl.create_default_context(cafile=parts.pop("ssl_ca_certs", None))
-    if (certificate := parts.pop("ssl_certfile", None)) is not None:
-        context.load_cert_chain(certificate, parts.pop("ssl_keyfile", None))
-    if parts.pop("ssl_cert_reqs", "required") == "none":
+def tls_context(settings: TLSSettings) -> ssl.SSLContext:
+    """Raises ``OSError`` for keys and certificates that cannot be used."""
+    authorities = settings.server_ca_pem
+    inline = _is_text(authorities)
+    context = ssl.create_default_context(
+        cafile=None if inline else authorities or None, cadata=authorities if inline else None
+    )
+    if settings.cert_pem:
+        with ExitStack() as stack:
+            names = [stack.enter_context(_as_file(pem)) for pem in (settings.cert_pem, settings.key_pem) if pem]
+            context.load_cert_chain(*names)
+    if settings.insecure_skip_verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def _is_text(pem: str) -> bool:
+    return pem.lstrip().startswith("-----BEGIN")
+
+
+@contextmanager
+def _as_file(pem: str) -> Iterator[str]:
+    """The path of a PEM, which may be the text itself: Python reads pairs from files alone."""
+    if not _is_text(pem):
+        yield pem
+        return
+    with NamedTemporaryFile("w", suffix=".pem") as file:
+        file.write(pem)
+        file.flush()
+        yield file.name

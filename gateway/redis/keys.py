@@ -1,9 +1,37 @@
 """Names of the keys and pub/sub channels that are kept in Redis."""
 
+from binascii import crc_hqx
+from itertools import count
 from zlib import crc32
 
 PARTITIONS = 128
 """Hash tags that keys are spread over. Fixed: another number would rename every key."""
+
+SLOTS = 16384
+"""Of a Redis Cluster."""
+
+
+def slot(key: bytes) -> int:
+    """The slot of a Redis Cluster that a key lies in: by its hash tag, if it has one (cluster specification)."""
+    begin = key.find(b"{") + 1
+    end = key.find(b"}", begin) if begin else -1
+    return crc_hqx(key[begin:end] if end > begin else key, 0) % SLOTS
+
+
+def _tags() -> list[bytes]:
+    """A tag for each partition, the nth amid the nth part of all slots, so that equal ranges hold equally many."""
+    size = SLOTS // PARTITIONS
+    tags: dict[int, bytes] = {}
+    for number in count():
+        part, place = divmod(slot(tag := b"p%d" % number), size)
+        if abs(place - size // 2) <= size // 8:
+            tags.setdefault(part, tag)
+        if len(tags) == PARTITIONS:
+            break
+    return [tags[part] for part in range(PARTITIONS)]
+
+
+TAGS = _tags()
 
 
 def partition(channel: str) -> int:
@@ -15,15 +43,16 @@ class Keys:
     """Names of keys and pub/sub channels.
 
     What belongs to a channel carries its partition as hash tag, on one server as on a cluster:
-    ``gateway:{p042}:s:news``. The kinds are ``s`` stream, ``m`` its meta data, ``i`` idempotency results,
+    ``gateway:{p42}:s:news``. The kinds are ``s`` stream, ``m`` its meta data, ``i`` idempotency results,
     ``h`` the summary of presence, ``e`` an owner's members in it and ``x`` their index, ``o`` occupancy and ``y`` its
     index, ``l`` the lease of a live source and ``n`` its number, ``c`` the pub/sub channel.
     Limits are filed by their name and key instead: ``r`` rates, ``q`` quotas.
+    Another database than 0 is part of all names, since pub/sub knows no databases.
     """
 
-    def __init__(self, prefix: str) -> None:
-        self._prefix = prefix
-        self._tags = [f"{prefix}:{{p{partition:03}}}:".encode() for partition in range(PARTITIONS)]
+    def __init__(self, prefix: str, db: int = 0) -> None:
+        self._prefix = f"{prefix}@{db}" if db else prefix
+        self._tags = [b"%b:{%b}:" % (self._prefix.encode(), tag) for tag in TAGS]
 
     def of(self, kind: bytes, channel: str) -> bytes:
         name = channel.encode()

@@ -20,7 +20,9 @@ _Connection = TypeVar("_Connection", bound=RedisConnection)
 class Link(Generic[_Connection]):
     """A connection that is made again whenever it breaks, for as long as ``run`` runs."""
 
-    def __init__(self, name: str, open_: Callable[[], Awaitable[_Connection]], changed: Callable[[], None]) -> None:
+    def __init__(
+        self, name: Callable[[], str], open_: Callable[[], Awaitable[_Connection]], changed: Callable[[], None]
+    ) -> None:
         self._name = name
         self._open = open_
         self._changed = changed
@@ -69,7 +71,7 @@ class Link(Generic[_Connection]):
             await asyncio.sleep(random.uniform(0.5, 1.0) * min(MAX_BACKOFF, MIN_BACKOFF * 2**failures))  # noqa: S311
 
     def _restored(self) -> None:
-        logger.log(logging.WARNING if self._problem else logging.INFO, "Redis %s: connected", self._name)
+        logger.log(logging.WARNING if self._problem else logging.INFO, "Redis %s: connected", self._name())
         self._problem = self._refused = ""
         self.connects += 1
         self.attempted.set()
@@ -77,6 +79,6 @@ class Link(Generic[_Connection]):
 
     def _lost(self, problem: str, refused: str = "") -> None:
         if problem != self._problem:
-            logger.warning("Redis %s: %s; trying again until it works", self._name, problem)
+            logger.warning("Redis %s: %s; trying again until it works", self._name(), problem)
         self._problem, self._refused = problem, refused
         self.attempted.set()

@@ -16,13 +16,11 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator,
 from contextlib import suppress
 from itertools import chain, islice
 from math import ceil
-from pathlib import Path
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from gateway.batches import batches
 from gateway.errors import BrokerUnavailable
 from gateway.redis.resp import milliseconds
-from gateway.redis.script import Script
 from gateway.redis.shard import Shard
 
 logger = logging.getLogger(__name__)
@@ -38,8 +36,6 @@ KEEP = 24 * 3600.0
 
 CLAIM = 5.0
 """Seconds for which a sweeper may go without a sign of life, until others no longer wait for it."""
-
-_IDENTITY = Script(Path(__file__).parent / "lua" / "identity.lua")
 
 _Entry = TypeVar("_Entry")
 
@@ -70,6 +66,9 @@ class EntryStore(Protocol[_Entry]):
 
     def restored(self, swept: bool) -> None:
         """All entries have been brought over from former names, which another node may have ``swept``."""
+
+    def renewed(self) -> None:
+        """The lease is held, and nothing is in doubt: tell what has come due meanwhile."""
 
 
 class Intervals(NamedTuple):
@@ -112,7 +111,6 @@ class OwnedEntries(Generic[_Entry]):
         self._checking = asyncio.Lock()
         self._renew_now = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        shard.load(_IDENTITY)
 
     @property
     def owner(self) -> str:
@@ -210,6 +208,7 @@ class OwnedEntries(Generic[_Entry]):
         await self._confirm(anew=True)
         await self._rewrite_doubtful()
         await self._leave_former_names()
+        self._store.renewed()
         await self._touch_some()
 
     async def _confirm(self, anew: bool = False) -> None:
@@ -222,7 +221,7 @@ class OwnedEntries(Generic[_Entry]):
             leases = await self.all(("PEXPIRE", self._lease(name), self._lease_time) for name in self._names)
             held = bool(leases) and all(leases)
             if reconnects != self._reconnects:
-                server = bytes(await self._shard.run(_IDENTITY, [], []))
+                server = await self._shard.identity()
                 held = held and server == self._server != b""
                 if self._names:
                     self.others_back = sent + self._intervals.lease

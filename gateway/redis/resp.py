@@ -11,8 +11,15 @@ Handler = Callable[[bytes], None]
 SERVED_ELSEWHERE = ("READONLY", "LOADING", "MASTERDOWN")
 """Answers of a server that is not, or not yet, the one to talk to: the address must be resolved anew."""
 
+REDIRECTIONS = ("MOVED", "ASK", "TRYAGAIN")
+"""Answers of a cluster whose slot is another server's, or on its way there."""
+
 LASTING = ("OOM", "MISCONF", "NOPERM", "NOAUTH", "WRONGPASS", "NOREPLICAS")
 """Answers that trying again does not change: an operator must."""
+
+UNDONE = {*SERVED_ELSEWHERE, *LASTING, "NOSCRIPT", "BUSY", "MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "CROSSSLOT"}
+UNDONE -= {"NOPERM"}
+"""Answers to a command, or a script, that has changed nothing. NOPERM may come later than what a script has stored."""
 
 
 def milliseconds(seconds: float) -> int:
@@ -29,6 +36,7 @@ class CommandRefused(BrokerUnavailable):
         # Redis before 7 wraps what a command within a script answered.
         wrapped = (code for code in (*SERVED_ELSEWHERE, *LASTING) if f"-{code} " in detail)
         self.redis_code = next(wrapped, detail.partition(" ")[0])
+        self.stored = "no" if self.redis_code in UNDONE else "maybe"
 
     @property
     def served_elsewhere(self) -> bool:

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 
-from gateway.auth.tokens import TokenExpired, TokenInvalid
 from gateway.channels import Channel
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
 from gateway.messages import (
@@ -25,6 +24,7 @@ from gateway.session.base import State
 from gateway.session.session import Session
 from gateway.session.subscribing import allowed
 from gateway.session.subscription import Subscription, SubscriptionEnded, SubscriptionState
+from gateway.session.tokens import check_moment, verified
 from gateway.version import __version__
 
 REFUSED_DELAY = 5.0
@@ -137,9 +137,9 @@ async def _authenticate(session: Session, request: ConnectRequest) -> Admission:
         # it hears of the end, and whose it is, whatever has become of the client
         session.since, session.user, session.info = session.node.clock(), admission.user, admission.info
         _check(session)
-        if 0 < admission.expire_at <= session.node.clock():
-            # let in, it would come back at once, again and again
-            raise Error(ErrorCode.TOKEN_EXPIRED) if request.token else Disconnect(DisconnectCode.EXPIRED)
+        # let in, it would come back at once, again and again
+        passed = ErrorCode.TOKEN_EXPIRED if request.token else DisconnectCode.EXPIRED
+        check_moment(session.node, admission.expire_at, passed)
         if session.application.refresh is not None:
             session.granted = frozenset(admission.subs)
     if admission is None:
@@ -159,22 +159,16 @@ def _identify(session: Session, request: ConnectRequest) -> Admission | None:
 
 def _by_token(session: Session, token: str) -> Admission:
     client = session.node.settings.client
-    try:
-        verified = session.tokens.connection(token)
-    except TokenInvalid as error:
-        raise Disconnect(DisconnectCode.INVALID_TOKEN) from error
-    except TokenExpired as error:
-        raise Error(ErrorCode.TOKEN_EXPIRED) from error
-    if not verified.user and client.disallow_anonymous_connection_tokens:
+    known = verified(session.tokens.connection, token)
+    if not known.user and client.disallow_anonymous_connection_tokens:
         raise Disconnect(DisconnectCode.PERMISSION_DENIED)
-    expire_at = 0 if client.insecure else verified.expire_at
-    if expire_at and expire_at <= session.node.clock():
-        raise Error(ErrorCode.EXPIRED)
-    if not verified.subs:
-        return Admission(verified.user, expire_at, verified.info)
-    session.granted = frozenset(verified.subs)
-    subs = {name: Admitted(grant) for name, grant in verified.subs.items()}
-    return Admission(verified.user, expire_at, verified.info, subs)
+    expire_at = 0 if client.insecure else known.expire_at
+    check_moment(session.node, expire_at)
+    if not known.subs:
+        return Admission(known.user, expire_at, known.info)
+    session.granted = frozenset(known.subs)
+    subs = {name: Admitted(grant) for name, grant in known.subs.items()}
+    return Admission(known.user, expire_at, known.info, subs)
 
 
 def admit(session: Session, admission: Admission) -> None:
@@ -296,18 +290,11 @@ async def _renew(session: Session, request: RefreshRequest) -> Admission:
         raise Disconnect(DisconnectCode.EXPIRED) from None
     if session.closed:
         raise Disconnect(DisconnectCode.CONNECTION_CLOSED)
-    if 0 < renewed.expire_at <= session.node.clock():
-        raise Disconnect(DisconnectCode.EXPIRED)
+    check_moment(session.node, renewed.expire_at, DisconnectCode.EXPIRED)
     return renewed
 
 
 def _refresh_token(session: Session, text: str) -> Admission:
-    try:
-        token = session.tokens.connection(text)
-    except TokenInvalid as error:
-        raise Disconnect(DisconnectCode.INVALID_TOKEN) from error
-    except TokenExpired as error:
-        raise Disconnect(DisconnectCode.EXPIRED) from error
-    if token.expire_at and token.expire_at <= session.node.clock():
-        raise Error(ErrorCode.EXPIRED)
+    token = verified(session.tokens.connection, text, expired=DisconnectCode.EXPIRED)
+    check_moment(session.node, token.expire_at)
     return Admission(token.user, token.expire_at, token.info, dict.fromkeys(token.subs, AS_THE_OPTIONS_SAY))

@@ -7,7 +7,7 @@ from gateway.brokers.base import HistoryFilter
 from gateway.channels import Channel
 from gateway.config.settings import ChannelOptions
 from gateway.core.node import Node
-from gateway.core.recovery import Recovery, recover_cache, recover_stream
+from gateway.core.recovery import Recovery, recover_cache, recover_stream, resume
 from gateway.messages import Position
 
 NEWEST = HistoryFilter(limit=1, reverse=True)
@@ -29,6 +29,7 @@ async def look_up(
     else:
         which = ALL if replays else TOP
     stream, top = await node.broker.history(channel.name, which, node.stream(channel))
+    since, top = resume(since, top)
     if since is None or not recovers:
         return Recovery(replays, stream, top, replays)
     if cache:
@@ -36,7 +37,7 @@ async def look_up(
     found = recover_stream(since, stream, top, node.settings.client.recovery_max_size)
     if not found.recovered and options.replay:  # it begins anew, as a newcomer does
         stream, top = await node.broker.history(channel.name, ALL, node.stream(channel))
-        return Recovery(True, stream, top, replayed=True)
+        return Recovery(True, stream, resume(None, top)[1], replayed=True)
     return found
 
 

@@ -6,7 +6,7 @@ Source: Centrifuge protocol, "Subscribing and unsubscribing", "Subscription expi
 from msgspec.structs import replace
 
 from gateway.auth.permissions import may_subscribe
-from gateway.auth.tokens import SubscriptionToken, TokenExpired, TokenInvalid
+from gateway.auth.tokens import SubscriptionToken
 from gateway.channels import Channel
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode, UnsubscribeCode
 from gateway.messages import (
@@ -19,6 +19,7 @@ from gateway.messages import (
 from gateway.session.application import AS_THE_OPTIONS_SAY, Admitted, route_of
 from gateway.session.session import Session
 from gateway.session.subscription import NOTHING, Subscription, SubscriptionEnded
+from gateway.session.tokens import INVALID, Code, check_moment, verified
 
 REJECT_UNRECOVERED = 2
 """Bit of a request's ``flag``: answer error 112 rather than ``recovered: false``."""
@@ -68,7 +69,7 @@ async def sub_refresh(session: Session, command_id: int, request: SubRefreshRequ
     """A new token for a subscription that expires. Without ``channel``, the token's claim names it."""
     if not request.channel and not request.token:
         raise Disconnect(DisconnectCode.BAD_REQUEST)
-    name = request.channel or _refresh_token(session, request.token).channel
+    name = request.channel or _verified(session, request.token).channel
     subscription = session.subscriptions.get(name)
     if subscription is None or not subscription.live:
         raise Error(ErrorCode.PERMISSION_DENIED)
@@ -83,8 +84,7 @@ async def sub_refresh(session: Session, command_id: int, request: SubRefreshRequ
             # clients take an error for the end, but subscribe again after this, and then hear of the token
             subscription.make_anew(UnsubscribeCode.EXPIRED, DisconnectCode.SUBSCRIPTION_EXPIRED)
         raise
-    if renewed.expire_at and renewed.expire_at <= session.node.clock():
-        raise Error(ErrorCode.EXPIRED)
+    check_moment(session.node, renewed.expire_at)
     if renewed.grant.info is not None:
         # another object: publications and presence of before keep what they were made with
         subscription.info = replace(subscription.info, chan_info=renewed.grant.info)
@@ -100,11 +100,9 @@ async def _renewed(session: Session, subscription: Subscription, request: SubRef
         renewed = await route.refresh(session, subscription.resolved, request)
         if not subscription.live:
             raise SubscriptionEnded
-        if 0 < renewed.expire_at <= session.node.clock():
-            raise Error(ErrorCode.TOKEN_EXPIRED)
+        check_moment(session.node, renewed.expire_at, ErrorCode.TOKEN_EXPIRED)
         return renewed
-    token = _refresh_token(session, request.token)
-    _check_meant_for(session, subscription.channel, token)
+    token = _verified(session, request.token, subscription.channel)
     return Admitted(token.grant, token.expire_at)
 
 
@@ -118,7 +116,8 @@ async def _admitted(session: Session, channel: Channel, request: SubscribeReques
     own = route and route.subscribe and not session.tokens.has_subscription_keys
     if not request.token or own:
         return await allowed(session, channel, request)
-    token = _subscribe_token(session, channel.name, request.token)
+    token = _verified(session, request.token, channel.name, ErrorCode.PERMISSION_DENIED)
+    check_moment(session.node, token.expire_at)
     return Subscription(session, channel, request.since).grant(Admitted(token.grant, token.expire_at), request)
 
 
@@ -140,28 +139,9 @@ async def allowed(
     return subscription.grant(admitted, NOTHING if server_side else request)
 
 
-def _subscribe_token(session: Session, channel: str, text: str) -> SubscriptionToken:
-    try:
-        token = session.tokens.subscription(text)
-    except TokenInvalid as error:
-        raise Error(ErrorCode.PERMISSION_DENIED) from error
-    except TokenExpired as error:
-        raise Error(ErrorCode.TOKEN_EXPIRED) from error
-    _check_meant_for(session, channel, token)
-    if token.expire_at and token.expire_at <= session.node.clock():
-        raise Error(ErrorCode.EXPIRED)
-    return token
-
-
-def _refresh_token(session: Session, text: str) -> SubscriptionToken:
-    try:
-        return session.tokens.subscription(text)
-    except TokenInvalid as error:
-        raise Disconnect(DisconnectCode.INVALID_TOKEN) from error
-    except TokenExpired as error:
-        raise Error(ErrorCode.TOKEN_EXPIRED) from error
-
-
-def _check_meant_for(session: Session, channel: str, token: SubscriptionToken) -> None:
-    if token.channel != channel or token.user != session.user or token.client not in ("", session.client):
+def _verified(session: Session, text: str, channel: str = "", invalid: Code = INVALID) -> SubscriptionToken:
+    """What a token says, which is to be this client's, and for the channel if one is given."""
+    token = verified(session.tokens.subscription, text, invalid)
+    if channel and (token.channel != channel or token.user != session.user or token.client not in ("", session.client)):
         raise Disconnect(DisconnectCode.INVALID_TOKEN)
+    return token

@@ -40,6 +40,7 @@ from gateway.session.application import NO_APPLICATION, Admitted, route_of
 from gateway.session.base import GONE, State, replace_expiry
 from gateway.session.lanes import Lanes
 from gateway.session.recovering import is_empty, look_up
+from gateway.session.tokens import check_moment
 
 
 class SubscriptionState(Enum):
@@ -164,8 +165,8 @@ class Subscription:
             # where the server has been quicker, it will hear of the end of that one
             self.connection.subscriptions.get(self.channel, self).asked = True
             self._check()
-            if 0 < admitted.expire_at <= self.connection.node.clock():
-                raise Error(ErrorCode.TOKEN_EXPIRED)  # granted, it would be subscribed to again at once, and again
+            # granted, it would be subscribed to again at once, and again
+            check_moment(self.connection.node, admitted.expire_at, ErrorCode.TOKEN_EXPIRED)
         except BaseException:
             await self._abandon()
             raise

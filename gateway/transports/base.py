@@ -2,9 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextvars import copy_context
-from fnmatch import fnmatchcase
 from math import ceil
 from typing import Any
 
@@ -24,8 +23,7 @@ from gateway.session import (
     State,
     Transport,
 )
-
-FORBIDDEN, UNAVAILABLE = 403, 503
+from gateway.transports.admission import Admission, Refusal, header
 
 NOTHING_KNOWN = Handshake()
 
@@ -57,22 +55,22 @@ class Acceptor:
         self._tokens = tokens
         self._application = application
         self._keep = keep
-        self._same_origin = same_origin
-        """Whether pages of the server's own origin may connect without being listed."""
         client = node.settings.client
-        self._origins = tuple(pattern.lower() for pattern in client.allowed_origins)
-        self._limit = client.connection_limit
+        self._admission = Admission(client, node.metrics, node.wheel.clock, same_origin=same_origin)
         self._drain: asyncio.Future[None] | None = None
         self._user_header = client.user_id_http_header.lower().encode("latin-1")
 
-    def refuse(self, scope: Scope) -> int:
-        """The HTTP status of a refusal, 0 for a client that may come in."""
-        origin = header(scope, b"origin")
-        if origin is not None and not self._admits(origin.decode("latin-1").lower(), scope):
-            return FORBIDDEN
-        if self._node.draining or 0 < self._limit <= len(self.sessions):
-            return UNAVAILABLE
-        return 0
+    def forbid(self, scope: Scope) -> Refusal | None:
+        """How a page of an origin that may not connect is refused."""
+        return self._admission.forbid(scope)
+
+    def refuse(self, scope: Scope) -> Refusal | None:
+        """How a client is refused; None for one that may come in. Asked once for each connection, as it begins."""
+        return self.forbid(scope) or self._admission.refuse(len(self.sessions), draining=self._node.draining)
+
+    def repel(self) -> Refusal | None:
+        """Whether one that might come in before can no longer, and how it is refused then."""
+        return self._admission.repel(len(self.sessions), draining=self._node.draining)
 
     def open(self, wire: Wire, transport: Transport, scope: Scope) -> ClientSession:
         user = header(scope, self._user_header) if self._user_header else None
@@ -123,22 +121,10 @@ class Acceptor:
                 await asyncio.sleep(pause)
                 sessions = [session for session in sessions if session in self.sessions]
 
-    def _admits(self, origin: str, scope: Scope) -> bool:
-        host = (header(scope, b"host") or b"").decode("latin-1").lower()
-        if self._same_origin and origin.partition("://")[2] == host != "":
-            return True
-        return any(fnmatchcase(origin, pattern) for pattern in self._origins)
-
 
 def is_unauthenticated(session: Session) -> bool:
     """Whether the client has not been let in yet."""
     return session.state in (State.NEW, State.CONNECTING)
-
-
-def header(scope: Scope, name: bytes) -> bytes | None:
-    """A request header's value; ASGI names are lower case."""
-    headers: Iterable[tuple[bytes, bytes]] = scope["headers"]
-    return next((value for key, value in headers if key == name), None)
 
 
 def _text(value: bytes) -> str:

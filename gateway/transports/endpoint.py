@@ -3,18 +3,18 @@
 import asyncio
 from collections.abc import Iterable, Mapping
 from functools import partial
-from http import HTTPStatus
 
 from starlette.types import Receive, Scope, Send
 
 from gateway.config.settings import Settings
 from gateway.core.wheel import Wheel
 from gateway.protocols.base import Wire, WireProtocol
+from gateway.transports.admission import Refusal
 from gateway.transports.base import UNAUTHENTICATED, Acceptor
 from gateway.transports.deflate import Compression
 from gateway.transports.direct import DirectTransport
 from gateway.transports.frames import ABNORMAL, BINARY, TEXT, message_frame
-from gateway.transports.handshake import Headers, UpgradeRequest, response
+from gateway.transports.handshake import UpgradeRequest, response
 from gateway.transports.raw import AskedConnection, RawConnection, raw_connection
 from gateway.transports.slow_consumer import write_limits
 from gateway.transports.websocket import WebSocketTransport, converse, text_frame
@@ -40,9 +40,8 @@ class WebSocketEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
-        status = self._acceptor.refuse(scope)
-        if status:
-            await _deny(scope, send, status)
+        if refusal := self._acceptor.refuse(scope):
+            await _deny(scope, send, refusal)
             return
         subprotocol = self._choose(scope.get("subprotocols", ()))
         await send({"type": "websocket.accept", "subprotocol": subprotocol})
@@ -55,8 +54,8 @@ class WebSocketEndpoint:
 
     def open(self, connection: AskedConnection, request: UpgradeRequest) -> None:
         scope = {"headers": request.headers}
-        if status := self._acceptor.refuse(scope):
-            connection.refuse(response(status, _refusal_headers(status), b""))
+        if refusal := self._acceptor.refuse(scope):
+            connection.refuse(response(*refusal, b""))
             return
         subprotocol = self._choose(request.values(b"sec-websocket-protocol"))
         connection.accept(subprotocol, [])
@@ -91,14 +90,10 @@ class WebSocketEndpoint:
             self._acceptor.close(session, code, reason)
 
 
-async def _deny(scope: Scope, send: Send, status: int) -> None:
+async def _deny(scope: Scope, send: Send, refusal: Refusal) -> None:
     """Refuse the handshake by HTTP status, where the server can."""
     if "websocket.http.response" not in (scope.get("extensions") or {}):
         await send({"type": "websocket.close"})
         return
-    await send({"type": "websocket.http.response.start", "status": status, "headers": _refusal_headers(status)})
+    await send({"type": "websocket.http.response.start", "status": refusal.status, "headers": refusal.headers})
     await send({"type": "websocket.http.response.body", "body": b""})
-
-
-def _refusal_headers(status: int) -> Headers:
-    return [(b"retry-after", b"1")] if status == HTTPStatus.SERVICE_UNAVAILABLE else []

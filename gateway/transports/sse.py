@@ -20,8 +20,9 @@ from gateway.errors import Disconnect, DisconnectCode
 from gateway.protocols.base import Wire
 from gateway.protocols.centrifuge_json_uni import CentrifugeJsonUni
 from gateway.session import ClientSession
+from gateway.transports.admission import Refusal
 from gateway.transports.asgi import AsgiTransport
-from gateway.transports.base import FORBIDDEN, UNAUTHENTICATED, Acceptor
+from gateway.transports.base import UNAUTHENTICATED, Acceptor
 from gateway.transports.slow_consumer import WriteLimits, write_limits
 
 PATH = "/connection/uni_sse"
@@ -90,17 +91,17 @@ class SseEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         acceptor, wheel = self._source()
         request = Request(scope, receive)
-        if acceptor.refuse(scope) == FORBIDDEN:
-            await Response(status_code=FORBIDDEN)(scope, receive, send)
+        if forbidden := acceptor.forbid(scope):
+            await Response(status_code=forbidden.status)(scope, receive, send)
             return
         headers = _cross_origin(request)
         if request.method == "OPTIONS":
             await Response(status_code=HTTPStatus.NO_CONTENT, headers=PREFLIGHT | headers)(scope, receive, send)
             return
         try:
+            _admit(acceptor.refuse(scope))
             frame = await self._connect_request(request)
-            if status := acceptor.refuse(scope):  # now, for the body may have taken its time
-                raise HTTPException(status, headers={"Retry-After": "1"})
+            _admit(acceptor.repel())  # the body may have taken its time
         except ClientDisconnect:
             return
         except HTTPException as refusal:
@@ -148,6 +149,11 @@ async def _converse(
     finally:
         transport.closed()
         acceptor.close(session)
+
+
+def _admit(refusal: Refusal | None) -> None:
+    if refusal is not None:
+        raise HTTPException(refusal.status, headers={name.decode(): value.decode() for name, value in refusal.headers})
 
 
 def _cross_origin(request: Request) -> dict[str, str]:

@@ -49,10 +49,20 @@ def _counters(metrics: Metrics) -> Iterator[Metric]:
     disconnects = CounterMetricFamily("gateway_disconnects", "Connections ended, by code", labels=["code"])
     for code, count in metrics.disconnects.items():
         disconnects.add_metric([str(code)], count)
+    refused = CounterMetricFamily("gateway_refused_connections", "Connections not admitted", labels=["reason"])
+    for reason, count in metrics.refused_connections.items():
+        refused.add_metric([reason], count)
     recoveries = CounterMetricFamily("gateway_recoveries", "Attempts to recover", labels=["recovered"])
     for recovered, count in metrics.recoveries.items():
         recoveries.add_metric([str(recovered).lower()], count)
-    yield from (commands, errors, disconnects, recoveries)
+    failed = CounterMetricFamily(
+        "gateway_failed_publications",
+        "Publications that failed, by whether they may be stored",
+        labels=["stored"],
+    )
+    for stored, count in metrics.failed_publications.items():
+        failed.add_metric([stored], count)
+    yield from (commands, errors, disconnects, refused, recoveries, failed)
 
 
 def _gauges(gauges: Gauges) -> Iterator[Metric]:

@@ -10,12 +10,13 @@ from gateway.blocks.base import FOR_EVER, BlockStore, block_seconds
 from gateway.blocks.memory import MemoryBlocks
 from gateway.blocks.postgres import PostgresBlocks
 from gateway.blocks.redis import RedisBlocks
+from gateway.blocks.sharded import ShardedBlocks
 from gateway.errors import Error
 from gateway.postgres.database import Database
+from gateway.program.engine import one_of
 from tests.blocks.recorder import Recorder
 from tests.postgres_fixtures import postgres_settings, running
-from tests.redis_fixtures import redis_url, started_shard, teach_scripts
-from tests.redis_server import RedisServer
+from tests.redis_fixtures import REDISES, opened_shards
 from tests.waiting import until
 
 HOUR = 3600.0
@@ -32,8 +33,8 @@ async def block_shortly(blocks: BlockStore, user: str) -> None:
     await until(lambda: time.time() > end)
 
 
-@pytest.fixture(params=["memory", "redis", "fakeredis", "postgres"])
-async def make(request: pytest.FixtureRequest, server: RedisServer) -> AsyncIterator[Make]:
+@pytest.fixture(params=["memory", *REDISES, "postgres"])
+async def make(request: pytest.FixtureRequest) -> AsyncIterator[Make]:
     """Makes the list of one more node."""
     if request.param == "memory":
         shared = MemoryBlocks()
@@ -46,12 +47,8 @@ async def make(request: pytest.FixtureRequest, server: RedisServer) -> AsyncIter
         async with running(databases[0]), running(databases[1]):
             yield lambda: lists.pop(0)
         return
-    with redis_url(request.param, server) as url:
-        async with started_shard(url) as one, started_shard(url) as two:
-            if request.param == "fakeredis":
-                await teach_scripts(one)
-            shards = [one, two]
-            yield lambda: RedisBlocks(shards.pop(0))
+    async with opened_shards(request.param, request, 2) as nodes:
+        yield lambda: one_of(ShardedBlocks, [RedisBlocks(shard) for shard in nodes.pop(0)])
 
 
 async def test_all_nodes_are_told_and_those_that_come_later(make: Make) -> None:

@@ -8,7 +8,7 @@ import pytest
 from gateway.blocks import redis as module
 from gateway.blocks.redis import RedisBlocks
 from gateway.errors import BrokerUnavailable
-from gateway.redis.shard import Shard
+from gateway.redis.server import Server
 from tests.blocks.recorder import Recorder
 from tests.redis_fixtures import started_shard
 from tests.redis_server import RedisServer
@@ -136,5 +136,5 @@ async def test_what_goes_wrong_is_tried_again(server: RedisServer, caplog: pytes
         await blocks.close()
 
 
-def connected(shard: Shard) -> bool:
+def connected(shard: Server) -> bool:
     return shard.connected

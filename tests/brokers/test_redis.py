@@ -6,12 +6,13 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gateway.brokers.base import Claim, HistoryFilter, PublishOptions, StreamOptions
+from gateway.brokers.base import Claim, Continued, HistoryFilter, PublishOptions, StreamOptions
 from gateway.brokers.redis import RedisBroker
 from gateway.errors import BrokerUnavailable
 from gateway.messages import Payload, Position, Publication
 from gateway.redis.keys import PARTITIONS, partition
 from gateway.redis.resp import CommandRefused
+from gateway.redis.server import Server
 from tests.brokers.recorder import Recorder
 from tests.redis_fixtures import started_shard
 from tests.redis_server import RedisServer
@@ -95,8 +96,10 @@ async def test_restart_with_data(server: RedisServer) -> None:
             own.start()
             await until(lambda: heard.gaps and one.health().ok)
             assert await verify(one, position)
-            assert await say(one, "after") == Position(2, position.epoch)
-            publications, _ = await one.history("news", ALL, KEPT)
+            after = await say(one, "after")
+            assert after.offset == 2
+            publications, top = await one.history("news", ALL, KEPT)
+            assert top == Continued(2, after.epoch, (position,))
             assert [bytes(each.data) for each in publications] == [b"before", b"after"]
 
 
@@ -140,6 +143,7 @@ async def test_reader_that_was_too_slow_for_redis(server: RedisServer) -> None:
     with RedisServer("--client-output-buffer-limit", "pubsub 1mb 0 0") as own:
         async with node(own, "n1", io_timeout=4.0) as (one, heard), node(own, "n2", io_timeout=4.0) as (two, _):
             await one.subscribe("news")
+            assert isinstance(one._shard, Server)
             connection = one._shard._subscriber.connection
             assert connection is not None
             assert connection._transport is not None

@@ -1,7 +1,8 @@
-"""Equal questions of one tick: who shares an answer, and who must not."""
+"""Equal questions of many: who shares an answer, and who must not."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
+from typing import TypeVar
 
 import pytest
 
@@ -10,16 +11,27 @@ from gateway.core.tasks import begin
 from gateway.errors import BrokerUnavailable
 from tests.waiting import settle, until
 
+_T = TypeVar("_T")
+
 
 class Oracle:
     """Answers when the test says so; each answer tells which of its questions it is to."""
 
-    def __init__(self) -> None:
-        self.flights: SingleFlight[str, int] = SingleFlight()
+    def __init__(self, pause: float = 0.0) -> None:
+        self.flights: SingleFlight[str, int] = SingleFlight(pause)
         self.put: list[asyncio.Future[int]] = []
 
     def ask(self, count: int = 1, key: str = "k") -> list[asyncio.Task[int]]:
         return [asyncio.create_task(self.flights.ask(key, self._put)) for _ in range(count)]
+
+    async def answered(self, asked: Sequence[asyncio.Future[_T]]) -> list[_T]:
+        """What they are told when each question is answered with its number, as soon as it is put."""
+        while not all(task.done() for task in asked):
+            await asyncio.sleep(0)
+            for number, answer in enumerate(self.put):
+                if not answer.done():
+                    answer.set_result(number)
+        return [task.result() for task in asked]
 
     async def _put(self) -> int:
         answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -47,9 +59,9 @@ async def test_nobody_joins_a_question_that_has_been_put(oracle: Oracle) -> None
     await settle()
     [late] = oracle.ask()
     await settle()
-    assert len(oracle.put) == 2
     oracle.put[0].set_result(0)
     assert await early == 0
+    await settle()
     assert not late.done()
     oracle.put[1].set_result(1)
     assert await late == 1
@@ -63,10 +75,7 @@ async def test_who_asks_while_the_first_is_about_to_put_it_joins_or_asks_anew(or
         before.append(len(oracle.put))
         asked += oracle.ask()
         await asyncio.sleep(0)
-    await settle()
-    for number, answer in enumerate(oracle.put):
-        answer.set_result(number)
-    answers = await asyncio.gather(*asked)
+    answers = await oracle.answered(asked)
     assert all(answer >= put for answer, put in zip(answers, before, strict=True))
 
 
@@ -86,12 +95,74 @@ async def test_nobody_joins_a_question_that_was_put_in_the_same_turn(oracle: Ora
     await until(lambda: oracle.put)
     [rest] = late
     assert rest is not None
-    second = asyncio.ensure_future(rest)
+    second: asyncio.Future[None] = asyncio.ensure_future(rest)
+    assert await oracle.answered([first]) == [0]
+    await oracle.answered([second])
+    assert answers == [1]
+
+
+async def test_those_who_come_while_it_is_under_way_share_the_next(oracle: Oracle) -> None:
+    """Over however many ticks they come."""
+    asked = oracle.ask()
+    await settle()
+    for _ in range(100):
+        asked += oracle.ask(3)
+        await asyncio.sleep(0)
+    assert len(oracle.put) == 1
+    assert await oracle.answered(asked) == [0] + [1] * 300
+    assert len(oracle.put) == 2
+    assert await oracle.answered(oracle.ask()) == [2], "nothing is left of it"
+
+
+async def test_where_many_come_it_is_put_only_after_a_pause() -> None:
+    oracle = Oracle(pause=3600)
+    [first] = oracle.ask()
+    await settle()
+    asked = oracle.ask(2)
+    await settle()
+    oracle.put[0].set_result(0)
+    assert await first == 0
+    asked += oracle.ask(2)
+    await settle()
+    assert len(oracle.put) == 1
+    for task in (*asked, *oracle.flights._flights.running):
+        task.cancel()
+    await settle()
+    assert all(task.cancelled() for task in asked)
+
+
+async def test_one_after_the_other_nobody_waits_for_a_pause() -> None:
+    oracle = Oracle(pause=3600)
+    for number in range(3):
+        assert await oracle.answered(oracle.ask(2)) == [number] * 2
+
+
+async def test_the_end_of_the_event_loop_leaves_nobody_waiting(oracle: Oracle) -> None:
+    asked = oracle.ask()
+    await settle()
+    asked += oracle.ask(2)
+    await settle()
+    oracle.put[0].set_result(0)
     await until(lambda: len(oracle.put) == 2)
-    for number, answer in enumerate(oracle.put):
-        answer.set_result(number)
-    await second
-    assert (await first, answers) == (0, [1])
+    asked += oracle.ask(2)
+    await settle()
+    for task in oracle.flights._flights.running:
+        task.cancel()
+    await settle()
+    assert [task.cancelled() for task in asked] == [False] + [True] * 4
+
+
+async def test_those_who_wait_for_the_next_are_not_told_that_the_one_before_failed(oracle: Oracle) -> None:
+    [early] = oracle.ask()
+    await settle()
+    late = oracle.ask(2)
+    await settle()
+    oracle.put[0].set_exception(BrokerUnavailable())
+    with pytest.raises(BrokerUnavailable):
+        await early
+    await until(lambda: len(oracle.put) == 2)
+    oracle.put[1].set_result(1)
+    assert await asyncio.gather(*late) == [1, 1]
 
 
 @pytest.mark.parametrize("turns", [1, 2, 3])

@@ -9,10 +9,11 @@ from gateway.leases.base import Lease, Leases, Taken
 from gateway.leases.memory import MemoryLeases
 from gateway.leases.postgres import PostgresLeases
 from gateway.leases.redis import RedisLeases
+from gateway.leases.sharded import ShardedLeases
 from gateway.postgres.database import Database
+from gateway.program.engine import one_of
 from tests.postgres_fixtures import postgres_settings, running
-from tests.redis_fixtures import redis_url, started_shard, teach_scripts
-from tests.redis_server import RedisServer
+from tests.redis_fixtures import REDISES, opened_shards
 from tests.waiting import until
 
 TTL = 0.5
@@ -20,8 +21,8 @@ TTL = 0.5
 Make = Callable[[float], Leases]
 
 
-@pytest.fixture(params=["memory", "redis", "fakeredis", "postgres"])
-async def make(request: pytest.FixtureRequest, server: RedisServer) -> AsyncIterator[Make]:
+@pytest.fixture(params=["memory", *REDISES, "postgres"])
+async def make(request: pytest.FixtureRequest) -> AsyncIterator[Make]:
     """Makes leases of each implementation, with the TTL that one wants."""
     if request.param == "memory":
         yield MemoryLeases
@@ -32,11 +33,8 @@ async def make(request: pytest.FixtureRequest, server: RedisServer) -> AsyncIter
         async with running(database):
             yield partial(PostgresLeases, database)
         return
-    with redis_url(request.param, server) as url:
-        async with started_shard(url) as shard:
-            if request.param == "fakeredis":
-                await teach_scripts(shard)
-            yield partial(RedisLeases, shard)
+    async with opened_shards(request.param, request) as [shards]:
+        yield lambda ttl: one_of(ShardedLeases, [RedisLeases(shard, ttl) for shard in shards])
 
 
 @pytest.fixture

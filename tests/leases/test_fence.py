@@ -8,18 +8,18 @@ from gateway.brokers.base import Broker, Fenced, HistoryFilter, PublishOptions, 
 from gateway.brokers.memory import MemoryBroker
 from gateway.brokers.postgres import PostgresBroker
 from gateway.brokers.redis import RedisBroker
-from gateway.config.settings import RedisSettings
+from gateway.brokers.sharded import ShardedBroker
 from gateway.leases.base import Lease, Leases
 from gateway.leases.memory import MemoryLeases
 from gateway.leases.postgres import PostgresLeases
 from gateway.leases.redis import RedisLeases
+from gateway.leases.sharded import ShardedLeases
 from gateway.messages import Payload, Position, Publication, Receipt
 from gateway.postgres.database import Database
-from gateway.redis.shard import Shard
+from gateway.program.engine import one_of
 from tests.brokers.recorder import Recorder
 from tests.postgres_fixtures import postgres_settings, running
-from tests.redis_fixtures import redis_url
-from tests.redis_server import RedisServer
+from tests.redis_fixtures import REDISES, opened_shards
 from tests.waiting import until
 
 PLAIN = StreamOptions()
@@ -33,8 +33,8 @@ def recorder() -> Recorder:
     return Recorder()
 
 
-@pytest.fixture(params=["memory", "redis", "fakeredis", "postgres"])
-async def pair(request: pytest.FixtureRequest, server: RedisServer, recorder: Recorder) -> AsyncIterator[Pair]:
+@pytest.fixture(params=["memory", *REDISES, "postgres"])
+async def pair(request: pytest.FixtureRequest, recorder: Recorder) -> AsyncIterator[Pair]:
     """Broker and leases of one backend; the broker hears ``room``."""
     if request.param == "memory":
         leases = MemoryLeases()
@@ -52,15 +52,13 @@ async def pair(request: pytest.FixtureRequest, server: RedisServer, recorder: Re
             yield postgres, kept
             await postgres.close()
         return
-    with redis_url(request.param, server) as url:
-        shard = Shard(RedisSettings(address=url))
-        redis, shared = RedisBroker(shard), RedisLeases(shard)  # before the start, which loads their scripts
-        await shard.start()
+    async with opened_shards(request.param, request) as [shards]:
+        redis: Broker = one_of(ShardedBroker, [RedisBroker(shard) for shard in shards])
+        shared: Leases = one_of(ShardedLeases, [RedisLeases(shard) for shard in shards])
         await redis.start("n1", recorder)
         await redis.subscribe("room")
         yield redis, shared
         await redis.close()
-        await shard.close()
 
 
 async def take(leases: Leases) -> Lease:

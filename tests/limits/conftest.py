@@ -6,14 +6,15 @@ from gateway.limits.base import LimitStore
 from gateway.limits.memory import MemoryLimits
 from gateway.limits.postgres import PostgresLimits
 from gateway.limits.redis import RedisLimits
+from gateway.limits.sharded import ShardedLimits
 from gateway.postgres.database import Database
+from gateway.program.engine import one_of
 from tests.postgres_fixtures import postgres_settings, running
-from tests.redis_fixtures import redis_url, started_shard, teach_scripts
-from tests.redis_server import RedisServer
+from tests.redis_fixtures import REDISES, opened_shards
 
 
-@pytest.fixture(params=["memory", "redis", "fakeredis", "postgres"])
-async def store(request: pytest.FixtureRequest, shared_server: RedisServer) -> AsyncIterator[LimitStore]:
+@pytest.fixture(params=["memory", *REDISES, "postgres"])
+async def store(request: pytest.FixtureRequest) -> AsyncIterator[LimitStore]:
     if request.param == "memory":
         yield MemoryLimits()
         return
@@ -23,8 +24,6 @@ async def store(request: pytest.FixtureRequest, shared_server: RedisServer) -> A
         async with running(database):
             yield postgres
         return
-    with redis_url(request.param, shared_server) as url:
-        async with started_shard(url) as shard:
-            if request.param == "fakeredis":
-                await teach_scripts(shard)
-            yield RedisLimits(shard)
+    async with opened_shards(request.param, request) as [shards]:
+        stores: list[LimitStore] = [RedisLimits(shard) for shard in shards]
+        yield one_of(ShardedLimits, stores)

@@ -9,11 +9,12 @@ from gateway.occupancy.base import Occupancy
 from gateway.occupancy.memory import MemoryOccupancy
 from gateway.occupancy.postgres import PostgresOccupancy
 from gateway.occupancy.redis import RedisOccupancy
+from gateway.occupancy.sharded import ShardedOccupancy
 from gateway.postgres.database import Database
+from gateway.program.engine import one_of
 from tests.occupancy.recorder import Recorder
 from tests.postgres_fixtures import postgres_settings, running
-from tests.redis_fixtures import redis_url, started_shard, teach_scripts
-from tests.redis_server import RedisServer
+from tests.redis_fixtures import REDISES, opened_shards
 
 Nodes = tuple[Occupancy, Occupancy]
 
@@ -23,8 +24,8 @@ def recorder() -> Recorder:
     return Recorder()
 
 
-@pytest.fixture(params=["memory", "redis", "fakeredis", "postgres"])
-async def nodes(request: pytest.FixtureRequest, server: RedisServer, recorder: Recorder) -> AsyncIterator[Nodes]:
+@pytest.fixture(params=["memory", *REDISES, "postgres"])
+async def nodes(request: pytest.FixtureRequest, recorder: Recorder) -> AsyncIterator[Nodes]:
     """Each implementation, on two nodes that tell the same recorder."""
     if request.param == "memory":
         shared: dict[str, set[str]] = {}
@@ -47,16 +48,14 @@ async def nodes(request: pytest.FixtureRequest, server: RedisServer, recorder: R
             for own in both:
                 await own.close()
         return
-    with redis_url(request.param, server) as url:
-        async with started_shard(url) as one, started_shard(url) as two:
-            if request.param == "fakeredis":
-                await teach_scripts(one)
-            redis = RedisOccupancy(one), RedisOccupancy(two)
-            for name, node in zip(("n1", "n2"), redis, strict=True):
-                await node.start(name, recorder)
-            yield redis
-            for node in redis:
-                await node.close()
+    async with opened_shards(request.param, request, 2) as shards:
+        one, two = (one_of(ShardedOccupancy, [RedisOccupancy(shard) for shard in each]) for each in shards)
+        redis: Nodes = (one, two)
+        for name, node in zip(("n1", "n2"), redis, strict=True):
+            await node.start(name, recorder)
+        yield redis
+        for node in redis:
+            await node.close()
 
 
 async def test_first_and_last_are_told_apart(nodes: Nodes, recorder: Recorder) -> None:

@@ -8,9 +8,10 @@ from gateway.presence.base import PresenceStore
 from gateway.presence.memory import MemoryPresence
 from gateway.presence.postgres import PostgresPresence
 from gateway.presence.redis import RedisPresence
+from gateway.presence.sharded import ShardedPresence
+from gateway.program.engine import one_of
 from tests.postgres_fixtures import postgres_settings, running
-from tests.redis_fixtures import redis_url, started_shard, teach_scripts
-from tests.redis_server import RedisServer
+from tests.redis_fixtures import REDISES, opened_shards
 
 
 @pytest.fixture
@@ -18,10 +19,8 @@ def swept() -> list[tuple[str, ClientInfo]]:
     return []
 
 
-@pytest.fixture(params=["memory", "redis", "fakeredis", "postgres"])
-async def store(
-    request: pytest.FixtureRequest, shared_server: RedisServer, swept: list[tuple[str, ClientInfo]]
-) -> AsyncIterator[PresenceStore]:
+@pytest.fixture(params=["memory", *REDISES, "postgres"])
+async def store(request: pytest.FixtureRequest, swept: list[tuple[str, ClientInfo]]) -> AsyncIterator[PresenceStore]:
     """Each implementation, started as node ``n1``."""
     if request.param == "memory":
         memory = MemoryPresence()
@@ -37,11 +36,8 @@ async def store(
             yield postgres
             await postgres.close()
         return
-    with redis_url(request.param, shared_server) as url:
-        async with started_shard(url) as shard:
-            if request.param == "fakeredis":
-                await teach_scripts(shard)
-            redis = RedisPresence(shard)
-            await redis.start("n1", lambda channel, info: swept.append((channel, info)))
-            yield redis
-            await redis.close()
+    async with opened_shards(request.param, request) as [shards]:
+        redis: PresenceStore = one_of(ShardedPresence, [RedisPresence(shard) for shard in shards])
+        await redis.start("n1", lambda channel, info: swept.append((channel, info)))
+        yield redis
+        await redis.close()

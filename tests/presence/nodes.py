@@ -12,6 +12,7 @@ from gateway.messages import ClientInfo
 from gateway.presence.redis import RedisPresence
 from gateway.redis.connection import unavailable
 from gateway.redis.owned import Intervals
+from gateway.redis.server import Server
 from tests.redis.owners import freeze
 from tests.redis_fixtures import started_shard
 from tests.redis_server import RedisServer
@@ -48,6 +49,7 @@ def noted(server: RedisServer, owner: str) -> set[bytes]:
 
 def cut(presence: RedisPresence) -> None:
     """Break the connection for commands."""
+    assert isinstance(presence._shard, Server)
     connection = presence._shard._commands.connection
     assert connection is not None
     connection.drop("cut")
@@ -55,7 +57,8 @@ def cut(presence: RedisPresence) -> None:
 
 def others_are_back(presence: RedisPresence) -> None:
     """After an outage other nodes have had the time to find back, too."""
-    presence._tell_at(0.0)
+    presence._due = 0.0
+    presence.renewed()
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """Presence in Redis when commands get lost, names are changed and nodes are frozen: no orphans, no false leaves."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -14,7 +16,7 @@ from gateway.presence.redis import RedisPresence
 from gateway.redis import keys as key_names
 from gateway.redis import link, owned
 from gateway.redis.owned import Intervals
-from gateway.redis.shard import Shard
+from gateway.redis.server import Server
 from tests.presence.nodes import Members, cut, die, fail_at, node, noted, others_are_back
 from tests.redis.owners import certain, doubt, freeze
 from tests.redis_fixtures import redis_url, started_shard, teach_scripts
@@ -47,7 +49,7 @@ async def test_a_member_that_left_while_redis_was_away_is_told_of_when_others_ca
         cut(first)
         with pytest.raises(BrokerUnavailable):
             await first.remove("news", "c2")
-        await until(lambda: first._owed and certain(first))
+        await until(partial(owes, first))
         assert swept == []
         assert await first.members("news") == {"c1": ANN}
         assert await first.stats("news") == (1, 1)
@@ -62,7 +64,7 @@ async def test_who_is_back_before_others_could_hear_of_its_leave_has_not_left(se
         cut(first)
         with pytest.raises(BrokerUnavailable):
             await first.remove("news", "c2")
-        await until(lambda: first._owed and certain(first))
+        await until(partial(owes, first))
         await first.add("news", BOB)
         others_are_back(first)
         assert swept == []
@@ -82,14 +84,49 @@ async def test_a_leave_that_is_owed_is_told_by_itself_in_time(server: RedisServe
 
 async def test_a_line_that_breaks_again_and_again_does_not_put_off_a_late_leave(server: RedisServer) -> None:
     swept: Members = []
-    async with node(server, "n1", swept, lease=5) as first:
-        await freeze(first)
+    async with node(server, "n1", swept, lease=1000) as first:  # so it puts off what waits for others for ever
         first._leaving["news", "c2"] = BOB
         first._owned.others_back = asyncio.get_running_loop().time() + 0.1
         first._owe(("news", "c2"))
-        first._owned.others_back += 1000  # as each reconnect does
+        async with asyncio.timeout(10):
+            while not swept:
+                cut(first)
+                await until(lambda: first._shard.connected and certain(first))
+                first._leaving["news", "c1"] = ANN
+                first._owe(("news", "c1"))
+    assert swept[0] == ("news", BOB)
+
+
+async def test_a_late_leave_waits_until_its_own_node_hears(server: RedisServer) -> None:
+    swept: Members = []
+    async with node(server, "n1", swept, lease=5) as first:
+        await freeze(first)
+        first._leaving["news", "c2"] = BOB
+        first._owe(("news", "c2"))
+        assert isinstance(first._shard, Server)
+        subscriber = first._shard._subscriber.connection
+        assert subscriber is not None
+        subscriber.drop("cut")
+        others_are_back(first)
+        assert swept == []
+        await until(lambda: first._shard.connected)
+        others_are_back(first)
+        assert swept == [("news", BOB)]
+
+
+async def test_a_store_that_was_closed_before_others_could_hear_is_let_go(server: RedisServer) -> None:
+    swept: Members = []
+    async with node(server, "n1", swept, lease=5) as first:
+        await first.add("news", BOB)
         cut(first)
-        await until(lambda: swept and first._shard.connected)
+        with pytest.raises(BrokerUnavailable):
+            await first.remove("news", "c2")
+        await until(partial(owes, first))
+        left = weakref.ref(first)
+    assert swept == [("news", BOB)]
+    del first
+    gc.collect()
+    assert left() is None  # no timer waits for a connection that will not come back
 
 
 @pytest.mark.parametrize("carried_out", [True, False])
@@ -445,7 +482,7 @@ async def test_whatever_command_fails_the_truth_is_restored(
     raise AssertionError("it never lived to the end")
 
 
-async def frozen(shard: Shard, name: str) -> RedisPresence:
+async def frozen(shard: Server, name: str) -> RedisPresence:
     presence = RedisPresence(shard, Intervals(lease=60))
     await presence.start(name, lambda _channel, _info: None)
     for task in presence._owned._tasks:
@@ -463,6 +500,11 @@ async def live(server: RedisServer, presence: RedisPresence) -> None:
     await presence._owned._renew()
     await presence.add("news", ClientInfo("bob", "c3"))
     await presence.remove("news", "c2")
+
+
+def owes(presence: RedisPresence) -> bool:
+    """Whether there is a leave to tell by and by, and all else is well."""
+    return bool(presence._owed) and certain(presence)
 
 
 async def renewed(presence: RedisPresence) -> bool:

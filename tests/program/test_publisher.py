@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from gateway.blocks.redis import RedisBlocks
 from gateway.brokers.base import HistoryFilter, PublishOptions, StreamOptions
+from gateway.brokers.publish_queue import NOT_PUBLISHED, PERHAPS_PUBLISHED
 from gateway.brokers.redis import RedisBroker
 from gateway.channels import Channels
 from gateway.config.settings import (
@@ -290,17 +291,20 @@ def test_outage(server: RedisServer) -> None:
         own.start()
         assert publisher.publish("kept:a", 3).offset == 1
         own.pause()
-        assert fails_within(4.0, lambda: publisher.publish("kept:a", 4))
-        assert fails_within(4.0, lambda: publisher.broadcast(["plain", "kept:a"], 5))
+        assert fails_within(4.0, lambda: publisher.publish("kept:a", 4), stored="maybe")
+        assert fails_within(4.0, lambda: publisher.broadcast(["plain", "kept:a"], 5))  # no connection comes about
         own.resume()
         assert publisher.publish("kept:b", 6).offset == 1
 
 
-def fails_within(seconds: float, call: Callable[[], object]) -> bool:
+def fails_within(seconds: float, call: Callable[[], object], *, stored: str = "no") -> bool:
     started = time.monotonic()
     with pytest.raises(BrokerUnavailable) as caught:
         call()
     assert caught.value.__cause__ is not None
+    assert caught.value.stored == stored
+    told = {"no": NOT_PUBLISHED, "maybe": PERHAPS_PUBLISHED}
+    assert caught.value.message in (told[stored], "broker unavailable, try again")
     return time.monotonic() - started < seconds
 
 
@@ -313,6 +317,10 @@ def test_refusal_by_a_replica_opens_a_new_connection(server: RedisServer) -> Non
             with pytest.raises(BrokerUnavailable) as caught:
                 publisher.broadcast(["plain", "kept:a"], 2)
             assert "read only replica" in str(caught.value.__cause__)
+            assert caught.value.stored == "maybe", "a replica refuses no plain PUBLISH"
+            with pytest.raises(BrokerUnavailable, match="not published") as caught:
+                publisher.publish("kept:a", 2)
+            assert caught.value.stored == "no"
             client.replicaof("NO", "ONE")
             publisher.publish("kept:b", 3)
             until_blocking(lambda: not before & publishers(client))

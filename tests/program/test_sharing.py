@@ -8,9 +8,8 @@ import httpx
 import pytest
 
 from gateway import Gateway, Settings
-from gateway.errors import BrokerUnavailable
 from gateway.program import sharing
-from gateway.program.sharing import check_sharing, count_workers
+from gateway.program.sharing import count_workers
 from tests.integration.processes import Process, free_port
 from tests.redis_server import RedisServer
 from tests.waiting import until
@@ -80,37 +79,19 @@ def gateway_on(server: RedisServer, database: int, **sections: object) -> Gatewa
     return Gateway(Settings.model_validate({"engine": {"type": "redis", "redis": redis}, **sections}))
 
 
-async def test_nodes_with_two_databases_of_one_redis_are_both_told(
-    server: RedisServer, caplog: pytest.LogCaptureFixture
-) -> None:
-    first, second, third = gateway_on(server, 0), gateway_on(server, 1), gateway_on(server, 0)
-    async with first.lifespan(), third.lifespan():
-        async with second.lifespan():
-            for gateway in (first, second, third):
-                await until(lambda gateway=gateway: gateway.node.warnings)  # type: ignore[misc]
-                assert "give all nodes of an application one engine.redis.address" in gateway.node.warnings[0]
-            assert "in database 1 of the same Redis, and this one in 0" in caplog.text
-            assert "in database 0 of the same Redis, and this one in 1" in caplog.text
-        assert len(first.node.warnings) == 1
-
-
-async def test_the_database_is_told_once_redis_is_there(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sharing, "AGAIN", 0.1)
-    first, second = gateway_on(server, 0), gateway_on(server, 1)
-    async with first.lifespan():
-        notify, attempts = first.node.cluster.notify, []
-
-        async def away_at_first(kind: str, argument: str) -> None:
-            attempts.append(argument)
-            if len(attempts) == 1:
-                raise BrokerUnavailable
-            await notify(kind, argument)
-
-        monkeypatch.setattr(first.node.cluster, "notify", away_at_first)
-        check_sharing(first.node)
-        await until(lambda: attempts == ["0", "0"])
-        async with second.lifespan():
-            await until(lambda: first.node.warnings and second.node.warnings)
+async def test_another_database_is_another_cluster(server: RedisServer) -> None:
+    """Though Redis passes its messages on to all: nothing of one is heard in the other, not even commands."""
+    here, there, beside = gateway_on(server, 0), gateway_on(server, 1), gateway_on(server, 0)
+    async with here.lifespan(), there.lifespan(), beside.lifespan():
+        await until(lambda: len(here.node.cluster.nodes()) == len(beside.node.cluster.nodes()) == 2)
+        assert len(there.node.cluster.nodes()) == 1
+        heard: list[str] = []
+        for gateway, name in ((here, "here"), (there, "there"), (beside, "beside")):
+            gateway.node.cluster.listeners["word"] = lambda word, name=name: heard.append(f"{name} {word}")  # type: ignore[misc]
+        await there.node.cluster.notify("word", "of there")
+        await here.node.cluster.notify("word", "of here")
+        await until(lambda: len(heard) == 3)
+        assert sorted(heard) == ["beside of here", "here of here", "there of there"]
 
 
 async def test_a_worker_that_hears_no_other_says_so(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:

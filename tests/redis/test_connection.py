@@ -200,9 +200,11 @@ async def test_those_who_wait_for_their_turn_fail_with_the_connection(peer: Peer
     answers = [peer.connection.execute("GET", "k") for _ in range(UNDER_WAY + 10)]
     peer.loop.turn()
     peer.connection.drop("lost")
-    assert all(isinstance(answer.exception(), BrokerUnavailable) for answer in answers)
-    with pytest.raises(BrokerUnavailable):
+    errors = [answer.exception() for answer in answers]
+    with pytest.raises(BrokerUnavailable) as last:
         await peer.connection.execute("GET", "k")
+    stored = [error.stored for error in (*errors, last.value) if isinstance(error, BrokerUnavailable)]
+    assert stored == ["maybe"] * UNDER_WAY + ["no"] * 11, "what has left may have been carried out"
 
 
 async def test_a_refusal_that_is_likely_to_last_is_shown_for_a_while(peer: Peer) -> None:
@@ -210,7 +212,11 @@ async def test_a_refusal_that_is_likely_to_last_is_shown_for_a_while(peer: Peer)
         refused = peer.connection.execute("GET", "k")
         peer.loop.turn()
         peer.connection.data_received(answer + b"\r\n")
-        assert isinstance(refused.exception(), BrokerUnavailable)
+        error = refused.exception()
+        assert isinstance(error, BrokerUnavailable)
+        assert error.stored == ("no" if shown else "maybe"), (
+            "an error amid a script comes after what it has done before"
+        )
         assert peer.connection.refusal == shown
     peer.loop.turn(REFUSAL_SHOWN)
     assert peer.connection.refusal == ""

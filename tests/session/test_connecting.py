@@ -102,6 +102,7 @@ LATE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "exp": ({"ttl": -1}, {"code": 109, "message": "token expired"}),
     "nbf": ({"nbf": int(NOW) + 5}, {"code": 109, "message": "token expired"}),
     "expire_at": ({"expire_at": int(NOW) - 1}, {"code": 110, "message": "expired"}),
+    "expire_at now": ({"expire_at": int(NOW)}, {"code": 110, "message": "expired"}),
     "unknown namespace": ({"channels": ["nope:1"]}, {"code": 102, "message": "unknown channel"}),
     "unknown namespace in subs": ({"subs": {"nope:1": {}}}, {"code": 102, "message": "unknown channel"}),
     "no name": ({"channels": [""]}, {"code": 107, "message": "bad request"}),

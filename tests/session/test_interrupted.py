@@ -1,4 +1,4 @@
-"""What may go wrong while a client connects or subscribes: failures, ends, and commands of the server."""
+"""What may go wrong while a client connects, subscribes or publishes: failures, ends, and commands of the server."""
 
 import asyncio
 import logging
@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from gateway.brokers.publish_queue import PublishQueue
 from gateway.core.cluster import DisconnectUser, RefreshUser, SubscribeUser, UnsubscribeUser
-from gateway.errors import BrokerUnavailable
+from gateway.errors import BrokerUnavailable, Stored
 from gateway.session import State
 from tests.session.rig import NOW, Client, Gate, Rig
 from tests.waiting import until
@@ -15,6 +16,49 @@ from tests.waiting import until
 
 async def alice(**settings: Any) -> Client:
     return await (await Rig.open(**settings)).connected("alice")
+
+
+# — while it publishes —
+
+
+async def taken(client: Client, count: int) -> list[dict[str, Any]]:
+    """So many messages."""
+    found: list[dict[str, Any]] = []
+
+    def enough() -> bool:
+        found.extend(client.take())
+        return len(found) >= count
+
+    await until(enough)
+    return found
+
+
+async def test_publications_wait_for_the_broker_in_their_order() -> None:
+    rig = await Rig.open()
+    client = await rig.connected("alice")
+    await client.subscribe("room:1")
+    rig.broker.faults["publish"] = BrokerUnavailable(stored="no")
+    await client.say(*({"id": 10 + n, "publish": {"channel": "room:1", "data": n}} for n in range(5)))
+    await until(lambda: rig.broker.calls["publish"] > 1)
+    assert client.take() == []
+    rig.broker.faults.clear()
+    await client.say(*({"id": 10 + n, "publish": {"channel": "room:1", "data": n}} for n in range(5, 9)))
+    assert (await client.ask("presence", channel="room:1"))["error"]["code"] == 108, "what is no publish goes on"
+    told = await taken(client, 18)
+    assert [each["pub"]["data"] for each in told if "pub" in each] == list(range(9))
+    assert [each["id"] for each in told if "id" in each] == list(range(10, 19))
+
+
+@pytest.mark.parametrize(("stored", "text"), [("no", "not published: "), ("maybe", "may have been published: ")])
+async def test_a_client_is_told_whether_its_publication_may_be_stored(stored: Stored, text: str) -> None:
+    rig = await Rig.open()
+    rig.node.publishing = PublishQueue(rig.broker, 0, rig.node.metrics)
+    client = await rig.connected("alice")
+    rig.broker.faults["publish"] = BrokerUnavailable(stored=stored)
+    await client.say({"id": 10, "publish": {"channel": "room:1", "data": 1}})
+    [reply] = await taken(client, 1)
+    assert (reply["error"]["code"], reply["error"]["temporary"]) == (100, True)
+    assert reply["error"]["message"].startswith(text)
 
 
 # — while it connects —

@@ -30,7 +30,7 @@ from gateway.transports.slow_consumer import WriteLimits
 from gateway.transports.sse import PATH, SseEndpoint, SseTransport, event_frame, sse_routes
 from tests.deploy.balancers import ROOT
 from tests.integration.servers import Server
-from tests.serving import Serve, on_plain_uvicorn, on_uvicorn
+from tests.serving import Serve, at_a_standstill, on_plain_uvicorn, on_uvicorn
 from tests.transports.streams import PAGE, ROOM, SECRET, Gateway, Stream, running
 from tests.waiting import until
 
@@ -143,6 +143,30 @@ async def test_a_full_or_draining_node_says_try_elsewhere(serve: Serve) -> None:
         assert (await gateway.http.get(gateway.url)).status_code == 503
         preflight = await gateway.http.options(gateway.url, headers={"Origin": PAGE})
         assert preflight.status_code == 204, "what is asked then is answered in a way that the page can read"
+
+
+async def test_a_node_takes_so_many_a_second(serve: Serve) -> None:
+    with at_a_standstill():
+        async with running(serve, connection_rate_limit=2) as gateway, gateway.open(), gateway.open():
+            for method in ("GET", "POST"):
+                response = await gateway.http.request(method, gateway.url, headers={"Origin": PAGE})
+                assert response.status_code == 503
+                assert 1 <= int(response.headers["retry-after"]) <= 3
+                assert response.headers["access-control-allow-origin"] == PAGE
+            preflight = await gateway.http.options(gateway.url, headers={"Origin": PAGE})
+            assert preflight.status_code == 204
+            assert gateway.node.metrics.refused_connections == {"connection_rate_limit": 2}
+
+
+async def test_who_is_refused_need_not_send_its_request() -> None:
+    """Its body would be read for nothing."""
+    with at_a_standstill():
+        async with running(on_plain_uvicorn, connection_rate_limit=1) as gateway, gateway.open():
+            reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+            writer.write(b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nnu" % PATH.encode())
+            async with asyncio.timeout(10):
+                assert b" 503 " in await reader.readline()
+            writer.transport.abort()
 
 
 async def test_a_drain_that_begins_while_a_request_arrives(gateway: Gateway) -> None:

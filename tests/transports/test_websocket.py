@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 import struct
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,7 +21,7 @@ from gateway.messages import Payload, Publication
 from gateway.serve.app import create_app
 from gateway.transports import asgi as module
 from gateway.transports.direct import DirectTransport
-from tests.serving import Serve
+from tests.serving import Serve, at_a_standstill
 from tests.waiting import until
 
 PAGE = "https://example.com"
@@ -180,6 +181,17 @@ async def test_a_full_or_draining_node_says_try_elsewhere(serve: Serve) -> None:
         assert (await gateway.handshake())[0] == 101
         gateway.node.draining = True
         assert (await gateway.handshake())[0] == 503
+
+
+async def test_a_node_takes_so_many_a_second(serve: Serve) -> None:
+    with at_a_standstill():
+        async with running(serve, settings(connection_rate_limit=3)) as gateway:
+            answers = await asyncio.gather(*(gateway.handshake() for _ in range(8)))
+            assert Counter(status for status, _ in answers) == {101: 3, 503: 5}
+            for status, headers in answers:
+                assert status == 101 or 1 <= int(headers["retry-after"]) <= 4
+            assert gateway.node.metrics.refused_connections == {"connection_rate_limit": 5}
+            assert (await gateway.handshake("Origin: https://evil.net"))[0] == 403
 
 
 async def test_a_server_that_cannot_refuse_by_status_closes() -> None:

@@ -128,6 +128,18 @@ async def test_a_broker_that_is_away_is_a_temporary_error(api: API, monkeypatch:
     assert (await api.post("publish", '{"channel":"room","data":1}', headers)).status_code == 500
 
 
+async def test_who_publishes_is_told_whether_it_may_be_stored(api: API, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def publish(*_: object) -> Position:
+        raise BrokerUnavailable(stored="maybe")
+
+    monkeypatch.setattr(api.node.broker, "publish", publish)
+    error = await api.error("publish", channel="room", data={})
+    assert error["message"].startswith("may have been published: ")
+    assert (error["code"], error["temporary"]) == (100, True)
+    answer = await api.answer("broadcast", channels=["room"], data={})
+    assert answer["result"]["responses"][0]["error"]["message"].startswith("may have been published: ")
+
+
 # — batch —
 
 

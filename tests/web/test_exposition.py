@@ -45,6 +45,8 @@ def test_counts(metrics: Metrics) -> None:
     metrics.commands["ConnectRequest"] += 7
     metrics.errors[103] += 8
     metrics.disconnects[3001] += 9
+    metrics.refused_connections["connection_limit"] += 12
+    metrics.failed_publications["maybe"] += 13
     metrics.recoveries[True] += 10
     metrics.recoveries[False] += 11
     assert scraped(metrics) == {
@@ -57,6 +59,8 @@ def test_counts(metrics: Metrics) -> None:
         ("gateway_commands_total", "ConnectRequest"): 7,
         ("gateway_errors_total", "103"): 8,
         ("gateway_disconnects_total", "3001"): 9,
+        ("gateway_refused_connections_total", "connection_limit"): 12,
+        ("gateway_failed_publications_total", "maybe"): 13,
         ("gateway_recoveries_total", "true"): 10,
         ("gateway_recoveries_total", "false"): 11,
     }
@@ -80,5 +84,5 @@ def test_gauges_are_read_when_asked_for(metrics: Metrics) -> None:
 def test_every_metric_is_explained(metrics: Metrics) -> None:
     metrics.watch(lambda: GAUGES)
     families = list(text_string_to_metric_families(render(metrics).decode()))
-    assert len(families) == 18
+    assert len(families) == 20
     assert all(family.documentation for family in families)

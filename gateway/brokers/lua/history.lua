@@ -1,15 +1,14 @@
 -- Read part of a stream and its top position; makes the position (a new epoch) if there is none.
 -- KEYS: meta, stream    ARGV: limit (-1: all), since ('': from the end), reverse ('1'), new epoch, meta ttl,
--- how long an epoch lasts that nobody has published under (ms)
--- Answers {offset, epoch, {{id, {'d', publication}}, ...}}.
+-- how long an epoch lasts that nobody has published under (ms), identity
+-- Answers {offset, epoch, {{id, {'d', publication}}, ...}, where former epochs ended, if there were any}.
 local meta, stream = KEYS[1], KEYS[2]
 local limit, since, reverse = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3] == '1'
 
-local top = redis.call('HMGET', meta, 'e', 's')
-local epoch, offset = top[1], top[2] or '0'
+local top = redis.call('HMGET', meta, 'e', 's', 'l')
+local epoch, offset, former = top[1], top[2] or '0', top[3]
 if not epoch then
-  epoch = ARGV[4]
-  redis.call('HSET', meta, 'e', epoch)
+  epoch = go_on(meta, epoch, offset, false, ARGV[7], ARGV[4])
   redis.call('DEL', stream)
 end
 if top[2] then
@@ -19,13 +18,13 @@ elseif redis.call('PTTL', meta) < tonumber(ARGV[6]) then
 end
 
 local nothing = reverse and since and (since == 0 or since > tonumber(offset))
-if limit == 0 or nothing then return {offset, epoch, {}} end
+if limit == 0 or nothing then return {offset, epoch, {}, former} end
 
 if redis.call('TYPE', stream).ok == 'string' then
   local id, publication = string.match(redis.call('GET', stream), '^(%d+):(.*)$')
   local number = tonumber(id)
   local wanted = not since or (reverse and number < since) or (not reverse and number > since)
-  return {offset, epoch, wanted and {{id, {'d', publication}}} or {}}
+  return {offset, epoch, wanted and {{id, {'d', publication}}} or {}, former}
 end
 
 local range = {reverse and 'XREVRANGE' or 'XRANGE', stream, reverse and '+' or '-', reverse and '-' or '+'}
@@ -34,4 +33,4 @@ if limit > 0 then
   range[5] = 'COUNT'
   range[6] = ARGV[1]
 end
-return {offset, epoch, redis.call(unpack(range))}
+return {offset, epoch, redis.call(unpack(range)), former}

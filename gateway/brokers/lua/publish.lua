@@ -1,6 +1,6 @@
 -- Store and publish as one act, so that the order of messages is the order of offsets.
 -- KEYS: meta, stream, pub/sub channel[, result]
--- ARGV: publication, new epoch, size, ttl, meta ttl, version, version epoch, result ttl (times in ms)
+-- ARGV: publication, new epoch, size, ttl, meta ttl, version, version epoch, result ttl (times in ms), identity
 -- Answers "offset:epoch:nodes that took it".
 local meta, stream, channel, result = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local publication, size, ttl, version, version_epoch = ARGV[1], ARGV[3], ARGV[4], ARGV[6], ARGV[7]
@@ -21,17 +21,16 @@ local function answer(position, nodes)
   return receipt
 end
 
-local top = redis.call('HMGET', meta, 'e', 's', 'v', 've')
+local top = redis.call('HMGET', meta, 'e', 's', 'v', 've', 'r')
 local epoch = top[1]
-if not epoch then
-  epoch = ARGV[2]
-  redis.call('HSET', meta, 'e', epoch)
-end
 
 if version ~= '0' and top[3] and (version_epoch == '' or version_epoch == top[4]) and at_least(top[3], version) then
   return answer((top[2] or '0') .. ':' .. epoch, 0)
 end
 
+if not epoch or top[5] ~= ARGV[9] then
+  epoch = go_on(meta, epoch, top[2] or '0', top[5], ARGV[9], ARGV[2])
+end
 local offset = string.format('%.0f', redis.call('HINCRBY', meta, 's', 1))
 if version ~= '0' then
   redis.call('HSET', meta, 'v', version, 've', version_epoch)

@@ -151,8 +151,8 @@ class Sockets:
         if "token" in options and "expires" in options:
             raise TypeError("give expires with user only: a token says itself when it expires")
         scope = websocket.scope if options.get("check_origin") else {"headers": ()}
-        if status := self._acceptor.refuse(scope):
-            raise WebSocketException(*_REFUSALS[status])
+        if refusal := self._acceptor.refuse(scope):
+            raise WebSocketException(*_REFUSALS[refusal.status])
         admission = self._identify(options)
         try:
             if admission is None:

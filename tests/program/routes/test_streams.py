@@ -358,8 +358,8 @@ async def test_a_stream_for_one_client(gateway: Gateway, source: Source) -> None
         assert await streams[0].wait() == "done"
         wheel = gateway.node.wheel
         assert channel in client.session.subscriptions
-        later = wheel._clock() + LINGER + 1
-        wheel._clock = lambda: later
+        later = wheel.clock() + LINGER + 1
+        wheel.clock = lambda: later
         await until(lambda: channel not in client.session.subscriptions)
         assert client.pushes(channel)[-1]["unsubscribe"]["code"] == 2000
 
@@ -387,8 +387,8 @@ async def test_a_stream_to_a_channel_of_the_programs(gateway: Gateway, source: S
         # who is in it may have come by itself, and the next may have begun
         wheel, lingered = gateway.node.wheel, asyncio.Event()
         wheel.after(LINGER, lingered.set)
-        later = wheel._clock() + LINGER + 1
-        wheel._clock = lambda: later
+        later = wheel.clock() + LINGER + 1
+        wheel.clock = lambda: later
         await lingered.wait()
         await gateway.publish("answer:7", "still here")
         await until(lambda: client.data("answer:7") == ["a", None, "still here"])

@@ -308,6 +308,14 @@ async def test_a_node_that_is_full_or_stops(rig: SocketRig) -> None:
     assert (await refused(rig, Client()))[0] == 1013
 
 
+async def test_a_node_takes_so_many_a_second() -> None:
+    rig = await SocketRig.open(connection_rate_limit=1)
+    rig.acceptor.refuse({"headers": ()})
+    with pytest.raises(WebSocketException) as failure:
+        await rig.sockets.open(Client().websocket)
+    assert (failure.value.code, rig.node.metrics.refused_connections.total()) == (1013, 1)
+
+
 async def test_connections_of_a_user_may_be_limited() -> None:
     rig = await SocketRig.open(user_connection_limit=1)
     async with rig.sockets.attach(Client().websocket, user="ann"):

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import subprocess
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -13,47 +14,23 @@ from typing import Any
 import pytest
 
 from gateway.batches import batches
-from gateway.config.settings import RedisSettings
 from gateway.errors import BrokerUnavailable, SettingsError
-from gateway.redis import shard as shards
-from gateway.redis.connection import RedisConnection, SubscriberConnection, connect
+from gateway.redis import server as servers
+from gateway.redis.connection import RedisConnection, SubscriberConnection, connect, unavailable
 from gateway.redis.endpoint import Endpoint
-from gateway.redis.keys import PARTITIONS, Keys
+from gateway.redis.keys import PARTITIONS, SLOTS, TAGS, Keys, slot
+from gateway.redis.pubsub import CHANNELS_PER_COMMAND, CLASSIC, COMMANDS_UNDER_WAY, Subscriptions
 from gateway.redis.resp import CommandRefused
 from gateway.redis.script import Script
-from gateway.redis.shard import Shard
-from tests.redis_fixtures import started_shard
+from tests.redis_fixtures import one_server, started_shard
 from tests.redis_server import RedisServer, free_port
+from tests.redis_topologies import ClusterTopology, SentinelTopology
 from tests.waiting import until
 
 
 @pytest.fixture
 def server() -> RedisServer:
     return RedisServer()
-
-
-# — addresses —
-
-
-def test_addresses() -> None:
-    assert Endpoint.parse("redis.example:7000") == Endpoint("redis.example", 7000)
-    assert Endpoint.parse("redis://h") == Endpoint("h")
-    assert Endpoint.parse("redis://u:p%40@h:1/3") == Endpoint("h", 1, username="u", password="p@", db=3)
-    assert Endpoint.parse("unix:///run/redis.sock?db=2") == Endpoint(path="/run/redis.sock", db=2)
-    tls = Endpoint.parse("rediss://h?ssl_cert_reqs=none").tls
-    assert tls is not None
-    assert not tls.check_hostname
-
-
-@pytest.mark.parametrize(
-    "address", ["http://h", "redis://h:port", "redis://h?colour=red", "rediss://u:secret@h?ssl_ca_certs=/no/such/file"]
-)
-def test_unusable_address_names_key_value_and_example(address: str) -> None:
-    with pytest.raises(SettingsError) as caught:
-        Shard(RedisSettings(address=address))
-    assert "engine.redis.address" in str(caught.value)
-    assert "redis://127.0.0.1:6379/0" in str(caught.value)
-    assert "secret" not in str(caught.value)
 
 
 # — keys —
@@ -65,9 +42,32 @@ def test_keys_carry_their_partition() -> None:
     assert stream.startswith(b"gw:{p")
     assert stream.endswith("}:s:news:é".encode())
     assert stream.replace(b"}:s:", b"}:m:") == meta
-    partitions = {keys.of(b"c", f"room{number}")[:9] for number in range(5000)}
+    partitions = {keys.of(b"c", f"room{number}").partition(b"}")[0] for number in range(5000)}
     assert len(partitions) == PARTITIONS
     assert keys.shared("control", "n1") == b"gw:control:n1"
+
+
+def test_another_database_has_other_names_for_pub_sub_too() -> None:
+    assert Keys("gw", 3).of(b"c", "news").startswith(b"gw@3:{p")
+    assert Keys("gw", 3).shared("control") == b"gw@3:control"
+
+
+@pytest.mark.parametrize("servers", range(1, 13))
+def test_partitions_lie_evenly_on_the_servers_of_a_cluster(servers: int) -> None:
+    held = Counter(slot(tag) * servers // SLOTS for tag in TAGS)
+    assert len(TAGS) == len(set(TAGS)) == PARTITIONS
+    assert max(held.values()) - min(held.values()) <= 1
+
+
+def test_slots_are_those_of_redis() -> None:
+    """As the cluster specification has them: CRC16 of the tag, or of the whole where there is none."""
+    assert [slot(key) for key in (b"123456789", b"foo{hash}bar", b"{}x", b"{{bar}}", b"user1000{")] == [
+        0x31C3,
+        slot(b"hash"),
+        slot(b"{}x"),
+        slot(b"{bar"),
+        slot(b"user1000{"),
+    ]
 
 
 def test_result_keys_do_not_collide() -> None:
@@ -290,7 +290,7 @@ async def test_refused_subscription(server: RedisServer) -> None:
             with pytest.raises(BrokerUnavailable):
                 await shard.subscribe(b"elsewhere", lambda payload: None)
             await shard.subscribe(b"gateway:x", lambda payload: None)
-            assert b"elsewhere" not in shard._handlers
+            assert b"elsewhere" not in shard._subscriptions.handlers
 
 
 async def test_cancelled_subscriber_may_unsubscribe(server: RedisServer) -> None:
@@ -307,7 +307,7 @@ async def test_cancelled_subscriber_may_unsubscribe(server: RedisServer) -> None
 async def test_close_in_the_middle_of_connecting() -> None:
     with RedisServer() as server:
         server.pause()
-        shard = Shard(RedisSettings(address=server.url, connect_timeout=4))
+        shard = one_server(server.url, connect_timeout=4)
         starting = asyncio.create_task(shard.start())
         await until(lambda: shard._tasks)
         starting.cancel()
@@ -318,7 +318,7 @@ async def test_close_in_the_middle_of_connecting() -> None:
 
 async def test_close_while_a_probe_is_on_its_way() -> None:
     with RedisServer() as server:
-        shard = Shard(RedisSettings(address=server.url, probe_interval=0.02))
+        shard = one_server(server.url, probe_interval=0.02)
         await shard.start()
         connection = shard._commands.connection
         assert connection is not None
@@ -442,25 +442,26 @@ async def test_deafness_is_found_whatever_else_is_heard(server: RedisServer) -> 
 
             await until(found)
             assert heard
-            await until(lambda: shard.connected and not shard.deaf and shard._arrived == shard._probes)
+            await until(lambda: shard.connected and not shard.deaf and shard._probes._arrived == shard._probes._sent)
 
 
 def test_one_missing_probe_is_not_deafness() -> None:
-    shard = Shard(RedisSettings())
-    shard._missing = [1]
-    shard._check_hearing()
+    shard = one_server()
+    probes = shard._probes
+    probes._missing = [1]
+    probes._check_hearing()
     assert not shard.deaf
-    shard._missing = [1, 2]
-    shard._check_hearing()
+    probes._missing = [1, 2]
+    probes._check_hearing()
     assert shard.deaf
 
 
 async def test_a_probe_that_arrives_excuses_those_before_it() -> None:
-    shard = Shard(RedisSettings())
-    shard._missing = [1, 2]
-    shard._probe_arrived(b"2:0.5")
-    shard._check_hearing()
-    assert (shard.deaf, shard._missing) == (False, [])
+    probes = one_server()._probes
+    probes._missing = [1, 2]
+    probes.hear(b"2:0.5")
+    probes._check_hearing()
+    assert (probes.deaf, probes._missing) == (False, [])
 
 
 async def test_an_unexpected_failure_of_a_probe_does_not_end_them(
@@ -471,8 +472,8 @@ async def test_an_unexpected_failure_of_a_probe_does_not_end_them(
             with monkeypatch.context() as patch:
                 patch.setattr(shard, "execute", None)
                 await until(lambda: "a probe failed" in caplog.text)
-            arrived = shard._arrived
-            await until(lambda: shard._arrived > arrived)
+            arrived = shard._probes._arrived
+            await until(lambda: shard._probes._arrived > arrived)
 
 
 async def test_one_that_fails_on_reconnect_harms_nobody(server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
@@ -519,13 +520,29 @@ async def test_subscriptions_that_change_while_coming_back(
                 changes.append(asyncio.create_task(shard.listen(b"coming", heard.append)))
                 return connection
 
-            monkeypatch.setattr(shards, "connect", connect_and_change)
+            monkeypatch.setattr(servers, "connect", connect_and_change)
             client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
             await until(lambda: changes and shard.connected)
             await asyncio.gather(*changes)
             assert client.pubsub_channels("leaving") == []
             await shard.execute("PUBLISH", "coming", "1")
             await until(lambda: heard == [b"1"])
+
+
+async def test_a_server_of_another_kind_is_refused_with_the_right_form(shared_cluster: ClusterTopology) -> None:
+    with SentinelTopology(replicas=0, sentinels=1) as group:
+        for place, form in (
+            (
+                group.sentinels[0].address,
+                f"redis+sentinel://{group.sentinels[0].address}?sentinel_master_name=mymaster",
+            ),
+            (shared_cluster.servers[1].address, f"redis+cluster://{shared_cluster.servers[1].address}"),
+        ):
+            shard = one_server(f"redis://{place}")
+            with pytest.raises(SettingsError, match=r"is a Sentinel|belongs to a Redis Cluster") as caught:
+                await shard.start()
+            assert form in str(caught.value)
+            assert "engine.redis.address" in str(caught.value)
 
 
 async def test_logs_once_while_redis_is_away(caplog: pytest.LogCaptureFixture) -> None:
@@ -541,7 +558,7 @@ async def test_logs_once_while_redis_is_away(caplog: pytest.LogCaptureFixture) -
 
             shard._commands._open = counted
             await until(lambda: attempts >= 2)
-    assert len([record for record in caplog.records if "command connection" in record.message]) == 1
+    assert len([record for record in caplog.records if "for commands" in record.message]) == 1
 
 
 async def test_connections_that_came_to_be_at_different_servers(server: RedisServer) -> None:
@@ -575,12 +592,14 @@ async def test_subscribing_again_leaves_redis_time() -> None:
             under_way.append(answer)
             return answer
 
-    names = [b"%d" % number for number in range(shards.CHANNELS_PER_COMMAND * (shards.COMMANDS_UNDER_WAY + 1))]
-    work = asyncio.ensure_future(shards._on_all(Connection(), "SUBSCRIBE", names))  # type: ignore[arg-type]
+    names = [b"%d" % number for number in range(CHANNELS_PER_COMMAND * (COMMANDS_UNDER_WAY + 1))]
+    subscriptions = Subscriptions(CLASSIC, lambda *_: unavailable())
+    subscriptions.handlers = {name: lambda _: None for name in names}
+    work = asyncio.ensure_future(subscriptions.restore(Connection()))  # type: ignore[arg-type]
     await until(lambda: under_way)
-    assert len(under_way) == shards.COMMANDS_UNDER_WAY
+    assert len(under_way) == COMMANDS_UNDER_WAY
     for answer in under_way:
         answer.set_result(None)
-    await until(lambda: len(under_way) == shards.COMMANDS_UNDER_WAY + 1)
+    await until(lambda: len(under_way) == COMMANDS_UNDER_WAY + 1)
     under_way[-1].set_result(None)
     await work

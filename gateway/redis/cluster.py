@@ -1,0 +1,402 @@
+"""A Redis Cluster as one shard: commands and messages go to whichever server owns their slot.
+
+It needs Redis 7.0, for sharded pub/sub. Each server has two connections, whatever the number of channels.
+"""
+
+import asyncio
+import logging
+import random
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, TypeVar
+
+from msgspec.structs import replace
+
+from gateway.batches import batches
+from gateway.config.settings import RedisSettings
+from gateway.errors import BrokerUnavailable, SettingsError
+from gateway.redis.connection import RedisConnection, connect, ignored, unavailable
+from gateway.redis.endpoint import Endpoint
+from gateway.redis.keys import SLOTS, TAGS, Keys, slot
+from gateway.redis.pubsub import SHARDED
+from gateway.redis.resp import REDIRECTIONS, Argument, CommandRefused, Handler
+from gateway.redis.script import Script
+from gateway.redis.server import Server, call_all
+from gateway.redis.topology import Address, Topology, read_redirection, read_topology
+
+logger = logging.getLogger(__name__)
+
+LOOK = 30.0
+"""Seconds between looks at who owns what; of most moves servers tell before."""
+
+LOOK_SOON = 0.3
+"""The same while a server is away, a slot is nobody's, or a subscription at no server."""
+
+PAUSE = 0.05
+"""Seconds before what is on its way between two servers is asked for again."""
+
+FOLLOWED = 3.0
+"""Seconds for which a command is led from server to server."""
+
+TOGETHER = 1000
+"""Subscriptions that follow their slots at a time."""
+
+_Result = TypeVar("_Result")
+_Ask = Callable[[Server], asyncio.Future[_Result]]
+
+
+class Cluster:
+    """Keeps to ``Shard`` over its primaries, each a ``Server``."""
+
+    def __init__(self, settings: RedisSettings, seeds: Sequence[Endpoint]) -> None:
+        """``seeds`` are some of its servers; user, password and TLS of the first hold for all."""
+        self.keys = Keys(settings.prefix)
+        self.on_reconnect: list[Callable[[], None]] = []
+        self._settings = settings
+        self._seeds = seeds
+        self._scripts: list[Script] = []
+        self._servers: dict[Address, Server] = {}
+        self._starts: dict[Server, asyncio.Task[None]] = {}
+        self._topology = Topology(0, [])
+        self._owners: list[Server | None] = [None] * SLOTS
+        self._whole = False
+        """Whether somebody owns each slot."""
+        self._handlers: dict[bytes, Handler] = {}
+        self._homes: dict[bytes, Server] = {}
+        """Where names are subscribed, or about to be."""
+        self._gaps = 0
+        self._unfit = ""
+        self._look = asyncio.Event()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def start(self) -> None:
+        """As ever. Raises ``SettingsError`` if what answers is no cluster, or too old."""
+        await self._learn()
+        if self._unfit and not self._servers:
+            raise SettingsError(self._unfit)
+        self._spawn(self._watch())
+
+    async def close(self) -> None:
+        tasks = [*self._tasks, *self._starts.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(server.close() for server in self._servers.values()))
+
+    @property
+    def connected(self) -> bool:
+        return self._whole and all(server.connected for server in self._servers.values())
+
+    @property
+    def deaf(self) -> bool:
+        return any(server.deaf for server in self._servers.values())
+
+    @property
+    def lag(self) -> float:
+        return max((server.lag for server in self._servers.values()), default=0.0)
+
+    @property
+    def reconnects(self) -> int:
+        return self._gaps + sum(server.reconnects for server in self._servers.values())
+
+    @property
+    def refusal(self) -> str:
+        return next((server.refusal for server in self._servers.values() if server.refusal), "")
+
+    async def identity(self) -> bytes:
+        return b" ".join(sorted(await asyncio.gather(*(server.identity() for server in self._servers.values()))))
+
+    # — keys —
+
+    def execute(self, *command: Argument) -> asyncio.Future[Any]:
+        return self._follow(command[1], lambda server: server.execute(*command))
+
+    def load(self, *scripts: Script) -> None:
+        self._scripts += [script.sharded for script in scripts]
+
+    async def run(self, script: Script, keys: Sequence[Argument], args: Sequence[Argument]) -> Any:
+        place = slot(_name(keys[0]))
+        server = self._owners[place]
+        try:
+            if server is None:
+                raise BrokerUnavailable
+            return await server.run(script.sharded, keys, args)
+        except CommandRefused as refused:
+            if server is None or refused.redis_code not in REDIRECTIONS:
+                raise
+            # by its text: what is asked for at another server in passing must be one command
+            return await self._redirect(refused, server, place, lambda at: at.run_text(script.sharded, keys, args))
+        except BrokerUnavailable:
+            self._look.set()
+            raise
+
+    # — pub/sub —
+
+    def publish(self, name: Argument, message: Argument) -> asyncio.Future[int]:
+        return self.execute(SHARDED.publish, name, message)
+
+    async def hearers(self, names: Sequence[bytes]) -> list[int]:
+        places: defaultdict[Server | None, list[bytes]] = defaultdict(list)
+        for name in names:
+            places[self._owners[slot(name)]].append(name)
+        counts: dict[bytes, int] = {}
+        for server, those in places.items():
+            if server is None:
+                raise BrokerUnavailable
+            counts |= zip(those, await server.hearers(those), strict=True)
+        return [counts[name] for name in names]
+
+    async def echo(self) -> None:
+        await asyncio.gather(*(server.echo() for server in self._servers.values()))
+
+    def subscribe(self, name: bytes, handler: Handler) -> asyncio.Future[None]:
+        self._handlers[name] = handler
+        confirmed = self._follow(name, partial(self._subscribe_at, name, handler))
+        confirmed.add_done_callback(partial(self._settle, name, handler))
+        return confirmed
+
+    async def listen(self, name: bytes, handler: Handler) -> None:
+        self._handlers[name] = handler
+        self._homes.pop(name, None)
+        await self._bring_home(name)
+
+    def unsubscribe(self, name: bytes) -> Awaitable[None]:
+        self._handlers.pop(name, None)
+        home = self._homes.pop(name, None)
+        return asyncio.sleep(0) if home is None else home.unsubscribe(name)
+
+    async def forget(self, names: Iterable[bytes]) -> None:
+        await asyncio.gather(*[self.unsubscribe(name) for name in names])
+
+    def _subscribe_at(self, name: bytes, handler: Handler, server: Server) -> asyncio.Future[None]:
+        self._homes[name] = server
+        return server.subscribe(name, handler)
+
+    def _settle(self, name: bytes, handler: Handler, confirmed: asyncio.Future[None]) -> None:
+        """Nothing is left of a subscription that failed."""
+        failed = not confirmed.cancelled() and confirmed.exception() is not None
+        if failed and self._handlers.get(name) is handler:
+            del self._handlers[name]
+            self._homes.pop(name, None)
+
+    async def _bring_home(self, name: bytes) -> None:
+        """Subscribe where the slot is now, and leave where it was. What fails is at no server, and tried again."""
+        handler, owner, former = self._handlers.get(name), self._owners[slot(name)], self._homes.get(name)
+        if handler is None or owner is None or owner is former:
+            return
+        try:
+            await self._subscribe_at(name, handler, owner)
+        except BrokerUnavailable:
+            if self._homes.get(name) is owner:
+                del self._homes[name]
+        if former is not None:
+            await former.unsubscribe(name)
+
+    # — the way to a server —
+
+    def _follow(self, key: Argument, ask: _Ask[_Result]) -> asyncio.Future[_Result]:
+        """Ask at once whoever owns the slot, and go on where that leads."""
+        place = slot(_name(key))
+        server = self._owners[place]
+        if server is None:
+            self._look.set()
+            return unavailable()
+        answer: asyncio.Future[_Result] = asyncio.get_running_loop().create_future()
+        ask(server).add_done_callback(partial(self._pass_on, answer, server, place, ask))
+        return answer
+
+    def _pass_on(
+        self,
+        answer: asyncio.Future[_Result],
+        server: Server,
+        place: int,
+        ask: _Ask[_Result],
+        first: asyncio.Future[_Result],
+    ) -> None:
+        error = None if first.cancelled() else first.exception()
+        if isinstance(error, CommandRefused) and error.redis_code in REDIRECTIONS:
+            self._spawn(_resolve(answer, self._redirect(error, server, place, ask)))
+            return
+        if error is not None and not isinstance(error, CommandRefused):
+            self._look.set()
+        if first.cancelled():
+            answer.cancel()
+        elif not answer.done():
+            if error is None:
+                answer.set_result(first.result())
+            else:
+                answer.set_exception(error)
+
+    async def _redirect(self, refused: CommandRefused, server: Server, place: int, ask: _Ask[_Result]) -> _Result:
+        """Ask where a server has said that the slot is, as long as it is somewhere else each time."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while True:
+            led = read_redirection(refused, (server.endpoint.host, server.endpoint.port))
+            if led is None:  # some keys are here and some there
+                await asyncio.sleep(PAUSE)
+            else:
+                server = await self._server(led.address)
+                if not led.asking:
+                    self._owners[place] = server
+                    self._look.set()
+            try:
+                if led is not None and led.asking:
+                    server.execute("ASKING").add_done_callback(ignored)
+                return await ask(server)
+            except CommandRefused as again:
+                if again.redis_code not in REDIRECTIONS or loop.time() > began + FOLLOWED:
+                    raise
+                refused = again
+
+    async def _server(self, address: Address) -> Server:
+        """The server at an address, connected if it can be reached."""
+        server = self._servers.get(address)
+        if server is None:
+            endpoint = replace(self._seeds[0], host=address[0], port=address[1])
+            server = self._servers[address] = Server(self._settings, endpoint, SHARDED)
+            server.load(*self._scripts)
+            server.on_reconnect.append(self._tell_of_gap)
+            server.on_moved = self._take_from
+            self._starts[server] = asyncio.create_task(server.start())
+        await asyncio.shield(self._starts[server])
+        return server
+
+    # — who owns what —
+
+    async def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time() + LOOK
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SOON):
+                    await self._look.wait()
+            at_home = len(self._homes) == len(self._handlers)
+            if self.connected and at_home and loop.time() < due and not self._look.is_set():
+                continue
+            await asyncio.sleep(LOOK_SOON * random.random())  # noqa: S311  many nodes look at once
+            self._look.clear()
+            try:
+                await self._learn()
+            except Exception:  # a supervisor that dies leaves the node deaf for ever
+                logger.exception("the servers of the cluster could not be learnt")
+            due = loop.time() + LOOK
+
+    async def _learn(self) -> None:
+        """Ask all servers, or the seeds if none answers, and believe the latest view."""
+        views = await self._views(
+            self._view(server.execute, address) for address, server in self._servers.items() if server.connected
+        )
+        if not views:
+            known = [replace(self._seeds[0], host=host, port=port) for host, port in self._servers]
+            views = await self._views(self._ask(endpoint) for endpoint in (*self._seeds, *known))
+        if views:
+            await self._adopt(max(views, key=lambda view: (view.epoch, SLOTS - view.owners.count(None))))
+
+    async def _views(self, asking: Iterable[Awaitable[Topology]]) -> list[Topology]:
+        answers = await asyncio.gather(*asking, return_exceptions=True)
+        for failure in answers:
+            if isinstance(failure, BaseException) and not isinstance(failure, (OSError, BrokerUnavailable)):
+                raise failure
+        return [answer for answer in answers if isinstance(answer, Topology)]
+
+    async def _ask(self, endpoint: Endpoint) -> Topology:
+        """Over a connection of its own."""
+        make = partial(RedisConnection, self._settings.io_timeout)
+        name = f"{self._settings.prefix}-topology"
+        connection = await connect(endpoint, make, name, self._settings.connect_timeout)
+        try:
+            with suppress(CommandRefused):
+                if await connection.execute("COMMAND", "INFO", "SSUBSCRIBE") == [None]:
+                    self._unfit = (
+                        f"the Redis Cluster at {endpoint.host}:{endpoint.port} is older than Redis 7.0 and has no "
+                        "sharded pub/sub; update it, or list independent servers as shards, for example "
+                        'engine.redis.address = ["redis://a:6379", "redis://b:6379"]'
+                    )
+                    raise BrokerUnavailable
+            return await self._view(connection.execute, (endpoint.host, endpoint.port))
+        finally:
+            await connection.close("asked")
+
+    async def _view(self, execute: Callable[..., asyncio.Future[Any]], asked: Address) -> Topology:
+        try:
+            return read_topology(*await asyncio.gather(execute("CLUSTER", "INFO"), execute("CLUSTER", "SLOTS")), asked)
+        except CommandRefused as refused:
+            if "cluster support disabled" in refused.detail:
+                self._unfit = (
+                    f"the Redis server at {asked[0]}:{asked[1]} is no part of a cluster; write its address as "
+                    f"redis://{asked[0]}:{asked[1]}"
+                )
+            raise
+
+    async def _adopt(self, topology: Topology) -> None:
+        """Have owners be as they are, and subscriptions where their slots are."""
+        changed = topology != self._topology
+        began = bool(self._topology.owners)
+        if changed:
+            at = dict(zip(topology.primaries, await self._all(topology.primaries), strict=True))
+            self._owners = [owner and at[owner] for owner in topology.owners]
+            self._topology, self._whole = topology, None not in topology.owners
+            await asyncio.gather(*(self._speak_in_its_own(server) for server in at.values()))
+        strays = [name async for name in self._strays()]
+        for some in batches(strays, TOGETHER):
+            await asyncio.gather(*(self._bring_home(name) for name in some))
+        if changed:
+            await self._leave(self._servers.keys() - set(topology.primaries))
+        if began and (changed or strays):
+            self._tell_of_gap()
+
+    async def _all(self, addresses: Iterable[Address]) -> list[Server]:
+        return await asyncio.gather(*(self._server(address) for address in addresses))
+
+    async def _strays(self) -> Any:
+        """Names that are not subscribed where their slots are."""
+        for some in batches(list(self._handlers), TOGETHER):
+            for name in some:
+                if self._homes.get(name) is not self._owners[slot(name)]:
+                    yield name
+            await asyncio.sleep(0)
+
+    async def _speak_in_its_own(self, server: Server) -> None:
+        """Have a server's messages to itself lie in one of its slots."""
+        if tag := next((tag for tag in TAGS if self._owners[slot(tag)] is server), None):
+            await server.speak_in(tag)
+
+    async def _leave(self, addresses: Iterable[Address]) -> None:
+        """Have done with servers that own nothing any more."""
+        for address in addresses:
+            server = self._servers.pop(address)
+            self._gaps += server.reconnects
+            await self._starts.pop(server)
+            await server.close()
+
+    def _take_from(self, name: bytes) -> None:
+        """A server has told that a channel's slot is another's."""
+        self._homes.pop(name, None)
+        self._look.set()
+
+    def _tell_of_gap(self) -> None:
+        self._gaps += 1
+        call_all(self.on_reconnect)
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _name(key: Argument) -> bytes:
+    return key if isinstance(key, bytes) else str(key).encode()
+
+
+async def _resolve(answer: asyncio.Future[_Result], work: Awaitable[_Result]) -> None:
+    try:
+        result = await work
+    except Exception as error:
+        if not answer.done():
+            answer.set_exception(error)
+    else:
+        if not answer.done():
+            answer.set_result(result)

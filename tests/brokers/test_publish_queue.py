@@ -1,0 +1,315 @@
+"""Publishing while the broker is away: who waits, for how long, in which order, and what it is told."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from gateway.brokers import publish_queue as module
+from gateway.brokers.base import BrokerHealth, HistoryFilter, PublishOptions, StreamOptions
+from gateway.brokers.memory import MemoryBroker
+from gateway.brokers.publish_queue import NOT_PUBLISHED, PERHAPS_PUBLISHED, PublishQueue
+from gateway.brokers.redis import RedisBroker
+from gateway.errors import BrokerUnavailable
+from gateway.messages import Payload, Publication, Receipt
+from gateway.metrics import Metrics
+from gateway.redis.resp import CommandRefused
+from tests.brokers.recorder import Recorder
+from tests.redis_fixtures import started_shard
+from tests.redis_server import RedisServer
+from tests.waiting import settle, until
+
+KEPT = StreamOptions(history_size=10_000, history_ttl=60.0)
+KEYED = PublishOptions(idempotency_key="k")
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Failing(MemoryBroker):
+    """Fails as it is told, and writes down what it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failing: Callable[[], Exception] | None = None
+        self.asked: list[str] = []
+        self.published: list[str] = []
+        self.refusal = ""
+
+    async def publish(self, channel: str, publication: Publication, *others: Any) -> Receipt:
+        text = bytes(publication.data).decode()
+        self.asked.append(text)
+        if self.failing is not None:
+            raise self.failing()
+        self.published.append(text)
+        return await super().publish(channel, publication, *others)
+
+    def health(self) -> BrokerHealth:
+        return BrokerHealth(refusal=self.refusal)
+
+
+def unsent() -> BrokerUnavailable:
+    return BrokerUnavailable(stored="no")
+
+
+def unanswered() -> BrokerUnavailable:
+    return BrokerUnavailable(stored="maybe")
+
+
+class Desk:
+    """A queue before a broker that fails, under a clock of the test's own."""
+
+    def __init__(self, wait: float = 1.0) -> None:
+        self.clock = Clock()
+        self.broker = Failing()
+        self.metrics = Metrics()
+        self.queue = PublishQueue(self.broker, wait, self.metrics, self.clock)
+
+    def publish(self, text: str, options: PublishOptions = PublishOptions()) -> "asyncio.Task[Receipt]":  # noqa: B008
+        return asyncio.create_task(self.queue.publish("c", Publication(Payload(text.encode())), KEPT, options))
+
+    async def attempts(self, count: int) -> None:
+        """Wait until the broker has been asked so often."""
+        await until(lambda: len(self.broker.asked) >= count)
+
+    def assert_empty(self) -> None:
+        queue = self.queue
+        assert (queue._queue, queue._count, queue._bytes, queue._timer) == ([], 0, 0, None)
+
+
+async def told(task: "asyncio.Task[Receipt]") -> tuple[str, str]:
+    with pytest.raises(BrokerUnavailable) as caught:
+        await asyncio.wait_for(task, 10)
+    assert (caught.value.code, caught.value.temporary) == (100, True)
+    return caught.value.stored, caught.value.message
+
+
+async def test_what_is_not_sent_is_published_when_the_broker_is_back() -> None:
+    desk = Desk()
+    desk.broker.failing = unsent
+    task = desk.publish("a")
+    await desk.attempts(3)
+    assert not task.done()
+    desk.broker.failing = None
+    assert (await task).offset == 1
+    assert desk.broker.published == ["a"]
+    await until(lambda: desk.queue._timer is None)
+    desk.assert_empty()
+    assert not desk.metrics.failed_publications
+
+
+async def test_the_wait_has_an_end() -> None:
+    desk = Desk()
+    desk.broker.failing = unsent
+    tasks = [desk.publish("a"), desk.publish("b", KEYED)]
+    await desk.attempts(3)
+    desk.clock.now += 0.9
+    late = desk.publish("c")
+    await desk.attempts(len(desk.broker.asked) + 2)
+    assert not any(task.done() for task in tasks)
+    desk.clock.now += 0.1
+    assert [await told(task) for task in tasks] == [("no", NOT_PUBLISHED)] * 2
+    assert not late.done()
+    desk.clock.now += 0.9
+    assert await told(late) == ("no", NOT_PUBLISHED)
+    assert desk.metrics.failed_publications == {"no": 3}
+    await until(lambda: desk.queue._timer is None)
+    desk.assert_empty()
+
+
+async def test_without_a_wait_it_fails_at_once() -> None:
+    desk = Desk(wait=0)
+    desk.broker.failing = unsent
+    assert await told(desk.publish("a", KEYED)) == ("no", NOT_PUBLISHED)
+    assert desk.broker.asked == ["a"]
+    desk.assert_empty()
+
+
+async def test_what_may_have_been_published_is_not_published_again() -> None:
+    desk = Desk()
+    desk.broker.failing = unanswered
+    assert await told(desk.publish("a")) == ("maybe", PERHAPS_PUBLISHED)
+    assert desk.broker.asked == ["a"]
+    assert desk.metrics.failed_publications == {"maybe": 1}
+
+
+async def test_with_a_key_it_is_tried_once_more() -> None:
+    desk = Desk()
+    desk.broker.failing = unanswered
+    task = desk.publish("a", KEYED)
+    await desk.attempts(1)
+    desk.broker.failing = None
+    assert (await task).offset == 1
+    assert desk.broker.asked == ["a", "a"]
+
+
+async def test_and_not_a_third_time() -> None:
+    desk = Desk()
+    desk.broker.failing = unanswered
+    assert await told(desk.publish("a", KEYED)) == ("maybe", PERHAPS_PUBLISHED)
+    assert desk.broker.asked == ["a", "a"]
+
+
+async def test_what_was_sent_once_may_be_published_whatever_comes_of_its_repeat() -> None:
+    desk = Desk()
+    desk.broker.failing = unanswered
+    task = desk.publish("a", KEYED)
+    await desk.attempts(1)
+    desk.broker.failing = unsent
+    await desk.attempts(3)
+    desk.clock.now += 1
+    assert await told(task) == ("maybe", PERHAPS_PUBLISHED)
+
+
+async def test_an_error_that_does_not_say_is_passed_on() -> None:
+    desk = Desk()
+    error = BrokerUnavailable("as it is")
+    desk.broker.failing = lambda: error
+    with pytest.raises(BrokerUnavailable) as caught:
+        await desk.publish("a", KEYED)
+    assert caught.value is error
+    assert desk.broker.asked == ["a"]
+
+
+async def test_what_is_refused_for_good_does_not_wait() -> None:
+    desk = Desk()
+    desk.broker.refusal = "OOM"
+    desk.broker.failing = lambda: CommandRefused("OOM command not allowed when used memory > 'maxmemory'.")
+    assert await told(desk.publish("a", KEYED)) == ("no", NOT_PUBLISHED)
+    assert desk.broker.asked == ["a"]
+
+
+async def test_nobody_overtakes() -> None:
+    """Neither who comes while others wait, nor who comes when they are let go."""
+    desk = Desk()
+    desk.broker.failing = unsent
+    tasks = [desk.publish(f"{number}") for number in range(100)]
+    await desk.attempts(103)
+    tasks += [desk.publish(f"{number}") for number in range(100, 120)]
+    await settle()
+    desk.broker.failing = None
+    await until(lambda: desk.broker.published)
+    for number in range(120, 150):
+        tasks.append(desk.publish(f"{number}"))
+        await asyncio.sleep(0)
+    await asyncio.gather(*tasks)
+    assert desk.broker.published == [f"{number}" for number in range(len(tasks))]
+
+
+async def test_who_fails_late_keeps_its_place() -> None:
+    """As one that had not left a connection when it was lost: it hears of it after others have found none."""
+    desk = Desk()
+    gate = asyncio.Event()
+    inner = desk.broker.publish
+
+    async def publish(channel: str, publication: Publication, *others: Any) -> Receipt:
+        if bytes(publication.data) == b"first" and not gate.is_set():
+            await gate.wait()
+            raise unsent()
+        return await inner(channel, publication, *others)
+
+    desk.broker.publish = publish  # type: ignore[method-assign]
+    first = desk.publish("first")
+    await settle()
+    desk.broker.failing = unsent
+    second = desk.publish("second")
+    await settle()
+    gate.set()
+    await settle()
+    desk.broker.failing = None
+    await asyncio.gather(first, second)
+    assert desk.broker.published == ["first", "second"]
+
+
+async def test_one_who_leaves_disturbs_nobody() -> None:
+    desk = Desk()
+    desk.broker.failing = unsent
+    first, second, third = (desk.publish(text) for text in "abc")
+    await settle()
+    first.cancel()
+    third.cancel()
+    await settle()
+    desk.broker.failing = None
+    await second
+    assert desk.broker.published == ["b"]
+    await until(lambda: desk.queue._timer is None)
+    desk.assert_empty()
+
+
+@pytest.mark.parametrize(("bound", "value"), [("MOST", 3), ("MOST_BYTES", 3)])
+async def test_only_so_much_waits(monkeypatch: pytest.MonkeyPatch, bound: str, value: int) -> None:
+    monkeypatch.setattr(module, bound, value)
+    desk = Desk()
+    desk.broker.failing = unsent
+    tasks = [desk.publish(text) for text in "abcd"]
+    assert await told(tasks[3]) == ("no", NOT_PUBLISHED)
+    assert not any(task.done() for task in tasks[:3])
+    desk.broker.failing = None
+    await asyncio.gather(*tasks[:3])
+    assert desk.broker.published == ["a", "b", "c"]
+    await desk.publish("e")
+
+
+# — with Redis —
+
+
+@asynccontextmanager
+async def joined(server: RedisServer, wait: float, io_timeout: float = 4.0) -> AsyncIterator[tuple[PublishQueue, Any]]:
+    async with started_shard(server.url, io_timeout=io_timeout) as shard:
+        broker = RedisBroker(shard)
+        await broker.start("n1", Recorder())
+        yield PublishQueue(broker, wait, Metrics()), broker
+        await broker.close()
+
+
+async def kept(broker: RedisBroker) -> list[str]:
+    publications, _ = await broker.history("c", HistoryFilter(limit=-1), KEPT)
+    return [bytes(each.data).decode() for each in publications]
+
+
+def put(queue: PublishQueue, text: str, options: PublishOptions = PublishOptions()) -> "asyncio.Task[Receipt]":  # noqa: B008
+    return asyncio.create_task(queue.publish("c", Publication(Payload(text.encode())), KEPT, options))
+
+
+async def test_a_restart_of_redis_delays_publications_and_no_more() -> None:
+    with RedisServer("--appendonly", "yes", "--appendfsync", "always") as own:
+        async with joined(own, wait=30) as (queue, broker):
+            tasks = [put(queue, "0")]
+            await tasks[0]
+            await asyncio.to_thread(own.stop)
+            await until(lambda: not broker.health().connected)
+            tasks += [put(queue, f"{number}") for number in range(1, 500)]
+            await settle()
+            await asyncio.to_thread(own.start)
+            receipts = await asyncio.gather(*tasks)
+            assert [receipt.offset for receipt in receipts] == list(range(1, 501))
+            assert await kept(broker) == [f"{number}" for number in range(500)]
+
+
+async def test_what_a_frozen_redis_does_not_answer_may_be_published() -> None:
+    with RedisServer() as own:
+        async with joined(own, wait=30, io_timeout=0.3) as (queue, broker):
+            await put(queue, "before")
+            own.pause()
+            plain, keyed = put(queue, "plain"), put(queue, "keyed", KEYED)
+            assert await told(plain) == ("maybe", PERHAPS_PUBLISHED)
+            assert not keyed.done()
+            own.resume()
+            await keyed
+            await put(queue, "keyed", KEYED)
+            texts = await kept(broker)
+            assert (texts[0], texts.count("keyed")) == ("before", 1), "though it was sent twice, and asked for thrice"
+
+
+async def test_what_an_operator_must_see_to_fails_at_once(server: RedisServer) -> None:
+    with RedisServer("--maxmemory", "1mb") as own:
+        async with joined(own, wait=30) as (queue, broker):
+            for stored in ("no", "no"):
+                assert await told(put(queue, "x" * 100_000)) == (stored, NOT_PUBLISHED)
+            assert broker.health().refusal == "OOM"

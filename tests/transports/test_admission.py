@@ -1,0 +1,164 @@
+"""How many a node takes at a time, what it tells the others, and what it says of them."""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from gateway.config.settings import ClientSettings
+from gateway.metrics import Metrics
+from gateway.transports.admission import LOG_PAUSE, LONGEST_WAIT, Admission, Rate, Refusal
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Door:
+    """An admission, its clock and its counters."""
+
+    def __init__(self, **client: Any) -> None:
+        self.clock = Clock()
+        self.metrics = Metrics()
+        self.admission = Admission(ClientSettings.model_validate(client), self.metrics, self.clock)
+
+    def refuse(self, connections: int = 0, *, draining: bool = False) -> Refusal | None:
+        return self.admission.refuse(connections, draining=draining)
+
+    def admitted(self, asking: int) -> int:
+        """How many of so many that ask now may come in."""
+        return sum(self.refuse() is None for _ in range(asking))
+
+
+def retry_after(refusal: Refusal | None) -> int:
+    assert refusal is not None
+    [(name, value)] = refusal.headers
+    assert name == b"retry-after"
+    return int(value)
+
+
+def waits(door: Door, count: int) -> Iterator[int]:
+    return (retry_after(door.refuse()) for _ in range(count))
+
+
+def test_so_many_come_in_each_second() -> None:
+    door = Door(connection_rate_limit=10)
+    assert [door.admitted(25) for _ in range(3)] == [10, 0, 0]
+    door.clock.now += 0.5
+    assert door.admitted(25) == 5
+    for _ in range(60):
+        door.clock.now += 1
+        assert door.admitted(100) == 10
+
+
+def test_what_was_not_used_is_kept_for_a_second() -> None:
+    door = Door(connection_rate_limit=10)
+    assert door.admitted(10) == 10
+    door.clock.now += 3600
+    assert door.admitted(25) == 10
+
+
+def test_without_a_limit_all_come_in() -> None:
+    assert Door().admitted(10_000) == 10_000
+
+
+def test_who_is_refused_for_another_reason_takes_no_turn() -> None:
+    door = Door(connection_rate_limit=1, connection_limit=5)
+    for _ in range(3):
+        assert retry_after(door.refuse(5)) == 1
+        assert retry_after(door.refuse(draining=True)) == 1
+    assert door.refuse(4) is None
+    assert door.refuse(4) is not None
+
+
+def test_one_who_has_come_in_is_not_held_to_the_rate_again() -> None:
+    door = Door(connection_rate_limit=1, connection_limit=5)
+    assert door.refuse() is None
+    assert door.admission.repel(4, draining=False) is None
+    assert retry_after(door.admission.repel(5, draining=False)) == 1
+    assert retry_after(door.admission.repel(4, draining=True)) == 1
+
+
+def test_a_storm_is_spread_by_its_size() -> None:
+    """Among the seconds that it takes to let all of them in, so that hardly anybody is refused a second time."""
+    door = Door(connection_rate_limit=10)
+    door.admitted(10)
+    assert set(waits(door, 10)) <= {1, 2}
+    assert set(waits(door, 80)) > {1, 2}
+    assert set(waits(door, 400)) >= {1, 5, 9}
+    late = set(waits(door, 10_000))
+    assert (min(late), max(late)) == (1, LONGEST_WAIT)
+
+
+def test_the_size_of_a_storm_is_not_forgotten_from_one_second_to_the_next() -> None:
+    door = Door(connection_rate_limit=10)
+    assert door.admitted(110) == 10
+    door.clock.now += 1
+    assert door.admitted(10) == 10
+    assert max(waits(door, 50)) > 2
+    door.clock.now += 2
+    assert door.admitted(10) == 10
+    assert max(waits(door, 1)) <= 2
+
+
+def test_the_first_second_of_a_clock() -> None:
+    clock = Clock()
+    clock.now = 0.0
+    rate = Rate(1, clock)
+    assert [rate.take(), rate.take()] == [True, False]
+    assert rate.wait() in (1, 2)
+
+
+def scope(origin: str) -> dict[str, Any]:
+    return {"headers": [(b"origin", origin.encode())]}
+
+
+def test_refusals_are_counted_by_their_reason() -> None:
+    door = Door(connection_rate_limit=1, connection_limit=5)
+    for _ in range(3):
+        door.refuse()
+    door.refuse(5)
+    door.refuse(draining=True)
+    for number in range(4):
+        assert door.admission.forbid(scope(f"https://{number}.evil.net")) == (403, [])
+    assert door.metrics.refused_connections == {
+        "connection_rate_limit": 2,
+        "connection_limit": 1,
+        "draining": 1,
+        "origin": 4,
+    }
+
+
+def test_refusals_are_logged_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    door = Door(connection_rate_limit=7)
+    door.admitted(7)
+
+    def told() -> list[str]:
+        lines = [record.getMessage() for record in caplog.records]
+        caplog.clear()
+        return lines
+
+    for _ in range(500):
+        door.refuse()
+    door.admission.forbid(scope("https://evil.net"))
+    assert told() == [
+        "connections are refused, 1 since this was last said: more than client.connection_rate_limit = 7 a second",
+        "connections are refused, 1 since this was last said: client.allowed_origins has no 'https://evil.net'",
+    ]
+    door.clock.now += LOG_PAUSE
+    assert door.admitted(10) == 7
+    assert told() == [
+        "connections are refused, 500 since this was last said: more than client.connection_rate_limit = 7 a second"
+    ]
+
+
+def test_what_a_stranger_sends_is_logged_cut_and_quoted(caplog: pytest.LogCaptureFixture) -> None:
+    Door().admission.forbid(scope("https://evil.net\n" + "x" * 10_000))
+    [record] = caplog.records
+    assert "\n" not in record.getMessage()
+    assert len(record.getMessage()) < 250
