@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
@@ -20,6 +20,7 @@ from gateway.brokers.base import (
     BrokerEvents,
     BrokerHealth,
     Claim,
+    Continued,
     Fenced,
     HistoryFilter,
     PublishOptions,
@@ -267,9 +268,9 @@ class PostgresBroker:
             [seconds(stream.unpublished_ttl) for _, _, stream in ordered],
         )
         parts: dict[int, Part] = {}
-        for number, (top, epoch, offsets, messages) in zip(order, rows, strict=True):
-            stored = zip(messages or (), offsets or (), strict=True)
-            parts[number] = [envelope.decode_publication(*each) for each in stored], Position(top, epoch)
+        for number, row in zip(order, rows, strict=True):
+            stored = zip(row["messages"] or (), row["offsets"] or (), strict=True)
+            parts[number] = [envelope.decode_publication(*each) for each in stored], _top(row)
         return [parts[number] for number in range(len(reads))]
 
     # — what this node hears, as owned entries —
@@ -338,3 +339,10 @@ class PostgresBroker:
                 return
             case leave:
                 events.on_leave(channel, leave.info)
+
+
+def _top(row: Any) -> Position:
+    """The top of a stream, with those of the epochs that it had before."""
+    former = zip(row["former_tops"], row["former_epochs"], strict=True)
+    links = tuple(Position(top, epoch) for top, epoch in former)
+    return Continued(row["top"], row["epoch"], links) if links else Position(row["top"], row["epoch"])

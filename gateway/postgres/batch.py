@@ -76,7 +76,7 @@ class Batch(Generic[_Item, _Answer]):
 
     def _put(self, entry: _Entry[_Item, _Answer]) -> None:
         if self._bytes + entry.size > MOST_WAITING:
-            entry.answer.set_exception(BrokerUnavailable())
+            entry.answer.set_exception(BrokerUnavailable(stored="no"))
             return
         self._bytes += entry.size
         self._waiting.append(entry)
@@ -92,7 +92,7 @@ class Batch(Generic[_Item, _Answer]):
                     await self._carry(entries)
         finally:
             self._task = None
-            self._fail(list(self._waiting), BrokerUnavailable())
+            self._fail(list(self._waiting), BrokerUnavailable(stored="no"))
             self._waiting.clear()
             self._bytes = 0
             self._idle()
@@ -114,13 +114,13 @@ class Batch(Generic[_Item, _Answer]):
         except BUSY:
             self._set_aside(entries)
         except TimeoutError:
-            self._fail(entries, BrokerUnavailable())
+            self._fail(entries, BrokerUnavailable(stored="maybe"))
         except Exception as error:
             if not isinstance(error, BrokerUnavailable):
                 logger.exception("PostgreSQL: a statement failed")
             self._fail(entries, error)
         except BaseException:
-            self._fail(entries, BrokerUnavailable())
+            self._fail(entries, BrokerUnavailable(stored="maybe"))
             raise
         else:
             for entry, answer in zip(entries, answers, strict=True):
@@ -129,7 +129,7 @@ class Batch(Generic[_Item, _Answer]):
 
     def _set_aside(self, entries: list[_Entry[_Item, _Answer]]) -> None:
         if self._key is None:
-            self._fail(entries, BrokerUnavailable())
+            self._fail(entries, BrokerUnavailable(stored="no"))
             return
         for entry in entries:
             key = self._key(entry.item)

@@ -129,7 +129,7 @@ class Database:
     async def fetch(self, statement: str, *args: Any) -> list[Any]:
         """The rows that a statement answers with. Raises ``BrokerUnavailable``, or ``BUSY`` for a row that is held."""
         if not self._ready:  # without our tables there is nothing to be had
-            raise BrokerUnavailable
+            raise BrokerUnavailable(stored="no")
         try:
             rows = await self._pool.fetch(self.names.put(statement), *args)
         except StatementRefused as error:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import asyncpg
 
-from gateway.errors import BrokerUnavailable, Error, ErrorCode
+from gateway.errors import BrokerUnavailable, Error, ErrorCode, Stored
 
 LASTING = (
     asyncpg.InvalidAuthorizationSpecificationError,
@@ -20,6 +20,9 @@ LASTING = (
 BUSY = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 """Somebody else is at work on a row, and holds it."""
 
+UNSURE = (asyncpg.PostgresConnectionError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError)
+"""Answers after which nobody knows whether the statement was carried out."""
+
 FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 
 
@@ -27,7 +30,7 @@ class StatementRefused(BrokerUnavailable):
     """PostgreSQL answered with an error. Clients never see ``detail``."""
 
     def __init__(self, error: BaseException) -> None:
-        super().__init__()
+        super().__init__(stored="maybe" if isinstance(error, UNSURE) else "no")
         self.detail = describe(error)
         self.lasting = isinstance(error, LASTING)
         self.kind = type(error).__name__.removesuffix("Error") if self.lasting else ""
@@ -38,8 +41,11 @@ def describe(error: BaseException) -> str:
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Have what goes wrong raise ``BrokerUnavailable``; a row that is held stays the exception that it is."""
+def translated(stored: Stored = "no") -> Iterator[None]:
+    """Have what goes wrong raise ``BrokerUnavailable``; a row that is held stays the exception that it is.
+
+    What was sent and not answered may have been carried out.
+    """
     try:
         yield
     except (*BUSY, BrokerUnavailable):
@@ -47,7 +53,7 @@ def translated() -> Iterator[None]:
     except asyncpg.PostgresError as error:
         raise StatementRefused(error) from error
     except (*FAILURES, asyncio.IncompleteReadError) as error:
-        raise BrokerUnavailable from error
+        raise BrokerUnavailable(stored=stored) from error
 
 
 def text(value: str) -> str:

@@ -4,9 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-import asyncpg
-
-from gateway.postgres.failures import translated
+from gateway.postgres.failures import BUSY, StatementRefused, translated
 
 _Answer = TypeVar("_Answer")
 
@@ -27,19 +25,20 @@ class Pool:
 
     async def fetch(self, statement: str, *args: Any) -> list[Any]:
         """The rows that a statement answers with. Raises ``BrokerUnavailable``, or ``BUSY`` for a row that is held."""
-        with translated():
-            async with self._places:
+        async with self._places:
+            with translated():
                 connection = await self._take()
-                answered = False
-                try:
+            answered = False
+            try:
+                with translated("maybe"):
                     rows: list[Any] = await connection.fetch(statement, *args)
-                    answered = True
-                    return rows
-                except asyncpg.PostgresError:
-                    answered = True
-                    raise
-                finally:
-                    self._give_back(connection, answered)
+                answered = True
+                return rows
+            except (StatementRefused, *BUSY):
+                answered = True
+                raise
+            finally:
+                self._give_back(connection, answered)
 
     def drop(self) -> None:
         """Close the connections that nobody uses just now."""

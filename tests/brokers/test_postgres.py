@@ -9,10 +9,11 @@ from typing import Any
 import asyncpg
 import pytest
 
-from gateway.brokers.base import Broker, Claim, HistoryFilter, PublishOptions, StreamOptions
+from gateway.brokers.base import Broker, Claim, Continued, HistoryFilter, PublishOptions, StreamOptions
 from gateway.brokers.postgres import PostgresBroker
 from gateway.brokers.rules import Rule
 from gateway.config.settings import PostgresSettings
+from gateway.core.recovery import resume
 from gateway.errors import BrokerUnavailable, Error
 from gateway.messages import Payload, Position, Publication
 from gateway.postgres.owners import Intervals
@@ -215,8 +216,9 @@ async def test_who_holds_a_channel_for_long_is_not_waited_for_without_end(
         await transaction.start()
         await say_by_sql(connection, settings, "held")
         began = loop.time()
-        with pytest.raises(BrokerUnavailable):
+        with pytest.raises(BrokerUnavailable) as caught:
             await say(broker, "in vain")
+        assert caught.value.stored == "no"
         assert loop.time() - began < 5.5
         await transaction.rollback()
     assert (await say(broker, "a")).offset == 1
@@ -334,17 +336,27 @@ async def test_a_node_that_was_swept_is_counted_again(settings: PostgresSettings
 # — streams that end —
 
 
-async def test_another_timeline_makes_other_streams(broker: PostgresBroker, settings: PostgresSettings) -> None:
-    """A promoted standby may lack what has been accepted: nobody may take what follows for a continuation."""
+async def test_streams_of_another_timeline_go_on_under_another_epoch(
+    broker: PostgresBroker, settings: PostgresSettings
+) -> None:
+    """A promoted standby may lack what has been accepted: who has seen that may take nothing for a continuation."""
     position = await say(broker, "a")
-    async with connected(settings) as connection:
-        await connection.execute(named(settings, "UPDATE gateway_streams SET timeline = '00000099'"))
-    assert await broker.verify([Claim("chat:lobby", position, KEPT, hold=1.0)]) == [False]
-    publications, top = await broker.history("chat:lobby", ALL, KEPT)
-    assert (publications, top.offset) == ([], 0)
-    assert top.epoch != position.epoch
-    assert await say(broker, "b") == Position(1, top.epoch)
-    assert await offsets(broker) == [1]
+    tops = [position]
+    for timeline in ("00000098", "00000099"):
+        async with connected(settings) as connection:
+            elsewhere = "UPDATE gateway_streams SET timeline = $1"
+            await connection.execute(named(settings, elsewhere), timeline)
+        assert await broker.verify([Claim("chat:lobby", tops[-1], KEPT, hold=1.0)]) == [False]
+        publications, top = await broker.history("chat:lobby", ALL, KEPT)
+        assert [each.offset for each in publications] == list(range(1, len(tops) + 1))
+        assert isinstance(top, Continued)
+        assert top.former == tuple(tops)
+        tops.append(await say(broker, "b"))
+        assert tops[-1] == Position(len(tops), top.epoch)
+    assert len({each.epoch for each in tops}) == 3
+    assert resume(position, top) == (Position(1, top.epoch), Position(2, top.epoch))
+    beyond = Position(2, position.epoch)  # seen on the server that was, and lost
+    assert resume(beyond, top)[0] == beyond
 
 
 async def test_what_has_expired_is_gone_and_then_removed(broker: PostgresBroker, settings: PostgresSettings) -> None:
@@ -422,8 +434,9 @@ async def test_a_server_that_restarts_keeps_streams_and_who_hears_what(how: str)
             position = await say(broker, "a")
             getattr(server, how)()
             await until(lambda: not broker.health().ok)
-            with pytest.raises(BrokerUnavailable):
+            with pytest.raises(BrokerUnavailable) as caught:
                 await say(broker, "lost")
+            assert caught.value.stored == "no"
             with pytest.raises(BrokerUnavailable):
                 await broker.subscribe("chat:other")
             server.start()
@@ -445,7 +458,8 @@ async def test_a_server_that_says_nothing_is_given_up_in_time() -> None:
             server.pause()
             began = loop.time()
             answers = await asyncio.gather(*(say(broker, "b", f"chat:{n}") for n in range(30)), return_exceptions=True)
-            assert {type(answer) for answer in answers} <= {BrokerUnavailable}
+            assert {type(answer) for answer in answers} == {BrokerUnavailable}
+            assert {getattr(answer, "stored", "") for answer in answers} == {"maybe"}
             assert loop.time() - began < 5
             server.resume()
 
@@ -516,8 +530,10 @@ async def test_after_a_failover_streams_are_others_and_everything_goes_on() -> N
             await until(lambda: recorder.gaps)
             assert await broker.verify([Claim("chat:lobby", position, KEPT, hold=10.0)]) == [False]
             anew = await say(broker, "b")
-            assert anew.offset == 1
+            assert anew.offset == 2
             assert anew.epoch != position.epoch
+            _, top = await broker.history("chat:lobby", ALL, KEPT)
+            assert resume(position, top) == (Position(1, anew.epoch), anew)
             await say(broker, "x" * 50_000)
             await until(lambda: recorder.texts == ["a", "b", "x" * 50_000])
             await until(lambda: counted(broker, 1))

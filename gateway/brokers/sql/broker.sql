@@ -10,6 +10,8 @@ CREATE TABLE IF NOT EXISTS gateway_streams (
   trimmed bigint NOT NULL DEFAULT 0,
   version bigint NOT NULL DEFAULT 0,
   version_epoch text NOT NULL DEFAULT '',
+  former_epochs text[] NOT NULL DEFAULT '{}',  -- under which the same stream went on other timelines, and up to where
+  former_tops bigint[] NOT NULL DEFAULT '{}',
   kept_until timestamptz NOT NULL,
   expires timestamptz NOT NULL
 ) WITH (fillfactor = 50);  -- room for each row's next state on its page, so that no index is written
@@ -57,13 +59,15 @@ CREATE OR REPLACE FUNCTION gateway_new_epoch() RETURNS text LANGUAGE sql VOLATIL
 $$;
 
 -- The server's timeline, which is another one after a failover or a recovery to a point in time. A promoted server may
--- lack what has been accepted: streams of another timeline are others.
+-- lack what has been accepted, so that its streams go on under other epochs; what was seen of the former ones up to
+-- where they ended here is part of them.
 CREATE OR REPLACE FUNCTION gateway_timeline() RETURNS text LANGUAGE sql STABLE AS $$
   SELECT substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)
 $$;
 
 -- Lock a channel's stream until the end of the transaction: offsets are then in the order of commits. Makes the stream
--- if there is none, and anew if it has expired. What it lasts is for whoever writes it to say.
+-- if there is none, and anew if it has expired. What it lasts is for whoever writes it to say. Epochs are few: each is a
+-- failover.
 CREATE OR REPLACE FUNCTION gateway_lock_stream(p_channel text, p_timeline text) RETURNS gateway_streams
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -75,9 +79,16 @@ BEGIN
       IF found_stream.expires > clock_timestamp() AND found_stream.timeline = p_timeline THEN
         RETURN found_stream;
       END IF;
+      IF found_stream.expires > clock_timestamp() THEN
+        UPDATE gateway_streams SET epoch = gateway_new_epoch(), timeline = p_timeline,
+          former_epochs = former_epochs || epoch, former_tops = former_tops || top
+        WHERE channel = p_channel RETURNING * INTO found_stream;
+        RETURN found_stream;
+      END IF;
       DELETE FROM gateway_publications WHERE channel = p_channel;
       UPDATE gateway_streams SET epoch = gateway_new_epoch(), timeline = p_timeline, top = 0, floor = 0, trimmed = 0,
-        version = 0, version_epoch = '', kept_until = clock_timestamp(), expires = clock_timestamp() + interval '60s'
+        version = 0, version_epoch = '', former_epochs = '{}', former_tops = '{}',
+        kept_until = clock_timestamp(), expires = clock_timestamp() + interval '60s'
       WHERE channel = p_channel RETURNING * INTO found_stream;
       RETURN found_stream;
     END IF;
@@ -228,7 +239,9 @@ END $$;
 CREATE OR REPLACE FUNCTION gateway_history_many(
   p_channels text[], p_limits int[], p_since bigint[], p_reverse boolean[], p_meta_ttls interval[],
   p_unpublished interval[]
-) RETURNS TABLE (top bigint, epoch text, offsets bigint[], messages bytea[]) LANGUAGE plpgsql AS $$
+) RETURNS TABLE (
+  top bigint, epoch text, offsets bigint[], messages bytea[], former_epochs text[], former_tops bigint[]
+) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
   now_timeline text := gateway_timeline();
@@ -248,6 +261,8 @@ BEGIN
         epoch := gateway_first_epoch(p_channels[i]);
         offsets := NULL;
         messages := NULL;
+        former_epochs := '{}';
+        former_tops := '{}';
         RETURN NEXT;
         CONTINUE;
       END;
@@ -259,7 +274,7 @@ BEGIN
         FOR NO KEY UPDATE SKIP LOCKED);
     END IF;
     RETURN QUERY
-      SELECT s.top, s.epoch, part.offsets, part.messages FROM gateway_streams s,
+      SELECT s.top, s.epoch, part.offsets, part.messages, s.former_epochs, s.former_tops FROM gateway_streams s,
       LATERAL (
         SELECT array_agg(p."offset") AS offsets, array_agg(p.data) AS messages FROM (
           (SELECT q."offset", q.data FROM gateway_publications q
