@@ -52,6 +52,11 @@ _VERSIONS = "CREATE TABLE IF NOT EXISTS gateway_schema (file text PRIMARY KEY, v
 _NOTE = "INSERT INTO gateway_schema VALUES ($1, $2) ON CONFLICT (file) DO UPDATE SET version = excluded.version"
 
 
+_HOST = r"(\[[^\]]*\]|[^\[\]:,/?#@]*)(:\d+)?"
+_ADDRESS = re.compile(rf"postgres(ql)?://([^/?#@]*@)?{_HOST}(,{_HOST})*(/[^?#]*)?(\?[^#]*)?")
+"""What may be written: strictly, since a library that guesses takes part of a password for a port, and says so."""
+
+
 class Message(NamedTuple):
     """Something that is told and not kept."""
 
@@ -320,11 +325,13 @@ def seconds(value: float) -> timedelta:
 def checked_dsn(dsn: str) -> str:
     """The address of a database, which may be one of SQLAlchemy's. Raises ``SettingsError``, without a password."""
     plain = re.sub(r"^postgresql\+\w+://", "postgresql://", dsn)
-    if not re.match(r"postgres(ql)?://", plain) or re.search(r"[?&]password=", plain):
-        shown = re.sub(r"(//[^@/]*@|password=[^&]*)", "***", plain)
+    if not _ADDRESS.fullmatch(plain) or re.search(r"[?&]password=", plain):
+        # what cannot be read may hold a password anywhere
+        scheme, _, rest = plain.partition("://") if "://" in plain else ("", "", plain)
+        shown = f"{scheme}://***@{rest.rpartition('@')[2]}".partition("?")[0] if "@" in rest else f"{scheme}://***"
         raise SettingsError(
             f"engine.postgres.dsn = {shown!r} cannot be used; write for example "
-            "postgres://user:password@127.0.0.1:5432/app, with the password there and nowhere else, "
-            "or have PGPASSWORD in the environment hold it"
+            "postgres://user:password@127.0.0.1:5432/app, with signs such as # ? / @ in the password written as "
+            "%23 %3F %2F %40, or have PGPASSWORD in the environment hold it"
         )
     return plain

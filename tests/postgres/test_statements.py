@@ -29,11 +29,30 @@ def test_every_script_has_a_version() -> None:
     assert all(Script(path).version >= 1 for path in paths)
 
 
-@pytest.mark.parametrize("dsn", ["", "redis://x", "postgres:/x", "postgres://u@h/db?password=secret", "u:secret@h"])
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        *("", "redis://x", "postgres:/x", "postgres://u@h/db?password=secret", "u:secret@h", "mysql://u:secret@h/db"),
+        *(f"postgres://u:{password}@h/db" for password in ("se#cret", "sec/ret", "secr?et", "secret@x", "secret,x@")),
+        *("postgres://u:secret", "postgres://h:secret/db"),
+    ],
+)
 def test_an_address_that_cannot_be_used_is_refused_with_the_right_one(dsn: str) -> None:
     with pytest.raises(SettingsError, match="write for example postgres://user:password@127") as caught:
         checked_dsn(dsn)
-    assert "secret" not in str(caught.value).replace("u:secret@h", "")
+    assert "et@" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        *("postgres://h", "postgresql://u@h:5432/db", "postgres://u:p%23@[::1]:5432,h2/db?sslmode=require"),
+        *("postgres:///db?host=/var/run/postgresql", "postgres://u:a:b,c@h/db"),
+    ],
+)
+def test_addresses_that_can_be_used_stay_as_they_are(dsn: str) -> None:
+    assert checked_dsn(dsn) == dsn
 
 
 def test_addresses_of_sqlalchemy_are_taken() -> None:
