@@ -8,6 +8,7 @@ from types import FrameType
 import pytest
 
 from gateway.core import tasks
+from tests.postgres_server import PostgresServer
 from tests.redis_server import RedisServer
 from tests.redis_topologies import ClusterTopology, SentinelTopology
 from tests.serving import Serve, on_hypercorn, on_plain_uvicorn, on_uvicorn
@@ -25,6 +26,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def shared_server() -> Iterator[RedisServer]:
     """One server for the tests that leave it in peace."""
     with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """One PostgreSQL for the tests that leave it in peace, each with tables of its own."""
+    with PostgresServer() as server:
         yield server
 
 

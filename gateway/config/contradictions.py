@@ -33,6 +33,8 @@ def find_problems(settings: Settings) -> Iterator[Problem]:
         names.add(namespace.name)
     yield from _personal_problems(settings)
     yield from _token_problems(settings)
+    if settings.engine.type == "postgres" and not settings.engine.postgres.dsn:
+        yield Problem("engine.postgres.dsn", 'is needed, for example "postgres://user:password@127.0.0.1:5432/app"')
     server = settings.http_server
     if server.workers > 1 and settings.engine.type == "memory":
         yield Problem(

@@ -2,10 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from gateway.blocks.base import BlockStore
 from gateway.blocks.memory import MemoryBlocks
@@ -14,9 +14,11 @@ from gateway.blocks.sharded import ShardedBlocks
 from gateway.brokers.base import Broker
 from gateway.brokers.memory import MemoryBroker
 from gateway.brokers.redis import RedisBroker
+from gateway.brokers.rules import Rule
 from gateway.brokers.sharded import ShardedBroker
 from gateway.config.settings import Settings
 from gateway.core.wheel import Wheel
+from gateway.errors import SettingsError
 from gateway.leases.base import Leases
 from gateway.leases.memory import MemoryLeases
 from gateway.leases.redis import RedisLeases
@@ -36,6 +38,9 @@ from gateway.presence.sharded import ShardedPresence
 from gateway.redis.opening import open_shards
 from gateway.redis.shard import Shard
 
+if TYPE_CHECKING:
+    from gateway.postgres.database import Database
+
 _Part = TypeVar("_Part")
 _Whole = TypeVar("_Whole")
 
@@ -46,17 +51,22 @@ class Engine:
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
         self.shards: list[Shard] = []
         """The connections to Redis; none for the memory engine."""
+        self.database: Database | None = None
+        """The connections to PostgreSQL; None for other engines."""
         self.broker: Broker
         self.presence: PresenceStore
         self.leases: Leases
         self.occupancy: Occupancy
         self.limits: LimitStore
         self.blocks: BlockStore
+        self._rules: Callable[[Sequence[Rule]], None] = lambda _rules: None
         if settings.engine.type == "memory":
             leases = MemoryLeases()
             self.broker, self.presence = MemoryBroker(clock, leases.holds), MemoryPresence()
             self.leases, self.occupancy, self.limits = leases, MemoryOccupancy(), MemoryLimits(clock)
             self.blocks = MemoryBlocks(clock)
+        elif settings.engine.type == "postgres":
+            self._join_by_postgres(settings, clock)
         else:
             self._join_by_redis(settings, clock)
 
@@ -72,11 +82,37 @@ class Engine:
         self.limits = one_of(ShardedLimits, limits)
         self.blocks = one_of(ShardedBlocks, [RedisBlocks(shard) for shard in shards])
 
+    def _join_by_postgres(self, settings: Settings, clock: Callable[[], float]) -> None:
+        try:  # an extra, which most do without
+            from gateway.blocks.postgres import PostgresBlocks
+            from gateway.brokers.postgres import PostgresBroker
+            from gateway.leases.postgres import PostgresLeases
+            from gateway.limits.postgres import PostgresLimits
+            from gateway.occupancy.postgres import PostgresOccupancy
+            from gateway.postgres.database import Database
+            from gateway.presence.postgres import PostgresPresence
+        except ImportError as error:
+            raise SettingsError(
+                'engine.type = "postgres" needs the library asyncpg: pip install "wsgateway[postgres]"'
+            ) from error
+        database = self.database = Database(settings.engine.postgres)
+        self.broker, self.presence = PostgresBroker(database, clock), PostgresPresence(database)
+        self.leases, self.occupancy = PostgresLeases(database), PostgresOccupancy(database)
+        self.limits, self.blocks = PostgresLimits(database), PostgresBlocks(database)
+        self._rules = self.broker.set_rules
+
+    def set_rules(self, rules: Sequence[Rule]) -> None:
+        """Say how channels keep their streams, to a backend that takes publications from others than nodes."""
+        self._rules(rules)
+
     async def start(self) -> None:
-        await asyncio.gather(*(shard.start() for shard in self.shards))
+        await asyncio.gather(*(each.start() for each in self._connections()))
 
     async def close(self) -> None:
-        await asyncio.gather(*(shard.close() for shard in self.shards))
+        await asyncio.gather(*(each.close() for each in self._connections()))
+
+    def _connections(self) -> "list[Shard | Database]":
+        return [*self.shards, *([self.database] if self.database else [])]
 
 
 def one_of(sharded: Callable[[list[_Part]], _Whole], parts: list[_Part]) -> _Part | _Whole:

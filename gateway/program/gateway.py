@@ -37,6 +37,7 @@ from gateway.program.routes.declaration import Declaration
 from gateway.program.routes.listening import Listener, Listeners
 from gateway.program.routes.program import Program
 from gateway.program.routes.router import ChannelRouter, Inclusion, check_router
+from gateway.program.routes.rules import stream_rules
 from gateway.program.routes.streams import Stream, Streams, unnamed
 from gateway.program.routes.tokens import ClientToken
 from gateway.program.sharing import check_sharing
@@ -345,6 +346,7 @@ class Running:
             wheel=environment.wheel(),
             routes=routes,
         )
+        self.engine.set_rules(stream_rules(settings, routes))
         self.tokens = TokenVerifier(settings.client, environment.clock)
         self.streams = program.streams = Streams(self.node)
         self.listeners = Listeners(self.node, program.types)

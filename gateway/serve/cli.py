@@ -381,6 +381,20 @@ def config_schema() -> None:
     typer.echo(schema())
 
 
+@config.command("sql")
+def config_sql(
+    name: Annotated[str, typer.Option("--schema", help="Schema of the tables.")] = "public", file: Config = None
+) -> None:
+    """Print the SQL that makes the tables and functions of engine.postgres, for engine.postgres.skip_schema_init."""
+    from gateway.program.engine import Engine
+
+    with _told():
+        database = Engine(load(file)).database
+        if database is None:
+            raise SettingsError('engine.type must be "postgres" for this, with engine.postgres.dsn')
+        typer.echo(database.schema(name))
+
+
 @config.command("reference")
 def config_reference() -> None:
     """Print every setting with its default and meaning, in Markdown."""

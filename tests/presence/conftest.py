@@ -3,11 +3,14 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.messages import ClientInfo
+from gateway.postgres.database import Database
 from gateway.presence.base import PresenceStore
 from gateway.presence.memory import MemoryPresence
+from gateway.presence.postgres import PostgresPresence
 from gateway.presence.redis import RedisPresence
 from gateway.presence.sharded import ShardedPresence
 from gateway.program.engine import one_of
+from tests.postgres_fixtures import postgres_settings, running
 from tests.redis_fixtures import REDISES, opened_shards
 
 
@@ -16,7 +19,7 @@ def swept() -> list[tuple[str, ClientInfo]]:
     return []
 
 
-@pytest.fixture(params=["memory", *REDISES])
+@pytest.fixture(params=["memory", *REDISES, "postgres"])
 async def store(request: pytest.FixtureRequest, swept: list[tuple[str, ClientInfo]]) -> AsyncIterator[PresenceStore]:
     """Each implementation, started as node ``n1``."""
     if request.param == "memory":
@@ -24,6 +27,14 @@ async def store(request: pytest.FixtureRequest, swept: list[tuple[str, ClientInf
         await memory.start("n1", lambda channel, info: swept.append((channel, info)))
         yield memory
         await memory.close()
+        return
+    if request.param == "postgres":
+        database = Database(postgres_settings(request.getfixturevalue("postgres_server")))
+        postgres = PostgresPresence(database)
+        async with running(database):
+            await postgres.start("n1", lambda channel, info: swept.append((channel, info)))
+            yield postgres
+            await postgres.close()
         return
     async with opened_shards(request.param, request) as [shards]:
         redis: PresenceStore = one_of(ShardedPresence, [RedisPresence(shard) for shard in shards])
