@@ -282,13 +282,30 @@ class RedisSettings(Section):
     """Time between the messages by which a node proves that it still hears."""
 
 
+class BroadcasterSettings(Section):
+    """A backend of the library `broadcaster` that joins the nodes: publications and presence, nothing is kept."""
+
+    url: str = ""
+    """`postgres://`, `kafka://`, `redis://`, or `memory://` for one process, as for `broadcaster` itself."""
+    name: str = Field(default="gateway", pattern=r"^[a-z_][a-z0-9_]{0,49}$")
+    """The backend's channel or topic that all nodes share, and the beginning of its table's name in PostgreSQL."""
+    connect_timeout: Annotated[Duration, Field(gt=0, le=30)] = 5.0
+    """How long connecting may take, until the node hears itself."""
+    io_timeout: Annotated[Duration, Field(gt=0, le=4)] = 4.0
+    """How long an answer may take, before the connection is given up."""
+    probe_interval: Annotated[Duration, Field(gt=0, le=10)] = 2.5
+    """Time between the messages by which a node proves that it still hears, and shows the others that it lives."""
+
+
 class EngineSettings(Section):
     """What joins the nodes: broker and presence store."""
 
-    type: Literal["memory", "redis"] = "memory"
-    """`memory` serves one node alone, `redis` any number."""
+    type: Literal["memory", "redis", "broadcaster"] = "memory"
+    """`memory` serves one node alone, `redis` any number; `broadcaster` too, and keeps nothing."""
     redis: RedisSettings = RedisSettings()
     """Redis."""
+    broadcaster: BroadcasterSettings = BroadcasterSettings()
+    """A backend of `broadcaster`."""
 
 
 class HTTPServerSettings(Section):
