@@ -8,6 +8,7 @@ from types import FrameType
 import pytest
 
 from gateway.core import tasks
+from tests.postgres_server import PostgresServer
 from tests.redis_server import RedisServer
 from tests.serving import Serve, on_hypercorn, on_plain_uvicorn, on_uvicorn
 
@@ -34,6 +35,13 @@ def server(shared_server: RedisServer) -> RedisServer:
         client.flushall()
         client.script_flush()
     return shared_server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One server for the tests that leave it in peace, each in a database of its own."""
+    with PostgresServer() as server:
+        yield server
 
 
 @pytest.fixture(params=[on_uvicorn, on_plain_uvicorn, on_hypercorn], ids=["ours", "uvicorn", "hypercorn"])
