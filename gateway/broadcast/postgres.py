@@ -92,9 +92,10 @@ class Postgres(PostgresBackend):
             "data bytea NOT NULL, stored_at timestamptz NOT NULL DEFAULT now())"
         )
         try:
-            await self._conn.execute(query)
-        except (asyncpg.UniqueViolationError, asyncpg.DuplicateTableError):
-            pass  # another node was quicker
+            async with self._conn.transaction():
+                # IF NOT EXISTS is no help against another node that makes it in the same moment
+                await self._conn.execute("SELECT pg_advisory_xact_lock(hashtext($1))", self._table)
+                await self._conn.execute(query)
         except asyncpg.InsufficientPrivilegeError as error:
             raise NoTable(
                 f"{error}; what is larger than {LARGEST} bytes goes through a table: let an owner of the schema run "

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
@@ -190,19 +190,15 @@ async def test_who_may_not_make_the_table_is_told_what_to_run(
         await until(lambda: heard)
 
 
-async def test_the_table_is_made_once_by_many_at_a_time(postgres: PostgresServer) -> None:
+async def test_the_table_is_made_once_by_many_at_a_time(
+    postgres: PostgresServer, caplog: pytest.LogCaptureFixture
+) -> None:
     url = postgres.create_database("race")
-
-    @asynccontextmanager
-    async def line() -> AsyncIterator[Line]:
-        async with started_line(url) as (made, _):
-            yield made
-
-    lines = [line() for _ in range(8)]
-    started = await asyncio.gather(*(each.__aenter__() for each in lines))
-    assert all(each.connected for each in started)
-    for each in lines:
-        await each.__aexit__(None, None, None)
+    async with AsyncExitStack() as stack:
+        lines = [started_line(url) for _ in range(8)]
+        started = await asyncio.gather(*(stack.enter_async_context(line) for line in lines))
+        assert all(line.connected for line, _ in started)
+    assert not caplog.text
 
 
 async def test_parcels_are_thrown_away(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
