@@ -3,10 +3,12 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from broadcaster import BroadcastBackend
+from broadcaster._backends.memory import MemoryBackend
 
 from gateway.config.settings import BroadcasterSettings
 from gateway.errors import SettingsError
@@ -15,6 +17,17 @@ EXAMPLE = 'engine.broadcaster.url = "postgres://user:password@127.0.0.1:5432/dat
 
 AS_MUCH_AS_FITS = 256 * 1024
 """Bytes of a batch where the backend knows no limit: larger ones would hold up what comes after them."""
+
+
+_PACKAGES = {
+    "postgres": "asyncpg",
+    "postgresql": "asyncpg",
+    "kafka": "aiokafka",
+    "redis": "redis",
+    "rediss": "redis",
+    "memory": "broadcaster",
+}
+"""What connects with each backend."""
 
 
 class Parcels(Protocol):
@@ -38,35 +51,28 @@ class Backing:
 def choose(settings: BroadcasterSettings) -> Callable[[], Backing]:
     """How the backend of the URL is made, anew for each connection. Raises `SettingsError`."""
     url, name = settings.url, settings.name
-    try:
-        match urlsplit(url).scheme:
-            case "postgres" | "postgresql":
-                from gateway.broadcast.postgres import LARGEST, Postgres
+    if problem := problem_of(url):
+        raise SettingsError(f"engine.broadcaster.url: {problem}")
+    # imported here: each needs a package of its own
+    match urlsplit(url).scheme:
+        case "postgres" | "postgresql":
+            from gateway.broadcast.postgres import LARGEST, Postgres
 
-                def postgres() -> Backing:
-                    backend = Postgres(url, name)
-                    return Backing(backend, LARGEST, backend)
+            def postgres() -> Backing:
+                backend = Postgres(url, name)
+                return Backing(backend, LARGEST, backend)
 
-                return postgres
-            case "kafka":
-                from gateway.broadcast.kafka import LARGEST as MOST
-                from gateway.broadcast.kafka import Kafka
+            return postgres
+        case "kafka":
+            from gateway.broadcast.kafka import LARGEST as MOST
+            from gateway.broadcast.kafka import Kafka
 
-                return lambda: Backing(Kafka(url), MOST)
-            case "redis" | "rediss":
-                from gateway.broadcast.redis import Redis
+            return lambda: Backing(Kafka(url), MOST)
+        case "redis" | "rediss":
+            from gateway.broadcast.redis import Redis
 
-                return lambda: Backing(Redis(url))
-            case "memory":
-                from broadcaster._backends.memory import MemoryBackend
-
-                return lambda: Backing(MemoryBackend(url))
-    except ModuleNotFoundError as error:
-        raise SettingsError(
-            f"engine.broadcaster.url = {shown(url)!r} needs {error.name}, which is not installed: "
-            'pip install "wsgateway[broadcaster]"'
-        ) from None
-    raise SettingsError(f"engine.broadcaster.url: {problem_of(url)}")
+            return lambda: Backing(Redis(url))
+    return lambda: Backing(MemoryBackend(url))
 
 
 def problem_of(url: str) -> str:
@@ -82,8 +88,11 @@ def problem_of(url: str) -> str:
             "redis-stream:// keeps all that is published and forgets nothing, until the server is full; "
             'let engine.type = "redis" join the nodes, with engine.redis.address = "redis://127.0.0.1:6379"'
         )
-    if scheme not in ("postgres", "postgresql", "kafka", "redis", "rediss", "memory"):
+    if scheme not in _PACKAGES:
         return f"{shown(url)!r} names no backend: postgres://, kafka://, redis:// or memory://; for example {EXAMPLE}"
+    package = _PACKAGES[scheme]
+    if find_spec(package) is None:
+        return f'{shown(url)!r} needs {package}, which is not installed: pip install "wsgateway[broadcaster]"'
     return ""
 
 

@@ -292,12 +292,11 @@ class Line:
             if batch is None:
                 self._ignore()
                 continue
-            if batch.messages:
-                await self._deliver(batch.messages, backing)
+            if batch.sender != self.uid:
+                self.on_sender(batch.sender)
+            await self._deliver(batch.messages, backing)
             if batch.sender == self.uid:
                 self._came_back(batch)
-            else:
-                self.on_sender(batch.sender)
 
     async def _deliver(self, messages: list[Message], backing: Backing) -> None:
         for message in messages:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import uuid
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -59,9 +60,11 @@ class Peers:
     def __init__(self, line: Line, probe_interval: float) -> None:
         self.asked: dict[str, Asked] = {}
         """Who answers questions, by their kind."""
-        self._line = line
+        self.line = line
         self._silence = SILENCES * probe_interval
         self._heard: dict[str, float] = {}
+        self._gone: deque[str] = deque(maxlen=1000)
+        """Who has said goodbye: a probe of theirs may still come behind it."""
         self._questions: dict[str, tuple[Answers, set[str], asyncio.Future[None]]] = {}
         self._work = Tasks()
         line.on_sender = self._meet
@@ -80,17 +83,17 @@ class Peers:
 
         Raises ``BrokerUnavailable`` if they cannot be asked.
         """
-        if not self._line.connected:
+        if not self.line.connected:
             raise BrokerUnavailable
-        answers = Answers({self._line.uid: self.asked[kind](data)})
+        answers = Answers({self.line.uid: self.asked[kind](data)})
         waited_for = self.others() - without
         if not waited_for:
             return answers
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        question = Question(uuid.uuid4().hex, self._line.uid, kind, data)
+        question = Question(uuid.uuid4().hex, self.line.uid, kind, data)
         self._questions[question.id] = answers, waited_for, done
         try:
-            await self._line.publish(QUESTION, "", pack(question))
+            await self.line.publish(QUESTION, "", pack(question))
             await asyncio.wait([done], timeout=ANSWER_TIMEOUT)
         finally:
             del self._questions[question.id]
@@ -102,18 +105,21 @@ class Peers:
     async def leave(self) -> None:
         """Say goodbye, so that nobody waits for this node."""
         try:
-            await self._line.publish(GOODBYE, "", self._line.uid.encode())
+            await self.line.publish(GOODBYE, "", self.line.uid.encode())
         except BrokerUnavailable:
             logger.debug("the others will miss this node")
 
     def _meet(self, uid: str) -> None:
         if uid not in self._heard:
-            self._work.spawn(self._quietly(self._line.probe()))  # it need not wait to know of us
+            if uid in self._gone:
+                return
+            self._work.spawn(self._quietly(self.line.probe()))  # it need not wait to know of us
         self._heard[uid] = asyncio.get_running_loop().time()
 
     def _goodbye(self, data: bytes) -> None:
         uid = data.decode(errors="replace")
         self._heard.pop(uid, None)
+        self._gone.append(uid)
         for _, waited_for, done in self._questions.values():
             waited_for.discard(uid)
             if not waited_for and not done.done():
@@ -125,9 +131,9 @@ class Peers:
         except DecodeError:
             return  # of another release
         answer = self.asked.get(question.kind)
-        if question.uid != self._line.uid and answer is not None:
-            reply = Answer(question.id, self._line.uid, answer(question.data))
-            self._work.spawn(self._quietly(self._line.publish(ANSWER, question.uid, pack(reply))))
+        if question.uid != self.line.uid and answer is not None:
+            reply = Answer(question.id, self.line.uid, answer(question.data))
+            self._work.spawn(self._quietly(self.line.publish(ANSWER, question.uid, pack(reply))))
 
     def _answer(self, data: bytes) -> None:
         answer = _read_answer(data)

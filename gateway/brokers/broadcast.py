@@ -10,7 +10,6 @@ from msgspec import DecodeError
 from msgspec.structs import replace
 
 from gateway.batches import batches
-from gateway.broadcast.line import Line
 from gateway.broadcast.peers import Peers
 from gateway.brokers import envelope
 from gateway.brokers.base import (
@@ -47,10 +46,10 @@ _numbers = unpacker(list[int]).decode
 
 
 class BroadcastBroker:
-    """Carries publications over a started ``Line``, which stays the caller's to close."""
+    """Carries publications over the started ``Line`` of the peers, which stays the caller's to close."""
 
-    def __init__(self, line: Line, peers: Peers, clock: Callable[[], float] = time.time) -> None:
-        self._line = line
+    def __init__(self, peers: Peers, clock: Callable[[], float] = time.time) -> None:
+        self._line = peers.line
         self._peers = peers
         self._clock = clock
         self._reader = envelope.Reader()

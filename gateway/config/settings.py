@@ -307,6 +307,11 @@ class EngineSettings(Section):
     broadcaster: BroadcasterSettings = BroadcasterSettings()
     """A backend of `broadcaster`."""
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it serves one process alone."""
+        return self.type == "memory" or (self.type == "broadcaster" and self.broadcaster.url.startswith("memory:"))
+
 
 class HTTPServerSettings(Section):
     """Where the gateway listens."""

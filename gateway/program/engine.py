@@ -7,8 +7,12 @@ from dataclasses import dataclass
 
 from gateway.blocks.base import BlockStore
 from gateway.blocks.memory import MemoryBlocks
+from gateway.blocks.none import NoBlocks
 from gateway.blocks.redis import RedisBlocks
+from gateway.broadcast.line import Line
+from gateway.broadcast.peers import Peers
 from gateway.brokers.base import Broker
+from gateway.brokers.broadcast import BroadcastBroker
 from gateway.brokers.memory import MemoryBroker
 from gateway.brokers.redis import RedisBroker
 from gateway.config.settings import Settings
@@ -25,6 +29,7 @@ from gateway.occupancy.redis import RedisOccupancy
 from gateway.presence.base import PresenceStore
 from gateway.presence.memory import MemoryPresence
 from gateway.presence.redis import RedisPresence
+from gateway.presence.survey import SurveyPresence
 from gateway.redis.shard import Shard
 
 
@@ -33,7 +38,9 @@ class Engine:
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
         self.shard: Shard | None = None
-        """The connections to Redis; None for the memory engine."""
+        """The connections to Redis, if that is the engine."""
+        self.peers: Peers | None = None
+        """The other nodes on a line of `broadcaster`, if that is the engine."""
         self.broker: Broker
         self.presence: PresenceStore
         self.leases: Leases
@@ -45,6 +52,13 @@ class Engine:
             self.broker, self.presence = MemoryBroker(clock, leases.holds), MemoryPresence()
             self.leases, self.occupancy, self.limits = leases, MemoryOccupancy(), MemoryLimits(clock)
             self.blocks = MemoryBlocks(clock)
+        elif settings.engine.type == "broadcaster":
+            broadcaster = settings.engine.broadcaster
+            peers = self.peers = Peers(Line(broadcaster), broadcaster.probe_interval)
+            self.broker, self.presence = BroadcastBroker(peers, clock), SurveyPresence(peers)
+            # nothing is kept: who needs leases or occupancy is refused at the start, and limits are each node's own
+            self.leases, self.occupancy, self.limits = MemoryLeases(), MemoryOccupancy(), MemoryLimits(clock)
+            self.blocks = NoBlocks()
         else:
             shard = self.shard = Shard(settings.engine.redis)
             self.broker, self.presence = RedisBroker(shard, clock), RedisPresence(shard)
@@ -54,8 +68,13 @@ class Engine:
     async def start(self) -> None:
         if self.shard is not None:
             await self.shard.start()
+        if self.peers is not None:
+            await self.peers.line.start()
 
     async def close(self) -> None:
+        if self.peers is not None:
+            await self.peers.leave()
+            await self.peers.line.close()
         if self.shard is not None:
             await self.shard.close()
 

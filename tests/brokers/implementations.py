@@ -59,7 +59,7 @@ async def _broadcaster(scheme: str, request: pytest.FixtureRequest, events: Brok
     elif scheme == "postgres":
         postgres: PostgresServer = request.getfixturevalue("postgres")
         url = postgres.create_database("contract")
-    async with started_line(url) as (line, peers), _started(BroadcastBroker(line, peers), events) as broker:
+    async with started_line(url) as (_, peers), _started(BroadcastBroker(peers), events) as broker:
         yield broker
 
 
