@@ -8,6 +8,7 @@ from types import FrameType
 import pytest
 
 from gateway.core import tasks
+from tests.kafka_server import KafkaServer
 from tests.postgres_server import PostgresServer
 from tests.redis_server import RedisServer
 from tests.serving import Serve, on_hypercorn, on_plain_uvicorn, on_uvicorn
@@ -41,6 +42,13 @@ def server(shared_server: RedisServer) -> RedisServer:
 def postgres() -> Iterator[PostgresServer]:
     """One server for the tests that leave it in peace, each in a database of its own."""
     with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[KafkaServer]:
+    """One broker for the tests that leave it in peace."""
+    with KafkaServer() as server:
         yield server
 
 

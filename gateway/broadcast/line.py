@@ -11,13 +11,14 @@ import logging
 import random
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gateway.broadcast.backends import AS_MUCH_AS_FITS, Backing, choose
 from gateway.broadcast.batch import VERSION, Batch, Message, decode, encode, room
 from gateway.config.settings import BroadcasterSettings
+from gateway.core.tasks import being_cancelled
 from gateway.errors import BrokerUnavailable, Error, ErrorCode
 
 MIN_BACKOFF = 0.05
@@ -137,9 +138,13 @@ class Line:
                 await self._serve(backing)
             except Exception as error:  # a supervisor that dies leaves the node deaf for ever
                 self._lost(error)
+            except asyncio.CancelledError as error:
+                if being_cancelled():
+                    raise
+                self._lost(error)  # a backend lets its own escape
             finally:
                 self._fail_all()
-                await _disconnect(backing)
+                await _finished(_disconnect(backing))
             # One that dies young counts as a failure to connect.
             failures = 0 if loop.time() - started > MAX_BACKOFF else failures + 1
             await asyncio.sleep(random.uniform(0.5, 1.0) * min(MAX_BACKOFF, MIN_BACKOFF * 2**failures))  # noqa: S311
@@ -170,12 +175,16 @@ class Line:
         self._restored()
         while True:
             await asyncio.sleep(self._settings.probe_interval)
-            await self._send(None)
-            with self._until_heard(self._number) as heard:
-                await asyncio.wait([heard], timeout=self._settings.io_timeout)
-                if not heard.done():
-                    self.deaf = True
-                    raise Deaf("deaf: a message to ourselves was published and did not arrive")
+            async with asyncio.timeout(2 * self._settings.io_timeout):
+                await self._prove()
+
+    async def _prove(self) -> None:
+        await self._send(None)
+        with self._until_heard(self._number) as heard:
+            await asyncio.wait([heard], timeout=self._settings.io_timeout)
+            if not heard.done():
+                self.deaf = True
+                raise Deaf("deaf: a message to ourselves was published and did not arrive")
 
     async def _hear_first(self) -> None:
         before = self._number
@@ -197,7 +206,7 @@ class Line:
                 except Exception:  # let through, it would cost the connection, and the others their call
                     logger.exception("what follows a reconnect failed")
 
-    def _lost(self, error: Exception) -> None:
+    def _lost(self, error: BaseException) -> None:
         problem = "no answer in time" if isinstance(error, TimeoutError) else str(error) or repr(error)
         if problem != self._problem:
             logger.warning("broadcaster: %s; trying again until it works", problem)
@@ -358,9 +367,21 @@ def _settle(future: "asyncio.Future[None]", error: Exception | None = None) -> N
         future.set_exception(error)
 
 
+async def _finished(work: Coroutine[Any, Any, None]) -> None:
+    """Do the work to its end, also if whoever waits is cancelled."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
+
+
 async def _disconnect(backing: Backing) -> None:
     try:
         async with asyncio.timeout(LEAVING):
             await backing.backend.disconnect()
-    except Exception as error:  # a backend that never was connected has nothing to end, and says so in its own way
+    except (Exception, asyncio.CancelledError) as error:
+        # One that never was connected has nothing to end, and says so in its own way; some let their own cancellation
+        # escape. Nobody else cancels this.
         logger.debug("broadcaster: the connection ended with %r", error)

@@ -11,15 +11,17 @@ class FakeBackend(BroadcastBackend):
 
     def __init__(self) -> None:
         self.deaf = self.stuck = False
-        self.publishing: Exception | None = None
+        self.publishing: BaseException | None = None
+        self.disconnecting: BaseException | None = None
         self.published = self.longest = 0
-        self._queue: asyncio.Queue[Event | Exception] = asyncio.Queue()
+        self._queue: asyncio.Queue[Event | BaseException] = asyncio.Queue()
 
     async def connect(self) -> None:
         self._queue = asyncio.Queue()
 
     async def disconnect(self) -> None:
-        pass
+        if self.disconnecting is not None:
+            raise self.disconnecting
 
     async def subscribe(self, group: str) -> None:
         pass
@@ -40,9 +42,9 @@ class FakeBackend(BroadcastBackend):
 
     async def next_published(self) -> Event:
         found = await self._queue.get()
-        if isinstance(found, Exception):
+        if isinstance(found, BaseException):
             raise found
         return found
 
-    def fail_listening(self, error: Exception) -> None:
+    def fail_listening(self, error: BaseException) -> None:
         self._queue.put_nowait(error)

@@ -13,7 +13,7 @@ async def started_line(
     url: str, *, name: str = "gateway", io_timeout: float = 2.0, probe_interval: float = 0.5
 ) -> AsyncIterator[tuple[Line, Peers]]:
     settings = BroadcasterSettings(
-        url=url, name=name, connect_timeout=2, io_timeout=io_timeout, probe_interval=probe_interval
+        url=url, name=name, connect_timeout=20, io_timeout=io_timeout, probe_interval=probe_interval
     )
     line = Line(settings)
     peers = Peers(line, settings.probe_interval)

@@ -306,11 +306,20 @@ async def test_it_counts_as_connected_only_when_it_hears() -> None:
     await line.close()
 
 
-async def test_a_listener_that_fails_is_made_again() -> None:
+@pytest.mark.parametrize("failure", [RuntimeError("broken"), asyncio.CancelledError()])
+@pytest.mark.parametrize("what", ["listening", "publishing", "disconnecting"])
+async def test_whatever_fails_is_made_again(what: str, failure: BaseException) -> None:
+    """Some backends let their own cancellation escape, which must end nobody else."""
     fake = FakeBackend()
     async with fake_line(fake) as line:
         heard = Heard(line)
-        fake.fail_listening(RuntimeError("broken"))
+        if what == "publishing":
+            fake.publishing = failure
+            await until(lambda: not line.connected)
+            fake.publishing = None
+        else:
+            fake.disconnecting = failure if what == "disconnecting" else None
+            fake.fail_listening(failure)
         await until(lambda: line.reconnects == 1)
         await say(line, b"a")
         await until(lambda: heard == [b"a"])

@@ -12,6 +12,7 @@ from gateway.brokers.broadcast import BroadcastBroker
 from gateway.brokers.memory import MemoryBroker
 from gateway.brokers.redis import RedisBroker
 from tests.broadcast.lines import started_line
+from tests.kafka_server import KafkaServer
 from tests.postgres_server import PostgresServer
 from tests.redis_fixtures import redis_url, started_shard, teach_scripts
 from tests.redis_server import RedisServer
@@ -59,6 +60,9 @@ async def _broadcaster(scheme: str, request: pytest.FixtureRequest, events: Brok
     elif scheme == "postgres":
         postgres: PostgresServer = request.getfixturevalue("postgres")
         url = postgres.create_database("contract")
+    elif scheme == "kafka":
+        kafka: KafkaServer = request.getfixturevalue("kafka")
+        url = kafka.url
     async with started_line(url) as (_, peers), _started(BroadcastBroker(peers), events) as broker:
         yield broker
 
@@ -82,6 +86,7 @@ IMPLEMENTATIONS = [
     _over("memory"),
     _over("postgres"),
     _over("redis"),
+    _over("kafka"),
 ]
 
 
