@@ -8,10 +8,10 @@ from heapq import nsmallest
 
 from msgspec import DecodeError, Struct
 
-from gateway.broadcast.peers import Answers, Peers
+from gateway.broadcast.peers import Peers
 from gateway.errors import BrokerUnavailable, Error, ErrorCode
 from gateway.messages import ClientInfo, pack, unpacker
-from gateway.presence.base import Changed, ignore
+from gateway.presence.base import Changed, Members, ignore
 
 MEMBERS, STATS = "presence", "presence stats"
 """Kinds of questions."""
@@ -54,17 +54,6 @@ class Stats(Struct, array_like=True):
     digests: bytes = b""
 
 
-class Members(dict[str, ClientInfo]):
-    """Members by client id. Those of ``unanswered`` nodes are left out: they live, and have not answered in time."""
-
-    unanswered = 0
-
-    def copy(self) -> "Members":
-        other = Members(self)
-        other.unanswered = self.unanswered
-        return other
-
-
 _read_question = unpacker(Read).decode
 _read_part = unpacker(Part).decode
 _read_stats = unpacker(Stats).decode
@@ -97,27 +86,26 @@ class SurveyPresence:
         if not members:
             self._channels.pop(channel, None)
 
-    async def members(self, channel: str, at_most: int = 0) -> Members:
-        """All members of the nodes that answer, `Members.unanswered` says how many do not."""
-        found, silent, after = Members(), set[str](), ""
+    async def members(self, channel: str, at_most: int = 0) -> Members[ClientInfo]:
+        """All members of the nodes that answer, `Members.missing` says how many do not."""
+        found, silent, after = Members[ClientInfo](), set[str](), ""
         async with _in_time():
             while True:
-                page, more, missing = await self._next(channel, after, PAGE, silent)
+                page, more = await self._next(channel, after, PAGE, silent)
                 found.update(page)
-                silent |= missing
                 if len(found) > (at_most or MOST):
                     raise Error(ErrorCode.LIMIT_EXCEEDED)
                 if not more:
-                    found.unanswered = len(silent)
+                    found.missing = len(silent)
                     return found
                 after = next(reversed(page))
 
     async def page(self, channel: str, limit: int, cursor: str = "") -> tuple[dict[str, ClientInfo], str]:
         """In the order of client ids; the cursor names the last one."""
-        after = _read_cursor(cursor) if cursor else ""
+        after, silent = _read_cursor(cursor) if cursor else "", set[str]()
         async with _in_time():
-            page, more, missing = await self._next(channel, after, min(limit, PAGE), set())
-        page.unanswered = len(missing)
+            page, more = await self._next(channel, after, min(limit, PAGE), silent)
+        page.missing = len(silent)
         return page, _cursor(next(reversed(page))) if more else ""
 
     async def stats(self, channel: str) -> tuple[int, int]:
@@ -133,9 +121,10 @@ class SurveyPresence:
                 apart += each.users
         return clients, apart + len(digests)
 
-    async def _next(self, channel: str, after: str, limit: int, silent: set[str]) -> tuple[Members, bool, set[str]]:
-        """The next members of all nodes, whether there are more, and which nodes have not answered."""
-        answers: Answers = await self._peers.ask(MEMBERS, pack(Read(channel, after, limit)), silent)
+    async def _next(self, channel: str, after: str, limit: int, silent: set[str]) -> tuple[Members[ClientInfo], bool]:
+        """The next members of all but the ``silent``, to which who does not answer is added; and if there are more."""
+        answers = await self._peers.ask(MEMBERS, pack(Read(channel, after, limit)), silent)
+        silent |= answers.missing
         parts = [_read_part(answer) for answer in answers.of.values()]
         # behind the first end of a node's part that is not its last, others' may be followed by that one's
         ends = [part.members[-1].client for part in parts if part.more and part.members]
@@ -145,7 +134,7 @@ class SurveyPresence:
             key=lambda member: member[0],
         )
         more = end is not None or len(found) > limit
-        return Members(found[:limit]), more, answers.missing
+        return Members(found[:limit]), more
 
     def _answer_members(self, data: bytes) -> bytes:
         try:

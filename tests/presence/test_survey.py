@@ -49,7 +49,7 @@ async def test_members_of_all_nodes(nodes: list[Node]) -> None:
     for store, _ in nodes:
         found = await store.members("news")
         assert list(found) == ["c0000", "c0001", "c0002", "c0010", "c0011", "c0012"]
-        assert found.unanswered == 0
+        assert found.missing == 0
         assert await store.stats("news") == (6, 4)
     await nodes[0][0].remove("news", "c0000")
     assert len(await nodes[1][0].members("news")) == 5
@@ -94,7 +94,7 @@ async def test_who_does_not_answer_is_waited_for_once_and_told_of(
     await nodes[2][0].add("news", member(99))
     del nodes[2][1].asked[survey.MEMBERS]
     found = await nodes[0][0].members("news")
-    assert (len(found), found.unanswered, found.copy().unanswered) == (30, 1, 1)
+    assert (len(found), found.missing, found.copy().missing) == (30, 1, 1)
     assert caplog.text.count("no answer from 1 of 2 other nodes") == 1
 
 
@@ -107,7 +107,7 @@ async def test_who_leaves_is_not_waited_for(postgres: PostgresServer) -> None:
             del theirs.asked[survey.MEMBERS]
             asked = asyncio.create_task(one.members("news"))
             await until(lambda: ours._questions)
-        assert (await asked).unanswered == 0
+        assert (await asked).missing == 0
         assert not ours.others()
 
 
@@ -119,7 +119,7 @@ async def test_who_is_silent_counts_as_gone(nodes: list[Node], monkeypatch: pyte
         await gone.line.close()
     await until(lambda: not peers.others())
     found = await store.members("news")
-    assert (len(found), found.unanswered) == (0, 0)
+    assert (len(found), found.missing) == (0, 0)
 
 
 async def test_without_a_line_nobody_pretends_to_know_all(nodes: list[Node]) -> None:

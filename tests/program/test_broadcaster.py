@@ -11,6 +11,8 @@ from gateway import Gateway
 from gateway.config.contradictions import find_problems
 from gateway.config.settings import Settings
 from gateway.errors import Error, SettingsError
+from gateway.messages import ClientInfo
+from gateway.presence.survey import MEMBERS
 from gateway.program.publisher import Publisher
 from tests.postgres_server import PostgresServer
 from tests.waiting import until
@@ -39,6 +41,14 @@ async def test_two_nodes_of_a_program(postgres: PostgresServer) -> None:
         await until(lambda: all(len(each.nodes()) == 2 for each in gateways))
         assert await one.channels() == {"chat:a": 1}
         assert await one.presence_stats("chat:a") == (0, 0)
+        await two.node.presence_store.add("chat:a", ClientInfo("ann", "c1"))
+        members = await one.presence("chat:a")
+        assert (list(members), members.partial, members.missing) == (["c1"], False, 0)
+        peers = two.running.engine.peers
+        assert peers is not None
+        del peers.asked[MEMBERS]
+        members = await one.presence("chat:a")
+        assert (list(members), members.partial, members.missing) == ([], True, 1)
         with pytest.raises(Error, match="idempotency keys"):
             await one.publish("chat:a", 1, idempotency_key="k")
         with pytest.raises(Error, match="no list of blocked users"):
