@@ -15,6 +15,8 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
+from msgspec import DecodeError
+
 from gateway.broadcast.backends import AS_MUCH_AS_FITS, Backing, choose
 from gateway.broadcast.batch import VERSION, Batch, Message, decode, encode, room
 from gateway.config.settings import BroadcasterSettings
@@ -78,7 +80,6 @@ class Line:
         self._connects = 0
         self._ignored = 0
         self._problem = ""
-        self._backing: Backing | None = None
         self._waiting: deque[_Waiting] = deque()
         self._due = asyncio.Event()
         self._number = 0
@@ -157,16 +158,19 @@ class Line:
             await backing.backend.subscribe(self._settings.name)
 
     async def _serve(self, backing: Backing) -> None:
-        """Send and listen, until something fails."""
-        self._backing = backing
+        """Send and listen, until one of it ends: it has failed."""
         self._due.clear()
+        # No TaskGroup: it takes the end of a task by a cancellation of the backend's own for a quiet one
+        work = (self._listen(backing), self._send_all(backing), self._watch())
+        tasks = [asyncio.create_task(each) for each in work]
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._listen(backing))
-                group.create_task(self._send_all(backing))
-                group.create_task(self._watch())
-        except ExceptionGroup as failures:  # what came after the first came of it
-            raise failures.exceptions[0] from None
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=LEAVING)
+        failures = [task.exception() for task in tasks if task.done() and not task.cancelled()]
+        raise next((failure for failure in failures if failure is not None), asyncio.CancelledError())
 
     async def _watch(self) -> None:
         """Say that the line is there once it hears, and end it when it does not any more."""
@@ -217,7 +221,6 @@ class Line:
 
     def _fail_all(self) -> None:
         self.connected = False
-        self._backing = None
         waiting, self._waiting = self._waiting, deque()
         for _, sent in waiting:
             _settle(sent, BrokerUnavailable())
@@ -316,6 +319,8 @@ class Line:
             if data is not None:
                 try:
                     handler(data)
+                except DecodeError:
+                    self._ignore()
                 except Exception:  # one message is no reason to miss those that follow
                     logger.exception("a message could not be taken in")
 
@@ -353,7 +358,7 @@ class Line:
         self._ignored += 1
         if self._ignored == 1:
             logger.warning(
-                "broadcaster: something on the channel %r is not ours, or of another release; ignored, as all like it",
+                "broadcaster: something on the channel %r is not ours, or of another release: ignored, like all such",
                 self._settings.name,
             )
 

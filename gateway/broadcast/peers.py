@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from msgspec import DecodeError, Struct
+from msgspec import Struct
 
 from gateway.broadcast.line import Line
 from gateway.core.tasks import Tasks
@@ -126,10 +126,7 @@ class Peers:
                 done.set_result(None)
 
     def _question(self, data: bytes) -> None:
-        try:
-            question = _read_question(data)
-        except DecodeError:
-            return  # of another release
+        question = _read_question(data)
         answer = self.asked.get(question.kind)
         if question.uid != self.line.uid and answer is not None:
             reply = Answer(question.id, self.line.uid, answer(question.data))

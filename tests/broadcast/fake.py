@@ -13,10 +13,15 @@ class FakeBackend(BroadcastBackend):
         self.deaf = self.stuck = False
         self.publishing: BaseException | None = None
         self.disconnecting: BaseException | None = None
+        self.connecting: BaseException | None = None
+        self.connects = 0
         self.published = self.longest = 0
         self._queue: asyncio.Queue[Event | BaseException] = asyncio.Queue()
 
     async def connect(self) -> None:
+        self.connects += 1
+        if self.connecting is not None:
+            raise self.connecting
         self._queue = asyncio.Queue()
 
     async def disconnect(self) -> None:

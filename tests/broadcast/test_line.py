@@ -195,7 +195,7 @@ async def test_the_table_is_made_once_by_many_at_a_time(
 ) -> None:
     url = postgres.create_database("race")
     async with AsyncExitStack() as stack:
-        lines = [started_line(url) for _ in range(8)]
+        lines = [started_line(url, name=f"name{number // 8}") for number in range(40)]
         started = await asyncio.gather(*(stack.enter_async_context(line) for line in lines))
         assert all(line.connected for line, _ in started)
     assert not caplog.text
@@ -307,7 +307,7 @@ async def test_it_counts_as_connected_only_when_it_hears() -> None:
 
 
 @pytest.mark.parametrize("failure", [RuntimeError("broken"), asyncio.CancelledError()])
-@pytest.mark.parametrize("what", ["listening", "publishing", "disconnecting"])
+@pytest.mark.parametrize("what", ["listening", "publishing", "disconnecting", "connecting"])
 async def test_whatever_fails_is_made_again(what: str, failure: BaseException) -> None:
     """Some backends let their own cancellation escape, which must end nobody else."""
     fake = FakeBackend()
@@ -319,7 +319,10 @@ async def test_whatever_fails_is_made_again(what: str, failure: BaseException) -
             fake.publishing = None
         else:
             fake.disconnecting = failure if what == "disconnecting" else None
+            fake.connecting = failure if what == "connecting" else None
             fake.fail_listening(failure)
+            await until(lambda: fake.connects > 1)
+            fake.connecting = None
         await until(lambda: line.reconnects == 1)
         await say(line, b"a")
         await until(lambda: heard == [b"a"])

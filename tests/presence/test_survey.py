@@ -122,10 +122,10 @@ async def test_who_is_silent_counts_as_gone(nodes: list[Node], monkeypatch: pyte
     assert (len(found), found.missing) == (0, 0)
 
 
-async def test_without_a_line_nobody_pretends_to_know_all(nodes: list[Node]) -> None:
-    store, peers = nodes[0]
-    await store.add("news", member(1))
-    await peers.line.close()
-    for asked in (store.members("news"), store.stats("news"), store.page("news", 10)):
-        with pytest.raises(BrokerUnavailable):
-            await asked
+async def test_without_a_line_nobody_pretends_to_know_all() -> None:
+    async with node("memory://") as (store, peers):
+        await store.add("news", member(1))
+        await peers.line.close()
+        for asked in (store.members("news"), store.stats("news"), store.page("news", 10)):
+            with pytest.raises(BrokerUnavailable):
+                await asked
