@@ -270,7 +270,8 @@ class PostgresBroker:
         parts: dict[int, Part] = {}
         for number, row in zip(order, rows, strict=True):
             stored = zip(row["messages"] or (), row["offsets"] or (), strict=True)
-            parts[number] = [envelope.decode_publication(*each) for each in stored], _top(row)
+            read = [publication for each in stored if (publication := self._reader.stored(*each))]
+            parts[number] = read, _top(row)
         return [parts[number] for number in range(len(reads))]
 
     # — what this node hears, as owned entries —
