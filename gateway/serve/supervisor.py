@@ -250,7 +250,6 @@ class Supervisor:
         """Start a new worker for each, then let these accept. Returns the old slots; none when a new one fails."""
         workers = settings.http_server.workers
         log.info("rolling restart: %d workers start, one after another", workers)
-        self._add_listeners(settings)
         fresh: list[Slot] = []
         for _ in range(workers):
             slot = self._open(settings, trial=True)
@@ -274,6 +273,7 @@ class Supervisor:
         """The settings as they are now. None when they are wrong, which is logged."""
         try:
             settings = self._reload()
+            self._add_listeners(settings)
         except Exception as error:  # whatever it is, the workers go on
             for line in (str(error) or repr(error)).splitlines():
                 log.error("%s", line)

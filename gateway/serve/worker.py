@@ -38,6 +38,7 @@ class WorkerServer(Server):
         self._listeners = listeners
         self._accepting: dict[int, asyncio.Server] = {}
         self._orders: asyncio.Queue[Order] = asyncio.Queue()
+        self._stopping = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
@@ -51,14 +52,15 @@ class WorkerServer(Server):
 
     async def drain(self) -> None:
         await super().drain()
-        self._obeying.cancel()  # uvicorn closes now what it knows, and must not be given more
-        self.servers = list(self._accepting.values())
+        self._stopping = True
+        self.servers = list(self._accepting.values())  # which uvicorn closes now
 
     async def _obey(self) -> None:
         while (order := await self._orders.get()) is not None:
             self._answer()
             try:
-                await self._accept(order)
+                if not self._stopping:
+                    await self._accept(order)
             except OSError as error:  # orders are repeated, so it is tried again
                 log.error("cannot accept connections: %s", error)
         await self._leave()

@@ -88,6 +88,26 @@ async def test_who_leaves_finishes_the_handshakes_that_have_begun(worker: Worker
         writer.close()
 
 
+async def test_who_stops_answers_until_the_end(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker.server.order(frozenset({0}))
+    await worker.answers(1)
+    end, shut_down = asyncio.Event(), worker.server.lifespan.shutdown
+
+    async def slow() -> None:
+        await end.wait()
+        await shut_down()
+
+    monkeypatch.setattr(worker.server.lifespan, "shutdown", slow)
+    worker.server.should_exit = True
+    await until(lambda: worker.server.servers)
+    for order in (frozenset[int](), frozenset({0})):
+        worker.server.order(order)
+        await worker.answers(1)
+    assert not any(each.is_serving() for each in worker.server._accepting.values())
+    end.set()
+    await worker.task
+
+
 async def test_a_socket_that_cannot_be_had_is_tried_again(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(worker.server, "_loop", Failing(asyncio.get_running_loop()))
