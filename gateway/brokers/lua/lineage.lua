@@ -7,7 +7,7 @@
 -- is known; identity: the one held now, or '?'. Answers the epoch under which it goes on.
 local function go_on(meta, epoch, offset, known, identity, new_epoch)
   -- what a connection has been told is an older truth than what the stream knows, where they differ
-  if (known and identity ~= '') then identity = replication_id() end
+  if identity == '?' or (known and identity ~= '') then identity = replication_id() end
   if identity == '' or identity == '?' then identity = known end
   if epoch and identity == known then return epoch end
   if not epoch then
