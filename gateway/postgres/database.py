@@ -124,6 +124,10 @@ class Database:
         return self._listener.refusal or self._refused
 
     @property
+    def pool_size(self) -> int:
+        return self._settings.pool_size
+
+    @property
     def cleanup_interval(self) -> float:
         return self._settings.cleanup_interval
 

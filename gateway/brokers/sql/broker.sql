@@ -333,25 +333,31 @@ BEGIN
   DELETE FROM gateway_publications WHERE channel = p_channel;
 END $$;
 
--- Remove what has expired; what somebody is at work on is left for the next time.
-CREATE OR REPLACE FUNCTION gateway_clean() RETURNS void LANGUAGE plpgsql AS $$
+-- Remove what has expired, of so many streams at most; what somebody is at work on is left for the next time. Answers
+-- whether there may be more.
+CREATE OR REPLACE FUNCTION gateway_clean(p_most int) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+  streams int;
 BEGIN
-  IF NOT pg_try_advisory_xact_lock(hashtext('gateway_news'), 2) THEN RETURN; END IF;
+  IF NOT pg_try_advisory_xact_lock(hashtext('gateway_news'), 2) THEN RETURN false; END IF;
   WITH ended AS (
     SELECT channel, top, expires <= clock_timestamp() AS gone FROM gateway_streams
     WHERE expires <= clock_timestamp() OR kept_until <= clock_timestamp() AND trimmed < top
-    LIMIT 10000 FOR UPDATE SKIP LOCKED
+    LIMIT p_most FOR UPDATE SKIP LOCKED
   ), others AS (
     UPDATE gateway_seed SET seed = gen_random_uuid() WHERE EXISTS (SELECT FROM ended WHERE gone)
   ), gone AS (
     DELETE FROM gateway_publications p USING ended e WHERE p.channel = e.channel
   ), closed AS (
     UPDATE gateway_streams s SET floor = e.top, trimmed = e.top FROM ended e WHERE s.channel = e.channel AND NOT e.gone
+  ), removed AS (
+    DELETE FROM gateway_streams s USING ended e WHERE s.channel = e.channel AND e.gone
   )
-  DELETE FROM gateway_streams s USING ended e WHERE s.channel = e.channel AND e.gone;
+  SELECT count(*) INTO streams FROM ended;
   DELETE FROM gateway_results WHERE expires <= clock_timestamp();
   DELETE FROM gateway_messages WHERE written < clock_timestamp() - interval '60s';
   DELETE FROM gateway_owners WHERE swept < clock_timestamp() - interval '1 day';
+  RETURN streams >= p_most;
 END $$;
 
 -- How channels keep their streams, as the node that started last knows it.
