@@ -60,18 +60,27 @@ REDISES = ["redis", "fakeredis", "shards", "sentinel", "cluster"]
 """What a contract's test of Redis is run over."""
 
 
+@contextmanager
+def redis_address(kind: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of a Redis of a kind, which is empty."""
+    if kind == "cluster":
+        yield _emptied(request.getfixturevalue("shared_cluster"))
+    elif kind == "sentinel":
+        yield _emptied(request.getfixturevalue("shared_group"))
+    else:
+        with redis_url(kind, request.getfixturevalue("shared_server")) as url:
+            if kind != "shards":
+                yield url
+                return
+            with redis_url(kind, request.getfixturevalue("second_server")) as other:
+                yield f"{url},{other}"
+
+
 @asynccontextmanager
 async def opened_shards(kind: str, request: pytest.FixtureRequest, count: int = 1) -> AsyncIterator[list[list[Shard]]]:
     """Connections of so many nodes to the same Redis of a kind, which is empty: several where it is several."""
     async with AsyncExitStack() as stack:
-        if kind == "cluster":
-            address = _emptied(request.getfixturevalue("shared_cluster"))
-        elif kind == "sentinel":
-            address = _emptied(request.getfixturevalue("shared_group"))
-        else:
-            address = stack.enter_context(redis_url(kind, request.getfixturevalue("shared_server")))
-        if kind == "shards":
-            address += "," + stack.enter_context(redis_url(kind, request.getfixturevalue("second_server")))
+        address = stack.enter_context(redis_address(kind, request))
         nodes = [open_shards(RedisSettings(address=address)) for _ in range(count)]
         for shard in chain(*nodes):
             await shard.start()

@@ -48,7 +48,8 @@ def recover_stream(since: Position, stream: Sequence[Publication], top: Position
     if since.epoch and since.epoch != top.epoch:
         return Recovery(False, [], top)
     if stream:
-        whole = stream[0].offset == since.offset + 1 and stream[-1].offset == top.offset
+        # counted, for one that this release cannot read is left out
+        whole = stream[-1].offset == top.offset and len(stream) == top.offset - since.offset
         whole = whole and sum(len(each.data) for each in stream) <= most
     else:
         whole = since.offset == top.offset

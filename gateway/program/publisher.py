@@ -14,12 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from redis import Redis
-from redis.backoff import NoBackoff
-from redis.connection import ConnectionPool
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
-from redis.retry import Retry
+from redis.exceptions import ReadOnlyError, RedisError
 
 from gateway.batches import batches
 from gateway.blocks.base import block_seconds
@@ -27,19 +22,19 @@ from gateway.blocks.redis import block_call, check_blocked, unblock_call
 from gateway.brokers.base import PublishOptions, StreamOptions
 from gateway.brokers.calls import Call, control_call, publish_call, read_receipt
 from gateway.brokers.publish_queue import failure
+from gateway.brokers.sharded import stamped
 from gateway.channels import Channels, check_names
-from gateway.config.settings import RedisSettings, Settings
+from gateway.config.settings import Settings
 from gateway.config.sources import load
 from gateway.core.cluster import disconnection, named, seal
 from gateway.errors import BrokerUnavailable, Disconnect, DisconnectCode, SettingsError
+from gateway.jump import jump
 from gateway.messages import Publication, Receipt
+from gateway.program.blocking import BlockingShard, UnreachableError, open_blocking
 from gateway.program.commits import CommitOutbox, Message, Options
 from gateway.program.encoding import encode_publication
 from gateway.program.errors import check_publication, find_channel
-from gateway.redis.address import read_addresses
-from gateway.redis.endpoint import Endpoint
-from gateway.redis.keys import Keys
-from gateway.redis.resp import Argument, CommandRefused
+from gateway.redis.resp import CommandRefused
 
 if TYPE_CHECKING:
     from gateway.program.commits import AnySession
@@ -79,10 +74,7 @@ class Publisher:
             settings.channel, personal=settings.client.subscribe_to_user_personal_channel
         )
         self._clock = clock
-        [place] = read_addresses(settings.engine.redis)
-        self._keys = Keys(settings.engine.redis.prefix, place.db if isinstance(place, Endpoint) else 0)
-        self._pool = _connection_pool(settings.engine.redis)
-        self._redis = Redis(connection_pool=self._pool)
+        self._shards = open_blocking(settings.engine.redis)
         self._uid = uuid.uuid4().hex
 
     def __enter__(self) -> Self:
@@ -93,7 +85,8 @@ class Publisher:
 
     def close(self) -> None:
         """Close the connections. A later call would open one again."""
-        self._pool.disconnect()
+        for shard in self._shards:
+            shard.close()
 
     def publish(self, channel: str, data: Any, **options: Unpack[Options]) -> Receipt:
         """Publish any value, ``bytes`` as a binary publication; returns once Redis has accepted it.
@@ -122,11 +115,24 @@ class Publisher:
         options = PublishOptions(skip_history=skip_history, idempotency_key=idempotency_key)
         streams = [(name, self._stream(name, publication)) for name in channels]
         now = self._clock()
-        calls = [publish_call(self._keys, name, publication, at, options, now) for name, at in streams]
-        try:
-            return [read_receipt(answer) for answer in self._run(calls)]
-        except BrokerUnavailable as error:
-            raise failure(sent=error.stored != "no") from error.__cause__
+        shares: dict[BlockingShard, list[tuple[int, Call]]] = {}
+        for number, (name, stream) in enumerate(streams):
+            shard = self._of(name)
+            call = publish_call(shard.keys, name, publication, stream, options, now)
+            shares.setdefault(shard, []).append((number, call))
+        receipts: dict[int, Receipt] = {}
+        failures: list[BrokerUnavailable] = []
+        for shard, calls in shares.items():
+            try:
+                answers = self._run(shard, [call for _, call in calls])
+            except BrokerUnavailable as error:
+                failures.append(error)
+            else:
+                receipts |= zip([number for number, _ in calls], map(read_receipt, answers), strict=True)
+        if failures:
+            sent = bool(receipts) or any(each.stored != "no" for each in failures)
+            raise failure(sent=sent) from failures[0].__cause__
+        return [receipts[number] for number in range(len(streams))]
 
     def publish_to_user(self, user: str | int, data: Any, **options: Unpack[Options]) -> Receipt:
         """Publish to the user's personal channel; raises as ``publish`` does.
@@ -149,16 +155,18 @@ class Publisher:
         Codes from 4000 to 4999 are yours; from 4500 on, and from 3500 to 3999, clients do not come back.
         """
         command = disconnection(user, client, Disconnect(code, reason), keep)
-        self._run([control_call(self._keys, seal(self._uid, command))])
+        self._run_everywhere(seal(self._uid, command))
 
     def block(self, user: str | int, *, for_: float | timedelta | None = None) -> None:
         """Keep a user out of all nodes, for so many seconds, or until `unblock`; see `Gateway.block`."""
-        [answer] = self._run([block_call(self._keys, named(user), block_seconds(for_))])
+        shard = self._of(named(user))
+        [answer] = self._run(shard, [block_call(shard.keys, named(user), block_seconds(for_))])
         check_blocked(answer)
 
     def unblock(self, user: str | int) -> None:
         """Let a user in again; nothing happens if it is not blocked."""
-        self._run([unblock_call(self._keys, named(user))])
+        shard = self._of(named(user))
+        self._run(shard, [unblock_call(shard.keys, named(user))])
 
     def on_commit(self, session: "AnySession") -> CommitOutbox:
         """An outbox whose publications leave when the SQLAlchemy session commits, and vanish when it rolls back."""
@@ -179,72 +187,40 @@ class Publisher:
 
     # — Redis —
 
-    def _run(self, calls: Sequence[Call]) -> list[Any]:
+    def _of(self, name: str) -> BlockingShard:
+        """Where what belongs to a channel, or to a user, is kept."""
+        return self._shards[jump(name, len(self._shards))]
+
+    def _run(self, shard: BlockingShard, calls: Sequence[Call]) -> list[Any]:
         """Answers of all calls, in order. Raises ``BrokerUnavailable`` if one has failed, after trying the rest."""
         answers: list[Any] = []
         try:
             for some in batches(calls, CALLS_PER_WRITE):
-                answers += self._run_together(some)
+                answers += shard.run(some)
         except RedisError as error:
-            unsent = not answers and isinstance(error, _UnreachableError)
+            unsent = not answers and isinstance(error, UnreachableError)
             raise BrokerUnavailable(stored="no" if unsent else "maybe") from error
         refused = [answer for answer in answers if isinstance(answer, Exception)]
         if refused:
             # Perhaps this server is not, or no longer, the one to write to: resolve its name anew next time.
-            self._pool.disconnect(inuse_connections=False)
+            shard.forget()
             undone = len(refused) == len(answers) and all(map(_undone, refused))
             raise BrokerUnavailable(stored="no" if undone else "maybe") from refused[0]
         return answers
 
-    def _run_together(self, calls: Sequence[Call]) -> list[Any]:
-        answers = self._execute([_command(call) for call in calls])
-        unknown = [index for index, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
-        if unknown:
-            scripts = {script for index in unknown if (script := calls[index].script)}
-            lessons: list[tuple[Argument, ...]] = [("SCRIPT", "LOAD", script.text) for script in scripts]
+    def _run_everywhere(self, data: bytes) -> None:
+        """Tell all nodes, by each of several shards; one that takes it is enough."""
+        data = data if len(self._shards) == 1 else stamped(data)
+        failures: list[BrokerUnavailable] = []
+        for shard in self._shards:
             try:
-                again = self._execute([*lessons, *(_command(calls[index]) for index in unknown)])
-            except _UnreachableError as error:  # but the others have been sent
-                raise RedisConnectionError from error
-            for index, answer in zip(unknown, again[len(lessons) :], strict=True):
-                answers[index] = answer
-        return answers
-
-    def _execute(self, commands: Iterable[tuple[Argument, ...]]) -> list[Any]:
-        with self._redis.pipeline(transaction=False) as pipeline:
-            for command in commands:
-                pipeline.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py leaves it so
-            return pipeline.execute(raise_on_error=False)
-
-
-class _UnreachableError(RedisConnectionError):
-    """There is no connection, so that nothing has been sent."""
-
-
-class _Pool(ConnectionPool):
-    def get_connection(self, *args: Any, **options: Any) -> Any:
-        try:
-            return super().get_connection(*args, **options)
-        except RedisError as error:
-            raise _UnreachableError from error
+                self._run(shard, [control_call(shard.keys, data)])
+            except BrokerUnavailable as error:
+                failures.append(error)
+        if len(failures) == len(self._shards):
+            raise failures[0]
 
 
 def _undone(refused: Exception) -> bool:
     """Whether the command has changed nothing. redis-py tells some refusals by their class alone."""
     return isinstance(refused, ReadOnlyError) or CommandRefused(str(refused)).stored == "no"
-
-
-def _command(call: Call) -> tuple[Argument, ...]:
-    return call.script.by_digest(call.keys, call.args) if call.script else ("PUBLISH", *call.keys, *call.args)
-
-
-def _connection_pool(settings: RedisSettings) -> ConnectionPool:
-    [address] = settings.addresses
-    return _Pool.from_url(
-        address if "://" in address else f"redis://{address}",
-        socket_connect_timeout=settings.connect_timeout,
-        socket_timeout=settings.io_timeout,
-        retry=Retry(NoBackoff(), 0),
-        client_name=f"{settings.prefix}-publisher",
-        protocol=2,
-    )

@@ -35,14 +35,14 @@ class Endpoint(Struct, frozen=True):
     def handshake(self) -> list[tuple[Argument, ...]]:
         """What is sent first. Raises ``OSError`` if the password cannot be read."""
         commands: list[tuple[Argument, ...]] = []
-        if password := self.password or self._read_password():
+        if password := self.password or self.read_password():
             commands.append(("AUTH", self.username, password) if self.username else ("AUTH", password))
         if self.db:
             commands.append(("SELECT", self.db))
         # A server that is still loading its data set answers PING with LOADING.
         return [*commands, ("PING",)]
 
-    def _read_password(self) -> str:
+    def read_password(self) -> str:
         return Path(self.password_file).read_text(encoding="utf-8").strip() if self.password_file else ""
 
 

@@ -15,7 +15,6 @@ from gateway.messages import (
     PresenceStatsRequest,
     PublishRequest,
     RefreshRequest,
-    Request,
     RPCRequest,
     SendRequest,
     SubRefreshRequest,
@@ -95,7 +94,7 @@ class ClientSession(Session):
             self.fail(command.id, error)
 
 
-def _is_decided(session: Session, request: Request) -> bool:
+def _is_decided(session: Session, request: Any) -> bool:
     """Whether code of the program may run for the request."""
     match request:
         case ConnectRequest():
@@ -104,14 +103,7 @@ def _is_decided(session: Session, request: Request) -> bool:
             return session.application.refresh is not None
         case RPCRequest():
             return session.application.rpc is not None
-        case (
-            SubscribeRequest()
-            | SubRefreshRequest()
-            | PublishRequest()
-            | PresenceRequest()
-            | PresenceStatsRequest()
-            | HistoryRequest()
-        ):
+        case _ if type(request) in _EVENTS:
             try:
                 route = route_of(session.channel(request.channel))
             except Error:  # there is no such channel, as the command's own code will answer

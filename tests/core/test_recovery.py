@@ -34,6 +34,7 @@ STREAMS: dict[str, tuple[Position, tuple[int, ...], bool]] = {
     "the first was evicted": (Position(2, EPOCH), (4, 5), False),
     "all were evicted": (Position(2, EPOCH), (), False),
     "cut off by the limit": (Position(2, EPOCH), (3, 4), False),
+    "one is left out that cannot be read": (Position(2, EPOCH), (3, 5), False),
     "another epoch": (Position(2, "other"), (3, 4, 5), False),
     "another epoch at the same offset": (Position(5, "other"), (), False),
     "the epoch of a client told to forget": (Position(0, "_"), (1, 2, 3, 4, 5), False),
