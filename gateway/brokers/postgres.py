@@ -47,7 +47,8 @@ HIGHEST = 2**63 - 1
 
 MOST_READ = 2**31 - 1
 
-_SCRIPT = Script(Path(__file__).parent / "sql" / "broker.sql")
+_SQL = Path(__file__).parent / "sql"
+_SCRIPTS = Script(_SQL / "broker.sql"), Script(_SQL / "programs.sql")
 
 _PUBLISH = "SELECT * FROM gateway_publish_many($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
 _READ = "SELECT * FROM gateway_history_many($1, $2, $3, $4, $5, $6)"
@@ -76,7 +77,7 @@ class PostgresBroker:
         intervals: Intervals = INTERVALS,
     ) -> None:
         self._database = database
-        database.install(_SCRIPT)
+        database.install(*_SCRIPTS)
         self._rules: Sequence[Rule] = ()
         self._clock = clock
         self._events: BrokerEvents | None = None
@@ -279,7 +280,8 @@ class PostgresBroker:
         parts: dict[int, Part] = {}
         for number, row in zip(order, rows, strict=True):
             stored = zip(row["messages"] or (), row["offsets"] or (), strict=True)
-            parts[number] = [envelope.decode_publication(*each) for each in stored], _top(row)
+            read = (self._reader.stored(*each) for each in stored)
+            parts[number] = [each for each in read if each is not None], _top(row)
         return [parts[number] for number in range(len(reads))]
 
     # — what this node hears, as owned entries —

@@ -22,6 +22,10 @@ UNHEARD = (
     "this process is one of %d workers, and has heard of no other: give all of them the same engine.redis.address "
     "and engine.redis.prefix"
 )
+UNHEARD_IN_POSTGRES = (
+    "this process is one of %d workers, and has heard of no other: give all of them the same engine.postgres.dsn "
+    "and engine.postgres.table_prefix"
+)
 
 
 def check_sharing(node: Node) -> None:
@@ -66,7 +70,7 @@ def _number(owner: Any, name: str) -> int:
 
 def _look_for_others(node: Node, workers: int) -> None:
     if node.broker.health().ok and len(node.cluster.nodes()) == 1:
-        _warn(node, UNHEARD, workers)
+        _warn(node, UNHEARD_IN_POSTGRES if node.settings.engine.type == "postgres" else UNHEARD, workers)
 
 
 def _warn(node: Node, text: str, *values: object) -> None:
