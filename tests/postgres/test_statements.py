@@ -74,4 +74,4 @@ def test_the_sql_for_operators_is_all_that_is_needed(postgres_server: PostgresSe
     postgres_server.sql(database.schema("apart"))
     postgres_server.sql("INSERT INTO apart.own_rules VALUES (1, '^chat:', 10, '60s', '1h')")
     assert postgres_server.sql("SELECT apart.own_publish('chat:lobby', '1')") == ["1"]
-    assert ["8"] == postgres_server.sql("SELECT count(*) FROM apart.own_schema")
+    assert postgres_server.sql("SELECT count(*) FROM apart.own_schema") == ["8"]
