@@ -13,6 +13,7 @@ from gateway.errors import BrokerUnavailable
 from gateway.postgres.database import Database, seconds, within
 from gateway.postgres.failures import text
 from gateway.postgres.statements import Script
+from gateway.skipped import UNREADABLE, Skipped
 
 _SCRIPT = Script(Path(__file__).parent / "sql" / "blocks.sql")
 _NEWS = "nblocks"
@@ -29,6 +30,7 @@ class PostgresBlocks:
     def __init__(self, database: Database) -> None:
         self._database = database
         database.install(_SCRIPT)
+        self._skipped = Skipped("block")
         self._events: BlockEvents | None = None
         self._stale = asyncio.Event()
         self._behind = False
@@ -107,7 +109,12 @@ class PostgresBlocks:
 
     def _hear(self, news: bytes) -> None:
         lasts, _, name = news.partition(b":")
-        user, left = name.decode(), float(lasts) if lasts else FOR_EVER
+        try:
+            user, left = name.decode(), float(lasts) if lasts else FOR_EVER
+        except UNREADABLE as error:
+            self._skipped.add(error)
+            self.reload()  # the list tells what has changed
+            return
         if self._news is not None:
             self._news[user] = left
         assert self._events is not None, "start() comes first"

@@ -30,7 +30,7 @@ from gateway.brokers.rules import Rule
 from gateway.brokers.single_flight import SingleFlight
 from gateway.errors import BrokerUnavailable, Error, ErrorCode
 from gateway.messages import ClientInfo, Join, Position, Publication, Receipt, pack
-from gateway.postgres.batch import Batch
+from gateway.postgres.batch import HURRY, Batch
 from gateway.postgres.database import Database, seconds, within
 from gateway.postgres.failures import text
 from gateway.postgres.owners import INTERVALS, Intervals, Owners
@@ -40,13 +40,15 @@ PUBLICATIONS_AT_ONCE = 500
 READS_AT_ONCE = 50
 CLAIMS_PER_CALL = 500
 HEARD_AT_ONCE = 1000
+CLEANED_AT_ONCE = 1000
 
 HIGHEST = 2**63 - 1
 """The highest version, and the highest number of a bigint."""
 
 MOST_READ = 2**31 - 1
 
-_SCRIPT = Script(Path(__file__).parent / "sql" / "broker.sql")
+_SQL = Path(__file__).parent / "sql"
+_SCRIPTS = Script(_SQL / "broker.sql"), Script(_SQL / "programs.sql")
 
 _PUBLISH = "SELECT * FROM gateway_publish_many($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
 _READ = "SELECT * FROM gateway_history_many($1, $2, $3, $4, $5, $6)"
@@ -75,7 +77,7 @@ class PostgresBroker:
         intervals: Intervals = INTERVALS,
     ) -> None:
         self._database = database
-        database.install(_SCRIPT)
+        database.install(*_SCRIPTS)
         self._rules: Sequence[Rule] = ()
         self._clock = clock
         self._events: BrokerEvents | None = None
@@ -86,6 +88,7 @@ class PostgresBroker:
         self._publishes: Batch[_Publish, Receipt | None] = Batch(
             self._publish_all, PUBLICATIONS_AT_ONCE, key=lambda item: item.topic, size=lambda item: 256 + len(item.data)
         )
+        self._held = asyncio.Semaphore(database.pool_size // 2)
         self._reads: Batch[Read, Part] = Batch(self._read_all, READS_AT_ONCE)
         self._equal_reads: SingleFlight[Read, Part] = SingleFlight()
         self._hearing: Batch[str, None] = Batch(self._hear_all, HEARD_AT_ONCE)
@@ -231,6 +234,13 @@ class PostgresBroker:
     # — statements for all who ask in a tick —
 
     async def _publish_all(self, items: list[_Publish], patience: str) -> list[Receipt | None]:
+        """Those of a row that somebody holds wait for it, and leave connections to the others."""
+        if patience == HURRY:
+            return await self._publish_sorted(items, patience)
+        async with self._held:
+            return await self._publish_sorted(items, patience)
+
+    async def _publish_sorted(self, items: list[_Publish], patience: str) -> list[Receipt | None]:
         """Sorted by channel, so that no two statements wait for each other."""
         order = sorted(range(len(items)), key=lambda number: items[number].topic)
         ordered = [items[number] for number in order]
@@ -270,8 +280,8 @@ class PostgresBroker:
         parts: dict[int, Part] = {}
         for number, row in zip(order, rows, strict=True):
             stored = zip(row["messages"] or (), row["offsets"] or (), strict=True)
-            read = [publication for each in stored if (publication := self._reader.stored(*each))]
-            parts[number] = read, _top(row)
+            read = (self._reader.stored(*each) for each in stored)
+            parts[number] = [each for each in read if each is not None], _top(row)
         return [parts[number] for number in range(len(reads))]
 
     # — what this node hears, as owned entries —
@@ -324,7 +334,9 @@ class PostgresBroker:
         while True:
             await asyncio.sleep(self._database.cleanup_interval)
             try:
-                await self._database.fetch("SELECT gateway_clean()")
+                more = True
+                while more:
+                    [(more,)] = await self._database.fetch("SELECT gateway_clean($1)", CLEANED_AT_ONCE)
             except BrokerUnavailable:
                 logger.debug("what has expired is removed when PostgreSQL is back")
             except Exception:

@@ -344,8 +344,8 @@ class PostgresSettings(Section):
     """Begins the names of tables and functions, and of the notifications."""
     skip_schema_init: bool = False
     """Do not make tables and functions at the start: somebody else has, with the SQL of `gateway config sql`."""
-    pool_size: int = Field(default=4, ge=1)
-    """Connections of a node for statements, beside the one that listens."""
+    pool_size: int = Field(default=4, ge=2)
+    """Connections of a node for statements, beside the one that listens; half of them may wait for held channels."""
     connect_timeout: Annotated[Duration, Field(gt=0, le=4)] = 1.0
     """How long connecting may take."""
     io_timeout: Annotated[Duration, Field(gt=0, le=4)] = 4.0

@@ -16,7 +16,7 @@ WAIT = 4.5
 MOST_WAITING = 32 * 1024 * 1024
 """Bytes that wait to be sent; beyond, who asks is refused at once."""
 
-HURRY, PATIENCE = "100ms", "4s"
+HURRY, PATIENCE = "100ms", "3s"
 """How long a statement for many waits for a row that somebody holds, and one that concerns that row alone."""
 
 logger = logging.getLogger(__name__)

@@ -124,12 +124,16 @@ class Database:
         return self._listener.refusal or self._refused
 
     @property
+    def pool_size(self) -> int:
+        return self._settings.pool_size
+
+    @property
     def cleanup_interval(self) -> float:
         return self._settings.cleanup_interval
 
-    def install(self, script: Script) -> None:
+    def install(self, *scripts: Script) -> None:
         """Have the database know these tables and functions. To be called before ``start``."""
-        self._scripts.append(script)
+        self._scripts += scripts
 
     async def fetch(self, statement: str, *args: Any) -> list[Any]:
         """The rows that a statement answers with. Raises ``BrokerUnavailable``, or ``BUSY`` for a row that is held."""

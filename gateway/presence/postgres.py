@@ -5,11 +5,9 @@ Readers leave out owners without a lease, so that a dead node costs nobody anyth
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
-
-from msgspec import DecodeError
 
 from gateway.batches import batches
 from gateway.errors import BrokerUnavailable, Error, ErrorCode
@@ -20,6 +18,7 @@ from gateway.postgres.failures import text
 from gateway.postgres.owners import INTERVALS, Intervals, Owners
 from gateway.postgres.statements import Script
 from gateway.presence.base import Changed, cursor_number, ignore
+from gateway.skipped import UNREADABLE, Skipped
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +46,7 @@ class PostgresPresence:
         database.install(_SCRIPT)
         self._owners = Owners(database, "presence", self, intervals)
         self._writes: Batch[Member, bool] = Batch(self._write_all, PAGE)
+        self._skipped = Skipped("presence")
         self._swept: Changed = ignore
         self._returned: Changed = ignore
         self._members: dict[Member, ClientInfo] = {}
@@ -121,7 +121,7 @@ class PostgresPresence:
         )
         rows = await within(self._database.fetch(statement, text(channel), read, limit + 1))
         page = rows[:limit]
-        return {info.client: info for info in _decode_all(page)}, str(page[-1][0]) if len(rows) > limit else ""
+        return {info.client: info for info in self._decode(page)}, str(page[-1][0]) if len(rows) > limit else ""
 
     async def stats(self, channel: str) -> tuple[int, int]:
         statement = "SELECT count(*), count(DISTINCT user_id) FROM gateway_present WHERE channel = $1"
@@ -180,22 +180,19 @@ class PostgresPresence:
         )
         rows = await within(self._database.fetch(statement, owner, PAGE))
         for row in rows:
-            for info in _decode_all([row]):
+            for info in self._decode([row]):
                 self._swept(row["channel"], info)
         return bool(rows)
+
+    def _decode(self, rows: Iterable[Any]) -> Iterator[ClientInfo]:
+        """Members, if this release can read them; one that cannot be read is nobody's, and is swept with its owner."""
+        for row in rows:
+            try:
+                yield ClientInfo(row["user_id"], row["client"], *_payloads.decode(row["payloads"]))
+            except UNREADABLE as error:
+                self._skipped.add(error)
 
     def returned(self) -> None:
         away, self._away = self._away, {}
         for (channel, _), info in away.items():
             self._returned(channel, info)
-
-
-def _decode_all(rows: Iterable[Any]) -> list[ClientInfo]:
-    """Members, if this release can read them; one that cannot be read is nobody's, and is swept with its owner."""
-    infos: list[ClientInfo] = []
-    for row in rows:
-        try:
-            infos.append(ClientInfo(row["user_id"], row["client"], *_payloads.decode(row["payloads"])))
-        except DecodeError:
-            logger.warning("a member in presence cannot be read")
-    return infos

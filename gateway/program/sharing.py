@@ -18,10 +18,13 @@ MEMORY = (
     "published on another, nor see who is there; set GATEWAY_REDIS_URL, for example redis://127.0.0.1:6379, "
     "or run one worker"
 )
-UNHEARD = (
-    "this process is one of %d workers, and has heard of no other: give all of them the same settings of "
-    "engine.%s: address or url, and prefix or name"
-)
+UNHEARD = "this process is one of %d workers, and has heard of no other: give all of them the same %s"
+
+_SAME = {
+    "redis": "engine.redis.address and engine.redis.prefix",
+    "postgres": "engine.postgres.dsn and engine.postgres.table_prefix",
+    "broadcaster": "engine.broadcaster.url and engine.broadcaster.name",
+}
 
 
 def check_sharing(node: Node) -> None:
@@ -67,7 +70,7 @@ def _number(owner: Any, name: str) -> int:
 
 def _look_for_others(node: Node, workers: int) -> None:
     if node.broker.health().ok and len(node.cluster.nodes()) == 1:
-        _warn(node, UNHEARD, workers, node.settings.engine.type)
+        _warn(node, UNHEARD, workers, _SAME[node.settings.engine.type])
 
 
 def _warn(node: Node, text: str, *values: object) -> None:

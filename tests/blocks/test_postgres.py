@@ -33,6 +33,7 @@ async def test_what_is_heard_while_the_list_is_read_is_newer(
     recorder = Recorder()
     async with running(databases[0]), running(databases[1]):
         await other.block("ann", HOUR)
+        await databases[0].echo()  # that has been heard
         fetch = databases[0].fetch
 
         async def late(statement: str, *args: object) -> list[object]:

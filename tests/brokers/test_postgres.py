@@ -207,6 +207,46 @@ async def test_who_holds_one_channel_holds_up_no_other(broker: PostgresBroker, s
         assert [position.offset for position in await asyncio.gather(*held, later)] == [2, 3, 4, 5]
 
 
+async def test_many_held_channels_leave_connections_to_the_others(
+    broker: PostgresBroker, settings: PostgresSettings
+) -> None:
+    rooms = [f"chat:{number}" for number in range(3 * settings.pool_size)]
+    async with connected(settings) as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        for room in rooms:
+            await say_by_sql(connection, settings, "held", room)
+        held = [asyncio.create_task(say(broker, "a", room)) for room in rooms]
+        await waits_for_a_lock(settings, settings.pool_size // 2)
+        for number in range(1, 4):
+            assert (await say(broker, "b", "chat:free")).offset == number
+            assert await offsets(broker, "chat:free") == list(range(1, number + 1))
+        assert not any(task.done() for task in held)
+        await transaction.commit()
+        assert {position.offset for position in await asyncio.gather(*held)} == {2}
+
+
+async def test_more_than_one_look_at_what_has_expired(broker: PostgresBroker, settings: PostgresSettings) -> None:
+    await asyncio.gather(*(say(broker, "a", f"chat:{number}") for number in range(25)))
+    async with connected(settings) as connection:
+        await connection.execute(named(settings, "UPDATE gateway_streams SET expires = clock_timestamp()"))
+        clean = named(settings, "SELECT gateway_clean(10)")
+        assert [await connection.fetchval(clean) for _ in range(3)] == [True, True, False]
+        assert await count(connection, settings, "streams") == 0
+
+
+async def test_what_has_expired_is_removed_by_itself(postgres_server: PostgresServer) -> None:
+    settings = postgres_settings(postgres_server, cleanup_interval=0.05)
+    stream = StreamOptions(history_size=5, history_ttl=0.05)
+    async with postgres_broker(settings, Recorder()) as broker, connected(settings) as connection:
+        await say(broker, "a", stream=stream)
+
+        async def removed() -> bool:
+            return await count(connection, settings, "publications") == 0
+
+        await until(removed)
+
+
 async def test_who_holds_a_channel_for_long_is_not_waited_for_without_end(
     broker: PostgresBroker, settings: PostgresSettings
 ) -> None:
@@ -364,7 +404,7 @@ async def test_what_has_expired_is_gone_and_then_removed(broker: PostgresBroker,
     async with connected(settings) as connection:
 
         async def rows(table: str) -> int:
-            await connection.execute(named(settings, "SELECT gateway_clean()"))
+            assert not await connection.fetchval(named(settings, "SELECT gateway_clean(2)"))
             return await count(connection, settings, table)
 
         assert (await rows("publications"), await rows("streams")) == (1, 1)
@@ -524,7 +564,7 @@ async def test_after_a_failover_streams_are_others_and_everything_goes_on() -> N
         async with postgres_broker(settings, recorder, rules=RULES) as broker:
             await broker.subscribe("chat:lobby")
             position = await say(broker, "a")
-            await until(lambda: standby.sql(named(settings, "SELECT top FROM gateway_streams")) == ["1"])
+            await until(lambda: replicated(standby, settings))
             primary.kill()
             standby.sql("SELECT pg_promote()")
             await until(lambda: recorder.gaps)
@@ -537,6 +577,13 @@ async def test_after_a_failover_streams_are_others_and_everything_goes_on() -> N
             await say(broker, "x" * 50_000)
             await until(lambda: recorder.texts == ["a", "b", "x" * 50_000])
             await until(lambda: counted(broker, 1))
+
+
+def replicated(standby: PostgresServer, settings: PostgresSettings) -> bool:
+    try:
+        return standby.sql(named(settings, "SELECT top FROM gateway_streams")) == ["1"]
+    except RuntimeError:  # not even the table
+        return False
 
 
 async def test_a_standby_is_refused() -> None:

@@ -77,6 +77,16 @@ async def test_a_node_that_was_swept_is_in_again_and_tells_of_it(
         assert await one.leave("room")
 
 
+async def test_who_leaves_after_it_was_swept_vacates_nothing_again(
+    settings: PostgresSettings, recorder: Recorder
+) -> None:
+    async with node(settings, "n1", recorder), node(settings, "n2", recorder) as two:
+        assert await two.enter("room")
+        await two._owners.close()
+        await until(lambda: recorder.events == ["-room"])
+        assert not await two.leave("room")
+
+
 @pytest.mark.parametrize("how", ["stop", "kill"])
 async def test_a_restart_of_the_server_vacates_nothing(recorder: Recorder, how: str) -> None:
     with PostgresServer() as server:

@@ -25,7 +25,7 @@ def test_names_are_those_of_the_schema_and_the_prefix() -> None:
 
 def test_every_script_has_a_version() -> None:
     paths = sorted(Path(gateway.__file__).parent.glob("*/sql/*.sql"))
-    assert len(paths) == 7
+    assert len(paths) == 8
     assert all(Script(path).version >= 1 for path in paths)
 
 
@@ -74,4 +74,4 @@ def test_the_sql_for_operators_is_all_that_is_needed(postgres_server: PostgresSe
     postgres_server.sql(database.schema("apart"))
     postgres_server.sql("INSERT INTO apart.own_rules VALUES (1, '^chat:', 10, '60s', '1h')")
     assert postgres_server.sql("SELECT apart.own_publish('chat:lobby', '1')") == ["1"]
-    assert "7" in postgres_server.sql("SELECT count(*) FROM apart.own_schema")
+    assert postgres_server.sql("SELECT count(*) FROM apart.own_schema") == ["8"]

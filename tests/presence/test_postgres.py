@@ -256,6 +256,15 @@ async def test_who_left_while_the_server_was_away_is_told_of_later(caplog: pytes
             assert await present(one, "c1")
 
 
+async def test_what_another_release_has_written_is_left_out(settings: PostgresSettings) -> None:
+    async with node(settings, "n1") as one:
+        await one.add("news", ANN)
+        await one.add("news", BOB)
+        await run(settings, "UPDATE gateway_members SET payloads = 'strange' WHERE client = 'c2'")
+        assert await one.members("news") == {"c1": ANN}
+        assert one._skipped.count == 1
+
+
 async def test_close_leaves_nothing(settings: PostgresSettings) -> None:
     async with node(settings, "n1") as one:
         await asyncio.gather(*(one.add("news", ClientInfo("u", f"c{number}")) for number in range(30)))

@@ -33,15 +33,6 @@ CREATE TABLE IF NOT EXISTS gateway_results (
   PRIMARY KEY (channel, key)
 );
 
--- How channels keep their streams, for those who publish by SQL: the first pattern that matches holds.
-CREATE TABLE IF NOT EXISTS gateway_rules (
-  place int PRIMARY KEY,
-  pattern text NOT NULL,
-  history_size int NOT NULL,
-  history_ttl interval NOT NULL,
-  history_meta_ttl interval NOT NULL
-);
-
 -- What epochs of new streams are made of, beside the name; another one whenever a stream has gone. So a reader can say
 -- the epoch of a stream whose first publication is not committed yet.
 CREATE TABLE IF NOT EXISTS gateway_seed (
@@ -333,95 +324,29 @@ BEGIN
   DELETE FROM gateway_publications WHERE channel = p_channel;
 END $$;
 
--- Remove what has expired; what somebody is at work on is left for the next time.
-CREATE OR REPLACE FUNCTION gateway_clean() RETURNS void LANGUAGE plpgsql AS $$
+-- Remove what has expired, of so many streams at most; what somebody is at work on is left for the next time. Answers
+-- whether there may be more.
+CREATE OR REPLACE FUNCTION gateway_clean(p_most int) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+  streams int;
 BEGIN
-  IF NOT pg_try_advisory_xact_lock(hashtext('gateway_news'), 2) THEN RETURN; END IF;
+  IF NOT pg_try_advisory_xact_lock(hashtext('gateway_news'), 2) THEN RETURN false; END IF;
   WITH ended AS (
     SELECT channel, top, expires <= clock_timestamp() AS gone FROM gateway_streams
     WHERE expires <= clock_timestamp() OR kept_until <= clock_timestamp() AND trimmed < top
-    LIMIT 10000 FOR UPDATE SKIP LOCKED
+    LIMIT p_most FOR UPDATE SKIP LOCKED
   ), others AS (
     UPDATE gateway_seed SET seed = gen_random_uuid() WHERE EXISTS (SELECT FROM ended WHERE gone)
   ), gone AS (
     DELETE FROM gateway_publications p USING ended e WHERE p.channel = e.channel
   ), closed AS (
     UPDATE gateway_streams s SET floor = e.top, trimmed = e.top FROM ended e WHERE s.channel = e.channel AND NOT e.gone
+  ), removed AS (
+    DELETE FROM gateway_streams s USING ended e WHERE s.channel = e.channel AND e.gone
   )
-  DELETE FROM gateway_streams s USING ended e WHERE s.channel = e.channel AND e.gone;
+  SELECT count(*) INTO streams FROM ended;
   DELETE FROM gateway_results WHERE expires <= clock_timestamp();
   DELETE FROM gateway_messages WHERE written < clock_timestamp() - interval '60s';
   DELETE FROM gateway_owners WHERE swept < clock_timestamp() - interval '1 day';
+  RETURN streams >= p_most;
 END $$;
-
--- How channels keep their streams, as the node that started last knows it.
-CREATE OR REPLACE FUNCTION gateway_set_rules(
-  p_patterns text[], p_sizes int[], p_ttls interval[], p_meta_ttls interval[]
-) RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-  PERFORM pg_advisory_xact_lock(hashtext('gateway_news'), 3);
-  DELETE FROM gateway_rules;
-  INSERT INTO gateway_rules SELECT r.n, r.a, r.b, r.c, r.d
-  FROM unnest(p_patterns, p_sizes, p_ttls, p_meta_ttls) WITH ORDINALITY AS r (a, b, c, d, n);
-END $$;
-
--- — for programs, inside their own transactions —
-
-CREATE OR REPLACE FUNCTION gateway_packed_text(p_text text) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$
-  SELECT '\xdb'::bytea || int4send(octet_length(convert_to(p_text, 'UTF8'))) || convert_to(p_text, 'UTF8')
-$$;
-
--- A publication as nodes pack it: a map in MessagePack.
-CREATE OR REPLACE FUNCTION gateway_packed_publication(p_data bytea, p_binary boolean, p_tags jsonb) RETURNS bytea
-LANGUAGE sql VOLATILE AS $$
-  SELECT set_byte('\x80'::bytea, 0, 130 + p_binary::int + (p_tags IS NOT NULL)::int)
-    || gateway_packed_text('data') || '\xc6'::bytea || int4send(octet_length(p_data)) || p_data
-    || gateway_packed_text('time') || '\xcf'::bytea || int8send((extract(epoch FROM clock_timestamp()) * 1000)::bigint)
-    || CASE WHEN p_binary THEN gateway_packed_text('binary') || '\xc3'::bytea ELSE '' END
-    || CASE WHEN p_tags IS NULL THEN '' ELSE gateway_packed_text('tags') || (
-      SELECT '\xdf'::bytea || int4send(count(*)::int)
-        || coalesce(string_agg(gateway_packed_text(t.key) || gateway_packed_text(t.value), ''), '')
-      FROM jsonb_each_text(p_tags) t) END
-$$;
-
-CREATE OR REPLACE FUNCTION gateway_publish_bytes(
-  p_channel text, p_data bytea, p_binary boolean, p_tags jsonb, p_idempotency_key text,
-  p_version bigint, p_version_epoch text
-) RETURNS bigint LANGUAGE plpgsql AS $$
-DECLARE
-  rule gateway_rules;
-  packed bytea := gateway_packed_publication(p_data, p_binary, p_tags);
-  kept boolean;
-  answer bigint;
-BEGIN
-  SELECT * INTO rule FROM gateway_rules WHERE p_channel ~ pattern ORDER BY place LIMIT 1;
-  IF NOT FOUND THEN
-    RAISE EXCEPTION 'gateway: unknown channel "%"', p_channel
-      USING HINT = 'name one whose namespace or route the gateway knows, for example chat:lobby';
-  END IF;
-  kept := rule.history_size > 0 AND rule.history_ttl > interval '0';
-  SELECT m.top INTO answer FROM gateway_publish_many(
-    ARRAY['c' || p_channel], ARRAY[CASE WHEN kept THEN packed ELSE '1p0::'::bytea || packed END],
-    ARRAY[CASE WHEN kept THEN rule.history_size ELSE 0 END],
-    ARRAY[rule.history_ttl], ARRAY[rule.history_meta_ttl], ARRAY[p_version], ARRAY[p_version_epoch],
-    ARRAY[p_idempotency_key], ARRAY[interval '300s'], ARRAY['']) m;
-  RETURN answer;
-END $$;
-
--- Publish JSON; answers the offset, 0 where the channel keeps no history. Nobody sees it before the transaction
--- commits, and nobody if it does not. Others who publish to the channel wait until then.
-CREATE OR REPLACE FUNCTION gateway_publish(
-  p_channel text, p_data jsonb, p_idempotency_key text DEFAULT '', p_tags jsonb DEFAULT NULL,
-  p_version bigint DEFAULT 0, p_version_epoch text DEFAULT ''
-) RETURNS bigint LANGUAGE sql VOLATILE AS $$
-  SELECT gateway_publish_bytes(
-    p_channel, convert_to(p_data::text, 'UTF8'), false, p_tags, p_idempotency_key, p_version, p_version_epoch)
-$$;
-
--- The same for data that is no JSON.
-CREATE OR REPLACE FUNCTION gateway_publish_binary(
-  p_channel text, p_data bytea, p_idempotency_key text DEFAULT '', p_tags jsonb DEFAULT NULL,
-  p_version bigint DEFAULT 0, p_version_epoch text DEFAULT ''
-) RETURNS bigint LANGUAGE sql VOLATILE AS $$
-  SELECT gateway_publish_bytes(p_channel, p_data, true, p_tags, p_idempotency_key, p_version, p_version_epoch)
-$$;
