@@ -1,5 +1,4 @@
-"""A line between the nodes: one channel of a `broadcaster` backend that all of them share, connected for as long as it
-runs.
+"""A line between the nodes: one channel of a backend, which all of them share.
 
 Everything goes over the one channel, and each node takes what it has to do with. A subscription per channel, as
 `broadcaster` has it, would cost PostgreSQL a comparison for each of them with every notification, a round trip for each
@@ -10,27 +9,25 @@ import asyncio
 import logging
 import random
 import secrets
-from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
-from typing import Any, NamedTuple
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
 
 from msgspec import DecodeError
 
-from gateway.broadcast.backends import AS_MUCH_AS_FITS, Backing, choose
-from gateway.broadcast.batch import VERSION, Batch, Message, decode, encode, room
+from gateway.broadcast.backends import Backing, choose
+from gateway.broadcast.batch import VERSION, Batch, Message, decode, encode
+from gateway.broadcast.hearing import Hearing
+from gateway.broadcast.outbox import Outbox
 from gateway.config.settings import BroadcasterSettings
 from gateway.core.tasks import being_cancelled
-from gateway.errors import BrokerUnavailable, Error, ErrorCode
+from gateway.errors import BrokerUnavailable
 
 MIN_BACKOFF = 0.05
 MAX_BACKOFF = 2.0
 
 FIRST_PROBES = 0.1
 """Seconds between the messages to ourselves that show that a new connection hears."""
-
-PATIENCE = 1.0
-"""Seconds that somebody waits for an echo: far longer than one takes, and bearable where none comes."""
 
 LEAVING = 3.0
 """Seconds that a connection has to end in order."""
@@ -46,11 +43,6 @@ logger = logging.getLogger(__name__)
 
 class Deaf(Exception):  # noqa: N818  a state
     """What we have published does not come back."""
-
-
-class _Waiting(NamedTuple):
-    message: Message
-    sent: "asyncio.Future[None]"
 
 
 class Line:
@@ -80,12 +72,8 @@ class Line:
         self._connects = 0
         self._ignored = 0
         self._problem = ""
-        self._waiting: deque[_Waiting] = deque()
-        self._due = asyncio.Event()
-        self._number = 0
-        self._heard = 0
-        self._hearing: deque[tuple[int, asyncio.Future[None]]] = deque()
-        self._silent = False
+        self._outbox = Outbox(settings.io_timeout)
+        self._hearing = Hearing()
         self._attempted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -108,23 +96,18 @@ class Line:
         """Returns when the backend has accepted it. Raises ``BrokerUnavailable``, and 106 for what it does not take."""
         if not self.connected:
             raise BrokerUnavailable
-        await self._send(Message(kind, name, data))
+        name.encode()  # what cannot be written down is its publisher's failure alone
+        await self._outbox.send(Message(kind, name, data))
 
     async def probe(self) -> None:
         """Show the others that this node is there. Raises ``BrokerUnavailable``."""
         if not self.connected:
             raise BrokerUnavailable
-        await self._send(None)
+        await self._outbox.send(None)
 
     async def echo(self) -> None:
         """Return when what has been published here before has come back. Never fails, and does not wait for long."""
-        if self._silent or self._heard >= self._number:
-            return
-        with self._until_heard(self._number) as heard:
-            await asyncio.wait([heard], timeout=PATIENCE)
-            if not heard.done():
-                self._silent = True
-                logger.warning("nothing published here has come back for %g s; nobody waits for it", PATIENCE)
+        await self._hearing.echo()
 
     # — the life of a connection —
 
@@ -159,9 +142,8 @@ class Line:
 
     async def _serve(self, backing: Backing) -> None:
         """Send and listen, until one of it ends: it has failed."""
-        self._due.clear()
         # No TaskGroup: it takes the end of a task by a cancellation of the backend's own for a quiet one
-        work = (self._listen(backing), self._send_all(backing), self._watch())
+        work = (self._listen(backing), self._outbox.run(backing, partial(self._send, backing)), self._watch())
         tasks = [asyncio.create_task(each) for each in work]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -183,24 +165,21 @@ class Line:
                 await self._prove()
 
     async def _prove(self) -> None:
-        await self._send(None)
-        with self._until_heard(self._number) as heard:
-            await asyncio.wait([heard], timeout=self._settings.io_timeout)
-            if not heard.done():
-                self.deaf = True
-                raise Deaf("deaf: a message to ourselves was published and did not arrive")
+        await self._outbox.send(None)
+        if not await self._hearing.until(self._hearing.sent, self._settings.io_timeout):
+            self.deaf = True
+            raise Deaf("deaf: a message to ourselves was published and did not arrive")
 
     async def _hear_first(self) -> None:
-        before = self._number
-        while self._heard <= before:
-            await self._send(None)
-            with self._until_heard(before + 1) as heard:
-                await asyncio.wait([heard], timeout=FIRST_PROBES)
+        before = self._hearing.sent
+        while self._hearing.heard <= before:
+            await self._outbox.send(None)
+            await self._hearing.until(before + 1, FIRST_PROBES)
 
     def _restored(self) -> None:
         logger.log(logging.WARNING if self._problem else logging.INFO, "broadcaster: connected")
         self._problem = self.refusal = ""
-        self.connected, self.deaf, self._silent = True, False, False
+        self.connected, self.deaf = True, False
         self._connects += 1
         self._attempted.set()
         if self.reconnects:
@@ -221,79 +200,18 @@ class Line:
 
     def _fail_all(self) -> None:
         self.connected = False
-        waiting, self._waiting = self._waiting, deque()
-        for _, sent in waiting:
-            _settle(sent, BrokerUnavailable())
-        hearing, self._hearing = self._hearing, deque()
-        for _, heard in hearing:
-            _settle(heard)
-        self._heard = self._number  # what has not come will not
+        self._outbox.fail_all()
+        self._hearing.give_up()
 
     # — sending —
 
-    async def _send(self, message: Message | None) -> None:
-        """Send a message, or nothing but the batch that would hold one; returns when the backend has accepted it."""
-        sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(message or Message("", ""), sent))
-        self._due.set()
-        await sent
-
-    async def _send_all(self, backing: Backing) -> None:
-        """Send what waits, batch by batch: while one is under way, the next gathers."""
-        while True:
-            await self._due.wait()
-            some = await self._take(backing)
-            try:
-                text = encode(self._batch([message for message, _ in some if message.kind]))
-                async with asyncio.timeout(self._settings.io_timeout):
-                    await backing.backend.publish(self._settings.name, text)
-            except BaseException:
-                for _, sent in some:
-                    _settle(sent, BrokerUnavailable())
-                raise
-            for _, sent in some:
-                _settle(sent)
-
-    async def _take(self, backing: Backing) -> list[_Waiting]:
-        """The next of those who wait, as many as one batch holds."""
-        left = room(backing.largest or AS_MUCH_AS_FITS)
-        some: list[_Waiting] = []
-        while self._waiting and (not some or self._waiting[0].message.size <= left):
-            each = self._waiting.popleft()
-            try:
-                fitting = await self._fit(each.message, backing)
-            except Error as error:
-                _settle(each.sent, error)
-                continue
-            except BaseException:
-                _settle(each.sent, BrokerUnavailable())
-                raise
-            some.append(_Waiting(fitting, each.sent))
-            left -= fitting.size
-        if not self._waiting:
-            self._due.clear()
-        return some
-
-    async def _fit(self, message: Message, backing: Backing) -> Message:
-        """The message, with its data in a parcel if they are too large for a batch of their own.
-
-        Raises ``Error`` 106 if the backend has none.
-        """
-        most = room(backing.largest)
-        if not backing.largest or message.size <= most:
-            return message
-        bare = Message(message.kind, message.name)
-        if backing.parcels is None or bare.size > most:
-            fits = max(0, most - bare.size)
-            text = f"limit exceeded: {len(message.data)} bytes, and the backend takes {fits} at most"
-            raise Error(ErrorCode.LIMIT_EXCEEDED, text)
+    async def _send(self, backing: Backing, messages: list[Message]) -> None:
+        text = encode(self._batch(messages))
         async with asyncio.timeout(self._settings.io_timeout):
-            bare.parcel = await backing.parcels.store(message.data)
-        return bare
+            await backing.backend.publish(self._settings.name, text)
 
     def _batch(self, messages: list[Message]) -> Batch:
-        self._number += 1
-        return Batch(VERSION, self.uid, self._number, asyncio.get_running_loop().time(), messages)
+        return Batch(VERSION, self.uid, self._hearing.next(), asyncio.get_running_loop().time(), messages)
 
     # — listening —
 
@@ -335,24 +253,8 @@ class Line:
         return data
 
     def _came_back(self, batch: Batch) -> None:
-        self._heard = max(self._heard, batch.number)
-        self._silent = False
         self.lag = max(0.0, asyncio.get_running_loop().time() - batch.sent_at)
-        while self._hearing and self._hearing[0][0] <= batch.number:
-            _settle(self._hearing.popleft()[1])
-
-    @contextmanager
-    def _until_heard(self, number: int) -> "Iterator[asyncio.Future[None]]":
-        """What is done when the batch of this number, or a later one, has come back, or the connection has gone."""
-        heard: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if self._heard >= number:
-            heard.set_result(None)
-        self._hearing.append((number, heard))
-        try:
-            yield heard
-        finally:
-            with suppress(ValueError):
-                self._hearing.remove((number, heard))
+        self._hearing.came(batch.number)
 
     def _ignore(self) -> None:
         self._ignored += 1
@@ -361,15 +263,6 @@ class Line:
                 "broadcaster: something on the channel %r is not ours, or of another release: ignored, like all such",
                 self._settings.name,
             )
-
-
-def _settle(future: "asyncio.Future[None]", error: Exception | None = None) -> None:
-    if future.done():
-        return
-    if error is None:
-        future.set_result(None)
-    else:
-        future.set_exception(error)
 
 
 async def _finished(work: Coroutine[Any, Any, None]) -> None:
