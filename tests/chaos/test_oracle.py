@@ -91,9 +91,13 @@ def test_what_recovery_leaves_out_is_seen(page: Page, record: Record) -> None:
     assert "lost 6 to 6 in recovery" in record.wrong[0]
 
 
-def test_recovery_into_another_epoch_is_seen(page: Page, record: Record) -> None:
-    _come_again(page, {"epoch": "f", "offset": 4, "recovered": True})
-    assert "recovered from ('e', 4) to the epoch f" in record.wrong[0]
+def test_what_recovery_under_a_new_epoch_leaves_out_is_seen(page: Page, record: Record) -> None:
+    _publish(page, 5, 1)
+    _come_again(page, {"epoch": "f", "offset": 5, "recovered": True})
+    _publish(page, 6, 2)
+    assert record.wrong == []
+    _publish(page, 7, 4)
+    assert "gave number 4 after 2" in record.wrong[0]
 
 
 def test_who_is_told_that_it_did_not_recover_has_lost_nothing_in_silence(page: Page, record: Record) -> None:
