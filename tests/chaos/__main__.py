@@ -15,7 +15,6 @@ import argparse
 import signal
 import sys
 import tempfile
-import traceback
 from pathlib import Path
 
 import uvloop
@@ -23,13 +22,12 @@ import uvloop
 from tests.chaos import report, soak
 from tests.chaos.ground import Ground
 from tests.chaos.named import STAGES, Fault, load_all
-from tests.chaos.oracle import Finding
-from tests.chaos.scene import Outcome, play
+from tests.chaos.scene import Outcome, failed, play
 from tests.chaos.size import Size
 
 DEFAULT = ("server", "line", "namespace", "clock")
 """Grounds that a run without ``--stages`` takes."""
-LASTING = {"the fault", "nodes ready", "all back", "presence exact"}
+LASTING = {"the suite", "the fault", "nodes ready", "all back", "presence exact"}
 """Promises without which nothing that comes after is worth much."""
 
 
@@ -49,9 +47,8 @@ async def run(faults: list[Fault], size: Size, directory: Path, seed: int) -> li
                     if outcomes[-1].broken & LASTING:
                         break
         except Exception:  # a ground that cannot be built, or not be left: its faults cannot be played
-            broken = [Finding("the ground", "failed", [traceback.format_exc()[-3000:]])]
             while left and left[0].stage == stage:
-                outcomes.append(Outcome(left.pop(0), 0.0, broken))
+                outcomes.append(failed(left.pop(0), "the ground"))
                 print(report.short(outcomes[-1]), flush=True)
     return outcomes
 
