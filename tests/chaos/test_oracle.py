@@ -9,6 +9,7 @@ import pytest
 
 from tests.chaos.joins import Joins
 from tests.chaos.page import Page
+from tests.chaos.probe import waits
 from tests.chaos.record import Accepted, Membership, Record
 
 
@@ -133,6 +134,11 @@ def test_two_who_hear_different_things_at_one_place_are_seen(record: Record) -> 
     record.hear("one", "feed:1", "e", 1, 7)
     record.hear("two", "feed:1", "e", 1, 8)
     assert "others heard 7 there" in record.wrong[0]
+
+
+def test_pings_that_could_not_be_sent_meanwhile_count() -> None:
+    assert len(waits(1.0, 1.01)) == 1
+    assert [round(took, 2) for _, took in waits(1.0, 1.19)] == [0.19, 0.14, 0.09, 0.04]
 
 
 def test_joins_and_leaves_that_do_not_alternate_are_seen() -> None:
