@@ -4,7 +4,7 @@ import asyncio
 import random
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -175,14 +175,22 @@ class Ground:
         """How many keys there are of each kind, but for results of publishes, which end by themselves."""
         return await self.blocking(self._count_keys)
 
+    async def names(self, kind: str) -> list[str]:
+        """The keys of a kind, and for how many milliseconds they last."""
+        return await self.blocking(lambda: [name for found, name in self._scan(ttl=True) if found == kind])
+
     def _count_keys(self) -> Counter[str]:
-        kinds: Counter[str] = Counter()
+        kinds = Counter(kind for kind, _ in self._scan())
+        del kinds["i"]
+        return kinds
+
+    def _scan(self, *, ttl: bool = False) -> Iterator[tuple[str, str]]:
+        """Kind and name of every key."""
         for client in self._servers():
             with client:
                 for key in client.scan_iter(count=1000):
-                    kinds[re.sub(rb"^gateway:(?:\{p\d+\}:)?(\w+).*$", rb"\1", key).decode()] += 1
-        del kinds["i"]
-        return kinds
+                    kind = re.sub(rb"^gateway:(?:\{p\d+\}:)?(\w+).*$", rb"\1", key).decode()
+                    yield kind, f"{key.decode()} {client.pttl(key) if ttl and kind != 'i' else ''}"
 
     def _servers(self) -> list[Redis]:
         if self.sentinel:

@@ -20,6 +20,8 @@ class Fault:
     stage: str = "server"
     loses_data: bool = False
     """Streams are gone: everybody must be told that nothing was recovered."""
+    may_lose_data: bool = False
+    """Another server takes over, which may lack something: whoever had it must be told."""
     loses_messages: bool = True
     """A connection to Redis is interrupted, and what has no history, such as joins and leaves, may be lost."""
     lapses: bool = False

@@ -20,6 +20,8 @@ ROOT = Path(__file__).parents[2]
 PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
 START = 60.0
 """Seconds that a node has to come up, on a busy machine."""
+PATIENCE = 30.0
+"""Seconds for what the suite itself wants to know."""
 DRAINED = 150.0
 """Seconds that a node has for its end: more than its clients are given to go elsewhere."""
 
@@ -117,7 +119,7 @@ class ChaosNode(GatewayServer):
         return False
 
     async def metrics(self) -> dict[str, float]:
-        _, text = await self.http.get("/metrics", 5.0)
+        _, text = await self.http.get("/metrics", PATIENCE)
         found = re.findall(r"^gateway_(\S+) (\S+)$", str(text), re.MULTILINE)
         return {name: float(value) for name, value in found}
 

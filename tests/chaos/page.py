@@ -32,7 +32,7 @@ def terminal(code: int) -> bool:
 class Subscription:
     """One channel, and where the client stands in it."""
 
-    __slots__ = ("asked_at", "channel", "due", "epoch", "failures", "live", "number", "offset", "room", "told")
+    __slots__ = ("anew", "asked_at", "channel", "due", "epoch", "failures", "live", "number", "offset", "room", "told")
 
     def __init__(self, channel: str) -> None:
         self.channel = channel
@@ -40,7 +40,9 @@ class Subscription:
         self.epoch: str | None = None
         self.offset = 0
         self.number = 0
-        """Of the last publication."""
+        """Of the last publication. The next one has the next: whoever publishes waits until one is accepted."""
+        self.anew = True
+        """Whether it was told that nothing is recovered, and has got nothing since."""
         self.live = False
         self.due = 0.0
         """When it is to be asked for again, if it is neither live nor asked for."""
@@ -259,7 +261,6 @@ class Page(asyncio.Protocol):
                     self.heard_join(kind, push.channel, member.info.client)
 
     def _begin(self, each: Subscription, result: Subscribed) -> None:
-        before = each.epoch, each.offset
         each.live, each.failures = True, 0
         if each.room:
             self._record.members[self.client, each.channel].live = True
@@ -270,15 +271,14 @@ class Page(asyncio.Protocol):
         if each.epoch is None or not result.recovered:
             self._record.counts["told recovered:false" if each.epoch is not None else "subscribed anew"] += 1
             each.told += each.epoch is not None
-            each.epoch, each.offset = result.epoch, result.offset
+            each.epoch, each.offset, each.anew = result.epoch, result.offset, True
             if result.publications:
                 self._record.fault(f"{self.user}: {each.channel} gave publications without recovering")
             return
         self._record.counts["recovered"] += 1
         self._record.counts["recovered publications"] += len(result.publications)
-        if each.epoch != result.epoch:
-            self._record.fault(f"{self.user}: {each.channel} recovered from {before} to the epoch {result.epoch}")
-            each.epoch = result.epoch
+        self._record.counts["recovered under a new epoch"] += each.epoch != result.epoch
+        each.epoch = result.epoch
         for publication in result.publications:
             self._publication(each, publication)
         if each.offset < result.offset:
@@ -306,13 +306,15 @@ class Page(asyncio.Protocol):
         if not number:  # of a flood, whose publications have none
             each.offset = offset
             return
-        if number <= each.number:
-            if self._record.told_again(each.channel, number, each.epoch):
-                self._record.counts["again, its first stream being lost"] += 1
-            else:
-                self._record.fault(f"{self.user}: {each.channel} gave number {number} after {each.number}")
-        each.offset, each.number = offset, number
+        if number != each.number + 1 and each.number and not self._may_follow(each, number):
+            self._record.fault(f"{self.user}: {each.channel} gave number {number} after {each.number} at {offset}")
+        each.offset, each.number, each.anew = offset, number, False
         self._record.hear(self.user, each.channel, each.epoch, offset, number)
+
+    def _may_follow(self, each: Subscription, number: int) -> bool:
+        """Whether it begins anew, as it was told: later, or again what stood in a stream that is lost."""
+        assert each.epoch is not None
+        return each.anew and (number > each.number or self._record.told_again(each.channel, number, each.epoch))
 
     # — ends —
 

@@ -22,6 +22,16 @@ IDLE = "idle"
 """The name under which the probe's own delay stands."""
 
 
+def waits(sent: float, answered: float) -> list[tuple[float, float]]:
+    """When a ping was sent, and how long its pong took; and the same of those that would have been sent meanwhile.
+
+    Else five seconds in which a loop stands still would count as one ping of a hundred.
+    """
+    return [
+        (sent + after * EVERY, answered - sent - after * EVERY) for after in range(int((answered - sent) / EVERY) + 1)
+    ]
+
+
 class Probe:
     """A worker for ``Child``."""
 
@@ -53,7 +63,7 @@ class Probe:
 
     def _ponged(self, name: str) -> None:
         if (sent := self._sent.pop(name, None)) is not None:
-            self._samples[name].append((sent, time.monotonic() - sent))
+            self._samples[name] += waits(sent, time.monotonic())
 
     def samples(self) -> dict[str, list[tuple[float, float]]]:
         """Since this was last asked: when each ping was sent, and how long its pong took."""

@@ -10,20 +10,20 @@ SLOTS = 200
 """Slots that move under load."""
 
 
-@fault("Sentinel: failover in order", stage="sentinel")
+@fault("Sentinel: failover in order", stage="sentinel", may_lose_data=True)
 async def sentinel_failover(ground: Ground) -> None:
     assert ground.sentinel is not None
     await ground.blocking(ground.sentinel.failover)
 
 
-@fault("Sentinel: master killed", stage="sentinel")
+@fault("Sentinel: master killed", stage="sentinel", may_lose_data=True)
 async def sentinel_kill(ground: Ground) -> None:
     assert ground.sentinel is not None
     dead = await ground.blocking(ground.sentinel.kill_primary)
     await ground.blocking(dead.start)
 
 
-@fault("Sentinel: master frozen (SIGSTOP) for 30 s", stage="sentinel")
+@fault("Sentinel: master frozen (SIGSTOP) for 30 s", stage="sentinel", may_lose_data=True)
 async def sentinel_freeze(ground: Ground) -> None:
     assert ground.sentinel is not None
     sentinel = ground.sentinel
@@ -34,7 +34,7 @@ async def sentinel_freeze(ground: Ground) -> None:
     await ground.blocking(lambda: sentinel.wait_for_another(master))
 
 
-@fault("Cluster: primary killed, replica promoted", stage="cluster")
+@fault("Cluster: primary killed, replica promoted", stage="cluster", may_lose_data=True)
 async def cluster_kill(ground: Ground) -> None:
     assert ground.cluster is not None
     dead = await ground.blocking(ground.cluster.kill_primary)

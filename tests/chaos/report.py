@@ -32,7 +32,7 @@ def short(outcome: Outcome) -> str:
     broken = [finding.promise for finding in outcome.findings if finding.offenders]
     lines = [f"{'held' if outcome.held else 'BROKEN'}  {outcome.fault.name}  {', '.join(broken)}"]
     for finding in outcome.findings:
-        lines += [f"    {finding.promise}: {text}" for text in finding.offenders[:3]]
+        lines += [f"    {finding.promise}: {text[-300:]}" for text in finding.offenders[:3]]
     return "\n".join(lines)
 
 

@@ -34,7 +34,19 @@ class Outcome(NamedTuple):
         return {finding.promise for finding in self.findings if finding.offenders}
 
 
+def failed(fault: Fault, what: str) -> Outcome:
+    """One that could not be played, or not be judged, for the exception that is being handled."""
+    return Outcome(fault, 0.0, [Finding(what, "failed", [traceback.format_exc()[-2000:]])])
+
+
 async def play(ground: Ground, fault: Fault) -> Outcome:
+    try:
+        return await _play(ground, fault)
+    except Exception:
+        return failed(fault, "the suite")
+
+
+async def _play(ground: Ground, fault: Fault) -> Outcome:
     await pace(WARM)
     before = await oracle.baseline(ground)
     await _forget(ground)

@@ -9,6 +9,7 @@ import pytest
 
 from tests.chaos.joins import Joins
 from tests.chaos.page import Page
+from tests.chaos.probe import waits
 from tests.chaos.record import Accepted, Membership, Record
 
 
@@ -91,9 +92,13 @@ def test_what_recovery_leaves_out_is_seen(page: Page, record: Record) -> None:
     assert "lost 6 to 6 in recovery" in record.wrong[0]
 
 
-def test_recovery_into_another_epoch_is_seen(page: Page, record: Record) -> None:
-    _come_again(page, {"epoch": "f", "offset": 4, "recovered": True})
-    assert "recovered from ('e', 4) to the epoch f" in record.wrong[0]
+def test_what_recovery_under_a_new_epoch_leaves_out_is_seen(page: Page, record: Record) -> None:
+    _publish(page, 5, 1)
+    _come_again(page, {"epoch": "f", "offset": 5, "recovered": True})
+    _publish(page, 6, 2)
+    assert record.wrong == []
+    _publish(page, 7, 4)
+    assert "gave number 4 after 2" in record.wrong[0]
 
 
 def test_who_is_told_that_it_did_not_recover_has_lost_nothing_in_silence(page: Page, record: Record) -> None:
@@ -129,6 +134,11 @@ def test_two_who_hear_different_things_at_one_place_are_seen(record: Record) -> 
     record.hear("one", "feed:1", "e", 1, 7)
     record.hear("two", "feed:1", "e", 1, 8)
     assert "others heard 7 there" in record.wrong[0]
+
+
+def test_pings_that_could_not_be_sent_meanwhile_count() -> None:
+    assert len(waits(1.0, 1.01)) == 1
+    assert [round(took, 2) for _, took in waits(1.0, 1.19)] == [0.19, 0.14, 0.09, 0.04]
 
 
 def test_joins_and_leaves_that_do_not_alternate_are_seen() -> None:
