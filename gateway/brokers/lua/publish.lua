@@ -1,9 +1,10 @@
 -- Store and publish as one act, so that the order of messages is the order of offsets.
--- KEYS: meta, stream, pub/sub channel[, result]
--- ARGV: publication, new epoch, size, ttl, meta ttl, version, version epoch, result ttl (times in ms), identity
+-- KEYS: meta, stream[, result]
+-- ARGV: publication, new epoch, size, ttl, meta ttl, version, version epoch, result ttl (times in ms), pub/sub channel,
+-- identity. The channel is no key: a cluster refuses scripts some of whose keys are not there while their slot moves.
 -- Answers "offset:epoch:nodes that took it".
 local call = redis.call
-local meta, stream, channel, result = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local meta, stream, result = KEYS[1], KEYS[2], KEYS[3]
 local publication, size, ttl, version, version_epoch = ARGV[1], ARGV[3], ARGV[4], ARGV[6], ARGV[7]
 
 if result then
@@ -22,8 +23,8 @@ if version ~= '0' and top[3] and (#top[3] > #version or (#top[3] == #version and
   return receipt
 end
 
-if top[4] ~= ARGV[9] or not epoch then
-  epoch = go_on(meta, epoch, top[2] or '0', top[4], ARGV[9], ARGV[2])
+if top[4] ~= ARGV[10] or not epoch then
+  epoch = go_on(meta, epoch, top[2] or '0', top[4], ARGV[10], ARGV[2])
 end
 local offset = string.format('%.0f', call('HINCRBY', meta, 's', 1))
 if version ~= '0' then
@@ -48,6 +49,6 @@ else
 end
 
 local position = offset .. ':' .. epoch
-local receipt = position .. ':' .. call('PUBLISH', channel, '1p' .. position .. ':' .. publication)
+local receipt = position .. ':' .. call('PUBLISH', ARGV[9], '1p' .. position .. ':' .. publication)
 if result then call('SET', result, receipt, 'PX', ARGV[8]) end
 return receipt
