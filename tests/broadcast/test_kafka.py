@@ -1,6 +1,8 @@
 """A line on a real Kafka: what may happen to it."""
 
 import asyncio
+import gc
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +11,15 @@ from gateway.errors import BrokerUnavailable, Error
 from tests.broadcast.lines import started_line
 from tests.kafka_server import KafkaServer
 from tests.waiting import until
+
+
+@pytest.fixture(autouse=True)
+def abandoned() -> Iterator[None]:
+    """Clear away what aiokafka drops of connections that it was making when it was stopped."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture(scope="module")
