@@ -28,7 +28,7 @@ from gateway.errors import BrokerUnavailable
 from gateway.redis.connection import RedisConnection, SubscriberConnection, connect
 from gateway.redis.echo import Echo
 from gateway.redis.endpoint import Endpoint
-from gateway.redis.identity import identify
+from gateway.redis.identity import identify, identify_again
 from gateway.redis.keys import Keys
 from gateway.redis.link import Link
 from gateway.redis.resp import Argument, CommandRefused, Handler
@@ -298,7 +298,7 @@ class Shard:
         if listened and number > self._arrived:  # it may have come before the answer did
             self._missing.append(number)
         if self._commands.connection is not None:
-            await identify(self._commands.connection)  # which a server changes under an open connection, too
+            await identify_again(self._commands.connection)
 
     def _probe_arrived(self, payload: bytes) -> None:
         number, _, sent = payload.partition(b":")
