@@ -8,6 +8,7 @@ from types import FrameType
 import pytest
 
 from gateway.core import tasks
+from tests.kafka_server import KafkaServer
 from tests.postgres_server import PostgresServer
 from tests.redis_server import RedisServer
 from tests.redis_topologies import ClusterTopology, SentinelTopology
@@ -64,6 +65,18 @@ def shared_cluster() -> Iterator[ClusterTopology]:
     """Three servers, for the tests that leave them in peace."""
     with ClusterTopology(replicas=0) as topology:
         yield topology
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[KafkaServer]:
+    """One broker for the tests that leave it in peace."""
+    with KafkaServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres(postgres_server: PostgresServer) -> PostgresServer:
+    return postgres_server
 
 
 @pytest.fixture(params=[on_uvicorn, on_plain_uvicorn, on_hypercorn], ids=["ours", "uvicorn", "hypercorn"])

@@ -280,8 +280,8 @@ class PostgresBroker:
         parts: dict[int, Part] = {}
         for number, row in zip(order, rows, strict=True):
             stored = zip(row["messages"] or (), row["offsets"] or (), strict=True)
-            read = (self._reader.stored(*each) for each in stored)
-            parts[number] = [each for each in read if each is not None], _top(row)
+            read = [publication for each in stored if (publication := self._reader.stored(*each))]
+            parts[number] = read, _top(row)
         return [parts[number] for number in range(len(reads))]
 
     # — what this node hears, as owned entries —

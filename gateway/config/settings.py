@@ -356,17 +356,39 @@ class PostgresSettings(Section):
     """Time between two looks for what has expired."""
 
 
+class BroadcasterSettings(Section):
+    """A backend of the library `broadcaster` that joins the nodes: publications and presence, nothing is kept."""
+
+    url: str = ""
+    """`postgres://`, `kafka://`, `redis://`, or `memory://` for one process, as for `broadcaster` itself."""
+    name: str = Field(default="gateway", pattern=r"^[a-z_][a-z0-9_]{0,49}$")
+    """The backend's channel or topic that all nodes share, and the beginning of its table's name in PostgreSQL."""
+    connect_timeout: Annotated[Duration, Field(gt=0, le=30)] = 5.0
+    """How long connecting may take, until the node hears itself."""
+    io_timeout: Annotated[Duration, Field(gt=0, le=4)] = 4.0
+    """How long an answer may take, before the connection is given up."""
+    probe_interval: Annotated[Duration, Field(gt=0, le=10)] = 2.5
+    """Time between the messages by which a node proves that it still hears, and shows the others that it lives."""
+
+
 class EngineSettings(Section):
     """What joins the nodes: broker and presence store."""
 
-    type: Literal["memory", "redis", "postgres"] = "memory"
-    """`memory` serves one node alone, `redis` and `postgres` any number."""
+    type: Literal["memory", "redis", "postgres", "broadcaster"] = "memory"
+    """`memory` serves one node alone, the others any number; `broadcaster` keeps nothing."""
     redis: RedisSettings = RedisSettings()
     """Redis."""
     postgres: PostgresSettings = PostgresSettings()
     """PostgreSQL."""
+    broadcaster: BroadcasterSettings = BroadcasterSettings()
+    """A backend of `broadcaster`."""
     publish_wait: Annotated[Duration, Field(le=30)] = 1.0
     """How long a publication that cannot be sent waits for the broker to come back; 0 fails at once."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it serves one process alone."""
+        return self.type == "memory" or (self.type == "broadcaster" and self.broadcaster.url.startswith("memory:"))
 
 
 class PresenceSettings(Section):

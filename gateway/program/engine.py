@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from gateway.blocks.base import BlockStore
 from gateway.blocks.memory import MemoryBlocks
+from gateway.blocks.none import NoBlocks
 from gateway.blocks.redis import RedisBlocks
 from gateway.blocks.sharded import ShardedBlocks
+from gateway.broadcast.line import Line
+from gateway.broadcast.peers import Peers
 from gateway.brokers.base import Broker
+from gateway.brokers.broadcast import BroadcastBroker
 from gateway.brokers.memory import MemoryBroker
 from gateway.brokers.redis import RedisBroker
 from gateway.brokers.rules import Rule
@@ -35,6 +39,7 @@ from gateway.presence.base import PresenceStore
 from gateway.presence.memory import MemoryPresence
 from gateway.presence.redis import RedisPresence
 from gateway.presence.sharded import ShardedPresence
+from gateway.presence.survey import SurveyPresence
 from gateway.redis.opening import open_shards
 from gateway.redis.shard import Shard
 
@@ -50,9 +55,11 @@ class Engine:
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
         self.shards: list[Shard] = []
-        """The connections to Redis; none for the memory engine."""
+        """The connections to Redis, if that is the engine."""
         self.database: Database | None = None
-        """The connections to PostgreSQL; None for other engines."""
+        """The connections to PostgreSQL, if that is the engine."""
+        self.peers: Peers | None = None
+        """The other nodes on a line of `broadcaster`, if that is the engine."""
         self.broker: Broker
         self.presence: PresenceStore
         self.leases: Leases
@@ -67,6 +74,8 @@ class Engine:
             self.blocks = MemoryBlocks(clock)
         elif settings.engine.type == "postgres":
             self._join_by_postgres(settings, clock)
+        elif settings.engine.type == "broadcaster":
+            self._join_by_broadcaster(settings, clock)
         else:
             self._join_by_redis(settings, clock)
 
@@ -101,6 +110,14 @@ class Engine:
         self.limits, self.blocks = PostgresLimits(database), PostgresBlocks(database)
         self._rules = self.broker.set_rules
 
+    def _join_by_broadcaster(self, settings: Settings, clock: Callable[[], float]) -> None:
+        broadcaster = settings.engine.broadcaster
+        peers = self.peers = Peers(Line(broadcaster), broadcaster.probe_interval)
+        self.broker, self.presence = BroadcastBroker(peers, clock), SurveyPresence(peers)
+        # nothing is kept: who needs leases or occupancy is refused at the start, and limits are each node's own
+        self.leases, self.occupancy, self.limits = MemoryLeases(), MemoryOccupancy(), MemoryLimits(clock)
+        self.blocks = NoBlocks()
+
     def set_rules(self, rules: Sequence[Rule]) -> None:
         """Say how channels keep their streams, to a backend that takes publications from others than nodes."""
         self._rules(rules)
@@ -109,10 +126,17 @@ class Engine:
         await asyncio.gather(*(each.start() for each in self._connections()))
 
     async def close(self) -> None:
+        if self.peers is not None:
+            await self.peers.leave()
         await asyncio.gather(*(each.close() for each in self._connections()))
 
-    def _connections(self) -> "list[Shard | Database]":
-        return [*self.shards, *([self.database] if self.database else [])]
+    def _connections(self) -> "list[Shard | Database | Line]":
+        found: list[Shard | Database | Line] = [*self.shards]
+        if self.database is not None:
+            found.append(self.database)
+        if self.peers is not None:
+            found.append(self.peers.line)
+        return found
 
 
 def one_of(sharded: Callable[[list[_Part]], _Whole], parts: list[_Part]) -> _Part | _Whole:

@@ -47,6 +47,7 @@ from gateway.program.sockets.manager import ConnectionManager
 from gateway.program.stopping import on_stop
 from gateway.program.typed import T
 from gateway.program.unavailable import answer_unavailable
+from gateway.program.unsupported import check_supported
 from gateway.protocols.centrifuge_json import CentrifugeJson
 from gateway.session import NO_APPLICATION
 from gateway.transports.base import Acceptor
@@ -106,6 +107,8 @@ class Gateway(Operations, BaseRouter):
         """The node and what belongs to it; another one after each stop."""
         if self._running is None:
             self._program.close()
+            for warning in check_supported(self.settings.engine, self._program.channels, self._limits):
+                log.warning(warning)
             self._running = Running(self.settings, self._program, self._same_origin, ENVIRONMENT.get())
         return self._running
 

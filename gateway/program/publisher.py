@@ -70,6 +70,11 @@ class Publisher:
                 'engine.type = "postgres": a program without event loop publishes by SQL, in a transaction of its own '
                 "connection: SELECT gateway_publish('chat:lobby', '{\"text\": \"hi\"}')"
             )
+        if settings.engine.type == "broadcaster":
+            raise SettingsError(
+                'engine.type = "broadcaster": a publisher of another process needs Redis; send an HTTP request to '
+                '/api/publish of any node, with http_api.key, or let engine.type = "redis" join the nodes'
+            )
         self._channels = channels or Channels(
             settings.channel, personal=settings.client.subscribe_to_user_personal_channel
         )

@@ -27,7 +27,7 @@ def serve(settings: Settings, factory: Factory, reload: Callable[[], Settings] |
     the settings contradict each other, `ServeError` when serving fails.
     """
     http = settings.http_server
-    if http.workers > 1 and settings.engine.type == "memory":
+    if http.workers > 1 and settings.engine.is_local:
         raise SettingsError(
             f"http_server.workers = {http.workers} needs an engine that joins the workers, "
             'for example engine.type = "redis" with engine.redis.address = "redis://127.0.0.1:6379"'

@@ -3,19 +3,19 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from gateway.brokers.base import BrokerEvents
 from gateway.brokers.postgres import PostgresBroker
 from gateway.brokers.rules import Rule
 from gateway.config.settings import PostgresSettings
 from gateway.postgres.database import Database
 from gateway.postgres.owners import INTERVALS, Intervals
-from tests.brokers.recorder import Recorder
 from tests.postgres_fixtures import running
 
 
 @asynccontextmanager
 async def postgres_broker(
     settings: PostgresSettings,
-    recorder: Recorder,
+    recorder: BrokerEvents,
     name: str = "n1",
     rules: Sequence[Rule] = (),
     intervals: Intervals = INTERVALS,
