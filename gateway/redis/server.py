@@ -249,7 +249,9 @@ class Server:
             raise BrokerUnavailable
         await self.publish(self._probe_name, probe)
         if self._commands.connection is not None:
-            await identify_again(self._commands.connection)  # a server changes its history under an open connection, too
+            await identify_again(
+                self._commands.connection
+            )  # a server changes its history under an open connection, too
 
     def _drop_both(self, reason: str = "deaf: probes were published and did not arrive") -> None:
         """Either may have come to be at another server than the other one."""
