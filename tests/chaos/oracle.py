@@ -155,7 +155,7 @@ async def nothing_lost(ground: Ground) -> Finding:
     wrong = await ground.crowd.ask("wrong")
     mistaken, unheard = await ground.crowd.ask("check", ground.publishers.accepted())
     offenders = wrong + mistaken
-    return Finding("lost, doubled, reordered", f"{len(offenders)} ({unheard} lost and told)", offenders[:SHOWN])
+    return Finding("lost, doubled, reordered", f"{len(offenders)} ({unheard} heard by nobody)", offenders[:SHOWN])
 
 
 def told(counts: Counter[str], fault: Fault) -> Finding:
@@ -181,8 +181,13 @@ async def publishes_bounded(ground: Ground) -> Finding:
     return Finding(f"publish <= {BOUND:g} s", measured, (publishers.failed() + late)[:SHOWN])
 
 
-async def loops_turn(ground: Ground, begin: float, fault: Fault) -> Finding:
-    """Samples of a node that was itself killed or frozen do not count."""
+def starved(ground: Ground) -> dict[int, float]:
+    """By process of a node, for how long it has waited for a processor."""
+    return {pid: waited for node in ground.nodes for pid, waited in node.starved().items()}
+
+
+async def loops_turn(ground: Ground, begin: float, before: dict[int, float], fault: Fault) -> Finding:
+    """Samples of a node that was itself killed or frozen do not count. ``before`` is what was ``starved`` at first."""
     samples = await ground.probe.ask("samples")
     nodes = {node.name: node for node in ground.nodes}
     p99 = {
@@ -191,7 +196,9 @@ async def loops_turn(ground: Ground, begin: float, fault: Fault) -> Finding:
     }
     idle = p99.pop(IDLE, 0.0)
     offenders = [] if fault.hangs else [f"{name}: {took * 1000:.0f} ms" for name, took in p99.items() if took >= LAG]
-    measured = f"{max(p99.values(), default=0) * 1000:.0f} ms (idle {idle * 1000:.0f})"
+    waited = max((now - before.get(pid, 0.0) for pid, now in starved(ground).items()), default=0.0)
+    share = waited / (time.monotonic() - begin)
+    measured = f"{max(p99.values(), default=0) * 1000:.0f} ms (idle {idle * 1000:.0f}, no processor {share:.0%})"
     return Finding("loop lag p99", measured, offenders)
 
 

@@ -102,6 +102,7 @@ def test_what_recovery_under_a_new_epoch_leaves_out_is_seen(page: Page, record: 
 
 
 def test_who_is_told_that_it_did_not_recover_has_lost_nothing_in_silence(page: Page, record: Record) -> None:
+    _publish(page, 5, 5)
     _come_again(page, {"epoch": "f", "offset": 9})
     _publish(page, 10, 9)
     assert record.wrong == []
