@@ -52,13 +52,15 @@ class Baseline(NamedTuple):
     keys: Counter[str]
 
 
-async def _within(ready: Callable[[], Awaitable[bool]], since: float, bound: float) -> float | None:
+async def within(ready: Callable[[], Awaitable[bool]], since: float, bound: float) -> float | None:
     """Seconds from ``since`` until it was so; None if not within the bound."""
     while True:
-        if await ready():
-            return time.monotonic() - since
-        if time.monotonic() > since + bound:
+        came = await ready()
+        took = time.monotonic() - since
+        if took > bound:  # also if it has come by now: a look takes its time
             return None
+        if came:
+            return took
         await pace(LOOK)
 
 
@@ -73,7 +75,7 @@ async def nodes_ready(ground: Ground, end: float) -> Finding:
     async def all_ready() -> bool:
         return all(await asyncio.gather(*(node.ready() for node in ground.nodes)))
 
-    took = await _within(all_ready, end, READY)
+    took = await within(all_ready, end, READY)
     offenders = [] if took is not None else [node.name for node in ground.nodes if not await node.ready()]
     return Finding("nodes ready", _took(took, READY), offenders)
 
@@ -93,7 +95,7 @@ async def clients_back(ground: Ground, end: float, *, loses_data: bool = False) 
             last.extend([f"{count} were not told that nothing is recovered: {names}"] * bool(count))
         return not last
 
-    took = await _within(back, end, BACK)
+    took = await within(back, end, BACK)
     return Finding("all back", _took(took, BACK), [] if took is not None else last[:SHOWN])
 
 
@@ -143,7 +145,7 @@ async def presence_exact(ground: Ground, end: float, *, lost: bool = False) -> F
         ]
         return not wrong and before == after
 
-    took = await _within(exact, end, PRESENCE)
+    took = await within(exact, end, PRESENCE)
     return Finding("presence exact", _took(took, PRESENCE), [] if took is not None else wrong[:SHOWN])
 
 
