@@ -134,6 +134,11 @@ class ChaosNode(GatewayServer):
         """Resident bytes."""
         return sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE_SIZE for pid in self.pids())
 
+    def starved(self) -> dict[int, float]:
+        """By process, seconds for which it could have run, and the machine had no processor for it."""
+        delays = {pid: Path(f"/proc/{pid}/schedstat").read_text().split()[1] for pid in self.pids()}
+        return {pid: int(delay) / 1e9 for pid, delay in delays.items()}
+
     def descriptors(self) -> int:
         return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in self.pids())
 

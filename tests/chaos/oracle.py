@@ -52,13 +52,15 @@ class Baseline(NamedTuple):
     keys: Counter[str]
 
 
-async def _within(ready: Callable[[], Awaitable[bool]], since: float, bound: float) -> float | None:
+async def within(ready: Callable[[], Awaitable[bool]], since: float, bound: float) -> float | None:
     """Seconds from ``since`` until it was so; None if not within the bound."""
     while True:
-        if await ready():
-            return time.monotonic() - since
-        if time.monotonic() > since + bound:
+        came = await ready()
+        took = time.monotonic() - since
+        if took > bound:  # also if it has come by now: a look takes its time
             return None
+        if came:
+            return took
         await pace(LOOK)
 
 
@@ -73,7 +75,7 @@ async def nodes_ready(ground: Ground, end: float) -> Finding:
     async def all_ready() -> bool:
         return all(await asyncio.gather(*(node.ready() for node in ground.nodes)))
 
-    took = await _within(all_ready, end, READY)
+    took = await within(all_ready, end, READY)
     offenders = [] if took is not None else [node.name for node in ground.nodes if not await node.ready()]
     return Finding("nodes ready", _took(took, READY), offenders)
 
@@ -93,7 +95,7 @@ async def clients_back(ground: Ground, end: float, *, loses_data: bool = False) 
             last.extend([f"{count} were not told that nothing is recovered: {names}"] * bool(count))
         return not last
 
-    took = await _within(back, end, BACK)
+    took = await within(back, end, BACK)
     return Finding("all back", _took(took, BACK), [] if took is not None else last[:SHOWN])
 
 
@@ -143,7 +145,7 @@ async def presence_exact(ground: Ground, end: float, *, lost: bool = False) -> F
         ]
         return not wrong and before == after
 
-    took = await _within(exact, end, PRESENCE)
+    took = await within(exact, end, PRESENCE)
     return Finding("presence exact", _took(took, PRESENCE), [] if took is not None else wrong[:SHOWN])
 
 
@@ -155,7 +157,7 @@ async def nothing_lost(ground: Ground) -> Finding:
     wrong = await ground.crowd.ask("wrong")
     mistaken, unheard = await ground.crowd.ask("check", ground.publishers.accepted())
     offenders = wrong + mistaken
-    return Finding("lost, doubled, reordered", f"{len(offenders)} ({unheard} lost and told)", offenders[:SHOWN])
+    return Finding("lost, doubled, reordered", f"{len(offenders)} ({unheard} heard by nobody)", offenders[:SHOWN])
 
 
 def told(counts: Counter[str], fault: Fault) -> Finding:
@@ -181,8 +183,13 @@ async def publishes_bounded(ground: Ground) -> Finding:
     return Finding(f"publish <= {BOUND:g} s", measured, (publishers.failed() + late)[:SHOWN])
 
 
-async def loops_turn(ground: Ground, begin: float, fault: Fault) -> Finding:
-    """Samples of a node that was itself killed or frozen do not count."""
+def starved(ground: Ground) -> dict[int, float]:
+    """By process of a node, for how long it has waited for a processor."""
+    return {pid: waited for node in ground.nodes for pid, waited in node.starved().items()}
+
+
+async def loops_turn(ground: Ground, begin: float, before: dict[int, float], fault: Fault) -> Finding:
+    """Samples of a node that was itself killed or frozen do not count. ``before`` is what was ``starved`` at first."""
     samples = await ground.probe.ask("samples")
     nodes = {node.name: node for node in ground.nodes}
     p99 = {
@@ -191,7 +198,9 @@ async def loops_turn(ground: Ground, begin: float, fault: Fault) -> Finding:
     }
     idle = p99.pop(IDLE, 0.0)
     offenders = [] if fault.hangs else [f"{name}: {took * 1000:.0f} ms" for name, took in p99.items() if took >= LAG]
-    measured = f"{max(p99.values(), default=0) * 1000:.0f} ms (idle {idle * 1000:.0f})"
+    waited = max((now - before.get(pid, 0.0) for pid, now in starved(ground).items()), default=0.0)
+    share = waited / (time.monotonic() - begin)
+    measured = f"{max(p99.values(), default=0) * 1000:.0f} ms (idle {idle * 1000:.0f}, no processor {share:.0%})"
     return Finding("loop lag p99", measured, offenders)
 
 

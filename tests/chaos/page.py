@@ -269,7 +269,7 @@ class Page(asyncio.Protocol):
         if self.stuck and self._transport is not None:
             self._transport.pause_reading()
         if each.epoch is None or not result.recovered:
-            self._record.counts["told recovered:false" if each.epoch is not None else "subscribed anew"] += 1
+            self._record.counts["told recovered:false" if each.number else "subscribed anew"] += 1
             each.told += each.epoch is not None
             each.epoch, each.offset, each.anew = result.epoch, result.offset, True
             if result.publications:

@@ -18,6 +18,8 @@ BOUND = 5.0
 """Seconds within which a publish has an answer, be it that it failed."""
 PATIENCE = 9.0
 """Seconds after which nobody waits for it any more."""
+ON_ITS_WAY = 5.0
+"""Seconds that a publication may take from its acknowledgement to whoever is there."""
 PAUSE = (0.2, 1.0)
 """Seconds before it is tried again."""
 
@@ -40,7 +42,7 @@ class Publishers:
         self.late: list[Attempt] = []
         self.answers: Counter[str] = Counter()
         self.slowest = 0.0
-        self._accepted: list[Accepted] = []
+        self._accepted: list[tuple[float, Accepted]] = []
         self._nodes = nodes
         self._dice = dice
         self._names = size.names
@@ -74,13 +76,10 @@ class Publishers:
         return [repr(task.exception()) for task in self._tasks if task.done() and not task.cancelled()]
 
     def accepted(self) -> list[Accepted]:
-        """Those since this was last asked, but for the last of each channel, which may still be on its way."""
-        last = self.tops
-        found: list[Accepted] = []
-        kept: list[Accepted] = []
-        for each in self._accepted:
-            (kept if last[each.channel] == (each.epoch, each.offset) else found).append(each)
-        self._accepted = kept
+        """Those since this was last asked, but for the latest, which may still be on their way."""
+        before = time.monotonic() - ON_ITS_WAY
+        found = [each for at, each in self._accepted if at < before]
+        self._accepted = [(at, each) for at, each in self._accepted if at >= before]
         return found
 
     def mark(self) -> None:
@@ -100,7 +99,7 @@ class Publishers:
             number += 1
             while not (position := await self._try(channel, number)):
                 await pace(self._dice.uniform(*PAUSE))
-            self._accepted.append(Accepted(channel, *position, number))
+            self._accepted.append((time.monotonic(), Accepted(channel, *position, number)))
             self.tops[channel] = position
             if channel not in self.marks:
                 self.marks[channel] = position

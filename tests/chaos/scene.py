@@ -50,7 +50,7 @@ async def _play(ground: Ground, fault: Fault) -> Outcome:
     await pace(WARM)
     before = await oracle.baseline(ground)
     await _forget(ground)
-    begin = time.monotonic()
+    begin, starved = time.monotonic(), oracle.starved(ground)
     findings = []
     try:
         await fault.strike(ground)
@@ -69,7 +69,7 @@ async def _play(ground: Ground, fault: Fault) -> Outcome:
         oracle.told(counts, fault),
         await oracle.joins_and_leaves(ground, fault),
         await oracle.publishes_bounded(ground),
-        await oracle.loops_turn(ground, begin, fault),
+        await oracle.loops_turn(ground, begin, starved, fault),
         *await oracle.nothing_leaked(ground, before, end),
         oracle.logs_clean(ground),
     ]

@@ -2,12 +2,14 @@
 
 import asyncio
 import random
+import time
 from typing import Any, cast
 
 import msgspec
 import pytest
 
 from tests.chaos.joins import Joins
+from tests.chaos.oracle import within
 from tests.chaos.page import Page
 from tests.chaos.probe import waits
 from tests.chaos.record import Accepted, Membership, Record
@@ -102,6 +104,7 @@ def test_what_recovery_under_a_new_epoch_leaves_out_is_seen(page: Page, record: 
 
 
 def test_who_is_told_that_it_did_not_recover_has_lost_nothing_in_silence(page: Page, record: Record) -> None:
+    _publish(page, 5, 5)
     _come_again(page, {"epoch": "f", "offset": 9})
     _publish(page, 10, 9)
     assert record.wrong == []
@@ -156,3 +159,11 @@ def test_joins_and_leaves_that_do_not_alternate_are_seen() -> None:
     assert joins.twice == []
     joins.hear("leave", "room:1", "c")
     assert joins.twice
+
+
+async def test_what_comes_after_its_bound_has_not_come_in_time() -> None:
+    async def ready() -> bool:
+        return True
+
+    assert await within(ready, time.monotonic() - 15.3, 15.0) is None
+    assert await within(ready, time.monotonic() - 14.0, 15.0) is not None
