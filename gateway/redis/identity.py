@@ -9,6 +9,7 @@ from gateway.redis.script import Script
 REPLICATION_ID = Path(__file__).parent / "lua" / "replication_id.lua"
 """To stand before scripts that ask the server themselves."""
 
+_FLUSHES = Script(Path(__file__).parent / "lua" / "flushes.lua")
 _IDENTIFY = Script(REPLICATION_ID, REPLICATION_ID.with_name("identify.lua"))
 
 
@@ -34,3 +35,13 @@ async def _learn(connection: RedisConnection, command: tuple[Argument, ...]) -> 
         if refused.served_elsewhere or refused.redis_code == "NOSCRIPT":
             raise
         connection.identity = b""
+
+
+async def count_flushes(connection: RedisConnection) -> int:
+    """How often the server has been emptied by command, -1 where that is not told. Raises ``BrokerUnavailable``."""
+    try:
+        return int(await connection.execute(*_FLUSHES.by_text([], []), optional=True))
+    except CommandRefused as refused:
+        if refused.served_elsewhere:
+            raise
+        return -1

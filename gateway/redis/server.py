@@ -15,7 +15,7 @@ from gateway.errors import BrokerUnavailable, SettingsError
 from gateway.redis.connection import RedisConnection, SubscriberConnection, connect, ignored
 from gateway.redis.echo import Echo
 from gateway.redis.endpoint import Endpoint
-from gateway.redis.identity import identify, identify_again
+from gateway.redis.identity import count_flushes, identify, identify_again
 from gateway.redis.keys import Keys
 from gateway.redis.link import Link
 from gateway.redis.mode import find_misfit
@@ -65,6 +65,7 @@ class Server:
             self._name_own()
         self._known_as: tuple[str, ...] = ()
         self._misfit = ""
+        self._flushes: tuple[RedisConnection | None, int] = (None, -1)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -248,10 +249,17 @@ class Server:
         if not self._probe_name:
             raise BrokerUnavailable
         await self.publish(self._probe_name, probe)
-        if self._commands.connection is not None:
-            await identify_again(
-                self._commands.connection
-            )  # a server changes its history under an open connection, too
+        if (connection := self._commands.connection) is not None:
+            await identify_again(connection)  # a server changes its history under an open connection, too
+            await self._check_memory(connection)
+
+    async def _check_memory(self, connection: RedisConnection) -> None:
+        """What a server has been made to forget (FLUSHALL) is missed as after a reconnect."""
+        flushes = await count_flushes(connection)
+        known, self._flushes = self._flushes, (connection, flushes)
+        if known[0] is connection and known[1] != flushes:
+            logger.warning("Redis %s has been emptied", self.endpoint)
+            call_all(self.on_reconnect)
 
     def _drop_both(self, reason: str = "deaf: probes were published and did not arrive") -> None:
         """Either may have come to be at another server than the other one."""

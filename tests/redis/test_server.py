@@ -476,6 +476,20 @@ async def test_an_unexpected_failure_of_a_probe_does_not_end_them(
             await until(lambda: shard._probes._arrived > arrived)
 
 
+async def test_a_server_that_is_emptied_is_missed_as_after_a_reconnect(caplog: pytest.LogCaptureFixture) -> None:
+    gaps: list[int] = []
+    with RedisServer() as own, own.client() as client:
+        async with started_shard(own.url, probe_interval=0.02) as shard:
+            shard.on_reconnect.append(lambda: gaps.append(1))
+            arrived = shard._probes._arrived
+            await until(lambda: shard._probes._arrived > arrived + 3)
+            assert gaps == []
+            client.flushall()
+            await until(lambda: gaps)
+            assert shard.reconnects == 0
+    assert "has been emptied" in caplog.text
+
+
 async def test_one_that_fails_on_reconnect_harms_nobody(server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
     gaps: list[int] = []
 
