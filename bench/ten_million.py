@@ -3,7 +3,6 @@
 import argparse
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -18,8 +17,9 @@ from bench.__main__ import say
 from bench.environment import Missing, machine
 from bench.injection import Commands
 from bench.measures import DELIVERIES, P50, P99, SERVER, Run, Values, connected, figures
+from bench.redises import Layout
 from bench.report import grid, number
-from bench.servers import Failed, Server, cores, redis_server
+from bench.servers import Failed, Server, cores
 from bench.systems import GATEWAY, System
 from gateway.auth.tokens import sign_connection
 from gateway.bench.dialect import Dialect
@@ -120,13 +120,9 @@ class Measuring:
 
     @contextmanager
     def _running(self) -> Iterator[tuple[Run, Server]]:
-        with (
-            tempfile.TemporaryDirectory(prefix="gateway-bench-") as directory,
-            redis_server(self._load_core, directory) as redis,
-        ):
-            url = f"redis://127.0.0.1:{redis.port}"
-            with example(url).server(self._node_core, url) as node:
-                yield Run(example(url), node, redis.port, self._options.seconds, 1.0, {}), redis
+        with Layout().running(self._load_core) as redises, example(redises.url).server(self._node_core, "") as node:
+            run = Run(example(redises.url), node, redises, self._options.seconds, 1.0, {})
+            yield run, redises.servers[0]
 
     def _plan(self, run: Run, rate: float, users: int) -> Plan:
         return Plan(

@@ -78,6 +78,17 @@ WORKS: Sequence[Work] = (
         based=False,
     ),
     Work(
+        name="shards",
+        title="1,000 channels with history and a subscriber each, through one and several servers of Redis on one core",
+        measure=measures.stored,
+        systems=("redis-1", "redis-2", "redis-4", "cluster-3"),
+        bars=(
+            Bar(system="redis-2", value=measures.OF_A_CORE, of="redis-1", least=1.7),
+            Bar(system="redis-4", value=measures.OF_A_CORE, of="redis-1", least=3.0),
+            Bar(system="cluster-3", value=measures.OF_A_CORE, of="redis-1", least=2.4),
+        ),
+    ),
+    Work(
         name="two-nodes",
         title="Two gateways on one core, 1,000 subscribers of one channel in all, 32 messages in flight in Redis",
         measure=partial(measures.injected, channels=1, inflight=32),
