@@ -8,7 +8,7 @@ from contextlib import closing
 from hiredis import pack_command
 from redis import Redis
 
-from bench.redises import KEYS, Redises
+from bench.redises import KEYS, Redises, held
 from gateway.brokers.base import PublishOptions, StreamOptions
 from gateway.brokers.calls import PUBLISH, publish_call
 from gateway.brokers.envelope import WITHOUT_OFFSET
@@ -69,14 +69,16 @@ class Appends:
         for server in redises.servers:
             with closing(Redis(port=server.port)) as redis:
                 redis.script_load(script.text.decode())
+        identities = [held(server.port) for server in redises.servers]
         self._ways = []
         for channel in channels:
             call = publish_call(KEYS, channel, Publication(data=Payload(b"0")), history, PublishOptions(), 0.0)
-            words = script.by_digest(call.keys, call.args)
+            number = redises.layout.place(channel)
+            words = script.by_digest(call.keys, call.args, identities[number])
             place = 3 + len(call.keys)  # of the data, behind EVALSHA, the digest, the number of keys, and these
             head = b"*%d\r\n" % len(words) + _without_count(words[:place])
             tail = _without_count(words[place + 1 :])
-            self._ways.append((self._servers[redises.layout.place(channel)], head, tail))
+            self._ways.append((self._servers[number], head, tail))
 
     def publish(self, channel: int, data: bytes) -> None:
         server, head, tail = self._ways[channel]

@@ -71,6 +71,12 @@ def processor_time(port: int) -> float:
     return float(told["used_cpu_user"]) + float(told["used_cpu_sys"])
 
 
+def held(port: int) -> bytes:
+    """Which history of data a server holds, as nodes know it of each connection."""
+    with closing(Redis(port=port)) as redis:
+        return str(redis.info("replication")["master_replid"])[:16].encode()
+
+
 def owner(place: int, servers: int) -> int:
     """Who of so many owns a slot when all slots are dealt out in equal ranges."""
     return ((place + 1) * servers - 1) // SLOTS
