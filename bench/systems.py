@@ -118,12 +118,21 @@ def with_history(name: str, title: str, redis: Layout, **variables: str) -> Syst
     return structs.replace(gateway(name, title, *_REDIS, **_HISTORY, **variables), redis=redis)
 
 
+def with_many_channels(name: str, title: str, redis: Layout) -> System:
+    """A gateway whose clients may have a thousand subscriptions each, and need not answer pings."""
+    variables = {"GATEWAY_CLIENT__CHANNEL_LIMIT": "1000", "GATEWAY_CLIENT__PING_INTERVAL": "0"}
+    return structs.replace(gateway(name, title, *_REDIS, **variables), redis=redis)
+
+
 SYSTEMS: Sequence[System] = (
     System(name="limit", title="limit (C)", packages=("gcc",), environment=LIMIT, words=("{port}",)),
     gateway("gateway", "**gateway**"),
     gateway("gateway-redis", "**gateway** + Redis", *_REDIS),
     gateway("gateway-two", "**two gateways** + Redis", *_REDIS, "--workers", "2"),
     with_history("gateway-history", "**gateway** + history in Redis", Layout()),
+    with_many_channels("channels-1", "**gateway** + one Redis", Layout()),
+    with_many_channels("channels-2", "**gateway** + two shards", Layout(2)),
+    with_many_channels("channels-cluster", "**gateway** + Cluster of three", Layout(3, cluster=True)),
     with_history("redis-1", "**gateway** + one Redis", Layout()),
     with_history("redis-2", "**gateway** + two shards", Layout(2)),
     with_history("redis-4", "**gateway** + four shards", Layout(4)),

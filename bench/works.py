@@ -7,6 +7,7 @@ import msgspec
 
 from bench import measures
 from bench.measures import Run, Values
+from bench.resubscribe import resubscribe
 
 
 class Bar(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +88,13 @@ WORKS: Sequence[Work] = (
             Bar(system="redis-4", value=measures.OF_A_CORE, of="redis-1", least=3.0),
             Bar(system="cluster-3", value=measures.OF_A_CORE, of="redis-1", least=2.4),
         ),
+    ),
+    Work(
+        name="resubscribe",
+        title="A Redis is restarted that keeps 100,000 channels of a node; live: 200 messages a second",
+        measure=resubscribe,
+        systems=("channels-1", "channels-2", "channels-cluster"),
+        based=False,
     ),
     Work(
         name="two-nodes",
