@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from itertools import islice
+from statistics import median
 
 import msgspec
 from hiredis import Reader, pack_command
@@ -70,6 +71,12 @@ def measured(core: int, scale: float = 1.0) -> Constants:
             subscribe=bench.subscribe(),
             **bench.memory(),
         )
+
+
+def medians(rounds: Sequence[Constants]) -> Constants:
+    """Of each, over all rounds."""
+    names = Constants.__struct_fields__
+    return Constants(**{name: median(getattr(each, name) for each in rounds) for name in names})
 
 
 class Wire:

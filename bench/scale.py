@@ -23,7 +23,7 @@ from bench.capacity import (
     service,
     signs_of_life,
 )
-from bench.constants import Constants, measured
+from bench.constants import Constants, measured, medians
 from bench.environment import Missing, machine
 from bench.redises import Layout
 from bench.report import grid, number
@@ -132,18 +132,21 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--users", type=int, default=COUNTED, help=f"that are counted; default: {COUNTED}")
     parser.add_argument("--seed", type=int, default=SEED, help=f"where chance begins; default: {SEED}")
+    parser.add_argument("--rounds", type=int, default=3, help="of measuring; default: 3, and the medians of them count")
     parser.add_argument("--smoke", action="store_true", help="measure only for as long as shows that it works")
     parser.add_argument("--output", type=Path, metavar="FILE", help="where the tables go; default: standard output")
     given = parser.parse_args(arguments)
     if given.users < 20 * NODES:
         parser.error(f"of fewer than {20 * NODES} users nothing can be said")
+    if given.rounds < 1:
+        parser.error("there must be a round")
     return given
 
 
-def about() -> str:
+def about(rounds: int) -> str:
     return (
         f"Measured by `bench/scale` on {time.strftime('%Y-%m-%d')}: {machine()}. Redis on one core, who asks on "
-        "another."
+        f"another; medians of {rounds}."
     )
 
 
@@ -155,7 +158,8 @@ def main() -> int:
     try:
         sched_setaffinity(0, {ours})
         counted = count(given.users, given.seed)
-        text = page(measured(core, 0.02 if given.smoke else 1.0), counted, about())
+        rounds = [measured(core, 0.02)] if given.smoke else [measured(core) for _ in range(given.rounds)]
+        text = page(medians(rounds), counted, about(len(rounds)))
     except KeyboardInterrupt:
         say("interrupted; nothing is written")
         return 130

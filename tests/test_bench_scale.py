@@ -7,6 +7,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from msgspec.structs import replace
 
 from bench import capacity
 from bench.capacity import (
@@ -23,7 +24,7 @@ from bench.capacity import (
     share,
     signs_of_life,
 )
-from bench.constants import Constants
+from bench.constants import Constants, medians
 from bench.redises import Layout
 from bench.scale import CELLS, LAYOUTS, SIZES, count, nodes_for, page, parse
 from gateway.jump import jump
@@ -92,6 +93,18 @@ def test_channels_that_move_all_go_to_the_new_shard() -> None:
         assert len(changed) / len(names) == pytest.approx(moved(servers), rel=0.1)
 
 
+def test_what_counts_of_several_rounds_is_the_median() -> None:
+    rounds = [replace(COSTS, append=cost) for cost in (20.0, 13.0, 14.5)]
+    assert medians(rounds) == replace(COSTS, append=14.5)
+
+
+def test_signs_of_life_go_by_every_shard_and_by_one_primary() -> None:
+    crowds = service(2_500_000)
+    shards, cluster = (need(crowds, 167, Layout(4, cluster=kind), COSTS) for kind in (False, True))
+    assert shards.busy == cluster.busy > shards.signs > 0.05
+    assert shards.cores - cluster.cores == pytest.approx(3 * shards.signs)
+
+
 def test_servers_are_as_few_as_leave_half_of_the_busiest() -> None:
     crowds = service(1_000_000)
     found = least(crowds, 67, COSTS, cluster=False)
@@ -131,7 +144,7 @@ def test_smoke_measures_and_writes(tmp_path: Path) -> None:
     assert append < append_alone
 
 
-@pytest.mark.parametrize("arguments", [["--users", "10"], ["--seed", "none"], ["unknown"]])
+@pytest.mark.parametrize("arguments", [["--users", "10"], ["--rounds", "0"], ["--seed", "none"], ["unknown"]])
 def test_nonsense_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse(arguments)
