@@ -56,10 +56,6 @@ def nodes_for(users: int) -> int:
 
 def page(costs: Constants, counted: Sequence[Comparison], about: str) -> str:
     prices = [[WORDS[name], number(value)] for name, value in msgspec.structs.asdict(costs).items()]
-    found = [
-        [each.what, number(each.formula), number(each.counted), "≤" if each.bound else f"{100 * each.off:+.1f} %"]
-        for each in counted
-    ]
     blocks = [
         about,
         "### What things cost Redis",
@@ -67,9 +63,17 @@ def page(costs: Constants, counted: Sequence[Comparison], about: str) -> str:
         "### What a service takes",
         grid(HEAD, list(rows(costs)), left=3),
         "### Counted",
-        grid(["what", "formula", "counted", "off"], found, left=1),
+        comparisons(counted),
     ]
     return "\n\n".join(blocks) + "\n"
+
+
+def comparisons(counted: Sequence[Comparison]) -> str:
+    found = [
+        [each.what, number(each.formula), number(each.counted), "≤" if each.bound else f"{100 * each.off:+.1f} %"]
+        for each in counted
+    ]
+    return grid(["what", "formula", "counted", "off"], found, left=1)
 
 
 HEAD = (

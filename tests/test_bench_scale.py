@@ -26,7 +26,7 @@ from bench.capacity import (
 )
 from bench.constants import Constants, medians
 from bench.redises import Layout
-from bench.scale import CELLS, LAYOUTS, SIZES, count, nodes_for, page, parse
+from bench.scale import CELLS, COUNTED, LAYOUTS, SEED, SIZES, comparisons, count, nodes_for, page, parse
 from gateway.jump import jump
 
 ROOT = Path(__file__).parent.parent
@@ -49,6 +49,10 @@ def test_formulas_say_what_is_counted() -> None:
     counted = count(20_000, seed=1)
     assert [each.what for each in counted if not each.fits] == []
     assert sum(each.bound for each in counted) == len(LAYOUTS)
+
+
+def test_the_page_of_the_docs_has_this_very_count() -> None:
+    assert comparisons(count(COUNTED, SEED)) in (ROOT / "docs" / "scale.md").read_text()
 
 
 def test_a_formula_that_is_wrong_shows(monkeypatch: pytest.MonkeyPatch) -> None:
