@@ -85,8 +85,8 @@ WORKS: Sequence[Work] = (
         systems=("redis-1", "redis-2", "redis-4", "cluster-3"),
         bars=(
             Bar(system="redis-2", value=measures.OF_A_CORE, of="redis-1", least=1.7),
-            Bar(system="redis-4", value=measures.OF_A_CORE, of="redis-1", least=3.0),
-            Bar(system="cluster-3", value=measures.OF_A_CORE, of="redis-1", least=2.4),
+            Bar(system="redis-4", value=measures.OF_A_CORE, of="redis-1", least=2.8),
+            Bar(system="cluster-3", value=measures.OF_A_CORE, of="redis-1", least=2.2),
         ),
     ),
     Work(
