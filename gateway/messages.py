@@ -309,6 +309,8 @@ def _to_wire(value: Any) -> bytes:
 
 
 def _from_wire(kind: type, value: Any) -> Any:
+    if type(value) is not bytes:  # a number would become as many zeros
+        raise TypeError(f"{type(value).__name__} in place of bytes")
     return kind(value)
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
@@ -18,6 +18,8 @@ class Gauges(Struct, frozen=True):
     broker_connected: bool
     broker_lag: float
     broker_reconnects: int
+    skipped: Mapping[str, int] = {}
+    """What other releases have written and this one cannot read, in this process, by kind."""
 
 
 class Metrics:

@@ -8,6 +8,8 @@ from types import FrameType
 import pytest
 
 from gateway.core import tasks
+from tests.kafka_server import KafkaServer
+from tests.postgres_server import PostgresServer
 from tests.redis_server import RedisServer
 from tests.redis_topologies import ClusterTopology, SentinelTopology
 from tests.serving import Serve, on_hypercorn, on_plain_uvicorn, on_uvicorn
@@ -25,6 +27,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def shared_server() -> Iterator[RedisServer]:
     """One server for the tests that leave it in peace."""
     with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """One PostgreSQL for the tests that leave it in peace, each with tables of its own."""
+    with PostgresServer() as server:
         yield server
 
 
@@ -56,6 +65,18 @@ def shared_cluster() -> Iterator[ClusterTopology]:
     """Three servers, for the tests that leave them in peace."""
     with ClusterTopology(replicas=0) as topology:
         yield topology
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[KafkaServer]:
+    """One broker for the tests that leave it in peace."""
+    with KafkaServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres(postgres_server: PostgresServer) -> PostgresServer:
+    return postgres_server
 
 
 @pytest.fixture(params=[on_uvicorn, on_plain_uvicorn, on_hypercorn], ids=["ours", "uvicorn", "hypercorn"])

@@ -13,7 +13,8 @@ import uvicorn
 from gateway.config.settings import Settings
 from gateway.core.wheel import Wheel
 from gateway.program.engine import ENVIRONMENT, Environment
-from gateway.serve.server import bind, uvicorn_config
+from gateway.serve.listening import bind
+from gateway.serve.server import uvicorn_config
 from gateway.transports.uvicorn_websocket import WebSocketProtocol
 from tests.waiting import until
 

@@ -7,9 +7,11 @@ import sys
 from ast import PyCF_ALLOW_TOP_LEVEL_AWAIT
 from collections.abc import Mapping
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from fastapi import FastAPI
 from sqlalchemy.orm import Session
@@ -19,6 +21,7 @@ from gateway.session import base, subscription
 from gateway.testing import Kit, Refused
 from tests.integration.clients.javascript import DIRECTORY
 from tests.integration.processes import program
+from tests.postgres_server import PostgresServer
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -298,3 +301,39 @@ def test_the_news_pass_the_tests_that_are_shown(news: Path, tests: str) -> None:
 
 def test_the_news_are_typed(news: Path) -> None:
     run(ROOT, "mypy", "--strict", *(str(news / name) for name in ("main.py", "test_main.py", "test_scale.py")))
+
+
+async def test_the_shop_announces_what_is_committed_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, postgres_server: PostgresServer
+) -> None:
+    monkeypatch.setenv(
+        "DATABASE_URL", postgres_server.create_database("shop").replace("postgres:", "postgresql+asyncpg:")
+    )
+    (tmp_path / "shop.py").write_text(block("postgres.md", "shop.py"))
+    monkeypatch.syspath_prepend(tmp_path)
+    shop = import_module("shop")
+    transport = httpx.ASGITransport(shop.app)
+    async with (
+        shop.app.router.lifespan_context(shop.app),
+        httpx.AsyncClient(transport=transport, base_url="http://shop") as client,
+        shop.gateway.listen("orders:7") as order,
+    ):
+        postgres_server.sql("CREATE TABLE orders (id int, state text)", "shop")
+        assert (await client.post("/orders/7/lost")).status_code == 404
+        postgres_server.sql("INSERT INTO orders VALUES (7, 'new')", "shop")
+        assert (await client.post("/orders/7/paid")).status_code == 200
+        for statement in re.findall(r"```sql\n(.*?)```", (DOCS / "postgres.md").read_text(), re.DOTALL):
+            postgres_server.sql(statement, "shop")
+        postgres_server.sql("UPDATE orders SET state = 'returned'", "shop")
+        heard = []
+        async for publication in order:
+            heard.append((publication.offset, publication.data["state"]))
+            if len(heard) == 3:
+                break
+        assert heard == [(1, "paid"), (2, "shipped"), (3, "returned")]
+        await shop.sessions.kw["bind"].dispose()
+
+
+def test_the_shop_is_typed(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(block("postgres.md", "shop.py"))
+    run(ROOT, "mypy", "--strict", str(tmp_path / "shop.py"))

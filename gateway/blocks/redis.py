@@ -15,6 +15,7 @@ from gateway.redis.keys import Keys
 from gateway.redis.resp import milliseconds
 from gateway.redis.script import Script
 from gateway.redis.shard import Shard
+from gateway.skipped import UNREADABLE, Skipped
 
 _LUA = Path(__file__).parent / "lua"
 _BLOCK = Script(_LUA / "block.lua")
@@ -60,6 +61,7 @@ class RedisBlocks:
         self._news: dict[str, float] | None = None
         """What is told while the list is being read: it is newer than that."""
         self._task: asyncio.Task[None] | None = None
+        self._skipped = Skipped("block")
         shard.load(_BLOCK, _UNBLOCK, _NOW)
 
     async def start(self, events: BlockEvents) -> None:
@@ -138,7 +140,12 @@ class RedisBlocks:
 
     def _hear(self, news: bytes) -> None:
         lasts, _, name = news.partition(b":")
-        user, seconds = name.decode(), int(lasts) / 1000 if lasts else FOR_EVER
+        try:
+            user, seconds = name.decode(), int(lasts) / 1000 if lasts else FOR_EVER
+        except UNREADABLE as error:
+            self._skipped.add(error)
+            self.reload()  # the list tells what has changed
+            return
         if self._news is not None:
             self._news[user] = seconds
         assert self._events is not None, "start() comes first"

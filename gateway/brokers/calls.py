@@ -40,8 +40,8 @@ def publish_call(
     message = envelope.WITHOUT_OFFSET + data
     if not options.idempotency_key:
         return message_call(keys, channel, message)
-    names: list[Argument] = [keys.result(channel, options.idempotency_key), keys.of(b"c", channel)]
-    return Call(PUBLISH_ONCE, names, [message, milliseconds(options.idempotency_ttl)])
+    names: list[Argument] = [keys.result(channel, options.idempotency_key)]
+    return Call(PUBLISH_ONCE, names, [message, milliseconds(options.idempotency_ttl), keys.of(b"c", channel)])
 
 
 def message_call(keys: Keys, channel: str, message: bytes) -> Call:
@@ -63,7 +63,7 @@ def read_receipt(answer: bytes | int) -> Receipt:
 
 
 def _append_call(keys: Keys, channel: str, data: bytes, stream: StreamOptions, options: PublishOptions) -> Call:
-    names: list[Argument] = [keys.of(kind, channel) for kind in (b"m", b"s", b"c")]
+    names: list[Argument] = [keys.of(kind, channel) for kind in (b"m", b"s")]
     if options.idempotency_key:
         names.append(keys.result(channel, options.idempotency_key))
     args: list[Argument] = [
@@ -75,5 +75,6 @@ def _append_call(keys: Keys, channel: str, data: bytes, stream: StreamOptions, o
         options.version,
         options.version_epoch,
         milliseconds(options.idempotency_ttl),
+        keys.of(b"c", channel),
     ]
     return Call(PUBLISH, names, args)

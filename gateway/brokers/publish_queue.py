@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import NamedTuple
@@ -12,7 +13,10 @@ from gateway.messages import Publication, Receipt
 from gateway.metrics import Metrics
 
 PROBE = 0.05
-"""Seconds between two attempts while the broker is away."""
+"""Seconds between two rounds of attempts while the broker is away."""
+
+PROBED = 16
+"""Channels in which one round tries: what is away may be one of several servers, so that one channel says little."""
 
 MOST, MOST_BYTES = 10_000, 16 * 1024 * 1024
 """Publications that may wait, and bytes of their data: beyond that they fail at once."""
@@ -38,12 +42,39 @@ class _Waiting(NamedTuple):
     turn: "asyncio.Future[bool]"
 
 
+class _Lane:
+    """Those who wait to publish to one channel."""
+
+    __slots__ = ("count", "queue")
+
+    def __init__(self) -> None:
+        self.queue: list[_Waiting] = []
+        """A heap; those whose turn has come are in it no more."""
+        self.count = 0
+        """Of all, those included whose turn has come and who have not noticed."""
+
+    def admit(self) -> None:
+        """Give the first its turn, if anybody is left."""
+        while self.queue:
+            turn = heappop(self.queue).turn
+            if not turn.done():
+                turn.set_result(True)
+                return
+
+    def dismiss(self, now: float) -> None:
+        """Send away those whose time is over."""
+        while self.queue and self.queue[0].ends <= now:
+            turn = heappop(self.queue).turn
+            if not turn.done():
+                turn.set_result(False)
+
+
 class PublishQueue:
     """Publishes by a broker. Nobody waits for longer than ``wait`` seconds for it to come back.
 
-    What the broker says was not sent waits, and whoever comes meanwhile waits behind it. What was sent and not answered
-    may have been published: it is tried again, once, only if it has an idempotency key. An error that does not say
-    whether it was sent is passed on as it is.
+    What the broker says was not sent waits, and whoever publishes to the same channel meanwhile waits behind it. What
+    was sent and not answered may have been published: it is tried again, once, only if it has an idempotency key. An
+    error that does not say whether it was sent is passed on as it is.
     """
 
     def __init__(
@@ -54,10 +85,9 @@ class PublishQueue:
         self._metrics = metrics
         self._clock = clock
         self._number = 0
-        self._queue: list[_Waiting] = []
-        """A heap; those whose turn has come are in it no more."""
+        self._lanes: OrderedDict[str, _Lane] = OrderedDict()
+        """In the order in which they are to be tried next."""
         self._count = self._bytes = 0
-        """Of all that wait, and of those whose turn has come and who have not noticed."""
         self._timer: asyncio.TimerHandle | None = None
 
     async def publish(
@@ -68,7 +98,7 @@ class PublishQueue:
         ends = self._clock() + self._wait
         size = len(publication.data)
         sent = 0
-        may_try = not self._count or await self._stand(number, ends, size)
+        may_try = channel not in self._lanes or await self._stand(channel, number, ends, size)
         while may_try:
             try:
                 receipt = await self._broker.publish(channel, publication, stream, options)
@@ -79,10 +109,10 @@ class PublishQueue:
                 if self._is_final(sent, options):
                     raise self._failure(sent) from error
             else:
-                if self._queue:
-                    self._admit(2)  # the first has come through: the others follow, in ever larger numbers
+                if self._lanes:
+                    self._follow(channel)
                 return receipt
-            may_try = await self._stand(number, ends, size)
+            may_try = await self._stand(channel, number, ends, size)
         raise self._failure(sent)
 
     def _is_final(self, sent: int, options: PublishOptions) -> bool:
@@ -94,12 +124,16 @@ class PublishQueue:
         self._metrics.failed_publications[error.stored] += 1
         return error
 
-    async def _stand(self, number: int, ends: float, size: int) -> bool:
+    async def _stand(self, channel: str, number: int, ends: float, size: int) -> bool:
         """Wait for a turn. False if there is none in time, or no room."""
         if self._clock() >= ends or self._count >= MOST or self._bytes + size > MOST_BYTES:
             return False
+        lane = self._lanes.get(channel)
+        if lane is None:
+            lane = self._lanes[channel] = _Lane()
         turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        heappush(self._queue, _Waiting(number, ends, turn))
+        heappush(lane.queue, _Waiting(number, ends, turn))
+        lane.count += 1
         self._count += 1
         self._bytes += size
         if self._timer is None:
@@ -107,27 +141,31 @@ class PublishQueue:
         try:
             return await turn
         finally:
+            lane.count -= 1
             self._count -= 1
             self._bytes -= size
+            if not lane.count:
+                del self._lanes[channel]
+
+    def _follow(self, channel: str) -> None:
+        """One has come through: others do, in ever larger numbers, of this channel above all."""
+        if lane := self._lanes.get(channel):
+            lane.admit()
+            lane.admit()
+        self._try_some(2)
 
     def _probe(self) -> None:
-        """Send away those whose time is over, and let the first of the others try again."""
         self._timer = None
         now = self._clock()
-        while self._queue and (self._queue[0].ends <= now or self._queue[0].turn.done()):
-            self._give(False)
-        self._admit(1)
-        if self._count:
+        for lane in self._lanes.values():
+            lane.dismiss(now)
+        self._try_some(PROBED)
+        if self._lanes:
             self._timer = asyncio.get_running_loop().call_later(PROBE, self._probe)
 
-    def _admit(self, count: int) -> None:
-        while self._queue and count:
-            count -= self._give(True)
-
-    def _give(self, may_try: bool) -> bool:
-        """Give the first its turn, unless it has gone."""
-        turn = heappop(self._queue).turn
-        if turn.done():
-            return False
-        turn.set_result(may_try)
-        return True
+    def _try_some(self, count: int) -> None:
+        """Let the first of some channels try, of other channels each time."""
+        for _ in range(min(count, len(self._lanes))):
+            channel = next(iter(self._lanes))
+            self._lanes.move_to_end(channel)
+            self._lanes[channel].admit()

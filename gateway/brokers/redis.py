@@ -139,9 +139,8 @@ class RedisBroker:
             milliseconds(stream.unpublished_ttl),
         ]
         offset, epoch, entries, former = await self._shard.run(_HISTORY, self._keys.stream(channel), args)
-        publications = [
-            envelope.decode_publication(fields[1], int(entry.partition(b"-")[0])) for entry, fields in entries
-        ]
+        stored = (self._reader.stored(fields[1], int(entry.partition(b"-")[0])) for entry, fields in entries)
+        publications = [publication for publication in stored if publication is not None]
         return publications, _top(int(offset), epoch.decode(), former)
 
     async def verify(self, claims: Sequence[Claim]) -> list[bool]:
@@ -199,15 +198,13 @@ class RedisBroker:
         return self._shard.run(call.script, call.keys, call.args)
 
     def _receive(self, events: BrokerEvents, channel: str, message: bytes) -> None:
-        match self._reader.read(message):
-            case Publication() as publication:
-                events.on_publication(channel, publication)
-            case Join(info):
-                events.on_join(channel, info)
-            case None:
-                return
-            case leave:
-                events.on_leave(channel, leave.info)
+        read = self._reader.read(message)
+        if isinstance(read, Publication):
+            events.on_publication(channel, read)
+        elif isinstance(read, Join):
+            events.on_join(channel, read.info)
+        elif read is not None:
+            events.on_leave(channel, read.info)
 
 
 def _top(offset: int, epoch: str, former: bytes | None) -> Position:

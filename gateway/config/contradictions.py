@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from gateway.auth.keys import Keyring
 from gateway.auth.tokens import TokenVerifier
+from gateway.broadcast.backends import problem_of
 from gateway.config.settings import ChannelOptions, Settings
 from gateway.errors import SettingsError
 from gateway.redis.address import read_addresses
@@ -33,8 +34,12 @@ def find_problems(settings: Settings) -> Iterator[Problem]:
         names.add(namespace.name)
     yield from _personal_problems(settings)
     yield from _token_problems(settings)
+    if settings.engine.type == "postgres" and not settings.engine.postgres.dsn:
+        yield Problem("engine.postgres.dsn", 'is needed, for example "postgres://user:password@127.0.0.1:5432/app"')
     server = settings.http_server
-    if server.workers > 1 and settings.engine.type == "memory":
+    if settings.engine.type == "broadcaster":
+        yield from _broadcaster_problems(settings)
+    if server.workers > 1 and settings.engine.is_local:
         yield Problem(
             "http_server.workers",
             f"{server.workers} workers cannot share memory: let Redis join them with engine.type = "
@@ -103,6 +108,20 @@ def _options_problems(key: str, options: ChannelOptions) -> Iterator[Problem]:
             yield problem(name, "needs presence = true")
     if wrong := _regex_error(options.channel_regex):
         yield problem("channel_regex", f'{wrong}; for example channel_regex = "^[a-z0-9]+$"')
+
+
+def _broadcaster_problems(settings: Settings) -> Iterator[Problem]:
+    if wrong := problem_of(settings.engine.broadcaster.url):
+        yield Problem("engine.broadcaster.url", wrong)
+    channel = settings.channel
+    keys = ["without_namespace", *(f"namespaces.{index}" for index in range(len(channel.namespaces)))]
+    for key, options in zip(keys, (channel.without_namespace, *channel.namespaces), strict=True):
+        if options.keeps_history:
+            yield Problem(
+                f"channel.{key}.history_size",
+                'engine.type = "broadcaster" keeps no history; set history_size = 0 and history_ttl = 0, or let Redis '
+                'join the nodes with engine.type = "redis"',
+            )
 
 
 def _personal_problems(settings: Settings) -> Iterator[Problem]:

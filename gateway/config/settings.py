@@ -335,15 +335,60 @@ class RedisSettings(Section):
         return (self.address,) if isinstance(self.address, str) else self.address
 
 
+class PostgresSettings(Section):
+    """The PostgreSQL database that joins the nodes."""
+
+    dsn: str = ""
+    """URL, such as `postgres://user:password@127.0.0.1:5432/app`; several hosts may stand in it."""
+    table_prefix: str = Field(default="gateway", pattern=r"^[a-z_][a-z0-9_]{0,30}$")
+    """Begins the names of tables and functions, and of the notifications."""
+    skip_schema_init: bool = False
+    """Do not make tables and functions at the start: somebody else has, with the SQL of `gateway config sql`."""
+    pool_size: int = Field(default=4, ge=2)
+    """Connections of a node for statements, beside the one that listens; half of them may wait for held channels."""
+    connect_timeout: Annotated[Duration, Field(gt=0, le=4)] = 1.0
+    """How long connecting may take."""
+    io_timeout: Annotated[Duration, Field(gt=0, le=4)] = 4.0
+    """How long a statement may take before its connection is given up."""
+    probe_interval: Annotated[Duration, Field(gt=0)] = 5.0
+    """Time between the messages by which a node proves that it still hears."""
+    cleanup_interval: Annotated[Duration, Field(gt=0)] = 60.0
+    """Time between two looks for what has expired."""
+
+
+class BroadcasterSettings(Section):
+    """A backend of the library `broadcaster` that joins the nodes: publications and presence, nothing is kept."""
+
+    url: str = ""
+    """`postgres://`, `kafka://`, `redis://`, or `memory://` for one process, as for `broadcaster` itself."""
+    name: str = Field(default="gateway", pattern=r"^[a-z_][a-z0-9_]{0,49}$")
+    """The backend's channel or topic that all nodes share, and the beginning of its table's name in PostgreSQL."""
+    connect_timeout: Annotated[Duration, Field(gt=0, le=30)] = 5.0
+    """How long connecting may take, until the node hears itself."""
+    io_timeout: Annotated[Duration, Field(gt=0, le=4)] = 4.0
+    """How long an answer may take, before the connection is given up."""
+    probe_interval: Annotated[Duration, Field(gt=0, le=10)] = 2.5
+    """Time between the messages by which a node proves that it still hears, and shows the others that it lives."""
+
+
 class EngineSettings(Section):
     """What joins the nodes: broker and presence store."""
 
-    type: Literal["memory", "redis"] = "memory"
-    """`memory` serves one node alone, `redis` any number."""
+    type: Literal["memory", "redis", "postgres", "broadcaster"] = "memory"
+    """`memory` serves one node alone, the others any number; `broadcaster` keeps nothing."""
     redis: RedisSettings = RedisSettings()
     """Redis."""
+    postgres: PostgresSettings = PostgresSettings()
+    """PostgreSQL."""
+    broadcaster: BroadcasterSettings = BroadcasterSettings()
+    """A backend of `broadcaster`."""
     publish_wait: Annotated[Duration, Field(le=30)] = 1.0
     """How long a publication that cannot be sent waits for the broker to come back; 0 fails at once."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it serves one process alone."""
+        return self.type == "memory" or (self.type == "broadcaster" and self.broadcaster.url.startswith("memory:"))
 
 
 class PresenceSettings(Section):

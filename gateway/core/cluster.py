@@ -7,12 +7,13 @@ import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-from msgspec import DecodeError, Struct, field
+from msgspec import Struct, field
 
 from gateway.core.survey import MOST, ChannelCounts, Merge, Page, Question
 from gateway.core.tasks import Tasks
 from gateway.errors import BrokerUnavailable, Disconnect
 from gateway.messages import Payload, Position, pack, unpacker
+from gateway.skipped import UNREADABLE, Skipped
 
 log = logging.getLogger(__name__)
 
@@ -190,6 +191,7 @@ class Cluster:
         """Who is asked what just now, by the question's id."""
         self._task: asyncio.Task[None] | None = None
         self._sending = Tasks()
+        self._skipped = Skipped("control")
         self.listeners: dict[str, Callable[[str], None]] = {}
         """What is called with the argument of a notice, by its kind."""
 
@@ -264,10 +266,13 @@ class Cluster:
         """A control message has come from the broker."""
         try:
             envelope = _decode(data)
-        except DecodeError:
-            log.debug("control message of another release ignored")
+        except UNREADABLE as error:
+            self._skipped.add(error)
             return
-        if envelope.sender == self.uid or envelope.version != VERSION:
+        if envelope.version != VERSION:
+            self._skipped.add(f"unknown version {envelope.version}")
+            return
+        if envelope.sender == self.uid:
             return
         match envelope.body:
             case NodeInfo() as info:

@@ -28,6 +28,7 @@ from gateway.errors import BrokerUnavailable, Error, ErrorCode
 from gateway.messages import ClientInfo, Join, Leave, Payload, Position, Publication, Receipt
 from gateway.metrics import Gauges, Metrics
 from gateway.presence.base import PresenceStore
+from gateway.skipped import SKIPPED
 from gateway.version import __version__
 
 NO_EXTRAS = PublishOptions()
@@ -284,4 +285,5 @@ class Node:
             broker_connected=health.ok,
             broker_lag=health.lag,
             broker_reconnects=health.reconnects,
+            skipped=SKIPPED,
         )

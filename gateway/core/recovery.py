@@ -25,17 +25,15 @@ class Recovery(Struct, frozen=True):
 def resume(since: Position | None, top: Position) -> tuple[Position | None, Position]:
     """Both as plain positions: ``since`` under the epoch of ``top``, if its stream has all that was seen up to there.
 
-    It has where that was under a former epoch, and before the former one ended; what was published under it after
-    that has been lost.
+    It has that if it was seen under a former epoch, and before that ended: what was published later under it is lost.
     """
     if not isinstance(top, Continued):
         return since, top
     now = Position(top.offset, top.epoch)
-    epochs = [each.epoch for each in top.former]
-    if since is not None and since.epoch in epochs:
-        links = top.former[epochs.index(since.epoch) :]
-        if since.offset <= min(each.offset for each in links):
-            since = Position(since.offset, now.epoch)
+    # those that came after it ended no earlier, for offsets go on
+    ended = {each.epoch: each.offset for each in top.former}
+    if since is not None and since.offset <= ended.get(since.epoch, -1):
+        since = Position(since.offset, now.epoch)
     return since, now
 
 
@@ -48,7 +46,8 @@ def recover_stream(since: Position, stream: Sequence[Publication], top: Position
     if since.epoch and since.epoch != top.epoch:
         return Recovery(False, [], top)
     if stream:
-        whole = stream[0].offset == since.offset + 1 and stream[-1].offset == top.offset
+        # counted, for one that this release cannot read is left out
+        whole = stream[-1].offset == top.offset and len(stream) == top.offset - since.offset
         whole = whole and sum(len(each.data) for each in stream) <= most
     else:
         whole = since.offset == top.offset

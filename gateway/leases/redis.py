@@ -10,6 +10,7 @@ from gateway.leases.base import KEEP, TTL, Lease, Released, Taken
 from gateway.redis.resp import milliseconds
 from gateway.redis.script import Script
 from gateway.redis.shard import Shard
+from gateway.skipped import UNREADABLE, Skipped
 
 _LUA = Path(__file__).parent / "lua"
 _ACQUIRE = Script(_LUA / "acquire.lua")
@@ -27,6 +28,7 @@ class RedisLeases:
         self._shard = shard
         self._keys = shard.keys
         self._news = shard.keys.shared("released")
+        self._skipped = Skipped("lease")
         shard.load(_ACQUIRE, _RENEW, _RELEASE, _FINISH)
 
     async def start(self) -> None:
@@ -54,5 +56,10 @@ class RedisLeases:
         return self._keys.of(b"l", lease.name)
 
     def _heard(self, name: bytes) -> None:
+        try:
+            channel = name.decode()
+        except UNREADABLE as error:
+            self._skipped.add(error)
+            return
         for released in self.on_release:
-            released(name.decode())
+            released(channel)

@@ -123,26 +123,26 @@ class Limits:
 
     def __init__(self, store: Callable[[], LimitStore]) -> None:
         self._store = store
-        self._names: set[str] = set()
+        self.declared: list[RateLimit | Quota] = []
 
     def rate_limit(
         self, spec: str, *, burst: int | None = None, key: Key | None = None, name: str = "", fail_open: bool = True
     ) -> RateLimit:
         """Declare a steady rate after a burst, as ``RateLimit`` says. Raises ``ValueError``."""
         limit = RateLimit(spec, store=self._store, burst=burst, key=key, name=name, fail_open=fail_open)
-        self._claim(limit.name)
+        self._claim(limit)
         return limit
 
     def quota(self, spec: str, *, key: Key | None = None, name: str = "", fail_open: bool = True) -> Quota:
         """Declare so many in each period, as ``Quota`` says. Raises ``ValueError``."""
         limit = Quota(spec, store=self._store, key=key, name=name, fail_open=fail_open)
-        self._claim(limit.name)
+        self._claim(limit)
         return limit
 
-    def _claim(self, name: str) -> None:
-        if name in self._names:
+    def _claim(self, limit: RateLimit | Quota) -> None:
+        if any(each.name == limit.name for each in self.declared):
             raise ValueError(
-                f'a limit named "{name}" is declared already, and the two would share one budget;'
+                f'a limit named "{limit.name}" is declared already, and the two would share one budget;'
                 f' give this one a name of its own, for example rate_limit("10/second", name="uploads")'
             )
-        self._names.add(name)
+        self.declared.append(limit)

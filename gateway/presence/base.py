@@ -1,11 +1,37 @@
 """Presence: who is subscribed to a channel, on all nodes."""
 
 import re
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeVar
 
 from gateway.errors import Error, ErrorCode
 from gateway.messages import ClientInfo
+
+_Info = TypeVar("_Info")
+
+
+class Members(dict[str, _Info]):
+    """Members by client id.
+
+    Those of ``missing`` nodes are left out, which live and have not answered in time: only where nodes are asked.
+    """
+
+    missing: int = 0
+
+    @property
+    def partial(self) -> bool:
+        return self.missing > 0
+
+    def copy(self) -> "Members[_Info]":
+        return Members.of(self, self)
+
+    @classmethod
+    def of(cls, members: Mapping[str, _Info], found: Mapping[str, object]) -> "Members[_Info]":
+        """The same members, or what is made of them, as partial as they were found."""
+        made = cls(members)
+        made.missing = getattr(found, "missing", 0)
+        return made
+
 
 Changed = Callable[[str, ClientInfo], None]
 """Called with channel and member, when others have to be told of what no client did."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from sys import maxsize
 from typing import Any
 
-from msgspec import DecodeError
+from msgspec import Struct
 
 from gateway.errors import BrokerUnavailable, Error, ErrorCode
 from gateway.messages import ClientInfo, Payload, pack, unpacker
@@ -22,6 +22,7 @@ from gateway.redis.owned import INTERVALS, KEEP, Intervals, Names, OwnedEntries
 from gateway.redis.resp import Argument, milliseconds
 from gateway.redis.script import Script
 from gateway.redis.shard import Shard
+from gateway.skipped import UNREADABLE, Skipped
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,15 @@ _SWEEP = Script(_LUA / "summary.lua", _LUA / "sweep.lua")
 Member = tuple[str, str]
 """Channel and client."""
 
-_payloads = unpacker(tuple[Payload | None, Payload | None])
+
+class _Payloads(Struct, array_like=True):
+    """What follows the user in a member's value, in this order; a newer release may have more behind it."""
+
+    conn_info: Payload | None = None
+    chan_info: Payload | None = None
+
+
+_payloads = unpacker(_Payloads)
 
 
 class RedisPresence:
@@ -59,6 +68,7 @@ class RedisPresence:
         self._due = 0.0  # when they are to be told, by the loop's clock
         self._missed: set[Member] = set()  # who was not found under former names: lost by Redis, or swept and told
         self._newcomers: set[tuple[Member, str]] = set()  # with the name under which they came, while there are former
+        self._skipped = Skipped("presence")
         shard.load(_WRITE, _SWEEP)
 
     async def start(self, node: str, swept: Changed, returned: Changed = ignore) -> None:
@@ -143,7 +153,7 @@ class RedisPresence:
     async def sweep(self, channel: str, owner: str) -> None:
         keys = [self._summary(channel), *self._part_keys(channel, owner)]
         while taken := await self._shard.run(_SWEEP, keys, [channel, owner, SWEPT]):
-            for info in _decode_all(taken):
+            for info in self._decode_all(taken):
                 self._swept(channel, info)
             if len(taken) < 2 * SWEPT:
                 return
@@ -215,8 +225,16 @@ class RedisPresence:
         """
         page = ("HSCAN", self._part(channel, owner), cursor, "COUNT", count)
         (following, stored), named = await self._owned.all([page, ("HGET", self._summary(channel), "")])
-        found.update((info.client, info) for info in _decode_all(stored))
+        found.update((info.client, info) for info in self._decode_all(stored))
         return str(int(following)) if int(following) else "", set((named or b"").decode().split())
+
+    def _decode_all(self, stored: list[Any]) -> Iterator[ClientInfo]:
+        """Members, if this release can read them; one that cannot be read is nobody's, and is swept with its owner."""
+        for client, value in zip(stored[::2], stored[1::2], strict=True):
+            try:
+                yield _decode(client, value)
+            except UNREADABLE as error:
+                self._skipped.add(error)
 
     def _part(self, channel: str, owner: str) -> bytes:
         return self._keys.owned(b"e", channel, owner)
@@ -242,21 +260,12 @@ def _parse(cursor: str) -> tuple[str, str]:
 def _encode(info: ClientInfo) -> bytes:
     """A member as stored: ``3:ann``, for scripts to read the user, then msgpack of the payloads if there are any."""
     user = info.user.encode()
-    payloads = (info.conn_info, info.chan_info)
-    return b"%d:%b%b" % (len(user), user, b"" if payloads == (None, None) else pack(payloads))
+    nothing = info.conn_info is None and info.chan_info is None
+    return b"%d:%b%b" % (len(user), user, b"" if nothing else pack(_Payloads(info.conn_info, info.chan_info)))
 
 
 def _decode(client: bytes, stored: bytes) -> ClientInfo:
     length, _, rest = stored.partition(b":")
     split = int(length)
-    payloads = _payloads.decode(rest[split:]) if rest[split:] else ()
-    return ClientInfo(rest[:split].decode(), client.decode(), *payloads)
-
-
-def _decode_all(stored: list[Any]) -> Iterator[ClientInfo]:
-    """Members, if this release can read them; one that cannot be read is nobody's, and is swept with its owner."""
-    for client, value in zip(stored[::2], stored[1::2], strict=True):
-        try:
-            yield _decode(client, value)
-        except (DecodeError, ValueError):
-            logger.warning("a member in presence cannot be read")
+    payloads = _payloads.decode(rest[split:]) if rest[split:] else _Payloads()
+    return ClientInfo(rest[:split].decode(), client.decode(), payloads.conn_info, payloads.chan_info)

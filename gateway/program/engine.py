@@ -2,21 +2,27 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from gateway.blocks.base import BlockStore
 from gateway.blocks.memory import MemoryBlocks
+from gateway.blocks.none import NoBlocks
 from gateway.blocks.redis import RedisBlocks
 from gateway.blocks.sharded import ShardedBlocks
+from gateway.broadcast.line import Line
+from gateway.broadcast.peers import Peers
 from gateway.brokers.base import Broker
+from gateway.brokers.broadcast import BroadcastBroker
 from gateway.brokers.memory import MemoryBroker
 from gateway.brokers.redis import RedisBroker
+from gateway.brokers.rules import Rule
 from gateway.brokers.sharded import ShardedBroker
 from gateway.config.settings import Settings
 from gateway.core.wheel import Wheel
+from gateway.errors import SettingsError
 from gateway.leases.base import Leases
 from gateway.leases.memory import MemoryLeases
 from gateway.leases.redis import RedisLeases
@@ -33,8 +39,12 @@ from gateway.presence.base import PresenceStore
 from gateway.presence.memory import MemoryPresence
 from gateway.presence.redis import RedisPresence
 from gateway.presence.sharded import ShardedPresence
+from gateway.presence.survey import SurveyPresence
 from gateway.redis.opening import open_shards
 from gateway.redis.shard import Shard
+
+if TYPE_CHECKING:
+    from gateway.postgres.database import Database
 
 _Part = TypeVar("_Part")
 _Whole = TypeVar("_Whole")
@@ -45,18 +55,27 @@ class Engine:
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
         self.shards: list[Shard] = []
-        """The connections to Redis; none for the memory engine."""
+        """The connections to Redis, if that is the engine."""
+        self.database: Database | None = None
+        """The connections to PostgreSQL, if that is the engine."""
+        self.peers: Peers | None = None
+        """The other nodes on a line of `broadcaster`, if that is the engine."""
         self.broker: Broker
         self.presence: PresenceStore
         self.leases: Leases
         self.occupancy: Occupancy
         self.limits: LimitStore
         self.blocks: BlockStore
+        self._rules: Callable[[Sequence[Rule]], None] = lambda _rules: None
         if settings.engine.type == "memory":
             leases = MemoryLeases()
             self.broker, self.presence = MemoryBroker(clock, leases.holds), MemoryPresence()
             self.leases, self.occupancy, self.limits = leases, MemoryOccupancy(), MemoryLimits(clock)
             self.blocks = MemoryBlocks(clock)
+        elif settings.engine.type == "postgres":
+            self._join_by_postgres(settings, clock)
+        elif settings.engine.type == "broadcaster":
+            self._join_by_broadcaster(settings, clock)
         else:
             self._join_by_redis(settings, clock)
 
@@ -72,11 +91,52 @@ class Engine:
         self.limits = one_of(ShardedLimits, limits)
         self.blocks = one_of(ShardedBlocks, [RedisBlocks(shard) for shard in shards])
 
+    def _join_by_postgres(self, settings: Settings, clock: Callable[[], float]) -> None:
+        try:  # an extra, which most do without
+            from gateway.blocks.postgres import PostgresBlocks
+            from gateway.brokers.postgres import PostgresBroker
+            from gateway.leases.postgres import PostgresLeases
+            from gateway.limits.postgres import PostgresLimits
+            from gateway.occupancy.postgres import PostgresOccupancy
+            from gateway.postgres.database import Database
+            from gateway.presence.postgres import PostgresPresence
+        except ImportError as error:
+            raise SettingsError(
+                'engine.type = "postgres" needs the library asyncpg: pip install "wsgateway[postgres]"'
+            ) from error
+        database = self.database = Database(settings.engine.postgres)
+        self.broker, self.presence = PostgresBroker(database, clock), PostgresPresence(database)
+        self.leases, self.occupancy = PostgresLeases(database), PostgresOccupancy(database)
+        self.limits, self.blocks = PostgresLimits(database), PostgresBlocks(database)
+        self._rules = self.broker.set_rules
+
+    def _join_by_broadcaster(self, settings: Settings, clock: Callable[[], float]) -> None:
+        broadcaster = settings.engine.broadcaster
+        peers = self.peers = Peers(Line(broadcaster), broadcaster.probe_interval)
+        self.broker, self.presence = BroadcastBroker(peers, clock), SurveyPresence(peers)
+        # nothing is kept: who needs leases or occupancy is refused at the start, and limits are each node's own
+        self.leases, self.occupancy, self.limits = MemoryLeases(), MemoryOccupancy(), MemoryLimits(clock)
+        self.blocks = NoBlocks()
+
+    def set_rules(self, rules: Sequence[Rule]) -> None:
+        """Say how channels keep their streams, to a backend that takes publications from others than nodes."""
+        self._rules(rules)
+
     async def start(self) -> None:
-        await asyncio.gather(*(shard.start() for shard in self.shards))
+        await asyncio.gather(*(each.start() for each in self._connections()))
 
     async def close(self) -> None:
-        await asyncio.gather(*(shard.close() for shard in self.shards))
+        if self.peers is not None:
+            await self.peers.leave()
+        await asyncio.gather(*(each.close() for each in self._connections()))
+
+    def _connections(self) -> "list[Shard | Database | Line]":
+        found: list[Shard | Database | Line] = [*self.shards]
+        if self.database is not None:
+            found.append(self.database)
+        if self.peers is not None:
+            found.append(self.peers.line)
+        return found
 
 
 def one_of(sharded: Callable[[list[_Part]], _Whole], parts: list[_Part]) -> _Part | _Whole:

@@ -37,6 +37,7 @@ from gateway.program.routes.declaration import Declaration
 from gateway.program.routes.listening import Listener, Listeners
 from gateway.program.routes.program import Program
 from gateway.program.routes.router import ChannelRouter, Inclusion, check_router
+from gateway.program.routes.rules import stream_rules
 from gateway.program.routes.streams import Stream, Streams, unnamed
 from gateway.program.routes.tokens import ClientToken
 from gateway.program.sharing import check_sharing
@@ -46,6 +47,7 @@ from gateway.program.sockets.manager import ConnectionManager
 from gateway.program.stopping import on_stop
 from gateway.program.typed import T
 from gateway.program.unavailable import answer_unavailable
+from gateway.program.unsupported import check_supported
 from gateway.protocols.centrifuge_json import CentrifugeJson
 from gateway.session import NO_APPLICATION
 from gateway.transports.base import Acceptor
@@ -105,6 +107,8 @@ class Gateway(Operations, BaseRouter):
         """The node and what belongs to it; another one after each stop."""
         if self._running is None:
             self._program.close()
+            for warning in check_supported(self.settings.engine, self._program.channels, self._limits):
+                log.warning(warning)
             self._running = Running(self.settings, self._program, self._same_origin, ENVIRONMENT.get())
         return self._running
 
@@ -345,6 +349,7 @@ class Running:
             wheel=environment.wheel(),
             routes=routes,
         )
+        self.engine.set_rules(stream_rules(settings, routes))
         self.tokens = TokenVerifier(settings.client, environment.clock)
         self.streams = program.streams = Streams(self.node)
         self.listeners = Listeners(self.node, program.types)

@@ -26,6 +26,7 @@ from gateway.core.survey import ChannelCounts
 from gateway.core.tasks import at_once
 from gateway.errors import Disconnect, DisconnectCode, Error, UnsubscribeCode
 from gateway.messages import Exclusion, Position, Receipt
+from gateway.presence.base import Members
 from gateway.program.commits import CommitOutbox, Message
 from gateway.program.encoding import encode_data, encode_publication
 from gateway.program.errors import check_history, check_presence, check_publication, find_channel, history_error
@@ -169,12 +170,16 @@ class Operations(ABC):
             await node.cluster.command_in_turn(command)
             await arrive_at(node, client_id)
 
-    async def presence(self, channel: str) -> dict[str, ClientInfo]:
-        """Who is subscribed, by client id. Raises `ChannelError` (108) for a channel without ``presence``."""
+    async def presence(self, channel: str) -> Members[ClientInfo]:
+        """Who is subscribed, by client id. Raises `ChannelError` (108) for a channel without ``presence``.
+
+        Where nodes are asked (``engine.type = "broadcaster"``) it is ``partial`` if some have not answered in time.
+        """
         node = self._here
         found = check_presence(find_channel(node.channels, channel))
         types = self._program.types(found)
-        return {client: ClientInfo(info, types) for client, info in (await node.presence(found)).items()}
+        members = await node.presence(found)
+        return Members.of({client: ClientInfo(info, types) for client, info in members.items()}, members)
 
     async def presence_stats(self, channel: str) -> tuple[int, int]:
         """How many clients, and how many distinct users. Raises `ChannelError` (108) without ``presence``."""

@@ -65,6 +65,16 @@ class Publisher:
                 'engine.type = "memory": a publisher of another process needs Redis; set engine.type = "redis" and, '
                 'for example, engine.redis.address = "redis://127.0.0.1:6379", or GATEWAY_REDIS_URL for short'
             )
+        if settings.engine.type == "postgres":
+            raise SettingsError(
+                'engine.type = "postgres": a program without event loop publishes by SQL, in a transaction of its own '
+                "connection: SELECT gateway_publish('chat:lobby', '{\"text\": \"hi\"}')"
+            )
+        if settings.engine.type == "broadcaster":
+            raise SettingsError(
+                'engine.type = "broadcaster": a publisher of another process needs Redis; send an HTTP request to '
+                '/api/publish of any node, with http_api.key, or let engine.type = "redis" join the nodes'
+            )
         self._channels = channels or Channels(
             settings.channel, personal=settings.client.subscribe_to_user_personal_channel
         )

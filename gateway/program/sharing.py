@@ -14,14 +14,17 @@ COMING = 60.0
 """Seconds that the other workers of a server have to be heard of."""
 
 MEMORY = (
-    "this process is one of %d workers, and the memory engine does not join them: clients of one do not hear what is "
+    "this process is one of %d workers, and an engine in memory does not join them: clients of one do not hear what is "
     "published on another, nor see who is there; set GATEWAY_REDIS_URL, for example redis://127.0.0.1:6379, "
     "or run one worker"
 )
-UNHEARD = (
-    "this process is one of %d workers, and has heard of no other: give all of them the same engine.redis.address "
-    "and engine.redis.prefix"
-)
+UNHEARD = "this process is one of %d workers, and has heard of no other: give all of them the same %s"
+
+_SAME = {
+    "redis": "engine.redis.address and engine.redis.prefix",
+    "postgres": "engine.postgres.dsn and engine.postgres.table_prefix",
+    "broadcaster": "engine.broadcaster.url and engine.broadcaster.name",
+}
 
 
 def check_sharing(node: Node) -> None:
@@ -30,7 +33,8 @@ def check_sharing(node: Node) -> None:
     To be called in the lifespan, when the node runs.
     """
     workers = count_workers()
-    if node.settings.engine.type == "memory":
+    engine = node.settings.engine
+    if engine.is_local:
         if workers > 1:
             _warn(node, MEMORY, workers)
         return
@@ -66,7 +70,7 @@ def _number(owner: Any, name: str) -> int:
 
 def _look_for_others(node: Node, workers: int) -> None:
     if node.broker.health().ok and len(node.cluster.nodes()) == 1:
-        _warn(node, UNHEARD, workers)
+        _warn(node, UNHEARD, workers, _SAME[node.settings.engine.type])
 
 
 def _warn(node: Node, text: str, *values: object) -> None:

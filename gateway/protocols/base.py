@@ -1,6 +1,6 @@
 """A wire protocol: bytes to commands, replies and pushes to bytes. No network here."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Protocol
 
 from gateway.errors import Error
@@ -62,12 +62,14 @@ class Wire:
         """Several messages as one frame."""
         return self.frame(self.protocol.join(messages))
 
-    def frames(self, messages: list[bytes]) -> Iterator[tuple[Any, int]]:
+    def frames(self, messages: list[bytes]) -> Iterable[tuple[Any, int]]:
         """Messages as frames of bounded size, with the bytes that are in each."""
         size = sum(map(len, messages))
         if size <= FRAME_SIZE or len(messages) == 1:
-            yield self.pack(messages), size
-            return
+            return ((self.pack(messages), size),)
+        return self._split(messages)
+
+    def _split(self, messages: list[bytes]) -> Iterator[tuple[Any, int]]:
         part: list[bytes] = []
         size = 0
         for message in messages:

@@ -108,7 +108,8 @@ _PUSH_KEYS: dict[type[Any], bytes] = {
 
 def _one_line(payload: bytes) -> bytes:
     """The same JSON without line breaks, which separate messages here."""
-    return payload.replace(b"\n", b"") if b"\n" in payload else payload
+    # not `in`, which in bytes looks for a number first, and raises and forgets an error each time
+    return payload if payload.find(b"\n") < 0 else payload.replace(b"\n", b"")
 
 
 class WirePublication(Struct, omit_defaults=True):

@@ -121,7 +121,7 @@ class Cluster:
         server = self._owners[place]
         try:
             if server is None:
-                raise BrokerUnavailable
+                raise BrokerUnavailable(stored="no")
             return await server.run(script.sharded, keys, args)
         except CommandRefused as refused:
             if server is None or refused.redis_code not in REDIRECTIONS:

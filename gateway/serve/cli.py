@@ -5,6 +5,7 @@ import random
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,7 +25,8 @@ from gateway.config.reference import reference
 from gateway.config.settings import Settings, TokenSettings
 from gateway.config.sources import load, schema, show
 from gateway.errors import Disconnect, SettingsError
-from gateway.serve.server import ServeError, reachable, serve
+from gateway.serve.listening import ServeError, reachable
+from gateway.serve.serving import serve
 from gateway.version import __version__
 
 if TYPE_CHECKING:
@@ -117,7 +119,8 @@ def serve_(
         "redis_url": redis_url,
     }
     with _told():
-        serve(load(file, flags, dev=dev), create_app)
+        read = partial(load, file, flags, dev=dev)
+        serve(read(), create_app, read)
 
 
 @app.command()
@@ -376,6 +379,20 @@ def config_show(dev: Dev = False, file: Config = None) -> None:
 def config_schema() -> None:
     """Print the JSON schema of the settings."""
     typer.echo(schema())
+
+
+@config.command("sql")
+def config_sql(
+    name: Annotated[str, typer.Option("--schema", help="Schema of the tables.")] = "public", file: Config = None
+) -> None:
+    """Print the SQL that makes the tables and functions of engine.postgres, for engine.postgres.skip_schema_init."""
+    from gateway.program.engine import Engine
+
+    with _told():
+        database = Engine(load(file)).database
+        if database is None:
+            raise SettingsError('engine.type must be "postgres" for this, with engine.postgres.dsn')
+        typer.echo(database.schema(name))
 
 
 @config.command("reference")

@@ -76,6 +76,12 @@ def _gauges(gauges: Gauges) -> Iterator[Metric]:
         ("broker_lag_seconds", "Time from publish to arrival, last measured", gauges.broker_lag),
     ):
         yield GaugeMetricFamily(f"gateway_{name}", help_text, value=value)
+    skipped = CounterMetricFamily(
+        "gateway_skipped_messages", "Messages and entries of other releases that could not be read", labels=["kind"]
+    )
+    for kind, count in gauges.skipped.items():
+        skipped.add_metric([kind], count)
+    yield skipped
     yield CounterMetricFamily(
         "gateway_broker_reconnects", "Times the broker connection came back", value=gauges.broker_reconnects
     )

@@ -5,14 +5,17 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from gateway.blocks import base, memory, redis
+from gateway.blocks import base, memory, postgres, redis
 from gateway.blocks.base import FOR_EVER, BlockStore, block_seconds
 from gateway.blocks.memory import MemoryBlocks
+from gateway.blocks.postgres import PostgresBlocks
 from gateway.blocks.redis import RedisBlocks
 from gateway.blocks.sharded import ShardedBlocks
 from gateway.errors import Error
+from gateway.postgres.database import Database
 from gateway.program.engine import one_of
 from tests.blocks.recorder import Recorder
+from tests.postgres_fixtures import postgres_settings, running
 from tests.redis_fixtures import REDISES, opened_shards
 from tests.waiting import until
 
@@ -30,12 +33,19 @@ async def block_shortly(blocks: BlockStore, user: str) -> None:
     await until(lambda: time.time() > end)
 
 
-@pytest.fixture(params=["memory", *REDISES])
+@pytest.fixture(params=["memory", *REDISES, "postgres"])
 async def make(request: pytest.FixtureRequest) -> AsyncIterator[Make]:
     """Makes the list of one more node."""
     if request.param == "memory":
         shared = MemoryBlocks()
         yield lambda: MemoryBlocks(other=shared)
+        return
+    if request.param == "postgres":
+        settings = postgres_settings(request.getfixturevalue("postgres_server"))
+        databases = Database(settings), Database(settings)
+        lists = [PostgresBlocks(each) for each in databases]
+        async with running(databases[0]), running(databases[1]):
+            yield lambda: lists.pop(0)
         return
     async with opened_shards(request.param, request, 2) as nodes:
         yield lambda: one_of(ShardedBlocks, [RedisBlocks(shard) for shard in nodes.pop(0)])
@@ -81,7 +91,7 @@ async def test_unblocking_who_is_not_blocked_is_nothing(make: Make) -> None:
 
 
 async def test_there_is_an_end_to_it(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (base, memory, redis):
+    for module in (base, memory, postgres, redis):
         monkeypatch.setattr(module, "MOST", 2)
     one, first = make(), Recorder()
     await one.start(first)

@@ -3,12 +3,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.brokers.base import Broker
-from gateway.brokers.memory import MemoryBroker
-from gateway.brokers.redis import RedisBroker
-from gateway.brokers.sharded import ShardedBroker
-from gateway.program.engine import one_of
+from tests.brokers.implementations import IMPLEMENTATIONS, Implementation
 from tests.brokers.recorder import Recorder
-from tests.redis_fixtures import REDISES, opened_shards
 
 
 @pytest.fixture
@@ -16,17 +12,16 @@ def recorder() -> Recorder:
     return Recorder()
 
 
-@pytest.fixture(params=["memory", *REDISES])
-async def broker(request: pytest.FixtureRequest, recorder: Recorder) -> AsyncIterator[Broker]:
+@pytest.fixture(params=IMPLEMENTATIONS, ids=lambda each: each.name)
+def implementation(request: pytest.FixtureRequest) -> Implementation:
+    found: Implementation = request.param
+    return found
+
+
+@pytest.fixture
+async def broker(
+    request: pytest.FixtureRequest, implementation: Implementation, recorder: Recorder
+) -> AsyncIterator[Broker]:
     """Each implementation, started as node ``n1``."""
-    if request.param == "memory":
-        memory = MemoryBroker()
-        await memory.start("n1", recorder)
-        yield memory
-        await memory.close()
-        return
-    async with opened_shards(request.param, request) as [shards]:
-        redis: Broker = one_of(ShardedBroker, [RedisBroker(shard) for shard in shards])
-        await redis.start("n1", recorder)
-        yield redis
-        await redis.close()
+    async with implementation.open(request, recorder) as broker:
+        yield broker

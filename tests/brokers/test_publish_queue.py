@@ -41,11 +41,13 @@ class Failing(MemoryBroker):
         self.asked: list[str] = []
         self.published: list[str] = []
         self.refusal = ""
+        self.dead = ""
+        """Begins the names of channels that fail."""
 
     async def publish(self, channel: str, publication: Publication, *others: Any) -> Receipt:
         text = bytes(publication.data).decode()
         self.asked.append(text)
-        if self.failing is not None:
+        if self.failing is not None and channel.startswith(self.dead):
             raise self.failing()
         self.published.append(text)
         return await super().publish(channel, publication, *others)
@@ -71,8 +73,13 @@ class Desk:
         self.metrics = Metrics()
         self.queue = PublishQueue(self.broker, wait, self.metrics, self.clock)
 
-    def publish(self, text: str, options: PublishOptions = PublishOptions()) -> "asyncio.Task[Receipt]":  # noqa: B008
-        return asyncio.create_task(self.queue.publish("c", Publication(Payload(text.encode())), KEPT, options))
+    def publish(
+        self,
+        text: str,
+        options: PublishOptions = PublishOptions(),  # noqa: B008
+        channel: str = "c",
+    ) -> "asyncio.Task[Receipt]":
+        return asyncio.create_task(self.queue.publish(channel, Publication(Payload(text.encode())), KEPT, options))
 
     async def attempts(self, count: int) -> None:
         """Wait until the broker has been asked so often."""
@@ -80,7 +87,7 @@ class Desk:
 
     def assert_empty(self) -> None:
         queue = self.queue
-        assert (queue._queue, queue._count, queue._bytes, queue._timer) == ([], 0, 0, None)
+        assert (len(queue._lanes), queue._count, queue._bytes, queue._timer) == (0, 0, 0, None)
 
 
 async def told(task: "asyncio.Task[Receipt]") -> tuple[str, str]:
@@ -194,7 +201,9 @@ async def test_nobody_overtakes() -> None:
     tasks += [desk.publish(f"{number}") for number in range(100, 120)]
     await settle()
     desk.broker.failing = None
-    await until(lambda: desk.broker.published)
+    assert desk.queue._timer is not None
+    desk.queue._timer.cancel()
+    desk.queue._probe()
     for number in range(120, 150):
         tasks.append(desk.publish(f"{number}"))
         await asyncio.sleep(0)
@@ -227,6 +236,56 @@ async def test_who_fails_late_keeps_its_place() -> None:
     assert desk.broker.published == ["first", "second"]
 
 
+async def test_a_server_that_is_dead_holds_up_none_of_the_others() -> None:
+    """Where channels are spread over several."""
+    desk = Desk()
+    desk.broker.failing, desk.broker.dead = unsent, "a"
+    waiting = [desk.publish(f"{number}", channel=f"a{number}") for number in range(100)]
+    await desk.attempts(101)
+    assert desk.queue._timer is not None
+    desk.queue._timer.cancel()  # nobody waits for a round
+    others = [desk.publish(f"b{number}", channel="b") for number in range(3)]
+    await settle()
+    assert all(task.done() for task in others)
+    assert desk.broker.published == ["b0", "b1", "b2"]
+    assert not any(task.done() for task in waiting)
+
+
+async def test_a_server_that_is_back_is_found_among_the_dead() -> None:
+    desk = Desk()
+    desk.broker.failing = unsent
+    dead = [desk.publish(f"{number}", channel=f"a{number}") for number in range(100)]
+    back = [desk.publish(f"{number}", channel="b") for number in range(50)]
+    await desk.attempts(160)
+    desk.broker.dead = "a"
+    await asyncio.gather(*back)
+    assert desk.broker.published == [f"{number}" for number in range(50)]
+    assert not any(task.done() for task in dead)
+    desk.broker.failing = None
+    await asyncio.gather(*dead)
+    await until(lambda: desk.queue._timer is None)
+    desk.assert_empty()
+
+
+async def test_what_waits_while_the_broker_is_away_costs_little() -> None:
+    """However many channels there are, only some of them are tried in a round."""
+    desk = Desk()
+    desk.broker.failing = unsent
+    tasks = [desk.publish("x", channel=f"{number}") for number in range(1000)]
+    await desk.attempts(1001)
+    assert desk.queue._timer is not None
+    desk.queue._timer.cancel()
+    await settle()
+    before = len(desk.broker.asked)
+    desk.queue._probe()
+    desk.queue._timer.cancel()
+    await settle()
+    assert len(desk.broker.asked) == before + module.PROBED
+    desk.broker.failing = None
+    desk.queue._probe()
+    await asyncio.gather(*tasks)
+
+
 async def test_one_who_leaves_disturbs_nobody() -> None:
     desk = Desk()
     desk.broker.failing = unsent
@@ -240,6 +299,23 @@ async def test_one_who_leaves_disturbs_nobody() -> None:
     assert desk.broker.published == ["b"]
     await until(lambda: desk.queue._timer is None)
     desk.assert_empty()
+
+
+async def test_the_time_of_one_who_left_is_over_for_nobody_else() -> None:
+    desk = Desk()
+    desk.broker.failing = unsent
+    first = desk.publish("a")
+    await settle()
+    desk.clock.now += 0.5
+    second = desk.publish("b")
+    await settle()
+    first.cancel()
+    await settle()
+    desk.clock.now += 0.5
+    await desk.attempts(len(desk.broker.asked) + 2)
+    assert not second.done()
+    desk.broker.failing = None
+    await second
 
 
 @pytest.mark.parametrize(("bound", "value"), [("MOST", 3), ("MOST_BYTES", 3)])

@@ -161,7 +161,8 @@ def test_all_problems_at_once_each_with_its_place(file: Path) -> None:
     assert sorted(text.splitlines()) == [
         'client.ping_interval = "often" (environment GATEWAY_CLIENT__PING_INTERVAL): must be a duration such as '
         '"10s", "300ms", "1h30m" or a number of seconds; for example ping_interval = "25s"',
-        "engine.type = \"rediss\" (environment GATEWAY_ENGINE__TYPE): should be 'memory' or 'redis'; "
+        "engine.type = \"rediss\" (environment GATEWAY_ENGINE__TYPE): should be 'memory', 'redis', 'postgres' or "
+        "'broadcaster'; "
         'for example type = "memory"',
         "http_server.port = 90000 (flag): should be less than or equal to 65535; for example port = 8000",
         'http_server_port = "9" (environment GATEWAY_HTTP_SERVER_PORT): there is no such setting; '

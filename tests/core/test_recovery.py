@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.recovery import Recovery, merge, recover_cache, recover_stream
+from gateway.brokers.base import Continued
+from gateway.core.recovery import Recovery, merge, recover_cache, recover_stream, resume
 from gateway.errors import Disconnect, DisconnectCode
 from gateway.messages import Payload, Position, Publication
 
@@ -25,6 +26,31 @@ def offsets(recovery: Recovery) -> list[int]:
     return [each.offset for each in recovery.publications]
 
 
+# — under which epoch —
+
+THIRD = Continued(9, "third", (Position(3, "first"), Position(3, "second"), Position(7, "former")))
+RESUMED: dict[str, tuple[Position, Position]] = {
+    "before the end of the first": (Position(2, "first"), Position(2, "third")),
+    "at its end": (Position(3, "first"), Position(3, "third")),
+    "beyond it": (Position(4, "first"), Position(4, "first")),
+    "under one that nothing was published under": (Position(3, "second"), Position(3, "third")),
+    "at the end of the last": (Position(7, "former"), Position(7, "third")),
+    "beyond the last": (Position(8, "former"), Position(8, "former")),
+    "at the beginning": (Position(0, "former"), Position(0, "third")),
+    "under the present one": (Position(9, "third"), Position(9, "third")),
+    "beyond the present one": (Position(10, "third"), Position(10, "third")),
+    "under another stream's": (Position(1, "other"), Position(1, "other")),
+    "under any": (Position(1), Position(1)),
+}
+
+
+@pytest.mark.parametrize(("since", "now"), RESUMED.values(), ids=RESUMED)
+def test_former_epochs(since: Position, now: Position) -> None:
+    assert resume(since, THIRD) == (now, Position(9, "third"))
+    assert resume(since, TOP) == (since, TOP)
+    assert resume(None, THIRD) == (None, Position(9, "third"))
+
+
 # — stored —
 
 STREAMS: dict[str, tuple[Position, tuple[int, ...], bool]] = {
@@ -34,6 +60,7 @@ STREAMS: dict[str, tuple[Position, tuple[int, ...], bool]] = {
     "the first was evicted": (Position(2, EPOCH), (4, 5), False),
     "all were evicted": (Position(2, EPOCH), (), False),
     "cut off by the limit": (Position(2, EPOCH), (3, 4), False),
+    "one is left out that cannot be read": (Position(2, EPOCH), (3, 5), False),
     "another epoch": (Position(2, "other"), (3, 4, 5), False),
     "another epoch at the same offset": (Position(5, "other"), (), False),
     "the epoch of a client told to forget": (Position(0, "_"), (1, 2, 3, 4, 5), False),

@@ -1,14 +1,18 @@
 """What every kind of lease does."""
 
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 import pytest
 
 from gateway.leases.base import Lease, Leases, Taken
 from gateway.leases.memory import MemoryLeases
+from gateway.leases.postgres import PostgresLeases
 from gateway.leases.redis import RedisLeases
 from gateway.leases.sharded import ShardedLeases
+from gateway.postgres.database import Database
 from gateway.program.engine import one_of
+from tests.postgres_fixtures import postgres_settings, running
 from tests.redis_fixtures import REDISES, opened_shards
 from tests.waiting import until
 
@@ -17,11 +21,17 @@ TTL = 0.5
 Make = Callable[[float], Leases]
 
 
-@pytest.fixture(params=["memory", *REDISES])
+@pytest.fixture(params=["memory", *REDISES, "postgres"])
 async def make(request: pytest.FixtureRequest) -> AsyncIterator[Make]:
     """Makes leases of each implementation, with the TTL that one wants."""
     if request.param == "memory":
         yield MemoryLeases
+        return
+    if request.param == "postgres":
+        database = Database(postgres_settings(request.getfixturevalue("postgres_server")))
+        PostgresLeases(database)  # before the start, which makes their tables
+        async with running(database):
+            yield partial(PostgresLeases, database)
         return
     async with opened_shards(request.param, request) as [shards]:
         yield lambda ttl: one_of(ShardedLeases, [RedisLeases(shard, ttl) for shard in shards])

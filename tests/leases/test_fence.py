@@ -6,15 +6,19 @@ import pytest
 
 from gateway.brokers.base import Broker, Fenced, HistoryFilter, PublishOptions, StreamOptions
 from gateway.brokers.memory import MemoryBroker
+from gateway.brokers.postgres import PostgresBroker
 from gateway.brokers.redis import RedisBroker
 from gateway.brokers.sharded import ShardedBroker
 from gateway.leases.base import Lease, Leases
 from gateway.leases.memory import MemoryLeases
+from gateway.leases.postgres import PostgresLeases
 from gateway.leases.redis import RedisLeases
 from gateway.leases.sharded import ShardedLeases
 from gateway.messages import Payload, Position, Publication, Receipt
+from gateway.postgres.database import Database
 from gateway.program.engine import one_of
 from tests.brokers.recorder import Recorder
+from tests.postgres_fixtures import postgres_settings, running
 from tests.redis_fixtures import REDISES, opened_shards
 from tests.waiting import until
 
@@ -29,7 +33,7 @@ def recorder() -> Recorder:
     return Recorder()
 
 
-@pytest.fixture(params=["memory", *REDISES])
+@pytest.fixture(params=["memory", *REDISES, "postgres"])
 async def pair(request: pytest.FixtureRequest, recorder: Recorder) -> AsyncIterator[Pair]:
     """Broker and leases of one backend; the broker hears ``room``."""
     if request.param == "memory":
@@ -38,6 +42,15 @@ async def pair(request: pytest.FixtureRequest, recorder: Recorder) -> AsyncItera
         await broker.start("n1", recorder)
         await broker.subscribe("room")
         yield broker, leases
+        return
+    if request.param == "postgres":
+        database = Database(postgres_settings(request.getfixturevalue("postgres_server")))
+        postgres, kept = PostgresBroker(database), PostgresLeases(database)
+        async with running(database):
+            await postgres.start("n1", recorder)
+            await postgres.subscribe("room")
+            yield postgres, kept
+            await postgres.close()
         return
     async with opened_shards(request.param, request) as [shards]:
         redis: Broker = one_of(ShardedBroker, [RedisBroker(shard) for shard in shards])

@@ -7,10 +7,13 @@ import pytest
 
 from gateway.occupancy.base import Occupancy
 from gateway.occupancy.memory import MemoryOccupancy
+from gateway.occupancy.postgres import PostgresOccupancy
 from gateway.occupancy.redis import RedisOccupancy
 from gateway.occupancy.sharded import ShardedOccupancy
+from gateway.postgres.database import Database
 from gateway.program.engine import one_of
 from tests.occupancy.recorder import Recorder
+from tests.postgres_fixtures import postgres_settings, running
 from tests.redis_fixtures import REDISES, opened_shards
 
 Nodes = tuple[Occupancy, Occupancy]
@@ -21,7 +24,7 @@ def recorder() -> Recorder:
     return Recorder()
 
 
-@pytest.fixture(params=["memory", *REDISES])
+@pytest.fixture(params=["memory", *REDISES, "postgres"])
 async def nodes(request: pytest.FixtureRequest, recorder: Recorder) -> AsyncIterator[Nodes]:
     """Each implementation, on two nodes that tell the same recorder."""
     if request.param == "memory":
@@ -33,6 +36,17 @@ async def nodes(request: pytest.FixtureRequest, recorder: Recorder) -> AsyncIter
         for each in memory:
             await each.close()
         assert shared == {}
+        return
+    if request.param == "postgres":
+        settings = postgres_settings(request.getfixturevalue("postgres_server"))
+        databases = Database(settings), Database(settings)
+        both = PostgresOccupancy(databases[0]), PostgresOccupancy(databases[1])
+        async with running(databases[0]), running(databases[1]):
+            for name, own in zip(("n1", "n2"), both, strict=True):
+                await own.start(name, recorder)
+            yield both
+            for own in both:
+                await own.close()
         return
     async with opened_shards(request.param, request, 2) as shards:
         one, two = (one_of(ShardedOccupancy, [RedisOccupancy(shard) for shard in each]) for each in shards)

@@ -83,10 +83,12 @@ def _until_published(publisher: Publisher) -> int:
     raise AssertionError("it does not find the new master")
 
 
-def test_slots_that_move() -> None:
+def test_slots_that_move_and_slots_on_their_way() -> None:
     with ClusterTopology(replicas=0) as cluster, Publisher(settings_for(cluster.url)) as publisher:
         place = slot(publisher._shards[0].keys.of(b"c", "news"))
         assert publisher.publish("news", 1).offset == 1
         cluster.migrate_slots([place])
         assert publisher.publish("news", 2).offset == 2
-        assert publisher.broadcast(["news", *ROOMS], 3)[0].offset == 3
+        with cluster.migrating(place):
+            assert publisher.publish("news", 3).offset == 3
+        assert publisher.broadcast(["news", *ROOMS], 4)[0].offset == 4

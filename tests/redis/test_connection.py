@@ -214,9 +214,7 @@ async def test_a_refusal_that_is_likely_to_last_is_shown_for_a_while(peer: Peer)
         peer.connection.data_received(answer + b"\r\n")
         error = refused.exception()
         assert isinstance(error, BrokerUnavailable)
-        assert error.stored == ("no" if shown else "maybe"), (
-            "an error amid a script comes after what it has done before"
-        )
+        assert error.stored == ("no" if shown else "maybe"), "amid a script it may have done much"
         assert peer.connection.refusal == shown
     peer.loop.turn(REFUSAL_SHOWN)
     assert peer.connection.refusal == ""

@@ -22,10 +22,10 @@ from websockets.sync.server import ServerConnection, serve
 
 from gateway import __version__
 from gateway.config.settings import Settings
-from gateway.config.sources import DEV_SECRET
+from gateway.config.sources import DEV_SECRET, load
 from gateway.serve import cli
 from gateway.serve.app import create_app
-from gateway.serve.server import ServeError
+from gateway.serve.listening import ServeError
 
 SECRET = "a-secret-of-sufficient-length-for-hs256"
 
@@ -67,12 +67,13 @@ def test_the_module_runs_the_command_line() -> None:
 
 
 def test_serve_takes_its_flags(monkeypatch: pytest.MonkeyPatch) -> None:
-    served: list[tuple[Settings, Any]] = []
+    served: list[tuple[Settings, Any, Any]] = []
     monkeypatch.setattr(cli, "serve", lambda *given: served.append(given))
     flags = ["--host", "::1", "--port", "81", "--workers", "2", "--redis-url", "redis://r:1"]
     assert run("serve", *flags, GATEWAY_CLIENT__TOKEN__HMAC_SECRET_KEY=SECRET).exit_code == 0
-    [(settings, factory)] = served
+    [(settings, factory, reload)] = served
     assert factory is create_app
+    assert (reload.func, reload.args[1]["http_server.workers"]) == (load, 2)
     assert (settings.http_server.address, settings.http_server.port, settings.http_server.workers) == ("::1", 81, 2)
     assert (settings.engine.type, settings.engine.redis.address) == ("redis", "redis://r:1")
 

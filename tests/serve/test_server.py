@@ -1,21 +1,15 @@
 """Servers as processes of their own: one, and a supervisor with workers."""
 
 import asyncio
-import json
 import logging
 import os
 import resource
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Any
+from contextlib import contextmanager
 
-import httpx
 import pytest
 import uvicorn
 from websockets.exceptions import ConnectionClosed
@@ -23,139 +17,12 @@ from websockets.sync.client import connect
 
 from gateway.config.settings import EngineSettings, HTTPServerSettings, Settings
 from gateway.errors import SettingsError
-from gateway.serve.server import (
-    ServeError,
-    Server,
-    Supervisor,
-    announce,
-    bind,
-    raise_file_limit,
-    reachable,
-    serve,
-)
+from gateway.serve.listening import ServeError, announce, bind, reachable
+from gateway.serve.server import Server
+from gateway.serve.serving import raise_file_limit, serve
+from gateway.serve.supervisor import Slot, Supervisor
+from tests.serve.processes import Process, gone, make_app, make_settings
 from tests.waiting import until, until_blocking
-
-# — the application that the servers serve —
-
-
-class App:
-    """Answers with its process id; drains as its path and settings say."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.state = self
-        self.draining = asyncio.Event()
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan":
-            await receive()
-            if self.settings.node.name == "broken":
-                await send({"type": "lifespan.startup.failed", "message": "the application is broken"})
-                return
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
-            print("lifespan ended", file=sys.stderr)
-            await send({"type": "lifespan.shutdown.complete"})
-        elif scope["type"] == "http":
-            body = json.dumps({"pid": os.getpid(), "client": scope["client"][0]}).encode()
-            await send({"type": "http.response.start", "status": 200, "headers": [(b"connection", b"close")]})
-            await send({"type": "http.response.body", "body": body})
-        else:
-            await receive()
-            await send({"type": "websocket.accept"})
-            await self.draining.wait()
-            await send({"type": "websocket.close", "code": 3001, "reason": "shutdown"})
-
-    async def drain(self) -> None:
-        if self.settings.node.name == "stuck":
-            print("drain is stuck", file=sys.stderr, flush=True)
-            await asyncio.Event().wait()
-        if self.settings.node.name == "bad drain":
-            raise RuntimeError("no drain")
-        self.draining.set()
-
-
-def make_app(settings: Settings) -> App:
-    if settings.node.name == "bad settings":
-        raise SettingsError("node.name is bad")
-    if settings.node.name == "crash":
-        os._exit(7)
-    return App(settings)
-
-
-def make_settings(name: str = "", workers: int = 1, port: int = 0) -> Settings:
-    return Settings.model_validate(
-        {
-            "node": {"name": name},
-            "http_server": {"port": port, "workers": workers},
-            "engine": {"type": "redis"},
-            "client": {"insecure": True},
-            "shutdown": {"drain_time": 0},  # of what the supervisor waits for, only the part that it adds
-        }
-    )
-
-
-def run_in_process(name: str, workers: str) -> None:
-    """What the processes of these tests run."""
-    Supervisor.backoff, Supervisor.stop_timeout = 0.05, 2.0
-    try:
-        serve(make_settings(name, int(workers)), make_app)
-    except (ServeError, SettingsError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-
-
-class Process:
-    """A server in a process, and its log."""
-
-    def __init__(self, name: str, workers: int, log: Path) -> None:
-        self._log = log
-        self._name = name
-        code = "import sys; from tests.serve.test_server import run_in_process; run_in_process(*sys.argv[1:])"
-        with log.open("wb") as file:
-            self.popen = subprocess.Popen([sys.executable, "-c", code, name, str(workers)], stderr=file)
-
-    @property
-    def log(self) -> str:
-        return self._log.read_text()
-
-    def logged(self, text: str) -> None:
-        until_blocking(lambda: text in self.log, deadline=30, what=f"{text!r} in the log")
-
-    def ready(self) -> "Process":
-        until_blocking(lambda: "ready on" in self.log or self.popen.poll() is not None, deadline=30)
-        assert "ready on" in self.log, self.log
-        return self
-
-    @property
-    def port(self) -> int:
-        return int(self.log.split("ready on http://127.0.0.1:")[1].split()[0])
-
-    def pid(self) -> int | None:
-        with suppress(httpx.HTTPError):
-            return int(httpx.get(f"http://127.0.0.1:{self.port}/?token=secret").json()["pid"])
-        return None
-
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        self.popen.send_signal(number)
-        return self.popen.wait(20)
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
-    processes: list[Process] = []
-
-    def start(name: str = "", workers: int = 1) -> Process:
-        processes.append(Process(name, workers, tmp_path / f"{len(processes)}.log"))
-        return processes[-1]
-
-    yield start
-    for process in processes:
-        if process.popen.poll() is None:
-            process.popen.terminate()
-            process.popen.terminate()
-            process.popen.wait(20)
-
 
 # — one process —
 
@@ -205,29 +72,9 @@ def test_the_start_tells_addresses_and_dangers(start: Callable[..., Process]) ->
 # — workers —
 
 
-def workers_of(process: Process, count: int) -> set[int]:
-    """The process ids of all workers, as they answer themselves."""
-    pids: set[int] = set()
-
-    def all_answered() -> bool:
-        pids.update(filter(None, [process.pid()]))
-        return len(pids) >= count
-
-    until_blocking(all_answered, what=f"answers of {count} workers")
-    return pids
-
-
-def gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return "Z" in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2][:3]
-
-
 def test_every_worker_serves_and_a_signal_ends_all(start: Callable[..., Process]) -> None:
     process = start(workers=2).ready()
-    pids = workers_of(process, 2)
+    pids = process.workers(2)
     with connect(f"ws://127.0.0.1:{process.port}/connection/websocket", proxy=None) as client:
         assert process.stop() == 0
         with pytest.raises(ConnectionClosed) as closed:
@@ -241,11 +88,11 @@ def test_every_worker_serves_and_a_signal_ends_all(start: Callable[..., Process]
 
 def test_a_killed_worker_is_replaced(start: Callable[..., Process]) -> None:
     process = start(workers=2).ready()
-    before = workers_of(process, 2)
+    before = process.workers(2)
     victim = before.pop()
     os.kill(victim, signal.SIGKILL)
     process.logged(f"worker {victim} died (signal SIGKILL)")
-    after = workers_of(process, 2)
+    after = process.workers(2)
     assert victim not in after
     assert before < after
     assert process.stop(signal.SIGINT) == 0
@@ -264,7 +111,7 @@ def test_workers_that_never_come_up_end_the_supervisor(start: Callable[..., Proc
 
 def test_a_worker_that_does_not_stop_is_killed(start: Callable[..., Process]) -> None:
     process = start("stuck", workers=2).ready()
-    pids = workers_of(process, 2)
+    pids = process.workers(2)
     assert process.stop() == 0
     assert process.log.count("does not stop and is killed") == 2
     assert all(gone(pid) for pid in pids)
@@ -272,7 +119,7 @@ def test_a_worker_that_does_not_stop_is_killed(start: Callable[..., Process]) ->
 
 def test_workers_do_not_outlive_a_killed_supervisor(start: Callable[..., Process]) -> None:
     process = start(workers=2).ready()
-    pids = workers_of(process, 2)
+    pids = process.workers(2)
     process.stop(signal.SIGKILL)
     until_blocking(lambda: all(gone(pid) for pid in pids), deadline=20)
 
@@ -349,12 +196,13 @@ async def test_a_second_death_in_a_row_waits_longer() -> None:
     with bind("127.0.0.1", 0) as sock:
         supervisor = Supervisor(make_settings(), make_app, sock)
         supervisor.backoff = 0.1
+        slot = Slot(make_settings(), trial=False)
         began = time.monotonic()
-        await supervisor._pause(1, 0, 2)
+        await supervisor._pause(slot, 1, "exit code 0", 2)
         assert time.monotonic() - began >= 0.1
-        pause = asyncio.create_task(supervisor._pause(1, 0, 30))
+        pause = asyncio.create_task(supervisor._pause(slot, 1, "exit code 0", 30))
         await until(lambda: not pause.done())
-        supervisor._stop()
+        slot.stop()
         await pause
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from gateway.auth.tokens import TokenVerifier, sign_connection, sign_subscription
 from gateway.blocks.memory import MemoryBlocks
-from gateway.brokers.base import HistoryFilter, PublishOptions, StreamOptions
+from gateway.brokers.base import Continued, HistoryFilter, PublishOptions, StreamOptions
 from gateway.brokers.memory import MemoryBroker
 from gateway.config.settings import Settings
 from gateway.core.audience import Write
@@ -86,7 +86,7 @@ class Gate:
 class Broker(MemoryBroker):
     """A memory broker that may wait or fail at a step: ``subscribe``, ``history``, ``read``, ``control``...
 
-    ``history`` stands before the stream is read, ``read`` after it.
+    ``history`` stands before the stream is read, ``read`` after it. ``former`` is where earlier epochs have ended.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -94,6 +94,7 @@ class Broker(MemoryBroker):
         self.gates: dict[tuple[str, str], Gate] = {}
         self.faults: dict[str, Exception] = {}
         self.calls: Counter[str] = Counter()
+        self.former: tuple[Position, ...] = ()
 
     def gate(self, step: str, channel: str) -> Gate:
         return self.gates.setdefault((step, channel), Gate())
@@ -144,9 +145,9 @@ class Broker(MemoryBroker):
         self, channel: str, which: HistoryFilter, stream: StreamOptions
     ) -> tuple[list[Publication], Position]:
         await self._step("history", channel)
-        found = await super().history(channel, which, stream)
+        publications, top = await super().history(channel, which, stream)
         await self._step("read", channel)
-        return found
+        return publications, Continued(top.offset, top.epoch, self.former) if self.former else top
 
     async def publish_control(self, data: bytes, node: str = "") -> None:
         await self._step("control")

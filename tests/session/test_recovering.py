@@ -13,6 +13,7 @@ from tests.session.rig import Client, Gate, Rig
 async def returning(channel: str, since: int, *, epoch: str = "", published: int = 5, **more: Any) -> dict[str, Any]:
     """The result for a client that was there before; ``epoch`` empty is the right one."""
     rig = await Rig.open(recovery_max_publication_limit=3)
+    rig.broker.former = (Position(2, "first"), Position(4, "second"))
     top = await rig.publish(channel, *range(1, published + 1)) if published else await rig.position(channel)
     client = await rig.connected("alice")
     request = {"recover": True, "offset": since, "epoch": epoch or top.epoch} | more
@@ -41,6 +42,12 @@ STREAM: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "nothing missed": ({"since": 5}, recovered(5)),
     "ahead": ({"since": 6}, lost(5)),
     "another epoch": ({"since": 4, "epoch": "other"}, lost(5)),
+    "a former epoch": ({"since": 2, "epoch": "first"}, recovered(2, 3, 4, 5)),
+    "after a former epoch": ({"since": 3, "epoch": "first"}, lost(5)),
+    "the last epoch": ({"since": 4, "epoch": "second"}, recovered(4, 5)),
+    "after the last epoch": ({"since": 5, "epoch": "second"}, lost(5)),
+    "a former epoch, evicted": ({"since": 1, "epoch": "first", "published": 13}, lost(13)),
+    "a former epoch, nothing since": ({"since": 4, "epoch": "second", "published": 4}, recovered(4)),
     "state invalidated": ({"since": 0, "epoch": "_"}, lost(5)),
     "evicted": ({"since": 1, "published": 13}, lost(13)),
     "from the beginning": ({"since": 0, "published": 2}, recovered(0, 1, 2)),
@@ -104,6 +111,9 @@ CELL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "far behind": ({"since": 1}, recovered(1, 5)),
     "up to date": ({"since": 5}, recovered(5)),
     "another epoch": ({"since": 5, "epoch": "other"}, recovered(5, 5)),
+    "a former epoch": ({"since": 4, "epoch": "second"}, recovered(4, 5)),
+    "a former epoch, nothing since": ({"since": 4, "epoch": "second", "published": 4}, recovered(4)),
+    "another value at the same offset": ({"since": 5, "epoch": "second"}, recovered(5, 5)),
     "never published": ({"since": 0, "published": 0}, recovered(0)),
     "never published, elsewhere it was": ({"since": 4, "published": 0}, lost(0)),
 }
@@ -377,6 +387,21 @@ async def test_who_has_missed_too_much_begins_anew() -> None:
     assert [each["data"] for each in result["publications"]] == [3, 4, 5, 6]
     other = await (await rig.connected()).subscribe("kept:1", recover=True, offset=4, epoch=top.epoch)
     assert (other["recovered"], [each["data"] for each in other["publications"]]) == (True, [5, 6])
+
+
+@pytest.mark.parametrize("since", [None, 1, 3])
+async def test_who_begins_anew_stands_in_the_present_epoch(since: int | None) -> None:
+    rig = await Rig.open(channel={"namespaces": [REPLAY]})
+    rig.broker.former = (Position(2, "first"),)
+    top = await rig.publish("kept:1", 1, 2, 3)
+    client = await rig.connected()
+    position = {} if since is None else {"recover": True, "offset": since, "epoch": "first"}
+    result = await client.subscribe("kept:1", **position)
+    assert [each["data"] for each in result["publications"]] == [2, 3] if since == 1 else [1, 2, 3]
+    assert rig.node.hub.channels["kept:1"].positions() == {Position(3, top.epoch)}
+    await rig.publish("kept:1", 4)
+    assert client.data() == [4]
+    assert rig.node.hub.channels["kept:1"].positions() == {Position(4, top.epoch)}
 
 
 async def test_a_cell_shows_its_value_to_newcomers() -> None:

@@ -15,7 +15,8 @@ import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.config.settings import Settings
-from gateway.serve.server import bind, uvicorn_config
+from gateway.serve.listening import bind
+from gateway.serve.server import uvicorn_config
 from tests.waiting import until
 
 TIMEOUT = 0.3

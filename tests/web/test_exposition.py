@@ -15,6 +15,7 @@ GAUGES = Gauges(
     broker_connected=True,
     broker_lag=0.25,
     broker_reconnects=4,
+    skipped={"control": 14},
 )
 
 
@@ -78,11 +79,12 @@ def test_gauges_are_read_when_asked_for(metrics: Metrics) -> None:
         "gateway_broker_connected": 1,
         "gateway_broker_lag_seconds": 0.25,
         "gateway_broker_reconnects_total": 4,
+        "gateway_skipped_messages_total": 14,
     }
 
 
 def test_every_metric_is_explained(metrics: Metrics) -> None:
     metrics.watch(lambda: GAUGES)
     families = list(text_string_to_metric_families(render(metrics).decode()))
-    assert len(families) == 20
+    assert len(families) == 21
     assert all(family.documentation for family in families)

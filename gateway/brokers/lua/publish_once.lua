@@ -1,8 +1,8 @@
 -- Publish a message without history unless its idempotency key has been used.
--- KEYS: result, pub/sub channel    ARGV: message, result ttl (ms)
+-- KEYS: result    ARGV: message, result ttl (ms), pub/sub channel
 -- Answers "offset:epoch:nodes that took it", as the first publish with this key was answered.
 local known = redis.call('GET', KEYS[1])
 if known then return known end
-local answer = '0::' .. redis.call('PUBLISH', KEYS[2], ARGV[1])
+local answer = '0::' .. redis.call('PUBLISH', ARGV[3], ARGV[1])
 redis.call('SET', KEYS[1], answer, 'PX', ARGV[2])
 return answer

@@ -49,6 +49,7 @@ class Pattern:
             )
         self.shape = self._fill("{{{}}}".format)
         """The text with types alone: patterns of one shape match the same names."""
+        self.expression = expression
         self._match = re.compile(expression).fullmatch
 
     def match(self, name: str) -> Mapping[str, str] | None:

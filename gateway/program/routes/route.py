@@ -21,6 +21,7 @@ class Route:
     ) -> None:
         self.key = f"route:{pattern.text}"
         self.text = pattern.text
+        self.expression = pattern.expression
         self.options = options
         self.match = pattern.match
         self.types = UNTYPED

@@ -1,0 +1,1 @@
+"""PostgreSQL: from notifications up to a database; entries that end with their node."""

@@ -1,0 +1,48 @@
+"""Routes and namespaces as rules that a database can follow: the same that `Channels` goes by."""
+
+import re
+from collections.abc import Iterator, Sequence
+
+from gateway.brokers.base import StreamOptions
+from gateway.brokers.rules import Rule
+from gateway.config.settings import ChannelOptions, Settings
+from gateway.program.routes.route import Route
+
+
+def stream_rules(settings: Settings, routes: Sequence[Route]) -> list[Rule]:
+    """In the order in which names are looked up: routes, then namespaces, then what is without."""
+    return [
+        Rule(pattern, _stream(settings, options))
+        for pattern, options in (*_of_routes(settings, routes), *_of_namespaces(settings))
+    ]
+
+
+def _of_routes(settings: Settings, routes: Sequence[Route]) -> Iterator[tuple[str, ChannelOptions]]:
+    """Private and personal channels are a route's only if it names them."""
+    channel = settings.channel
+    private, boundary, personal = map(
+        re.escape, (channel.private_prefix, channel.namespace_boundary, channel.user_boundary)
+    )
+    for route in routes:
+        # Parameters have no names there.
+        expression = re.sub(r"\?P<\w+>", "", route.expression)
+        guard = "" if route.text.startswith(channel.private_prefix) else f"(?!{private})"
+        if channel.namespace_boundary + channel.user_boundary not in channel.namespace_boundary + route.text:
+            guard += f"(?!{personal})(?!.*{boundary}{personal})"
+        yield f"^{guard}(?:{expression})$", route.options
+
+
+def _of_namespaces(settings: Settings) -> Iterator[tuple[str, ChannelOptions]]:
+    channel, personal = settings.channel, settings.client.subscribe_to_user_personal_channel
+    private, boundary = re.escape(channel.private_prefix), re.escape(channel.namespace_boundary)
+    if personal.enabled and not personal.personal_channel_namespace:
+        # all behind the boundary is the user's, whatever it looks like
+        yield f"^{re.escape(channel.user_boundary)}", channel.without_namespace
+    for namespace in channel.namespaces:
+        yield f"^(?:{private})?{re.escape(namespace.name)}{boundary}", namespace
+    yield f"^(?!.*{boundary}).", channel.without_namespace
+
+
+def _stream(settings: Settings, options: ChannelOptions) -> StreamOptions:
+    meta_ttl = options.history_meta_ttl or settings.channel.history_meta_ttl
+    return StreamOptions(options.history_size, options.history_ttl, meta_ttl)

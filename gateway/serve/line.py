@@ -1,0 +1,54 @@
+"""The line between a supervisor and a worker: what is told, and how it is written.
+
+It is a socket pair, the worker's standard input. Down come the job, once, then orders: which of the listening sockets
+to accept on, or to leave. Each is answered, from the event loop, by one byte, and the first byte says that the worker
+is ready. So one that is silent hangs. The end of the line says that the other has died, however it died.
+"""
+
+import pickle
+import struct
+import sys
+from collections.abc import Callable
+from typing import IO, Any, NamedTuple
+
+from gateway.config.settings import Settings
+
+Order = frozenset[int] | None
+"""Numbers of the listening sockets to accept on, those and no other; None to leave."""
+
+ANSWER = b"+"
+
+_LENGTH = struct.Struct("!I")
+
+
+class Job(NamedTuple):
+    """What a worker is to serve, and on which sockets, by their descriptors."""
+
+    listeners: tuple[int, ...]
+    settings: Settings
+    factory: Callable[[Settings], Any]
+
+
+def write_job(job: Job) -> bytes:
+    # The path first, for the job itself may name modules found there.
+    return write(sys.path) + write(job)
+
+
+def write(value: object) -> bytes:
+    data = pickle.dumps(value)
+    return _LENGTH.pack(len(data)) + data
+
+
+def read_job(file: IO[bytes]) -> Job:
+    """Take over the supervisor's module path, and return the job. Raises `EOFError`."""
+    sys.path[:] = read(file)
+    job: Job = read(file)
+    return job
+
+
+def read(file: IO[bytes]) -> Any:
+    """The next value. Raises `EOFError` at the end of the line."""
+    head = file.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        raise EOFError
+    return pickle.loads(file.read(*_LENGTH.unpack(head)))  # noqa: S301  our own parent wrote it

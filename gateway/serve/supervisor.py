@@ -1,0 +1,298 @@
+"""Several processes on one port: a supervisor keeps its workers running, and replaces them on SIGHUP."""
+
+import asyncio
+import logging
+import signal
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from gateway.config.contradictions import find_warnings
+from gateway.config.settings import Settings
+from gateway.serve.hangup import on_hangup
+from gateway.serve.line import Job, Order, write_job
+from gateway.serve.listening import ServeError, announce, bind_beside
+from gateway.serve.process import Process
+from gateway.serve.server import Factory
+from gateway.serve.systemd import notify
+
+STOP_TIMEOUT = 30.0
+"""Seconds a worker has to stop, after the time of its drain, before it is killed."""
+
+log = logging.getLogger("gateway.serve.supervisor")
+
+
+class Slot:
+    """A place for one worker, and for its successors when it dies; new settings get new slots."""
+
+    def __init__(self, settings: Settings, *, trial: bool) -> None:
+        self.settings = settings
+        self.trial = trial
+        """Whether the first worker must come up, for else the settings are not taken over."""
+        self.came: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        """Whether a first worker has come up; False when there will be none."""
+        self.process: Process | None = None
+        self.ready = False
+        """Whether the process has come up."""
+        self.closing = asyncio.Event()
+        """Nothing more is started here."""
+        self.leaving = False
+        """Whether the process has been asked to stop."""
+        self.keeper: asyncio.Task[None]
+
+    def order(self, order: Order) -> None:
+        if self.process is not None and self.ready:
+            self.process.order(order)
+
+    def stop(self) -> None:
+        """Ask the worker to stop; asked twice, it stops at once."""
+        self.closing.set()
+        self.leaving = True
+        if self.process is not None:
+            self.process.signal(signal.SIGTERM)
+
+    def leave(self) -> None:
+        """Let the worker finish the handshakes it has begun, and then stop: others accept in its place."""
+        self.closing.set()
+        if self.ready:
+            self.leaving = True
+            self.order(None)
+        else:
+            self.stop()
+
+
+class Supervisor:
+    """Keeps N workers running, each with a listening socket of its own on the same port.
+
+    The sockets are opened here and inherited. So no queue of connections is closed, whatever becomes of a worker:
+    while it is away, the others accept on its socket, too.
+    """
+
+    tries = 3
+    """How often a worker may fail to come up before any has: then the reason is lasting."""
+    healthy = 10.0
+    """Seconds of life after which a death is not one of a row."""
+    backoff = 0.5
+    """Seconds before the second restart in a row; doubles up to `longest_backoff`."""
+    longest_backoff = 30.0
+    start_timeout = 60.0
+    """Seconds in which a worker must come up."""
+    stop_timeout = STOP_TIMEOUT
+    tick = 1.0
+    """Seconds between two looks at the workers."""
+    patience = 10
+    """Looks without an answer after which a worker hangs: while everything stands still, nobody looks."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        factory: Factory,
+        listener: socket.socket,
+        reload: Callable[[], Settings] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._factory = factory
+        self._listeners = [listener]
+        self._reload = reload or (lambda: self._settings)
+        self._slots: list[Slot] = []
+        """Those that serve, by the number of their socket."""
+        self._others: list[Slot] = []
+        """Those that are to serve next, and those that leave."""
+        self._any_came = False
+        self._hangup = asyncio.Event()
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Supervise until a signal. Raises `ServeError` when no worker ever comes up."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._stop)
+        on_hangup(self._hangup.set, self._stop)
+        self._add_listeners(self._settings)
+        self._slots = [self._open(self._settings) for _ in range(self._settings.http_server.workers)]
+        tasks = [asyncio.create_task(work()) for work in (self._announce, self._watch, self._renew)]
+        await self._stopping.wait()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        slots = [*self._slots, *self._others]
+        await asyncio.gather(*(self._see_off(slot) for slot in slots))
+        for listener in self._listeners[1:]:
+            listener.close()
+        await asyncio.gather(*(slot.keeper for slot in slots))
+        log.info("all workers stopped")
+
+    def _stop(self) -> None:
+        """Ask all workers to stop; asked twice, they stop at once."""
+        if not self._stopping.is_set():
+            notify("STOPPING=1")
+        self._stopping.set()
+        for slot in self._slots + self._others:
+            slot.stop()
+
+    async def _announce(self) -> None:
+        await asyncio.gather(*(slot.came for slot in self._slots))
+        if not self._stopping.is_set():
+            announce(self._settings, self._listeners[0])
+
+    # — one worker —
+
+    def _open(self, settings: Settings, *, trial: bool = False) -> Slot:
+        slot = Slot(settings, trial=trial)
+        slot.keeper = asyncio.create_task(self._keep(slot))
+        return slot
+
+    async def _keep(self, slot: Slot) -> None:
+        """Run one worker, and another when it dies."""
+        deaths = 0
+        clock = asyncio.get_running_loop().time
+        try:
+            while not slot.closing.is_set():
+                began = clock()
+                pid, ending = await self._live(slot)
+                if slot.closing.is_set():
+                    return
+                if slot.trial and not slot.came.done():
+                    log.error("worker %d did not come up (%s); the reason is in the log above", pid, ending)
+                    return
+                deaths = 1 if clock() - began > self.healthy else deaths + 1
+                if deaths >= self.tries and not self._any_came:
+                    raise ServeError(f"workers do not come up ({ending}); the reason is in the log above")
+                await self._pause(slot, pid, ending, deaths)
+        except BaseException:
+            self._stop()
+            raise
+        finally:
+            if not slot.came.done():
+                slot.came.set_result(False)
+
+    async def _pause(self, slot: Slot, pid: int, ending: str, deaths: int) -> None:
+        delay = min(self.backoff * 2 ** (deaths - 2), self.longest_backoff) if deaths > 1 else 0.0
+        log.error("worker %d died (%s), starting another in %g s", pid, ending, delay)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(slot.closing.wait(), delay)
+
+    async def _live(self, slot: Slot) -> tuple[int, str]:
+        """One worker from birth to death: its process id, and how it ended."""
+        job = Job(tuple(listener.fileno() for listener in self._listeners), slot.settings, self._factory)
+        try:
+            process = slot.process = await Process.start(write_job(job), self._listeners)
+        except OSError as error:
+            return 0, f"it cannot be started: {error.strerror}"
+        if slot.closing.is_set():
+            slot.stop()
+        try:
+            if await process.came_within(self.start_timeout):
+                slot.ready = self._any_came = True
+                if not slot.came.done():
+                    slot.came.set_result(True)
+                self._share()
+            return process.pid, _ending(await process.wait())
+        finally:
+            slot.process, slot.ready = None, False
+            self._share()
+
+    def _share(self) -> None:
+        """Say who accepts where: each worker on its own socket, and all on those whose worker is away."""
+        up = {number for number, slot in enumerate(self._slots) if slot.ready}
+        orphans = set(range(len(self._listeners))) - up
+        for number in up:
+            self._slots[number].order(frozenset({number, *orphans}))
+        for slot in self._others:
+            slot.order(frozenset())
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self.tick)
+            self._look()
+
+    def _look(self) -> None:
+        """End workers whose event loop hangs. Those that start or drain are left alone."""
+        for slot in self._slots + self._others:
+            process = slot.process
+            if process is None or not slot.ready or slot.leaving:
+                continue
+            process.silence += 1
+            if process.silence == self.patience:
+                log.error("worker %d hangs, silent for %g s, and is killed", process.pid, self.tick * self.patience)
+                process.signal(signal.SIGABRT)  # by which it writes where it hangs
+            elif process.silence > self.patience:
+                process.signal(signal.SIGKILL)
+        self._share()  # which they answer
+
+    async def _see_off(self, slot: Slot) -> None:
+        """Wait for the end of a worker that has been asked to stop; one that does not is killed."""
+        await asyncio.wait({slot.keeper}, timeout=slot.settings.shutdown.drain_time + self.stop_timeout)
+        if slot.process is not None:
+            log.error("worker %d does not stop and is killed", slot.process.pid)
+            slot.process.signal(signal.SIGKILL)
+            await asyncio.wait({slot.keeper})
+
+    # — all of them anew —
+
+    async def _renew(self) -> None:
+        """At each SIGHUP replace all workers; a signal that comes meanwhile counts once more."""
+        while True:
+            await self._hangup.wait()
+            self._hangup.clear()
+            notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+            settings = self._read_settings()
+            replaced = await self._replace(settings) if settings is not None else []
+            notify("READY=1")
+            for slot in replaced:
+                slot.leave()
+                await self._see_off(slot)
+            self._others.clear()
+            if replaced:
+                log.info("the rolling restart is done")
+
+    async def _replace(self, settings: Settings) -> list[Slot]:
+        """Start a new worker for each, then let these accept. Returns the old slots; none when a new one fails."""
+        workers = settings.http_server.workers
+        log.info("rolling restart: %d workers start, one after another", workers)
+        fresh: list[Slot] = []
+        for _ in range(workers):
+            slot = self._open(settings, trial=True)
+            fresh.append(slot)
+            self._others.append(slot)
+            if not await slot.came:
+                log.error("the rolling restart is given up; the workers that ran go on, with their settings")
+                for each in fresh:
+                    each.leave()
+                await asyncio.gather(*(self._see_off(each) for each in fresh))
+                return []
+        self._settings = settings
+        self._others, self._slots = self._slots, fresh
+        for slot in self._others:
+            slot.closing.set()
+        self._share()
+        log.info("the new workers accept; %d old ones drain, one after another", len(self._others))
+        return list(self._others)
+
+    def _read_settings(self) -> Settings | None:
+        """The settings as they are now. None when they are wrong, which is logged."""
+        try:
+            settings = self._reload()
+            self._add_listeners(settings)
+        except Exception as error:  # whatever it is, the workers go on
+            for line in (str(error) or repr(error)).splitlines():
+                log.error("%s", line)
+            log.error("no rolling restart with these settings; the workers go on with those they have")
+            return None
+        for warning in find_warnings(settings):
+            log.warning(warning)
+        server, kept = settings.http_server, {}
+        for name in ("address", "port"):
+            kept[name] = getattr(self._settings.http_server, name)
+            if getattr(server, name) != kept[name]:
+                log.warning("http_server.%s stays %s until the gateway itself is restarted", name, kept[name])
+        return settings.model_copy(update={"http_server": server.model_copy(update=kept)})
+
+    def _add_listeners(self, settings: Settings) -> None:
+        """See that there is a socket for each worker. There may be more: one that is closed loses its queue."""
+        while len(self._listeners) < settings.http_server.workers:
+            self._listeners.append(bind_beside(self._listeners[0]))
+
+
+def _ending(code: int) -> str:
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

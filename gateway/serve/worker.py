@@ -1,0 +1,127 @@
+"""A worker: one process of several, which accepts where its supervisor says."""
+
+import asyncio
+import faulthandler
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import IO, Any
+
+import uvicorn
+
+from gateway.errors import SettingsError
+from gateway.serve.line import ANSWER, Order, read, read_job
+from gateway.serve.listening import ServeError
+from gateway.serve.logs import log_to_stderr
+from gateway.serve.server import BACKLOG, Server, drain_of, run, uvicorn_config
+from gateway.transports.uvicorn_dispatch import DispatchProtocol
+from gateway.transports.uvicorn_http import HttpProtocol
+
+log = logging.getLogger("gateway.serve.worker")
+
+
+class WorkerServer(Server):
+    """A server that obeys its supervisor.
+
+    The listening sockets belong to the supervisor. Whoever stops to accept on one, or dies, closes no queue, and what
+    waits there is for whoever accepts next.
+    """
+
+    def __init__(self, config: uvicorn.Config, app: Any, line: socket.socket, listeners: list[socket.socket]) -> None:
+        super().__init__(config, drain_of(app), self._answer)
+        self._line = line
+        self._listeners = listeners
+        self._accepting: dict[int, asyncio.Server] = {}
+        self._orders: asyncio.Queue[Order] = asyncio.Queue()
+        self._stopping = False
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._obeying = asyncio.create_task(self._obey())
+        await super().startup([])
+
+    def order(self, order: Order) -> None:
+        """Take an order, from any thread."""
+        with suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._orders.put_nowait, order)
+
+    async def drain(self) -> None:
+        await super().drain()
+        self._stopping = True
+        self.servers = list(self._accepting.values())  # which uvicorn closes now
+
+    async def _obey(self) -> None:
+        while (order := await self._orders.get()) is not None:
+            self._answer()
+            try:
+                if not self._stopping:
+                    await self._accept(order)
+            except OSError as error:  # orders are repeated, so it is tried again
+                log.error("cannot accept connections: %s", error)
+        await self._leave()
+
+    def _answer(self) -> None:
+        with suppress(OSError):  # the supervisor has gone, or is stopped and has heard enough of us
+            self._line.send(ANSWER, socket.MSG_DONTWAIT)
+
+    async def _accept(self, numbers: frozenset[int]) -> None:
+        for number in self._accepting.keys() - numbers:
+            self._accepting.pop(number).close()
+        for number in numbers - self._accepting.keys():
+            sock = self._listeners[number].dup()  # it is closed at the end
+            self._accepting[number] = await self._loop.create_server(self._protocol, sock=sock, backlog=BACKLOG)
+
+    def _protocol(self) -> asyncio.Protocol:
+        made: Any = self.config.http_protocol_class
+        protocol: asyncio.Protocol = made(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state, _loop=self._loop
+        )
+        return protocol
+
+    async def _leave(self) -> None:
+        """Make way for a successor: finish the handshakes that have begun, then drain."""
+        await self._accept(frozenset())
+        connections = self.server_state.connections
+        while any(isinstance(each, DispatchProtocol) for each in connections):  # noqa: ASYNC110  each has a deadline
+            await asyncio.sleep(0.1)
+        for each in list(connections):
+            if isinstance(each, HttpProtocol):
+                each.shutdown()  # who keeps its connection alive sends its next request to the successor
+        self.should_exit = True
+
+
+def work() -> None:
+    """The whole life of a worker process."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is for the supervisor, but some send it to all
+    faulthandler.enable()  # a worker that hangs is ended by SIGABRT, and so says where it hung
+    line = socket.socket(fileno=os.dup(0))
+    file = line.makefile("rb")
+    log_to_stderr()
+    serving: Future[WorkerServer] = Future()
+    try:
+        job = read_job(file)
+        threading.Thread(target=_attend, args=(file, serving), daemon=True).start()
+        app = job.factory(job.settings)
+        listeners = [socket.socket(fileno=number) for number in job.listeners]
+        server = WorkerServer(uvicorn_config(job.settings, app), app, line, listeners)
+        serving.set_result(server)
+        run(server, [])
+    except (ServeError, SettingsError) as error:
+        log.error("%s", error)
+        sys.exit(1)
+    except EOFError:  # the supervisor died before it said what to do
+        sys.exit(1)
+
+
+def _attend(file: IO[bytes], serving: Future[WorkerServer]) -> None:
+    """Take orders until the supervisor has gone, and stop then."""
+    with suppress(EOFError, ConnectionError):
+        while True:
+            order = read(file)
+            serving.result().order(order)  # it is there: orders come after the worker has said that it is ready
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,66 @@
+"""What a database knows of channels is what the gateway knows of them."""
+
+import pytest
+
+from gateway.brokers.base import StreamOptions
+from gateway.channels import Channels
+from gateway.config.settings import ChannelOptions, Settings
+from gateway.errors import Error
+from gateway.program.routes.patterns import Pattern
+from gateway.program.routes.route import Route
+from gateway.program.routes.rules import stream_rules
+from tests.postgres_server import PostgresServer
+
+ROUTES = [
+    Route(Pattern(text), ChannelOptions(history_size=size, history_ttl=60.0))
+    for size, text in enumerate(
+        ["chat:{room}", "orders:{id:int}", "files:{path:path}", "$mine:{x}", "{user}", "a.b-c:{x:uuid}", "dm:#{x}"], 1
+    )
+]
+
+NAMES = [
+    *("chat:lobby", "chat:", "chat:a:b", "chat:a/b", "$chat:lobby", "chat:#7", "chat:7#8,9", "chatx:lobby", "chat:ü"),
+    *(
+        "orders:7",
+        "orders:x",
+        "files:a/b:c",
+        "$mine:1",
+        "mine:1",
+        "plain",
+        "$plain",
+        "#7",
+        "#a:b",
+        "a.b-c:x",
+        "aXb-c:x",
+    ),
+    *("a.b-c:70717273-7475-4677-8879-808182838485", "dm:#7", "news:1", "$news:1", "new:1", "news", ":x", "shop:#7:x"),
+]
+
+
+@pytest.mark.parametrize("namespace", [None, "", "news"])
+def test_rules_say_what_channels_say(postgres_server: PostgresServer, namespace: str | None) -> None:
+    personal = {"enabled": namespace is not None, "personal_channel_namespace": namespace or ""}
+    settings = Settings.model_validate(
+        {
+            "channel": {
+                "namespaces": [{"name": "news", "history_size": 20, "history_ttl": 60, "history_meta_ttl": 100}],
+                "without_namespace": {"history_size": 30, "history_ttl": 60},
+            },
+            "client": {"subscribe_to_user_personal_channel": personal},
+        }
+    )
+    channels = Channels(settings.channel, ROUTES, settings.client.subscribe_to_user_personal_channel)
+    rules = stream_rules(settings, ROUTES)
+    for name in NAMES:
+        quoted = [f"'{text}' ~ '{rule.pattern}'" for rule in rules for text in (name,)]
+        matches = postgres_server.sql(f"SELECT {', '.join(quoted)}")[0].split("|")
+        found = rules[matches.index("t")].stream if "t" in matches else None
+        assert found == expected(channels, name), name
+
+
+def expected(channels: Channels, name: str) -> StreamOptions | None:
+    try:
+        options = channels.resolve(name).options
+    except Error:
+        return None
+    return StreamOptions(options.history_size, options.history_ttl, options.history_meta_ttl)

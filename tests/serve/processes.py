@@ -1,0 +1,172 @@
+"""Servers as processes of their own, and the application that they serve."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from gateway.config.settings import Settings
+from gateway.config.sources import load
+from gateway.errors import SettingsError
+from gateway.serve.listening import ServeError
+from gateway.serve.serving import serve
+from gateway.serve.supervisor import Supervisor
+from tests.waiting import until_blocking
+
+BASE = {
+    "engine": {"type": "redis"},
+    "client": {"insecure": True},
+    "shutdown": {"drain_time": 0},  # of what the supervisor waits for, only the part that it adds
+}
+
+
+class App:
+    """Answers with its process id and name; drains as its name says, and blocks its loop at /block."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.state = self
+        self.draining = asyncio.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+            if self.settings.node.name == "broken":
+                await send({"type": "lifespan.startup.failed", "message": "the application is broken"})
+                return
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            print("lifespan ended", file=sys.stderr)
+            await send({"type": "lifespan.shutdown.complete"})
+        elif scope["type"] == "http":
+            if scope["path"] == "/block":
+                time.sleep(600)  # noqa: ASYNC251  that is what it is for
+            body = json.dumps({"pid": os.getpid(), "client": scope["client"][0]}).encode()
+            headers = [] if scope["path"] == "/kept" else [(b"connection", b"close")]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
+        else:
+            await receive()
+            seen = [(b"x-pid", str(os.getpid()).encode()), (b"x-name", self.settings.node.name.encode())]
+            await send({"type": "websocket.accept", "headers": seen})
+            ends = [asyncio.ensure_future(receive()), asyncio.ensure_future(self.draining.wait())]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if self.draining.is_set():
+                await send({"type": "websocket.close", "code": 3001, "reason": "shutdown"})
+            for end in ends:
+                end.cancel()
+
+    async def drain(self) -> None:
+        if self.settings.node.name == "stuck":
+            print("drain is stuck", file=sys.stderr, flush=True)
+            await asyncio.Event().wait()
+        if self.settings.node.name == "bad drain":
+            raise RuntimeError("no drain")
+        self.draining.set()
+
+
+def make_app(settings: Settings) -> App:
+    if settings.node.name == "bad settings":
+        raise SettingsError("node.name is bad")
+    if settings.node.name == "crash":
+        os._exit(7)
+    if settings.node.name == "slow to start":
+        time.sleep(600)
+    return App(settings)
+
+
+def make_settings(name: str = "", workers: int = 1, port: int = 0) -> Settings:
+    return Settings.model_validate({"node": {"name": name}, "http_server": {"port": port, "workers": workers}, **BASE})
+
+
+def run_in_process(name: str, workers: str, file: str) -> None:
+    """What the processes of these tests run. With a file, the settings stand there."""
+    Supervisor.backoff, Supervisor.stop_timeout = 0.05, 2.0
+    Supervisor.tick = 0.3
+    if name == "slow to start":
+        Supervisor.start_timeout = 5.0
+    try:
+        if file:
+            read = partial(load, Path(file))
+            serve(read(), make_app, read)
+        else:
+            serve(make_settings(name, int(workers)), make_app)
+    except (ServeError, SettingsError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+class Process:
+    """A server in a process, and its log."""
+
+    def __init__(
+        self,
+        log: Path,
+        name: str = "",
+        workers: int = 1,
+        file: Path | None = None,
+        terminal: int = subprocess.DEVNULL,
+        **environ: str,
+    ) -> None:
+        self._log = log
+        code = "import sys; from tests.serve.processes import run_in_process; run_in_process(*sys.argv[1:])"
+        command = [sys.executable, "-c", code, name, str(workers), str(file or "")]
+        with log.open("wb") as output:
+            environment = {**os.environ, **environ}
+            self.popen = subprocess.Popen(command, stdin=terminal, stderr=output, env=environment)
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def logged(self, text: str, times: int = 1) -> None:
+        until_blocking(lambda: self.log.count(text) >= times, deadline=30, what=f"{text!r} in the log")
+
+    def ready(self) -> "Process":
+        until_blocking(lambda: "ready on" in self.log or self.popen.poll() is not None, deadline=30)
+        assert "ready on" in self.log, self.log
+        return self
+
+    @property
+    def port(self) -> int:
+        return int(self.log.split("ready on http://127.0.0.1:")[1].split()[0])
+
+    def pid(self) -> int | None:
+        with suppress(httpx.HTTPError):
+            return int(httpx.get(f"http://127.0.0.1:{self.port}/?token=secret").json()["pid"])
+        return None
+
+    def workers(self, count: int) -> set[int]:
+        """The process ids of all workers, as they answer themselves."""
+        pids: set[int] = set()
+
+        def all_answered() -> bool:
+            pids.update(filter(None, [self.pid()]))
+            return len(pids) >= count
+
+        until_blocking(all_answered, what=f"answers of {count} workers")
+        return pids
+
+    def hang_up(self) -> None:
+        self.popen.send_signal(signal.SIGHUP)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        self.popen.send_signal(number)
+        return self.popen.wait(20)
+
+
+def gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return "Z" in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2][:3]
