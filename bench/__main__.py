@@ -4,7 +4,6 @@ import argparse
 import os
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from bench import report, systems, works
 from bench.environment import Missing, machine
 from bench.measures import Run, Values
 from bench.results import Result, Sample
-from bench.servers import Failed, cores, redis_server
+from bench.servers import Failed, cores
 from bench.works import Work
 from gateway.bench.plan import LoadError
 
@@ -79,11 +78,10 @@ class Bench:
     def _measure(self, work: Work, name: str, beside: Values) -> Values:
         system = _system(name)
         with (
-            tempfile.TemporaryDirectory(prefix="gateway-bench-") as directory,
-            redis_server(self._load_core, directory) as redis,
-            system.server(self._server_core, f"redis://127.0.0.1:{redis.port}") as server,
+            system.redis.running(self._load_core) as redises,
+            system.server(self._server_core, redises.url) as server,
         ):
-            run = Run(system, server, redis.port, self._options.seconds, self._options.share, beside)
+            run = Run(system, server, redises, self._options.seconds, self._options.share, beside)
             values = work.measure(run)
         say(f"{work.name}: {name}: " + ", ".join(f"{key} {report.number(value)}" for key, value in values.items()))
         return values
@@ -112,13 +110,14 @@ def parse(arguments: Sequence[str]) -> tuple[Options, Path | None]:
     parser.add_argument("--smoke", action="store_true", help="only show that it works, in a few seconds")
     parser.add_argument("--output", type=Path, metavar="FILE", help="where the table goes; default: standard output")
     given = parser.parse_args(arguments)
-    if given.smoke:
-        return _options(given.works or SMOKE[0], SMOKE[1], rounds=1, seconds=0.5, share=0.1), given.output
-    chosen = given.systems.split(",") if given.systems else list(systems.BY_NAME)
+    usual = list(SMOKE[1] if given.smoke else systems.BY_NAME)
+    chosen = given.systems.split(",") if given.systems else usual
     if unknown := set(chosen) - set(systems.BY_NAME):
         parser.error(f"no such system: {', '.join(sorted(unknown))}; there are {', '.join(systems.BY_NAME)}")
     if given.rounds < 1 or given.seconds <= 0:
         parser.error("rounds and seconds must be more than 0")
+    if given.smoke:
+        return _options(given.works or SMOKE[0], chosen, rounds=1, seconds=0.5, share=0.1), given.output
     return _options(given.works or works.BY_NAME, chosen, given.rounds, given.seconds), given.output
 
 

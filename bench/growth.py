@@ -24,7 +24,7 @@ from bench.environment import Missing, machine
 from bench.injection import Injection
 from bench.measures import DELIVERIES, LOAD, MEMORY, MESSAGES, SERVER, Run, Values, connected, figures
 from bench.report import grid, number
-from bench.servers import Failed, Server, cores, redis_server
+from bench.servers import Failed, Server, cores
 from bench.systems import BY_NAME, System, gateway
 from gateway.bench.load import Load
 from gateway.bench.plan import LoadError
@@ -116,11 +116,10 @@ class Measuring:
     def _running(self, system: System) -> Iterator[tuple[Run, Server]]:
         """The system at work, and the Redis beside it."""
         with (
-            tempfile.TemporaryDirectory(prefix="gateway-bench-") as directory,
-            redis_server(self._load_core, directory) as redis,
-            system.server(self._server_core, f"redis://127.0.0.1:{redis.port}") as server,
+            system.redis.running(self._load_core) as redises,
+            system.server(self._server_core, redises.url) as server,
         ):
-            yield Run(system, server, redis.port, self._options.seconds, 1.0, {}), redis
+            yield Run(system, server, redises, self._options.seconds, 1.0, {}), redises.servers[0]
 
     def _spread(self, spread: Spread) -> Values:
         """One node without Redis; the first connection of each channel publishes."""
@@ -149,7 +148,7 @@ class Measuring:
         system = gateway("nodes", f"{nodes} nodes", "--redis-url", "{redis}", "--workers", str(nodes))
         with self._running(system) as (run, redis):
             plan = run.plan(SHARED, inflight=INFLIGHT)
-            injection = Injection(run.redis_port, [plan.channel(0)])
+            injection = Injection(run.redises.servers[0].port, [plan.channel(0)])
             with closing(injection), connected(run, Load(plan, injection.publish, injection.flush)) as load:
                 figures(run, load, run.seconds / 5)
                 ours, theirs = run.server.cpu(), redis.cpu()

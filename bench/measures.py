@@ -10,7 +10,8 @@ from contextlib import closing, contextmanager
 import msgspec
 from msgspec import structs
 
-from bench.injection import Injection
+from bench.injection import Appends, Injection
+from bench.redises import Redises
 from bench.servers import Failed, Server
 from bench.systems import SECRET, System
 from gateway.auth.tokens import sign_connection
@@ -27,6 +28,7 @@ MEMORY, HELD = "KB per connection", "connections"
 P50, P99 = "p50 (ms)", "p99 (ms)"
 CPU = "% of a core"
 DISORDER = "out of order, one client"
+OF_A_CORE, REDIS_COST, BUSIEST = "publications/s, a core for each Redis", "Redis, µs each", "busiest Redis, %"
 SERVER, LOAD = "server busy, %", "load busy, %"
 THROUGHPUT, GROWTH, CLOSED = "throughput, % of before", "growth (MB)", "closed with 3008"
 
@@ -53,7 +55,7 @@ class Run(msgspec.Struct):
 
     system: System
     server: Server
-    redis_port: int
+    redises: Redises
     seconds: float
     share: float
     """Part of the connections that a full run has."""
@@ -119,7 +121,7 @@ def fan_out(run: Run, subscribers: int = 1000, inflight: int = 2) -> Values:
 def injected(run: Run, subscribers: int = 1000, channels: int = 1000, inflight: int = 1000) -> Values:
     """Published straight into Redis, as by some other node."""
     plan = run.plan(subscribers, channels, inflight=inflight)
-    injection = Injection(run.redis_port, [plan.channel(number) for number in range(plan.channels)])
+    injection = Injection(run.redises.servers[0].port, [plan.channel(number) for number in range(plan.channels)])
     with closing(injection), connected(run, Load(plan, injection.publish, injection.flush)) as load:
         return delivered(run, load, run.seconds)
 
@@ -135,6 +137,30 @@ def publishing(run: Run) -> Values:
     with connected(run, Load(plan)) as load:
         report, busy = figures(run, load, run.seconds)
         return {MESSAGES: report.messages_per_second, **_percentiles(report), **busy}
+
+
+def stored(run: Run) -> Values:
+    """Published with history by some other node, through all servers of Redis; a subscriber for each channel.
+
+    They share the load's core. What they could do with a core each follows from the time of the busiest.
+    """
+    plan = run.plan(1000, 1000, inflight=1000)
+    injection = Appends(run.redises, [plan.channel(number) for number in range(plan.channels)])
+    with closing(injection), connected(run, Load(plan, injection.publish, injection.flush)) as load:
+        figures(run, load, run.seconds / 5)
+        before, began = run.redises.cpu(), time.monotonic()
+        report, busy = figures(run, load, run.seconds)
+        took = time.monotonic() - began
+    used = [(after - earlier) / took for earlier, after in zip(before, run.redises.cpu(), strict=True)]
+    if not report.messages:
+        raise Failed(f"{run.system.name} delivers nothing\n{run.server.log}")
+    return {
+        OF_A_CORE: report.messages_per_second / max(used),
+        MESSAGES: report.messages_per_second,
+        REDIS_COST: 1e6 * sum(used) / report.messages_per_second,
+        BUSIEST: 100 * max(used) / sum(used),
+        **busy,
+    }
 
 
 def accepts(run: Run) -> Values:

@@ -93,6 +93,12 @@ class Server:
         """Processor seconds that all its processes have used."""
         return sum(process.ticks for process in self._family()) / _TICKS
 
+    def restart(self) -> None:
+        """End it, and start it at the same port; returns once it is up again."""
+        self._end()
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115  closed at the end
+        self.__enter__()
+
     def check(self) -> None:
         """Raise `Failed` if it has ended."""
         assert self._process is not None
@@ -165,8 +171,8 @@ def _processes() -> Iterator[_Process]:
             yield _Process(int(pid), int(fields[1]), int(fields[11]) + int(fields[12]), int(fields[21]))
 
 
-def redis_server(core: int, directory: str) -> Server:
+def redis_server(core: int, directory: str, *settings: str) -> Server:
     """A Redis that keeps nothing."""
     port = free_port()
     words = [program("redis-server", "redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--dir", directory]
-    return Server("redis-server", [*words, "--save", "", "--appendonly", "no"], core, port)
+    return Server("redis-server", [*words, "--save", "", "--appendonly", "no", *settings], core, port)

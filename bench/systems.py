@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 import msgspec
+from msgspec import structs
 
 from bench.environment import HERE, PEERS, Compiled, Environment, Here, Node, Virtualenv
+from bench.redises import Layout
 from bench.servers import Server, free_port
 from gateway.bench.dialect import CENTRIFUGE, Dialect
 
@@ -45,6 +47,8 @@ class System(msgspec.Struct, frozen=True, kw_only=True):
     announces: str = ""
     """What it logs once it is up, if listening says too little."""
     variables: Mapping[str, str] = {}
+    redis: Layout = Layout()
+    """Of which ``{redis}`` is the address."""
 
     def versions(self) -> str:
         return ", ".join(self.environment.version(package) for package in self.packages)
@@ -103,28 +107,43 @@ def on_node(name: str, title: str, script: str, *packages: str, dialect: Dialect
 
 
 _REDIS = ("--redis-url", "{redis}")
+_HISTORY = {
+    "GATEWAY_CHANNEL__WITHOUT_NAMESPACE__HISTORY_SIZE": "100",
+    "GATEWAY_CHANNEL__WITHOUT_NAMESPACE__HISTORY_TTL": "60s",
+}
+
+
+def with_history(name: str, title: str, redis: Layout, **variables: str) -> System:
+    """A gateway that keeps the last hundred publications of each channel in Redis."""
+    return structs.replace(gateway(name, title, *_REDIS, **_HISTORY, **variables), redis=redis)
+
+
+def with_many_channels(name: str, title: str, redis: Layout) -> System:
+    """A gateway whose clients may have a thousand subscriptions each, and need not answer pings."""
+    variables = {"GATEWAY_CLIENT__CHANNEL_LIMIT": "1000", "GATEWAY_CLIENT__PING_INTERVAL": "0"}
+    return structs.replace(gateway(name, title, *_REDIS, **variables), redis=redis)
+
 
 SYSTEMS: Sequence[System] = (
     System(name="limit", title="limit (C)", packages=("gcc",), environment=LIMIT, words=("{port}",)),
     gateway("gateway", "**gateway**"),
     gateway("gateway-redis", "**gateway** + Redis", *_REDIS),
     gateway("gateway-two", "**two gateways** + Redis", *_REDIS, "--workers", "2"),
-    gateway(
-        "gateway-history",
-        "**gateway** + history in Redis",
-        *_REDIS,
-        GATEWAY_CHANNEL__WITHOUT_NAMESPACE__HISTORY_SIZE="100",
-        GATEWAY_CHANNEL__WITHOUT_NAMESPACE__HISTORY_TTL="60s",
-    ),
-    gateway(
+    with_history("gateway-history", "**gateway** + history in Redis", Layout()),
+    with_many_channels("channels-1", "**gateway** + one Redis", Layout()),
+    with_many_channels("channels-2", "**gateway** + two shards", Layout(2)),
+    with_many_channels("channels-cluster", "**gateway** + Cluster of three", Layout(3, cluster=True)),
+    with_history("redis-1", "**gateway** + one Redis", Layout()),
+    with_history("redis-2", "**gateway** + two shards", Layout(2)),
+    with_history("redis-4", "**gateway** + four shards", Layout(4)),
+    with_history("cluster-3", "**gateway** + Cluster of three", Layout(3, cluster=True)),
+    with_history(
         "gateway-tokens",
         "**gateway** + tokens, history in Redis",
-        *_REDIS,
+        Layout(),
         GATEWAY_CLIENT__INSECURE="false",
         GATEWAY_CLIENT__TOKEN__HMAC_SECRET_KEY=SECRET,
         GATEWAY_CHANNEL__WITHOUT_NAMESPACE__ALLOW_SUBSCRIBE_FOR_CLIENT="true",
-        GATEWAY_CHANNEL__WITHOUT_NAMESPACE__HISTORY_SIZE="100",
-        GATEWAY_CHANNEL__WITHOUT_NAMESPACE__HISTORY_TTL="60s",
         GATEWAY_CHANNEL__WITHOUT_NAMESPACE__FORCE_RECOVERY="true",
     ),
     on_uvicorn("tutorial", "tutorial ConnectionManager", "tutorial", "fastapi"),

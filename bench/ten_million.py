@@ -3,7 +3,6 @@
 import argparse
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -18,8 +17,9 @@ from bench.__main__ import say
 from bench.environment import Missing, machine
 from bench.injection import Commands
 from bench.measures import DELIVERIES, P50, P99, SERVER, Run, Values, connected, figures
+from bench.redises import KEYS, Layout, Redises
 from bench.report import grid, number
-from bench.servers import Failed, Server, cores, redis_server
+from bench.servers import Failed, cores
 from bench.systems import GATEWAY, System
 from gateway.auth.tokens import sign_connection
 from gateway.bench.dialect import Dialect
@@ -28,9 +28,8 @@ from gateway.bench.load import Load
 from gateway.bench.plan import LoadError, Plan
 from gateway.brokers.base import PublishOptions, StreamOptions
 from gateway.brokers.calls import PUBLISH, publish_call
-from gateway.config.settings import RedisSettings
 from gateway.messages import Payload, Publication
-from gateway.redis.keys import Keys
+from gateway.redis.pubsub import CLASSIC, SHARDED
 
 USERS = 15_000
 """Of ten million, on each of 667 nodes."""
@@ -69,19 +68,24 @@ class Options(msgspec.Struct, kw_only=True):
     seconds: float
     idle: float
     """Seconds for which it is looked at while nothing is sent."""
+    redis: Layout = Layout()
+    """What the node is joined by."""
 
 
-class Notifications(Commands):
+class Notifications:
     """Publishes for a `Load` as a backend does, straight into Redis: so many to one user each, then one to all."""
 
-    def __init__(self, port: int, inboxes: Sequence[str], between: int) -> None:
-        super().__init__(port)
-        self._keys = Keys(RedisSettings().prefix)
+    def __init__(self, redises: Redises, inboxes: Sequence[str], between: int) -> None:
+        self._place = redises.layout.place
+        self._servers = [Commands(server.port) for server in redises.servers]
+        self._script = PUBLISH.sharded if redises.layout.cluster else PUBLISH
+        self._plain = (SHARDED if redises.layout.cluster else CLASSIC).publish
         self._inboxes = inboxes
         self._between = between
         self._published = 0
-        with closing(Redis(port=port)) as redis:
-            redis.script_load(PUBLISH.text.decode())
+        for server in redises.servers:
+            with closing(Redis(port=server.port)) as redis:
+                redis.script_load(self._script.text.decode())
 
     def publish(self, user: int, data: bytes) -> None:
         self._published += 1
@@ -90,11 +94,19 @@ class Notifications(Commands):
         self._add(self._inboxes[user], data, INBOX)
 
     def _add(self, channel: str, data: bytes, kept: StreamOptions) -> None:
-        call = publish_call(
-            self._keys, channel, Publication(data=Payload(data)), kept, PublishOptions(), now=time.time()
-        )
-        words = call.script.by_digest(call.keys, call.args) if call.script else ("PUBLISH", *call.keys, *call.args)
-        self.pending.append(pack_command(words))  # type: ignore[arg-type]  # typed as if it took one word alone
+        call = publish_call(KEYS, channel, Publication(data=Payload(data)), kept, PublishOptions(), now=time.time())
+        stored = self._script.by_digest(call.keys, call.args)
+        words = stored if call.script else (self._plain, *call.keys, *call.args)
+        packed = pack_command(words)  # type: ignore[arg-type]  # typed as if it took one word alone
+        self._servers[self._place(channel)].pending.append(packed)
+
+    def flush(self) -> None:
+        for server in self._servers:
+            server.flush()
+
+    def close(self) -> None:
+        for server in self._servers:
+            server.close()
 
 
 class Measuring:
@@ -112,21 +124,19 @@ class Measuring:
         """Raises `Failed` and `LoadError`."""
         make_room(self._options.users)  # for the node as well, which inherits it
         sched_setaffinity(0, {self._load_core})
-        with self._running() as (run, redis):
+        with self._running() as run:
             with connected(run, Load(self._plan(run, rate=1.0, users=1))):
                 pass  # what only the first one costs is not counted
             for rate in self._options.rates:
-                self._measure(run, redis, rate)
+                self._measure(run, run.redises, rate)
 
     @contextmanager
-    def _running(self) -> Iterator[tuple[Run, Server]]:
+    def _running(self) -> Iterator[Run]:
         with (
-            tempfile.TemporaryDirectory(prefix="gateway-bench-") as directory,
-            redis_server(self._load_core, directory) as redis,
+            self._options.redis.running(self._load_core) as redises,
+            example(redises.url).server(self._node_core, redises.url) as node,
         ):
-            url = f"redis://127.0.0.1:{redis.port}"
-            with example(url).server(self._node_core, url) as node:
-                yield Run(example(url), node, redis.port, self._options.seconds, 1.0, {}), redis
+            yield Run(example(redises.url), node, redises, self._options.seconds, 1.0, {})
 
     def _plan(self, run: Run, rate: float, users: int) -> Plan:
         return Plan(
@@ -142,20 +152,20 @@ class Measuring:
             connect_timeout=30.0,
         )
 
-    def _measure(self, run: Run, redis: Server, rate: float) -> None:
+    def _measure(self, run: Run, redis: Redises, rate: float) -> None:
         plan = self._plan(run, rate, self._options.users)
         notifications = Notifications(
-            redis.port, [plan.channel(user) for user in range(plan.channels)], between=max(1, round(rate))
+            redis, [plan.channel(user) for user in range(plan.channels)], between=max(1, round(rate))
         )
         before, kept = run.server.memory(), stored(redis)
         load = Load(plan, notifications.publish, notifications.flush)
-        used, served, began = run.server.cpu(), redis.cpu(), time.monotonic()
+        used, served, began = run.server.cpu(), sum(redis.cpu()), time.monotonic()
         with closing(notifications), connected(run, load):
             took = time.monotonic() - began
             storm = {
                 READY: plan.connections / took,
                 COST: 1e6 * (run.server.cpu() - used) / plan.connections,
-                REDIS_COST: 1e6 * (redis.cpu() - served) / plan.connections,
+                REDIS_COST: 1e6 * (sum(redis.cpu()) - served) / plan.connections,
             }
             self.storms.append(self._said("connected", storm))
             if not self.rest:
@@ -167,16 +177,16 @@ class Measuring:
                 self.rest = self._said("at rest", {**memory, **self._idle(run, redis, load)})
             self.shares[rate] = self._said(f"{rate:g} notifications/s", self._share(run, redis, load))
 
-    def _idle(self, run: Run, redis: Server, load: Load) -> Values:
-        used, served = run.server.cpu(), redis.cpu()
+    def _idle(self, run: Run, redis: Redises, load: Load) -> Values:
+        used, served = run.server.cpu(), sum(redis.cpu())
         rest(load, self._options.idle)
-        parts = (run.server.cpu() - used, redis.cpu() - served)
+        parts = (run.server.cpu() - used, sum(redis.cpu()) - served)
         return {name: 100 * part / self._options.idle for name, part in zip((NODE, REDIS), parts, strict=True)}
 
-    def _share(self, run: Run, redis: Server, load: Load) -> Values:
-        served, began = redis.cpu(), time.monotonic()
+    def _share(self, run: Run, redis: Redises, load: Load) -> Values:
+        served, began = sum(redis.cpu()), time.monotonic()
         report, busy = figures(run, load, self._options.seconds)
-        share = 100 * (redis.cpu() - served) / (time.monotonic() - began)
+        share = 100 * (sum(redis.cpu()) - served) / (time.monotonic() - began)
         latency = {name: 1000 * report.latency.percentile(part) for name, part in ((P50, 0.5), (P99, 0.99))}
         return {DELIVERIES: report.deliveries_per_second, NODE: busy[SERVER], REDIS: share, **latency}
 
@@ -199,10 +209,13 @@ def example(redis: str) -> System:
     )
 
 
-def stored(redis: Server) -> int:
+def stored(redises: Redises) -> int:
     """Bytes that Redis has in use."""
-    with closing(Redis(port=redis.port)) as client:
-        return int(client.info("memory")["used_memory"])
+    found = 0
+    for server in redises.servers:
+        with closing(Redis(port=server.port)) as client:
+            found += int(client.info("memory")["used_memory"])
+    return found
 
 
 def rest(load: Load, seconds: float) -> None:
@@ -227,10 +240,16 @@ def markdown(measuring: Measuring, about: str) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
+def joined(redis: Layout) -> str:
+    if redis.servers == 1:
+        return "Redis"
+    return f"a Cluster of {redis.servers}" if redis.cluster else f"{redis.servers} servers of Redis"
+
+
 def about(options: Options) -> str:
     return (
         f"Measured by `bench/ten_million` on {time.strftime('%Y-%m-%d')}: {machine()}. The node on one core, "
-        f"{options.users:,} clients and Redis on another; {options.seconds:g} s for each row."
+        f"{options.users:,} clients and {joined(options.redis)} on another; {options.seconds:g} s for each row."
     )
 
 
@@ -246,14 +265,20 @@ def parse(arguments: Sequence[str]) -> tuple[Options, Path | None]:
         "--rates", type=float, nargs="+", default=RATES, help="notifications a second; default: 150 1500 5000"
     )
     parser.add_argument("--seconds", type=float, default=10.0, help="of one measurement")
+    several = parser.add_mutually_exclusive_group()
+    several.add_argument("--shards", type=int, default=1, help="servers of Redis, each with its share; default: 1")
+    several.add_argument("--cluster", type=int, default=0, metavar="PRIMARIES", help="a Cluster of so many instead")
     parser.add_argument("--smoke", action="store_true", help="only show that it works, in a few seconds")
     parser.add_argument("--output", type=Path, metavar="FILE", help="where the table goes; default: standard output")
     given = parser.parse_args(arguments)
+    redis = Layout(given.cluster or given.shards, cluster=bool(given.cluster))
+    if min(given.shards, given.cluster or 3) < 1 or given.cluster in (1, 2):
+        parser.error("there must be a server, and three primaries in a Cluster")
     if given.smoke:
-        return Options(users=200, rates=[100.0], seconds=1.5, idle=0.1), given.output
+        return Options(users=200, rates=[100.0], seconds=1.5, idle=0.1, redis=redis), given.output
     if given.users < 1 or given.seconds <= 0 or min(given.rates) <= 0:
         parser.error("users, rates and seconds must be more than 0")
-    return Options(users=given.users, rates=given.rates, seconds=given.seconds, idle=IDLE), given.output
+    return Options(users=given.users, rates=given.rates, seconds=given.seconds, idle=IDLE, redis=redis), given.output
 
 
 def main() -> int:

@@ -7,6 +7,7 @@ import msgspec
 
 from bench import measures
 from bench.measures import Run, Values
+from bench.resubscribe import resubscribe
 
 
 class Bar(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +76,24 @@ WORKS: Sequence[Work] = (
         title="1,000 publishing clients, each into a channel of its own with history in Redis",
         measure=measures.publishing,
         systems=("gateway-history",),
+        based=False,
+    ),
+    Work(
+        name="shards",
+        title="1,000 channels with history and a subscriber each, through one and several servers of Redis on one core",
+        measure=measures.stored,
+        systems=("redis-1", "redis-2", "redis-4", "cluster-3"),
+        bars=(
+            Bar(system="redis-2", value=measures.OF_A_CORE, of="redis-1", least=1.7),
+            Bar(system="redis-4", value=measures.OF_A_CORE, of="redis-1", least=2.8),
+            Bar(system="cluster-3", value=measures.OF_A_CORE, of="redis-1", least=2.2),
+        ),
+    ),
+    Work(
+        name="resubscribe",
+        title="A Redis is restarted that keeps 100,000 channels of a node; live: 200 messages a second",
+        measure=resubscribe,
+        systems=("channels-1", "channels-2", "channels-cluster"),
         based=False,
     ),
     Work(

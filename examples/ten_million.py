@@ -4,10 +4,11 @@
     export CELLS="wss://one.example.com=redis://one wss://two.example.com=redis://two"
     uvicorn examples.ten_million:app --ws gateway.transports.uvicorn_websocket:WebSocketProtocol
 
-A cell is one Redis and the nodes on it. Each user belongs to one of the cells, by name alone: nothing is shared between
-them, so that twice as many cells serve twice as many users. The application's login gives a user a token and the
-address of the cell. From there backends publish over HTTP, `POST /api/publish` of any node of the cell, or, in Python,
-straight into its Redis:
+A cell is one gateway: some nodes, and the Redis that joins them, which may be one server, several separated by commas,
+or, better, a Cluster (redis+cluster://one:6379?addr=two:6379). Each user belongs to one of the cells, by name alone:
+nothing is shared between them, so that twice as many cells serve twice as many users. For three million one is enough.
+The application's login gives a user a token and the address of the cell. From there backends publish over HTTP,
+`POST /api/publish` of any node of the cell, or, in Python, straight into its Redis:
 
     python -m examples.ten_million alice "Your order has left"
     python -m examples.ten_million --everybody "We close in ten minutes"
@@ -28,6 +29,7 @@ class Cell(NamedTuple):
     address: str
     """Where its users connect: the balancer in front of its nodes."""
     redis: str
+    """Its address, as GATEWAY_REDIS_URL has it."""
 
 
 HERE = os.environ.get("GATEWAY_REDIS_URL", "redis://127.0.0.1:6379")
@@ -65,7 +67,8 @@ async def connect(client: Client) -> None:
 def publisher(redis: str) -> Publisher:
     """A publisher with this program's settings, but for the cell's Redis."""
     engine = gateway.settings.engine
-    there = engine.model_copy(update={"type": "redis", "redis": engine.redis.model_copy(update={"address": redis})})
+    addresses = {"address": tuple(redis.split(","))}
+    there = engine.model_copy(update={"type": "redis", "redis": engine.redis.model_copy(update=addresses)})
     return Publisher(gateway.settings.model_copy(update={"engine": there}))
 
 

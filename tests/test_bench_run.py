@@ -58,6 +58,32 @@ def test_smoke_makes_a_table_with_the_limit_and_the_gateway() -> None:
         assert float(row[2].replace(",", "")) > 0, table
 
 
+def test_shards_and_a_cluster_are_measured_beside_one_redis() -> None:
+    with bench_run("shards", "--smoke", "--systems", "redis-2,cluster-3") as process:
+        table, log = process.communicate(timeout=240)
+    assert table, log  # bars are for a full run: the exit code does not count them
+    assert process.returncode == 0, log
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| **")]
+    titles = ["**gateway** + one Redis", "**gateway** + two shards", "**gateway** + Cluster of three"]
+    assert [row[0] for row in rows] == titles
+    for row in rows:
+        assert float(row[4]) > 0, table  # µs of Redis for a publication
+    assert float(rows[0][5]) == 100
+    assert float(rows[1][5]) < 75, table  # its share of a hundred channels, of which one server has most
+
+
+def test_a_restart_of_one_primary_is_measured() -> None:
+    with bench_run("resubscribe", "--smoke", "--systems", "channels-cluster") as process:
+        table, log = process.communicate(timeout=240)
+    assert process.returncode == 0, log
+    head, _, row = ([cell.strip() for cell in line.split("|")] for line in table.splitlines() if line.startswith("|"))
+    found = dict(zip(head, row, strict=True))
+    assert found["channels"] == "10,000"
+    assert found["missed there"] == "0", table
+    assert float(found["s until all are subscribed"]) > 0
+    assert float(found["s until the live one is"]) > 0
+
+
 def test_ctrl_c_ends_the_servers_and_says_so() -> None:
     with bench_run("fanout-2", "--systems", "limit", "--seconds", "600") as process:
         until_blocking(lambda: "limit" in children(process.pid), 60.0, "the limit runs")

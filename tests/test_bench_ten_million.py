@@ -12,9 +12,10 @@ from bench.ten_million import Measuring, about, markdown, parse
 ROOT = Path(__file__).parent.parent
 
 
-def test_smoke_writes_the_tables(tmp_path: Path) -> None:
+@pytest.mark.parametrize("redis", [(), ("--shards", "2"), ("--cluster", "3")])
+def test_smoke_writes_the_tables(tmp_path: Path, redis: tuple[str, ...]) -> None:
     path = tmp_path / "table.md"
-    command = [str(ROOT / "bench" / "ten_million"), "--smoke", "--output", str(path)]
+    command = [str(ROOT / "bench" / "ten_million"), "--smoke", *redis, "--output", str(path)]
     environment = {**os.environ, "PYTHON": sys.executable}
     done = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -34,7 +35,18 @@ def test_the_usual_run_is_a_nodes_share() -> None:
     assert output is None
 
 
-@pytest.mark.parametrize("arguments", [["--users", "0"], ["--seconds", "0"], ["--rates", "0"], ["unknown"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--users", "0"],
+        ["--seconds", "0"],
+        ["--rates", "0"],
+        ["--shards", "0"],
+        ["--cluster", "2"],
+        ["--cluster", "3", "--shards", "2"],
+        ["unknown"],
+    ],
+)
 def test_nonsense_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse(arguments)

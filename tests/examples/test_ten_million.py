@@ -13,6 +13,7 @@ from tests.examples.running import ROOT, Cluster, websocket
 from tests.integration.clients.base import Client
 from tests.integration.clients.javascript import JavaScriptSDK
 from tests.redis_server import RedisServer
+from tests.redis_topologies import ClusterTopology
 from tests.waiting import until
 
 SECRET = "a secret of thirty-two characters"
@@ -23,8 +24,8 @@ WRONG_CELL = 4500
 class Service:
     """Two cells of two nodes each."""
 
-    def __init__(self, cluster: Cluster, *redis: RedisServer) -> None:
-        self.cells = [Cell(f"wss://{number}.example.com", each.url) for number, each in enumerate(redis)]
+    def __init__(self, cluster: Cluster, *redis: str) -> None:
+        self.cells = [Cell(f"wss://{number}.example.com", each) for number, each in enumerate(redis)]
         self._environment = {
             "CELLS": " ".join("=".join(cell) for cell in self.cells),
             "GATEWAY_CLIENT__TOKEN__HMAC_SECRET_KEY": SECRET,
@@ -48,10 +49,19 @@ class Service:
         subprocess.run(command, cwd=ROOT, env={**inherited, **self._environment}, check=True, timeout=30)
 
 
+@pytest.fixture(scope="module")
+def redis_cluster() -> Iterator[ClusterTopology]:
+    with ClusterTopology(replicas=0) as topology:
+        yield topology
+
+
 @pytest.fixture
-def service(cluster: Cluster, server: RedisServer) -> Iterator[Service]:
-    with RedisServer() as other:
-        yield Service(cluster, server, other)
+def service(cluster: Cluster, server: RedisServer, redis_cluster: ClusterTopology) -> Iterator[Service]:
+    """One cell on two servers as shards, the other on a Cluster."""
+    for primary in redis_cluster.primaries():
+        primary.command("FLUSHALL")
+    with RedisServer() as further:
+        yield Service(cluster, f"{server.url},{further.url}", redis_cluster.url)
 
 
 async def client(sdk: JavaScriptSDK, node: str, user: str) -> Client:
