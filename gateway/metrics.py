@@ -2,9 +2,11 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from msgspec import Struct
+
+from gateway.health import ServerHealth
 
 
 class Gauges(Struct, frozen=True):
@@ -18,6 +20,9 @@ class Gauges(Struct, frozen=True):
     broker_connected: bool
     broker_lag: float
     broker_reconnects: int
+    broker_servers: tuple[ServerHealth, ...] = ()
+    broker_refused: Mapping[str, int] = {}
+    """How often the broker has refused something, by kind."""
 
 
 class Metrics:

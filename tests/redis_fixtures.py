@@ -56,6 +56,11 @@ def one_server(address: str = "redis://127.0.0.1:6379", **options: Any) -> Serve
     return Server(settings, endpoint)
 
 
+def refusal_of(shard: Shard) -> str:
+    """The kind of what it refuses; empty if nothing."""
+    return next((server.refusal for server in shard.health() if server.refusal), "")
+
+
 REDISES = ["redis", "fakeredis", "shards", "sentinel", "cluster"]
 """What a contract's test of Redis is run over."""
 

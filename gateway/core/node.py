@@ -284,4 +284,6 @@ class Node:
             broker_connected=health.ok,
             broker_lag=health.lag,
             broker_reconnects=health.reconnects,
+            broker_servers=health.servers,
+            broker_refused=health.refused,
         )
