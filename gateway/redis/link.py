@@ -6,6 +6,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
+from gateway.errors import SettingsError
 from gateway.redis.connection import RedisConnection, unavailable
 from gateway.redis.refusals import Refusals
 from gateway.redis.resp import Argument, CommandRefused
@@ -64,6 +65,8 @@ class Link(Generic[_Connection]):
                 self._lost(await asyncio.shield(self._connection.closed))
             except CommandRefused as exc:
                 self._lost(exc.detail)
+            except SettingsError as exc:  # told by whoever starts it, if it is the first thing that is found
+                self._lost(str(exc), quiet=not self.attempted.is_set())
             except Exception as exc:  # a supervisor that dies leaves the node deaf for ever
                 self._lost(str(exc) or repr(exc))
             finally:
@@ -82,10 +85,10 @@ class Link(Generic[_Connection]):
         self.attempted.set()
         self._changed()
 
-    def _lost(self, problem: str) -> None:
+    def _lost(self, problem: str, *, quiet: bool = False) -> None:
         """Tell why, unless that is what has been told last, or the server's refusal that the log has."""
         self.problem = problem
-        self._quiet = self._refusals.tells(CommandRefused(problem).redis_code)
+        self._quiet = quiet or self._refusals.tells(CommandRefused(problem).redis_code)
         if problem != self._told and not self._quiet:
             logger.warning("Redis %s: %s; trying again until it works", self._name(), problem)
             self._told = problem

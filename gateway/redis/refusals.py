@@ -132,8 +132,8 @@ class Refusals:
             return
         self.counts[kind if kind in REMEDIES else "other"] += 1
         command = _named(data)
-        detail = _without_arguments(error.detail) if command == b"AUTH" else error.detail
-        if optional and self.tells(kind):
+        detail = _without_arguments(error.detail)
+        if optional and (kind not in REMEDIES or self.tells(kind)):
             return
         if optional or kind not in REMEDIES:
             self.say_once(f"refuses a command (said once): {detail}")
@@ -195,5 +195,5 @@ def _named(data: bytes) -> bytes:
 
 
 def _without_arguments(detail: str) -> str:
-    """Redis repeats the arguments of a command that it does not know."""
+    """Redis repeats the arguments of a command that it does not know, and they are nobody's business."""
     return detail.partition(", with args")[0]

@@ -44,6 +44,8 @@ class CommandRefused(BrokerUnavailable):
         within = _WITHIN_SCRIPT.search(detail)
         wrapped = _WRAPPED.search(detail)
         self.redis_code = "NOPERM" if within else wrapped[1] if wrapped else detail.partition(" ")[0]
+        if "without any password configured" in detail:  # AUTH, where the server has no password
+            self.redis_code = "WRONGPASS"
         self.stored = "no" if self.redis_code in UNDONE and not within else "maybe"
 
     @property

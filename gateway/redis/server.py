@@ -233,12 +233,12 @@ class Server:
         return connection
 
     async def _check_mode(self, connection: RedisConnection) -> None:
-        """Raises ``ConnectionError`` if it is another kind of server than its address says."""
+        """Raises ``SettingsError`` if it is another kind of server than its address says."""
         if not self._words.sharded:
             self._misfit = await find_misfit(connection, self.endpoint)
             if self._misfit:
                 await connection.close("another kind of server")
-                raise ConnectionError(self._misfit)
+                raise SettingsError(self._misfit)
 
     async def _end_former(self, connection: RedisConnection) -> None:
         """Have the server end the connection before this one: what it still holds must not be carried out later.

@@ -23,6 +23,7 @@ import uvicorn
 from gateway.config.contradictions import find_warnings
 from gateway.config.settings import Settings
 from gateway.errors import SettingsError
+from gateway.serve.starting import Starting
 from gateway.transports import uvicorn_dispatch, uvicorn_http, uvicorn_websocket
 from gateway.transports.deflate import Compression
 
@@ -200,12 +201,16 @@ def tune_collector() -> None:
 
 
 def run_server(settings: Settings, factory: Factory, listener: socket.socket, ready: Callable[[], None]) -> None:
-    """Serve on the bound socket. Raises `ServeError` when the application does not start."""
+    """Serve on the bound socket. Raises `ServeError`, or `SettingsError`, when the application does not start."""
     app = factory(settings)
     drain = getattr(getattr(app, "state", None), "drain", None)
-    server = Server(uvicorn_config(settings, app), drain, ready)
+    config = uvicorn_config(settings, app)
+    config.app = starting = Starting(app)
+    server = Server(config, drain, ready)
     with suppress(SystemExit):  # some releases of uvicorn end so when the application does not start
         server.run([listener])
+    if starting.refused is not None:
+        raise starting.refused
     if not server.started:
         raise ServeError("the application did not start; the reason is in the log above")
 
@@ -245,12 +250,15 @@ _WORKER = "from gateway.serve.server import work; work()"
 
 _LENGTH = struct.Struct("!I")
 
+CAME, FORBIDDEN = b"+", b"-"
+"""What a worker sends: it is ready, or what follows is wrong with the settings."""
+
 
 class Supervisor:
     """Keeps N workers running, each with a listening socket of its own on the same port.
 
     A worker's standard input is a socket pair: there it reads its job, tells that it is ready, and sees by the
-    end that its supervisor has died, however it died.
+    end that its supervisor has died, however it died. One that its settings forbid to start says so there, instead.
     """
 
     tries = 3
@@ -272,7 +280,7 @@ class Supervisor:
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
-        """Supervise until a signal. Raises `ServeError` when no worker ever comes up."""
+        """Supervise until a signal. Raises `ServeError` when no worker ever comes up, `SettingsError` if it says why."""
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._stop)
         keepers = [asyncio.create_task(self._keep()) for _ in range(self._settings.http_server.workers)]
@@ -332,10 +340,15 @@ class Supervisor:
                 process.terminate()
             writer.write(self._job)
             with suppress(ConnectionError):
-                came = bool(await reader.read(1))
+                came = await reader.read(1) == CAME
             if came:
                 self._come(first=first)
-            return came, process.pid, await process.wait()
+            code = await process.wait()
+            if not came and (reason := (await reader.read()).decode()):
+                if not self._any_came:
+                    raise SettingsError(reason)
+                log.error("worker %d: %s", process.pid, reason)
+            return came, process.pid, code
         finally:
             self._processes.discard(process)
             writer.close()
@@ -366,8 +379,12 @@ def work() -> None:
     threading.Thread(target=_end_with_supervisor, args=(channel,), daemon=True).start()
     try:
         with _bind(family, name, shared=True) as listener:
-            run_server(settings, factory, listener, lambda: channel.sendall(b"+"))
-    except (ServeError, SettingsError) as error:
+            run_server(settings, factory, listener, lambda: channel.sendall(CAME))
+    except SettingsError as error:
+        with suppress(ConnectionError):
+            channel.sendall(FORBIDDEN + str(error).encode())
+        sys.exit(1)
+    except ServeError as error:
         log.error("%s", error)
         sys.exit(1)
 

@@ -22,7 +22,7 @@ from gateway.redis.shard import Shard
 from tests.brokers.recorder import Recorder
 from tests.redis_fixtures import refusal_of
 from tests.redis_server import RedisServer
-from tests.redis_topologies import ClusterTopology
+from tests.redis_topologies import ClusterTopology, SentinelServer
 from tests.waiting import until, until_blocking
 
 KEPT = StreamOptions(history_size=5, history_ttl=60.0)
@@ -302,3 +302,15 @@ async def test_a_cluster_without_all_its_slots(impatient: None) -> None:
 
             await until(shown, 30)
             assert not broker.health().ok
+
+
+async def test_a_server_of_another_kind_that_comes_later(caplog: pytest.LogCaptureFixture) -> None:
+    sentinel = SentinelServer([])
+    async with joined(f"redis://{sentinel.address}") as (shard, _, _):
+        [health] = shard.health()
+        assert "Connect call failed" in health.problem
+        with sentinel:
+            right = f"redis+sentinel://{sentinel.address}?sentinel_master_name=mymaster"
+            await until(lambda: right in shard.health()[0].problem)
+            assert not shard.health()[0].ok
+            await until(lambda: right in caplog.text)
