@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from msgspec import Struct
 from msgspec.structs import replace
 
+from gateway.config.masking import masked
 from gateway.config.settings import RedisSettings, TLSSettings
 from gateway.errors import SettingsError
 from gateway.redis.endpoint import Endpoint, tls_context
@@ -49,12 +50,6 @@ def read_addresses(settings: RedisSettings, key: str = "engine.redis") -> list[P
                 "redis+cluster://10.0.0.1:6379?addr=10.0.0.2:6379, or unix:///run/redis.sock"
             ) from None
     return places
-
-
-def masked(text: str) -> str:
-    """The same without the secrets of addresses in it, however they are written."""
-    shown = re.sub(r"(?<=://)[^\s,]*@", "***@", text) if "://" in text else re.sub(r"^\S*@", "***@", text)
-    return re.sub(r"(?i)(password=)[^&\s,]*", r"\1***", shown)
 
 
 class _Address:

@@ -47,6 +47,10 @@ FORGOTTEN = 300.0
 MOST = 64
 """Lacking rights, and other texts, that a server is remembered for."""
 
+_QUOTED = re.compile(rb"'([A-Z]{3,})'")
+_OPTIONS = {"count", "maxlen", "withscores", "withvalues"}
+"""What scripts have in quotes and capitals: the names of commands, but for these."""
+
 _LOGIN = ("NOAUTH", "WRONGPASS")
 
 
@@ -178,7 +182,7 @@ class Refusals:
         if "channel" in detail:
             return f"&{self._rights}"
         texts = [script.text for script in self._scripts if script.sha.encode() in command]
-        called = sorted({call.decode().lower() for text in texts for call in re.findall(rb"call\('([A-Z]+)'", text)})
+        called = sorted({word.decode().lower() for text in texts for word in _QUOTED.findall(text)} - _OPTIONS)
         return "one of " + " ".join(f"+{call}" for call in called) if called else ""
 
 

@@ -280,7 +280,7 @@ class Supervisor:
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
-        """Supervise until a signal. Raises `ServeError` when no worker ever comes up, `SettingsError` if it says why."""
+        """Supervise until a signal. Raises `ServeError` when no worker comes up, `SettingsError` if one says why."""
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._stop)
         keepers = [asyncio.create_task(self._keep()) for _ in range(self._settings.http_server.workers)]
