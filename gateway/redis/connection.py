@@ -287,8 +287,11 @@ async def connect(
             named = connection.execute("CLIENT", "SETNAME", name, optional=True)
             named.add_done_callback(ignored)  # who may not give itself a name does without
             await asyncio.gather(*answers)
-        except BaseException:
+        except BaseException as error:
+            lost = connection.closed.result() if connection.closed.done() else ""
             await connection.close("handshake failed")
+            if lost and isinstance(error, BrokerUnavailable) and not isinstance(error, CommandRefused):
+                raise ConnectionError(lost) from None  # such as a certificate that was asked for
             raise
     return connection
 
