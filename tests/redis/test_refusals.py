@@ -1,8 +1,10 @@
 """What Redis lastingly refuses: said once with its remedy, shown, counted, and over when it is over."""
 
 import logging
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -314,3 +316,8 @@ async def test_a_server_of_another_kind_that_comes_later(caplog: pytest.LogCaptu
             await until(lambda: right in shard.health()[0].problem)
             assert not shard.health()[0].ok
             await until(lambda: right in caplog.text)
+
+
+def test_the_documentation_has_every_kind_with_its_remedy() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "operate.md").read_text("utf-8")
+    assert dict(re.findall(r"^\| `([A-Z]+)` \| (.+) \|$", page, re.MULTILINE)) == REMEDIES
