@@ -7,6 +7,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from gateway.blocks.base import BlockStore
 from gateway.blocks.memory import MemoryBlocks
 from gateway.blocks.redis import RedisBlocks
@@ -17,6 +19,7 @@ from gateway.brokers.redis import RedisBroker
 from gateway.brokers.sharded import ShardedBroker
 from gateway.config.settings import Settings
 from gateway.core.wheel import Wheel
+from gateway.health import ServerHealth
 from gateway.leases.base import Leases
 from gateway.leases.memory import MemoryLeases
 from gateway.leases.redis import RedisLeases
@@ -46,6 +49,7 @@ class Engine:
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
         self.shards: list[Shard] = []
         """The connections to Redis; none for the memory engine."""
+        self._apart: list[Shard] = []
         self.broker: Broker
         self.presence: PresenceStore
         self.leases: Leases
@@ -64,6 +68,7 @@ class Engine:
         shards = open_shards(settings.engine.redis)
         apart = open_shards(settings.presence.redis, "presence.redis") if settings.presence.enabled else []
         self.shards = [*shards, *apart]
+        self._apart = apart
         self.broker = one_of(ShardedBroker, [RedisBroker(shard, clock) for shard in shards])
         self.presence = one_of(ShardedPresence, [RedisPresence(shard) for shard in apart or shards])
         self.leases = one_of(ShardedLeases, [RedisLeases(shard) for shard in shards])
@@ -71,6 +76,11 @@ class Engine:
         limits: list[LimitStore] = [RedisLimits(shard) for shard in shards]
         self.limits = one_of(ShardedLimits, limits)
         self.blocks = one_of(ShardedBlocks, [RedisBlocks(shard) for shard in shards])
+
+    def presence_servers(self) -> list[ServerHealth]:
+        """How the servers are that presence has for itself."""
+        each = [(number, server) for number, shard in enumerate(self._apart) for server in shard.health()]
+        return [replace(server, shard=f"presence:{number}") for number, server in each]
 
     async def start(self) -> None:
         await asyncio.gather(*(shard.start() for shard in self.shards))

@@ -1,6 +1,6 @@
 """Health and metrics, for balancers, orchestrators and operators."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from fastapi import APIRouter
@@ -10,6 +10,7 @@ from msgspec.structs import asdict
 from gateway.brokers.base import BrokerHealth
 from gateway.config.settings import Settings
 from gateway.core.node import Node
+from gateway.health import ServerHealth
 
 
 def health_router(source: Callable[[], Node], settings: Settings) -> APIRouter:
@@ -25,10 +26,13 @@ def health_router(source: Callable[[], Node], settings: Settings) -> APIRouter:
         node = source()
         broker = node.broker.health()
         wanted = not node.draining and (broker.ok or settings.health.ready_without_broker)
+        beside = node.presence_servers()
+        well = broker.ok and not node.warnings and all(server.ok for server in beside)
         body = {
-            "status": "draining" if node.draining else "ok" if broker.ok and not node.warnings else "degraded",
+            "status": "draining" if node.draining else "ok" if well else "degraded",
             "node": node.uid,
             "broker": _shown(broker),
+            **({"presence": _each(beside)} if beside else {}),
             **({"warnings": node.warnings} if node.warnings else {}),
         }
         return JSONResponse(body, 200 if wanted else 503)
@@ -57,8 +61,12 @@ def _shown(broker: BrokerHealth) -> dict[str, Any]:
         "remedy": worst.remedy if worst else "",
     }
     if len(broker.servers) > 1:
-        body["servers"] = [_said({**asdict(server), "lag": round(server.lag, 6)}) for server in broker.servers]
+        body["servers"] = _each(broker.servers)
     return _said(body)
+
+
+def _each(servers: Iterable[ServerHealth]) -> list[dict[str, Any]]:
+    return [_said({**asdict(server), "lag": round(server.lag, 6)}) for server in servers]
 
 
 def _said(body: dict[str, Any]) -> dict[str, Any]:

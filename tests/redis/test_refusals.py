@@ -1,5 +1,6 @@
 """What Redis lastingly refuses: said once with its remedy, shown, counted, and over when it is over."""
 
+import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator, Callable
@@ -12,9 +13,10 @@ from redis import Redis
 
 from gateway.brokers.base import PublishOptions, StreamOptions
 from gateway.brokers.redis import RedisBroker
-from gateway.config.settings import RedisSettings
+from gateway.config.settings import ChannelOptions, ChannelSettings, EngineSettings, Namespace, RedisSettings, Settings
 from gateway.errors import BrokerUnavailable
 from gateway.messages import Payload, Publication
+from gateway.program.publisher import Publisher
 from gateway.redis import refusals as module
 from gateway.redis.opening import open_shards
 from gateway.redis.refusals import FORGOTTEN, LASTS, REMEDIES, SETTLED, Refusals
@@ -224,6 +226,7 @@ async def test_a_server_that_takes_no_writes(
                     told.add(await publish(broker, key=f"n{attempt}", stream=StreamOptions()))
                     await until(lambda: shard.connected)
                 assert told == {"no"}
+                assert await asyncio.to_thread(publish_elsewhere, server.url) == {"no"}
                 [health] = shard.health()
                 assert (health.refusal, health.remedy, health.server) == (
                     kind,
@@ -242,6 +245,21 @@ async def test_a_server_that_takes_no_writes(
         assert len([text for text in messages if " refuses: " in text]) == 1, messages
         assert len([text for text in messages if "not refuse it any more" in text]) == 1, messages
         assert len(messages) <= 4, messages
+
+
+def publish_elsewhere(url: str) -> set[str]:
+    """What a publisher without event loop is told, with and without history."""
+    channel = ChannelSettings(
+        without_namespace=ChannelOptions(history_size=5, history_ttl=60.0), namespaces=(Namespace(name="plain"),)
+    )
+    redis = RedisSettings(address=url)
+    told: set[str] = set()
+    with Publisher(Settings(engine=EngineSettings(type="redis", redis=redis), channel=channel)) as publisher:
+        for name in ("c", "plain:c"):
+            with pytest.raises(BrokerUnavailable) as error:
+                publisher.publish(name, "x", idempotency_key="elsewhere")
+            told.add(error.value.stored)
+    return told
 
 
 async def says_yes(broker: RedisBroker) -> bool:

@@ -91,6 +91,16 @@ async def test_says_how_each_of_several_servers_is() -> None:
     ]
 
 
+async def test_says_how_the_servers_are_that_presence_has_for_itself() -> None:
+    operator = Operator(health={"ready_without_broker": False})
+    away = ServerHealth("10.0.0.3:6379", "presence:0", connected=False, problem="Connection refused")
+    operator.node.presence_servers = lambda: [away]
+    assert await operator.ready() == (200, "degraded"), "publications are served"
+    [shown] = (await operator.http.get("/health/ready")).json()["presence"]
+    assert (shown["server"], shown["problem"]) == ("10.0.0.3:6379", "Connection refused")
+    assert b'server="10.0.0.3:6379",shard="presence:0"} 0.0' in (await operator.http.get("/metrics")).content
+
+
 async def test_says_how_its_broker_is() -> None:
     operator = Operator()
     response = await operator.http.get("/health/ready")
