@@ -17,8 +17,8 @@ logger = logging.getLogger(__name__)
 
 REMEDIES = {
     "NOPERM": "give the gateway's user what it lacks, with ACL SETUSER; all its rights stand in docs/operate.md",
-    "NOAUTH": "the server wants a password: set engine.redis.password, or engine.redis.password_file",
-    "WRONGPASS": "correct engine.redis.user and engine.redis.password (or the file of engine.redis.password_file)",
+    "NOAUTH": "the server wants a password: set engine.redis.password or password_file, of sentinels sentinel_password",
+    "WRONGPASS": "correct engine.redis.user and password or password_file, of sentinels sentinel_user and its password",
     "OOM": "give the server more memory (maxmemory), or let channels keep less (history_size, history_ttl)",
     "MISCONF": "the server cannot write its data to disk: make room there, and look into its log",
     "NOREPLICAS": "bring back the replicas of the server, or lower its min-replicas-to-write",
@@ -97,8 +97,8 @@ class Refusals:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.counts: Counter[str] = Counter() if counts is None else counts
-        self.present: dict[tuple[str, bytes], Refusal] = {}
-        """By kind; lacking rights by command, too."""
+        self.present: dict[tuple[str, str], Refusal] = {}
+        """By kind, and by the right that is missing."""
         self._name = name
         self._expected = ("NOSCRIPT", *expected)
         self._rights = rights
@@ -110,8 +110,7 @@ class Refusals:
     def current(self) -> Refusal | None:
         """What is refused now, and likely to be refused again."""
         now = self._clock()
-        for key in [key for key, refusal in self.present.items() if now - refusal.last >= FORGOTTEN]:
-            del self.present[key]
+        self._end(lambda refusal: now - refusal.last >= FORGOTTEN, now)
         lasting = [refusal for refusal in self.present.values() if refusal.lasting]
         return lasting[0] if lasting else None
 
@@ -127,7 +126,9 @@ class Refusals:
         if refusal is None:
             return health
         lacks = f"; it lacks {self.lacks}" if refusal.kind == "NOPERM" and self.lacks else ""
-        return replace(health, refusal=refusal.kind, problem=refusal.detail, remedy=refusal.remedy + lacks)
+        where = "" if self._name() == health.server else f"{self._name()}: "
+        problem, remedy = where + refusal.detail, refusal.remedy + lacks
+        return replace(health, refusal=refusal.kind, problem=problem, remedy=remedy)
 
     def refused(self, error: CommandRefused, data: bytes, *, optional: bool = False) -> None:
         """Take note of an answer to a command, whose bytes are ``data``; an ``optional`` one is done without."""
@@ -142,15 +143,16 @@ class Refusals:
         if optional or kind not in REMEDIES:
             self.say_once(f"refuses a command (said once): {detail}")
             return
-        key = (kind, command if kind == "NOPERM" else b"")
+        lack = self._find_lack(detail, command) if kind == "NOPERM" else ""
+        key = (kind, lack)
         now = self._clock()
         refusal = self.present.get(key)
         if refusal is None:
             if len(self.present) >= MOST:
                 return
             refusal = self.present[key] = Refusal(kind, detail, now)
-            refusal.lacks = self._find_lack(detail, command) if kind == "NOPERM" else ""
-            lacks = f", it lacks {refusal.lacks}" if refusal.lacks else ""
+            refusal.lacks = lack
+            lacks = f"; it lacks {lack}" if lack else ""
             logger.warning("Redis %s refuses: %s (%s%s)", self._name(), detail, refusal.remedy, lacks)
         refusal.last = now
         refusal.commands.add(command)
@@ -158,11 +160,13 @@ class Refusals:
     def done(self, data: bytes) -> None:
         """Take note of a command that has been carried out."""
         command, now = _named(data), self._clock()
-        for key in [key for key, refusal in self.present.items() if refusal.over(command, now)]:
+        self._end(lambda refusal: refusal.over(command, now), now)
+
+    def _end(self, over: Callable[[Refusal], bool], now: float) -> None:
+        for key in [key for key, refusal in self.present.items() if over(refusal)]:
             refusal = self.present.pop(key)
-            logger.warning(
-                "Redis %s does not refuse it any more: %s (%.0f s)", self._name(), refusal.kind, now - refusal.began
-            )
+            lasted = now - refusal.began
+            logger.warning("Redis %s does not refuse it any more: %s (%.0f s)", self._name(), refusal.kind, lasted)
 
     def tells(self, kind: str) -> bool:
         """Whether the log has been told of this already."""

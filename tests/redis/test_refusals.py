@@ -26,7 +26,7 @@ from gateway.redis.shard import Shard
 from tests.brokers.recorder import Recorder
 from tests.redis_fixtures import refusal_of
 from tests.redis_server import RedisServer
-from tests.redis_topologies import ClusterTopology, SentinelServer
+from tests.redis_topologies import ClusterTopology, SentinelServer, SentinelTopology
 from tests.waiting import until, until_blocking
 
 KEPT = StreamOptions(history_size=5, history_ttl=60.0)
@@ -91,10 +91,11 @@ def test_a_failover_is_no_lasting_refusal(case: Case) -> None:
     assert case.shown == "READONLY"
 
 
-def test_what_nobody_asks_for_again_is_forgotten(case: Case) -> None:
+def test_what_nobody_asks_for_again_is_forgotten(case: Case, caplog: pytest.LogCaptureFixture) -> None:
     case.refuse("OOM")
     case.now += FORGOTTEN
     assert case.shown == ""
+    assert "does not refuse it any more: OOM" in caplog.text
 
 
 def test_kinds_are_bounded_and_secrets_are_not_said(case: Case, caplog: pytest.LogCaptureFixture) -> None:
@@ -280,6 +281,19 @@ async def test_a_server_that_lets_nobody_in(kind: str, login: str, caplog: pytes
             await until(lambda: broker.health().ok)
     messages = [record.getMessage() for record in caplog.records if "redis" in record.name]
     assert [" refuses: " in text for text in messages] == [True, False], messages
+    assert SECRET not in caplog.text
+
+
+async def test_a_sentinel_that_lets_nobody_in(caplog: pytest.LogCaptureFixture) -> None:
+    with SentinelTopology(replicas=0, sentinels=1, sentinel_password=SECRET) as group:
+        name = group.sentinels[0].address
+        async with joined(f"redis+sentinel://{name}?sentinel_master_name={group.master_name}") as (shard, _, _):
+            [health] = shard.health()
+            assert (health.connected, health.refusal, health.server) == (False, "NOAUTH", group.master_name)
+            assert health.problem == f"sentinel {name}: NOAUTH Authentication required."
+            assert health.remedy == REMEDIES["NOAUTH"]
+            await until(lambda: shard.refused["NOAUTH"] >= 6)
+    assert caplog.text.count(" refuses: ") == 1
     assert SECRET not in caplog.text
 
 

@@ -101,6 +101,19 @@ async def test_the_name_is_checked(authority: Authority, client_tls: dict[str, A
         await works(address=address, tls={**client_tls, "server_name": "redis.example.com"})
 
 
+async def test_what_the_address_says_holds(authority: Authority) -> None:
+    port = free_port()
+    options = tls_options(authority, port, "redis.example.com")
+    with RedisServer(*options[:-1], "no") as server:
+        address, known = f"rediss://127.0.0.1:{port}", f"ssl_ca_certs={authority.path}"
+        await works(address=f"{address}?{known}&ssl_check_hostname=false")
+        await works(address=f"{address}?ssl_cert_reqs=none")
+        assert "mismatch" in await fails(address=f"{address}?{known}")
+        assert "CERTIFICATE_VERIFY_FAILED" in await fails(address=address)
+        assert await fails(address=f"redis://127.0.0.1:{port}"), "no TLS where it is wanted"
+        assert await fails(address=f"rediss://127.0.0.1:{server.port}?ssl_cert_reqs=none"), "and the other way round"
+
+
 async def test_sentinel(authority: Authority, client_tls: dict[str, Any]) -> None:
     port, sentinel_port = free_port(), free_port()
     options = tls_options(authority, port, "redis", "127.0.0.1")
