@@ -81,7 +81,8 @@ class _Address:
         }
         reader = readers.get((self._scheme, self._kind))
         if reader is None:
-            raise ValueError(f"{self._scheme}://... is no form of address")
+            form = f"{self._scheme}+{self._kind}" if self._kind else self._scheme
+            raise ValueError(f"{form}://... is no form of address")
         place = reader()
         if self._query:
             raise ValueError(f"it takes no {self._query[0][0]}")
@@ -134,6 +135,8 @@ class _Address:
     def _database(self) -> int:
         text = self._take("db") or self._path.removeprefix("/")
         if text and not re.fullmatch("[0-9]{1,5}", text):
+            if not self._hosts and "/" in text:
+                raise ValueError("the path of a socket is written unix:///run/redis.sock")
             raise ValueError("the database is a number, as in redis://127.0.0.1:6379/0")
         return int(text or 0)
 

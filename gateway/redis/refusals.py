@@ -181,7 +181,7 @@ class Refusals:
         """The right that is missing, as ACL SETUSER takes it; of a script's commands one."""
         if found := re.search("to run the '([^']+)' command", detail):
             return f"+{found[1]}"
-        if "keys" in detail:
+        if re.search(r"\bkeys?\b", detail):
             return f"~{self._rights}"
         if "channel" in detail:
             return f"&{self._rights}"

@@ -26,7 +26,7 @@ from gateway.redis.shard import Shard
 from tests.brokers.recorder import Recorder
 from tests.redis_fixtures import refusal_of
 from tests.redis_server import RedisServer
-from tests.redis_topologies import ClusterTopology, SentinelServer, SentinelTopology
+from tests.redis_topologies import ClusterTopology, Member, SentinelServer, SentinelTopology
 from tests.waiting import until, until_blocking
 
 KEPT = StreamOptions(history_size=5, history_ttl=60.0)
@@ -114,6 +114,8 @@ def test_kinds_are_bounded_and_secrets_are_not_said(case: Case, caplog: pytest.L
         ("NOPERM this user has no permissions to run the 'client|kill' command", "CLIENT", "+client|kill"),
         ("NOPERM User gw has no permissions to run the 'evalsha' command", "EVALSHA 0123", "+evalsha"),
         ("NOPERM this user has no permissions to access one of the keys used as arguments", "GET k", "~gateway:*"),
+        ("NOPERM No permissions to access a key", "GET k", "~gateway:*"),
+        ("NOPERM ACL failure in script: User gw has no permissions to run the 'hget' command", "EVAL 1", "+hget"),
         (
             "NOPERM this user has no permissions to access one of the channels used as arguments",
             "PUBLISH",
@@ -269,14 +271,13 @@ async def says_yes(broker: RedisBroker) -> bool:
 
 @pytest.mark.parametrize(("kind", "login"), [("NOAUTH", ""), ("WRONGPASS", f":{SECRET}@")])
 async def test_a_server_that_lets_nobody_in(kind: str, login: str, caplog: pytest.LogCaptureFixture) -> None:
-    with RedisServer("--requirepass", "right") as server:
+    with Member(password="right") as server:
         async with joined(f"redis://{login}127.0.0.1:{server.port}") as (shard, broker, _):
             await until(lambda: shard.refused[kind] >= 6, what="it is tried again and again")
             [health] = shard.health()
             assert (health.connected, health.refusal, health.remedy) == (False, kind, REMEDIES[kind])
             assert await publish(broker) == "no"
             with server.client() as client:
-                command(client, "AUTH", "right")
                 client.config_set("requirepass", SECRET if login else "")
             await until(lambda: broker.health().ok)
     messages = [record.getMessage() for record in caplog.records if "redis" in record.name]

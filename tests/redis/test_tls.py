@@ -171,12 +171,11 @@ async def test_a_password_that_is_rotated(tmp_path: Path) -> None:
     """The server lets those in go on, and ends them here; the file is read at each attempt."""
     file = tmp_path / "password"
     file.write_text("old\n")
-    with RedisServer("--requirepass", "old") as server:
+    with Member(password="old") as server:
         [shard] = open_shards(RedisSettings(address=server.url, password_file=str(file)))
         await shard.start()
         try:
             with server.client() as client:
-                client.execute_command("AUTH", "old")
                 client.config_set("requirepass", "new")
                 client.client_kill_filter(_type="normal", skipme=True)
                 client.client_kill_filter(_type="pubsub", skipme=True)
