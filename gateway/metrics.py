@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
+from gateway.health import ServerHealth
+
 
 class Gauges(Struct, frozen=True):
     """What is read off the node when metrics are asked for."""
@@ -20,6 +22,9 @@ class Gauges(Struct, frozen=True):
     broker_reconnects: int
     skipped: Mapping[str, int] = {}
     """What other releases have written and this one cannot read, in this process, by kind."""
+    broker_servers: tuple[ServerHealth, ...] = ()
+    broker_refused: Mapping[str, int] = {}
+    """How often the broker has refused something, by kind."""
 
 
 class Metrics:

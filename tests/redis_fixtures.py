@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from gateway.redis.endpoint import Endpoint
 from gateway.redis.opening import open_shards
 from gateway.redis.server import Server
 from gateway.redis.shard import Shard
+from tests.redis_rights import narrowed
 from tests.redis_server import RedisServer
 from tests.redis_topologies import ClusterTopology, SentinelTopology
 
@@ -56,24 +57,33 @@ def one_server(address: str = "redis://127.0.0.1:6379", **options: Any) -> Serve
     return Server(settings, endpoint)
 
 
+def refusal_of(shard: Shard) -> str:
+    """The kind of what it refuses; empty if nothing."""
+    return next((server.refusal for server in shard.health() if server.refusal), "")
+
+
 REDISES = ["redis", "fakeredis", "shards", "sentinel", "cluster"]
 """What a contract's test of Redis is run over."""
 
 
 @contextmanager
 def redis_address(kind: str, request: pytest.FixtureRequest) -> Iterator[str]:
-    """The address of a Redis of a kind, which is empty."""
-    if kind == "cluster":
-        yield _emptied(request.getfixturevalue("shared_cluster"))
-    elif kind == "sentinel":
-        yield _emptied(request.getfixturevalue("shared_group"))
-    else:
-        with redis_url(kind, request.getfixturevalue("shared_server")) as url:
-            if kind != "shards":
-                yield url
-                return
-            with redis_url(kind, request.getfixturevalue("second_server")) as other:
-                yield f"{url},{other}"
+    """The address of a Redis of a kind, which is empty; real ones are used with the documented rights alone."""
+    with ExitStack() as stack:
+        if kind == "cluster":
+            cluster: ClusterTopology = request.getfixturevalue("shared_cluster")
+            yield stack.enter_context(narrowed(_emptied(cluster), cluster.servers))
+        elif kind == "sentinel":
+            group: SentinelTopology = request.getfixturevalue("shared_group")
+            yield stack.enter_context(narrowed(_emptied(group), group.servers, group.sentinels))
+        elif kind == "fakeredis":
+            yield stack.enter_context(fake_redis())
+        else:
+            names = ["shared_server", "second_server"] if kind == "shards" else ["shared_server"]
+            servers: list[RedisServer] = [request.getfixturevalue(name) for name in names]
+            urls = [stack.enter_context(redis_url(kind, server)) for server in servers]
+            narrow = [narrowed(url, [server]) for url, server in zip(urls, servers, strict=True)]
+            yield ",".join(map(stack.enter_context, narrow))
 
 
 @asynccontextmanager

@@ -1,12 +1,13 @@
 """The broker: carries publications between nodes and keeps the history of channels."""
 
 import random
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from msgspec import Struct
 
 from gateway.errors import Error, ErrorCode
+from gateway.health import ServerHealth
 from gateway.messages import ClientInfo, Position, Publication, Receipt
 
 IDEMPOTENCY_TTL = 300.0
@@ -110,7 +111,8 @@ class BrokerHealth(Struct, frozen=True):
     """``connected``: commands are answered. ``deaf``: nothing arrives though it should.
 
     ``lag`` is the last measured time from publish to arrival, in seconds; ``reconnects`` counts. ``refusal`` is what
-    the backend refuses and will until an operator has seen to it: one word, for the log has the rest.
+    the backend refuses and will until an operator has seen to it: one word. ``servers`` have the rest, if there are
+    any; ``refused`` is how often something was refused, by kind.
     """
 
     connected: bool = True
@@ -118,6 +120,8 @@ class BrokerHealth(Struct, frozen=True):
     lag: float = 0.0
     reconnects: int = 0
     refusal: str = ""
+    servers: tuple[ServerHealth, ...] = ()
+    refused: Mapping[str, int] = {}
 
     @property
     def ok(self) -> bool:

@@ -190,7 +190,9 @@ class RedisBroker:
 
     def health(self) -> BrokerHealth:
         shard = self._shard
-        return BrokerHealth(shard.connected, shard.deaf, shard.lag, shard.reconnects, shard.refusal)
+        servers = tuple(shard.health())
+        refusal = next((server.refusal for server in servers if server.refusal), "")
+        return BrokerHealth(shard.connected, shard.deaf, shard.lag, shard.reconnects, refusal, servers, shard.refused)
 
     def _run(self, call: Call) -> Awaitable[Any]:
         if call.script is None:

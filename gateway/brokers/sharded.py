@@ -2,8 +2,10 @@
 
 import asyncio
 import secrets
-from collections import OrderedDict, defaultdict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Awaitable, Sequence
+
+from msgspec.structs import replace
 
 from gateway.brokers.base import (
     Broker,
@@ -118,6 +120,10 @@ class ShardedBroker:
             max(health.lag for health in each),
             sum(health.reconnects for health in each),
             next((health.refusal for health in each if health.refusal), ""),
+            tuple(
+                replace(server, shard=str(number)) for number, health in enumerate(each) for server in health.servers
+            ),
+            sum((Counter(health.refused) for health in each), Counter()),
         )
 
     def _shares(self, channels: Sequence[str]) -> dict[Broker, list[int]]:

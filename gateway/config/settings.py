@@ -5,6 +5,7 @@ Names and nesting follow Centrifugo v6 where the option exists there.
 
 import json
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Annotated, Any, Literal, Self
 
@@ -17,10 +18,16 @@ from pydantic_settings import (
 )
 
 from gateway.config.durations import Duration
+from gateway.config.masking import without_secret
 
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """A repr ends up in logs and tracebacks, where no secret belongs."""
+        for name, value in super().__repr_args__():
+            yield name, without_secret(name or "", value)
 
 
 class ChannelOptions(Section):

@@ -19,9 +19,9 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from gateway.config.contradictions import Problem, find_problems
+from gateway.config.masking import without_secret
 from gateway.config.settings import ChannelOptions, Settings
 from gateway.errors import SettingsError
-from gateway.redis.address import masked
 
 PREFIX = "GATEWAY_"
 
@@ -58,9 +58,6 @@ DEV: Mapping[str, Any] = MappingProxyType(
 # Kubernetes and Docker describe a service named "gateway" in variables that begin like ours.
 _SERVICE_VARIABLE = re.compile(r"GATEWAY_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
 _SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
-
-_SECRET = re.compile(r"(secret|password|(?<!public_)key)(?!\w*_valid_until)")
-_MASK = "***"
 
 
 class _Loaded(Settings):
@@ -185,7 +182,7 @@ class _Tree:
     def _line(self, key: str, text: str, value: Any = None) -> str:
         shown = ""
         if value is not None and not isinstance(value, dict | list):
-            shown = f" = {json.dumps(_mask(key, value), default=str):.100}"
+            shown = f" = {json.dumps(without_secret(key, value), default=str):.100}"
         return f"{key}{shown}{self._origin(key)}: {text}"
 
     def _suggest(self, key: str) -> str:
@@ -302,18 +299,9 @@ def _text(value: Any) -> str:
 # — what must not be shown —
 
 
-def _mask(key: str, value: Any) -> Any:
-    if value and _SECRET.search(key):
-        return _MASK
-    if isinstance(value, list | tuple):
-        return [_mask(key, each) for each in value]
-    hides = isinstance(value, str) and ("://" in value or key.endswith("address"))
-    return masked(value) if hides else value
-
-
 def _masked(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return {
-        name: _masked(value, f"{prefix}{name}.") if isinstance(value, dict) else _mask(prefix + name, value)
+        name: _masked(value, f"{prefix}{name}.") if isinstance(value, dict) else without_secret(prefix + name, value)
         for name, value in values.items()
     }
 

@@ -25,6 +25,7 @@ from gateway.core.survey import Page, Question, Roll
 from gateway.core.tasks import Tasks, at_once
 from gateway.core.wheel import Wheel
 from gateway.errors import BrokerUnavailable, Error, ErrorCode
+from gateway.health import ServerHealth
 from gateway.messages import ClientInfo, Join, Leave, Payload, Position, Publication, Receipt
 from gateway.metrics import Gauges, Metrics
 from gateway.presence.base import PresenceStore
@@ -54,7 +55,9 @@ class Node:
         clock: Callable[[], float] = time.time,
         wheel: Wheel | None = None,
         routes: Sequence[Route] = (),
+        presence_servers: Callable[[], Sequence[ServerHealth]] = tuple,
     ) -> None:
+        """``presence_servers`` tells how those are that presence has for itself."""
         self.uid = uuid.uuid4().hex
         self.settings = settings
         self.clock = clock
@@ -67,6 +70,7 @@ class Node:
         self.broker = broker
         self.publishing = PublishQueue(broker, settings.engine.publish_wait, self.metrics)
         self.presence_store = presence
+        self.presence_servers = presence_servers
         self.feeds = Feeds(broker, self.wheel)
         self.cluster = Cluster(self.uid, broker, self)
         self.watch = PositionWatch(
@@ -286,4 +290,6 @@ class Node:
             broker_lag=health.lag,
             broker_reconnects=health.reconnects,
             skipped=SKIPPED,
+            broker_servers=(*health.servers, *self.presence_servers()),
+            broker_refused=health.refused,
         )

@@ -7,6 +7,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from msgspec.structs import replace
+
 from gateway.blocks.base import BlockStore
 from gateway.blocks.memory import MemoryBlocks
 from gateway.blocks.none import NoBlocks
@@ -23,6 +25,7 @@ from gateway.brokers.sharded import ShardedBroker
 from gateway.config.settings import Settings
 from gateway.core.wheel import Wheel
 from gateway.errors import SettingsError
+from gateway.health import ServerHealth
 from gateway.leases.base import Leases
 from gateway.leases.memory import MemoryLeases
 from gateway.leases.redis import RedisLeases
@@ -60,6 +63,7 @@ class Engine:
         """The connections to PostgreSQL, if that is the engine."""
         self.peers: Peers | None = None
         """The other nodes on a line of `broadcaster`, if that is the engine."""
+        self._apart: list[Shard] = []
         self.broker: Broker
         self.presence: PresenceStore
         self.leases: Leases
@@ -83,6 +87,7 @@ class Engine:
         shards = open_shards(settings.engine.redis)
         apart = open_shards(settings.presence.redis, "presence.redis") if settings.presence.enabled else []
         self.shards = [*shards, *apart]
+        self._apart = apart
         self.broker = one_of(ShardedBroker, [RedisBroker(shard, clock) for shard in shards])
         self.presence = one_of(ShardedPresence, [RedisPresence(shard) for shard in apart or shards])
         self.leases = one_of(ShardedLeases, [RedisLeases(shard) for shard in shards])
@@ -121,6 +126,11 @@ class Engine:
     def set_rules(self, rules: Sequence[Rule]) -> None:
         """Say how channels keep their streams, to a backend that takes publications from others than nodes."""
         self._rules(rules)
+
+    def presence_servers(self) -> list[ServerHealth]:
+        """How the servers are that presence has for itself."""
+        each = [(number, server) for number, shard in enumerate(self._apart) for server in shard.health()]
+        return [replace(server, shard=f"presence:{number}") for number, server in each]
 
     async def start(self) -> None:
         await asyncio.gather(*(each.start() for each in self._connections()))

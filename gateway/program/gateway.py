@@ -345,6 +345,7 @@ class Running:
             self.engine.broker,
             self.engine.presence,
             blocks=self.engine.blocks,
+            presence_servers=self.engine.presence_servers,
             clock=environment.clock,
             wheel=environment.wheel(),
             routes=routes,

@@ -14,7 +14,19 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from redis.exceptions import ReadOnlyError, RedisError
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    ClusterCrossSlotError,
+    ClusterDownError,
+    MasterDownError,
+    MovedError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    TryAgainError,
+)
 
 from gateway.batches import batches
 from gateway.blocks.base import block_seconds
@@ -226,6 +238,21 @@ class Publisher:
             raise failures[0]
 
 
+_CODES: dict[type[Exception], str] = {
+    OutOfMemoryError: "OOM",
+    ReadOnlyError: "READONLY",
+    NoPermissionError: "NOPERM",
+    AuthenticationError: "NOAUTH",
+    MasterDownError: "MASTERDOWN",
+    ClusterDownError: "CLUSTERDOWN",
+    ClusterCrossSlotError: "CROSSSLOT",
+    MovedError: "MOVED",
+    AskError: "ASK",
+    TryAgainError: "TRYAGAIN",
+}
+"""What redis-py tells by the class alone, and takes out of the text."""
+
+
 def _undone(refused: Exception) -> bool:
-    """Whether the command has changed nothing. redis-py tells some refusals by their class alone."""
-    return isinstance(refused, ReadOnlyError) or CommandRefused(str(refused)).stored == "no"
+    """Whether the command has changed nothing."""
+    return CommandRefused(f"{_CODES.get(type(refused), '')} {refused}".lstrip()).stored == "no"

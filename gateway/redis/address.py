@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from msgspec import Struct
 from msgspec.structs import replace
 
+from gateway.config.masking import masked
 from gateway.config.settings import RedisSettings, TLSSettings
 from gateway.errors import SettingsError
 from gateway.redis.endpoint import Endpoint, tls_context
@@ -51,12 +52,6 @@ def read_addresses(settings: RedisSettings, key: str = "engine.redis") -> list[P
     return places
 
 
-def masked(text: str) -> str:
-    """The same without the secrets of addresses in it, however they are written."""
-    shown = re.sub(r"(?<=://)[^\s,]*@", "***@", text) if "://" in text else re.sub(r"^\S*@", "***@", text)
-    return re.sub(r"(?i)(password=)[^&\s,]*", r"\1***", shown)
-
-
 class _Address:
     """One address, taken apart. Raises ``ValueError`` for what it must not have."""
 
@@ -86,7 +81,8 @@ class _Address:
         }
         reader = readers.get((self._scheme, self._kind))
         if reader is None:
-            raise ValueError(f"{self._scheme}://... is no form of address")
+            form = f"{self._scheme}+{self._kind}" if self._kind else self._scheme
+            raise ValueError(f"{form}://... is no form of address")
         place = reader()
         if self._query:
             raise ValueError(f"it takes no {self._query[0][0]}")
@@ -139,6 +135,8 @@ class _Address:
     def _database(self) -> int:
         text = self._take("db") or self._path.removeprefix("/")
         if text and not re.fullmatch("[0-9]{1,5}", text):
+            if not self._hosts and "/" in text:
+                raise ValueError("the path of a socket is written unix:///run/redis.sock")
             raise ValueError("the database is a number, as in redis://127.0.0.1:6379/0")
         return int(text or 0)
 

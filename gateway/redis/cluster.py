@@ -6,8 +6,8 @@ It needs Redis 7.0, for sharded pub/sub. Each server has two connections, whatev
 import asyncio
 import logging
 import random
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -17,10 +17,12 @@ from msgspec.structs import replace
 from gateway.batches import batches
 from gateway.config.settings import RedisSettings
 from gateway.errors import BrokerUnavailable, SettingsError
+from gateway.health import ServerHealth
 from gateway.redis.connection import RedisConnection, connect, ignored, unavailable
 from gateway.redis.endpoint import Endpoint
 from gateway.redis.keys import SLOTS, TAGS, Keys, slot
 from gateway.redis.pubsub import SHARDED
+from gateway.redis.refusals import Refusals
 from gateway.redis.resp import REDIRECTIONS, Argument, CommandRefused, Handler
 from gateway.redis.script import Script
 from gateway.redis.server import Server, call_all
@@ -67,7 +69,10 @@ class Cluster:
         self._homes: dict[bytes, Server] = {}
         """Where names are subscribed, or about to be."""
         self._gaps = 0
-        self._unfit = ""
+        self._unfit = self._problem = ""
+        """What is wrong with it as a cluster, and why nobody tells who owns what."""
+        self._counts: Counter[str] = Counter()
+        self._asked: dict[Address, Refusals] = {}
         self._look = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -102,8 +107,18 @@ class Cluster:
         return self._gaps + sum(server.reconnects for server in self._servers.values())
 
     @property
-    def refusal(self) -> str:
-        return next((server.refusal for server in self._servers.values() if server.refusal), "")
+    def refused(self) -> Mapping[str, int]:
+        return self._counts
+
+    def health(self) -> list[ServerHealth]:
+        if found := [health for server in self._servers.values() for health in server.health()]:
+            return found
+        seeds = ",".join(map(str, self._seeds))
+        health = ServerHealth(seeds, connected=False, problem=self._problem)
+        for refusals in self._asked.values():
+            if not health.refusal:
+                health = refusals.shown_in(health)
+        return [health]
 
     async def identity(self) -> bytes:
         return b" ".join(sorted(await asyncio.gather(*(server.identity() for server in self._servers.values()))))
@@ -256,7 +271,7 @@ class Cluster:
         server = self._servers.get(address)
         if server is None:
             endpoint = replace(self._seeds[0], host=address[0], port=address[1])
-            server = self._servers[address] = Server(self._settings, endpoint, SHARDED)
+            server = self._servers[address] = Server(self._settings, endpoint, SHARDED, self._counts)
             server.load(*self._scripts)
             server.on_reconnect.append(self._tell_of_gap)
             server.on_moved = self._take_from
@@ -297,14 +312,33 @@ class Cluster:
 
     async def _views(self, asking: Iterable[Awaitable[Topology]]) -> list[Topology]:
         answers = await asyncio.gather(*asking, return_exceptions=True)
-        for failure in answers:
-            if isinstance(failure, BaseException) and not isinstance(failure, (OSError, BrokerUnavailable)):
+        failures = [answer for answer in answers if isinstance(answer, BaseException)]
+        for failure in failures:
+            if not isinstance(failure, (OSError, BrokerUnavailable)):
                 raise failure
-        return [answer for answer in answers if isinstance(answer, Topology)]
+        views = [answer for answer in answers if isinstance(answer, Topology)]
+        if failures and not views:
+            self._complain(failures)
+        elif views:
+            self._problem = self._unfit = ""
+        return views
+
+    def _complain(self, failures: Sequence[BaseException]) -> None:
+        """Tell once why nobody tells who owns what."""
+        reasons = {getattr(failure, "detail", "") or str(failure) or repr(failure) for failure in failures}
+        problem = self._unfit or "; ".join(sorted(reasons))
+        told = any(refusals.present for refusals in self._asked.values())
+        if problem != self._problem and not told:
+            seeds = ", ".join(map(str, self._seeds))
+            logger.warning("Redis Cluster %s: %s; trying again until it works", seeds, problem)
+        self._problem = problem
 
     async def _ask(self, endpoint: Endpoint) -> Topology:
         """Over a connection of its own."""
-        make = partial(RedisConnection, self._settings.io_timeout)
+        refusals = self._asked.setdefault(
+            (endpoint.host, endpoint.port), Refusals(partial(str, endpoint), self._counts)
+        )
+        make = partial(RedisConnection, self._settings.io_timeout, refusals)
         name = f"{self._settings.prefix}-topology"
         connection = await connect(endpoint, make, name, self._settings.connect_timeout)
         try:

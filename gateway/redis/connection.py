@@ -14,7 +14,8 @@ import hiredis
 
 from gateway.errors import BrokerUnavailable, Stored
 from gateway.redis.endpoint import Endpoint
-from gateway.redis.resp import LASTING, REDIRECTIONS, Argument, CommandRefused, Handler
+from gateway.redis.refusals import Refusals
+from gateway.redis.resp import Argument, CommandRefused, Handler
 
 logger = logging.getLogger(__name__)
 
@@ -26,9 +27,6 @@ answers above all, and lets answers come in steps small enough to tell a busy se
 
 MAX_UNANSWERED = 32 * 1024 * 1024
 """Bytes of commands without answer, sent or not, from which more are refused: there is no end to them in sight."""
-
-REFUSAL_SHOWN = 30.0
-"""Seconds for which health tells of a refusal that is likely to last."""
 
 LAST_LOOK = 0.01
 """Seconds before a silent connection is given up: the event loop reads its sockets once more."""
@@ -66,10 +64,11 @@ class RedisConnection(asyncio.Protocol):
     It is given up when answers are due and nothing has arrived for ``io_timeout``; as long as there is progress a
     command waits for its turn, however many are before it. A caller that is cancelled leaves its place in the queue,
     so that its reply reaches nobody else. ``closed`` is done, with the reason, when the connection is. ``identity`` is
-    which history of data the server is known to hold, empty where that is not known.
+    which history of data the server is known to hold, empty where that is not known. ``refusals`` are told of what the
+    server refuses.
     """
 
-    def __init__(self, io_timeout: float) -> None:
+    def __init__(self, io_timeout: float, refusals: Refusals | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         self._io_timeout = io_timeout
         self._transport: asyncio.Transport | None = None
@@ -81,17 +80,10 @@ class RedisConnection(asyncio.Protocol):
         self._heard_at = 0.0
         self._flushing = False
         self._timer: asyncio.TimerHandle | None = None
-        self._refusals: set[str] = set()
-        self._refusal = ("", 0.0)
+        self._refusals = refusals or Refusals(lambda: "server")
         self._lost = asyncio.Event()
         self.identity = b""
         self.closed: asyncio.Future[str] = self._loop.create_future()
-
-    @property
-    def refusal(self) -> str:
-        """What the server has refused lately and is likely to refuse again, such as OOM; empty if nothing."""
-        code, at = self._refusal
-        return code if self._loop.time() - at < REFUSAL_SHOWN else ""
 
     def execute(self, *command: Argument, replies: int = 1, optional: bool = False) -> asyncio.Future[Any]:
         """Send a command. The answer is ``BrokerUnavailable`` if the connection is given up, or too much waits for it.
@@ -101,7 +93,7 @@ class RedisConnection(asyncio.Protocol):
         if self.closed.done():
             return unavailable()
         if self._unsent_bytes + self._waiting_bytes >= MAX_UNANSWERED:
-            self._log_refusal("full", f"{MAX_UNANSWERED} bytes of commands wait for their answers; no more are taken")
+            self._refusals.say_once(f"has {MAX_UNANSWERED} bytes of commands to answer; no more are taken")
             return unavailable()
         if not self._flushing:
             self._flushing = True
@@ -159,23 +151,18 @@ class RedisConnection(asyncio.Protocol):
         self._waiting_bytes -= len(command.data)
         if refused:
             self._refuse(command, CommandRefused(str(reply)))
-        elif not command.future.done():
+            return
+        if self._refusals.present:
+            self._refusals.done(command.data)
+        if not command.future.done():
             command.future.set_result(reply)
 
     def _refuse(self, command: _Command, error: CommandRefused) -> None:
-        if error.redis_code not in ("NOSCRIPT", *REDIRECTIONS):
-            self._log_refusal(error.redis_code, error.detail)
-        if error.redis_code in LASTING and not command.optional:
-            self._refusal = (error.redis_code, self._loop.time())
+        self._refusals.refused(error, command.data, optional=command.optional)
         if not command.future.done():
             command.future.set_exception(error)
         if error.served_elsewhere:
             self.drop(error.detail)
-
-    def _log_refusal(self, kind: str, detail: str) -> None:
-        if kind not in self._refusals:
-            self._refusals.add(kind)
-            logger.warning("Redis refuses a command (said once per connection and kind): %s", detail)
 
     def _go_on(self) -> None:
         """Answers have come: there may be room for commands that had to wait."""
@@ -238,9 +225,10 @@ class SubscriberConnection(RedisConnection):
         handlers: dict[bytes, Handler],
         message: bytes = b"message",
         moved: Callable[[bytes], None] = lambda name: None,
+        refusals: Refusals | None = None,
     ) -> None:
         """``message`` is the word that begins one; ``moved`` is told of a channel that the server has given up."""
-        super().__init__(io_timeout)
+        super().__init__(io_timeout, refusals)
         self._handlers = handlers
         self._message = message
         self._moved = moved
@@ -299,8 +287,11 @@ async def connect(
             named = connection.execute("CLIENT", "SETNAME", name, optional=True)
             named.add_done_callback(ignored)  # who may not give itself a name does without
             await asyncio.gather(*answers)
-        except BaseException:
+        except BaseException as error:
+            lost = connection.closed.result() if connection.closed.done() else ""
             await connection.close("handshake failed")
+            if lost and isinstance(error, BrokerUnavailable) and not isinstance(error, CommandRefused):
+                raise ConnectionError(lost) from None  # such as a certificate that was asked for
             raise
     return connection
 

@@ -32,6 +32,9 @@ class Endpoint(Struct, frozen=True):
         host = f"[{self.host}]" if ":" in self.host else self.host
         return self.path or f"{host}:{self.port}"
 
+    def __repr__(self) -> str:
+        return f"<Endpoint {self}>"
+
     def handshake(self) -> list[tuple[Argument, ...]]:
         """What is sent first. Raises ``OSError`` if the password cannot be read."""
         commands: list[tuple[Argument, ...]] = []

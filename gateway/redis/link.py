@@ -6,8 +6,10 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
+from gateway.errors import SettingsError
 from gateway.redis.connection import RedisConnection, unavailable
-from gateway.redis.resp import LASTING, Argument, CommandRefused
+from gateway.redis.refusals import Refusals
+from gateway.redis.resp import Argument, CommandRefused
 
 logger = logging.getLogger(__name__)
 
@@ -21,13 +23,21 @@ class Link(Generic[_Connection]):
     """A connection that is made again whenever it breaks, for as long as ``run`` runs."""
 
     def __init__(
-        self, name: Callable[[], str], open_: Callable[[], Awaitable[_Connection]], changed: Callable[[], None]
+        self,
+        name: Callable[[], str],
+        open_: Callable[[], Awaitable[_Connection]],
+        changed: Callable[[], None],
+        refusals: Refusals,
     ) -> None:
+        """``refusals`` of the server have been told to the log already."""
         self._name = name
         self._open = open_
         self._changed = changed
-        self._problem = ""
-        self._refused = ""
+        self._refusals = refusals
+        self.problem = ""
+        """Why there is no connection; empty if there is one."""
+        self._told = ""
+        self._quiet = False
         self._connection: _Connection | None = None
         self.attempted = asyncio.Event()
         self.connects = 0
@@ -39,11 +49,6 @@ class Link(Generic[_Connection]):
     @property
     def connection(self) -> _Connection | None:
         return self._connection
-
-    @property
-    def refusal(self) -> str:
-        """What the server refuses and is likely to refuse again: to let us in, or a command. Empty if nothing."""
-        return self._refused if self._connection is None else self._connection.refusal
 
     def execute(self, *command: Argument, replies: int = 1) -> asyncio.Future[Any]:
         """Send a command; the answer is ``BrokerUnavailable`` if the connection is away."""
@@ -59,7 +64,9 @@ class Link(Generic[_Connection]):
                 self._restored()
                 self._lost(await asyncio.shield(self._connection.closed))
             except CommandRefused as exc:
-                self._lost(exc.detail, exc.redis_code if exc.redis_code in LASTING else "")
+                self._lost(exc.detail)
+            except SettingsError as exc:  # told by whoever starts it, if it is the first thing that is found
+                self._lost(str(exc), quiet=not self.attempted.is_set())
             except Exception as exc:  # a supervisor that dies leaves the node deaf for ever
                 self._lost(str(exc) or repr(exc))
             finally:
@@ -71,14 +78,18 @@ class Link(Generic[_Connection]):
             await asyncio.sleep(random.uniform(0.5, 1.0) * min(MAX_BACKOFF, MIN_BACKOFF * 2**failures))  # noqa: S311
 
     def _restored(self) -> None:
-        logger.log(logging.WARNING if self._problem else logging.INFO, "Redis %s: connected", self._name())
-        self._problem = self._refused = ""
+        if not self._quiet:
+            logger.log(logging.WARNING if self._told else logging.INFO, "Redis %s: connected", self._name())
+        self.problem = self._told = ""
         self.connects += 1
         self.attempted.set()
         self._changed()
 
-    def _lost(self, problem: str, refused: str = "") -> None:
-        if problem != self._problem:
+    def _lost(self, problem: str, *, quiet: bool = False) -> None:
+        """Tell why, unless that is what has been told last, or the server's refusal that the log has."""
+        self.problem = problem
+        self._quiet = quiet or self._refusals.tells(CommandRefused(problem).redis_code)
+        if problem != self._told and not self._quiet:
             logger.warning("Redis %s: %s; trying again until it works", self._name(), problem)
-        self._problem, self._refused = problem, refused
+            self._told = problem
         self.attempted.set()

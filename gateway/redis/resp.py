@@ -1,5 +1,6 @@
 """The words of the Redis protocol (RESP2), which hiredis reads and writes."""
 
+import re
 from collections.abc import Callable
 
 from gateway.errors import BrokerUnavailable
@@ -14,12 +15,19 @@ SERVED_ELSEWHERE = ("READONLY", "LOADING", "MASTERDOWN")
 REDIRECTIONS = ("MOVED", "ASK", "TRYAGAIN")
 """Answers of a cluster whose slot is another server's, or on its way there."""
 
-LASTING = ("OOM", "MISCONF", "NOPERM", "NOAUTH", "WRONGPASS", "NOREPLICAS")
-"""Answers that trying again does not change: an operator must."""
+UNDONE = {
+    *SERVED_ELSEWHERE,
+    *REDIRECTIONS,
+    *("OOM", "MISCONF", "NOPERM", "NOAUTH", "WRONGPASS", "NOREPLICAS"),
+    *("NOSCRIPT", "BUSY", "CLUSTERDOWN", "CROSSSLOT"),
+}
+"""Answers to a command, or a script, that has changed nothing: they come before its first write, or never."""
 
-UNDONE = {*SERVED_ELSEWHERE, *LASTING, "NOSCRIPT", "BUSY", "MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "CROSSSLOT"}
-UNDONE -= {"NOPERM"}
-"""Answers to a command, or a script, that has changed nothing. NOPERM may come later than what a script has stored."""
+_WRAPPED = re.compile("-(READONLY|LOADING|MASTERDOWN|OOM|MISCONF|NOREPLICAS) ")
+"""Redis before 7 puts what a command within a script answered behind words of its own."""
+
+_WITHIN_SCRIPT = re.compile("The user executing the script|ACL failure in script")
+"""A right that is missing amid a script, which may have written something before; releases have other words for it."""
 
 
 def milliseconds(seconds: float) -> int:
@@ -33,10 +41,12 @@ class CommandRefused(BrokerUnavailable):
     def __init__(self, detail: str) -> None:
         super().__init__()
         self.detail = detail
-        # Redis before 7 wraps what a command within a script answered.
-        wrapped = (code for code in (*SERVED_ELSEWHERE, *LASTING) if f"-{code} " in detail)
-        self.redis_code = next(wrapped, detail.partition(" ")[0])
-        self.stored = "no" if self.redis_code in UNDONE else "maybe"
+        within = _WITHIN_SCRIPT.search(detail)
+        wrapped = _WRAPPED.search(detail)
+        self.redis_code = "NOPERM" if within else wrapped[1] if wrapped else detail.partition(" ")[0]
+        if "without any password configured" in detail:  # AUTH, where the server has no password
+            self.redis_code = "WRONGPASS"
+        self.stored = "no" if self.redis_code in UNDONE and not within else "maybe"
 
     @property
     def served_elsewhere(self) -> bool:

@@ -17,10 +17,12 @@ from msgspec.structs import replace
 
 from gateway.config.settings import RedisSettings
 from gateway.errors import BrokerUnavailable
+from gateway.health import ServerHealth
 from gateway.redis.address import SentinelGroup
 from gateway.redis.connection import RedisConnection, SubscriberConnection, connect
 from gateway.redis.endpoint import Endpoint
-from gateway.redis.resp import CommandRefused
+from gateway.redis.refusals import Refusals
+from gateway.redis.resp import CommandRefused, Handler
 from gateway.redis.server import Server
 
 logger = logging.getLogger(__name__)
@@ -42,11 +44,31 @@ class SentinelShard(Server):
     def __init__(self, settings: RedisSettings, group: SentinelGroup) -> None:
         super().__init__(settings, group.master)
         self._group = group
+        self._sentinels = {
+            each: Refusals(partial(str, f"sentinel {each}"), self._refusals.counts) for each in group.sentinels
+        }
         self._look = asyncio.Event()
 
     async def start(self) -> None:
         await super().start()
         self._tasks += [asyncio.create_task(self._watch()), asyncio.create_task(self._listen())]
+
+    def health(self) -> list[ServerHealth]:
+        """That of the master; if nothing is wrong with it, what a sentinel refuses."""
+        [health] = super().health()
+        for refusals in self._sentinels.values():
+            if not health.refusal:
+                health = refusals.shown_in(health)
+        return [health]
+
+    @property
+    def _label(self) -> str:
+        return self._group.master_name
+
+    @property
+    def _place(self) -> str:
+        known = self.endpoint is not self._group.master
+        return f"{self._label} ({self.endpoint})" if known else self._label
 
     # — where it is —
 
@@ -69,7 +91,7 @@ class SentinelShard(Server):
 
     async def _ask(self, sentinel: Endpoint) -> tuple[str, int] | None:
         """The address of the master, None if the sentinel does not know such a name."""
-        make = partial(RedisConnection, self._settings.io_timeout)
+        make = partial(RedisConnection, self._settings.io_timeout, self._sentinels[sentinel])
         connection = await self._open(sentinel, make)
         try:
             answer = await connection.execute("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._group.master_name)
@@ -127,7 +149,9 @@ class SentinelShard(Server):
         """Hear of a switch at once, from one sentinel after the other."""
         for sentinel in cycle(self._group.sentinels):
             with suppress(BrokerUnavailable, OSError):
-                make = partial(SubscriberConnection, self._settings.io_timeout, {_SWITCH: self._switched})
+                refusals = self._sentinels[sentinel]
+                handlers: dict[bytes, Handler] = {_SWITCH: self._switched}
+                make = partial(SubscriberConnection, self._settings.io_timeout, handlers, refusals=refusals)
                 connection = await self._open(sentinel, make)
                 try:
                     await connection.execute("SUBSCRIBE", _SWITCH)

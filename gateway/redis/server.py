@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 from gateway.batches import batches
 from gateway.config.settings import RedisSettings
 from gateway.errors import BrokerUnavailable, SettingsError
+from gateway.health import ServerHealth
 from gateway.redis.connection import RedisConnection, SubscriberConnection, connect, ignored
 from gateway.redis.echo import Echo
 from gateway.redis.endpoint import Endpoint
@@ -21,7 +23,8 @@ from gateway.redis.link import Link
 from gateway.redis.mode import find_misfit
 from gateway.redis.probes import Probes
 from gateway.redis.pubsub import CHANNELS_PER_COMMAND, CLASSIC, PubSub, Subscriptions
-from gateway.redis.resp import Argument, CommandRefused, Handler
+from gateway.redis.refusals import Refusals
+from gateway.redis.resp import REDIRECTIONS, Argument, CommandRefused, Handler
 from gateway.redis.script import Script
 
 logger = logging.getLogger(__name__)
@@ -39,7 +42,14 @@ class Server:
     server may be another one. Numbered probes, published every ``probe_interval``, show whether messages still arrive.
     """
 
-    def __init__(self, settings: RedisSettings, endpoint: Endpoint, words: PubSub = CLASSIC) -> None:
+    def __init__(
+        self,
+        settings: RedisSettings,
+        endpoint: Endpoint,
+        words: PubSub = CLASSIC,
+        counts: Counter[str] | None = None,
+    ) -> None:
+        """``counts``, by kind, are of what is refused, if somebody counts for several servers."""
         self._settings = settings
         self.endpoint = endpoint
         self.keys = Keys(settings.prefix, self.endpoint.db)
@@ -48,8 +58,19 @@ class Server:
         """Told of a subscription that the server has ended, since the slot is another's."""
         self._words = words
         self._scripts: list[Script] = [_IDENTITY]
-        self._commands = Link(lambda: f"{self.endpoint} for commands", self._open_commands, self._link_changed)
-        self._subscriber = Link(lambda: f"{self.endpoint} for pub/sub", self._open_subscriber, self._link_changed)
+        self._refusals = Refusals(
+            lambda: self._place,
+            counts,
+            expected=REDIRECTIONS if words.sharded else (),
+            rights=self.keys.shared("*").decode(),
+            scripts=self._scripts,
+        )
+        self._commands = Link(
+            lambda: f"{self._place} for commands", self._open_commands, self._link_changed, self._refusals
+        )
+        self._subscriber = Link(
+            lambda: f"{self._place} for pub/sub", self._open_subscriber, self._link_changed, self._refusals
+        )
         self._subscriptions = Subscriptions(words, self._subscriber.execute)
         self._echo = Echo(lambda number: self.publish(self._echo_name, number))
         self._probes = Probes(
@@ -101,8 +122,22 @@ class Server:
         return max(0, self._commands.connects - 1) + max(0, self._subscriber.connects - 1)
 
     @property
-    def refusal(self) -> str:
-        return self._commands.refusal or self._subscriber.refusal
+    def refused(self) -> Mapping[str, int]:
+        return self._refusals.counts
+
+    def health(self) -> list[ServerHealth]:
+        problem = next((link.problem for link in (self._commands, self._subscriber) if not link.connected), "")
+        found = ServerHealth(self._label, "0", self.connected, self.deaf, self.lag, self.reconnects, problem=problem)
+        return [self._refusals.shown_in(found)]
+
+    @property
+    def _label(self) -> str:
+        """Its name, which stays; ``_place`` is for the log, and says where it is now."""
+        return str(self.endpoint)
+
+    @property
+    def _place(self) -> str:
+        return str(self.endpoint)
 
     def execute(self, *command: Argument) -> asyncio.Future[Any]:
         return self._commands.execute(*command)
@@ -187,7 +222,9 @@ class Server:
         return await connect(self.endpoint, make, f"{settings.prefix}-{name}", settings.connect_timeout)
 
     async def _open_commands(self) -> RedisConnection:
-        connection = await self._connect("commands", partial(RedisConnection, self._settings.io_timeout))
+        connection = await self._connect(
+            "commands", partial(RedisConnection, self._settings.io_timeout, self._refusals)
+        )
         await self._check_mode(connection)
         await self._end_former(connection)
         await identify(connection)
@@ -197,12 +234,12 @@ class Server:
         return connection
 
     async def _check_mode(self, connection: RedisConnection) -> None:
-        """Raises ``ConnectionError`` if it is another kind of server than its address says."""
+        """Raises ``SettingsError`` if it is another kind of server than its address says."""
         if not self._words.sharded:
             self._misfit = await find_misfit(connection, self.endpoint)
             if self._misfit:
                 await connection.close("another kind of server")
-                raise ConnectionError(self._misfit)
+                raise SettingsError(self._misfit)
 
     async def _end_former(self, connection: RedisConnection) -> None:
         """Have the server end the connection before this one: what it still holds must not be carried out later.
@@ -227,6 +264,7 @@ class Server:
             self._subscriptions.handlers,
             self._words.message,
             lambda name: self.on_moved(name),
+            self._refusals,
         )
         connection = await self._connect("subscriber", make)
         try:

@@ -14,9 +14,10 @@ One ``Shard`` serves broker and presence together; whoever composes the applicat
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from gateway.health import ServerHealth
 from gateway.redis.keys import Keys
 from gateway.redis.resp import Argument, Handler
 from gateway.redis.script import Script
@@ -52,8 +53,11 @@ class Shard(Protocol):
     def reconnects(self) -> int: ...
 
     @property
-    def refusal(self) -> str:
-        """What Redis refuses and is likely to go on refusing, such as OOM or WRONGPASS; empty if nothing."""
+    def refused(self) -> Mapping[str, int]:
+        """How often Redis has refused something, by kind."""
+
+    def health(self) -> list[ServerHealth]:
+        """How each server is; of a cluster that cannot be reached one stands for all."""
 
     # — keys —
 

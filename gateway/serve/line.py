@@ -18,6 +18,9 @@ Order = frozenset[int] | None
 
 ANSWER = b"+"
 
+FORBIDDEN = b"-"
+"""Comes first from a worker whose settings forbid it to start; what follows says why."""
+
 _LENGTH = struct.Struct("!I")
 
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from gateway.serve.line import Order, write
+from gateway.serve.line import FORBIDDEN, Order, write
 from gateway.serve.systemd import VARIABLE
 
 log = logging.getLogger("gateway.serve.process")
@@ -27,6 +27,7 @@ class Process(asyncio.Protocol):
         """True when it is ready, False when it has ended before."""
         self.silence = 0
         """How often it has been asked since it last answered."""
+        self._told = b""
 
     @classmethod
     async def start(cls, job: bytes, listeners: Sequence[socket.socket]) -> "Process":
@@ -50,13 +51,20 @@ class Process(asyncio.Protocol):
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def forbidden(self) -> str:
+        """What of the settings forbids it to start, when it has ended."""
+        return self._told.removeprefix(FORBIDDEN).decode(errors="replace")
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._line = transport
 
     def data_received(self, data: bytes) -> None:
         self.silence = 0
-        if not self.came.done():
+        if self._told or data.startswith(FORBIDDEN):
+            self._told += data
+        elif not self.came.done():
             self.came.set_result(True)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -13,6 +13,7 @@ import uvicorn
 
 from gateway.config.settings import Settings
 from gateway.serve.listening import ServeError
+from gateway.serve.starting import Starting
 from gateway.serve.systemd import notify
 from gateway.transports import uvicorn_dispatch, uvicorn_http, uvicorn_websocket
 from gateway.transports.deflate import Compression
@@ -92,15 +93,19 @@ def tune_collector() -> None:
 
 
 def run_server(settings: Settings, factory: Factory, listener: socket.socket, ready: Callable[[], None]) -> None:
-    """Serve on the bound socket. Raises `ServeError` when the application does not start."""
+    """Serve on the bound socket. Raises `ServeError`, or `SettingsError`, when the application does not start."""
     app = factory(settings)
     run(Server(uvicorn_config(settings, app), drain_of(app), ready), [listener])
 
 
 def run(server: Server, listeners: list[socket.socket]) -> None:
-    """Run until the server stops. Raises `ServeError` when the application does not start."""
+    """Run until the server stops. Raises `ServeError`, or `SettingsError`, when the application does not start."""
+    starting = Starting(server.config.app)
+    server.config.app = starting
     with suppress(SystemExit):  # some releases of uvicorn end so when the application does not start
         server.run(listeners)
+    if starting.refused is not None:
+        raise starting.refused
     if not server.started:
         raise ServeError("the application did not start; the reason is in the log above")
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from gateway.config.contradictions import find_warnings
 from gateway.config.settings import Settings
+from gateway.errors import SettingsError
 from gateway.serve.hangup import on_hangup
 from gateway.serve.line import Job, Order, write_job
 from gateway.serve.listening import ServeError, announce, bind_beside
@@ -104,7 +105,7 @@ class Supervisor:
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
-        """Supervise until a signal. Raises `ServeError` when no worker ever comes up."""
+        """Supervise until a signal. Raises `ServeError` when no worker comes up, `SettingsError` if one says why."""
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._stop)
         on_hangup(self._hangup.set, self._stop)
@@ -187,7 +188,12 @@ class Supervisor:
                 if not slot.came.done():
                     slot.came.set_result(True)
                 self._share()
-            return process.pid, _ending(await process.wait())
+            ending = _ending(await process.wait())
+            if process.forbidden:
+                if not self._any_came:
+                    raise SettingsError(process.forbidden)
+                log.error("worker %d: %s", process.pid, process.forbidden)
+            return process.pid, ending
         finally:
             slot.process, slot.ready = None, False
             self._share()

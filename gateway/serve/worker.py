@@ -15,7 +15,7 @@ from typing import IO, Any
 import uvicorn
 
 from gateway.errors import SettingsError
-from gateway.serve.line import ANSWER, Order, read, read_job
+from gateway.serve.line import ANSWER, FORBIDDEN, Order, read, read_job
 from gateway.serve.listening import ServeError
 from gateway.serve.logs import log_to_stderr
 from gateway.serve.server import BACKLOG, Server, drain_of, run, uvicorn_config
@@ -111,7 +111,11 @@ def work() -> None:
         server = WorkerServer(uvicorn_config(job.settings, app), app, line, listeners)
         serving.set_result(server)
         run(server, [])
-    except (ServeError, SettingsError) as error:
+    except SettingsError as error:
+        with suppress(OSError):
+            line.sendall(FORBIDDEN + str(error).encode())
+        sys.exit(1)
+    except ServeError as error:
         log.error("%s", error)
         sys.exit(1)
     except EOFError:  # the supervisor died before it said what to do

@@ -1,11 +1,12 @@
 """Metrics in Prometheus' text format; the only importer of prometheus_client, which a start need not wait for."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from gateway.health import ServerHealth
 from gateway.metrics import Gauges, Metrics
 
 __all__ = ["CONTENT_TYPE_LATEST", "render"]
@@ -85,3 +86,24 @@ def _gauges(gauges: Gauges) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "gateway_broker_reconnects", "Times the broker connection came back", value=gauges.broker_reconnects
     )
+    refused = CounterMetricFamily("gateway_broker_errors", "What the broker has refused, by kind", labels=["kind"])
+    for kind, count in gauges.broker_refused.items():
+        refused.add_metric([kind], count)
+    yield refused
+    yield from _shards(gauges.broker_servers)
+
+
+def _shards(servers: Iterable[ServerHealth]) -> Iterator[Metric]:
+    """Each by the number of its address in the settings, and by its name there or in its cluster."""
+    labels = ["shard", "server"]
+    connected = GaugeMetricFamily("gateway_broker_shard_connected", "Whether the server answers", labels=labels)
+    deaf = GaugeMetricFamily("gateway_broker_shard_deaf", "Whether nothing arrives from the server", labels=labels)
+    lag = GaugeMetricFamily("gateway_broker_shard_lag_seconds", "Time from publish to arrival", labels=labels)
+    reconnects = CounterMetricFamily("gateway_broker_shard_reconnects", "Times it came back", labels=labels)
+    for server in servers:
+        names = [server.shard, server.server]
+        connected.add_metric(names, int(server.connected))
+        deaf.add_metric(names, int(server.deaf))
+        lag.add_metric(names, server.lag)
+        reconnects.add_metric(names, server.reconnects)
+    yield from (connected, deaf, lag, reconnects)

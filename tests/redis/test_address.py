@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from gateway.config.settings import RedisSettings
+from gateway.config.masking import masked
+from gateway.config.settings import RedisSettings, Settings
 from gateway.errors import SettingsError
-from gateway.redis.address import ClusterSeeds, Place, SentinelGroup, masked, read_addresses
+from gateway.redis.address import ClusterSeeds, Place, SentinelGroup, read_addresses
 from gateway.redis.endpoint import Endpoint
+from gateway.redis.opening import open_shards
 
 
 def read(address: Any, **options: Any) -> Place:
@@ -177,8 +179,25 @@ def test_an_address_that_is_none_is_named_with_the_right_forms(address: str) -> 
         "user:secret@h",
         "redis://h?password=secret&db=1",
         "redis+sentinel://:secret@h?sentinel_password=secret&addr=b",
+        "redis://:secret secret@h",
+        "redis://:secret,secret@h",
+        "redis://:secret@h,redis://u:secret@i?password=secret",
+        "redis://h?Password=secret&pass=secret",
+        "unix://:secret@/run/h.sock?password=secret",
     ],
 )
 def test_no_secret_is_shown(address: str) -> None:
     assert "secret" not in masked(address)
     assert "h" in masked(address)
+    for kept in (repr(RedisSettings(address=address)), repr(RedisSettings(address=[address, address]))):
+        assert "secret" not in kept
+
+
+def test_no_secret_is_in_the_repr_of_what_is_made_of_it() -> None:
+    settings = RedisSettings(address="redis://u:secret@h", password="secret", sentinel_password="secret")
+    assert (
+        "secret"
+        not in f"{settings!r} {settings} {read_addresses(settings)} {[vars(shard) for shard in open_shards(settings)]}"
+    )
+    keys = Settings(client={"token": {"hmac_secret_key": "known"}}, http_api={"key": "known"})
+    assert "known" not in repr(keys)

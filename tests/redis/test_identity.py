@@ -6,7 +6,7 @@ import pytest
 
 from gateway.redis.script import UNIDENTIFIED, Script
 from gateway.redis.shard import Shard
-from tests.redis_fixtures import fake_redis, started_shard
+from tests.redis_fixtures import fake_redis, refusal_of, started_shard
 from tests.redis_server import RedisServer
 from tests.waiting import until
 
@@ -71,7 +71,7 @@ async def test_where_it_is_not_told_it_is_empty(told: Script) -> None:
     with RedisServer("--user", "gw", "on", ">pw", "~*", "&*", "+@all", "-info") as server:
         async with started_shard(f"redis://gw:pw@127.0.0.1:{server.port}") as shard:
             assert await identity(shard, told) == b""
-            assert shard.refusal == ""
+            assert refusal_of(shard) == ""
             with server.client() as client:
                 client.acl_setuser("gw", enabled=True, commands=["-eval"])
             shard._commands.connection.drop("again")  # type: ignore[union-attr]

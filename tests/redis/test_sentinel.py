@@ -91,7 +91,7 @@ async def test_a_server_that_is_not_the_master_is_left(topology: SentinelTopolog
 
         shard._locate = locate  # type: ignore[method-assign]
         shard._drop_both("cut by the test")
-        await until(lambda: "which is a slave" in shard._commands._problem)
+        await until(lambda: "which is a slave" in shard._commands.problem)
         assert not shard.connected
         del shard._locate
         await until(lambda: shard.connected)
@@ -108,7 +108,7 @@ async def test_a_name_that_nobody_knows(topology: SentinelTopology) -> None:
         assert known.connected
     async with opened(topology.url.replace(topology.master_name, "nobody")) as shard:
         assert not shard.connected
-        assert "knows a master nobody; is sentinel_master_name right?" in shard._commands._problem
+        assert "knows a master nobody; is sentinel_master_name right?" in shard._commands.problem
         with pytest.raises(BrokerUnavailable):
             await shard.execute("GET", b"k")
 
@@ -123,4 +123,4 @@ async def test_one_sentinel_is_enough(topology: SentinelTopology) -> None:
 async def test_nobody_is_there() -> None:
     async with opened("redis+sentinel://127.0.0.1:1?sentinel_master_name=m") as shard:
         assert not shard.connected
-        assert "no sentinel of 127.0.0.1:1 answers" in shard._commands._problem
+        assert "no sentinel of 127.0.0.1:1 answers" in shard._commands.problem

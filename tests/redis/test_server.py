@@ -22,7 +22,7 @@ from gateway.redis.keys import PARTITIONS, SLOTS, TAGS, Keys, slot
 from gateway.redis.pubsub import CHANNELS_PER_COMMAND, CLASSIC, COMMANDS_UNDER_WAY, Subscriptions
 from gateway.redis.resp import CommandRefused
 from gateway.redis.script import Script
-from tests.redis_fixtures import one_server, started_shard
+from tests.redis_fixtures import one_server, refusal_of, started_shard
 from tests.redis_server import RedisServer, free_port
 from tests.redis_topologies import ClusterTopology, SentinelTopology
 from tests.waiting import until
@@ -98,14 +98,14 @@ async def test_wrong_password_is_said_and_tried_again(caplog: pytest.LogCaptureF
     with RedisServer("--requirepass", "right") as server:
         async with started_shard(f"redis://:wrong@127.0.0.1:{server.port}") as shard:
             assert not shard.connected
-            assert shard.refusal == "WRONGPASS"
+            assert refusal_of(shard) == "WRONGPASS"
             with pytest.raises(BrokerUnavailable):
                 await shard.execute("PING")
             with server.client() as client:
                 client.execute_command("AUTH", "right")
                 client.config_set("requirepass", "wrong")
             await until(lambda: shard.connected)
-            assert shard.refusal == ""
+            assert refusal_of(shard) == ""
         assert "WRONGPASS" in caplog.text
 
 
@@ -264,7 +264,7 @@ async def test_a_user_who_may_not_end_connections_is_no_trouble() -> None:
             connection.drop("cut")
             await until(lambda: shard.reconnects)
             await shard.execute("PING")
-            assert shard.refusal == ""
+            assert refusal_of(shard) == ""
 
 
 async def test_handler_that_raises_costs_nothing(server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:

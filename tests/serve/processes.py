@@ -40,6 +40,9 @@ class App:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             await receive()
+            if self.settings.node.name == "bad address":  # as starlette does it
+                await send({"type": "lifespan.startup.failed", "message": "Traceback (most recent call last): ..."})
+                raise SettingsError("node.name is bad address")
             if self.settings.node.name == "broken":
                 await send({"type": "lifespan.startup.failed", "message": "the application is broken"})
                 return
@@ -76,7 +79,7 @@ class App:
 
 def make_app(settings: Settings) -> App:
     if settings.node.name == "bad settings":
-        raise SettingsError("node.name is bad")
+        raise SettingsError("node.name is bad settings")
     if settings.node.name == "crash":
         os._exit(7)
     if settings.node.name == "slow to start":

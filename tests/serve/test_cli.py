@@ -26,6 +26,7 @@ from gateway.config.sources import DEV_SECRET, load
 from gateway.serve import cli
 from gateway.serve.app import create_app
 from gateway.serve.listening import ServeError
+from tests.redis_topologies import SentinelTopology
 
 SECRET = "a-secret-of-sufficient-length-for-hs256"
 
@@ -89,6 +90,21 @@ def test_serve_tells_bad_settings_and_failures_apart(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(cli, "serve", fail)
     failed = run("serve", "--dev")
     assert (failed.exit_code, failed.stderr) == (1, "gateway: cannot listen\n")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_address_of_another_kind_ends_serve_in_words(shared_group: SentinelTopology, workers: str) -> None:
+    place = shared_group.sentinels[0].address
+    command = [sys.executable, "-m", "gateway", "serve", "--dev", "--port", "0", "--workers", workers]
+    environment = {**os.environ, "GATEWAY_REDIS_URL": f"redis://{place}"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if "INFO" not in line and "INSECURE" not in line]
+    right = f"redis+sentinel://{place}?sentinel_master_name=mymaster"
+    assert lines == [
+        f"gateway: the server at {place} is a Sentinel; write its address as {right} "
+        "(engine.redis.address, for short GATEWAY_REDIS_URL)"
+    ]
 
 
 # — token —

@@ -100,13 +100,22 @@ def test_a_killed_worker_is_replaced(start: Callable[..., Process]) -> None:
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("bad settings", "node.name is bad"), ("broken", "did not start"), ("crash", "(exit code 7)")],
+    [("broken", "did not start"), ("crash", "(exit code 7)")],
 )
 def test_workers_that_never_come_up_end_the_supervisor(start: Callable[..., Process], name: str, text: str) -> None:
     process = start(name, workers=2)
     assert process.popen.wait(60) == 1
     assert text in process.log
     assert "error: workers do not come up" in process.log
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("name", ["bad settings", "bad address"])
+def test_settings_that_forbid_the_start_are_told_once(start: Callable[..., Process], name: str, workers: int) -> None:
+    process = start(name, workers=workers)
+    assert process.popen.wait(60) == 1
+    lines = [line for line in process.log.splitlines() if "INSECURE" not in line and "INFO" not in line]
+    assert lines == [f"error: node.name is {name}"], "no traceback, no word of workers that do not come up"
 
 
 def test_a_worker_that_does_not_stop_is_killed(start: Callable[..., Process]) -> None:

@@ -3,6 +3,7 @@
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.health import ServerHealth
 from gateway.metrics import Gauges, Metrics
 from gateway.web.exposition import render
 
@@ -16,6 +17,11 @@ GAUGES = Gauges(
     broker_lag=0.25,
     broker_reconnects=4,
     skipped={"control": 14},
+    broker_servers=(
+        ServerHealth("10.0.0.1:6379", lag=0.125, reconnects=3),
+        ServerHealth("10.0.0.2:6379", "1", connected=False, deaf=True, reconnects=1),
+    ),
+    broker_refused={"OOM": 14},
 )
 
 
@@ -80,11 +86,20 @@ def test_gauges_are_read_when_asked_for(metrics: Metrics) -> None:
         "gateway_broker_lag_seconds": 0.25,
         "gateway_broker_reconnects_total": 4,
         "gateway_skipped_messages_total": 14,
+        "gateway_broker_errors_total": 14,
+        "gateway_broker_shard_connected": 1,
+        "gateway_broker_shard_deaf": 1,
+        "gateway_broker_shard_lag_seconds": 0.125,
+        "gateway_broker_shard_reconnects_total": 1,
     }
+    assert found["gateway_broker_errors_total", "OOM"] == 14
+    assert found["gateway_broker_shard_connected", "10.0.0.1:6379", "0"] == 1
+    assert found["gateway_broker_shard_connected", "10.0.0.2:6379", "1"] == 0
+    assert found["gateway_broker_shard_reconnects_total", "10.0.0.1:6379", "0"] == 3
 
 
 def test_every_metric_is_explained(metrics: Metrics) -> None:
     metrics.watch(lambda: GAUGES)
     families = list(text_string_to_metric_families(render(metrics).decode()))
-    assert len(families) == 21
+    assert len(families) == 26
     assert all(family.documentation for family in families)

@@ -11,6 +11,7 @@ from gateway.brokers.base import BrokerHealth
 from gateway.brokers.memory import MemoryBroker
 from gateway.config.settings import Settings
 from gateway.core.node import Node
+from gateway.health import ServerHealth
 from gateway.presence.memory import MemoryPresence
 from gateway.web.health import health_router
 
@@ -55,6 +56,49 @@ async def test_says_what_its_broker_refuses() -> None:
     operator.broker.state = BrokerHealth(refusal="OOM")
     response = await operator.http.get("/health/ready")
     assert (response.json()["status"], response.json()["broker"]["refusal"]) == ("degraded", "OOM")
+
+
+async def test_says_what_to_do_about_it() -> None:
+    operator = Operator()
+    server = ServerHealth(
+        "10.0.0.1:6379", refusal="OOM", problem="OOM command not allowed", remedy="give it more memory"
+    )
+    operator.broker.state = BrokerHealth(refusal="OOM", servers=(server,))
+    body = (await operator.http.get("/health/ready")).json()
+    assert body["status"] == "degraded"
+    told = {"refusal": "OOM", "problem": "OOM command not allowed", "remedy": "give it more memory"}
+    assert body["broker"] == {"connected": True, "deaf": False, "lag": 0, "reconnects": 0, **told}
+
+
+async def test_says_how_each_of_several_servers_is() -> None:
+    operator = Operator()
+    well = ServerHealth("10.0.0.1:6379", lag=0.0012345678)
+    away = ServerHealth("10.0.0.2:6379", "1", connected=False, problem="Connection refused")
+    operator.broker.state = BrokerHealth(connected=False, servers=(well, away))
+    broker = (await operator.http.get("/health/ready")).json()["broker"]
+    assert broker["problem"] == "Connection refused"
+    assert broker["servers"] == [
+        {"server": "10.0.0.1:6379", "shard": "0", "connected": True, "deaf": False, "lag": 0.001235, "reconnects": 0},
+        {
+            "server": "10.0.0.2:6379",
+            "shard": "1",
+            "connected": False,
+            "deaf": False,
+            "lag": 0,
+            "reconnects": 0,
+            "problem": "Connection refused",
+        },
+    ]
+
+
+async def test_says_how_the_servers_are_that_presence_has_for_itself() -> None:
+    operator = Operator(health={"ready_without_broker": False})
+    away = ServerHealth("10.0.0.3:6379", "presence:0", connected=False, problem="Connection refused")
+    operator.node.presence_servers = lambda: [away]
+    assert await operator.ready() == (200, "degraded"), "publications are served"
+    [shown] = (await operator.http.get("/health/ready")).json()["presence"]
+    assert (shown["server"], shown["problem"]) == ("10.0.0.3:6379", "Connection refused")
+    assert b'server="10.0.0.3:6379",shard="presence:0"} 0.0' in (await operator.http.get("/metrics")).content
 
 
 async def test_says_how_its_broker_is() -> None:

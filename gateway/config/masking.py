@@ -1,0 +1,35 @@
+"""Secrets among settings: which names hold one, and how an address is shown without."""
+
+import re
+from typing import Any
+
+MASK = "***"
+
+_SECRET = re.compile(r"(secret|password|(?<!public_)key)(?!\w*_valid_until)")
+_NEXT_ADDRESS = re.compile(r"(,\s*)(?=[a-z+]+://)", re.IGNORECASE)
+_CUT = re.compile(r":(?![0-9a-fA-F:.]*\]?(?::\d+)?(?:[/?#]|$))[^/?#]*")
+"""Of an address that a comma in its password has cut in two: what stands for a port, and is none."""
+
+_PARAMETER = re.compile(r"((?:pass\w*|pwd)=)[^&]*", re.IGNORECASE)
+
+
+def without_secret(key: str, value: Any) -> Any:
+    """A setting's value without the secret that it is, or has in it; ``key`` is its name."""
+    if value and _SECRET.search(key):
+        return MASK
+    if isinstance(value, list | tuple):
+        return [without_secret(key, each) for each in value]
+    hides = isinstance(value, str) and ("://" in value or key.endswith("address"))
+    return masked(value) if hides else value
+
+
+def masked(text: str) -> str:
+    """Addresses without their secrets, however they are written: several are separated by commas."""
+    return "".join(map(_masked, _NEXT_ADDRESS.split(text)))
+
+
+def _masked(address: str) -> str:
+    scheme, separator, rest = address.partition("://") if "://" in address else ("", "", address)
+    _, at, place = rest.rpartition("@")
+    place = f"{MASK}@{place}" if at else _CUT.sub(f":{MASK}", place)
+    return scheme + separator + _PARAMETER.sub(rf"\1{MASK}", place)

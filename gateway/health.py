@@ -1,0 +1,26 @@
+"""How one server is on which the gateway relies."""
+
+from msgspec import Struct
+
+
+class ServerHealth(Struct, frozen=True):
+    """Names and words without a secret.
+
+    ``shard`` is the number of its address in the settings, ``server`` its name there or in its cluster. ``lag`` is the
+    last measured time from publish to arrival, in seconds. ``refusal`` is the kind of what it refuses and will until an
+    operator has seen to it, ``problem`` what it says itself, or why there is no connection; ``remedy`` what to do.
+    """
+
+    server: str
+    shard: str = "0"
+    connected: bool = True
+    deaf: bool = False
+    lag: float = 0.0
+    reconnects: int = 0
+    refusal: str = ""
+    problem: str = ""
+    remedy: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return self.connected and not self.deaf and not self.refusal
