@@ -196,9 +196,14 @@ def test_a_stop_during_a_restart_stops_all(start: Start, file: Path, moment: str
 
 async def test_the_number_of_workers_changes(start: Start, file: Path) -> None:
     process = start(file=file).ready()
+    client = await connect(f"ws://127.0.0.1:{process.port}/", proxy=None)
     write(file, name="three", workers=3)
     process.hang_up()
     process.logged("the rolling restart is done")
+    with pytest.raises(ConnectionClosed) as closed:
+        await client.recv()
+    assert closed.value.rcvd is not None, "killed, for it could not obey"
+    assert closed.value.rcvd.code == 3001
     pids = process.workers(3)
     write(file, name="one", workers=1)
     process.hang_up()
