@@ -86,7 +86,8 @@ class _Address:
         }
         reader = readers.get((self._scheme, self._kind))
         if reader is None:
-            raise ValueError(f"{self._scheme}://... is no form of address")
+            kind = f"+{self._kind}" if self._kind else ""
+            raise ValueError(f"{self._scheme}{kind}://... is no form of address")
         place = reader()
         if self._query:
             raise ValueError(f"it takes no {self._query[0][0]}")

@@ -194,7 +194,7 @@ def test_text_is_published_as_a_string_and_said_so(api: Api) -> None:
     [
         ((401, b""), "refuses the API key"),
         ((500, b""), "500"),
-        ((200, b"<html>"), "does not answer as a gateway"),
+        ((200, b"<html>"), "; give its address with --url"),
         ((200, b'{"error":{"code":102,"message":"unknown channel"}}'), "publish: unknown channel (102)"),
     ],
 )
