@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 from gateway import Gateway
 from gateway.session import base, subscription
 from gateway.testing import Kit, Refused
+from tests import engines
 from tests.integration.clients.javascript import DIRECTORY
 from tests.integration.processes import program
 from tests.postgres_server import PostgresServer
@@ -337,3 +338,8 @@ async def test_the_shop_announces_what_is_committed_and_nothing_else(
 def test_the_shop_is_typed(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(block("postgres.md", "shop.py"))
     run(ROOT, "mypy", "--strict", str(tmp_path / "shop.py"))
+
+
+def test_the_table_of_engines_is_that_of_the_suites() -> None:
+    page = (ROOT / "docs" / "engines.md").read_text()
+    assert engines.table() in page, "write it anew: python -m tests.engines"

@@ -16,6 +16,7 @@ class Sections(TypedDict, total=False):
     shutdown: Mapping[str, Any]
     channel: Mapping[str, Any]
     engine: Mapping[str, Any]
+    presence: Mapping[str, Any]
     http_api: Mapping[str, Any]
     health: Mapping[str, Any]
     prometheus: Mapping[str, Any]

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gateway.redis.connection import RedisConnection
-from gateway.redis.resp import CommandRefused
+from gateway.redis.resp import Argument, CommandRefused
 from gateway.redis.script import Script
 
 REPLICATION_ID = Path(__file__).parent / "lua" / "replication_id.lua"
@@ -13,10 +13,24 @@ _IDENTIFY = Script(REPLICATION_ID, REPLICATION_ID.with_name("identify.lua"))
 
 
 async def identify(connection: RedisConnection) -> None:
-    """Have the connection know its server's; empty where that is not told. Raises ``BrokerUnavailable``."""
+    """Have a new connection know its server's; empty where that is not told. Raises ``BrokerUnavailable``."""
+    await _learn(connection, _IDENTIFY.by_text([], []))
+
+
+async def identify_again(connection: RedisConnection) -> None:
+    """The same for one that has been told: a server may change under an open connection."""
     try:
-        connection.identity = bytes(await connection.execute(*_IDENTIFY.by_text([], []), optional=True))
+        await _learn(connection, _IDENTIFY.by_digest([], []))
     except CommandRefused as refused:
-        if refused.served_elsewhere:
+        if refused.redis_code != "NOSCRIPT":
+            raise
+        await identify(connection)
+
+
+async def _learn(connection: RedisConnection, command: tuple[Argument, ...]) -> None:
+    try:
+        connection.identity = bytes(await connection.execute(*command, optional=True))
+    except CommandRefused as refused:
+        if refused.served_elsewhere or refused.redis_code == "NOSCRIPT":
             raise
         connection.identity = b""

@@ -15,7 +15,7 @@ from gateway.errors import BrokerUnavailable, SettingsError
 from gateway.redis.connection import RedisConnection, SubscriberConnection, connect, ignored
 from gateway.redis.echo import Echo
 from gateway.redis.endpoint import Endpoint
-from gateway.redis.identity import identify
+from gateway.redis.identity import identify, identify_again
 from gateway.redis.keys import Keys
 from gateway.redis.link import Link
 from gateway.redis.mode import find_misfit
@@ -249,7 +249,9 @@ class Server:
             raise BrokerUnavailable
         await self.publish(self._probe_name, probe)
         if self._commands.connection is not None:
-            await identify(self._commands.connection)  # a server changes its history under an open connection, too
+            await identify_again(
+                self._commands.connection
+            )  # a server changes its history under an open connection, too
 
     def _drop_both(self, reason: str = "deaf: probes were published and did not arrive") -> None:
         """Either may have come to be at another server than the other one."""

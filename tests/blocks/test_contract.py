@@ -15,8 +15,9 @@ from gateway.errors import Error
 from gateway.postgres.database import Database
 from gateway.program.engine import one_of
 from tests.blocks.recorder import Recorder
+from tests.engines import STORES
 from tests.postgres_fixtures import postgres_settings, running
-from tests.redis_fixtures import REDISES, opened_shards
+from tests.redis_fixtures import opened_shards
 from tests.waiting import until
 
 HOUR = 3600.0
@@ -33,7 +34,7 @@ async def block_shortly(blocks: BlockStore, user: str) -> None:
     await until(lambda: time.time() > end)
 
 
-@pytest.fixture(params=["memory", *REDISES, "postgres"])
+@pytest.fixture(params=STORES)
 async def make(request: pytest.FixtureRequest) -> AsyncIterator[Make]:
     """Makes the list of one more node."""
     if request.param == "memory":

@@ -394,9 +394,9 @@ async def test_what_was_learnt_of_a_server_may_be_outdated() -> None:
 
 async def test_the_server_is_asked_only_where_it_is_not_known() -> None:
     with RedisServer() as server:
-        async with node_at(server) as one:
-            await one.publish(ROOM, 1)
+        async with node_at(server, probe_interval=60.0) as one:
             with server.client() as redis:
+                await until(lambda: "cmdstat_evalsha" in redis.info("commandstats"), what="the first probe asks")
                 redis.config_resetstat()
                 for stream in (ROOM, CELL, "room:2"):
                     await one.publish(stream, *range(20))

@@ -12,8 +12,9 @@ from gateway.leases.redis import RedisLeases
 from gateway.leases.sharded import ShardedLeases
 from gateway.postgres.database import Database
 from gateway.program.engine import one_of
+from tests.engines import STORES
 from tests.postgres_fixtures import postgres_settings, running
-from tests.redis_fixtures import REDISES, opened_shards
+from tests.redis_fixtures import opened_shards
 from tests.waiting import until
 
 TTL = 0.5
@@ -21,7 +22,7 @@ TTL = 0.5
 Make = Callable[[float], Leases]
 
 
-@pytest.fixture(params=["memory", *REDISES, "postgres"])
+@pytest.fixture(params=STORES)
 async def make(request: pytest.FixtureRequest) -> AsyncIterator[Make]:
     """Makes leases of each implementation, with the TTL that one wants."""
     if request.param == "memory":

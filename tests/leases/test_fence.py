@@ -18,8 +18,9 @@ from gateway.messages import Payload, Position, Publication, Receipt
 from gateway.postgres.database import Database
 from gateway.program.engine import one_of
 from tests.brokers.recorder import Recorder
+from tests.engines import STORES
 from tests.postgres_fixtures import postgres_settings, running
-from tests.redis_fixtures import REDISES, opened_shards
+from tests.redis_fixtures import opened_shards
 from tests.waiting import until
 
 PLAIN = StreamOptions()
@@ -33,7 +34,7 @@ def recorder() -> Recorder:
     return Recorder()
 
 
-@pytest.fixture(params=["memory", *REDISES, "postgres"])
+@pytest.fixture(params=STORES)
 async def pair(request: pytest.FixtureRequest, recorder: Recorder) -> AsyncIterator[Pair]:
     """Broker and leases of one backend; the broker hears ``room``."""
     if request.param == "memory":

@@ -9,11 +9,12 @@ from gateway.limits.redis import RedisLimits
 from gateway.limits.sharded import ShardedLimits
 from gateway.postgres.database import Database
 from gateway.program.engine import one_of
+from tests.engines import STORES
 from tests.postgres_fixtures import postgres_settings, running
-from tests.redis_fixtures import REDISES, opened_shards
+from tests.redis_fixtures import opened_shards
 
 
-@pytest.fixture(params=["memory", *REDISES, "postgres"])
+@pytest.fixture(params=STORES)
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[LimitStore]:
     if request.param == "memory":
         yield MemoryLimits()

@@ -12,9 +12,10 @@ from gateway.occupancy.redis import RedisOccupancy
 from gateway.occupancy.sharded import ShardedOccupancy
 from gateway.postgres.database import Database
 from gateway.program.engine import one_of
+from tests.engines import STORES
 from tests.occupancy.recorder import Recorder
 from tests.postgres_fixtures import postgres_settings, running
-from tests.redis_fixtures import REDISES, opened_shards
+from tests.redis_fixtures import opened_shards
 
 Nodes = tuple[Occupancy, Occupancy]
 
@@ -24,7 +25,7 @@ def recorder() -> Recorder:
     return Recorder()
 
 
-@pytest.fixture(params=["memory", *REDISES, "postgres"])
+@pytest.fixture(params=STORES)
 async def nodes(request: pytest.FixtureRequest, recorder: Recorder) -> AsyncIterator[Nodes]:
     """Each implementation, on two nodes that tell the same recorder."""
     if request.param == "memory":

@@ -12,8 +12,9 @@ from gateway.presence.sharded import ShardedPresence
 from gateway.presence.survey import SurveyPresence
 from gateway.program.engine import one_of
 from tests.broadcast.lines import started_line
+from tests.engines import PRESENCE
 from tests.postgres_fixtures import postgres_settings, running
-from tests.redis_fixtures import REDISES, opened_shards
+from tests.redis_fixtures import opened_shards
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def swept() -> list[tuple[str, ClientInfo]]:
     return []
 
 
-@pytest.fixture(params=["memory", *REDISES, "postgres", "broadcaster-memory", "broadcaster-postgres"])
+@pytest.fixture(params=PRESENCE)
 async def store(request: pytest.FixtureRequest, swept: list[tuple[str, ClientInfo]]) -> AsyncIterator[PresenceStore]:
     """Each implementation, started as node ``n1``."""
     if request.param == "memory":

@@ -56,6 +56,7 @@ async def test_a_replica_has_none_of_its_own_until_it_is_promoted(told: Script) 
         async with started_shard(server.url, probe_interval=0.05) as shard:
             assert await identity(shard, told) == UNIDENTIFIED
             with server.client() as client:
+                client.script_flush()
                 client.execute_command("REPLICAOF", "NO", "ONE")
 
             async def promoted() -> bool:
