@@ -1,6 +1,7 @@
 """Rolling restarts: SIGHUP, workers that die or hang, and nobody who connects meanwhile is turned away."""
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -259,3 +260,12 @@ def test_without_systemd_nobody_is_told(monkeypatch: pytest.MonkeyPatch, tmp_pat
     for name in ("", "@no such abstract address", str(tmp_path / "nobody")):
         monkeypatch.setenv(VARIABLE, name)
         notify("READY=1")
+
+
+def test_without_a_socket_to_spare_systemd_is_told_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*_: object) -> socket.socket:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setenv(VARIABLE, "/run/notify")
+    monkeypatch.setattr(socket, "socket", none_left)
+    notify("READY=1")
