@@ -271,29 +271,43 @@ _Connection = TypeVar("_Connection", bound=RedisConnection)
 async def connect(
     endpoint: Endpoint, make: Callable[[], _Connection], name: str, connect_timeout: float
 ) -> _Connection:
-    """Connect and log in. Raises ``OSError`` (``TimeoutError`` too) or ``BrokerUnavailable``."""
-    loop = asyncio.get_running_loop()
+    """Connect and log in. Raises ``OSError`` (``TimeoutError`` too), or ``CommandRefused``."""
     commands = endpoint.handshake()
-    async with asyncio.timeout(connect_timeout):
-        if endpoint.path:
-            _, connection = await loop.create_unix_connection(make, endpoint.path)
-        else:
-            server_name = endpoint.server_name or None
-            _, connection = await loop.create_connection(
-                make, endpoint.host, endpoint.port, ssl=endpoint.tls, server_hostname=server_name
-            )
-        try:
-            answers = [connection.execute(*command) for command in commands]
-            named = connection.execute("CLIENT", "SETNAME", name, optional=True)
-            named.add_done_callback(ignored)  # who may not give itself a name does without
-            await asyncio.gather(*answers)
-        except BaseException as error:
-            lost = connection.closed.result() if connection.closed.done() else ""
-            await connection.close("handshake failed")
-            if lost and isinstance(error, BrokerUnavailable) and not isinstance(error, CommandRefused):
-                raise ConnectionError(lost) from None  # such as a certificate that was asked for
-            raise
+    try:
+        async with asyncio.timeout(connect_timeout):
+            connection = await _reach(endpoint, make)
+            try:
+                await _log_in(connection, commands, name)
+            except BaseException:
+                await connection.close("handshake failed")
+                raise
+    except TimeoutError as error:
+        advice = "; if it does not speak TLS, its address is redis://, not rediss://" if endpoint.tls else ""
+        raise TimeoutError(str(error) or f"no answer within {connect_timeout:g} s{advice}") from None
+    except CommandRefused:
+        raise
+    except BrokerUnavailable:
+        advice = "" if endpoint.tls or endpoint.path else "; if it wants TLS, its address is rediss://, not redis://"
+        raise ConnectionError(f"{connection.closed.result()}{advice}") from None
     return connection
+
+
+async def _reach(endpoint: Endpoint, make: Callable[[], _Connection]) -> _Connection:
+    loop = asyncio.get_running_loop()
+    if endpoint.path:
+        _, connection = await loop.create_unix_connection(make, endpoint.path)
+    else:
+        _, connection = await loop.create_connection(
+            make, endpoint.host, endpoint.port, ssl=endpoint.tls, server_hostname=endpoint.server_name or None
+        )
+    return connection
+
+
+async def _log_in(connection: RedisConnection, commands: list[tuple[Argument, ...]], name: str) -> None:
+    answers = [connection.execute(*command) for command in commands]
+    named = connection.execute("CLIENT", "SETNAME", name, optional=True)
+    named.add_done_callback(ignored)  # who may not give itself a name does without
+    await asyncio.gather(*answers)
 
 
 def ignored(answer: asyncio.Future[Any]) -> None:

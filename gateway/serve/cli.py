@@ -211,7 +211,7 @@ def _call(settings: Settings, method: str, params: dict[str, Any], url: str | No
             raise Failure(f"{base} refuses the API key: give the one in its http_api.key with --key")
         answer = response.raise_for_status().json()
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        raise Failure(f"{base} does not answer as a gateway: {error}") from error
+        raise Failure(f"{base} does not answer as a gateway: {error}; give its address with --url") from error
     if refusal := answer.get("error"):
         raise Failure(f"{method}: {refusal['message']} ({refusal['code']})")
     result: dict[str, Any] = answer.get("result", {})

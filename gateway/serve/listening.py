@@ -24,9 +24,8 @@ def bind(address: str, port: int, *, shared: bool = False) -> socket.socket:
     Raises `ServeError`, also when another program shares the port already.
     """
     try:
-        family, *_, name = socket.getaddrinfo(address or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
-            0
-        ]
+        host = address.strip("[]") or None  # in brackets as in a URL, such as we log
+        family, *_, name = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         # Bound without SO_REUSEPORT first: with it, two gateways would share one port and nobody would know.
         sock = _bind(family, name, shared=False)
         if shared:

@@ -140,6 +140,8 @@ class Supervisor:
 
     def _open(self, settings: Settings, *, trial: bool = False) -> Slot:
         slot = Slot(settings, trial=trial)
+        if self._stopping.is_set():  # in the very turn in which a roll goes on, which is cancelled only in the next
+            slot.closing.set()
         slot.keeper = asyncio.create_task(self._keep(slot))
         return slot
 

@@ -13,5 +13,5 @@ def notify(state: str) -> None:
     if not path:
         return
     name = "\0" + path[1:] if path.startswith("@") else path  # "@" stands for an abstract address
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, suppress(OSError):
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.sendto(state.encode(), name)

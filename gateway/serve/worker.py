@@ -70,6 +70,7 @@ class WorkerServer(Server):
             self._line.send(ANSWER, socket.MSG_DONTWAIT)
 
     async def _accept(self, numbers: frozenset[int]) -> None:
+        numbers &= frozenset(range(len(self._listeners)))  # those for more workers than there were came later
         for number in self._accepting.keys() - numbers:
             self._accepting.pop(number).close()
         for number in numbers - self._accepting.keys():

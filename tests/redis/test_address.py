@@ -1,5 +1,6 @@
 """What addresses of Redis mean, and what is said of those that mean nothing."""
 
+import re
 import ssl
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,11 @@ def test_an_address_that_is_none_is_named_with_the_right_forms(address: str) -> 
     assert "redis://127.0.0.1:6379/0" in text
     assert "redis+cluster://" in text
     assert "secret" not in text
+
+
+def test_a_scheme_that_is_none_is_named_whole() -> None:
+    with pytest.raises(SettingsError, match=re.escape("(redis+unix://... is no form of address)")):
+        read_addresses(RedisSettings(address="redis+unix:///run/redis.sock"))
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,34 @@ async def test_wrong_password_is_said_and_tried_again(caplog: pytest.LogCaptureF
         assert "WRONGPASS" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("greeting", "scheme", "advice"),
+    [
+        (None, "rediss", "if it does not speak TLS, its address is redis://"),
+        (b"", "redis", "if it wants TLS, its address is rediss://"),
+        (b"\x15\x03\x01\x00\x02\x02\x0a", "redis", "if it wants TLS, its address is rediss://"),
+    ],
+)
+async def test_which_of_the_two_schemes_it_is(
+    greeting: bytes | None, scheme: str, advice: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Redis without TLS waits for a line to end; one with TLS closes, perhaps after an alert."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        if greeting is None:
+            await reader.read()
+        else:
+            writer.write(greeting)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, started_shard(f"{scheme}://127.0.0.1:{port}") as shard:
+        assert not shard.connected
+        assert advice in caplog.text
+
+
 async def test_unix_socket(tmp_path: Path) -> None:
     path = tmp_path / "redis.sock"
     with RedisServer("--unixsocket", str(path)):

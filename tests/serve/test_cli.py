@@ -26,6 +26,7 @@ from gateway.config.sources import DEV_SECRET, load
 from gateway.serve import cli
 from gateway.serve.app import create_app
 from gateway.serve.listening import ServeError
+from tests.redis_server import RedisServer
 from tests.redis_topologies import SentinelTopology
 
 SECRET = "a-secret-of-sufficient-length-for-hs256"
@@ -52,6 +53,16 @@ def claims(token: str, secret: str = SECRET) -> dict[str, Any]:
 
 def test_the_version_is_shown() -> None:
     assert run("--version").output == f"gateway {__version__}\n"
+
+
+def test_redis_of_another_kind_is_told_without_a_traceback() -> None:
+    with RedisServer() as server:
+        address = f"127.0.0.1:{server.port}"
+        command = [sys.executable, "-m", "gateway", "serve", "--port", "0", "--redis-url", f"redis+cluster://{address}"]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == 2
+    assert f"is no part of a cluster; write its address as redis://{address}" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_help_names_every_command() -> None:
@@ -210,7 +221,7 @@ def test_text_is_published_as_a_string_and_said_so(api: Api) -> None:
     [
         ((401, b""), "refuses the API key"),
         ((500, b""), "500"),
-        ((200, b"<html>"), "does not answer as a gateway"),
+        ((200, b"<html>"), "; give its address with --url"),
         ((200, b'{"error":{"code":102,"message":"unknown channel"}}'), "publish: unknown channel (102)"),
     ],
 )

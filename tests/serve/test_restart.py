@@ -1,6 +1,7 @@
 """Rolling restarts: SIGHUP, workers that die or hang, and nobody who connects meanwhile is turned away."""
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -196,9 +197,14 @@ def test_a_stop_during_a_restart_stops_all(start: Start, file: Path, moment: str
 
 async def test_the_number_of_workers_changes(start: Start, file: Path) -> None:
     process = start(file=file).ready()
+    client = await connect(f"ws://127.0.0.1:{process.port}/", proxy=None)
     write(file, name="three", workers=3)
     process.hang_up()
     process.logged("the rolling restart is done")
+    with pytest.raises(ConnectionClosed) as closed:
+        await client.recv()
+    assert closed.value.rcvd is not None, "killed, for it could not obey"
+    assert closed.value.rcvd.code == 3001
     pids = process.workers(3)
     write(file, name="one", workers=1)
     process.hang_up()
@@ -254,3 +260,12 @@ def test_without_systemd_nobody_is_told(monkeypatch: pytest.MonkeyPatch, tmp_pat
     for name in ("", "@no such abstract address", str(tmp_path / "nobody")):
         monkeypatch.setenv(VARIABLE, name)
         notify("READY=1")
+
+
+def test_without_a_socket_to_spare_systemd_is_told_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*_: object) -> socket.socket:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setenv(VARIABLE, "/run/notify")
+    monkeypatch.setattr(socket, "socket", none_left)
+    notify("READY=1")

@@ -161,6 +161,11 @@ def test_an_address_that_does_not_exist_is_told() -> None:
         bind("no such host", 8000)
 
 
+def test_an_address_may_stand_in_brackets_as_in_a_url() -> None:
+    with bind("[::1]", 0) as sock:
+        assert sock.getsockname()[0] == "::1"
+
+
 def test_accepted_connections_give_up_dead_peers() -> None:
     with bind("127.0.0.1", 0) as sock:
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000

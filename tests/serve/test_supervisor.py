@@ -10,12 +10,14 @@ from typing import Any, cast
 import pytest
 
 from gateway.serve.listening import bind
+from gateway.serve.process import Process
 from gateway.serve.supervisor import Slot, Supervisor
-from tests.serve.processes import Process, make_app, make_settings
+from tests.serve.processes import Process as Server
+from tests.serve.processes import make_app, make_settings
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n"
 
-Start = Callable[..., Process]
+Start = Callable[..., Server]
 
 
 class Waiting:
@@ -111,3 +113,16 @@ async def test_who_starts_or_drains_is_left_alone(supervisor: Supervisor) -> Non
     for _ in range(2 * supervisor.patience):
         supervisor._look()
     assert not starting.signals + draining.signals + idle.signals
+
+
+async def test_who_is_added_while_all_stop_starts_nothing(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a worker of a rolling restart, which goes on for a moment after SIGTERM."""
+    started: list[object] = []
+    monkeypatch.setattr(Process, "start", lambda *args: started.append(args))
+    supervisor._stop()
+    slot = supervisor._open(make_settings(), trial=True)
+    await slot.keeper
+    assert not await slot.came
+    assert not started
