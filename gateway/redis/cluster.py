@@ -79,11 +79,14 @@ class Cluster:
         self._spawn(self._watch())
 
     async def close(self) -> None:
-        tasks = [*self._tasks, *self._starts.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(*(server.close() for server in self._servers.values()))
+        self._whole = False
+        while self._tasks or self._servers:  # an answer that comes meanwhile may lead to one more
+            servers = [self._servers.pop(address) for address in list(self._servers)]
+            tasks = [*self._tasks, *(self._starts.pop(server) for server in servers)]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*(server.close() for server in servers))
 
     @property
     def connected(self) -> bool:
@@ -182,16 +185,19 @@ class Cluster:
             self._homes.pop(name, None)
 
     async def _bring_home(self, name: bytes) -> None:
-        """Subscribe where the slot is now, and leave where it was. What fails is at no server, and tried again."""
+        """Subscribe where the slot is now, and leave where it was. What fails stays as it was, and is tried again."""
         handler, owner, former = self._handlers.get(name), self._owners[slot(name)], self._homes.get(name)
         if handler is None or owner is None or owner is former:
             return
         try:
             await self._subscribe_at(name, handler, owner)
         except BrokerUnavailable:
+            self._look.set()
             if self._homes.get(name) is owner:
                 del self._homes[name]
-        if former is not None:
+                if former is not None and former.hears(name):  # and who says that it has moved there may be wrong
+                    self._homes[name] = former
+        if former is not None and self._homes.get(name) is not former:  # where it may have come back meanwhile
             await former.unsubscribe(name)
 
     # — the way to a server —
@@ -259,7 +265,7 @@ class Cluster:
             server = self._servers[address] = Server(self._settings, endpoint, SHARDED)
             server.load(*self._scripts)
             server.on_reconnect.append(self._tell_of_gap)
-            server.on_moved = self._take_from
+            server.on_moved = partial(self._take_from, server)
             self._starts[server] = asyncio.create_task(server.start())
         await asyncio.shield(self._starts[server])
         return server
@@ -336,20 +342,18 @@ class Cluster:
         changed = topology != self._topology
         began = bool(self._topology.owners)
         if changed:
-            at = dict(zip(topology.primaries, await self._all(topology.primaries), strict=True))
-            self._owners = [owner and at[owner] for owner in topology.owners]
+            await asyncio.gather(*(self._server(address) for address in topology.primaries))
             self._topology, self._whole = topology, None not in topology.owners
-            await asyncio.gather(*(self._speak_in_its_own(server) for server in at.values()))
+        # even if nothing has changed: a redirection may have led to where a slot was for a moment only
+        self._owners = [owner and self._servers[owner] for owner in topology.owners]
+        await asyncio.gather(*(self._speak_in_its_own(self._servers[owner]) for owner in topology.primaries))
         strays = [name async for name in self._strays()]
         for some in batches(strays, TOGETHER):
             await asyncio.gather(*(self._bring_home(name) for name in some))
-        if changed:
-            await self._leave(self._servers.keys() - set(topology.primaries))
-        if began and (changed or strays):
+        if strays or (began and changed):
             self._tell_of_gap()
-
-    async def _all(self, addresses: Iterable[Address]) -> list[Server]:
-        return await asyncio.gather(*(self._server(address) for address in addresses))
+        idle = self._servers.keys() - set(topology.primaries)
+        await self._leave([address for address in idle if changed or not self._servers[address].connected])
 
     async def _strays(self) -> Any:
         """Names that are not subscribed where their slots are."""
@@ -372,9 +376,10 @@ class Cluster:
             await self._starts.pop(server)
             await server.close()
 
-    def _take_from(self, name: bytes) -> None:
-        """A server has told that a channel's slot is another's."""
-        self._homes.pop(name, None)
+    def _take_from(self, server: Server, name: bytes) -> None:
+        """A server has told that a channel's slot is another's, where the subscription may be already."""
+        if self._homes.get(name) is server:
+            del self._homes[name]
         self._look.set()
 
     def _tell_of_gap(self) -> None:
