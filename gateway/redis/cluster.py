@@ -174,6 +174,8 @@ class Cluster:
         await asyncio.gather(*[self.unsubscribe(name) for name in names])
 
     def _subscribe_at(self, name: bytes, handler: Handler, server: Server) -> asyncio.Future[None]:
+        if self._handlers.get(name) is not handler:  # it has ended while it was led here
+            return unavailable()
         self._homes[name] = server
         return server.subscribe(name, handler)
 

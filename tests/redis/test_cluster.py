@@ -176,6 +176,7 @@ class Slow:
     """A server that confirms subscriptions when it is let."""
 
     def __init__(self) -> None:
+        self.endpoint = Endpoint("h", 1)
         self.names: set[bytes] = set()
         self.asked: list[asyncio.Future[None]] = []
 
@@ -225,6 +226,20 @@ async def test_a_subscription_that_cannot_move_stays_where_it_is_heard() -> None
     assert one.names == {b"news"}
     assert cluster._homes == {b"news": cast(Server, one)}
     assert cluster._look.is_set()
+
+
+async def test_a_subscription_that_has_ended_is_led_nowhere() -> None:
+    cluster, one, two = Cluster(RedisSettings(), []), Slow(), Slow()
+    cluster._owners[slot(b"news")] = cast(Server, one)
+    cluster._servers["h", 2] = other = cast(Server, two)
+    cluster._starts[other] = asyncio.create_task(asyncio.sleep(0))
+    confirmed = cluster.subscribe(b"news", lambda message: None)
+    one.asked.pop().set_exception(CommandRefused(f"MOVED {slot(b'news')} h:2"))
+    await cluster.unsubscribe(b"news")
+    with pytest.raises(BrokerUnavailable):
+        await confirmed
+    assert two.names == set()
+    assert cluster._homes == {}
 
 
 async def test_what_a_former_home_says_late_changes_nothing() -> None:
