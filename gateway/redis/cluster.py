@@ -7,7 +7,7 @@ import asyncio
 import logging
 import random
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -25,6 +25,7 @@ from gateway.redis.resp import REDIRECTIONS, Argument, CommandRefused, Handler
 from gateway.redis.script import Script
 from gateway.redis.server import Server, call_all
 from gateway.redis.topology import Address, Topology, read_redirection, read_topology
+from gateway.redis.turns import Place, Turns
 
 logger = logging.getLogger(__name__)
 
@@ -33,9 +34,6 @@ LOOK = 30.0
 
 LOOK_SOON = 0.3
 """The same while a server is away, a slot is nobody's, or a subscription at no server."""
-
-PAUSE = 0.05
-"""Seconds before what is on its way between two servers is asked for again."""
 
 FOLLOWED = 3.0
 """Seconds for which a command is led from server to server."""
@@ -61,6 +59,7 @@ class Cluster:
         self._starts: dict[Server, asyncio.Task[None]] = {}
         self._topology = Topology(0, [])
         self._owners: list[Server | None] = [None] * SLOTS
+        self._turns = Turns()
         self._whole = False
         """Whether somebody owns each slot."""
         self._handlers: dict[bytes, Handler] = {}
@@ -87,6 +86,7 @@ class Cluster:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await asyncio.gather(*(server.close() for server in servers))
+            self._turns.close()
 
     @property
     def connected(self) -> bool:
@@ -120,8 +120,11 @@ class Cluster:
         self._scripts += [script.sharded for script in scripts]
 
     async def run(self, script: Script, keys: Sequence[Argument], args: Sequence[Argument]) -> Any:
-        place = slot(_name(keys[0]))
-        server = self._owners[place]
+        name = _name(keys[0])
+        for place in (slot(name), name):
+            if turn := self._turns.take(place):
+                await turn
+        server = self._owners[slot(name)]
         try:
             if server is None:
                 raise BrokerUnavailable(stored="no")
@@ -130,7 +133,7 @@ class Cluster:
             if server is None or refused.redis_code not in REDIRECTIONS:
                 raise
             # by its text: what is asked for at another server in passing must be one command
-            return await self._redirect(refused, server, place, lambda at: at.run_text(script.sharded, keys, args))
+            return await self._redirect(refused, server, name, lambda at: at.run_text(script.sharded, keys, args))
         except BrokerUnavailable:
             self._look.set()
             raise
@@ -205,27 +208,42 @@ class Cluster:
     # — the way to a server —
 
     def _follow(self, key: Argument, ask: _Ask[_Result]) -> asyncio.Future[_Result]:
-        """Ask at once whoever owns the slot, and go on where that leads."""
-        place = slot(_name(key))
-        server = self._owners[place]
+        """Ask whoever owns the slot, at once unless others are before us, and go on where that leads."""
+        answer: asyncio.Future[_Result] = asyncio.get_running_loop().create_future()
+        name = _name(key)
+        self._ask_owner(answer, name, ask, (slot(name), name))
+        return answer
+
+    def _ask_owner(
+        self, answer: asyncio.Future[_Result], name: bytes, ask: _Ask[_Result], places: Sequence[Place]
+    ) -> None:
+        if places:
+            turn, rest = self._turns.take(places[0]), places[1:]
+            if turn is None:
+                self._ask_owner(answer, name, ask, rest)
+            else:
+                turn.add_done_callback(lambda _: self._ask_owner(answer, name, ask, rest))
+            return
+        server = self._owners[slot(name)]
+        if answer.done():
+            return
         if server is None:
             self._look.set()
-            return unavailable()
-        answer: asyncio.Future[_Result] = asyncio.get_running_loop().create_future()
-        ask(server).add_done_callback(partial(self._pass_on, answer, server, place, ask))
-        return answer
+            answer.set_exception(BrokerUnavailable(stored="no"))
+        else:
+            ask(server).add_done_callback(partial(self._pass_on, answer, server, name, ask))
 
     def _pass_on(
         self,
         answer: asyncio.Future[_Result],
         server: Server,
-        place: int,
+        name: bytes,
         ask: _Ask[_Result],
         first: asyncio.Future[_Result],
     ) -> None:
         error = None if first.cancelled() else first.exception()
         if isinstance(error, CommandRefused) and error.redis_code in REDIRECTIONS:
-            self._spawn(_resolve(answer, self._redirect(error, server, place, ask)))
+            self._spawn(self._redirect(error, server, name, ask)).add_done_callback(partial(_resolve, answer))
             return
         if error is not None and not isinstance(error, CommandRefused):
             self._look.set()
@@ -237,18 +255,21 @@ class Cluster:
             else:
                 answer.set_exception(error)
 
-    async def _redirect(self, refused: CommandRefused, server: Server, place: int, ask: _Ask[_Result]) -> _Result:
+    async def _redirect(self, refused: CommandRefused, server: Server, name: bytes, ask: _Ask[_Result]) -> _Result:
         """Ask where a server has said that the slot is, as long as it is somewhere else each time."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         while True:
             led = read_redirection(refused, (server.endpoint.host, server.endpoint.port))
-            if led is None:  # some keys are here and some there
-                await asyncio.sleep(PAUSE)
+            if led is None or self._turns.pausing(name):  # some keys are here and some there
+                if not self._turns.held(name):
+                    self._spawn(self._turns.hold([name], partial(server.execute, "PING")))
+                await self._turns.take_again(name)
+                led = None
             else:
                 server = await self._server(led.address)
                 if not led.asking:
-                    self._owners[place] = server
+                    self._hand_over({slot(name): server})
                     self._look.set()
             try:
                 if led is not None and led.asking:
@@ -258,6 +279,16 @@ class Cluster:
                 if again.redis_code not in REDIRECTIONS or loop.time() > began + FOLLOWED:
                     raise
                 refused = again
+
+    def _hand_over(self, owners: Mapping[int, Server | None]) -> None:
+        """Have slots be others', once what their former owners have been sent is answered: so order is kept."""
+        places: defaultdict[Server, list[int]] = defaultdict(list)
+        for place, owner in owners.items():
+            former, self._owners[place] = self._owners[place], owner
+            if former is not None and former is not owner:
+                places[former].append(place)
+        for former, those in places.items():
+            self._spawn(self._turns.hold(those, partial(former.execute, "PING")))
 
     async def _server(self, address: Address) -> Server:
         """The server at an address, connected if it can be reached."""
@@ -347,7 +378,9 @@ class Cluster:
             await asyncio.gather(*(self._server(address) for address in topology.primaries))
             self._topology, self._whole = topology, None not in topology.owners
         # even if nothing has changed: a redirection may have led to where a slot was for a moment only
-        self._owners = [owner and self._servers[owner] for owner in topology.owners]
+        owners = [owner and self._servers[owner] for owner in topology.owners]
+        if owners != self._owners:
+            self._hand_over(dict(enumerate(owners)))
         await asyncio.gather(*(self._speak_in_its_own(self._servers[owner]) for owner in topology.primaries))
         strays = [name async for name in self._strays()]
         for some in batches(strays, TOGETHER):
@@ -388,22 +421,22 @@ class Cluster:
         self._gaps += 1
         call_all(self.on_reconnect)
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, _Result]) -> asyncio.Task[_Result]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 def _name(key: Argument) -> bytes:
     return key if isinstance(key, bytes) else str(key).encode()
 
 
-async def _resolve(answer: asyncio.Future[_Result], work: Awaitable[_Result]) -> None:
-    try:
-        result = await work
-    except Exception as error:
-        if not answer.done():
-            answer.set_exception(error)
+def _resolve(answer: asyncio.Future[_Result], work: asyncio.Task[_Result]) -> None:
+    error = BrokerUnavailable() if work.cancelled() else work.exception()
+    if answer.done():
+        return
+    if error is None:
+        answer.set_result(work.result())
     else:
-        if not answer.done():
-            answer.set_result(result)
+        answer.set_exception(error)

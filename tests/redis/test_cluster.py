@@ -131,6 +131,40 @@ async def test_what_moves_meanwhile_is_found_and_followed(topology: ClusterTopol
         await until(lambda: len(one.heard.publications) > before)
 
 
+async def test_many_publications_under_way_keep_their_order_while_their_slot_moves(topology: ClusterTopology) -> None:
+    """Nobody waits for the answer to the one before; each is published once."""
+    moving = slot(TAGS[5])
+    async with node(topology) as one:
+        room = next(name for name in ROOMS if slot(one.cluster.keys.of(b"c", name)) == moving)
+        under_way: list[asyncio.Task[int]] = []
+
+        async def load() -> None:
+            while True:
+                under_way.extend(asyncio.create_task(one.publish(room)) for _ in range(100))
+                await asyncio.wait(under_way[-1000:-999] or under_way[:1])
+
+        task = asyncio.create_task(load())
+        await until(lambda: len(under_way) > 2000)
+        await asyncio.to_thread(topology.migrate_slots, [moving])
+        before = len(under_way)
+        await until(lambda: len(under_way) > before + 2000)
+        task.cancel()
+        assert await asyncio.gather(*under_way) == list(range(1, len(under_way) + 1))
+
+
+async def test_a_command_that_is_led_somewhere_when_all_is_closed_is_answered() -> None:
+    cluster, one = Cluster(RedisSettings(), []), Slow()
+    cluster._owners[slot(b"news")] = cast(Server, one)
+    cluster._servers["h", 2] = cast(Server, Slow())
+    cluster._starts[cluster._servers["h", 2]] = asyncio.create_task(asyncio.sleep(60))
+    confirmed = cluster.subscribe(b"news", lambda message: None)
+    one.asked.pop().set_exception(CommandRefused(f"MOVED {slot(b'news')} h:2"))
+    await until(lambda: cluster._tasks)
+    await cluster.close()
+    with pytest.raises(BrokerUnavailable):
+        await confirmed
+
+
 async def test_a_server_that_has_lost_a_slot_can_be_connected_with_again(topology: ClusterTopology, tags: None) -> None:
     moving = slot(TAGS[5])
     async with node(topology) as one:
@@ -179,6 +213,14 @@ class Slow:
         self.endpoint = Endpoint("h", 1)
         self.names: set[bytes] = set()
         self.asked: list[asyncio.Future[None]] = []
+
+    async def close(self) -> None:
+        pass
+
+    def execute(self, *command: str) -> asyncio.Future[bytes]:
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        answer.set_result(b"PONG")
+        return answer
 
     def hears(self, name: bytes) -> bool:
         return name in self.names
