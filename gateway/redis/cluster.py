@@ -17,15 +17,16 @@ from msgspec.structs import replace
 from gateway.batches import batches
 from gateway.config.settings import RedisSettings
 from gateway.errors import BrokerUnavailable, SettingsError
-from gateway.redis.connection import RedisConnection, connect, ignored, unavailable
+from gateway.redis.connection import ignored, unavailable
 from gateway.redis.endpoint import Endpoint
 from gateway.redis.keys import SLOTS, TAGS, Keys, slot
 from gateway.redis.pubsub import SHARDED
 from gateway.redis.resp import REDIRECTIONS, Argument, CommandRefused, Handler
 from gateway.redis.script import Script
 from gateway.redis.server import Server, call_all
-from gateway.redis.topology import Address, Topology, read_redirection, read_topology
+from gateway.redis.topology import Address, Topology, read_redirection
 from gateway.redis.turns import Place, Turns
+from gateway.redis.views import Views
 
 logger = logging.getLogger(__name__)
 
@@ -66,15 +67,15 @@ class Cluster:
         self._homes: dict[bytes, Server] = {}
         """Where names are subscribed, or about to be."""
         self._gaps = 0
-        self._unfit = ""
+        self._views = Views(settings)
         self._look = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> None:
         """As ever. Raises ``SettingsError`` if what answers is no cluster, or too old."""
         await self._learn()
-        if self._unfit and not self._servers:
-            raise SettingsError(self._unfit)
+        if self._views.unfit and not self._servers:
+            raise SettingsError(self._views.unfit)
         self._spawn(self._watch())
 
     async def close(self) -> None:
@@ -325,50 +326,14 @@ class Cluster:
 
     async def _learn(self) -> None:
         """Ask all servers, or the seeds if none answers, and believe the latest view."""
-        views = await self._views(
-            self._view(server.execute, address) for address, server in self._servers.items() if server.connected
+        views = await self._views.gather(
+            self._views.view(server.execute, address) for address, server in self._servers.items() if server.connected
         )
         if not views:
             known = [replace(self._seeds[0], host=host, port=port) for host, port in self._servers]
-            views = await self._views(self._ask(endpoint) for endpoint in (*self._seeds, *known))
+            views = await self._views.gather(self._views.ask(endpoint) for endpoint in (*self._seeds, *known))
         if views:
             await self._adopt(max(views, key=lambda view: (view.epoch, SLOTS - view.owners.count(None))))
-
-    async def _views(self, asking: Iterable[Awaitable[Topology]]) -> list[Topology]:
-        answers = await asyncio.gather(*asking, return_exceptions=True)
-        for failure in answers:
-            if isinstance(failure, BaseException) and not isinstance(failure, (OSError, BrokerUnavailable)):
-                raise failure
-        return [answer for answer in answers if isinstance(answer, Topology)]
-
-    async def _ask(self, endpoint: Endpoint) -> Topology:
-        """Over a connection of its own."""
-        make = partial(RedisConnection, self._settings.io_timeout)
-        name = f"{self._settings.prefix}-topology"
-        connection = await connect(endpoint, make, name, self._settings.connect_timeout)
-        try:
-            with suppress(CommandRefused):
-                if await connection.execute("COMMAND", "INFO", "SSUBSCRIBE") == [None]:
-                    self._unfit = (
-                        f"the Redis Cluster at {endpoint.host}:{endpoint.port} is older than Redis 7.0 and has no "
-                        "sharded pub/sub; update it, or list independent servers as shards, for example "
-                        'engine.redis.address = ["redis://a:6379", "redis://b:6379"]'
-                    )
-                    raise BrokerUnavailable
-            return await self._view(connection.execute, (endpoint.host, endpoint.port))
-        finally:
-            await connection.close("asked")
-
-    async def _view(self, execute: Callable[..., asyncio.Future[Any]], asked: Address) -> Topology:
-        try:
-            return read_topology(*await asyncio.gather(execute("CLUSTER", "INFO"), execute("CLUSTER", "SLOTS")), asked)
-        except CommandRefused as refused:
-            if "cluster support disabled" in refused.detail:
-                self._unfit = (
-                    f"the Redis server at {asked[0]}:{asked[1]} is no part of a cluster; write its address as "
-                    f"redis://{asked[0]}:{asked[1]}"
-                )
-            raise
 
     async def _adopt(self, topology: Topology) -> None:
         """Have owners be as they are, and subscriptions where their slots are."""
