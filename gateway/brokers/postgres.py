@@ -33,6 +33,7 @@ from gateway.messages import ClientInfo, Join, Position, Publication, Receipt, p
 from gateway.postgres.batch import HURRY, Batch
 from gateway.postgres.database import Database, seconds, within
 from gateway.postgres.failures import text
+from gateway.postgres.listener import Handler
 from gateway.postgres.owners import INTERVALS, Intervals, Owners
 from gateway.postgres.statements import Script
 
@@ -128,20 +129,22 @@ class PostgresBroker:
     def subscribe(self, channel: str) -> Awaitable[None]:
         assert self._events is not None, "start() comes first"
         topic = "c" + text(channel)
+        handler = partial(self._receive, self._events, channel)
         self._subscribed.add(topic)
-        self._database.listen(topic, partial(self._receive, self._events, channel))
-        return self._confirmed(topic, self._hearing.ask(topic))
+        self._database.listen(topic, handler)
+        return self._confirmed(topic, handler, self._hearing.ask(topic))
 
-    async def _confirmed(self, topic: str, answer: "asyncio.Future[None]") -> None:
-        """Who is refused has nothing of it."""
+    async def _confirmed(self, topic: str, handler: Handler, answer: "asyncio.Future[None]") -> None:
+        """Who is refused has nothing of it; who has subscribed again since then keeps what is his."""
         try:
             await answer
             if not self._database.connected:
                 raise BrokerUnavailable
         except BaseException:
-            self._subscribed.discard(topic)
             self._doubtful.add(topic)
-            self._database.forget(topic)
+            if self._database.listens(topic, handler):
+                self._subscribed.discard(topic)
+                self._database.forget(topic)
             raise
 
     def unsubscribe(self, channel: str) -> Awaitable[None]:

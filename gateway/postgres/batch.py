@@ -63,9 +63,12 @@ class Batch(Generic[_Item, _Answer]):
     def ask(self, item: _Item) -> "asyncio.Future[_Answer]":
         """The answer, or ``BrokerUnavailable`` in time."""
         entry: _Entry[_Item, _Answer] = _Entry(item, self._size(item), asyncio.get_running_loop())
-        aside = self._aside.get(self._key(item)) if self._key is not None and self._aside else None
-        (aside or self)._put(entry)
+        (self._beside(item) or self)._put(entry)
         return entry.answer
+
+    def _beside(self, item: _Item) -> "Batch[_Item, _Answer] | None":
+        """Where those of its key wait, if they do."""
+        return self._aside.get(self._key(item)) if self._key is not None and self._aside else None
 
     async def close(self) -> None:
         """Give up what is under way."""
@@ -98,12 +101,16 @@ class Batch(Generic[_Item, _Answer]):
             self._idle()
 
     def _take(self) -> list[_Entry[_Item, _Answer]]:
-        """Those to send next; who has left is left out."""
+        """Those to send next; who has left is left out, and nobody overtakes those of his key that wait aside."""
         entries: list[_Entry[_Item, _Answer]] = []
         while self._waiting and len(entries) < self._most:
             entry = self._waiting.popleft()
             self._bytes -= entry.size
-            if not entry.answer.done():
+            if entry.answer.done():
+                continue
+            if aside := self._beside(entry.item):
+                aside._put(entry)
+            else:
                 entries.append(entry)
         return entries
 

@@ -160,6 +160,10 @@ class Database:
         """Have ``handler`` called with what is said under a topic, from now on or from when the server is there."""
         self._listener.handlers[topic] = handler
 
+    def listens(self, topic: str, handler: Handler) -> bool:
+        """Whether it is this handler that is called."""
+        return self._listener.handlers.get(topic) is handler
+
     def forget(self, topic: str) -> None:
         self._listener.handlers.pop(topic, None)
 

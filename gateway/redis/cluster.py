@@ -7,7 +7,7 @@ import asyncio
 import logging
 import random
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -18,15 +18,16 @@ from gateway.batches import batches
 from gateway.config.settings import RedisSettings
 from gateway.errors import BrokerUnavailable, SettingsError
 from gateway.health import ServerHealth
-from gateway.redis.connection import RedisConnection, connect, ignored, unavailable
+from gateway.redis.connection import ignored, unavailable
 from gateway.redis.endpoint import Endpoint
 from gateway.redis.keys import SLOTS, TAGS, Keys, slot
 from gateway.redis.pubsub import SHARDED
-from gateway.redis.refusals import Refusals
 from gateway.redis.resp import REDIRECTIONS, Argument, CommandRefused, Handler
 from gateway.redis.script import Script
 from gateway.redis.server import Server, call_all
-from gateway.redis.topology import Address, Topology, read_redirection, read_topology
+from gateway.redis.topology import Address, Topology, read_redirection
+from gateway.redis.turns import Place, Turns
+from gateway.redis.views import Views
 
 logger = logging.getLogger(__name__)
 
@@ -35,9 +36,6 @@ LOOK = 30.0
 
 LOOK_SOON = 0.3
 """The same while a server is away, a slot is nobody's, or a subscription at no server."""
-
-PAUSE = 0.05
-"""Seconds before what is on its way between two servers is asked for again."""
 
 FOLLOWED = 3.0
 """Seconds for which a command is led from server to server."""
@@ -63,32 +61,35 @@ class Cluster:
         self._starts: dict[Server, asyncio.Task[None]] = {}
         self._topology = Topology(0, [])
         self._owners: list[Server | None] = [None] * SLOTS
+        self._turns = Turns()
         self._whole = False
         """Whether somebody owns each slot."""
         self._handlers: dict[bytes, Handler] = {}
         self._homes: dict[bytes, Server] = {}
         """Where names are subscribed, or about to be."""
         self._gaps = 0
-        self._unfit = self._problem = ""
-        """What is wrong with it as a cluster, and why nobody tells who owns what."""
         self._counts: Counter[str] = Counter()
-        self._asked: dict[Address, Refusals] = {}
+        self._views = Views(settings, seeds, self._counts)
         self._look = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> None:
         """As ever. Raises ``SettingsError`` if what answers is no cluster, or too old."""
         await self._learn()
-        if self._unfit and not self._servers:
-            raise SettingsError(self._unfit)
+        if self._views.unfit and not self._servers:
+            raise SettingsError(self._views.unfit)
         self._spawn(self._watch())
 
     async def close(self) -> None:
-        tasks = [*self._tasks, *self._starts.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(*(server.close() for server in self._servers.values()))
+        self._whole = False
+        while self._tasks or self._servers:  # an answer that comes meanwhile may lead to one more
+            servers = [self._servers.pop(address) for address in list(self._servers)]
+            tasks = [*self._tasks, *(self._starts.pop(server) for server in servers)]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*(server.close() for server in servers))
+            self._turns.close()
 
     @property
     def connected(self) -> bool:
@@ -114,8 +115,8 @@ class Cluster:
         if found := [health for server in self._servers.values() for health in server.health()]:
             return found
         seeds = ",".join(map(str, self._seeds))
-        health = ServerHealth(seeds, connected=False, problem=self._problem)
-        for refusals in self._asked.values():
+        health = ServerHealth(seeds, connected=False, problem=self._views.problem)
+        for refusals in self._views.asked.values():
             if not health.refusal:
                 health = refusals.shown_in(health)
         return [health]
@@ -132,8 +133,11 @@ class Cluster:
         self._scripts += [script.sharded for script in scripts]
 
     async def run(self, script: Script, keys: Sequence[Argument], args: Sequence[Argument]) -> Any:
-        place = slot(_name(keys[0]))
-        server = self._owners[place]
+        name = _name(keys[0])
+        for place in (slot(name), name):
+            if turn := self._turns.take(place):
+                await turn
+        server = self._owners[slot(name)]
         try:
             if server is None:
                 raise BrokerUnavailable(stored="no")
@@ -142,7 +146,7 @@ class Cluster:
             if server is None or refused.redis_code not in REDIRECTIONS:
                 raise
             # by its text: what is asked for at another server in passing must be one command
-            return await self._redirect(refused, server, place, lambda at: at.run_text(script.sharded, keys, args))
+            return await self._redirect(refused, server, name, lambda at: at.run_text(script.sharded, keys, args))
         except BrokerUnavailable:
             self._look.set()
             raise
@@ -186,6 +190,8 @@ class Cluster:
         await asyncio.gather(*[self.unsubscribe(name) for name in names])
 
     def _subscribe_at(self, name: bytes, handler: Handler, server: Server) -> asyncio.Future[None]:
+        if self._handlers.get(name) is not handler:  # it has ended while it was led here
+            return unavailable()
         self._homes[name] = server
         return server.subscribe(name, handler)
 
@@ -197,42 +203,60 @@ class Cluster:
             self._homes.pop(name, None)
 
     async def _bring_home(self, name: bytes) -> None:
-        """Subscribe where the slot is now, and leave where it was. What fails is at no server, and tried again."""
+        """Subscribe where the slot is now, and leave where it was. What fails stays as it was, and is tried again."""
         handler, owner, former = self._handlers.get(name), self._owners[slot(name)], self._homes.get(name)
         if handler is None or owner is None or owner is former:
             return
         try:
             await self._subscribe_at(name, handler, owner)
         except BrokerUnavailable:
+            self._look.set()
             if self._homes.get(name) is owner:
                 del self._homes[name]
-        if former is not None:
+                if former is not None and former.hears(name):  # and who says that it has moved there may be wrong
+                    self._homes[name] = former
+        if former is not None and self._homes.get(name) is not former:  # where it may have come back meanwhile
             await former.unsubscribe(name)
 
     # — the way to a server —
 
     def _follow(self, key: Argument, ask: _Ask[_Result]) -> asyncio.Future[_Result]:
-        """Ask at once whoever owns the slot, and go on where that leads."""
-        place = slot(_name(key))
-        server = self._owners[place]
+        """Ask whoever owns the slot, at once unless others are before us, and go on where that leads."""
+        answer: asyncio.Future[_Result] = asyncio.get_running_loop().create_future()
+        name = _name(key)
+        self._ask_owner(answer, name, ask, (slot(name), name))
+        return answer
+
+    def _ask_owner(
+        self, answer: asyncio.Future[_Result], name: bytes, ask: _Ask[_Result], places: Sequence[Place]
+    ) -> None:
+        if places:
+            turn, rest = self._turns.take(places[0]), places[1:]
+            if turn is None:
+                self._ask_owner(answer, name, ask, rest)
+            else:
+                turn.add_done_callback(lambda _: self._ask_owner(answer, name, ask, rest))
+            return
+        server = self._owners[slot(name)]
+        if answer.done():
+            return
         if server is None:
             self._look.set()
-            return unavailable()
-        answer: asyncio.Future[_Result] = asyncio.get_running_loop().create_future()
-        ask(server).add_done_callback(partial(self._pass_on, answer, server, place, ask))
-        return answer
+            answer.set_exception(BrokerUnavailable(stored="no"))
+        else:
+            ask(server).add_done_callback(partial(self._pass_on, answer, server, name, ask))
 
     def _pass_on(
         self,
         answer: asyncio.Future[_Result],
         server: Server,
-        place: int,
+        name: bytes,
         ask: _Ask[_Result],
         first: asyncio.Future[_Result],
     ) -> None:
         error = None if first.cancelled() else first.exception()
         if isinstance(error, CommandRefused) and error.redis_code in REDIRECTIONS:
-            self._spawn(_resolve(answer, self._redirect(error, server, place, ask)))
+            self._spawn(self._redirect(error, server, name, ask)).add_done_callback(partial(_resolve, answer))
             return
         if error is not None and not isinstance(error, CommandRefused):
             self._look.set()
@@ -244,18 +268,21 @@ class Cluster:
             else:
                 answer.set_exception(error)
 
-    async def _redirect(self, refused: CommandRefused, server: Server, place: int, ask: _Ask[_Result]) -> _Result:
+    async def _redirect(self, refused: CommandRefused, server: Server, name: bytes, ask: _Ask[_Result]) -> _Result:
         """Ask where a server has said that the slot is, as long as it is somewhere else each time."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         while True:
             led = read_redirection(refused, (server.endpoint.host, server.endpoint.port))
-            if led is None:  # some keys are here and some there
-                await asyncio.sleep(PAUSE)
+            if led is None or self._turns.pausing(name):  # some keys are here and some there
+                if not self._turns.held(name):
+                    self._spawn(self._turns.hold([name], partial(server.execute, "PING")))
+                await self._turns.take_again(name)
+                led = None
             else:
                 server = await self._server(led.address)
                 if not led.asking:
-                    self._owners[place] = server
+                    self._hand_over({slot(name): server})
                     self._look.set()
             try:
                 if led is not None and led.asking:
@@ -266,6 +293,16 @@ class Cluster:
                     raise
                 refused = again
 
+    def _hand_over(self, owners: Mapping[int, Server | None]) -> None:
+        """Have slots be others', once what their former owners have been sent is answered: so order is kept."""
+        places: defaultdict[Server, list[int]] = defaultdict(list)
+        for place, owner in owners.items():
+            former, self._owners[place] = self._owners[place], owner
+            if former is not None and former is not owner:
+                places[former].append(place)
+        for former, those in places.items():
+            self._spawn(self._turns.hold(those, partial(former.execute, "PING")))
+
     async def _server(self, address: Address) -> Server:
         """The server at an address, connected if it can be reached."""
         server = self._servers.get(address)
@@ -274,7 +311,7 @@ class Cluster:
             server = self._servers[address] = Server(self._settings, endpoint, SHARDED, self._counts)
             server.load(*self._scripts)
             server.on_reconnect.append(self._tell_of_gap)
-            server.on_moved = self._take_from
+            server.on_moved = partial(self._take_from, server)
             self._starts[server] = asyncio.create_task(server.start())
         await asyncio.shield(self._starts[server])
         return server
@@ -301,89 +338,34 @@ class Cluster:
 
     async def _learn(self) -> None:
         """Ask all servers, or the seeds if none answers, and believe the latest view."""
-        views = await self._views(
-            self._view(server.execute, address) for address, server in self._servers.items() if server.connected
+        views = await self._views.gather(
+            self._views.view(server.execute, address) for address, server in self._servers.items() if server.connected
         )
         if not views:
             known = [replace(self._seeds[0], host=host, port=port) for host, port in self._servers]
-            views = await self._views(self._ask(endpoint) for endpoint in (*self._seeds, *known))
+            views = await self._views.gather(self._views.ask(endpoint) for endpoint in (*self._seeds, *known))
         if views:
             await self._adopt(max(views, key=lambda view: (view.epoch, SLOTS - view.owners.count(None))))
-
-    async def _views(self, asking: Iterable[Awaitable[Topology]]) -> list[Topology]:
-        answers = await asyncio.gather(*asking, return_exceptions=True)
-        failures = [answer for answer in answers if isinstance(answer, BaseException)]
-        for failure in failures:
-            if not isinstance(failure, (OSError, BrokerUnavailable)):
-                raise failure
-        views = [answer for answer in answers if isinstance(answer, Topology)]
-        if failures and not views:
-            self._complain(failures)
-        elif views:
-            self._problem = self._unfit = ""
-        return views
-
-    def _complain(self, failures: Sequence[BaseException]) -> None:
-        """Tell once why nobody tells who owns what."""
-        reasons = {getattr(failure, "detail", "") or str(failure) or repr(failure) for failure in failures}
-        problem = self._unfit or "; ".join(sorted(reasons))
-        told = any(refusals.present for refusals in self._asked.values())
-        if problem != self._problem and not told:
-            seeds = ", ".join(map(str, self._seeds))
-            logger.warning("Redis Cluster %s: %s; trying again until it works", seeds, problem)
-        self._problem = problem
-
-    async def _ask(self, endpoint: Endpoint) -> Topology:
-        """Over a connection of its own."""
-        refusals = self._asked.setdefault(
-            (endpoint.host, endpoint.port), Refusals(partial(str, endpoint), self._counts)
-        )
-        make = partial(RedisConnection, self._settings.io_timeout, refusals)
-        name = f"{self._settings.prefix}-topology"
-        connection = await connect(endpoint, make, name, self._settings.connect_timeout)
-        try:
-            with suppress(CommandRefused):
-                if await connection.execute("COMMAND", "INFO", "SSUBSCRIBE") == [None]:
-                    self._unfit = (
-                        f"the Redis Cluster at {endpoint.host}:{endpoint.port} is older than Redis 7.0 and has no "
-                        "sharded pub/sub; update it, or list independent servers as shards, for example "
-                        'engine.redis.address = ["redis://a:6379", "redis://b:6379"]'
-                    )
-                    raise BrokerUnavailable
-            return await self._view(connection.execute, (endpoint.host, endpoint.port))
-        finally:
-            await connection.close("asked")
-
-    async def _view(self, execute: Callable[..., asyncio.Future[Any]], asked: Address) -> Topology:
-        try:
-            return read_topology(*await asyncio.gather(execute("CLUSTER", "INFO"), execute("CLUSTER", "SLOTS")), asked)
-        except CommandRefused as refused:
-            if "cluster support disabled" in refused.detail:
-                self._unfit = (
-                    f"the Redis server at {asked[0]}:{asked[1]} is no part of a cluster; write its address as "
-                    f"redis://{asked[0]}:{asked[1]}"
-                )
-            raise
 
     async def _adopt(self, topology: Topology) -> None:
         """Have owners be as they are, and subscriptions where their slots are."""
         changed = topology != self._topology
         began = bool(self._topology.owners)
         if changed:
-            at = dict(zip(topology.primaries, await self._all(topology.primaries), strict=True))
-            self._owners = [owner and at[owner] for owner in topology.owners]
+            await asyncio.gather(*(self._server(address) for address in topology.primaries))
             self._topology, self._whole = topology, None not in topology.owners
-            await asyncio.gather(*(self._speak_in_its_own(server) for server in at.values()))
+        # even if nothing has changed: a redirection may have led to where a slot was for a moment only
+        owners = [owner and self._servers[owner] for owner in topology.owners]
+        if owners != self._owners:
+            self._hand_over(dict(enumerate(owners)))
+        await asyncio.gather(*(self._speak_in_its_own(self._servers[owner]) for owner in topology.primaries))
         strays = [name async for name in self._strays()]
         for some in batches(strays, TOGETHER):
             await asyncio.gather(*(self._bring_home(name) for name in some))
-        if changed:
-            await self._leave(self._servers.keys() - set(topology.primaries))
-        if began and (changed or strays):
+        if strays or (began and changed):
             self._tell_of_gap()
-
-    async def _all(self, addresses: Iterable[Address]) -> list[Server]:
-        return await asyncio.gather(*(self._server(address) for address in addresses))
+        idle = self._servers.keys() - set(topology.primaries)
+        await self._leave([address for address in idle if changed or not self._servers[address].connected])
 
     async def _strays(self) -> Any:
         """Names that are not subscribed where their slots are."""
@@ -406,31 +388,32 @@ class Cluster:
             await self._starts.pop(server)
             await server.close()
 
-    def _take_from(self, name: bytes) -> None:
-        """A server has told that a channel's slot is another's."""
-        self._homes.pop(name, None)
+    def _take_from(self, server: Server, name: bytes) -> None:
+        """A server has told that a channel's slot is another's, where the subscription may be already."""
+        if self._homes.get(name) is server:
+            del self._homes[name]
         self._look.set()
 
     def _tell_of_gap(self) -> None:
         self._gaps += 1
         call_all(self.on_reconnect)
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, _Result]) -> asyncio.Task[_Result]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 def _name(key: Argument) -> bytes:
     return key if isinstance(key, bytes) else str(key).encode()
 
 
-async def _resolve(answer: asyncio.Future[_Result], work: Awaitable[_Result]) -> None:
-    try:
-        result = await work
-    except Exception as error:
-        if not answer.done():
-            answer.set_exception(error)
+def _resolve(answer: asyncio.Future[_Result], work: asyncio.Task[_Result]) -> None:
+    error = BrokerUnavailable() if work.cancelled() else work.exception()
+    if answer.done():
+        return
+    if error is None:
+        answer.set_result(work.result())
     else:
-        if not answer.done():
-            answer.set_result(result)
+        answer.set_exception(error)

@@ -14,6 +14,7 @@ import hiredis
 
 from gateway.errors import BrokerUnavailable, Stored
 from gateway.redis.endpoint import Endpoint
+from gateway.redis.keys import slot
 from gateway.redis.refusals import Refusals
 from gateway.redis.resp import Argument, CommandRefused, Handler
 
@@ -256,6 +257,8 @@ class SubscriberConnection(RedisConnection):
     def _answer(self, reply: Any) -> None:
         if type(reply) is list and reply[0] == b"sunsubscribe" and not self._has_asked(reply[1]):
             self._moved(reply[1])  # of a cluster, whose server does not own the slot any more
+        elif isinstance(reply, hiredis.ReplyError) and self._is_late(str(reply)):
+            logger.debug("answered already: %s", reply)
         else:
             super()._answer(reply)
 
@@ -263,6 +266,16 @@ class SubscriberConnection(RedisConnection):
         """Whether the next answer due is that to an unsubscribe of this name."""
         data = self._waiting[0].data if self._waiting else b""
         return b"SUNSUBSCRIBE" in data and b"\r\n%b\r\n" % name in data
+
+    def _is_late(self, refusal: str) -> bool:
+        """Whether it refuses an unsubscribe that was on its way when the server told of the same by itself.
+
+        That counted as the answer. Each command names channels of one slot, so this one concerns another command.
+        """
+        code, _, rest = refusal.partition(" ")
+        if code != "MOVED":
+            return False
+        return not self._waiting or slot(self._waiting[0].data.split(b"\r\n", 5)[4]) != int(rest.split()[0])
 
 
 _Connection = TypeVar("_Connection", bound=RedisConnection)

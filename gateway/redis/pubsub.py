@@ -12,7 +12,7 @@ from gateway.batches import batches
 from gateway.errors import BrokerUnavailable
 from gateway.redis.connection import SubscriberConnection
 from gateway.redis.keys import slot
-from gateway.redis.resp import CommandRefused, Handler
+from gateway.redis.resp import REDIRECTIONS, CommandRefused, Handler
 
 logger = logging.getLogger(__name__)
 
@@ -65,10 +65,17 @@ class _Request(NamedTuple):
 class Subscriptions:
     """What is subscribed to over one connection, which may be lost and made again: ``restore`` then."""
 
-    def __init__(self, words: PubSub, execute: Callable[..., asyncio.Future[Any]]) -> None:
+    def __init__(
+        self,
+        words: PubSub,
+        execute: Callable[..., asyncio.Future[Any]],
+        moved: Callable[[bytes], None] = lambda name: None,
+    ) -> None:
+        """``moved`` is told of a name that cannot be subscribed again, since the slot is another server's."""
         self.handlers: dict[bytes, Handler] = {}
         self._words = words
         self._execute = execute
+        self._moved = moved
         self._requests: list[_Request] = []
 
     def subscribe(self, name: bytes, handler: Handler) -> asyncio.Future[None]:
@@ -100,7 +107,17 @@ class Subscriptions:
 
     async def _on_all(self, connection: SubscriberConnection, verb: str, names: Iterable[bytes]) -> None:
         for some in batches(self._words.commands(names), COMMANDS_UNDER_WAY):
-            await asyncio.gather(*(connection.execute(verb, *batch, replies=len(batch)) for batch in some))
+            await asyncio.gather(*(self._on_some(connection, verb, batch) for batch in some))
+
+    async def _on_some(self, connection: SubscriberConnection, verb: str, names: list[bytes]) -> None:
+        """Those of a slot that has moved meanwhile do not cost the others their connection."""
+        try:
+            await connection.execute(verb, *names, replies=len(names))
+        except CommandRefused as refused:
+            if refused.redis_code not in REDIRECTIONS:
+                raise
+            for name in names:
+                self._moved(name)
 
     async def _unsubscribed(self, name: bytes, confirmed: asyncio.Future[None]) -> None:
         try:

@@ -71,7 +71,7 @@ class Server:
         self._subscriber = Link(
             lambda: f"{self._place} for pub/sub", self._open_subscriber, self._link_changed, self._refusals
         )
-        self._subscriptions = Subscriptions(words, self._subscriber.execute)
+        self._subscriptions = Subscriptions(words, self._subscriber.execute, self._lose)
         self._echo = Echo(lambda number: self.publish(self._echo_name, number))
         self._probes = Probes(
             settings.probe_interval,
@@ -193,6 +193,16 @@ class Server:
     async def forget(self, names: Iterable[bytes]) -> None:
         await self._subscriptions.forget(names)
 
+    def hears(self, name: bytes) -> bool:
+        """Whether it is subscribed, or about to be."""
+        return name in self._subscriptions.handlers
+
+    def _lose(self, name: bytes) -> None:
+        """Forget a subscription that is for another server to have; its own names wait for ``speak_in``."""
+        if name not in self._own_handlers:
+            self._subscriptions.handlers.pop(name, None)
+        self.on_moved(name)
+
     # — to itself —
 
     async def speak_in(self, tag: bytes) -> None:
@@ -263,7 +273,7 @@ class Server:
             self._settings.io_timeout,
             self._subscriptions.handlers,
             self._words.message,
-            lambda name: self.on_moved(name),
+            self._lose,
             self._refusals,
         )
         connection = await self._connect("subscriber", make)

@@ -341,6 +341,30 @@ async def test_several_nodes_hear_each_other(settings: PostgresSettings) -> None
         assert (one.controls, two.controls) == ([], [b"you"])
 
 
+async def test_a_subscription_that_fails_late_does_not_end_the_one_after_it(
+    broker: PostgresBroker, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    async def send(topics: list[str], patience: str) -> Sequence[None]:
+        monkeypatch.undo()
+        asked.set()
+        await answered.wait()
+        raise BrokerUnavailable
+
+    monkeypatch.setattr(broker._hearing, "_send", send)
+    first = asyncio.ensure_future(broker.subscribe("news"))
+    await asked.wait()
+    ended, second = asyncio.ensure_future(broker.unsubscribe("news")), asyncio.ensure_future(broker.subscribe("news"))
+    answered.set()
+    with pytest.raises(BrokerUnavailable):
+        await first
+    await asyncio.gather(ended, second)
+    publication = Publication(Payload(b"1"))
+    assert (await broker.publish("news", publication, PLAIN, PublishOptions())).nodes == 1
+    await until(lambda: recorder.publications)
+
+
 async def test_a_dead_node_is_not_counted_for_long(settings: PostgresSettings) -> None:
     async with (
         postgres_broker(settings, Recorder(), "n1", intervals=FAST) as first,

@@ -85,6 +85,21 @@ async def test_a_row_that_is_held_holds_up_those_alone_who_want_it(server: Serve
     assert server.asked[-1] == ("x4", HURRY)  # as before
 
 
+async def test_what_waits_already_goes_behind_those_of_its_row_that_are_held(server: Server) -> None:
+    batch: Batch[str, str] = Batch(server.send, 10, key=lambda item: item[0])
+    server.held.add("x")
+    server.open.clear()
+    first = batch.ask("x1")
+    await settle()
+    second, other = batch.ask("x2"), batch.ask("a1")  # while the first is under way
+    server.open.set()
+    assert await other == "A1"
+    server.held.clear()
+    server.released.set()
+    assert list(await asyncio.gather(first, second)) == ["X1", "X2"]
+    assert [words for words, patience in server.asked if patience == HURRY] == ["x1", "a1"]
+
+
 async def test_silence_is_given_up_in_time_by_all_who_wait(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WAIT", 0.05)
     batch: Batch[str, str] = Batch(server.send, 1)

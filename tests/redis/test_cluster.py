@@ -1,9 +1,9 @@
 """A Redis Cluster as one shard: whatever moves, commands arrive and subscriptions follow."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import pytest
 
@@ -15,10 +15,11 @@ from gateway.messages import Payload, Publication
 from gateway.redis.cluster import Cluster
 from gateway.redis.endpoint import Endpoint
 from gateway.redis.keys import TAGS, slot
-from gateway.redis.resp import CommandRefused
+from gateway.redis.resp import CommandRefused, Handler
+from gateway.redis.server import Server
 from gateway.redis.topology import Redirection, read_redirection, read_topology
 from tests.brokers.recorder import Recorder
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, free_port
 from tests.redis_topologies import ClusterTopology
 from tests.waiting import until
 
@@ -130,6 +131,168 @@ async def test_what_moves_meanwhile_is_found_and_followed(topology: ClusterTopol
         await until(lambda: len(one.heard.publications) > before)
 
 
+async def test_many_publications_under_way_keep_their_order_while_their_slot_moves(topology: ClusterTopology) -> None:
+    """Nobody waits for the answer to the one before; each is published once."""
+    moving = slot(TAGS[5])
+    async with node(topology) as one:
+        room = next(name for name in ROOMS if slot(one.cluster.keys.of(b"c", name)) == moving)
+        under_way: list[asyncio.Task[int]] = []
+
+        async def load() -> None:
+            while True:
+                under_way.extend(asyncio.create_task(one.publish(room)) for _ in range(100))
+                await asyncio.wait(under_way[-1000:-999] or under_way[:1])
+
+        task = asyncio.create_task(load())
+        await until(lambda: len(under_way) > 2000)
+        await asyncio.to_thread(topology.migrate_slots, [moving])
+        before = len(under_way)
+        await until(lambda: len(under_way) > before + 2000)
+        task.cancel()
+        assert await asyncio.gather(*under_way) == list(range(1, len(under_way) + 1))
+
+
+async def test_a_command_that_is_led_somewhere_when_all_is_closed_is_answered() -> None:
+    cluster, one = Cluster(RedisSettings(), []), Slow()
+    cluster._owners[slot(b"news")] = cast(Server, one)
+    cluster._servers["h", 2] = cast(Server, Slow())
+    cluster._starts[cluster._servers["h", 2]] = asyncio.create_task(asyncio.sleep(60))
+    confirmed = cluster.subscribe(b"news", lambda message: None)
+    one.asked.pop().set_exception(CommandRefused(f"MOVED {slot(b'news')} h:2"))
+    await until(lambda: cluster._tasks)
+    await cluster.close()
+    with pytest.raises(BrokerUnavailable):
+        await confirmed
+
+
+async def test_a_server_that_has_lost_a_slot_can_be_connected_with_again(topology: ClusterTopology, tags: None) -> None:
+    moving = slot(TAGS[5])
+    async with node(topology) as one:
+        name = one.cluster.keys.of(b"c", next(r for r in ROOMS if slot(one.cluster.keys.of(b"c", r)) == moving))
+        await one.cluster.subscribe(name, lambda message: None)
+        old = one.cluster._homes[name]
+        await asyncio.to_thread(topology.migrate_slots, [moving])
+        await until(lambda: one.cluster._homes.get(name) not in (None, old))
+        # what it is told late, or not at all, is no reason to stay away either
+        old._subscriptions.handlers[name] = lambda message: None
+        assert old._subscriber.connection is not None
+        old._subscriber.connection.drop("a test")
+        await until(lambda: old.connected and old._subscriber.connects > 1)
+        assert not old.hears(name)
+        assert one.cluster._homes[name] is not old
+
+
+async def test_where_a_slot_was_for_a_moment_is_forgotten(shared_cluster: ClusterTopology, tags: None) -> None:
+    """A redirection has led to another server, and every view says what it said before."""
+    async with node(shared_cluster) as one:
+        name = one.cluster.keys.of(b"c", "news")
+        await one.cluster.subscribe(name, lambda message: None)
+        home = one.cluster._homes[name]
+        other = next(server for server in one.cluster._servers.values() if server is not home)
+        one.cluster._owners[slot(name)] = other
+        one.cluster._take_from(home, name)
+        await until(lambda: one.cluster._homes.get(name) is home)
+        assert one.cluster._owners[slot(name)] is home
+        assert not other.hears(name)
+
+
+async def test_a_server_that_owns_nothing_and_does_not_answer_is_left(
+    shared_cluster: ClusterTopology, tags: None
+) -> None:
+    async with node(shared_cluster) as one:
+        await one.cluster._server(("127.0.0.1", free_port()))  # as after a redirection to it
+        assert not one.cluster.connected
+        await until(lambda: one.cluster.connected)
+        assert len(one.cluster._servers) == 3
+
+
+class Slow:
+    """A server that confirms subscriptions when it is let."""
+
+    def __init__(self) -> None:
+        self.endpoint = Endpoint("h", 1)
+        self.names: set[bytes] = set()
+        self.asked: list[asyncio.Future[None]] = []
+
+    async def close(self) -> None:
+        pass
+
+    def execute(self, *command: str) -> asyncio.Future[bytes]:
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        answer.set_result(b"PONG")
+        return answer
+
+    def hears(self, name: bytes) -> bool:
+        return name in self.names
+
+    def subscribe(self, name: bytes, handler: Handler) -> asyncio.Future[None]:
+        self.names.add(name)
+        self.asked.append(asyncio.get_running_loop().create_future())
+        return self.asked[-1]
+
+    def unsubscribe(self, name: bytes) -> Awaitable[None]:
+        self.names.discard(name)
+        return asyncio.sleep(0)
+
+
+def between(name: bytes) -> tuple[Cluster, Slow, Slow, asyncio.Task[None]]:
+    """A subscription on its way from one server to another, which has not confirmed it yet."""
+    cluster, one, two = Cluster(RedisSettings(), []), Slow(), Slow()
+    at = cast(list[Server | None], [one, two])
+    cluster._owners[slot(name)] = at[0]
+    cluster.subscribe(name, lambda message: None)
+    one.asked.pop().set_result(None)
+    cluster._owners[slot(name)] = at[1]
+    return cluster, one, two, asyncio.create_task(cluster._bring_home(name))
+
+
+async def test_a_subscription_that_has_returned_while_it_was_moved_stays() -> None:
+    cluster, one, two, moving = between(b"news")
+    await until(lambda: two.asked)
+    cluster._owners[slot(b"news")] = cast(Server, one)
+    await cluster.unsubscribe(b"news")
+    confirmed = cluster.subscribe(b"news", lambda message: None)
+    one.asked.pop().set_result(None)
+    await confirmed
+    two.asked.pop().set_result(None)
+    await moving
+    assert (one.names, two.names) == ({b"news"}, set())
+    assert cluster._homes == {b"news": cast(Server, one)}
+
+
+async def test_a_subscription_that_cannot_move_stays_where_it_is_heard() -> None:
+    cluster, one, two, moving = between(b"news")
+    await until(lambda: two.asked)
+    two.asked.pop().set_exception(CommandRefused("MOVED 1 h:1"))
+    await moving
+    assert one.names == {b"news"}
+    assert cluster._homes == {b"news": cast(Server, one)}
+    assert cluster._look.is_set()
+
+
+async def test_a_subscription_that_has_ended_is_led_nowhere() -> None:
+    cluster, one, two = Cluster(RedisSettings(), []), Slow(), Slow()
+    cluster._owners[slot(b"news")] = cast(Server, one)
+    cluster._servers["h", 2] = other = cast(Server, two)
+    cluster._starts[other] = asyncio.create_task(asyncio.sleep(0))
+    confirmed = cluster.subscribe(b"news", lambda message: None)
+    one.asked.pop().set_exception(CommandRefused(f"MOVED {slot(b'news')} h:2"))
+    await cluster.unsubscribe(b"news")
+    with pytest.raises(BrokerUnavailable):
+        await confirmed
+    assert two.names == set()
+    assert cluster._homes == {}
+
+
+async def test_what_a_former_home_says_late_changes_nothing() -> None:
+    cluster, one, two, moving = between(b"news")
+    await until(lambda: two.asked)
+    two.asked.pop().set_result(None)
+    await moving
+    cluster._take_from(cast(Server, one), b"news")
+    assert cluster._homes == {b"news": cast(Server, two)}
+
+
 async def test_keys_on_their_way(topology: ClusterTopology) -> None:
     """Of a slot in transit some keys are here and some there, each asked for where it is."""
     moving = slot(TAGS[7])
@@ -198,6 +361,7 @@ async def test_it_comes_later(topology: ClusterTopology) -> None:
         server.resume()
     await until(lambda: cluster.connected, 20)
     await until(lambda: len(cluster._homes) == len(cluster._handlers) > 0)
+    await until(lambda: heard.gaps)  # for nothing was heard before
     await broker.publish_control(b"hello")
     await until(lambda: heard.controls == [b"hello"])
     await broker.close()

@@ -14,6 +14,7 @@ from gateway.redis.connection import (
     RedisConnection,
     SubscriberConnection,
 )
+from gateway.redis.keys import slot
 
 TIMEOUT = 4.0
 
@@ -167,6 +168,26 @@ async def test_messages_are_progress_too() -> None:
         peer.connection.data_received(b"*3\r\n$7\r\nmessage\r\n$1\r\nx\r\n$1\r\ny\r\n")
     peer.connection.data_received(b"*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n")
     assert answer.done()
+    assert not peer.given_up
+
+
+async def test_an_unsubscribe_that_crosses_the_servers_own_word_is_answered_once() -> None:
+    """A cluster whose slot moves ends the subscription by itself, then refuses our own wish to end it."""
+    lost: list[bytes] = []
+    peer = Peer(SubscriberConnection(TIMEOUT, {}, b"smessage", lost.append))
+    gone, stays = b"{a}1", b"{b}1"
+    answers = [
+        peer.connection.execute("SUNSUBSCRIBE", gone),
+        peer.connection.execute("SSUBSCRIBE", stays),
+        peer.connection.execute("SUNSUBSCRIBE", gone),
+    ]
+    peer.loop.turn()
+    own_word, refused = b"*3\r\n$12\r\nsunsubscribe\r\n$4\r\n{a}1\r\n:0\r\n", b"-MOVED %d h:1\r\n" % slot(gone)
+    peer.connection.data_received(own_word + refused)
+    peer.connection.data_received(b"*3\r\n$10\r\nssubscribe\r\n$4\r\n{b}1\r\n:1\r\n")
+    peer.connection.data_received(own_word + refused)
+    assert [answer.exception() for answer in answers] == [None] * 3
+    assert lost == []
     assert not peer.given_up
 
 
