@@ -300,7 +300,9 @@ async def connect(
     except CommandRefused:
         raise
     except BrokerUnavailable:
-        advice = "" if endpoint.tls or endpoint.path else "; if it wants TLS, its address is rediss://, not redis://"
+        advice = "" if endpoint.path else "; if it wants TLS, its address is rediss://, not redis://"
+        if endpoint.tls:  # which is heard of only when the connection is used, and not always then
+            advice = "; perhaps it wants a client certificate (tls.cert_pem and tls.key_pem)"
         raise ConnectionError(f"{connection.closed.result()}{advice}") from None
     return connection
 
