@@ -1,5 +1,6 @@
 """A start that settings forbid, told in words: no traceback tells an operator what to write."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.errors import SettingsError
+
+log = logging.getLogger(__name__)
 
 
 class Starting:
@@ -35,6 +38,8 @@ class Starting:
         except SettingsError as error:
             self.refused = error
             await send({"type": "lifespan.startup.failed", "message": ""})
+        except asyncio.CancelledError:
+            log.debug("stopped at once")  # as a second signal asks for; let through, uvicorn would tell a traceback
         finally:
             if failed and self.refused is None:
                 await send(failed[0])

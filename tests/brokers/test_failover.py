@@ -396,7 +396,7 @@ async def test_the_server_is_asked_only_where_it_is_not_known() -> None:
     with RedisServer() as server:
         async with node_at(server, probe_interval=60.0) as one:
             with server.client() as redis:
-                await until(lambda: "cmdstat_evalsha" in redis.info("commandstats"), what="the first probe asks")
+                await until(lambda: one.shard._flushes[0], what="the first probe has asked")
                 redis.config_resetstat()
                 for stream in (ROOM, CELL, "room:2"):
                     await one.publish(stream, *range(20))

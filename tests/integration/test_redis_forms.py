@@ -23,15 +23,15 @@ ROOMS = 6
 
 
 @pytest.fixture(params=["shards", "sentinel", "cluster", "apart"])
-def formed(request: pytest.FixtureRequest, tmp_path: Path, name: str) -> Iterator[Cluster]:
+def formed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cluster]:
     """``apart`` has presence in a Redis of its own."""
     kind = "shards" if request.param == "apart" else request.param
     with redis_address(kind, request) as address:
-        settings = on_redis(address, name)
+        settings = on_redis(address)
         if request.param == "apart":
             first, second = address.split(",")
-            redis = {"address": second, "prefix": name}
-            settings = {**on_redis(first, name), "presence": {"enabled": True, "redis": redis}}
+            redis = {"address": second}
+            settings = {**on_redis(first), "presence": {"enabled": True, "redis": redis}}
         with cluster(tmp_path, settings) as gateways:
             yield gateways
 
