@@ -21,7 +21,7 @@ from gateway.brokers.base import (
     StreamOptions,
 )
 from gateway.errors import BrokerUnavailable, Error, ErrorCode
-from gateway.messages import ClientInfo, Join, Position, Publication, Receipt, pack, unpacker
+from gateway.messages import ClientInfo, Position, Publication, Receipt, pack, unpacker
 
 CHANNEL, CONTROL = "m", "c"
 """Kinds of messages: to a channel's subscribers; to all nodes, or to that of the name."""
@@ -82,7 +82,7 @@ class BroadcastBroker:
         if not self._line.connected:
             raise BrokerUnavailable
         self._channels.add(channel)
-        self._line.handlers[CHANNEL, channel] = lambda data: self._receive(events, channel, data)
+        self._line.handlers[CHANNEL, channel] = lambda data: self._reader.deliver(events, channel, data)
 
     async def unsubscribe(self, channel: str) -> None:
         self._channels.discard(channel)
@@ -144,14 +144,3 @@ class BroadcastBroker:
         except DecodeError:
             names = []
         return pack([index for index, name in enumerate(names) if name in self._channels])
-
-    def _receive(self, events: BrokerEvents, channel: str, message: bytes) -> None:
-        match self._reader.read(message):
-            case Publication() as publication:
-                events.on_publication(channel, publication)
-            case Join(info):
-                events.on_join(channel, info)
-            case None:
-                return
-            case leave:
-                events.on_leave(channel, leave.info)

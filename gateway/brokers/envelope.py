@@ -6,6 +6,7 @@ stream keeps is the msgpack alone. New fields may be added to the structs; anyth
 one release before it is sent: see docs/architecture.md.
 """
 
+from gateway.brokers.base import BrokerEvents
 from gateway.messages import ClientInfo, Join, Leave, Publication, unpacker
 from gateway.skipped import UNREADABLE, Skipped
 
@@ -33,6 +34,16 @@ class Reader:
             return None
         publication.offset, publication.epoch, publication.time, publication.exclude = offset, "", 0, None
         return publication
+
+    def deliver(self, events: BrokerEvents, channel: str, message: bytes) -> None:
+        """Tell of what has arrived for a channel."""
+        read = self.read(message)
+        if isinstance(read, Publication):
+            events.on_publication(channel, read)
+        elif isinstance(read, Join):
+            events.on_join(channel, read.info)
+        elif read is not None:
+            events.on_leave(channel, read.info)
 
     def read(self, message: bytes) -> Publication | Join | Leave | None:
         kind = message[:2]

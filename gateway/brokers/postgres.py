@@ -29,7 +29,7 @@ from gateway.brokers.base import (
 from gateway.brokers.rules import Rule
 from gateway.brokers.single_flight import SingleFlight
 from gateway.errors import BrokerUnavailable, Error, ErrorCode
-from gateway.messages import ClientInfo, Join, Position, Publication, Receipt, pack
+from gateway.messages import ClientInfo, Position, Publication, Receipt, pack
 from gateway.postgres.batch import HURRY, Batch
 from gateway.postgres.database import Database, seconds, within
 from gateway.postgres.failures import text
@@ -129,7 +129,7 @@ class PostgresBroker:
     def subscribe(self, channel: str) -> Awaitable[None]:
         assert self._events is not None, "start() comes first"
         topic = "c" + text(channel)
-        handler = partial(self._receive, self._events, channel)
+        handler = partial(self._reader.deliver, self._events, channel)
         self._subscribed.add(topic)
         self._database.listen(topic, handler)
         return self._confirmed(topic, handler, self._hearing.ask(topic))
@@ -344,17 +344,6 @@ class PostgresBroker:
                 logger.debug("what has expired is removed when PostgreSQL is back")
             except Exception:
                 logger.exception("what has expired could not be removed")
-
-    def _receive(self, events: BrokerEvents, channel: str, message: bytes) -> None:
-        match self._reader.read(message):
-            case Publication() as publication:
-                events.on_publication(channel, publication)
-            case Join(info):
-                events.on_join(channel, info)
-            case None:
-                return
-            case leave:
-                events.on_leave(channel, leave.info)
 
 
 def _top(row: Any) -> Position:

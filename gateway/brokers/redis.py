@@ -38,7 +38,7 @@ from gateway.brokers.calls import (
 from gateway.brokers.fence import FENCED_SCRIPTS, behind_fence
 from gateway.brokers.single_flight import SingleFlight
 from gateway.errors import BrokerUnavailable
-from gateway.messages import ClientInfo, Join, Position, Publication, Receipt, pack
+from gateway.messages import ClientInfo, Position, Publication, Receipt, pack
 from gateway.redis.keys import partition
 from gateway.redis.resp import Argument, milliseconds
 from gateway.redis.script import Script
@@ -93,7 +93,7 @@ class RedisBroker:
         assert self._events is not None, "start() comes first"
         name = self._keys.of(b"c", channel)
         self._subscribed.add(name)
-        return self._shard.subscribe(name, partial(self._receive, self._events, channel))
+        return self._shard.subscribe(name, partial(self._reader.deliver, self._events, channel))
 
     def unsubscribe(self, channel: str) -> Awaitable[None]:
         name = self._keys.of(b"c", channel)
@@ -198,15 +198,6 @@ class RedisBroker:
         if call.script is None:
             return self._shard.publish(*call.keys, *call.args)
         return self._shard.run(call.script, call.keys, call.args)
-
-    def _receive(self, events: BrokerEvents, channel: str, message: bytes) -> None:
-        read = self._reader.read(message)
-        if isinstance(read, Publication):
-            events.on_publication(channel, read)
-        elif isinstance(read, Join):
-            events.on_join(channel, read.info)
-        elif read is not None:
-            events.on_leave(channel, read.info)
 
 
 def _top(offset: int, epoch: str, former: bytes | None) -> Position:
