@@ -74,11 +74,6 @@ def kafka() -> Iterator[KafkaServer]:
         yield server
 
 
-@pytest.fixture(scope="session")
-def postgres(postgres_server: PostgresServer) -> PostgresServer:
-    return postgres_server
-
-
 @pytest.fixture(params=[on_uvicorn, on_plain_uvicorn, on_hypercorn], ids=["ours", "uvicorn", "hypercorn"])
 def serve(request: pytest.FixtureRequest) -> Serve:
     """Each ASGI server in turn."""

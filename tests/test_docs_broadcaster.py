@@ -52,10 +52,10 @@ async def joined(stack: AsyncExitStack, port: int) -> ClientConnection:
 
 
 async def two_of(
-    name: str, directory: Path, stack: AsyncExitStack, postgres: PostgresServer
+    name: str, directory: Path, stack: AsyncExitStack, postgres_server: PostgresServer
 ) -> tuple[ClientConnection, ClientConnection]:
     """Clients of two processes of the program, which share a database."""
-    environment = {**os.environ, "BROADCAST_URL": postgres.create_database(name), "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "BROADCAST_URL": postgres_server.create_database(name), "PYTHONPATH": str(ROOT)}
     ports = [free_port(), free_port()]
     for port in ports:
         process = stack.enter_context(Process(f"{name}-{port}", directory))
@@ -63,20 +63,20 @@ async def two_of(
     return await joined(stack, ports[0]), await joined(stack, ports[1])
 
 
-async def test_the_chat_before(directory: Path, stack: AsyncExitStack, postgres: PostgresServer) -> None:
-    ann, bob = await two_of("before", directory, stack, postgres)
+async def test_the_chat_before(directory: Path, stack: AsyncExitStack, postgres_server: PostgresServer) -> None:
+    ann, bob = await two_of("before", directory, stack, postgres_server)
     # it accepts a socket before it hears, and fails if it is to publish and to subscribe at a time
-    await until(lambda: len(postgres.backends("LISTEN%", "before")) == 2)
+    await until(lambda: len(postgres_server.backends("LISTEN%", "before")) == 2)
     await ann.send("hi")
     assert await ann.recv() == await bob.recv() == "hi"
 
 
-async def test_the_chat_after(directory: Path, stack: AsyncExitStack, postgres: PostgresServer) -> None:
-    ann, bob = await two_of("after", directory, stack, postgres)
+async def test_the_chat_after(directory: Path, stack: AsyncExitStack, postgres_server: PostgresServer) -> None:
+    ann, bob = await two_of("after", directory, stack, postgres_server)
     await ann.send("hi")
     await bob.send("hello")
     assert {await ann.recv(), await ann.recv()} == {await bob.recv(), await bob.recv()} == {"hi", "hello"}
-    postgres.terminate_backends(database="after")
+    postgres_server.terminate_backends(database="after")
 
     async def heard() -> bool:
         with suppress(TimeoutError, ConnectionClosed):  # closed is who speaks while nobody can be told
@@ -92,9 +92,9 @@ def test_the_program_after_is_typed(directory: Path) -> None:
     run(ROOT, "mypy", "--strict", str(directory / "after.py"))
 
 
-async def test_what_is_said_of_two_first_subscribers(postgres: PostgresServer) -> None:
+async def test_what_is_said_of_two_first_subscribers(postgres_server: PostgresServer) -> None:
     """Should `broadcaster` lose none of them any more, the page has to say so."""
-    async with Broadcast(postgres.create_database("first")) as broadcast, AsyncExitStack() as stack:
+    async with Broadcast(postgres_server.create_database("first")) as broadcast, AsyncExitStack() as stack:
         subscribing = (stack.enter_async_context(broadcast.subscribe("news")) for _ in range(2))
         first, second = await asyncio.gather(*subscribing, return_exceptions=True)
         assert isinstance(first, KeyError) != isinstance(second, KeyError)

@@ -63,8 +63,8 @@ async def hears_again(speaker: Line, heard: Heard) -> None:
     await until(said, what="heard again")
 
 
-async def test_two_lines_hear_each_other_in_one_order(postgres: PostgresServer) -> None:
-    url = postgres.create_database("two")
+async def test_two_lines_hear_each_other_in_one_order(postgres_server: PostgresServer) -> None:
+    url = postgres_server.create_database("two")
     async with started_line(url) as (one, _), started_line(url) as (two, _):
         heard = [Heard(one), Heard(two)]
         await asyncio.gather(*(say(line, f"{line.uid}:{n}") for n in range(100) for line in (one, two)))
@@ -75,8 +75,8 @@ async def test_two_lines_hear_each_other_in_one_order(postgres: PostgresServer) 
             assert own == [f"{line.uid}:{n}".encode() for n in range(100)]
 
 
-async def test_names_of_one_database_are_apart(postgres: PostgresServer) -> None:
-    url = postgres.create_database("names")
+async def test_names_of_one_database_are_apart(postgres_server: PostgresServer) -> None:
+    url = postgres_server.create_database("names")
     async with started_line(url) as (one, _), started_line(url, name="other") as (two, _):
         heard = Heard(two)
         await say(one, b"a")
@@ -160,10 +160,10 @@ async def test_start_without_a_server(own: PostgresServer, caplog: pytest.LogCap
 
 
 async def test_what_lastingly_refuses_is_said_without_the_password(
-    postgres: PostgresServer, caplog: pytest.LogCaptureFixture
+    postgres_server: PostgresServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    postgres.create_database("closed")
-    url = postgres.database_url("nowhere").replace("postgres@", "postgres:hidden@")
+    postgres_server.create_database("closed")
+    url = postgres_server.database_url("nowhere").replace("postgres@", "postgres:hidden@")
     async with started_line(url) as (line, _):
         assert line.refusal == "InvalidCatalogNameError"
         assert 'database "nowhere" does not exist' in caplog.text
@@ -171,18 +171,18 @@ async def test_what_lastingly_refuses_is_said_without_the_password(
 
 
 async def test_who_may_not_make_the_table_is_told_what_to_run(
-    postgres: PostgresServer, caplog: pytest.LogCaptureFixture
+    postgres_server: PostgresServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    url = postgres.create_database("tables")
-    postgres.sql("DROP ROLE IF EXISTS app")
-    postgres.sql("CREATE ROLE app LOGIN")
-    postgres.sql("REVOKE CREATE ON SCHEMA public FROM PUBLIC", "tables")
+    url = postgres_server.create_database("tables")
+    postgres_server.sql("DROP ROLE IF EXISTS app")
+    postgres_server.sql("CREATE ROLE app LOGIN")
+    postgres_server.sql("REVOKE CREATE ON SCHEMA public FROM PUBLIC", "tables")
     async with started_line(url.replace("postgres@", "app@")) as (line, _):
         assert line.refusal == "NoTable"
         [said] = [record.getMessage() for record in caplog.records if "GRANT" in record.getMessage()]
         statements = said.partition('"')[2].partition('"')[0].replace("<the user of the URL>", "app").split("; ")
         for statement in statements:
-            postgres.sql(statement, "tables")
+            postgres_server.sql(statement, "tables")
         await until(lambda: line.connected)
         assert not line.refusal
         heard = Heard(line)
@@ -191,9 +191,9 @@ async def test_who_may_not_make_the_table_is_told_what_to_run(
 
 
 async def test_the_table_is_made_once_by_many_at_a_time(
-    postgres: PostgresServer, caplog: pytest.LogCaptureFixture
+    postgres_server: PostgresServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    url = postgres.create_database("race")
+    url = postgres_server.create_database("race")
     async with AsyncExitStack() as stack:
         lines = [started_line(url, name=f"name{number // 8}") for number in range(40)]
         started = await asyncio.gather(*(stack.enter_async_context(line) for line in lines))
@@ -201,23 +201,23 @@ async def test_the_table_is_made_once_by_many_at_a_time(
     assert not caplog.text
 
 
-async def test_parcels_are_thrown_away(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_parcels_are_thrown_away(postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend, "TRIMMED_EVERY", 0.0)
-    url = postgres.create_database("parcels")
+    url = postgres_server.create_database("parcels")
     async with started_line(url, probe_interval=0.05) as (line, _):
         heard = Heard(line)
         for number in range(3):
             await say(line, bytes([number]) * 100_000)
         await until(lambda: len(heard) == 3)
-        assert postgres.sql("SELECT count(*) FROM gateway_parcels", "parcels") == ["3"]
-        postgres.sql("UPDATE gateway_parcels SET stored_at = now() - interval '61 s' WHERE id < 3", "parcels")
-        await until(lambda: postgres.sql("SELECT count(*) FROM gateway_parcels", "parcels") == ["1"])
+        assert postgres_server.sql("SELECT count(*) FROM gateway_parcels", "parcels") == ["3"]
+        postgres_server.sql("UPDATE gateway_parcels SET stored_at = now() - interval '61 s' WHERE id < 3", "parcels")
+        await until(lambda: postgres_server.sql("SELECT count(*) FROM gateway_parcels", "parcels") == ["1"])
 
 
 async def test_a_parcel_that_has_gone_is_told_of_and_costs_nothing_else(
-    postgres: PostgresServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    postgres_server: PostgresServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url = postgres.create_database("gone")
+    url = postgres_server.create_database("gone")
 
     async def fetch(self: backend.Postgres, parcel: int) -> bytes | None:
         return None
@@ -232,8 +232,10 @@ async def test_a_parcel_that_has_gone_is_told_of_and_costs_nothing_else(
     assert "missed" in caplog.text
 
 
-async def test_nobody_fetches_what_is_for_others(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    url = postgres.create_database("others")
+async def test_nobody_fetches_what_is_for_others(
+    postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = postgres_server.create_database("others")
     fetched: list[int] = []
     fetch = backend.Postgres.fetch
 
@@ -250,12 +252,12 @@ async def test_nobody_fetches_what_is_for_others(postgres: PostgresServer, monke
         assert len(fetched) == 1
 
 
-async def test_what_is_not_ours_is_ignored(postgres: PostgresServer, caplog: pytest.LogCaptureFixture) -> None:
-    url = postgres.create_database("strange")
+async def test_what_is_not_ours_is_ignored(postgres_server: PostgresServer, caplog: pytest.LogCaptureFixture) -> None:
+    url = postgres_server.create_database("strange")
     async with started_line(url) as (line, _):
         heard = Heard(line)
         for text in ("hello", "lQ==", "é", "gaJhYgE=", ""):
-            postgres.sql(f"SELECT pg_notify('gateway', '{text}')", "strange")
+            postgres_server.sql(f"SELECT pg_notify('gateway', '{text}')", "strange")
         await say(line, b"a")
         await until(lambda: heard == [b"a"])
         assert line.connected

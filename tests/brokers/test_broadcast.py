@@ -31,8 +31,8 @@ async def say(broker: BroadcastBroker, text: str, channel: str = "news") -> None
 
 
 @pytest.fixture
-def url(postgres: PostgresServer) -> str:
-    return postgres.create_database("nodes")
+def url(postgres_server: PostgresServer) -> str:
+    return postgres_server.create_database("nodes")
 
 
 async def test_publications_joins_leaves_and_control_reach_the_other_node(url: str) -> None:
@@ -72,7 +72,7 @@ async def test_how_many_nodes_hear(url: str) -> None:
         assert await one.hearers(["both", "one"]) == [1, 0]
 
 
-async def test_subscriptions_outlive_the_server(postgres: PostgresServer) -> None:
+async def test_subscriptions_outlive_the_server(postgres_server: PostgresServer) -> None:
     with PostgresServer() as own:
         async with node(own.url, "n1") as (one, heard), node(own.url, "n2") as (two, _):
             await one.subscribe("news")

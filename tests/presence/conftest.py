@@ -42,7 +42,7 @@ async def store(request: pytest.FixtureRequest, swept: list[tuple[str, ClientInf
     if request.param.startswith("broadcaster"):
         url = "memory://"
         if request.param.endswith("postgres"):
-            url = request.getfixturevalue("postgres").create_database("contract")
+            url = request.getfixturevalue("postgres_server").create_database("contract")
         async with started_line(url) as (_, peers):
             survey = SurveyPresence(peers)
             await survey.start("n1", lambda channel, info: swept.append((channel, info)))

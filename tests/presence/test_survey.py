@@ -29,9 +29,9 @@ async def node(url: str) -> AsyncIterator[Node]:
 
 
 @pytest.fixture
-async def nodes(postgres: PostgresServer) -> AsyncIterator[list[Node]]:
+async def nodes(postgres_server: PostgresServer) -> AsyncIterator[list[Node]]:
     """Three, who know of each other."""
-    url = postgres.create_database("presence")
+    url = postgres_server.create_database("presence")
     async with node(url) as one, node(url) as two, node(url) as three:
         made = [one, two, three]
         await until(lambda: all(len(peers.others()) == 2 for _, peers in made))
@@ -98,8 +98,8 @@ async def test_who_does_not_answer_is_waited_for_once_and_told_of(
     assert caplog.text.count("no answer from 1 of 2 other nodes") == 1
 
 
-async def test_who_leaves_is_not_waited_for(postgres: PostgresServer) -> None:
-    url = postgres.create_database("leaving")
+async def test_who_leaves_is_not_waited_for(postgres_server: PostgresServer) -> None:
+    url = postgres_server.create_database("leaving")
     async with node(url) as (one, ours):
         async with node(url) as (two, theirs):
             await until(lambda: ours.others() and theirs.others())

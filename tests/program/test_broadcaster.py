@@ -26,8 +26,8 @@ def problems(**sections: Any) -> list[str]:
     return [f"{each.key}: {each.text}" for each in find_problems(Settings(**sections))]
 
 
-async def test_two_nodes_of_a_program(postgres: PostgresServer) -> None:
-    url = postgres.create_database("program")
+async def test_two_nodes_of_a_program(postgres_server: PostgresServer) -> None:
+    url = postgres_server.create_database("program")
     gateways = [Gateway(engine=engine(url)) for _ in range(2)]
     for gateway in gateways:
         gateway.channel("chat:{room}", presence=True)
