@@ -7,7 +7,7 @@ they own anything. So whatever there is can be found.
 
 What Redis has not answered is written again when it does. An owner whose lease was lost, or that finds another server
 than before, takes up a new name and brings its entries over; its former names are kept alive until they are, and then
-left to be swept like those of the dead.
+given up, to be swept like those of the dead.
 """
 
 import asyncio
@@ -38,6 +38,9 @@ CLAIM = 5.0
 """Seconds for which a sweeper may go without a sign of life, until others no longer wait for it."""
 
 _Entry = TypeVar("_Entry")
+
+GIVEN_UP = b"given up"
+"""A mark in place of a sweeper's."""
 
 Names = tuple[str, ...]
 """What a node owns entries under: its present name, then former ones under which some may still lie."""
@@ -207,7 +210,7 @@ class OwnedEntries(Generic[_Entry]):
     async def _renew(self) -> None:
         await self._confirm(anew=True)
         await self._rewrite_doubtful()
-        await self._leave_former_names()
+        await self._give_up_former_names()
         self._store.renewed()
         await self._touch_some()
 
@@ -249,19 +252,25 @@ class OwnedEntries(Generic[_Entry]):
                 if isinstance(failure, BaseException):
                     raise failure
 
-    async def _leave_former_names(self) -> None:
-        """Have done with former names, once everything has been brought over; what has left meanwhile is swept."""
+    async def _give_up_former_names(self) -> None:
+        """Have done with former names, once everything has been brought over; what has left meanwhile is swept.
+
+        They are marked for as long as that takes, since nobody asks again whether they were swept: a sweeper's own mark
+        would stay for long.
+        """
         former = self._names[1:]
         if not former or self._doubtful:
             return
         claimed = any(await self.all(("EXISTS", self._claim(name)) for name in former))
-        swept = any(await self.all(("EXISTS", self._mark(name)) for name in former))
+        marks = await self.all(("GET", self._mark(name)) for name in former)
         if claimed or self._names[1:] != former:  # whoever sweeps one is still telling whom it has removed
             return
         self._names = self._names[:1]
         logger.warning("%s lease lost, or another server: all entries of this node were added again", self._family)
-        self._store.restored(swept)
-        await self.all(("DEL", self._lease(name)) for name in former)
+        self._store.restored(any(mark not in (None, GIVEN_UP) for mark in marks))
+        time = milliseconds(self._intervals.lease + 2 * self._intervals.sweep)
+        given_up = [("SET", self._mark(name), GIVEN_UP, "PX", time) for name in former]
+        await self.all([*given_up, *(("DEL", self._lease(name)) for name in former)])
 
     async def _touch_some(self) -> None:
         """Re-arm the expiry of keys: of the registry each time, of those of all entries within a quarter of it."""
@@ -333,5 +342,5 @@ class OwnedEntries(Generic[_Entry]):
         return self._key("sweeping", owner)
 
     def _mark(self, owner: str) -> bytes:
-        """Says that an owner has been swept."""
+        """Says who has begun to sweep an owner, or that it was given up."""
         return self._key("swept", owner)

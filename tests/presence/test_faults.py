@@ -417,6 +417,32 @@ async def test_what_redis_has_lost_itself_is_no_join(server: RedisServer) -> Non
         assert returned == []
 
 
+async def test_no_mark_of_a_name_that_was_given_up_stays(server: RedisServer) -> None:
+    async with node(server, "n1") as first:
+        await first.add("news", ANN)
+        with server.client() as client:
+            client.delete("gateway:presence:lease:n1.1")
+            await until(lambda: client.smembers("gateway:presence") == {b"n1.2"})
+            await until(lambda: not client.keys("gateway:presence:swept:*"))
+        assert await first.members("news") == {"c1": ANN}
+
+
+async def test_a_name_that_was_given_up_and_is_revived_was_not_swept(server: RedisServer) -> None:
+    async with node(server, "n1", sweep=60, lease=60) as first:
+        returned: Members = []
+        first._returned = lambda channel, info: returned.append((channel, info))
+        await first.add("news", ANN)
+        with server.client() as client:
+            for number in (1, 2):
+                client.delete(f"gateway:presence:lease:n1.{number}", first._part("news", f"n1.{number}"))
+                doubt(first)
+                await first._owned._renew()
+                assert not first._owned.moving
+                assert client.exists("gateway:presence:swept:n1.1")
+        assert first._owned.owner == "n1.3"
+        assert returned == []
+
+
 async def test_a_name_is_not_used_for_longer_than_its_lease_lasts(server: RedisServer) -> None:
     swept: Members = []
     async with node(server, "n1", swept) as first, node(server, "n2", swept) as second:
