@@ -155,12 +155,12 @@ class _Address:
     def _tls(self) -> ssl.SSLContext | None:
         """By the settings, and by what redis-py takes in a URL."""
         tls = self._settings.tls
-        given = {name: self._take(parameter) for parameter, name in _TLS_PARAMETERS.items()}
+        given = [(name, self._take(parameter)) for parameter, name in _TLS_PARAMETERS.items()]
         requirement = self._take("ssl_cert_reqs").lower().removeprefix("cert_") or "required"
         hostname = self._take("ssl_check_hostname").lower() or "true"
-        if requirement not in ("required", "none"):
-            raise ValueError("ssl_cert_reqs is required or none")
-        tls = tls.model_copy(update={name: value for name, value in given.items() if value})
+        if requirement not in ("required", "optional", "none"):  # to a client the first two are the same
+            raise ValueError("ssl_cert_reqs is required, optional or none")
+        tls = tls.model_copy(update={name: value for name, value in given if value})
         if requirement == "none":
             tls = tls.model_copy(update={"insecure_skip_verify": True})
         context = _context(tls, self._scheme == "rediss")
@@ -179,7 +179,12 @@ class _Address:
         return replace(login, host=found[1] or found[2] or "127.0.0.1", port=int(found[3] or default))
 
 
-_TLS_PARAMETERS = {"ssl_ca_certs": "server_ca_pem", "ssl_certfile": "cert_pem", "ssl_keyfile": "key_pem"}
+_TLS_PARAMETERS = {
+    "ssl_ca_certs": "server_ca_pem",
+    "ssl_ca_data": "server_ca_pem",
+    "ssl_certfile": "cert_pem",
+    "ssl_keyfile": "key_pem",
+}
 
 
 def _context(settings: TLSSettings, wanted: bool) -> ssl.SSLContext | None:

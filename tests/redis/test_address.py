@@ -105,6 +105,8 @@ def test_tls_by_the_url() -> None:
     for none in ("none", "CERT_NONE"):
         lax = context(f"rediss://h?ssl_cert_reqs={none}")
         assert (lax.check_hostname, lax.verify_mode) == (False, ssl.CERT_NONE)
+    optional = context("rediss://h?ssl_cert_reqs=optional")  # which to a client is required
+    assert (optional.check_hostname, optional.verify_mode) == (True, ssl.CERT_REQUIRED)
     nameless = context("rediss://h?ssl_check_hostname=false")
     assert (nameless.check_hostname, nameless.verify_mode) == (False, ssl.CERT_REQUIRED)
     plain = read("redis://h")
@@ -149,6 +151,7 @@ def test_tls_by_the_settings() -> None:
         "redis://h?socket_timeout=5",
         "redis://h?db=1&db=2",
         "rediss://u:secret@h?ssl_ca_certs=/no/such/file",
+        "rediss://u:secret@h?ssl_ca_data=x",
         "rediss://h?ssl_cert_reqs=sometimes",
         "unix:/run/redis.sock",
         "unix://run/redis.sock",

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -107,6 +108,7 @@ async def test_what_the_address_says_holds(authority: Authority) -> None:
     with RedisServer(*options[:-1], "no") as server:
         address, known = f"rediss://127.0.0.1:{port}", f"ssl_ca_certs={authority.path}"
         await works(address=f"{address}?{known}&ssl_check_hostname=false")
+        await works(address=f"{address}?ssl_ca_data={quote(authority.path.read_text())}&ssl_check_hostname=false")
         await works(address=f"{address}?ssl_cert_reqs=none")
         assert "mismatch" in await fails(address=f"{address}?{known}")
         assert "CERTIFICATE_VERIFY_FAILED" in await fails(address=address)
