@@ -65,7 +65,7 @@ async def _play(ground: Ground, fault: Fault) -> Outcome:
     await _rest(ground)
     counts: Counter[str] = Counter(await ground.crowd.ask("counts"))
     findings += [
-        await oracle.nothing_lost(ground),
+        await oracle.nothing_lost(ground, lossy=fault.loses_data or fault.may_lose_data),
         oracle.told(counts, fault),
         await oracle.joins_and_leaves(ground, fault),
         await oracle.publishes_bounded(ground),
