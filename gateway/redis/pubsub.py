@@ -19,8 +19,8 @@ logger = logging.getLogger(__name__)
 CHANNELS_PER_COMMAND = 512
 """Channels that one SUBSCRIBE names: enough to be cheap, few enough not to hold up Redis."""
 
-COMMANDS_UNDER_WAY = 16
-"""Of these while subscribing again, so that a million channels do not wait as bytes of commands all at once."""
+NAMES_UNDER_WAY = 16 * CHANNELS_PER_COMMAND
+"""While subscribing again: a million channels neither wait as bytes of commands all at once, nor hold up the loop."""
 
 
 class PubSub(NamedTuple):
@@ -106,8 +106,8 @@ class Subscriptions:
             subscribed = (subscribed | missing) - ended
 
     async def _on_all(self, connection: SubscriberConnection, verb: str, names: Iterable[bytes]) -> None:
-        for some in batches(self._words.commands(names), COMMANDS_UNDER_WAY):
-            await asyncio.gather(*(self._on_some(connection, verb, batch) for batch in some))
+        for some in batches(names, NAMES_UNDER_WAY):
+            await asyncio.gather(*(self._on_some(connection, verb, batch) for batch in self._words.commands(some)))
 
     async def _on_some(self, connection: SubscriberConnection, verb: str, names: list[bytes]) -> None:
         """Those of a slot that has moved meanwhile do not cost the others their connection."""

@@ -19,7 +19,7 @@ from gateway.redis import server as servers
 from gateway.redis.connection import RedisConnection, SubscriberConnection, connect, unavailable
 from gateway.redis.endpoint import Endpoint
 from gateway.redis.keys import PARTITIONS, SLOTS, TAGS, Keys, slot
-from gateway.redis.pubsub import CHANNELS_PER_COMMAND, CLASSIC, COMMANDS_UNDER_WAY, Subscriptions
+from gateway.redis.pubsub import CHANNELS_PER_COMMAND, CLASSIC, NAMES_UNDER_WAY, SHARDED, PubSub, Subscriptions
 from gateway.redis.resp import CommandRefused
 from gateway.redis.script import Script
 from tests.redis_fixtures import one_server, refusal_of, started_shard
@@ -623,25 +623,29 @@ async def test_connections_that_came_to_be_at_different_servers(server: RedisSer
             await until(arrives)
 
 
-async def test_subscribing_again_leaves_redis_time() -> None:
+@pytest.mark.parametrize("words", [CLASSIC, SHARDED])
+async def test_subscribing_again_leaves_redis_time(words: PubSub) -> None:
     """A million channels at once would overrun the deadline of the last command before Redis comes to it."""
-    under_way: list[asyncio.Future[None]] = []
+    under_way: list[tuple[int, asyncio.Future[None]]] = []
 
     class Connection:
         def execute(self, *command: Any, replies: int) -> asyncio.Future[None]:
-            assert len(command) == replies + 1
+            assert len(command) == replies + 1 <= CHANNELS_PER_COMMAND + 1
             answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            under_way.append(answer)
+            under_way.append((replies, answer))
             return answer
 
-    names = [b"%d" % number for number in range(CHANNELS_PER_COMMAND * (COMMANDS_UNDER_WAY + 1))]
-    subscriptions = Subscriptions(CLASSIC, lambda *_: unavailable())
+    names = [b"{%d}%d" % (number % 9, number) for number in range(NAMES_UNDER_WAY + CHANNELS_PER_COMMAND)]
+    subscriptions = Subscriptions(words, lambda *_: unavailable())
     subscriptions.handlers = {name: lambda _: None for name in names}
     work = asyncio.ensure_future(subscriptions.restore(Connection()))  # type: ignore[arg-type]
     await until(lambda: under_way)
-    assert len(under_way) == COMMANDS_UNDER_WAY
-    for answer in under_way:
+    assert sum(replies for replies, _ in under_way) == NAMES_UNDER_WAY
+    while under_way:
+        _, answer = under_way.pop()
         answer.set_result(None)
-    await until(lambda: len(under_way) == COMMANDS_UNDER_WAY + 1)
-    under_way[-1].set_result(None)
+    await until(lambda: under_way)
+    assert sum(replies for replies, _ in under_way) == CHANNELS_PER_COMMAND
+    for _, answer in under_way:
+        answer.set_result(None)
     await work
