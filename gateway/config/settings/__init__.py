@@ -1,0 +1,124 @@
+"""Every setting of the gateway: its name, type, default and meaning, written once.
+
+Names and nesting follow Centrifugo v6 where the option exists there.
+"""
+
+import os
+
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from gateway.config.settings.channels import ChannelOptions, ChannelSettings, Namespace, PersonalChannelSettings
+from gateway.config.settings.clients import (
+    ClientSettings,
+    SubscriptionTokenSettings,
+    TokenSettings,
+    UniSSESettings,
+    WebSocketSettings,
+)
+from gateway.config.settings.engines import (
+    BroadcasterSettings,
+    EngineSettings,
+    PostgresSettings,
+    PresenceSettings,
+    RedisSettings,
+    TLSSettings,
+)
+from gateway.config.settings.section import Section
+from gateway.config.settings.serving import (
+    AsyncAPISettings,
+    DemoSettings,
+    HealthSettings,
+    HTTPAPISettings,
+    HTTPServerSettings,
+    NodeSettings,
+    PrometheusSettings,
+    ShutdownSettings,
+)
+
+__all__ = [
+    "AsyncAPISettings",
+    "BroadcasterSettings",
+    "ChannelOptions",
+    "ChannelSettings",
+    "ClientSettings",
+    "DemoSettings",
+    "EngineSettings",
+    "HTTPAPISettings",
+    "HTTPServerSettings",
+    "HealthSettings",
+    "Namespace",
+    "NodeSettings",
+    "PersonalChannelSettings",
+    "PostgresSettings",
+    "PresenceSettings",
+    "PrometheusSettings",
+    "RedisSettings",
+    "Section",
+    "Settings",
+    "ShutdownSettings",
+    "SubscriptionTokenSettings",
+    "TLSSettings",
+    "TokenSettings",
+    "UniSSESettings",
+    "WebSocketSettings",
+]
+
+
+class Settings(BaseSettings):
+    """All settings: defaults, then file, then environment (GATEWAY_...), then flags."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="GATEWAY_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        *others: PydanticBaseSettingsSource,
+        **_: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """As ever, and GATEWAY_REDIS_URL as the short form of what joins the nodes."""
+        url = os.environ.get("GATEWAY_REDIS_URL")
+        engine = {"engine": {"type": "redis", "redis": {"address": url}}} if url else {}
+        return init_settings, env_settings, InitSettingsSource(settings_cls, engine), *others
+
+    node: NodeSettings = NodeSettings()
+    """This node."""
+    http_server: HTTPServerSettings = HTTPServerSettings()
+    """Where the gateway listens."""
+    client: ClientSettings = ClientSettings()
+    """Connections."""
+    websocket: WebSocketSettings = WebSocketSettings()
+    """WebSockets."""
+    uni_sse: UniSSESettings = UniSSESettings()
+    """Server-sent events."""
+    shutdown: ShutdownSettings = ShutdownSettings()
+    """Stopping."""
+    channel: ChannelSettings = ChannelSettings()
+    """Channels."""
+    engine: EngineSettings = EngineSettings()
+    """Broker and presence."""
+    presence: PresenceSettings = PresenceSettings()
+    """Where presence is kept."""
+    http_api: HTTPAPISettings = HTTPAPISettings()
+    """Server API."""
+    health: HealthSettings = HealthSettings()
+    """Health checks."""
+    prometheus: PrometheusSettings = PrometheusSettings()
+    """Metrics."""
+    asyncapi: AsyncAPISettings = AsyncAPISettings()
+    """Document of channels and procedures."""
+    demo: DemoSettings = DemoSettings()
+    """The page for trying out."""

@@ -1,0 +1,112 @@
+"""Settings of channels."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from gateway.config.durations import Duration
+from gateway.config.settings.section import Section
+
+
+class ChannelOptions(Section):
+    """What holds for the channels of one namespace."""
+
+    presence: bool = False
+    """Keep who is subscribed."""
+    presence_max_members: int = Field(default=5000, ge=0)
+    """With how many members a client may still read presence at once, not only their number; 0 is without limit."""
+    join_leave: bool = False
+    """Produce join and leave messages."""
+    force_push_join_leave: bool = False
+    """Deliver them to every subscriber, not only on request."""
+    history_size: int = Field(default=0, ge=0)
+    """How many publications a channel keeps; needs history_ttl."""
+    history_ttl: Duration = 0.0
+    """How long it keeps them; needs history_size."""
+    history_meta_ttl: Duration = 0.0
+    """How long offset and epoch outlive the last use after a publication; 0 takes channel.history_meta_ttl."""
+    force_positioning: bool = False
+    """Watch every subscriber's position in the stream."""
+    allow_positioning: bool = False
+    """Watch it when the client asks."""
+    force_recovery: bool = False
+    """Let every returning subscriber recover what it missed."""
+    allow_recovery: bool = False
+    """Let it recover when the client asks."""
+    force_recovery_mode: Literal["", "stream", "cache"] = ""
+    """`stream` gives all missed publications, `cache` the newest alone."""
+    replay: bool = False
+    """Give a new subscriber what the channel keeps, before what comes."""
+    allow_subscribe_for_client: bool = False
+    """Every connected user may subscribe."""
+    allow_subscribe_for_anonymous: bool = False
+    """Users without id may, too."""
+    allow_publish_for_client: bool = False
+    """Every connected user may publish."""
+    allow_publish_for_subscriber: bool = False
+    """Those subscribed to the channel may publish."""
+    allow_publish_for_anonymous: bool = False
+    """Users without id may, too."""
+    allow_presence_for_client: bool = False
+    """Every connected user may read presence."""
+    allow_presence_for_subscriber: bool = False
+    """Those subscribed to the channel may read presence."""
+    allow_presence_for_anonymous: bool = False
+    """Users without id may, too."""
+    allow_history_for_client: bool = False
+    """Every connected user may read history."""
+    allow_history_for_subscriber: bool = False
+    """Those subscribed to the channel may read history."""
+    allow_history_for_anonymous: bool = False
+    """Users without id may, too."""
+    batch_delay: Annotated[Duration, Field(le=1)] = 0.0
+    """How long publications may wait for others to leave together; without, those of one moment do."""
+    allow_user_limited_channels: bool = False
+    """Channels such as `dm#7,9` are open to the users named and closed to others; a personal `#7,9` is one user's."""
+    channel_regex: str = ""
+    """What the part after the namespace must match when a client names it; empty allows any ASCII name."""
+    publication_data_format: Literal["", "json", "json_object", "binary"] = ""
+    """What data must be: empty any non-empty bytes, `json`, `json_object`, or `binary` (may be empty)."""
+
+    @property
+    def keeps_history(self) -> bool:
+        return self.history_size > 0 and self.history_ttl > 0
+
+
+class Namespace(ChannelOptions):
+    """Options of the channels whose names begin with `name:`."""
+
+    name: str = Field(pattern=r"^[-a-zA-Z0-9_.]{2,}$")
+    """The text before the boundary: letters, digits, `-`, `_`, `.`; at least two."""
+
+
+class ChannelSettings(Section):
+    """Names of channels and what holds for them."""
+
+    max_length: int = Field(default=255, ge=1)
+    """Longest name that a client may use, in bytes."""
+    namespace_boundary: str = Field(default=":", min_length=1)
+    """Ends the namespace in a name."""
+    private_prefix: str = Field(default="$", min_length=1)
+    """Begins names that need a subscription token."""
+    user_boundary: str = Field(default="#", min_length=1)
+    """Begins the user list of a user-limited channel."""
+    user_separator: str = Field(default=",", min_length=1)
+    """Stands between users."""
+    history_meta_ttl: Annotated[Duration, Field(gt=0)] = 720 * 3600.0
+    """How long offset and epoch of a channel outlive its last use, once something has been published."""
+    without_namespace: ChannelOptions = ChannelOptions()
+    """Options of the channels without namespace."""
+    namespaces: tuple[Namespace, ...] = ()
+    """Options by namespace."""
+
+
+class PersonalChannelSettings(Section):
+    """A server-side subscription for each user, to a channel of its own."""
+
+    enabled: bool = False
+    """Subscribe each connection with a user to `#user`."""
+    personal_channel_namespace: str = ""
+    """Namespace of these channels."""
+    single_connection: bool = False
+    """Keep only the newest connection of a user; needs presence on the channel."""
