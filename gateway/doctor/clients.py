@@ -1,7 +1,6 @@
 """Would this page, and this token, be let in? By the settings alone: no gateway need run."""
 
 import base64
-import binascii
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -21,9 +20,9 @@ Clock = Callable[[], float]
 def examine_origin(settings: Settings, origin: str, host: str, *, same_origin: bool) -> Iterator[Finding]:
     """``host`` is that of the gateway's own address, as the page names it; ``same_origin`` as in `Gateway`."""
     about = About(f"origin {origin}")
-    url = urlsplit(origin)
-    if not (url.scheme and url.netloc) or url.path or url.query or url.fragment:
-        example = f"{url.scheme}://{url.netloc}" if url.netloc else "https://example.com"
+    wanted = _origin_of(origin)
+    if wanted != origin:
+        example = wanted or "https://example.com"
         yield about.problem("is no origin, which is a scheme and a host, and maybe a port", f"write {example}")
         return
     scope = {"headers": [(b"origin", origin.encode()), (b"host", host.encode())]}
@@ -37,11 +36,20 @@ def examine_origin(settings: Settings, origin: str, host: str, *, same_origin: b
         yield about.ok("pages of it may connect")
         return
     listed = ", ".join(settings.client.allowed_origins) or "nothing"
-    wanted = [*settings.client.allowed_origins, origin.lower()]
+    origins = [*settings.client.allowed_origins, origin.lower()]
     yield about.problem(
         f"pages of it get {refusal.status}: client.allowed_origins has {listed}",
-        f"client.allowed_origins = {msgspec.json.encode(wanted).decode()}",
+        f"client.allowed_origins = {msgspec.json.encode(origins).decode()}",
     )
+
+
+def _origin_of(url: str) -> str:
+    """Scheme, host and port of an address; empty for what is none."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
+    return f"{parts.scheme}://{parts.netloc}" if parts.scheme and parts.netloc else ""
 
 
 def examine_token(settings: Settings, token: str, clock: Clock = time.time) -> Iterator[Finding]:
@@ -54,7 +62,7 @@ def examine_token(settings: Settings, token: str, clock: Clock = time.time) -> I
             "look at what the backend sends; for trying out: gateway token --user ann",
         )
         return
-    is_subscription = "channel" in claims
+    is_subscription = claims.get("channel") is not None
     section = "client.subscription_token" if is_subscription and settings.client.subscription_token.enabled else ""
     keys: TokenSettings = settings.client.subscription_token if section else settings.client.token
     section = section or "client.token"
@@ -95,7 +103,7 @@ def read_claims(token: str) -> dict[str, Any] | None:
 def _part(text: str) -> dict[str, Any] | None:
     try:
         found = msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-    except (ValueError, binascii.Error, msgspec.DecodeError):
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 
@@ -128,4 +136,5 @@ def _moment(claims: dict[str, Any], name: str, now: float) -> str:
 
 
 def _until(claims: dict[str, Any], now: float) -> str:
-    return f", for another {claims['exp'] - now:.0f} s" if "exp" in claims else ", for ever (it has no exp)"
+    end = claims.get("exp")
+    return ", for ever (it has no exp)" if end is None else f", for another {end - now:.0f} s"

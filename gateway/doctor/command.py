@@ -1,6 +1,7 @@
 """The command ``gateway doctor``."""
 
 import asyncio
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -51,7 +52,7 @@ def command(reachable: Reachable, find: Find) -> Callable[..., None]:
             settings = gateway.settings if gateway is not None else sources.load(file, dev=dev)
             server = settings.http_server
             place = reachable(server.address, server.port) + server.root_path
-            given = token if token != "-" else input()  # noqa: S105  no secret, but a sign
+            given = token if token != "-" else sys.stdin.readline()  # noqa: S105  no secret, but a sign
             findings = asyncio.run(examine(Patient(settings, place, gateway, url, origin, given.strip(), idle)))
         except SettingsError as error:
             findings = of_settings(error)

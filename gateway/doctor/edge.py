@@ -59,7 +59,7 @@ class Edge:
         """What the gateway says of itself, and which nodes it knows."""
         about = About(f"{self._address.http}/health/ready")
         body = await self._call("GET", "/health/ready")
-        if body is None or "status" not in body:
+        if body is None or "node" not in body:
             return [about.note("it does not tell how it is", "let it through to the doctor, or set health.enabled")]
         self._reached = True
         found = [about.warning(text, "do what it says") for text in body.get("warnings", ())]
@@ -67,7 +67,7 @@ class Edge:
         if broker.get("problem") or not broker.get("connected", True) or broker.get("deaf"):
             text = broker.get("problem") or "its broker is away"
             found.append(about.problem(text, broker.get("remedy") or "see that the broker runs"))
-        status = str(body["status"])
+        status = body.get("status", "")
         if status not in ("ok", "degraded"):
             found.append(about.warning(f"the node is {status}", "wait until another has taken its place"))
         return found or [about.ok(status)]
@@ -78,15 +78,15 @@ class Edge:
         if not key:
             return None
         body = await self._call("POST", "/api/info", json={}, headers={"X-API-Key": key})
-        nodes = body.get("result", {}).get("nodes") if body else None
-        return None if nodes is None else len(nodes)
+        result = body.get("result") if body else None
+        return len(result["nodes"]) if result else None
 
     async def _call(self, method: str, path: str, **request: Any) -> dict[str, Any] | None:
         """An object of JSON, None for any other answer or none."""
         try:
             async with httpx.AsyncClient(timeout=ANSWER) as client:
                 return _object((await client.request(method, self._address.http + path, **request)).content)
-        except httpx.HTTPError:
+        except (httpx.HTTPError, httpx.InvalidURL):
             return None
 
     # — the handshake —
@@ -125,7 +125,7 @@ class Edge:
         try:
             async with asyncio.timeout(ANSWER):
                 await socket.send(msgspec.json.encode({"id": 1, "connect": {"token": self._token}}).decode())
-                reply = msgspec.json.decode(await socket.recv())
+                first, *_ = (await socket.recv(decode=True)).splitlines() or [""]
         except TimeoutError:
             return [
                 self._about.problem(
@@ -135,10 +135,13 @@ class Edge:
             ]
         except ConnectionClosed as error:
             return [self._ended(error)]
-        if "error" in reply:
-            refusal = reply["error"]
-            return [self._about.problem(f"the client is refused: {refusal['message']} ({refusal['code']})", _LOG)]
-        ping = float(reply["connect"].get("ping", 0))
+        match _object(first.encode()):
+            case {"error": {"message": message, "code": code}}:
+                return [self._about.problem(f"the client is refused: {message} ({code})", _LOG)]
+            case {"connect": {"client": _} as result}:
+                ping = float(result.get("ping", 0))
+            case _:
+                return [self._about.problem("what answers is no gateway", "see that it is the gateway's address")]
         found = [self._about.ok("a client is let in")]
         if not ping:
             return [*found, self._about.warning("no pings keep connections alive", "set client.ping_interval = 25")]
@@ -150,7 +153,8 @@ class Edge:
         begin = time.monotonic()
         try:
             async with asyncio.timeout(ping + GRACE):
-                await socket.recv()
+                while await socket.recv() != "{}":  # publications are no silence, but no pings either
+                    pass
         except TimeoutError:
             return self._about.problem(
                 f"no ping has come within {ping + GRACE:g} s", "see that nothing in between holds back what is sent"

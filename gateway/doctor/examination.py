@@ -101,6 +101,6 @@ def _nodes(settings: Settings, known: int | None, listening: int | None) -> list
 
 
 def of_settings(error: SettingsError) -> list[Finding]:
-    """What is wrong with settings that cannot be read."""
+    """What is wrong with settings that cannot be read, or a program that is not there: it says what to write."""
     about = About("settings")
-    return [about.problem(line, "gateway config reference has all of them") for line in str(error).splitlines()]
+    return [about.problem(line, "") for line in str(error).splitlines()]

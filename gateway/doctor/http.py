@@ -31,15 +31,16 @@ class Address(Struct, frozen=True):
     @classmethod
     def of(cls, url: str) -> Self:
         """From ``wss://host/prefix/connection/websocket``, ``https://host/prefix``, … Raises ``SettingsError``."""
-        parts = urlsplit(url if "://" in url else f"http://{url}")
+        path = ""
         try:
+            parts = urlsplit(url if "://" in url else f"http://{url}")
             tls = {"http": False, "ws": False, "https": True, "wss": True}[parts.scheme]
             host, port = parts.hostname or "", parts.port or (443 if tls else 80)
+            path = parts.path.rstrip("/")
         except (KeyError, ValueError):
             host, port, tls = "", 0, False
         if not host:
             raise SettingsError(f"{url} is no address; write for example wss://example.com/connection/websocket")
-        path = parts.path.rstrip("/")
         return cls(host, port, tls, path.removesuffix(WEBSOCKET))
 
     @property

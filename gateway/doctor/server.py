@@ -1,5 +1,6 @@
 """One Redis server: whether it will do, and what it is told to do when there is too much."""
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -62,7 +63,8 @@ class ServerExamination:
         try:
             return [finding async for finding in self._examine()]
         except BrokerUnavailable:
-            return [self._about.problem("the connection was lost", "look into the server's log")]
+            reason = self._connection.closed.result()
+            return [self._about.problem(f"the connection was lost: {reason}", "look into the server's log")]
         finally:
             await self._connection.close("examined")
 
@@ -99,7 +101,7 @@ class ServerExamination:
             return
         name = f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {text}"
         oldest = OLDEST_OF_CLUSTER if self._cluster else OLDEST
-        if tuple(int(part) for part in text.split(".")[:2]) < oldest:
+        if tuple(int(part) for part in re.findall(r"\d+", text)[:2]) < oldest:
             wanted = ".".join(map(str, oldest))
             yield self._about.problem(f"{name} is too old", f"update it to {wanted} or later, or to Valkey")
         else:
@@ -136,7 +138,7 @@ class ServerExamination:
 
     async def _output(self) -> list[Finding]:
         answer = await self._ask("CONFIG", "GET", "client-output-buffer-limit")
-        if answer is None:
+        if not answer:
             return [
                 self._about.note(
                     "how far a node may be behind before it is cut off cannot be seen by this user",

@@ -348,7 +348,7 @@ def _gateway(target: str) -> "Gateway":
     try:
         return load_gateway(target)
     except LoadError as error:
-        raise Failure(str(error)) from error
+        raise SettingsError(str(error)) from error
 
 
 def _contract(target: str) -> "Contract":

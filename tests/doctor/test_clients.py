@@ -60,7 +60,8 @@ def test_the_gateways_own_origin_is_let_in_where_it_is_embedded() -> None:
         ("https://a.example?x", "https://a.example"),
         ("https://a.example#x", "https://a.example"),
         ("a.example", "https://example.com"),
-        ("//a.example", "://a.example"),
+        ("//a.example", "https://example.com"),
+        ("http://[::", "https://example.com"),
     ],
 )
 def test_what_is_no_origin(origin: str, right: str) -> None:
@@ -77,6 +78,8 @@ def test_a_token_that_is_good() -> None:
     assert texts(of_token(sign_connection(SECRET, "", now=NOW))) == [
         "lets an anonymous user connect, for ever (it has no exp)"
     ]
+    nothing_said = jwt.encode({"sub": "ann", "exp": None, "channel": None}, SECRET)
+    assert "for ever" in one(of_token(nothing_said), "connect").text
 
 
 def test_a_token_for_a_channel() -> None:

@@ -71,6 +71,11 @@ def test_something_does_not_work(config: str) -> None:
     assert [finding["about"] for finding in found["findings"] if finding["level"] == "problem"] == ["token"]
 
 
+def test_no_token_on_stdin(config: str) -> None:
+    result = run("-c", config, "--token", "-")
+    assert (result.exit_code, "token" in result.output) == (0, False)
+
+
 def test_settings_that_cannot_be_read(tmp_path: Path) -> None:
     path = tmp_path / "gateway.toml"
     path.write_text("[client]\nconnection_limit = -1\n[channel.without_namespace]\nhistory_sise = 3\n")
@@ -99,7 +104,7 @@ def test_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "WARNING  channel chat:{room}: some of its names, such as chat:lobby" in result.output
     assert "OK       origin http://127.0.0.1:8000: pages of it may connect" in result.output  # it is the program's own
     missing = run("patient:nobody")
-    assert (missing.exit_code, "patient has no nobody" in missing.output) == (1, True)
+    assert (missing.exit_code, "PROBLEM  settings: patient has no nobody" in missing.output) == (2, True)
 
 
 # — nodes —

@@ -69,7 +69,7 @@ def test_addresses_in_all_their_forms() -> None:
     assert Address.of("ws://[::1]:81").authority == "[::1]:81"
 
 
-@pytest.mark.parametrize("url", ["ftp://a.example", "http://", "http://a:99999", "ws://a:b"])
+@pytest.mark.parametrize("url", ["ftp://a.example", "http://", "http://a:99999", "ws://a:b", "http://[::"])
 def test_what_is_no_address(url: str) -> None:
     with pytest.raises(SettingsError, match="is no address; write for example wss://"):
         Address.of(url)
@@ -318,6 +318,35 @@ async def test_a_websocket_that_is_cut_before_an_answer() -> None:
     async with speaking(cut) as port:
         found = await look(port, Settings())
     assert one(found, "the connection was cut before a client was answered").level is Level.PROBLEM
+
+
+@pytest.mark.parametrize("answer", ["hello", "[]", "{}", "\n", '{"connect":{}}'])
+async def test_a_websocket_of_something_else(answer: str) -> None:
+    async def say(socket: ServerConnection) -> None:
+        await socket.send(answer)
+        await socket.wait_closed()
+
+    async with speaking(say) as port:
+        found = await look(port, Settings())
+    assert one(found, "what answers is no gateway").level is Level.PROBLEM
+
+
+async def test_publications_are_not_taken_for_pings() -> None:
+    async def say(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.send('{"id":1,"connect":{"client":"x","ping":1}}\n{"push":{}}')
+        await socket.send('{"push":{}}')
+        await socket.close()
+
+    async with speaking(say) as port:
+        found = await look(port, Settings(), idle=True)
+    assert one(found, "a connection that is silent is cut after").level is Level.PROBLEM
+
+
+async def test_a_host_that_is_none() -> None:
+    edge = Edge(Settings(), Address.of(f"ws://{'a' * 70}.example"), "", "")
+    assert bad(await edge.run(idle=False))[0].level is Level.PROBLEM
+    assert await Edge(make_settings(), Address.of("ws://a b"), "", "").count_nodes() is None
 
 
 async def test_a_websocket_that_holds_back_what_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
