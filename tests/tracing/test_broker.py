@@ -3,10 +3,12 @@
 import asyncio
 from typing import Any
 
+import msgspec
+from msgspec import Struct
 from opentelemetry import trace
 
 from gateway.brokers.base import PublishOptions, StreamOptions
-from gateway.messages import Payload, Publication
+from gateway.messages import Payload, Publication, pack
 from gateway.testing import Kit
 from gateway.tracing.broker import TracedBroker
 from gateway.tracing.spans import Spans, remote, sampled
@@ -33,6 +35,16 @@ async def test_what_goes_to_many_channels_at_once_has_a_trace_for_each(traces: T
     for name, span in delivered.items():
         assert parent(span) == ids(published[name])
         assert parent(published[name]) == ids(traces.one("whole"))
+
+
+def test_nodes_of_earlier_releases_pass_a_trace_by() -> None:
+    class Earlier(Struct, omit_defaults=True):
+        data: bytes
+        tags: dict[str, str] | None = None
+
+    sent = pack(Publication(Payload(b"1"), tags={"a": "b"}, trace=SAMPLED))
+    assert msgspec.msgpack.decode(sent, type=Earlier) == Earlier(b"1", {"a": "b"})
+    assert b"trace" not in pack(Publication(Payload(b"1")))
 
 
 class Slow:
