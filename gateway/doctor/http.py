@@ -59,13 +59,12 @@ class Address(Struct, frozen=True):
 
 
 class Answer(Struct, frozen=True):
-    """The head of an answer. ``protocol`` is what was agreed on within TLS, empty for nothing."""
+    """The head of an answer."""
 
     version: str
     status: int
     headers: dict[str, str]
     """Names in lower case."""
-    protocol: str = ""
 
     @property
     def server(self) -> str:
@@ -100,8 +99,7 @@ async def ask(address: Address, path: str, headers: dict[str, str], timeout: flo
         writer.write("\r\n".join([*request, "", ""]).encode())
         async with asyncio.timeout(timeout):
             head = await _head(reader)
-        secured = writer.get_extra_info("ssl_object")
-        yield Line(reader, _answer(head, (secured.selected_alpn_protocol() or "") if secured else ""))
+        yield Line(reader, _answer(head))
     finally:
         writer.close()
 
@@ -135,12 +133,12 @@ async def _head(reader: asyncio.StreamReader) -> bytes:
         raise ValueError("what answers speaks no HTTP") from error
 
 
-def _answer(head: bytes, protocol: str) -> Answer:
+def _answer(head: bytes) -> Answer:
     first, *lines = head.decode("latin-1").split("\r\n")
     version, _, rest = first.partition(" ")
-    if not version.startswith("HTTP/"):
+    if not version.startswith("HTTP/") or not rest[:3].isdigit():
         raise ValueError("what answers speaks no HTTP")
     headers = {
         name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)
     }
-    return Answer(version, int(rest[:3]), headers, protocol)
+    return Answer(version, int(rest[:3]), headers)

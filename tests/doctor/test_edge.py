@@ -260,6 +260,7 @@ def plain(status: str, *headers: str, version: str = "HTTP/1.1") -> bytes:
         ),
         (plain("200 OK"), "it is answered 200"),
         (b"SSH-2.0-OpenSSH\r\n\r\n", "speaks no HTTP"),
+        (b"HTTP/1.1 what\r\n\r\n", "speaks no HTTP"),
         (b"", "closed without an answer"),
         (b"x" * 100_000, "speaks no HTTP"),
     ],
@@ -275,13 +276,13 @@ async def test_over_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     authority = Authority(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*authority.issue("gateway", "127.0.0.1"))
-    context.set_alpn_protocols(["h2", "http/1.1"])
+    context.set_alpn_protocols(["h2", "http/1.1"])  # with h2 there would be no head to read
     async with answering(plain("200 OK"), tls=context) as port:
         address = Address.of(f"wss://127.0.0.1:{port}")
         [untrusted] = bad(await Edge(Settings(), address, "", "").run(idle=False))
         assert "certificate verify failed" in untrusted.text
         monkeypatch.setenv("SSL_CERT_FILE", str(authority.path))
-        assert (await upgrade(address, "", 5)).protocol == "http/1.1"
+        assert (await upgrade(address, "", 5)).status == 200
 
 
 async def test_http_of_old() -> None:
