@@ -59,7 +59,7 @@ class Publication(Struct, omit_defaults=True):
 
     ``binary`` marks data that is not valid JSON; ``time`` is when it was published (Unix ms) and is not sent
     to clients; ``epoch`` and ``exclude`` are only set on live publications. One in no channel is a message to one
-    client.
+    client. ``trace`` is the span that has published it (a traceparent), if its trace is sampled: for nodes alone.
     """
 
     data: Payload
@@ -70,6 +70,7 @@ class Publication(Struct, omit_defaults=True):
     time: int = 0
     epoch: str = ""
     exclude: Exclusion | None = None
+    trace: str = ""
 
 
 # — requests —

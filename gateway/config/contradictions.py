@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 from msgspec import Struct
 
@@ -12,6 +13,9 @@ from gateway.broadcast.backends import problem_of
 from gateway.config.settings import ChannelOptions, Settings
 from gateway.errors import SettingsError
 from gateway.redis.address import read_addresses
+
+TRACING = "opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"
+"""What traces need; the extra ``otel`` brings it."""
 
 
 class Problem(Struct, frozen=True):
@@ -48,6 +52,16 @@ def find_problems(settings: Settings) -> Iterator[Problem]:
     if settings.presence.enabled and settings.engine.type != "redis":
         yield Problem("presence.enabled", 'needs engine.type = "redis"; other engines keep presence themselves')
     yield from _address_problems(settings)
+    if settings.opentelemetry.enabled and not _has_modules(*TRACING):
+        yield Problem("opentelemetry.enabled", 'needs the libraries of OpenTelemetry: pip install "wsgateway[otel]"')
+
+
+def _has_modules(*names: str) -> bool:
+    """Whether they are installed; of their parents alone something is imported."""
+    try:
+        return all(find_spec(name) is not None for name in names)
+    except ModuleNotFoundError:  # of a parent
+        return False
 
 
 def _address_problems(settings: Settings) -> Iterator[Problem]:

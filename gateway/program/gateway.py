@@ -50,6 +50,7 @@ from gateway.program.unavailable import answer_unavailable
 from gateway.program.unsupported import check_supported
 from gateway.protocols.centrifuge_json import CentrifugeJson
 from gateway.session import NO_APPLICATION
+from gateway.tracing import around_api, open_tracing
 from gateway.transports.base import Acceptor
 from gateway.transports.endpoint import WebSocketEndpoint
 from gateway.transports.hint import hint_at_speed
@@ -191,7 +192,8 @@ class Gateway(Operations, BaseRouter):
         websocket = _Late(lambda: self._started().websocket)
         router.routes.append(WebSocketRoute("/connection/websocket", websocket, name=WEBSOCKET))
         router.routes += sse_routes(lambda: (self._started().acceptor, self.node.wheel), self.settings)
-        router.include_router(api_router(lambda: self.node, self.settings.http_api))
+        around = around_api(self.settings.opentelemetry, lambda: self._started().tracing)
+        router.include_router(api_router(lambda: self.node, self.settings.http_api, around))
         router.include_router(health_router(lambda: self.node, self.settings))
         if self.settings.asyncapi.enabled:
             router.include_router(contracts_router(lambda: contract_of(self._program, self.settings)))
@@ -339,26 +341,27 @@ class Running:
         self.started = False
         self.environment = environment
         self.engine = environment.engine(settings)
+        tracing = self.tracing = open_tracing(settings, lambda: self.node)
         routes = [*([unnamed()] if program.decides else []), *(each.route for each in program.channels)]
         self.node = Node(
             settings,
-            self.engine.broker,
+            tracing.broker(self.engine.broker),
             self.engine.presence,
             blocks=self.engine.blocks,
             presence_servers=self.engine.presence_servers,
             clock=environment.clock,
             wheel=environment.wheel(),
-            routes=routes,
+            routes=[tracing.route(each) for each in routes],
         )
         self.engine.set_rules(stream_rules(settings, routes))
         self.tokens = TokenVerifier(settings.client, environment.clock)
         self.streams = program.streams = Streams(self.node)
         self.listeners = Listeners(self.node, program.types)
-        self.cluster_events = ClusterEvents(program, self.node, self.engine.leases, self.engine.occupancy)
+        self.cluster_events = ClusterEvents(program, self.node, self.engine.leases, self.engine.occupancy, tracing.told)
         self.acceptor = Acceptor(
             self.node,
             self.tokens,
-            program if program.decides else NO_APPLICATION,
+            tracing.application(program) if program.decides else NO_APPLICATION,
             kept if program.decides else None,
             same_origin=same_origin,
         )
@@ -372,6 +375,7 @@ class Running:
         async with AsyncExitStack() as stack:
             self.started = True
             self.node.loop = asyncio.get_running_loop()
+            stack.push_async_callback(self.tracing.close)
             stack.push_async_callback(self.engine.close)
             await self.engine.start()
             await self.node.start()

@@ -20,6 +20,7 @@ class Sections(TypedDict, total=False):
     http_api: Mapping[str, Any]
     health: Mapping[str, Any]
     prometheus: Mapping[str, Any]
+    opentelemetry: Mapping[str, Any]
     asyncapi: Mapping[str, Any]
     demo: Mapping[str, Any]
 

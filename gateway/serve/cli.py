@@ -24,6 +24,7 @@ from gateway.config.durations import parse_duration
 from gateway.config.reference import reference
 from gateway.config.settings import Settings, TokenSettings
 from gateway.config.sources import load, schema, show
+from gateway.doctor.command import command as doctor_command
 from gateway.errors import Disconnect, SettingsError
 from gateway.serve.listening import ServeError, reachable
 from gateway.serve.serving import serve
@@ -31,6 +32,7 @@ from gateway.version import __version__
 
 if TYPE_CHECKING:
     from gateway.contracts.contract import Contract
+    from gateway.program.gateway import Gateway
 
 USAGE, FAILURE = 2, 1
 """Exit codes: what was asked makes no sense, or it did not work."""
@@ -313,6 +315,7 @@ def _say(text: str) -> None:
 
 
 app.command()(_told()(bench_command(_mint, reachable)))
+app.command()(_told()(doctor_command(reachable, lambda target: _gateway(target))))
 
 
 @app.command()
@@ -337,6 +340,15 @@ def client(
         raise typer.BadParameter("say in which language: --typescript", param_hint="--typescript")
     with _told():
         _write(render(_contract(target)), output)
+
+
+def _gateway(target: str) -> "Gateway":
+    from gateway.serve.loading import LoadError, load_gateway
+
+    try:
+        return load_gateway(target)
+    except LoadError as error:
+        raise SettingsError(str(error)) from error
 
 
 def _contract(target: str) -> "Contract":

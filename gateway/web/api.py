@@ -35,15 +35,30 @@ _STATUS: dict[int, int] = {
 }
 
 
-def api_router(node: Callable[[], Node], settings: HTTPAPISettings) -> APIRouter:
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+Answer = Callable[[Any, Request], Awaitable[Response]]
+"""Answers a call that knows the key, and whose body has been read."""
+
+Around = Callable[[str, Answer], Answer]
+"""What stands around a method, by its name."""
+
+
+def unchanged(_name: str, answer: Answer) -> Answer:
+    """With nothing around it."""
+    return answer
+
+
+def api_router(node: Callable[[], Node], settings: HTTPAPISettings, around: Around = unchanged) -> APIRouter:
     """All methods, with the API key checked first; ``node`` is asked for with each request."""
     key = APIKeyHeader(name="X-API-Key", auto_error=False, description="The setting http_api.key")
     router = APIRouter(prefix="/api", tags=["server API"], dependencies=[Depends(key)])
     for name, method in METHODS.items():
-        answer = _single(node, method, settings)
+        answer = around(name, _single(node, method, settings))
         _add(router, name, method.request, _envelope(method.result), _endpoint(settings, method.request, answer))
     replies = {"type": "object", "properties": {"replies": {"type": "array", "items": {"type": "object"}}}}
-    _add(router, "batch", api.BatchRequest, replies, _endpoint(settings, api.BatchRequest, _batch(node)))
+    batch = _endpoint(settings, api.BatchRequest, around("batch", _batch(node)))
+    _add(router, "batch", api.BatchRequest, replies, batch)
     return router
 
 
@@ -63,9 +78,6 @@ def _guard(settings: HTTPAPISettings) -> Callable[[Request], bool]:
     return admits
 
 
-Endpoint = Callable[[Request], Awaitable[Response]]
-
-
 def _add(router: APIRouter, name: str, request: type, answer: dict[str, Any], endpoint: Endpoint) -> None:
     router.add_api_route(
         f"/{name}",
@@ -83,9 +95,6 @@ def _add(router: APIRouter, name: str, request: type, answer: dict[str, Any], en
             "requestBody": {"required": True, "content": {"application/json": {"schema": _schema(request)}}}
         },
     )
-
-
-Answer = Callable[[Any, Request], Awaitable[Response]]
 
 
 def _single(node: Callable[[], Node], method: Method, settings: HTTPAPISettings) -> Answer:

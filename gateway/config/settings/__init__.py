@@ -39,6 +39,7 @@ from gateway.config.settings.serving import (
     PrometheusSettings,
     ShutdownSettings,
 )
+from gateway.config.settings.telemetry import OpenTelemetrySettings
 
 __all__ = [
     "AsyncAPISettings",
@@ -53,6 +54,7 @@ __all__ = [
     "HealthSettings",
     "Namespace",
     "NodeSettings",
+    "OpenTelemetrySettings",
     "PersonalChannelSettings",
     "PostgresSettings",
     "PresenceSettings",
@@ -118,6 +120,8 @@ class Settings(BaseSettings):
     """Health checks."""
     prometheus: PrometheusSettings = PrometheusSettings()
     """Metrics."""
+    opentelemetry: OpenTelemetrySettings = OpenTelemetrySettings()
+    """Traces."""
     asyncapi: AsyncAPISettings = AsyncAPISettings()
     """Document of channels and procedures."""
     demo: DemoSettings = DemoSettings()

@@ -1,6 +1,6 @@
 """What a program does for a channel once for all nodes: live sources, and hearing that it is occupied or vacated."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any
 
 from gateway.brokers.base import PublishOptions
@@ -17,18 +17,24 @@ from gateway.program.routes.channel import ChannelRoute
 from gateway.program.routes.program import Program
 from gateway.program.routes.signatures import Event
 
+Tell = Callable[[str, Event], Awaitable[None]]
+Told = Callable[[Tell], Tell]
+
 EVENTS = (events.OCCUPIED, events.VACATED, events.LIVE)
 
 
 class ClusterEvents:
     """Watches the feeds of one node on behalf of the routes that have such handlers. Others cost nothing."""
 
-    def __init__(self, program: Program, node: Node, leases: Leases, occupancy: Occupancy) -> None:
+    def __init__(
+        self, program: Program, node: Node, leases: Leases, occupancy: Occupancy, told: Told = lambda tell: tell
+    ) -> None:
+        """``told`` gives what stands around the telling of an event."""
         self._program = program
         self._node = node
         self._routes = {each.route.key: each for each in program.channels if _handles(each, EVENTS)}
         self._live = LiveSources(node.uid, leases, self._publish, self._factory)
-        self._lanes = ChannelLanes(self._call, node.spawn)
+        self._lanes = ChannelLanes(told(self._call), node.spawn)
         self._occupancy = OccupancyWatch(occupancy, self._is_tracked, self, self._lanes.idle)
 
     async def start(self) -> None:
