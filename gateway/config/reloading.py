@@ -7,27 +7,49 @@ from pydantic import BaseModel
 
 from gateway.config.settings import Namespace, Settings
 
-AT_ONCE = {
-    "client": True,
-    "client.channel_position_check_delay": False,
-    "client.channel_position_max_time_lag": False,
-    "client.connecting_limit": False,
-    "client.message_size_limit": False,  # the server's parsers have it
-    "client.message_timeout": False,
-    "client.subscribe_to_user_personal_channel": False,  # names of channels are made of it
-    "channel.history_meta_ttl": True,
-    "channel.max_length": True,
-    "channel.namespaces": True,
-    "channel.without_namespace": True,
-    "http_api": True,
-    "log.level": True,
-    "shutdown": True,
-    "websocket.write_timeout": True,
-}
-"""By name, of a setting or a section, whether it may change under a running gateway: of several the longest counts.
+_CLIENT = (
+    "token",
+    "subscription_token",
+    "allowed_origins",
+    "user_id_http_header",
+    "allow_anonymous_connect_without_token",
+    "disallow_anonymous_connection_tokens",
+    "insecure",
+    "insecure_skip_token_signature_verify",
+    "ping_interval",
+    "pong_timeout",
+    "connect_include_server_time",
+    "stale_close_delay",
+    "connect_timeout",
+    "expired_close_delay",
+    "expired_sub_close_delay",
+    "channel_limit",
+    "queue_max_size",
+    "connection_limit",
+    "connection_rate_limit",
+    "user_connection_limit",
+    "history_max_publication_limit",
+    "recovery_max_publication_limit",
+    "recovery_max_size",
+)
 
-Whatever has no name here waits. What keeps something made of such settings has a method ``reload``, which
-`program.gateway.Running` calls.
+AT_ONCE = frozenset(
+    (
+        *(f"client.{name}" for name in _CLIENT),
+        "channel.history_meta_ttl",
+        "channel.max_length",
+        "channel.namespaces",
+        "channel.without_namespace",
+        "http_api",
+        "log.level",
+        "shutdown",
+        "websocket.write_timeout",
+    )
+)
+"""The settings, and whole sections of them, that may change under a running gateway.
+
+Whatever is not here waits, so that nothing is said to hold that does not. These are asked for each time, or kept by a
+part that has a method ``reload``, which `program.gateway.Running.reload` calls.
 """
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -80,8 +102,6 @@ def _with_those_gone(
 
 
 def _may_change(key: str) -> bool:
-    while key:
-        if key in AT_ONCE:
-            return AT_ONCE[key]
+    while key and key not in AT_ONCE:
         key = key.rpartition(".")[0]
-    return False
+    return bool(key)
