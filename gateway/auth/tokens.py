@@ -7,8 +7,7 @@ import base64
 import binascii
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Annotated, Any
 
@@ -118,41 +117,20 @@ class TokenVerifier:
     def connection(self, token: str) -> ConnectionToken:
         """Raises ``TokenInvalid`` or ``TokenExpired``."""
         claims, user, key = self._connection.check(token)
-        with _signed_by(key):
-            if claims.channel is not None:
-                raise TokenInvalid("a subscription token (it has a channel claim) cannot open a connection")
-            subs: dict[str, Grant] = {}
-            if claims.subs:
-                subs = {channel: _grant(grant or _GrantClaims()) for channel, grant in claims.subs.items()}
-            elif claims.channels:
-                subs = dict.fromkeys(claims.channels, Grant())
-            return ConnectionToken(
-                user=user,
-                expire_at=_expire_at(claims),
-                info=_payload(claims.info, claims.b64info),
-                meta=_meta(claims.meta),
-                subs=subs,
-                key=key,
-            )
+        try:
+            return _connection(claims, user, key)
+        except TokenInvalid as error:
+            error.key = key
+            raise
 
     def subscription(self, token: str) -> SubscriptionToken:
         """Raises ``TokenInvalid`` or ``TokenExpired``."""
         claims, user, key = self._subscription.check(token)
-        with _signed_by(key):
-            if not claims.channel:
-                raise TokenInvalid("a subscription token needs a channel claim")
-            expire_at = _expire_at(claims)
-            return SubscriptionToken(user, claims.channel, claims.client or "", expire_at, _grant(claims), key)
-
-
-@contextmanager
-def _signed_by(key: str) -> Iterator[None]:
-    """Name the key in what is said of a token that it has signed."""
-    try:
-        yield
-    except (TokenInvalid, TokenExpired) as refused:
-        refused.key = key
-        raise
+        try:
+            return _subscription(claims, user, key)
+        except TokenInvalid as error:
+            error.key = key
+            raise
 
 
 def has_passed(token: str, now: float) -> bool:
@@ -225,15 +203,21 @@ class _Checker:
             payload, key = self._open(token)
         except (PyJWTError, UnicodeError, RecursionError) as error:
             raise TokenInvalid(str(error)) from error
-        with _signed_by(key):
-            try:
-                claims = _claims.decode(payload)
-                user = self._user(claims, payload)
-            except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-                raise TokenInvalid(str(error)) from error
-            self._check_origin(claims)
-            self._check_times(claims)
-        return claims, user, key
+        try:
+            return *self._read(payload), key
+        except (TokenInvalid, TokenExpired) as error:
+            error.key = key
+            raise
+
+    def _read(self, payload: bytes) -> tuple[_Claims, str]:
+        try:
+            claims = _claims.decode(payload)
+            user = self._user(claims, payload)
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            raise TokenInvalid(str(error)) from error
+        self._check_origin(claims)
+        self._check_times(claims)
+        return claims, user
 
     def _user(self, claims: _Claims, payload: bytes) -> str:
         name = self._settings.user_id_claim
@@ -259,6 +243,30 @@ class _Checker:
             raise TokenExpired("exp has passed")
         if claims.nbf is not None and now < claims.nbf:
             raise TokenExpired("nbf is not reached")
+
+
+def _connection(claims: _Claims, user: str, key: str) -> ConnectionToken:
+    if claims.channel is not None:
+        raise TokenInvalid("a subscription token (it has a channel claim) cannot open a connection")
+    subs: dict[str, Grant] = {}
+    if claims.subs:
+        subs = {channel: _grant(grant or _GrantClaims()) for channel, grant in claims.subs.items()}
+    elif claims.channels:
+        subs = dict.fromkeys(claims.channels, Grant())
+    return ConnectionToken(
+        user=user,
+        expire_at=_expire_at(claims),
+        info=_payload(claims.info, claims.b64info),
+        meta=_meta(claims.meta),
+        subs=subs,
+        key=key,
+    )
+
+
+def _subscription(claims: _Claims, user: str, key: str) -> SubscriptionToken:
+    if not claims.channel:
+        raise TokenInvalid("a subscription token needs a channel claim")
+    return SubscriptionToken(user, claims.channel, claims.client or "", _expire_at(claims), _grant(claims), key)
 
 
 def _meets(exact: str, pattern: str, values: list[str]) -> bool:
