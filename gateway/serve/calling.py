@@ -62,7 +62,8 @@ def _call(settings: Settings, method: str, params: dict[str, Any], url: str | No
     """Call the server API and return the result. Raises `Failure`, and `SettingsError` for a wrong address."""
     base = (GatewayAddress(url) if url else GatewayAddress.of(settings)).http
     try:
-        headers = {"Content-Type": "application/json", "X-API-Key": (key or _key(settings.http_api)).encode("latin-1")}
+        api_key = (key or _key(settings.http_api)).encode("latin-1")
+        headers = {b"Content-Type": b"application/json", b"X-API-Key": api_key}
         response = httpx.post(f"{base}/api/{method}", content=msgspec.json.encode(params), headers=headers)
         if response.status_code == httpx.codes.UNAUTHORIZED:
             raise Failure(

@@ -10,7 +10,14 @@ from typing import Annotated, Any
 import msgspec
 import typer
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidHandshake,
+    InvalidMessage,
+    InvalidStatus,
+    InvalidURI,
+    WebSocketException,
+)
 
 from gateway.config.masking import masked
 from gateway.config.sources import load
@@ -24,6 +31,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 20.0
 
 _FOR_A_WHILE = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
 _REMEDIES: dict[int, str] = {
+    HTTPStatus.OK: "it speaks no WebSocket there; give the address of a gateway with --url",
     HTTPStatus.UNAUTHORIZED: "something in front of it wants to know who you are",
     HTTPStatus.FORBIDDEN: "it, or something in front of it, does not let you in",
     HTTPStatus.NOT_FOUND: "there is no gateway at this address; give its own with --url",
@@ -71,16 +79,27 @@ async def _listen(url: str, channel: str, tokens: tuple[str, str], verbose: bool
             if listener.subscribed:
                 pause = FIRST_PAUSE
             say(f"closed: {reason} ({code})")
-        except InvalidStatus as error:
-            status = error.response.status_code
-            if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _FOR_A_WHILE:
-                remedy = _REMEDIES.get(status, "it will not have this connection")
-                raise Failure(f"{place} answers with HTTP {status}: {remedy}") from error
+        except InvalidHandshake as error:
+            _check_passing(place, error)
             say(f"{place}: {error}")
         except (OSError, WebSocketException) as error:
             say(f"{place}: {error}")
         await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311  spreads clients, hides nothing
         pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def _check_passing(place: str, error: InvalidHandshake) -> None:
+    """Raises `Failure` for a refused handshake that will be refused the next time, too."""
+    match error:
+        case InvalidStatus():
+            status = error.response.status_code
+            if status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _FOR_A_WHILE:
+                remedy = _REMEDIES.get(status, "it will not have this connection")
+                raise Failure(f"{place} answers with HTTP {status}: {remedy}") from error
+        case InvalidMessage() if isinstance(error.__cause__, EOFError):
+            pass  # cut off, as by a server that restarts
+        case _:
+            raise Failure(f"{place} does not speak WebSocket: {error}; give its address with --url") from error
 
 
 class Listener:
@@ -102,7 +121,7 @@ class Listener:
         while True:
             for line in str(await self._connection.recv(decode=True)).splitlines():
                 try:
-                    await self._reply(msgspec.json.decode(line))
+                    await self._reply(msgspec.json.decode(line, type=dict))
                 except (msgspec.DecodeError, LookupError, TypeError, AttributeError) as error:
                     raise Failure(f"the server does not speak as a gateway does: {line:.100}") from error
 

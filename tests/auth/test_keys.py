@@ -91,13 +91,12 @@ def test_a_name_opens_no_other_algorithm() -> None:
 )
 def test_of_a_genuine_token_that_is_no_good_the_key_is_known(claims: dict[str, Any]) -> None:
     tokens = verifier(hmac_secret_keys={"2027": NEW}, audience="right")
-    with pytest.raises((TokenInvalid, TokenExpired)) as refused:
-        tokens.connection(signed(NEW, **{"aud": "right", **claims}))
-    assert refused.value.key == "2027"
-    if "channel" not in claims:
+    token = signed(NEW, **{"aud": "right", **claims})
+    for verify in (tokens.connection, *([] if "channel" in claims else [tokens.subscription])):
         with pytest.raises((TokenInvalid, TokenExpired)) as refused:
-            tokens.subscription(signed(NEW, **{"aud": "right", **claims}))
-        assert refused.value.key == "2027"
+            verify(token)
+        error: Any = refused.value
+        assert error.key == "2027"
 
 
 def test_of_a_forged_one_there_is_none() -> None:

@@ -13,7 +13,7 @@ from gateway.config.sources import load, schema, show
 from gateway.errors import SettingsError
 
 
-def complaint(flags: Mapping[str, Any] = {}, **environ: str) -> str:
+def complaint(flags: Mapping[str, Any] = {}, environ: Mapping[str, str] = {}) -> str:
     with pytest.raises(SettingsError) as caught:
         load(flags=flags, environ=environ)
     return str(caught.value)
@@ -88,7 +88,7 @@ def test_a_value_in_one_source_and_a_file_in_another_are_one_setting(secret: Pat
 
 def test_both_in_one_source_are_an_error(secret: Path) -> None:
     environ = {"GATEWAY_HTTP_API__KEY": "plain", "GATEWAY_HTTP_API__KEY_FILE": str(secret)}
-    told = complaint(**environ)
+    told = complaint(environ=environ)
     assert told == (
         "http_api.key_file (environment GATEWAY_HTTP_API__KEY_FILE): key and key_file are both given; keep one of them"
     )

@@ -541,4 +541,5 @@ def test_proxies_are_addresses(value: str, why: str) -> None:
 
 @pytest.mark.parametrize("value", ["*", "127.0.0.1", "10.0.0.0/8,fd00::/8 , ::1"])
 def test_proxies_that_are_some(value: str) -> None:
-    assert load(environ=environment(HTTP_SERVER__FORWARDED_ALLOW_IPS=value))
+    environ = environment(HTTP_SERVER__FORWARDED_ALLOW_IPS=value)
+    assert load(environ=environ).http_server.forwarded_allow_ips == value

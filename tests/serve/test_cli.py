@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -454,10 +455,13 @@ class Refusing(ThreadingHTTPServer):
 
 
 class RefusingHandler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
     server: Refusing
 
     def do_GET(self) -> None:
-        self.send_error(self.server.statuses.pop(0))
+        if status := self.server.statuses.pop(0) if self.server.statuses else 410:
+            self.send_error(status)
+        self.close_connection = True
 
     def log_message(self, *_: object) -> None:
         pass
@@ -471,7 +475,8 @@ class RefusingHandler(BaseHTTPRequestHandler):
         ([426], "lets no WebSocket through"),
         ([418], "it will not have this connection"),
         ([499], "it will not have this connection"),
-        ([503, 429, 502, 401], "answers with HTTP 401: something in front of it wants to know who you are"),
+        ([200], "answers with HTTP 200: it speaks no WebSocket there"),
+        ([0, 503, 429, 502, 401], "answers with HTTP 401: something in front of it wants to know who you are"),
     ],
 )
 def test_what_is_refused_for_good_is_not_asked_for_again(statuses: list[int], text: str) -> None:
@@ -486,6 +491,21 @@ def test_what_is_refused_for_good_is_not_asked_for_again(statuses: list[int], te
     assert (result.exit_code, server.statuses) == (1, [])
     assert text in result.stderr.splitlines()[-1]
     assert len(result.stderr.splitlines()) == len(statuses)
+
+
+def test_an_answer_that_is_no_http_is_not_asked_for_again() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            with server.accept()[0] as sock:
+                sock.recv(65536)
+                sock.sendall(b"SSH-2.0-OpenSSH\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        result = run("listen", "a", "--url", f"127.0.0.1:{server.getsockname()[1]}", "--dev")
+        thread.join()
+    assert (result.exit_code, "does not speak WebSocket" in result.stderr) == (1, True)
 
 
 @pytest.mark.parametrize("command", [["listen", "a"], ["publish", "a", "1"], ["info"], ["bench"]])

@@ -179,7 +179,7 @@ def test_a_successor_has_the_settings_that_were_taken_over(start: Callable[..., 
     file = tmp_path / "gateway.json"
 
     def write(limit: int) -> None:
-        client = {**BASE["client"], "channel_limit": limit}
+        client = {"insecure": True, "channel_limit": limit}
         file.write_text(json.dumps({**BASE, "client": client, "http_server": {"port": 0, "workers": 2}}))
 
     write(1)

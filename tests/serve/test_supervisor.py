@@ -170,8 +170,8 @@ async def test_who_comes_up_meanwhile_gets_the_settings_too(
     await slot.keeper
 
 
-@pytest.mark.parametrize("change", [{}, {"name": "other"}])
-async def test_what_workers_cannot_take_over_is_not_handed_on(supervisor: Supervisor, change: dict[str, str]) -> None:
+@pytest.mark.parametrize("name", ["", "other"])
+async def test_what_workers_cannot_take_over_is_not_handed_on(supervisor: Supervisor, name: str) -> None:
     child = Child(supervisor)
-    assert not supervisor._hand_on(make_settings(**change))
+    assert not supervisor._hand_on(make_settings(name))
     assert not child.orders
