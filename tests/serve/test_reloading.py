@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,6 +33,7 @@ class Served:
 
     def __init__(self, folder: Path, **sections: Any) -> None:
         self.folder = folder
+        self.clients: list[ClientConnection] = []
         self.token, self.key = folder / "token", folder / "key"
         self.token.write_text(OLD + "\n")
         self.key.write_text("the old key of the API\n")
@@ -62,6 +63,7 @@ class Served:
 
     async def client(self, secret: str, **options: Any) -> ClientConnection:
         client = await connect(f"ws://127.0.0.1:{self.port}/connection/websocket", proxy=None, **options)
+        self.clients.append(client)
         await client.send(json.dumps({"id": 1, "connect": {"token": sign_connection(secret, "ann")}}))
         assert "connect" in json.loads(await client.recv())
         return client
@@ -82,7 +84,7 @@ class Served:
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
+async def serve(tmp_path: Path) -> AsyncIterator[Callable[..., Served]]:
     started: list[Served] = []
 
     def start(**sections: Any) -> Served:
@@ -91,6 +93,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
 
     yield start
     for each in started:
+        await asyncio.gather(*(client.close() for client in each.clients))
         if each.popen.poll() is None:
             each.popen.kill()
             each.popen.wait(20)
@@ -163,10 +166,9 @@ async def test_workers_take_over_without_being_replaced(serve: Callable[..., Ser
 
         for _ in range(8):  # whichever worker it is
             await until(each_knows)
-            await (await served.client(NEW)).close()
+            await served.client(NEW)
         for client in clients:
             assert "subscribe" in await said(client, {"subscribe": {"channel": "chat:a"}})
-            await client.close()
         assert "rolling restart" not in served.log
         served.hang_up("the rolling restart is done")  # nothing has changed: it is asked for by itself
         served.write(engine=engine, http_server=workers, websocket={"compression": True})
