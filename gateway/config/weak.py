@@ -51,6 +51,6 @@ def _weak(key: str, secret: str, least: int) -> Iterator[str]:
     if secret == DEV_SECRET or _KNOWN.fullmatch(secret):
         yield f"{key} is a word that everybody knows; {_RANDOM}"
     elif size < least:
-        yield f"{key} has {size} bytes and can be guessed, {least} are the least; {_RANDOM}"
+        yield f"{key} can be guessed, for it is shorter ({size}) than {least} bytes; {_RANDOM}"
     elif len(set(secret)) < LETTERS:
-        yield f"{key} has but {len(set(secret))} different characters and can be guessed; {_RANDOM}"
+        yield f"{key} can be guessed, for it has few different characters ({len(set(secret))}); {_RANDOM}"

@@ -145,7 +145,7 @@ def test_wrong_settings_are_told_and_change_nothing(start: Start, file: Path) ->
     process.hang_up()
     process.logged("those of before hold on")
     assert 'http_server.forwarded_allow_ip = "10.0.0.1"' in process.log
-    assert 'forwarded_allow_ips = "127.0.0.1"' in process.log
+    assert 'forwarded_allow_ips: "127.0.0.1"' in process.log
     write(file, name="new", address="127.0.0.2", port=1)
     process.hang_up()
     process.logged("the rolling restart is done")
