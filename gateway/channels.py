@@ -70,8 +70,15 @@ class Channels:
         routes: Sequence[Route] = (),
         personal: PersonalChannelSettings = NO_PERSONAL_CHANNELS,
     ) -> None:
-        self._settings = settings
         self._routes = routes
+        self._has_personal = personal.enabled
+        self._personal = personal
+        self.reload(settings)
+
+    def reload(self, settings: ChannelSettings) -> None:
+        """Go by other options from now on; how names are written does not change."""
+        self._settings = settings
+        personal = self._personal
         self._options = {"": self._complete(settings.without_namespace)}
         self._options.update((namespace.name, self._complete(namespace)) for namespace in settings.namespaces)
         self._patterns = {
@@ -80,8 +87,6 @@ class Channels:
         self._closed: dict[str, ChannelOptions] = {}
         # read out of the models, which answer slowly, for each name that has not been seen
         self._boundary, self._private = settings.namespace_boundary, settings.private_prefix
-        self._has_personal = personal.enabled
-        self._personal = personal
         namespace = personal.personal_channel_namespace
         self._personal_prefix = f"{namespace}{settings.namespace_boundary if namespace else ''}{settings.user_boundary}"
         self._known = lru_cache(CACHE_SIZE)(self._resolve)

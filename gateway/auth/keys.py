@@ -1,8 +1,9 @@
 """The keys that tokens are verified with, each bound to the algorithms it is meant for."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple, cast
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -24,21 +25,45 @@ _ECDSA_ALGORITHMS = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "E
 _PEM_EXAMPLE = '"-----BEGIN PUBLIC KEY-----\\nMII...\\n-----END PUBLIC KEY-----"'
 
 
+class NamedKey(NamedTuple):
+    """A key, and what the settings call it: logs tell by which of several a token was signed."""
+
+    name: str
+    key: Any
+
+
+class Verified(NamedTuple):
+    """What a token carries, and the name of the key that has signed it; empty if nobody looked at that."""
+
+    payload: bytes
+    key: str
+
+
 class BoundAlgorithm(Algorithm):
     """An algorithm with its keys, made ready once; keys from elsewhere are not looked at."""
 
-    def __init__(self, algorithm: Algorithm, keys: Callable[[], list[Any]]) -> None:
+    def __init__(self, algorithm: Algorithm, keys: Callable[[], Sequence[NamedKey]]) -> None:
         self._algorithm = algorithm
         self._keys = keys
+
+    def find(self, msg: bytes, sig: bytes, kid: str) -> str | None:
+        """Name of the key that has signed, if one has. ``kid`` says which to try first, and decides nothing.
+
+        It is what a stranger writes, and other issuers have names of their own.
+        """
+        keys = self._keys()
+        if kid:
+            keys = sorted(keys, key=lambda each: each.name != kid)
+        return next((each.name for each in keys if self._algorithm.verify(msg, each.key, sig)), None)
 
     def prepare_key(self, key: Any) -> Any:
         return key
 
     def verify(self, msg: bytes, key: Any, sig: bytes) -> bool:
-        return any(self._algorithm.verify(msg, own, sig) for own in self._keys())
+        return self.find(msg, sig, "") is not None
 
     def sign(self, msg: bytes, key: Any) -> bytes:
-        return self._algorithm.sign(msg, self._keys()[0])
+        return self._algorithm.sign(msg, self._keys()[0].key)
 
     @staticmethod
     def to_jwk(key_obj: Any, as_dict: Any = False) -> Any:
@@ -65,34 +90,35 @@ class Keyring:
         for name, algorithm in self._bound.items():
             self._jws.register_algorithm(name, algorithm)
         self.algorithms = self._jws.get_algorithms()
-        self._headers: dict[str, BoundAlgorithm] = {}
-        """Headers of good tokens, as they stand there: nearly all tokens share one."""
+        self._headers: dict[str, tuple[BoundAlgorithm, str]] = {}
+        """Headers of good tokens, as they stand there, with their key ids: nearly all tokens share one."""
 
-    def verify(self, token: str) -> bytes:
-        """The payload of a token with a good signature. Raises ``PyJWTError`` for any other."""
+    def verify(self, token: str) -> Verified:
+        """What a token with a good signature carries. Raises ``PyJWTError`` for any other."""
         if not self.algorithms:
             raise InvalidKeyError("no key is configured")
         header, _, rest = token.partition(".")
-        if (algorithm := self._headers.get(header)) and (payload := _verified(algorithm, header, rest)) is not None:
-            return payload
+        if (known := self._headers.get(header)) and (verified := _verified(*known, header, rest)) is not None:
+            return verified
         # one that is not known, or not good: the library says why
         found = self._jws.decode_complete(token, algorithms=self.algorithms)
         _check_spelling(token)
+        algorithm, kid = self._bound[found["header"]["alg"]], found["header"].get("kid", "")
         if len(self._headers) < HEADERS:
-            self._headers[header] = self._bound[found["header"]["alg"]]
-        return cast(bytes, found["payload"])
+            self._headers[header] = algorithm, kid
+        return _verified(algorithm, kid, header, rest) or Verified(cast(bytes, found["payload"]), "")
 
-    def read(self, token: str) -> bytes:
-        """The payload of a token, whoever signed it. Raises ``PyJWTError``."""
-        return cast(bytes, self._jws.decode(token, options={"verify_signature": False}))
+    def read(self, token: str) -> Verified:
+        """What a token carries, whoever signed it. Raises ``PyJWTError``."""
+        return Verified(cast(bytes, self._jws.decode(token, options={"verify_signature": False})), "")
 
 
-def _verified(algorithm: BoundAlgorithm, header: str, rest: str) -> bytes | None:
-    """The payload of a token whose header is known to be good; None if the token is not (RFC 7515, section 5.2)."""
+def _verified(algorithm: BoundAlgorithm, kid: str, header: str, rest: str) -> Verified | None:
+    """A token whose header is known to be good, taken apart; None if the token is not (RFC 7515, section 5.2)."""
     try:
         payload, _, signature = rest.encode("ascii").partition(b".")
-        signed = algorithm.verify(b"%b.%b" % (header.encode("ascii"), payload), None, _segment(signature))
-        return _segment(payload) if signed else None
+        name = algorithm.find(b"%b.%b" % (header.encode("ascii"), payload), _segment(signature), kid)
+        return None if name is None else Verified(_segment(payload), name)
     except (ValueError, PyJWTError):
         return None
 
@@ -118,31 +144,41 @@ def sign(payload: bytes, secret: str) -> str:
     """A token that carries ``payload``, signed by HS256."""
     algorithm = HMACAlgorithm(HMACAlgorithm.SHA256)
     jws = PyJWS(algorithms=[])
-    jws.register_algorithm("HS256", BoundAlgorithm(algorithm, lambda: [algorithm.prepare_key(secret)]))
+    jws.register_algorithm("HS256", BoundAlgorithm(algorithm, lambda: [NamedKey("", algorithm.prepare_key(secret))]))
     return jws.encode(payload, "", algorithm="HS256")
 
 
-def _bindings(settings: TokenSettings, section: str, clock: Callable[[], float]) -> dict[str, Callable[[], list[Any]]]:
-    bindings: dict[str, Callable[[], list[Any]]] = {}
-    if settings.hmac_secret_key or settings.hmac_previous_secret_key:
-        secrets = _secrets(settings, section, clock)
-        bindings.update(dict.fromkeys(("HS256", "HS384", "HS512"), secrets))
-    if settings.rsa_public_key:
-        rsa = _rsa(settings.rsa_public_key, f"{section}.rsa_public_key")
-        bindings.update(dict.fromkeys(("RS256", "RS384", "RS512"), lambda: [rsa]))
-    if settings.ecdsa_public_key:
-        key, algorithm = _ecdsa(settings.ecdsa_public_key, f"{section}.ecdsa_public_key")
-        bindings[algorithm] = lambda: [key]
+def _bindings(
+    settings: TokenSettings, section: str, clock: Callable[[], float]
+) -> dict[str, Callable[[], list[NamedKey]]]:
+    """By algorithm, the keys that are good now."""
+    secrets = _named(settings, section, "hmac_secret_key", _secret)
+    previous = _named(settings, section, "hmac_previous_secret_key", _secret)
+    rsa = _named(settings, section, "rsa_public_key", _rsa)
+    bindings: dict[str, Callable[[], list[NamedKey]]] = {}
+    if secrets or previous:
+        until = settings.hmac_previous_secret_key_valid_until
+        always = secrets + previous
+
+        def good() -> list[NamedKey]:
+            return always if not until or clock() <= until else secrets
+
+        bindings.update(dict.fromkeys(("HS256", "HS384", "HS512"), good))
+    if rsa:
+        bindings.update(dict.fromkeys(("RS256", "RS384", "RS512"), lambda: rsa))
+    by_curve: dict[str, list[NamedKey]] = {}
+    for name, (key, algorithm) in _named(settings, section, "ecdsa_public_key", _ecdsa):
+        by_curve.setdefault(algorithm, []).append(NamedKey(name, key))
+    for algorithm, keys in by_curve.items():
+        bindings[algorithm] = partial(list, keys)
     return bindings
 
 
-def _secrets(settings: TokenSettings, section: str, clock: Callable[[], float]) -> Callable[[], list[bytes]]:
-    current, previous = (
-        [_secret(getattr(settings, name), f"{section}.{name}")] if getattr(settings, name) else []
-        for name in ("hmac_secret_key", "hmac_previous_secret_key")
-    )
-    until = settings.hmac_previous_secret_key_valid_until
-    return lambda: current + previous if not until or clock() <= until else current
+def _named(settings: TokenSettings, section: str, kind: str, read: Callable[[str, str], Any]) -> list[NamedKey]:
+    """The keys of a kind: that which has no name is called as its setting is."""
+    given = {kind: (getattr(settings, kind), f"{section}.{kind}")}
+    given.update((name, (key, f"{section}.{kind}s.{name}")) for name, key in getattr(settings, f"{kind}s", {}).items())
+    return [NamedKey(name, read(*place)) for name, place in given.items() if place[0]]
 
 
 def _secret(value: str, key: str) -> bytes:

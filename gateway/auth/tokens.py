@@ -30,9 +30,15 @@ _LATEST = 2**32 - 1
 class TokenInvalid(Exception):  # noqa: N818  the field's word for it
     """The token is forged, damaged or meant for something else. The text is for the log, not for the client."""
 
+    key = ""
+    """Name of the key that has signed it, for logs; empty if none of ours has."""
+
 
 class TokenExpired(Exception):  # noqa: N818
     """The token is genuine, but its time has passed or has not begun. A new one will do."""
+
+    key = ""
+    """As in `TokenInvalid`."""
 
 
 class Override(Struct, frozen=True):
@@ -73,6 +79,8 @@ class ConnectionToken(Struct, frozen=True):
     info: Payload | None = None
     meta: Payload | None = None
     subs: dict[str, Grant] = {}
+    key: str = ""
+    """Name of the key that has signed it, for logs; empty if signatures are not looked at."""
 
 
 class SubscriptionToken(Struct, frozen=True):
@@ -83,45 +91,46 @@ class SubscriptionToken(Struct, frozen=True):
     client: str = ""
     expire_at: int = 0
     grant: Grant = Grant()
+    key: str = ""
+    """As in `ConnectionToken`."""
 
 
 class TokenVerifier:
     """Verifies tokens. Raises ``SettingsError`` for keys that cannot be used."""
 
     def __init__(self, settings: ClientSettings, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self.reload(settings)
+
+    def reload(self, settings: ClientSettings) -> None:
+        """Go by other keys from now on. Raises ``SettingsError``, and then goes by those it has."""
         skip = settings.insecure_skip_token_signature_verify
-        self._connection = _Checker(settings.token, "client.token", skip, clock)
-        self.has_keys = skip or self._connection.has_keys
-        """Whether any connection token can be verified here."""
-        self._subscription = self._connection
+        connection = _Checker(settings.token, "client.token", skip, self._clock)
+        subscription = connection
         if settings.subscription_token.enabled:
-            self._subscription = _Checker(settings.subscription_token, "client.subscription_token", skip, clock)
-        self.has_subscription_keys = skip or self._subscription.has_keys
+            subscription = _Checker(settings.subscription_token, "client.subscription_token", skip, self._clock)
+        self._connection, self._subscription = connection, subscription
+        self.has_keys = skip or connection.has_keys
+        """Whether any connection token can be verified here."""
+        self.has_subscription_keys = skip or subscription.has_keys
 
     def connection(self, token: str) -> ConnectionToken:
         """Raises ``TokenInvalid`` or ``TokenExpired``."""
-        claims, user = self._connection.check(token)
-        if claims.channel is not None:
-            raise TokenInvalid("a subscription token (it has a channel claim) cannot open a connection")
-        subs: dict[str, Grant] = {}
-        if claims.subs:
-            subs = {channel: _grant(grant or _GrantClaims()) for channel, grant in claims.subs.items()}
-        elif claims.channels:
-            subs = dict.fromkeys(claims.channels, Grant())
-        return ConnectionToken(
-            user=user,
-            expire_at=_expire_at(claims),
-            info=_payload(claims.info, claims.b64info),
-            meta=_meta(claims.meta),
-            subs=subs,
-        )
+        claims, user, key = self._connection.check(token)
+        try:
+            return _connection(claims, user, key)
+        except TokenInvalid as error:
+            error.key = key
+            raise
 
     def subscription(self, token: str) -> SubscriptionToken:
         """Raises ``TokenInvalid`` or ``TokenExpired``."""
-        claims, user = self._subscription.check(token)
-        if not claims.channel:
-            raise TokenInvalid("a subscription token needs a channel claim")
-        return SubscriptionToken(user, claims.channel, claims.client or "", _expire_at(claims), _grant(claims))
+        claims, user, key = self._subscription.check(token)
+        try:
+            return _subscription(claims, user, key)
+        except TokenInvalid as error:
+            error.key = key
+            raise
 
 
 def has_passed(token: str, now: float) -> bool:
@@ -186,15 +195,25 @@ class _Checker:
         self._settings = settings
         self._clock = clock
 
-    def check(self, token: str) -> tuple[_Claims, str]:
-        """The claims, and the user id."""
+    def check(self, token: str) -> tuple[_Claims, str, str]:
+        """The claims, the user id, and the name of the key that has signed."""
         if len(token) > MAX_TOKEN_LENGTH:
             raise TokenInvalid(f"longer than {MAX_TOKEN_LENGTH} characters")
         try:
-            payload = self._open(token)
+            payload, key = self._open(token)
+        except (PyJWTError, UnicodeError, RecursionError) as error:
+            raise TokenInvalid(str(error)) from error
+        try:
+            return *self._read(payload), key
+        except (TokenInvalid, TokenExpired) as error:
+            error.key = key
+            raise
+
+    def _read(self, payload: bytes) -> tuple[_Claims, str]:
+        try:
             claims = _claims.decode(payload)
             user = self._user(claims, payload)
-        except (PyJWTError, msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             raise TokenInvalid(str(error)) from error
         self._check_origin(claims)
         self._check_times(claims)
@@ -224,6 +243,30 @@ class _Checker:
             raise TokenExpired("exp has passed")
         if claims.nbf is not None and now < claims.nbf:
             raise TokenExpired("nbf is not reached")
+
+
+def _connection(claims: _Claims, user: str, key: str) -> ConnectionToken:
+    if claims.channel is not None:
+        raise TokenInvalid("a subscription token (it has a channel claim) cannot open a connection")
+    subs: dict[str, Grant] = {}
+    if claims.subs:
+        subs = {channel: _grant(grant or _GrantClaims()) for channel, grant in claims.subs.items()}
+    elif claims.channels:
+        subs = dict.fromkeys(claims.channels, Grant())
+    return ConnectionToken(
+        user=user,
+        expire_at=_expire_at(claims),
+        info=_payload(claims.info, claims.b64info),
+        meta=_meta(claims.meta),
+        subs=subs,
+        key=key,
+    )
+
+
+def _subscription(claims: _Claims, user: str, key: str) -> SubscriptionToken:
+    if not claims.channel:
+        raise TokenInvalid("a subscription token needs a channel claim")
+    return SubscriptionToken(user, claims.channel, claims.client or "", _expire_at(claims), _grant(claims), key)
 
 
 def _meets(exact: str, pattern: str, values: list[str]) -> bool:

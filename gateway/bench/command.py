@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 Mint = Callable[[Settings, str, float, str | None], str]
 """Makes a token of the settings' keys: for a user, a number of seconds (0: for ever), and perhaps a channel."""
-Reachable = Callable[[str, int], str]
-"""``host:port`` at which this machine reaches what is bound to an address."""
+Locate = Callable[[Settings, str | None], str]
+"""The ws:// or wss:// address of a gateway: that of the settings, unless another is given."""
 
 
 class Publishers(StrEnum):
@@ -32,7 +32,7 @@ class Publishers(StrEnum):
     NONE = "none"
 
 
-def command(mint: Mint, reachable: Reachable) -> Callable[..., None]:
+def command(mint: Mint, locate: Locate) -> Callable[..., None]:
     """The command, given what it takes from the command line's other parts."""
 
     def bench(
@@ -78,12 +78,10 @@ def command(mint: Mint, reachable: Reachable) -> Callable[..., None]:
         from gateway.bench.plan import Plan
 
         settings = configuration.load(file, dev=dev)
-        server = settings.http_server
-        url = url or f"ws://{reachable(server.address, server.port)}{server.root_path}{CENTRIFUGE.path}"
-        secure, host, port, path = parse_address(url)
+        secure, host, port, path = parse_address(locate(settings, url))
         if channels > connections:
             raise SettingsError(f"--channels {channels} needs as many --connections, which are {connections}")
-        if token is None and settings.client.token.hmac_secret_key:
+        if token is None and settings.client.token.signing_secret:
             token = mint(settings, user, 0, None)
         plan = Plan(
             host=host,

@@ -4,13 +4,16 @@ import json
 import re
 from collections.abc import Iterator
 from importlib.util import find_spec
+from ipaddress import ip_network
 
 from msgspec import Struct
 
 from gateway.auth.keys import Keyring
 from gateway.auth.tokens import TokenVerifier
 from gateway.broadcast.backends import problem_of
-from gateway.config.settings import ChannelOptions, Settings
+from gateway.config.origins import problem_of_origin
+from gateway.config.settings import ChannelOptions, RedisSettings, Settings
+from gateway.config.weak import find_weak
 from gateway.errors import SettingsError
 from gateway.redis.address import read_addresses
 
@@ -38,8 +41,8 @@ def find_problems(settings: Settings) -> Iterator[Problem]:
         names.add(namespace.name)
     yield from _personal_problems(settings)
     yield from _token_problems(settings)
-    if settings.engine.type == "postgres" and not settings.engine.postgres.dsn:
-        yield Problem("engine.postgres.dsn", 'is needed, for example "postgres://user:password@127.0.0.1:5432/app"')
+    if settings.engine.type == "postgres":
+        yield from _postgres_problems(settings.engine.postgres.dsn)
     server = settings.http_server
     if settings.engine.type == "broadcaster":
         yield from _broadcaster_problems(settings)
@@ -52,6 +55,7 @@ def find_problems(settings: Settings) -> Iterator[Problem]:
     if settings.presence.enabled and settings.engine.type != "redis":
         yield Problem("presence.enabled", 'needs engine.type = "redis"; other engines keep presence themselves')
     yield from _address_problems(settings)
+    yield from _proxy_problems(server.forwarded_allow_ips)
     if settings.opentelemetry.enabled and not _has_modules(*TRACING):
         yield Problem("opentelemetry.enabled", 'needs the libraries of OpenTelemetry: pip install "wsgateway[otel]"')
 
@@ -64,6 +68,34 @@ def _has_modules(*names: str) -> bool:
         return False
 
 
+def _postgres_problems(dsn: str) -> Iterator[Problem]:
+    if not dsn:
+        yield Problem("engine.postgres.dsn", 'is needed, for example "postgres://user:password@127.0.0.1:5432/app"')
+        return
+    try:
+        from gateway.postgres.database import checked_dsn  # an extra, of which the start tells where it is missing
+    except ImportError:
+        return
+    try:
+        checked_dsn(dsn)
+    except SettingsError as error:
+        yield Problem("engine.postgres.dsn", str(error).partition(" = ")[2])
+
+
+def _proxy_problems(text: str) -> Iterator[Problem]:
+    """A proxy that is no address is never recognised: then all clients seem to come from one place."""
+    for each in filter(None, (part.strip() for part in text.split(","))):
+        try:
+            if each != "*":
+                ip_network(each)
+        except ValueError as error:
+            why = "has host bits set" if "host bits" in str(error) else "is no address"
+            yield Problem(
+                "http_server.forwarded_allow_ips",
+                f'"{each}" {why}; write addresses or networks of proxies, for example "127.0.0.1,10.0.0.0/8,fd00::/8"',
+            )
+
+
 def _address_problems(settings: Settings) -> Iterator[Problem]:
     """Addresses that mean nothing, of the Redises that are used."""
     if settings.engine.type != "redis":
@@ -72,6 +104,9 @@ def _address_problems(settings: Settings) -> Iterator[Problem]:
     if settings.presence.enabled:
         used["presence.redis"] = settings.presence.redis
     for section, redis in used.items():
+        for name in ("password", "sentinel_password"):
+            if getattr(redis, name) and getattr(redis, f"{name}_file", ""):
+                yield Problem(f"{section}.{name}_file", f"{name} and {name}_file are both given; keep one of them")
         try:
             read_addresses(redis, section)
         except SettingsError as error:
@@ -88,6 +123,16 @@ def find_warnings(settings: Settings) -> Iterator[str]:
     }
     if on := [name for name, value in switches.items() if value]:
         yield f"INSECURE, only for trying out: everything is open to everybody ({', '.join(on)})"
+    for pattern in client.allowed_origins:
+        if wrong := problem_of_origin(pattern):
+            yield f"client.allowed_origins: {json.dumps(pattern, ensure_ascii=False):.100} {wrong}"
+    yield from find_weak(settings)
+    engine = settings.engine
+    if engine.is_local and engine.redis != RedisSettings():
+        yield (
+            f'engine.redis is set and not used, for engine.type = "{engine.type}": let it join the nodes with '
+            'engine.type = "redis", or take it away'
+        )
     doors = (client.insecure, client.allow_anonymous_connect_without_token, client.user_id_http_header)
     if not (any(doors) or TokenVerifier(client).has_keys):
         yield (
@@ -164,12 +209,15 @@ def _token_problems(settings: Settings) -> Iterator[Problem]:
         for name in ("audience_regex", "issuer_regex"):
             if wrong := _regex_error(getattr(tokens, name)):
                 yield Problem(f"{key}.{name}", f'{wrong}; for example {name} = "^https://example\\.com$"')
+        names = [*tokens.hmac_secret_keys, *tokens.rsa_public_keys, *tokens.ecdsa_public_keys]
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            yield Problem(key, f'two keys are named "{name}"; give each a name of its own, which logs tell')
         try:
             Keyring(tokens, key, float)
         except SettingsError as error:  # its text begins with the key
             name, _, text = str(error).partition(" ")
             yield Problem(name, text)
-    if settings.demo.enabled and not client.token.hmac_secret_key:
+    if settings.demo.enabled and not client.token.signing_secret:
         yield Problem(
             "demo.enabled",
             "the page needs tokens: set client.token.hmac_secret_key to the output of "

@@ -13,13 +13,18 @@ _CUT = re.compile(r":(?![0-9a-fA-F:.]*\]?(?::\d+)?(?:[/?#]|$))[^/?#]*")
 _PARAMETER = re.compile(r"((?:pass\w*|pwd)=)[^&]*", re.IGNORECASE)
 
 
+def is_secret(name: str) -> bool:
+    """Whether a setting of this name holds a secret."""
+    return bool(_SECRET.search(name))
+
+
 def without_secret(key: str, value: Any) -> Any:
     """A setting's value without the secret that it is, or has in it; ``key`` is its name."""
-    if value and _SECRET.search(key):
+    if value and is_secret(key):
         return MASK
     if isinstance(value, list | tuple):
         return [without_secret(key, each) for each in value]
-    hides = isinstance(value, str) and ("://" in value or key.endswith("address"))
+    hides = isinstance(value, str) and ("://" in value or key.endswith(("address", "dsn", "url")))
     return masked(value) if hides else value
 
 

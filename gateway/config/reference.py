@@ -7,6 +7,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from gateway.config.secrets import FILE, may_be_file
 from gateway.config.settings import Settings
 
 HEAD = """# Settings
@@ -17,6 +18,10 @@ In a file (`--config FILE` or `GATEWAY_CONFIG`: TOML, JSON or YAML) a heading be
 the environment it is part of the name: `GATEWAY_CLIENT__TOKEN__HMAC_SECRET_KEY`. In a program it is what `Gateway`
 takes: `Gateway(client={"token": {"hmac_secret_key": "…"}})`; file and environment have the last word.
 `GATEWAY_REDIS_URL` is short for `engine.type = "redis"` with that `engine.redis.address`.
+
+Where a setting has a second name, as `key` and `key_file`, that is the path of a file which holds the value alone
+(`GATEWAY_HTTP_API__KEY_FILE`), read when settings are read. In a table of keys each has one too: `keys.billing` and
+`keys.billing_file`. [Secrets and reloading](operate.md#secrets-and-reloading) has more.
 
 Durations are written `"300ms"`, `"10s"`, `"1h30m"`, or as a number of seconds. `gateway config check` says what is
 wrong and what would be right, `gateway config show` what holds. What `channel.without_namespace` has,
@@ -38,7 +43,9 @@ def _sections(model: type[BaseModel], key: str, shown: dict[type[BaseModel], str
     if values:
         yield f"## {key}\n\n{model.__doc__}" + (f" Beside these, it has all of `{shown[base]}`." if base else "")
         yield "\n| setting | default | meaning |\n|---|---|---|"
-        yield from (f"| `{name}` | {_default(each)} | {each.description} |" for name, each in values.items())
+        for name, each in values.items():
+            file = f", `{name}{FILE}`" if may_be_file(name, each, fields) else ""
+            yield f"| `{name}`{file} | {_default(each)} | {each.description} |"
         yield ""
         shown[model] = key
     for name, each in fields.items():

@@ -1,9 +1,9 @@
 """Where settings come from: defaults, file, environment, flags; and what is wrong with them."""
 
 import json
+import logging
 import os
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from functools import cache
@@ -19,14 +19,14 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from gateway.config.contradictions import Problem, find_problems
+from gateway.config.files import leaves, read_file
 from gateway.config.masking import without_secret
+from gateway.config.secrets import FILE, FILE_ERROR
 from gateway.config.settings import ChannelOptions, Settings
+from gateway.config.weak import DEV_SECRET
 from gateway.errors import SettingsError
 
 PREFIX = "GATEWAY_"
-
-DEV_SECRET = "gateway-dev-secret-that-everybody-knows"  # noqa: S105  known to all: dev instances accept each other's tokens
-"""Signs tokens in dev mode when no other secret is configured."""
 
 # In a pattern "[" begins a set, so that a literal one is written "[[]".
 _LOOPBACK = ("http://localhost", "http://127.0.0.1", "http://[[]::1]")
@@ -59,6 +59,11 @@ DEV: Mapping[str, Any] = MappingProxyType(
 _SERVICE_VARIABLE = re.compile(r"GATEWAY_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
 _SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
 
+_NAMED = re.compile(r"(\bkeys)\.[^.]+|\.\d+")
+"""What stands in a key for one of many: the name of a key, the number of a namespace."""
+
+log = logging.getLogger("gateway")
+
 
 class _Loaded(Settings):
     """Settings from the values given and from nowhere else."""
@@ -77,22 +82,24 @@ def load(
     *,
     dev: bool = False,
     program: Mapping[str, Any] = MappingProxyType({}),
+    embedded: bool = False,
 ) -> Settings:
     """The settings in force. Raises ``SettingsError`` with every problem found, one a line.
 
     ``flags`` have dotted keys such as ``http_server.port``, or ``redis_url``; those that are None count as not
     given. Without ``path`` the variable GATEWAY_CONFIG names the file, if any. ``program`` is what a program wants
-    unless the others say otherwise, nested as in a file.
+    unless the others say otherwise, nested as in a file. ``embedded``: in a process that is not the gateway's alone,
+    so that variables such as GATEWAY_TIMEOUT may be somebody else's.
     """
     tree = _Tree()
-    tree.add(dict(_leaves(program)), "program")
+    tree.add(leaves(program), "program")
     if dev:
         tree.add(DEV, "dev mode")
     if path is None and environ.get(PREFIX + "CONFIG"):
         path = Path(environ[PREFIX + "CONFIG"])
     if path is not None:
-        tree.add(dict(_leaves(_read(path))), f"file {path}")
-    tree.add_environment(environ)
+        tree.add(leaves(read_file(path)), f"file {path}")
+    tree.add_environment(environ, embedded=embedded)
     tree.add({key: value for key, value in flags.items() if value is not None}, "flag")
     try:
         settings = _Loaded(**tree.values)
@@ -106,8 +113,13 @@ def load(
 
 def show(settings: Settings) -> str:
     """The settings as YAML, secrets masked."""
-    text: str = yaml.safe_dump(_masked(settings.model_dump(mode="json")), sort_keys=False, allow_unicode=True)
+    text: str = yaml.safe_dump(shown(settings), sort_keys=False, allow_unicode=True)
     return text
+
+
+def shown(settings: Settings) -> dict[str, Any]:
+    """The settings as JSON has them, secrets masked."""
+    return _masked(settings.model_dump(mode="json"))
 
 
 def schema() -> str:
@@ -127,26 +139,38 @@ class _Tree:
 
     def add(self, values: Mapping[str, Any], origin: str) -> None:
         """Values by dotted key. The short form of the Redis URL yields to the long one."""
-        for key, value in sorted(values.items(), key=lambda item: item[0] != "redis_url"):
-            if key == "redis_url":
+        for key, value in sorted(values.items(), key=lambda item: item[0].removesuffix(FILE) != "redis_url"):
+            if key in ("redis_url", "redis_url" + FILE):
                 self._put("engine.type", "redis", origin)
-                self._put("engine.redis.address", value, origin)
+                self._put(key.replace("redis_url", "engine.redis.address"), value, origin)
             else:
                 self._put(key, value, origin)
 
-    def add_environment(self, environ: Mapping[str, str]) -> None:
+    def add_environment(self, environ: Mapping[str, str], *, embedded: bool) -> None:
         """The variables that begin with GATEWAY_. An empty one counts as not set."""
-        for name in sorted(environ, key=lambda name: (name != PREFIX + "REDIS_URL", name)):
+        for name in sorted(environ, key=lambda name: (not name.startswith(PREFIX + "REDIS_URL"), name)):
             value = environ[name]
             if name.startswith(PREFIX) and name != PREFIX + "CONFIG" and value and not _is_service(name, value):
                 key = name.removeprefix(PREFIX).lower().replace("__", ".")
-                self.add({key: _parse(key, value)}, f"environment {name}")
+                if embedded and self._is_foreign(key):
+                    log.debug("%s is none of the gateway's settings, and is ignored", name)
+                    continue
+                parsed = _parse(key, value)
+                table = _kind(key) is dict and isinstance(parsed, dict)
+                self.add(leaves({key: parsed}) if table else {key: parsed}, f"environment {name}")
 
     def explain(self, error: ErrorDetails) -> Iterator[str]:
         """The lines that tell of an error which pydantic found."""
         key = ".".join(map(str, error["loc"]))
-        if error["type"] == "extra_forbidden":
+        if error["type"] == FILE_ERROR:
+            yield self._line(key, error["msg"])
+        elif error["loc"][-1] == "[key]":
+            yield self._line(key.removesuffix(".[key]"), 'a name has letters, digits, "-" and "_"')
+        elif error["type"] == "extra_forbidden":
             yield self._line(key, f"there is no such setting{self._suggest(key)}", error["input"])
+        elif error["type"] in ("tuple_type", "dict_type"):
+            what = "a list" if error["type"] == "tuple_type" else "a section"
+            yield self._line(key, f"must be {what}; for example {self._example(key)}", error["input"])
         elif isinstance(error["input"], BaseModel | dict):
             for text in error["msg"].removeprefix("Value error, ").splitlines():
                 yield self._line(key, text)
@@ -154,7 +178,7 @@ class _Tree:
             text = error["msg"].removeprefix("Value error, ").replace("Input should", "should")
             if error["type"] == "model_type":
                 text = "is a section, not a value"
-            yield self._line(key, f"{text}; for example {_assignment(key, _example(key))}", error["input"])
+            yield self._line(key, f"{text}; for example {self._example(key)}", error["input"])
 
     def describe(self, problem: Problem) -> str:
         value: Any = self.values
@@ -169,13 +193,29 @@ class _Tree:
             branch = branch.setdefault(section, {})
             if not isinstance(branch, dict):
                 return  # a plain value stands where a section belongs, and is reported as such
+        other = last.removesuffix(FILE) if last.endswith(FILE) else last + FILE
+        if other in branch and not self._is_of(origin, key.removesuffix(last) + other):
+            del branch[other]  # a value and its file are one setting, of which a later source has the last word
         branch[last] = value
         self._origins[key] = origin
 
+    def _is_of(self, origin: str, key: str) -> bool:
+        """Whether the setting is of that source."""
+        return self._origins.get(key, "").partition(" ")[0] == origin.partition(" ")[0]
+
+    def _is_foreign(self, key: str) -> bool:
+        """Whether a variable is another program's: it names no section of ours, and looks like no setting."""
+        known = key in Settings.model_fields or key.removesuffix(FILE) == "redis_url"
+        return not known and "." not in key and not _meant(key)
+
     def _origin(self, key: str) -> str:
+        inside = {origin for each, origin in self._origins.items() if each.startswith(key + ".")}
+        if len(inside) == 1:
+            return f" ({inside.pop()})"
         while key:
-            if key in self._origins:
-                return f" ({self._origins[key]})"
+            for each in (key, key + FILE):
+                if each in self._origins:
+                    return f" ({self._origins[each]})"
             key = key.rpartition(".")[0]
         return ""
 
@@ -186,47 +226,34 @@ class _Tree:
         return f"{key}{shown}{self._origin(key)}: {text}"
 
     def _suggest(self, key: str) -> str:
-        wanted = re.sub(r"\.\d+", "", key)
-        spelled = {known.replace(".", "_"): known for known in _fields()}
-        for match in get_close_matches(wanted.replace(".", "_"), spelled, 1, 0.8):
-            known = spelled[match]
-            if self._origins.get(key, "").startswith("environment"):
-                return f"; did you mean {PREFIX}{known.upper().replace('.', '__')}={_text(_example(known))}?"
-            return f"; did you mean {known}, for example {_assignment(known, _example(known))}?"
-        return '; "gateway config schema" lists them all'
+        known = _meant(key)
+        if not known:
+            return '; "gateway config schema" lists them all'
+        if self._origins.get(key, "").startswith("environment"):
+            return f"; did you mean {_variable(known, _example(known))}?"
+        return f"; did you mean {known}, for example {self._example(known, key)}?"
+
+    def _example(self, key: str, given: str = "") -> str:
+        """How a correct value is written where the setting was given, by the name ``given`` or its own."""
+        origin = self._origin(given or key)
+        key = re.sub(r"\.\d+$", "", key)  # one of a list: all of it is shown
+        value, name = _example(key), key.rpartition(".")[2]
+        if value == {}:
+            return f"[{key}]"
+        if origin.startswith(" (environment"):
+            return _variable(key, value)
+        if origin.endswith(".json)"):
+            return f'"{name}": {json.dumps(value)}'
+        if origin.endswith((".yaml)", ".yml)")):
+            return f"{name}: {json.dumps(value)}"
+        return f"{name} = {_toml(value)}"
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        match path.suffix.lower():
-            case ".toml":
-                values: Any = tomllib.loads(text)
-            case ".json":
-                values = json.loads(text)
-            case ".yaml" | ".yml":
-                values = yaml.safe_load(text)
-            case suffix:
-                raise SettingsError(f'file {path}: "{suffix}" is not known; name it .toml, .json, .yaml or .yml')
-    except OSError as error:
-        raise SettingsError(
-            f"file {path} cannot be read: {error.strerror}; give the path of a settings file"
-        ) from error
-    except (tomllib.TOMLDecodeError, ValueError, yaml.YAMLError) as error:
-        if isinstance(error, SettingsError):
-            raise
-        raise SettingsError(f"file {path} cannot be understood: {error}") from error
-    if not isinstance(values, dict | None):
-        raise SettingsError(f'file {path}: settings stand in sections, for example {{"http_server": {{"port": 8000}}}}')
-    return values or {}
-
-
-def _leaves(values: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from _leaves(value, f"{prefix}{key}.")
-        elif value is not None:  # a section with nothing but comments
-            yield f"{prefix}{key}", value
+def _meant(key: str) -> str:
+    """The setting that a key which there is not looks most like; empty if there is none."""
+    wanted = _NAMED.sub(r"\1", key)
+    spelled = {known.replace(".", "_"): known for known in _fields()}
+    return next((spelled[match] for match in get_close_matches(wanted.replace(".", "_"), spelled, 1, 0.8)), "")
 
 
 def _is_service(name: str, value: str) -> bool:
@@ -235,13 +262,22 @@ def _is_service(name: str, value: str) -> bool:
 
 def _parse(key: str, text: str) -> Any:
     """Lists come as JSON, or simple ones separated by commas or spaces; the rest is left to the model."""
-    field = _fields().get(key)
-    if field is None or get_origin(field.annotation) is not tuple:
+    kind = _kind(key)
+    if kind not in (tuple, dict):
         return text
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except ValueError:
-        return text if text.startswith("[") else re.split(r"[,\s]+", text.strip())
+        return text if kind is dict or text.startswith("[") else re.split(r"[,\s]+", text.strip())
+    if kind is dict or isinstance(value, list | dict):
+        return value
+    return [value if isinstance(value, str) else text.strip()]  # null is an origin, too
+
+
+def _kind(key: str) -> Any:
+    """What a setting is made of, if it is made of several: ``tuple`` or ``dict``."""
+    field = _fields().get(key)
+    return None if field is None else get_origin(field.annotation)
 
 
 # — what may be written —
@@ -268,9 +304,11 @@ def _is_section(kind: Any) -> bool:
 
 def _example(key: str) -> Any:
     """A correct value: the default, or one that does something where the default does nothing."""
-    field = _fields().get(re.sub(r"\.\d+", "", key))
+    field = _fields().get(_NAMED.sub(r"\1", key))
     if field is None:
         return {}
+    if get_origin(field.annotation) is dict:
+        return {"name": "text"} if key == _NAMED.sub(r"\1", key) else "text"
     choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
     if choices:
         return next(choice for choice in choices if choice)
@@ -287,13 +325,14 @@ def _example(key: str) -> Any:
     return "text" if field.is_required() else field.default or "text"
 
 
-def _assignment(key: str, value: Any) -> str:
-    name = key.rpartition(".")[2]
-    return f"[{key}]" if value == {} else f"{name} = {json.dumps(value)}"
+def _variable(key: str, value: Any) -> str:
+    return f"{PREFIX}{key.upper().replace('.', '__')}={value if isinstance(value, str) else json.dumps(value)}"
 
 
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name} = {_toml(each)}" for name, each in value.items()) + "}"
+    return f"[{', '.join(map(_toml, value))}]" if isinstance(value, list | tuple) else json.dumps(value)
 
 
 # — what must not be shown —

@@ -115,6 +115,12 @@ class Node:
         await self.broker.close()
         self.wheel.stop()
 
+    def reload(self, settings: Settings) -> None:
+        """Go by other settings, where these are asked each time. See ``config.reloading`` for what may differ."""
+        self.settings = settings
+        self.channels.reload(settings.channel)
+        self._streams.clear()
+
     def spawn(self, work: Coroutine[Any, Any, None], context: Context | None = None) -> None:
         """Run work that nobody waits for; ``stop`` does. Its failure is logged."""
         self._work.spawn(work, context)

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeVar, Unpack
 from weakref import WeakValueDictionary
 
@@ -17,6 +17,7 @@ from starlette.websockets import WebSocket
 from gateway.auth.tokens import TokenVerifier
 from gateway.channels import Channels
 from gateway.config.contradictions import find_problems
+from gateway.config.reloading import compare
 from gateway.config.settings import Settings
 from gateway.config.sources import load
 from gateway.contracts.reading import contract_of
@@ -86,9 +87,12 @@ class Gateway(Operations, BaseRouter):
         check_keywords("Gateway()", sections, ["settings", "same_origin", *Sections.__annotations__])
         if settings is not None and sections:
             raise TypeError(f"Gateway takes settings or sections ({', '.join(sections)}), not both")
-        self.settings = load(program=sections) if settings is None else settings
-        if problems := [f"{problem.key}: {problem.text}" for problem in find_problems(self.settings)]:
-            raise SettingsError("\n".join(problems))
+        self._load: Callable[[], Settings] | None = None
+        if settings is None:
+            self._load = partial(load, program=sections, embedded=True)
+            settings = self._load()
+        self.settings = settings
+        _check(self.settings)
         self._same_origin = same_origin
         self._program = Program(self.settings.channel, self)
         self._running: Running | None = None
@@ -100,6 +104,31 @@ class Gateway(Operations, BaseRouter):
         """The token that a client sends, for ``Depends`` and ``Security``: see `ClientToken`."""
         self.managers: MutableMapping[str, ConnectionManager] = WeakValueDictionary()
         """The `ConnectionManager` of each channel."""
+
+    def reload(self, settings: Settings | None = None) -> tuple[str, ...]:
+        """Go by other settings from now on: those given, or what file and environment say now. Nobody is cut off.
+
+        Tokens, API keys, origins, limits and namespaces hold at once. Returns the names of those that differ and wait
+        for a restart. Raises `SettingsError` for settings that cannot be, and then nothing has changed; ``TypeError``
+        without settings where `Gateway` was given whole ones.
+        """
+        if self._running is not None:
+            self._running.node.check_loop()
+        if settings is None:
+            if self._load is None:
+                raise TypeError("this gateway was given settings, and does not know where from: give reload() others")
+            settings = self._load()
+        change = compare(self.settings, settings)
+        _check(change.settings)
+        if self._running is not None:
+            self._running.reload(change.settings)
+        self.settings = change.settings
+        log.info(
+            "settings are read anew: %s", ", ".join(change.at_once) or "nothing has changed that may while it runs"
+        )
+        for name in change.waiting:
+            log.warning("%s has changed, and waits for a restart", name)
+        return change.waiting
 
     # — life —
 
@@ -193,7 +222,7 @@ class Gateway(Operations, BaseRouter):
         router.routes.append(WebSocketRoute("/connection/websocket", websocket, name=WEBSOCKET))
         router.routes += sse_routes(lambda: (self._started().acceptor, self.node.wheel), self.settings)
         around = around_api(self.settings.opentelemetry, lambda: self._started().tracing)
-        router.include_router(api_router(lambda: self.node, self.settings.http_api, around))
+        router.include_router(api_router(lambda: self.node, lambda: self.settings.http_api, around))
         router.include_router(health_router(lambda: self.node, self.settings))
         if self.settings.asyncapi.enabled:
             router.include_router(contracts_router(lambda: contract_of(self._program, self.settings)))
@@ -342,7 +371,10 @@ class Running:
         self.environment = environment
         self.engine = environment.engine(settings)
         tracing = self.tracing = open_tracing(settings, lambda: self.node)
-        routes = [*([unnamed()] if program.decides else []), *(each.route for each in program.channels)]
+        routes = self._routes = [
+            *([unnamed()] if program.decides else []),
+            *(each.route for each in program.channels),
+        ]
         self.node = Node(
             settings,
             tracing.broker(self.engine.broker),
@@ -369,6 +401,13 @@ class Running:
         json = CentrifugeJson()
         protocols: Mapping[str, Any] = {"": json, "centrifuge-json": json}
         self.websocket = WebSocketEndpoint(self.acceptor, protocols, settings, self.node.wheel)
+
+    def reload(self, settings: Settings) -> None:
+        """Tell each part that keeps something made of settings. Raises `SettingsError`, and nothing has changed."""
+        self.tokens.reload(settings.client)  # the one that may refuse
+        self.node.reload(settings)
+        self.engine.set_rules(stream_rules(settings, self._routes))
+        self.acceptor.reload()
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
@@ -400,6 +439,11 @@ class Running:
     async def _drain(self) -> None:
         await self.streams.close()  # first: their readers are told while they are here
         await self.acceptor.drain()
+
+
+def _check(settings: Settings) -> None:
+    if problems := [f"{problem.key}: {problem.text}" for problem in find_problems(settings)]:
+        raise SettingsError("\n".join(problems))
 
 
 def _warn_of_event_handlers(app: Any) -> None:

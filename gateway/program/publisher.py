@@ -71,7 +71,7 @@ class Publisher:
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Opens no connection yet. Raises ``SettingsError`` for settings by which no node could be reached."""
-        settings = load() if settings is None else settings
+        settings = load(embedded=True) if settings is None else settings
         if settings.engine.type == "memory":
             raise SettingsError(
                 'engine.type = "memory": a publisher of another process needs Redis; set engine.type = "redis" and, '

@@ -4,6 +4,7 @@ import msgspec
 from fastapi import FastAPI
 
 from gateway.config.settings import AsyncAPISettings, Settings
+from gateway.config.sources import load
 from gateway.messages import Payload
 from gateway.program.gateway import Gateway
 from gateway.version import __version__
@@ -12,16 +13,21 @@ from gateway.web.demo import demo_router
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The gateway as an application of its own. Raises ``SettingsError``."""
-    settings = settings or Settings()
-    undescribed = settings.model_copy(update={"asyncapi": AsyncAPISettings(enabled=False)})  # there is no program
-    gateway = Gateway(undescribed, same_origin=False)
+    settings = settings or load()
+    gateway = Gateway(_undescribed(settings), same_origin=False)
     app = FastAPI(title="Gateway", version=__version__, lifespan=gateway.lifespan)
     running = gateway.running
     app.state.node = running.node
     app.state.drain = running.acceptor.drain  # the server calls it at SIGTERM
+    app.state.reload = lambda changed: gateway.reload(_undescribed(changed))  # at SIGHUP
     app.state.endpoints = {"/connection/websocket": running.websocket}  # and gives these their connections itself
     app.include_router(gateway.router)
     if settings.demo.enabled:
         running.node.greeting = Payload(msgspec.json.encode({"node": running.node.describe().name}))
-        app.include_router(demo_router(settings.client.token.hmac_secret_key))
+        app.include_router(demo_router(lambda: gateway.settings.client.token.signing_secret))
     return app
+
+
+def _undescribed(settings: Settings) -> Settings:
+    """Without the document of a program, for there is none."""
+    return settings.model_copy(update={"asyncapi": AsyncAPISettings(enabled=False)})

@@ -1,8 +1,9 @@
 """The line between a supervisor and a worker: what is told, and how it is written.
 
 It is a socket pair, the worker's standard input. Down come the job, once, then orders: which of the listening sockets
-to accept on, or to leave. Each is answered, from the event loop, by one byte, and the first byte says that the worker
-is ready. So one that is silent hangs. The end of the line says that the other has died, however it died.
+to accept on, which settings to go by, or to leave. Each is answered, from the event loop, by one byte, and the first
+byte says that the worker is ready. So one that is silent hangs. The end of the line says that the other has died,
+however it died.
 """
 
 import pickle
@@ -13,8 +14,8 @@ from typing import IO, Any, NamedTuple
 
 from gateway.config.settings import Settings
 
-Order = frozenset[int] | None
-"""Numbers of the listening sockets to accept on, those and no other; None to leave."""
+Order = frozenset[int] | Settings | None
+"""Numbers of the listening sockets to accept on, those and no other; settings to go by from now on; None to leave."""
 
 ANSWER = b"+"
 

@@ -14,6 +14,7 @@ from gateway.errors import SettingsError
 from gateway.serve.hangup import on_hangup
 from gateway.serve.listening import announce, bind
 from gateway.serve.logs import log_to_stderr
+from gateway.serve.reloading import Reloading
 from gateway.serve.server import Factory, run_server
 from gateway.serve.supervisor import Supervisor
 
@@ -23,8 +24,8 @@ log = logging.getLogger("gateway.serve.serving")
 def serve(settings: Settings, factory: Factory, reload: Callable[[], Settings] | None = None) -> None:
     """Serve until SIGTERM or SIGINT; a second one stops at once.
 
-    With several workers SIGHUP replaces them, with the settings that `reload` reads then. Raises `SettingsError` when
-    the settings contradict each other, `ServeError` when serving fails.
+    At SIGHUP the settings are read anew by `reload`; several workers are replaced by others where it takes that.
+    Raises `SettingsError` when the settings contradict each other, `ServeError` when serving fails.
     """
     http = settings.http_server
     if http.workers > 1 and settings.engine.is_local:
@@ -36,23 +37,17 @@ def serve(settings: Settings, factory: Factory, reload: Callable[[], Settings] |
     raise_file_limit()
     for warning in find_warnings(settings):
         log.warning(warning)
+    reloading = Reloading(factory, reload)
     with bind(http.address, http.port, shared=http.workers > 1) as listener:
 
         def ready() -> None:
-            on_hangup(_refuse_restart, lambda: os.kill(os.getpid(), signal.SIGTERM))
+            on_hangup(reloading.hangup, lambda: os.kill(os.getpid(), signal.SIGTERM))
             announce(settings, listener)
 
         if http.workers > 1:
             asyncio.run(Supervisor(settings, factory, listener, reload).run())
         else:
-            run_server(settings, factory, listener, ready)
-
-
-def _refuse_restart() -> None:
-    log.warning(
-        "SIGHUP changes nothing here: one process cannot replace itself without dropping its clients. Restart it, or "
-        'run http_server.workers = 2 or more, with engine.type = "redis", which replaces them one after another'
-    )
+            run_server(settings, reloading.make, listener, ready)
 
 
 def raise_file_limit() -> None:

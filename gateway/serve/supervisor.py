@@ -1,20 +1,20 @@
-"""Several processes on one port: a supervisor keeps its workers running, and replaces them on SIGHUP."""
+"""Several processes on one port: a supervisor keeps its workers running, and renews or replaces them on SIGHUP."""
 
 import asyncio
 import logging
 import signal
 import socket
-import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from gateway.config.contradictions import find_warnings
+from gateway.config.reloading import compare
 from gateway.config.settings import Settings
 from gateway.errors import SettingsError
 from gateway.serve.hangup import on_hangup
 from gateway.serve.line import Job, Order, write_job
 from gateway.serve.listening import ServeError, announce, bind_beside
 from gateway.serve.process import Process
+from gateway.serve.reloading import announce_reload, read_or_tell, set_log_level
 from gateway.serve.server import Factory
 from gateway.serve.systemd import notify
 
@@ -177,7 +177,8 @@ class Supervisor:
 
     async def _live(self, slot: Slot) -> tuple[int, str]:
         """One worker from birth to death: its process id, and how it ended."""
-        job = Job(tuple(listener.fileno() for listener in self._listeners), slot.settings, self._factory)
+        settings = slot.settings
+        job = Job(tuple(listener.fileno() for listener in self._listeners), settings, self._factory)
         try:
             process = slot.process = await Process.start(write_job(job), self._listeners)
         except OSError as error:
@@ -187,6 +188,8 @@ class Supervisor:
         try:
             if await process.came_within(self.start_timeout):
                 slot.ready = self._any_came = True
+                if slot.settings is not settings:  # others were handed on while it came up
+                    slot.order(slot.settings)
                 if not slot.came.done():
                     slot.came.set_result(True)
                 self._share()
@@ -239,13 +242,16 @@ class Supervisor:
     # — all of them anew —
 
     async def _renew(self) -> None:
-        """At each SIGHUP replace all workers; a signal that comes meanwhile counts once more."""
+        """At each SIGHUP hand settings on, or replace all workers; a signal that comes meanwhile counts once more."""
         while True:
             await self._hangup.wait()
             self._hangup.clear()
-            notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+            announce_reload()
             settings = self._read_settings()
-            replaced = await self._replace(settings) if settings is not None else []
+            if settings is None or self._hand_on(settings):
+                notify("READY=1")
+                continue
+            replaced = await self._replace(settings)
             notify("READY=1")
             for slot in replaced:
                 slot.leave()
@@ -253,6 +259,18 @@ class Supervisor:
             self._others.clear()
             if replaced:
                 log.info("the rolling restart is done")
+
+    def _hand_on(self, settings: Settings) -> bool:
+        """Have the workers that run go by other settings, where that is enough: then nobody has to move."""
+        change = compare(self._settings, settings)
+        if change.waiting or not change.at_once:
+            return False
+        log.info("the workers take over, and go on: %s", ", ".join(change.at_once))
+        self._settings = settings
+        for slot in self._slots:
+            slot.settings = settings
+            slot.order(settings)
+        return True
 
     async def _replace(self, settings: Settings) -> list[Slot]:
         """Start a new worker for each, then let these accept. Returns the old slots; none when a new one fails."""
@@ -279,22 +297,21 @@ class Supervisor:
 
     def _read_settings(self) -> Settings | None:
         """The settings as they are now. None when they are wrong, which is logged."""
-        try:
-            settings = self._reload()
-            self._add_listeners(settings)
-        except Exception as error:  # whatever it is, the workers go on
-            for line in (str(error) or repr(error)).splitlines():
-                log.error("%s", line)
-            log.error("no rolling restart with these settings; the workers go on with those they have")
+        settings = read_or_tell(self._read_with_listeners)
+        if settings is None:
             return None
-        for warning in find_warnings(settings):
-            log.warning(warning)
+        set_log_level(settings)
         server, kept = settings.http_server, {}
         for name in ("address", "port"):
             kept[name] = getattr(self._settings.http_server, name)
             if getattr(server, name) != kept[name]:
                 log.warning("http_server.%s stays %s until the gateway itself is restarted", name, kept[name])
         return settings.model_copy(update={"http_server": server.model_copy(update=kept)})
+
+    def _read_with_listeners(self) -> Settings:
+        settings = self._reload()
+        self._add_listeners(settings)
+        return settings
 
     def _add_listeners(self, settings: Settings) -> None:
         """See that there is a socket for each worker. There may be more: one that is closed loses its queue."""

@@ -14,10 +14,12 @@ from typing import IO, Any
 
 import uvicorn
 
+from gateway.config.settings import Settings
 from gateway.errors import SettingsError
 from gateway.serve.line import ANSWER, FORBIDDEN, Order, read, read_job
 from gateway.serve.listening import ServeError
 from gateway.serve.logs import log_to_stderr
+from gateway.serve.reloading import take_over
 from gateway.serve.server import BACKLOG, Server, drain_of, run, uvicorn_config
 from gateway.transports.uvicorn_dispatch import DispatchProtocol
 from gateway.transports.uvicorn_http import HttpProtocol
@@ -34,6 +36,7 @@ class WorkerServer(Server):
 
     def __init__(self, config: uvicorn.Config, app: Any, line: socket.socket, listeners: list[socket.socket]) -> None:
         super().__init__(config, drain_of(app), self._answer)
+        self._app = app
         self._line = line
         self._listeners = listeners
         self._accepting: dict[int, asyncio.Server] = {}
@@ -58,6 +61,9 @@ class WorkerServer(Server):
     async def _obey(self) -> None:
         while (order := await self._orders.get()) is not None:
             self._answer()
+            if isinstance(order, Settings):
+                take_over(self._app, order)
+                continue
             try:
                 if not self._stopping:
                     await self._accept(order)

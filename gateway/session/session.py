@@ -188,8 +188,8 @@ class Session:
 
         Raises ``Error`` for a name that is no channel's, or that clients may not use.
         """
-        subscription = self.subscriptions.get(name)
-        return subscription.resolved if subscription else self.node.channels.resolve_for_client(name)
+        channels = self.node.channels  # which know the options of now, not those of when it was subscribed
+        return channels.resolve(name) if name in self.subscriptions else channels.resolve_for_client(name)
 
     def lasts(self, expire_at: int) -> tuple[bool, int]:
         """Whether what ends then (0 is never) ends at all, and the seconds until then: at least one, at most a year."""

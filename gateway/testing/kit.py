@@ -113,7 +113,7 @@ class Kit:
 
         Raises ``LookupError`` if ``client.token.hmac_secret_key`` is not set.
         """
-        secret = self.gateway.settings.client.token.hmac_secret_key
+        secret = self.gateway.settings.client.token.signing_secret
         if not secret:
             raise LookupError(
                 "the gateway has no secret to sign with: set client.token.hmac_secret_key, for example "

@@ -38,14 +38,21 @@ class Admission:
         self, client: ClientSettings, metrics: Metrics, clock: Callable[[], float], *, same_origin: bool = False
     ) -> None:
         """``same_origin``: whether pages of the server's own origin may connect without being listed."""
-        self._origins = tuple(pattern.lower() for pattern in client.allowed_origins)
         self._same_origin = same_origin
-        self._limit = client.connection_limit
-        self._rate = Rate(client.connection_rate_limit, clock) if client.connection_rate_limit else None
         self._metrics = metrics
         self._clock = clock
         self._untold: dict[str, tuple[float, int]] = {}
         """By reason: when it may be logged again, and how often it has not been."""
+        self._rate: Rate | None = None
+        self.reload(client)
+
+    def reload(self, client: ClientSettings) -> None:
+        """Go by other origins and limits from now on; who is in stays."""
+        self._origins = tuple(pattern.lower() for pattern in client.allowed_origins)
+        self._limit = client.connection_limit
+        rate = client.connection_rate_limit
+        if rate != (self._rate.limit if self._rate else 0):
+            self._rate = Rate(rate, self._clock) if rate else None
 
     def forbid(self, scope: Scope) -> Refusal | None:
         """How a page of an origin that may not connect is refused."""

@@ -24,6 +24,7 @@ from gateway.session import (
     Transport,
 )
 from gateway.transports.admission import Admission, Refusal, header
+from gateway.transports.slow_consumer import write_limits
 
 NOTHING_KNOWN = Handshake()
 
@@ -58,7 +59,15 @@ class Acceptor:
         client = node.settings.client
         self._admission = Admission(client, node.metrics, node.wheel.clock, same_origin=same_origin)
         self._drain: asyncio.Future[None] | None = None
-        self._user_header = client.user_id_http_header.lower().encode("latin-1")
+        self.reload()
+
+    def reload(self) -> None:
+        """Go by the node's settings of now: for who comes from now on."""
+        settings = self._node.settings
+        self._admission.reload(settings.client)
+        self._user_header = settings.client.user_id_http_header.lower().encode("latin-1")
+        self.write_limits = write_limits(settings)
+        """What a client that reads slowly is allowed."""
 
     def forbid(self, scope: Scope) -> Refusal | None:
         """How a page of an origin that may not connect is refused."""

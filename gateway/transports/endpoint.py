@@ -16,7 +16,6 @@ from gateway.transports.direct import DirectTransport
 from gateway.transports.frames import ABNORMAL, BINARY, TEXT, message_frame
 from gateway.transports.handshake import UpgradeRequest, response
 from gateway.transports.raw import AskedConnection, RawConnection, raw_connection
-from gateway.transports.slow_consumer import write_limits
 from gateway.transports.websocket import WebSocketTransport, converse, text_frame
 
 
@@ -34,7 +33,6 @@ class WebSocketEndpoint:
         self._protocols = protocols
         self._wheel = wheel
         self._largest = settings.client.message_size_limit
-        self._limits = write_limits(settings)
         self._portable = {protocol: Wire(protocol, text_frame) for protocol in protocols.values()}
         self._direct: dict[tuple[WireProtocol, Compression | None], Wire] = {}
 
@@ -66,7 +64,7 @@ class WebSocketEndpoint:
 
     def _attach(self, protocol: WireProtocol, scope: Scope, connection: RawConnection) -> None:
         """Hand the connection over to a session. The application call ends, and the connection lives on."""
-        transport = DirectTransport(connection, self._acceptor, self._wheel, self._limits, self._largest)
+        transport = DirectTransport(connection, self._acceptor, self._wheel, self._acceptor.write_limits, self._largest)
         key = protocol, connection.compression
         wire = self._direct.get(key)
         if wire is None:
@@ -76,7 +74,7 @@ class WebSocketEndpoint:
         connection.attach(transport, min(self._largest, UNAUTHENTICATED))
 
     async def _converse(self, protocol: WireProtocol, scope: Scope, receive: Receive, send: Send) -> None:
-        transport = WebSocketTransport(send, self._wheel, self._limits)
+        transport = WebSocketTransport(send, self._wheel, self._acceptor.write_limits)
         session = self._acceptor.open(self._portable[protocol], transport, scope)
         transport.session = session
         code, reason = ABNORMAL, ""

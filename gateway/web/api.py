@@ -1,7 +1,6 @@
 """The server API over HTTP: ``POST /api/<method>``, for backends in any language."""
 
 import asyncio
-import hmac
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -19,6 +18,7 @@ from gateway.core.tasks import CHUNK, at_once
 from gateway.errors import Error, ErrorCode
 from gateway.protocols.centrifuge_json import encode
 from gateway.web import api_messages as api
+from gateway.web.api_keys import APIKeys
 from gateway.web.methods import METHODS, Method, error_body
 
 BODY_LIMIT = 16 * 1024 * 1024
@@ -49,33 +49,20 @@ def unchanged(_name: str, answer: Answer) -> Answer:
     return answer
 
 
-def api_router(node: Callable[[], Node], settings: HTTPAPISettings, around: Around = unchanged) -> APIRouter:
-    """All methods, with the API key checked first; ``node`` is asked for with each request."""
+def api_router(
+    node: Callable[[], Node], settings: Callable[[], HTTPAPISettings], around: Around = unchanged
+) -> APIRouter:
+    """All methods, with the API key checked first; ``node`` and ``settings`` are asked for with each request."""
     key = APIKeyHeader(name="X-API-Key", auto_error=False, description="The setting http_api.key")
     router = APIRouter(prefix="/api", tags=["server API"], dependencies=[Depends(key)])
+    keys = APIKeys(settings)
     for name, method in METHODS.items():
         answer = around(name, _single(node, method, settings))
-        _add(router, name, method.request, _envelope(method.result), _endpoint(settings, method.request, answer))
+        _add(router, name, method.request, _envelope(method.result), _endpoint(keys, method.request, answer))
     replies = {"type": "object", "properties": {"replies": {"type": "array", "items": {"type": "object"}}}}
-    batch = _endpoint(settings, api.BatchRequest, around("batch", _batch(node)))
+    batch = _endpoint(keys, api.BatchRequest, around("batch", _batch(node)))
     _add(router, "batch", api.BatchRequest, replies, batch)
     return router
-
-
-def _guard(settings: HTTPAPISettings) -> Callable[[Request], bool]:
-    """Whether a caller knows the key."""
-    expected = settings.key.encode()
-
-    def admits(request: Request) -> bool:
-        if settings.insecure:
-            return True
-        scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
-        given = request.headers.get("x-api-key") or (credentials.strip() if scheme.lower() == "apikey" else "")
-        # header values come decoded from Latin-1, query values from UTF-8
-        sent = given.encode("latin-1") if given else request.query_params.get("api_key", "").encode()
-        return bool(expected) and hmac.compare_digest(sent, expected)
-
-    return admits
 
 
 def _add(router: APIRouter, name: str, request: type, answer: dict[str, Any], endpoint: Endpoint) -> None:
@@ -97,12 +84,12 @@ def _add(router: APIRouter, name: str, request: type, answer: dict[str, Any], en
     )
 
 
-def _single(node: Callable[[], Node], method: Method, settings: HTTPAPISettings) -> Answer:
+def _single(node: Callable[[], Node], method: Method, settings: Callable[[], HTTPAPISettings]) -> Answer:
     async def answer(command: Any, request: Request) -> Response:
         try:
             return _json({"result": await method.call(node(), command)})
         except Error as error:
-            if "transport" in (settings.error_mode, request.headers.get("x-centrifugo-error-mode")):
+            if "transport" in (settings().error_mode, request.headers.get("x-centrifugo-error-mode")):
                 return _json(error_body(error), _STATUS.get(error.code, 500))
             return _json({"error": error_body(error)})
 
@@ -124,13 +111,12 @@ def _batch(node: Callable[[], Node]) -> Answer:
     return answer
 
 
-def _endpoint(settings: HTTPAPISettings, kind: type[Any], answer: Answer) -> Endpoint:
+def _endpoint(keys: APIKeys, kind: type[Any], answer: Answer) -> Endpoint:
     """Checks the key, and reads the body as ``kind``: anything else gets status 400, and what is wrong with it."""
-    admits = _guard(settings)
     decode = msgspec.json.Decoder(kind).decode
 
     async def endpoint(request: Request) -> Response:
-        if not admits(request):
+        if keys.find(request) is None:
             return Response(status_code=401)
         body = await _body(request)
         try:

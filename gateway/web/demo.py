@@ -1,6 +1,7 @@
 """The page at /: chat rooms in the browser, with a connection token for whoever asks."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from fastapi import APIRouter, HTTPException, Request
@@ -20,14 +21,14 @@ _MAX_NAME_LENGTH = 32
 _HOST = re.compile(r"[A-Za-z0-9.-]+(:\d+)?")
 
 
-def demo_router(secret: str) -> APIRouter:
+def demo_router(secret: Callable[[], str]) -> APIRouter:
     """Build the routes of the page: ``/``, its files and ``/demo/token``.
 
-    ``secret`` is ``client.token.hmac_secret_key``: it signs what the connections are verified with. Everybody who
-    reaches these routes may connect under any name, so include them only where the demo is enabled.
-    Raises ``ValueError`` without a secret.
+    ``secret`` tells ``client.token.hmac_secret_key``, for each token anew: it signs what the connections are verified
+    with. Everybody who reaches these routes may connect under any name, so include them only where the demo is
+    enabled. Raises ``ValueError`` without a secret.
     """
-    if not secret:
+    if not secret():
         raise ValueError('the demo needs client.token.hmac_secret_key, for example "openssl rand -hex 32" prints one')
     router = APIRouter(include_in_schema=False)
 
@@ -40,7 +41,7 @@ def demo_router(secret: str) -> APIRouter:
         name = user.strip()
         if not 1 <= len(name) <= _MAX_NAME_LENGTH or not name.isprintable():
             raise HTTPException(400, f"a name has 1 to {_MAX_NAME_LENGTH} printable characters")
-        signed = sign_connection(secret, name, ttl=_TOKEN_TTL, info={"name": name})
+        signed = sign_connection(secret(), name, ttl=_TOKEN_TTL, info={"name": name})
         return JSONResponse({"token": signed}, headers={"Cache-Control": "no-store"})
 
     @router.get("/demo/{name}")

@@ -29,6 +29,8 @@ from gateway.messages import Payload
 
 SECRET = "a secret of more than thirty-two bytes, as all should be"
 OTHER = "another secret of more than thirty-two bytes, for comparison"
+KEY = "hmac_secret_key"
+"""What its setting is called: so is a key that has no name of its own."""
 NOW = 1_800_000_000
 
 
@@ -64,8 +66,8 @@ def test_tokens_of_the_protocol_description() -> None:
         "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbGljZSIsImNoYW5uZWwiOiIkZGVzazo3IiwiZXhwIjo0MTAyNDQ0"
         "ODAwfQ.ypTT3Pd3MPsG3p9AP_GNzOtzBpw4zSw_oFK5b3yAYOk"
     )
-    assert tokens.connection(connection) == ConnectionToken("alice", 4102444800)
-    assert tokens.subscription(subscription) == SubscriptionToken("alice", "$desk:7", "", 4102444800)
+    assert tokens.connection(connection) == ConnectionToken("alice", 4102444800, key=KEY)
+    assert tokens.subscription(subscription) == SubscriptionToken("alice", "$desk:7", "", 4102444800, key=KEY)
 
 
 def test_a_connection_token_with_everything() -> None:
@@ -92,7 +94,7 @@ def test_a_connection_token_with_everything() -> None:
 
 def test_channels_without_options() -> None:
     assert verifier().connection(signed(channels=["a", "b"])).subs == {"a": Grant(), "b": Grant()}
-    assert verifier().connection(signed(channels=None, subs=None, info=None)) == ConnectionToken("alice")
+    assert verifier().connection(signed(channels=None, subs=None, info=None)) == ConnectionToken("alice", key=KEY)
 
 
 def test_payloads_keep_to_one_line_since_frames_are_split_at_line_ends() -> None:
@@ -423,6 +425,7 @@ def test_a_subscription_token_with_everything() -> None:
         "c1",
         NOW + 60,
         Grant(Payload(b'{"a":1}'), Payload(b"[2]"), Override(join_leave=True)),
+        KEY,
     )
 
 

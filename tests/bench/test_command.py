@@ -93,7 +93,7 @@ def test_deliveries_that_do_not_come_are_a_failure(gateway: GatewayServer) -> No
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--url", "http://127.0.0.1"], "is not an address such as ws://"),
+        (["--url", "ftp://127.0.0.1"], "is not an address such as http://"),
         (["--url", "ws://no-such-host.invalid"], "no-such-host.invalid: "),
         (["--channels", "11"], "--channels 11 needs as many --connections, which are 10"),
         (["--config", "/no/such/file.toml"], "/no/such/file.toml"),

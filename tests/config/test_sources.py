@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from gateway.config.settings import Settings
-from gateway.config.sources import DEV_SECRET, load, schema, show
+from gateway.config.sources import load, schema, show
+from gateway.config.weak import DEV_SECRET
 from gateway.errors import SettingsError
 
 
@@ -75,6 +76,54 @@ def test_kinds_of_file(tmp_path: Path, suffix: str, text: str) -> None:
     assert load(path, environ={}).http_server.port == 5
 
 
+@pytest.mark.parametrize(
+    ("suffix", "text"),
+    [
+        (".toml", "http_server.port = 9"),
+        (".json", '{"http_server": {"port": 9}}'),
+        (".yaml", "http_server: {port: 9}"),
+    ],
+)
+def test_a_mark_before_the_text_is_an_editors(tmp_path: Path, suffix: str, text: str) -> None:
+    file = tmp_path / f"gateway{suffix}"
+    file.write_text(f"\ufeff{text}")
+    assert load(file, environ={}).http_server.port == 9
+
+
+@pytest.mark.parametrize(
+    ("suffix", "text", "told"),
+    [
+        (".json", '{"http_server": {"port": 8, "port": 9}}', '"port" is there twice in one section; keep one of them'),
+        (".json", '{"client": {}, "client": {}}', '"client" is there twice'),
+        (".yaml", "http_server:\n  port: 8\n  port: 9\n", '"port" is there twice in one section, in lines 2 and 3'),
+        (".yaml", "client: {}\nclient: {}\n", '"client" is there twice'),
+        (".yaml", "? [a]\n: 1\n", "found unhashable key"),
+        (".json", "[" * 100_000, "recursion"),
+    ],
+)
+def test_of_a_key_that_is_there_twice_neither_holds(tmp_path: Path, suffix: str, text: str, told: str) -> None:
+    file = tmp_path / f"gateway{suffix}"
+    file.write_text(text)
+    assert told in complaint(file)
+
+
+def test_yaml_may_merge_sections(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.yaml"
+    text = (
+        "channel:\n  without_namespace: &same\n    presence: true\n  namespaces:\n    - name: room\n      <<: *same\n"
+    )
+    file.write_text(text)
+    assert load(file, environ={}).channel.namespaces[0].presence
+
+
+def test_null_is_not_given(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.json"
+    file.write_text('{"http_api": {"key": null}, "client": null, "channel": {"namespaces": null}}')
+    assert load(file, environ={}) == load(environ={})
+    file.write_text('{"channel": {"namespaces": [{"name": "room", "presence": null}]}}')
+    assert "channel.namespaces.0.presence (file" in complaint(file)
+
+
 def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
     path = tmp_path / "empty.yaml"
     path.write_text("# all by default\n")
@@ -132,6 +181,21 @@ def test_the_short_form_of_the_redis_url() -> None:
     assert load(environ=both).engine.redis.address == "redis://c"
 
 
+@pytest.mark.parametrize("name", ["URL", "TIMEOUT", "PORT", "HOST", "LOG"])
+def test_in_a_program_variables_may_be_others(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", "gateway")
+    environ = environment(**{name: "1"})
+    assert load(environ=environ, embedded=True) == load(environ={})
+    assert caplog.messages == [f"GATEWAY_{name} is none of the gateway's settings, and is ignored"]
+    assert "there is no such setting" in complaint(environ=environ), "the server's own"
+
+
+@pytest.mark.parametrize("name", ["HTTP_SERVER_PORT", "REDIS_PASSWORD", "CLIENT__X", "CLEINT__INSECURE", "HTTP_SERVER"])
+def test_in_a_program_typing_errors_are_told(name: str) -> None:
+    with pytest.raises(SettingsError, match=name.lower().partition("__")[0]):
+        load(environ=environment(**{name: "1"}), embedded=True)
+
+
 def test_variables_of_others_are_left_alone() -> None:
     """Kubernetes sets these in every pod beside a service named gateway or gateway-redis."""
     environ = {
@@ -160,10 +224,10 @@ def test_all_problems_at_once_each_with_its_place(file: Path) -> None:
     )
     assert sorted(text.splitlines()) == [
         'client.ping_interval = "often" (environment GATEWAY_CLIENT__PING_INTERVAL): must be a duration such as '
-        '"10s", "300ms", "1h30m" or a number of seconds; for example ping_interval = "25s"',
+        '"10s", "300ms", "1h30m" or a number of seconds; for example GATEWAY_CLIENT__PING_INTERVAL=25s',
         "engine.type = \"rediss\" (environment GATEWAY_ENGINE__TYPE): should be 'memory', 'redis', 'postgres' or "
         "'broadcaster'; "
-        'for example type = "memory"',
+        "for example GATEWAY_ENGINE__TYPE=memory",
         "http_server.port = 90000 (flag): should be less than or equal to 65535; for example port = 8000",
         'http_server_port = "9" (environment GATEWAY_HTTP_SERVER_PORT): there is no such setting; '
         "did you mean GATEWAY_HTTP_SERVER__PORT=8000?",
@@ -180,7 +244,7 @@ def test_all_problems_at_once_each_with_its_place(file: Path) -> None:
         ("client.pingInterval", 'client.ping_interval, for example ping_interval = "25s"'),
         ("engine.redis.adress", 'engine.redis.address, for example address = "redis://127.0.0.1:6379"'),
         ("client.allowed_origin", 'client.allowed_origins, for example allowed_origins = ["https://example.com"]'),
-        ("channel.namespace", 'channel.namespaces, for example namespaces = [{"name": "chat"}]'),
+        ("channel.namespace", 'channel.namespaces, for example namespaces = [{name = "chat"}]'),
         ("client.insecur", "client.insecure, for example insecure = true"),
         ("client.token.audienc", 'client.token.audience, for example audience = "text"'),
     ],
@@ -211,7 +275,7 @@ def test_a_value_where_a_section_belongs(flags: dict[str, str]) -> None:
 
 
 def test_a_section_tells_its_own_contradictions() -> None:
-    assert complaint(flags={"client.ping_interval": "5s"}).startswith("client: client.pong_timeout (8s) must be less")
+    assert complaint(flags={"client.ping_interval": "5s"}).startswith("client (flag): client.pong_timeout (8s) must be")
 
 
 @pytest.mark.parametrize(
@@ -414,3 +478,68 @@ def test_the_schema_describes_every_setting() -> None:
         if "description" not in setting
     ]
     assert undescribed == []
+
+
+# — examples —
+
+
+@pytest.mark.parametrize(
+    ("suffix", "text", "told"),
+    [
+        (
+            ".yaml",
+            "channel:\n  namespaces:\n    room: {}\n",
+            'must be a list; for example namespaces: [{"name": "chat"}]',
+        ),
+        (".json", '{"channel": {"namespaces": 5}}', 'must be a list; for example "namespaces": [{"name": "chat"}]'),
+        (".toml", "[channel]\nnamespaces = 5", 'must be a list; for example namespaces = [{name = "chat"}]'),
+        (".toml", '[client]\nallowed_origins = "a"', 'for example allowed_origins = ["https://example.com"]'),
+        (".json", '{"client": {"insecure": 5}}', 'for example "insecure": true'),
+        (".yaml", "client: {insecure: 5}", "for example insecure: true"),
+    ],
+)
+def test_examples_are_written_as_the_file_is(tmp_path: Path, suffix: str, text: str, told: str) -> None:
+    file = tmp_path / f"gateway{suffix}"
+    file.write_text(text)
+    assert told in complaint(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("CHANNEL__NAMESPACES", "room", 'GATEWAY_CHANNEL__NAMESPACES=[{"name": "chat"}]'),
+        ("CHANNEL__NAMESPACES", '{"name": "room"}', 'GATEWAY_CHANNEL__NAMESPACES=[{"name": "chat"}]'),
+        ("CHANNEL__NAMESPACES__0__NAME", "room", 'GATEWAY_CHANNEL__NAMESPACES=[{"name": "chat"}]'),
+        ("CLIENT__ALLOWED_ORIGINS", "[x", 'GATEWAY_CLIENT__ALLOWED_ORIGINS=["https://example.com"]'),
+        ("CLIENT__INSECURE", "enabled", "GATEWAY_CLIENT__INSECURE=true"),
+        ("HTTP_SERVER__PORT", "x", "GATEWAY_HTTP_SERVER__PORT=8000"),
+        ("HTTP_API__KEYS", "x", 'GATEWAY_HTTP_API__KEYS={"name": "text"}'),
+    ],
+)
+def test_examples_are_variables_where_these_were_given(name: str, value: str, told: str) -> None:
+    assert f"for example {told}" in complaint(environ=environment(**{name: value}))
+
+
+@pytest.mark.parametrize("text", ["null", '"null"', " null "])
+def test_null_is_an_origin_too(text: str) -> None:
+    assert load(environ=environment(CLIENT__ALLOWED_ORIGINS=text)).client.allowed_origins == ("null",)
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("not-an-ip", "is no address"),
+        ("10.0.0.0/33", "is no address"),
+        ("127.0.0.1, haproxy", "is no address"),
+        ("10.0.0.1/8", "has host bits set"),
+    ],
+)
+def test_proxies_are_addresses(value: str, why: str) -> None:
+    told = complaint(environ=environment(HTTP_SERVER__FORWARDED_ALLOW_IPS=value))
+    assert f'"{value.split(", ")[-1]}" {why}; write addresses or networks' in told
+
+
+@pytest.mark.parametrize("value", ["*", "127.0.0.1", "10.0.0.0/8,fd00::/8 , ::1"])
+def test_proxies_that_are_some(value: str) -> None:
+    environ = environment(HTTP_SERVER__FORWARDED_ALLOW_IPS=value)
+    assert load(environ=environ).http_server.forwarded_allow_ips == value

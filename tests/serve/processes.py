@@ -40,6 +40,7 @@ class App:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             await receive()
+            print(f"channel_limit is {self.settings.client.channel_limit}", file=sys.stderr, flush=True)
             if self.settings.node.name == "bad address":  # as starlette does it
                 await send({"type": "lifespan.startup.failed", "message": "Traceback (most recent call last): ..."})
                 raise SettingsError("node.name is bad address")
@@ -67,6 +68,10 @@ class App:
                 await send({"type": "websocket.close", "code": 3001, "reason": "shutdown"})
             for end in ends:
                 end.cancel()
+
+    def reload(self, settings: Settings) -> None:
+        self.settings = settings
+        print(f"channel_limit is {settings.client.channel_limit}", file=sys.stderr, flush=True)
 
     async def drain(self) -> None:
         if self.settings.node.name == "stuck":

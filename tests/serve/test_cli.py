@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -22,7 +23,8 @@ from websockets.sync.server import ServerConnection, serve
 
 from gateway import __version__
 from gateway.config.settings import Settings
-from gateway.config.sources import DEV_SECRET, load
+from gateway.config.sources import load
+from gateway.config.weak import DEV_SECRET
 from gateway.serve import cli
 from gateway.serve.app import create_app
 from gateway.serve.listening import ServeError
@@ -36,7 +38,7 @@ SECRET = "a-secret-of-sufficient-length-for-hs256"
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("GATEWAY_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setattr(cli, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("gateway.serve.listen.FIRST_PAUSE", 0.01)
 
 
 def run(*arguments: str, **environment: str) -> Result:
@@ -162,6 +164,34 @@ def test_a_life_time_must_be_a_duration() -> None:
     assert "--ttl" in result.stderr
 
 
+def test_a_token_may_be_json() -> None:
+    result = run("token", "-u", "7", "--ttl", "1m", "--json", GATEWAY_CLIENT__TOKEN__HMAC_SECRET_KEY=SECRET)
+    found = json.loads(result.stdout)
+    assert claims(found.pop("token"))["exp"] == found.pop("expire_at")
+    assert found == {"user": "7", "channel": None}
+    endless = run("token", "-u", "7", "--ttl", "0", "--channel", "a", "--dev", "--json")
+    assert {**json.loads(endless.stdout), "token": ""} == {"token": "", "user": "7", "channel": "a", "expire_at": 0}
+
+
+def test_named_secrets_sign() -> None:
+    keys = {"GATEWAY_CLIENT__TOKEN__HMAC_SECRET_KEYS__A": SECRET, "GATEWAY_CLIENT__TOKEN__HMAC_SECRET_KEYS__B": "other"}
+    assert claims(run("token", "-u", "7", **keys).output)["sub"] == "7"
+
+
+@pytest.mark.parametrize("command", [["token", "-u", "7", "--channel", ""], ["publish", "", "1"], ["listen", ""]])
+def test_a_channel_has_a_name(command: list[str]) -> None:
+    result = run(*command, "--dev")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "a channel has a name" in result.stderr
+
+
+def test_a_failure_is_json_where_that_is_asked_for() -> None:
+    result = run("token", "-u", "7", "--json")
+    told = json.loads(result.stdout)["error"]
+    assert told["exit_code"] == result.exit_code == 2
+    assert result.stderr == f"gateway: {told['message']}\n"
+
+
 # — publish and info, against a scripted API —
 
 
@@ -222,6 +252,7 @@ def test_text_is_published_as_a_string_and_said_so(api: Api) -> None:
         ((401, b""), "refuses the API key"),
         ((500, b""), "500"),
         ((200, b"<html>"), "; give its address with --url"),
+        ((200, b"[]"), "its answer is no object; give its address with --url"),
         ((200, b'{"error":{"code":102,"message":"unknown channel"}}'), "publish: unknown channel (102)"),
     ],
 )
@@ -230,6 +261,30 @@ def test_a_publish_that_fails_is_told(api: Api, answer: tuple[int, bytes], text:
     result = run("publish", "a", "1", "--url", api.url)
     assert (result.exit_code, result.stdout) == (1, "")
     assert text in result.stderr
+
+
+@pytest.mark.parametrize("path", ["", "/", "/api", "/api/publish", "/connection/websocket"])
+@pytest.mark.parametrize("scheme", ["http://", "ws://", ""])
+def test_the_address_may_be_any_that_is_printed(api: Api, scheme: str, path: str) -> None:
+    api.answers = [(200, b'{"result":{}}')]
+    result = run("publish", "a", "1", "--url", f"{scheme}127.0.0.1:{api.server_port}{path}")
+    assert (result.exit_code, api.asked[0][0]) == (0, "/api/publish")
+
+
+def test_a_key_may_be_one_of_several(api: Api) -> None:
+    api.answers = [(200, b'{"result":{}}')]
+    assert run("publish", "a", "1", "--url", api.url, GATEWAY_HTTP_API__KEYS__BILLING="a named key").exit_code == 0
+    assert api.asked[0][1] == "a named key"
+
+
+def test_a_key_that_no_header_can_have_is_told() -> None:
+    result = run("publish", "a", "1", "--url", "127.0.0.1:1", "--key", "鍵")
+    assert (result.exit_code, "cannot be sent" in result.stderr) == (1, True)
+
+
+def test_a_password_in_the_address_stays_out_of_failures() -> None:
+    result = run("publish", "a", "1", "--url", "http://u:hidden@127.0.0.1:1")
+    assert (result.exit_code, "hidden" in result.output) == (1, False)
 
 
 def test_the_address_comes_from_the_settings() -> None:
@@ -244,6 +299,12 @@ def test_nodes_are_shown(api: Api) -> None:
     assert result.exit_code == 0
     assert "node-a" in result.output
     assert "42" in result.output
+
+
+def test_nodes_may_be_json(api: Api) -> None:
+    api.answers = [(200, b'{"result":{"nodes":[{"name":"node-a"}]}}'), (200, b'{"result":{"nodes":null}}')]
+    assert json.loads(run("info", "--url", api.url, "--json").stdout) == {"nodes": [{"name": "node-a"}]}
+    assert run("info", "--url", api.url).exit_code == 0
 
 
 # — listen, against a scripted server —
@@ -363,10 +424,95 @@ def test_it_ends_when_it_may_not_return(scripted: Scripted, message: str, text: 
     assert text in result.stderr
 
 
-def test_an_address_that_is_none_is_told() -> None:
-    result = run("listen", "a", "--url", "example.com", "--dev")
+@pytest.mark.parametrize(
+    "message", ["no json", "[]", '{"id":3,"push":{"pub":{}}}', '{"error":{"code":1,"message":"no id"}}', '"text"', "5"]
+)
+def test_what_is_no_gateway_is_told(scripted: Scripted, message: str) -> None:
+    scripted.scripts = [says(message)]
+    result = run("listen", "a", "--url", scripted.url, "--dev")
+    assert (result.exit_code, len(scripted.commands)) == (1, 1)
+    assert f"does not speak as a gateway does: {message}" in result.stderr
+
+
+def test_publications_may_be_whole(scripted: Scripted) -> None:
+    publication = '{"push":{"channel":"a","pub":{"data":{"n":1},"offset":7}}}'
+    join = '{"push":{"channel":"a","join":{"info":{"user":"7","client":"c1"}}}}'
+    scripted.scripts = [says(CONNECTED, SUBSCRIBED, publication, join, code=3500)]
+    result = run("listen", "a", "--url", scripted.url, "--dev", "--json", "--verbose")
+    assert [json.loads(line) for line in result.stdout.splitlines()] == [
+        {"publication": {"data": {"n": 1}, "offset": 7}},
+        {"join": {"user": "7", "client": "c1"}},
+        {"error": {"message": "closed by the server: as scripted (3500)", "exit_code": 1}},
+    ]
+
+
+class Refusing(ThreadingHTTPServer):
+    """Answers each handshake with the next of its statuses."""
+
+    def __init__(self, *statuses: int) -> None:
+        super().__init__(("127.0.0.1", 0), RefusingHandler)
+        self.statuses = list(statuses)
+
+
+class RefusingHandler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Refusing
+
+    def do_GET(self) -> None:
+        if status := self.server.statuses.pop(0) if self.server.statuses else 410:
+            self.send_error(status)
+        self.close_connection = True
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("statuses", "text"),
+    [
+        ([403], "answers with HTTP 403: it, or something in front of it, does not let you in"),
+        ([404], "give its own with --url"),
+        ([426], "lets no WebSocket through"),
+        ([418], "it will not have this connection"),
+        ([499], "it will not have this connection"),
+        ([200], "answers with HTTP 200: it speaks no WebSocket there"),
+        ([0, 503, 429, 502, 401], "answers with HTTP 401: something in front of it wants to know who you are"),
+    ],
+)
+def test_what_is_refused_for_good_is_not_asked_for_again(statuses: list[int], text: str) -> None:
+    with Refusing(*statuses) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            result = run("listen", "a", "--url", f"127.0.0.1:{server.server_port}", "--dev")
+        finally:
+            server.shutdown()
+            thread.join()
+    assert (result.exit_code, server.statuses) == (1, [])
+    assert text in result.stderr.splitlines()[-1]
+    assert len(result.stderr.splitlines()) == len(statuses)
+
+
+def test_an_answer_that_is_no_http_is_not_asked_for_again() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            with server.accept()[0] as sock:
+                sock.recv(65536)
+                sock.sendall(b"SSH-2.0-OpenSSH\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        result = run("listen", "a", "--url", f"127.0.0.1:{server.getsockname()[1]}", "--dev")
+        thread.join()
+    assert (result.exit_code, "does not speak WebSocket" in result.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("command", [["listen", "a"], ["publish", "a", "1"], ["info"], ["bench"]])
+def test_an_address_that_is_none_is_told(command: list[str]) -> None:
+    result = run(*command, "--url", "ftp://example.com", "--dev")
     assert result.exit_code == 2
-    assert "ws://127.0.0.1:8000/connection/websocket" in result.stderr
+    assert "ftp://example.com is not an address such as http://127.0.0.1:8000 or wss://" in result.stderr
 
 
 # — config —
@@ -383,6 +529,25 @@ def test_settings_are_checked(tmp_path: Path) -> None:
     result = run("config", "check", "--config", str(file))
     assert result.exit_code == 2
     assert re.match(r"gateway: http_server\.prot = 1 .*did you mean http_server\.port", result.stderr)
+
+
+def test_a_check_may_be_strict_and_json() -> None:
+    weak = {"GATEWAY_CLIENT__TOKEN__HMAC_SECRET_KEY": "change-me"}
+    assert run("config", "check", **weak).exit_code == 0
+    strict = run("config", "check", "--strict", "--json", **weak)
+    found = json.loads(strict.stdout)
+    assert (strict.exit_code, strict.stderr, found["correct"], found["problems"]) == (1, "", True, [])
+    assert found["warnings"][0].startswith("client.token.hmac_secret_key is a word that everybody knows")
+    wrong = run("config", "check", "--json", GATEWAY_PORT="x", GATEWAY_HTTP_SERVER__PORT="y")
+    assert wrong.exit_code == 2
+    assert len(json.loads(wrong.stdout)["problems"]) == 2
+
+
+def test_settings_may_be_shown_as_json() -> None:
+    shown = json.loads(run("config", "show", "--json", GATEWAY_HTTP_API__KEYS__A=SECRET).stdout)
+    assert shown["http_api"]["keys"] == {"a": "***"}
+    schema = json.loads(run("config", "schema", "--json").stdout)
+    assert json.loads(run("config", "reference", "--json").stdout) == schema
 
 
 def test_settings_are_shown_without_secrets() -> None:

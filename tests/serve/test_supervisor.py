@@ -1,5 +1,6 @@
 """Workers that die or hang are replaced, and those who wait for them are served."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -9,11 +10,13 @@ from typing import Any, cast
 
 import pytest
 
+from gateway.config.settings import HTTPAPISettings
 from gateway.serve.listening import bind
 from gateway.serve.process import Process
 from gateway.serve.supervisor import Slot, Supervisor
 from tests.serve.processes import Process as Server
 from tests.serve.processes import make_app, make_settings
+from tests.waiting import settle, until
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n"
 
@@ -126,3 +129,49 @@ async def test_who_is_added_while_all_stop_starts_nothing(
     await slot.keeper
     assert not await slot.came
     assert not started
+
+
+# — settings that are handed on —
+
+
+async def test_who_comes_up_meanwhile_gets_the_settings_too(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    came, ended, orders = asyncio.Event(), asyncio.Event(), list[object]()
+
+    class Coming:
+        pid, silence, forbidden = 1, 0, ""
+
+        async def came_within(self, _: float) -> bool:
+            return await came.wait()
+
+        async def wait(self) -> int:
+            await ended.wait()
+            return 0
+
+        def order(self, order: object) -> None:
+            orders.append(order)
+
+        def signal(self, _: signal.Signals) -> None:
+            ended.set()
+
+    async def start(*_: object) -> Coming:
+        return Coming()
+
+    monkeypatch.setattr(Process, "start", start)
+    supervisor._slots = [slot := supervisor._open(make_settings())]
+    await settle()
+    settings = make_settings().model_copy(update={"http_api": HTTPAPISettings(key="new")})
+    assert supervisor._hand_on(settings)
+    assert not orders, "it could not take any yet"
+    came.set()
+    assert (await until(lambda: orders))[0] is settings
+    supervisor._stop()
+    await slot.keeper
+
+
+@pytest.mark.parametrize("name", ["", "other"])
+async def test_what_workers_cannot_take_over_is_not_handed_on(supervisor: Supervisor, name: str) -> None:
+    child = Child(supervisor)
+    assert not supervisor._hand_on(make_settings(name))
+    assert not child.orders

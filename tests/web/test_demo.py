@@ -16,7 +16,7 @@ SECRET = "a secret that is long enough for SHA-256"
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
     app = FastAPI()
-    app.include_router(demo_router(SECRET))
+    app.include_router(demo_router(lambda: SECRET))
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://chat.example:8000") as client:
         yield client
@@ -111,4 +111,4 @@ async def test_is_not_part_of_the_documented_api(client: httpx.AsyncClient) -> N
 
 def test_needs_a_secret() -> None:
     with pytest.raises(ValueError, match=r"client\.token\.hmac_secret_key"):
-        demo_router("")
+        demo_router(str)

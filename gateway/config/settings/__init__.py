@@ -92,8 +92,9 @@ class Settings(BaseSettings):
         **_: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """As ever, and GATEWAY_REDIS_URL as the short form of what joins the nodes."""
-        url = os.environ.get("GATEWAY_REDIS_URL")
-        engine = {"engine": {"type": "redis", "redis": {"address": url}}} if url else {}
+        given = {"address": "GATEWAY_REDIS_URL", "address_file": "GATEWAY_REDIS_URL_FILE"}
+        redis = {name: os.environ[variable] for name, variable in given.items() if os.environ.get(variable)}
+        engine = {"engine": {"type": "redis", "redis": redis}} if redis else {}
         return init_settings, env_settings, InitSettingsSource(settings_cls, engine), *others
 
     node: NodeSettings = NodeSettings()

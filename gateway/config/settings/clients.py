@@ -5,6 +5,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from gateway.config.durations import Duration
+from gateway.config.secrets import FROM_FILE, Keys
 from gateway.config.settings.channels import PersonalChannelSettings
 from gateway.config.settings.section import Section
 
@@ -18,10 +19,16 @@ class TokenSettings(Section):
     """The secret before, still accepted while keys rotate."""
     hmac_previous_secret_key_valid_until: int = Field(default=0, ge=0)
     """Until when (Unix seconds); 0 is without end."""
-    rsa_public_key: str = ""
+    hmac_secret_keys: Keys = Field(default={})
+    """More such secrets by name, each as good: `{2026 = "…", 2027 = "…"}`; a token's `kid` may name one."""
+    rsa_public_key: Annotated[str, FROM_FILE] = ""
     """PEM of the key of RS256, RS384 and RS512."""
-    ecdsa_public_key: str = ""
+    rsa_public_keys: Keys = Field(default={})
+    """More such keys by name."""
+    ecdsa_public_key: Annotated[str, FROM_FILE] = ""
     """PEM of the key of ES256, ES384 and ES512."""
+    ecdsa_public_keys: Keys = Field(default={})
+    """More such keys by name."""
     audience: str = ""
     """Required `aud` claim."""
     audience_regex: str = ""
@@ -32,6 +39,11 @@ class TokenSettings(Section):
     """Pattern for the `iss` claim."""
     user_id_claim: str = ""
     """Claim that holds the user id instead of `sub`."""
+
+    @property
+    def signing_secret(self) -> str:
+        """What the command line and the page sign with: of several secrets the first; empty if there is none."""
+        return self.hmac_secret_key or next(iter(self.hmac_secret_keys.values()), "")
 
 
 class SubscriptionTokenSettings(TokenSettings):

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from gateway.config.durations import Duration
+from gateway.config.secrets import FROM_FILE
 from gateway.config.settings.section import Section
 
 
@@ -30,7 +31,7 @@ class TLSSettings(Section):
 class RedisSettings(Section):
     """The Redis that joins the nodes: one server, a group behind Sentinel, a Cluster, or several of them as shards."""
 
-    address: str | tuple[str, ...] = "redis://127.0.0.1:6379"
+    address: Annotated[str | tuple[str, ...], FROM_FILE] = "redis://127.0.0.1:6379"
     """URL or host:port, in every form below; of several, by commas or as a list, each keeps its share of channels."""
     user: str = ""
     """User to log in as, unless the address says."""
@@ -77,7 +78,7 @@ class RedisSettings(Section):
 class PostgresSettings(Section):
     """The PostgreSQL database that joins the nodes."""
 
-    dsn: str = ""
+    dsn: Annotated[str, FROM_FILE] = ""
     """URL, such as `postgres://user:password@127.0.0.1:5432/app`; several hosts may stand in it."""
     table_prefix: str = Field(default="gateway", pattern=r"^[a-z_][a-z0-9_]{0,30}$")
     """Begins the names of tables and functions, and of the notifications."""
@@ -98,7 +99,7 @@ class PostgresSettings(Section):
 class BroadcasterSettings(Section):
     """A backend of the library `broadcaster` that joins the nodes: publications and presence, nothing is kept."""
 
-    url: str = ""
+    url: Annotated[str, FROM_FILE] = ""
     """`postgres://`, `kafka://`, `redis://`, or `memory://` for one process, as for `broadcaster` itself."""
     name: str = Field(default="gateway", pattern=r"^[a-z_][a-z0-9_]{0,49}$")
     """The backend's channel or topic that all nodes share, and the beginning of its table's name in PostgreSQL."""

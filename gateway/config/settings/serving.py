@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from gateway.config.durations import Duration
+from gateway.config.secrets import Keys
 from gateway.config.settings.section import Section
 
 
@@ -21,7 +22,9 @@ class HTTPAPISettings(Section):
     """The server API at /api."""
 
     key: str = ""
-    """Key that callers send in X-API-Key; without one every call is refused."""
+    """Key that callers send in X-API-Key; without any every call is refused."""
+    keys: Keys = Field(default={})
+    """More keys by name, each as good: one for each caller, or one that follows another."""
     insecure: bool = False
     """Let everybody call. For trying out only."""
     error_mode: Literal["", "transport"] = ""

@@ -27,7 +27,6 @@ from gateway.session.application import Admission, unix_seconds, user_id
 from gateway.transports.base import Acceptor
 from gateway.transports.deflate import Compression
 from gateway.transports.raw import raw_connection
-from gateway.transports.slow_consumer import write_limits
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +113,6 @@ class Sockets:
         self._tokens = tokens
         self._protocols: dict[str, Plain] = {each.name: each for each in (PlainText(), PlainJson(), PlainBytes())}
         self._portable: dict[Plain, Wire] = {each: PortableWire(each) for each in self._protocols.values()}
-        self._limits = write_limits(node.settings)
         self._direct: dict[tuple[Plain, Compression | None], Wire] = {}
 
     def attach(self, websocket: WebSocket, **options: Unpack[Options]) -> Attachment:
@@ -231,7 +229,7 @@ class Sockets:
     def _reach(
         self, websocket: WebSocket, protocol: Plain
     ) -> tuple[Wire, PlainPortableTransport | PlainDirectTransport]:
-        wheel, limits = self.node.wheel, self._limits
+        wheel, limits = self.node.wheel, self._acceptor.write_limits
         raw = raw_connection(websocket.scope)
         if raw is None:
             # below Starlette's own send, which would have the route's next receive fail once we have closed

@@ -1,0 +1,107 @@
+"""Settings that are read anew while the gateway runs: which of them hold at once, and which wait for a restart."""
+
+from typing import TypeVar
+
+from msgspec import Struct
+from pydantic import BaseModel
+
+from gateway.config.settings import Namespace, Settings
+
+_CLIENT = (
+    "token",
+    "subscription_token",
+    "allowed_origins",
+    "user_id_http_header",
+    "allow_anonymous_connect_without_token",
+    "disallow_anonymous_connection_tokens",
+    "insecure",
+    "insecure_skip_token_signature_verify",
+    "ping_interval",
+    "pong_timeout",
+    "connect_include_server_time",
+    "stale_close_delay",
+    "connect_timeout",
+    "expired_close_delay",
+    "expired_sub_close_delay",
+    "channel_limit",
+    "queue_max_size",
+    "connection_limit",
+    "connection_rate_limit",
+    "user_connection_limit",
+    "history_max_publication_limit",
+    "recovery_max_publication_limit",
+    "recovery_max_size",
+)
+
+AT_ONCE = frozenset(
+    (
+        *(f"client.{name}" for name in _CLIENT),
+        "channel.history_meta_ttl",
+        "channel.max_length",
+        "channel.namespaces",
+        "channel.without_namespace",
+        "http_api",
+        "log.level",
+        "shutdown",
+        "websocket.write_timeout",
+    )
+)
+"""The settings, and whole sections of them, that may change under a running gateway.
+
+Whatever is not here waits, so that nothing is said to hold that does not. These are asked for each time, or kept by a
+part that has a method ``reload``, which `program.gateway.Running.reload` calls.
+"""
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Change(Struct, frozen=True):
+    """Settings that take the place of others, and what has changed in them: by dotted key, without values."""
+
+    settings: Settings
+    """Those that hold now: of what waits they have the old value."""
+    at_once: tuple[str, ...]
+    waiting: tuple[str, ...]
+
+
+def compare(old: Settings, new: Settings) -> Change:
+    """What holds once ``new`` have been read where ``old`` are in force."""
+    at_once: list[str] = []
+    waiting: list[str] = []
+    settings = _merged(old, new, "", at_once, waiting)
+    return Change(settings, tuple(at_once), tuple(waiting))
+
+
+def _merged(old: Model, new: Model, prefix: str, at_once: list[str], waiting: list[str]) -> Model:
+    taken: dict[str, object] = {}
+    for name in type(old).model_fields:
+        before, after, key = getattr(old, name), getattr(new, name), prefix + name
+        if before == after:
+            continue
+        if isinstance(before, BaseModel):
+            taken[name] = _merged(before, after, f"{key}.", at_once, waiting)
+        elif key == "channel.namespaces":
+            taken[name] = _with_those_gone(before, after, at_once, waiting)
+        elif _may_change(key):
+            at_once.append(key)
+            taken[name] = after
+        else:
+            waiting.append(key)
+    return old.model_copy(update=taken)
+
+
+def _with_those_gone(
+    before: tuple[Namespace, ...], after: tuple[Namespace, ...], at_once: list[str], waiting: list[str]
+) -> tuple[Namespace, ...]:
+    """Namespaces that are no more stay until the restart: somebody may be in their channels."""
+    names = {namespace.name for namespace in after}
+    gone = tuple(namespace for namespace in before if namespace.name not in names)
+    waiting.extend(f"channel.namespaces.{namespace.name} (removed)" for namespace in gone)
+    at_once.extend(f"channel.namespaces.{namespace.name}" for namespace in after if namespace not in before)
+    return (*after, *gone)
+
+
+def _may_change(key: str) -> bool:
+    while key and key not in AT_ONCE:
+        key = key.rpartition(".")[0]
+    return bool(key)

@@ -1,0 +1,84 @@
+"""Which settings may change under a running gateway."""
+
+from typing import Any
+
+import pytest
+
+from gateway.config.reloading import AT_ONCE, compare
+from gateway.config.settings import Settings
+
+
+def settings(**sections: Any) -> Settings:
+    return Settings.model_validate(sections)
+
+
+def changed(old: dict[str, Any], new: dict[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    change = compare(settings(**old), settings(**new))
+    return change.at_once, change.waiting
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value"),
+    [
+        ("client", "allowed_origins", ["https://a.com"]),
+        ("client", "connection_limit", 7),
+        ("client", "token", {"hmac_secret_key": "a"}),
+        ("http_api", "key", "a"),
+        ("http_api", "keys", {"a": "b"}),
+        ("channel", "max_length", 9),
+        ("channel", "without_namespace", {"presence": True}),
+        ("shutdown", "drain_rate", 9),
+        ("websocket", "write_timeout", 9),
+    ],
+)
+def test_what_holds_at_once(section: str, name: str, value: Any) -> None:
+    inner = f".{next(iter(value))}" if isinstance(value, dict) and name != "keys" else ""
+    new = settings(**{section: {name: value}})
+    change = compare(settings(), new)
+    assert (change.at_once, change.waiting) == ((f"{section}.{name}{inner}",), ())
+    assert change.settings == new
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value"),
+    [
+        ("engine", "type", "redis"),
+        ("node", "name", "n"),
+        ("http_server", "port", 1),
+        ("client", "message_size_limit", 1024),
+        ("websocket", "compression", True),
+        ("channel", "private_prefix", "%"),
+        ("client", "subscribe_to_user_personal_channel", {"enabled": True}),
+    ],
+)
+def test_what_waits_keeps_its_value(section: str, name: str, value: Any) -> None:
+    inner = f".{next(iter(value))}" if isinstance(value, dict) else ""
+    change = compare(settings(), settings(**{section: {name: value}}, http_api={"key": "k"}))
+    assert (change.at_once, change.waiting) == (("http_api.key",), (f"{section}.{name}{inner}",))
+    assert change.settings == settings(http_api={"key": "k"})
+
+
+def test_namespaces_come_and_change_but_go_with_a_restart() -> None:
+    old = {"channel": {"namespaces": [{"name": "aa"}, {"name": "bb"}, {"name": "cc"}]}}
+    new = {"channel": {"namespaces": [{"name": "dd"}, {"name": "bb", "presence": True}, {"name": "cc"}]}}
+    change = compare(settings(**old), settings(**new))
+    assert change.at_once == ("channel.namespaces.dd", "channel.namespaces.bb")
+    assert change.waiting == ("channel.namespaces.aa (removed)",)
+    assert [(each.name, each.presence) for each in change.settings.channel.namespaces] == [
+        ("dd", False),
+        ("bb", True),
+        ("cc", False),
+        ("aa", False),
+    ]
+
+
+def test_the_same_is_no_change() -> None:
+    assert changed({}, {}) == ((), ())
+
+
+def test_every_name_is_that_of_a_setting() -> None:
+    known = {"log.level"}  # in a section of its own
+    for key in set(AT_ONCE) - known:
+        model: Any = Settings
+        for name in key.split("."):
+            model = model.model_fields[name].annotation

@@ -1,0 +1,54 @@
+"""Several keys of the server API."""
+
+from typing import Any
+
+from gateway.config.settings import HTTPAPISettings
+from gateway.web.api_keys import APIKeys
+from tests.web.conftest import running
+
+
+class Request:
+    """As much of one as keys are looked for in."""
+
+    def __init__(self, **headers: str) -> None:
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.query_params: dict[str, str] = {}
+        self.state = self
+        self.api_key: str | None = None
+
+
+def found(keys: APIKeys, **headers: str) -> str | None:
+    request: Any = Request(**headers)
+    name = keys.find(request)
+    assert request.state.api_key == name
+    return name
+
+
+def test_a_key_is_known_by_its_name() -> None:
+    keys = APIKeys(lambda: HTTPAPISettings(key="one", keys={"billing": "two", "jobs": "three"}))
+    assert found(keys, x_api_key="one") == "key"
+    assert found(keys, x_api_key="two") == "billing"
+    assert found(keys, authorization="apikey three") == "jobs"
+    assert found(keys, x_api_key="four") is None
+    assert found(keys) is None
+
+
+def test_without_keys_nobody_is_known_and_with_open_doors_nobody_is_asked() -> None:
+    assert found(APIKeys(HTTPAPISettings)) is None
+    assert found(APIKeys(HTTPAPISettings), x_api_key="") is None
+    assert found(APIKeys(lambda: HTTPAPISettings(insecure=True, key="one"))) == ""
+
+
+def test_other_settings_have_other_keys() -> None:
+    settings = HTTPAPISettings(key="one")
+    keys = APIKeys(lambda: settings)
+    assert found(keys, x_api_key="one") == "key"
+    settings = HTTPAPISettings(keys={"next": "two"})
+    assert found(keys, x_api_key="one") is None
+    assert found(keys, x_api_key="two") == "next"
+
+
+async def test_a_named_key_opens_the_api() -> None:
+    async with running({"http_api": {"keys": {"billing": "two"}}}) as api:
+        assert (await api.post("info", headers={"X-API-Key": "two"})).status_code == 200
+        assert (await api.post("info", headers={"X-API-Key": "billing"})).status_code == 401
