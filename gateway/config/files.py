@@ -12,7 +12,7 @@ from gateway.errors import SettingsError
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """What stands in a file; nothing, in one that is empty. Raises ``SettingsError``."""
+    """What stands in a file, by dotted key; nothing, in one that is empty. Raises ``SettingsError``."""
     try:
         text = path.read_text(encoding="utf-8-sig")  # editors of Windows put a mark before it
         match path.suffix.lower():
@@ -34,7 +34,10 @@ def read_file(path: Path) -> dict[str, Any]:
         raise SettingsError(f"file {path} cannot be understood: {error}") from error
     if not isinstance(values, dict | None):
         raise SettingsError(f'file {path}: settings stand in sections, for example {{"http_server": {{"port": 8000}}}}')
-    return values or {}
+    try:
+        return leaves(values or {})
+    except RecursionError as error:
+        raise SettingsError(f"file {path} cannot be understood: a section of it is within itself") from error
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

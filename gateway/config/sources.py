@@ -98,7 +98,7 @@ def load(
     if path is None and environ.get(PREFIX + "CONFIG"):
         path = Path(environ[PREFIX + "CONFIG"])
     if path is not None:
-        tree.add(leaves(read_file(path)), f"file {path}")
+        tree.add(read_file(path), f"file {path}")
     tree.add_environment(environ, embedded=embedded)
     tree.add({key: value for key, value in flags.items() if value is not None}, "flag")
     try:
@@ -238,10 +238,11 @@ class _Tree:
         origin = self._origin(given or key)
         key = re.sub(r"\.\d+$", "", key)  # one of a list: all of it is shown
         value, name = _example(key), key.rpartition(".")[2]
+        if origin.startswith(" (environment"):
+            inner = key if value != {} else next((each for each in _fields() if each.startswith(f"{key}.")), key)
+            return _variable(inner, _example(inner))
         if value == {}:
             return f"[{key}]"
-        if origin.startswith(" (environment"):
-            return _variable(key, value)
         if origin.endswith(".json)"):
             return f'"{name}": {json.dumps(value)}'
         if origin.endswith((".yaml)", ".yml)")):

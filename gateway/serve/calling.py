@@ -69,7 +69,9 @@ def _call(settings: Settings, method: str, params: dict[str, Any], url: str | No
             raise Failure(
                 f"{masked(base)} refuses the API key: give one of its http_api.key and http_api.keys with --key"
             )
-        answer = response.raise_for_status().json()
+        if response.is_error:
+            raise Failure(f"{masked(base)} answers with HTTP {response.status_code}; give its address with --url")
+        answer = response.json()
         if not isinstance(answer, dict):
             raise ValueError("its answer is no object")
     except UnicodeEncodeError as error:

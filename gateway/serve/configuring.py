@@ -27,10 +27,11 @@ def check(
     """
     problems: list[str] = []
     warnings: list[str] = []
-    try:
-        warnings += find_warnings(load(file, dev=dev))
-    except SettingsError as error:
-        problems = str(error).splitlines()
+    with told(json):
+        try:
+            warnings += find_warnings(load(file, dev=dev))
+        except SettingsError as error:
+            problems = str(error).splitlines()
     if json:
         print_json({"correct": not problems, "problems": problems, "warnings": warnings})
     else:

@@ -1,5 +1,6 @@
 import math
 import re
+import sys
 from typing import Any
 
 import pytest
@@ -112,9 +113,25 @@ def test_settings_made_in_code_know_the_short_form_of_redis(monkeypatch: pytest.
         ({"token": {"hmac_previous_secret_key": "as long as openssl rand -hex 32 has it"}}, ""),
         ({"allow_anonymous_connect_without_token": True}, ""),
         ({"user_id_http_header": "X-User"}, ""),
+        ({"token": {"hmac_secret_keys": {"2027": "as long as openssl rand -hex 32 has it"}}}, ""),
     ],
 )
 def test_doors_that_stand_open_or_shut_are_told(client: dict[str, Any], warning: str) -> None:
     warnings = list(find_warnings(Settings(client=ClientSettings(**client))))
     assert len(warnings) == bool(warning)
     assert not warning or re.match(warning, warnings[0])
+
+
+def test_a_redis_that_is_not_used_is_told() -> None:
+    settings = Settings(client=ClientSettings(user_id_http_header="X-User"))
+    idle = settings.model_copy(update={"engine": EngineSettings(redis=RedisSettings(address="redis://a"))})
+    assert [line.partition(",")[0] for line in find_warnings(idle)] == ["engine.redis is set and not used"]
+    used = settings.model_copy(update={"engine": EngineSettings(type="redis", redis=idle.engine.redis)})
+    assert not list(find_warnings(used))
+
+
+def test_without_the_library_of_postgres_its_address_is_looked_at_by_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings.model_validate({"engine": {"type": "postgres", "postgres": {"dsn": "nonsense"}}})
+    assert [problem.key for problem in find_problems(settings)] == ["engine.postgres.dsn"]
+    monkeypatch.setitem(sys.modules, "gateway.postgres.database", None)
+    assert not list(find_problems(settings))

@@ -99,6 +99,7 @@ def test_a_mark_before_the_text_is_an_editors(tmp_path: Path, suffix: str, text:
         (".yaml", "client: {}\nclient: {}\n", '"client" is there twice'),
         (".yaml", "? [a]\n: 1\n", "found unhashable key"),
         (".json", "[" * 100_000, "recursion"),
+        (".yaml", "a: &a\n  b: *a\n", "a section of it is within itself"),
     ],
 )
 def test_of_a_key_that_is_there_twice_neither_holds(tmp_path: Path, suffix: str, text: str, told: str) -> None:
@@ -512,6 +513,7 @@ def test_examples_are_written_as_the_file_is(tmp_path: Path, suffix: str, text: 
         ("CHANNEL__NAMESPACES__0__NAME", "room", 'GATEWAY_CHANNEL__NAMESPACES=[{"name": "chat"}]'),
         ("CLIENT__ALLOWED_ORIGINS", "[x", 'GATEWAY_CLIENT__ALLOWED_ORIGINS=["https://example.com"]'),
         ("CLIENT__INSECURE", "enabled", "GATEWAY_CLIENT__INSECURE=true"),
+        ("ENGINE", "redis", "GATEWAY_ENGINE__TYPE=memory"),
         ("HTTP_SERVER__PORT", "x", "GATEWAY_HTTP_SERVER__PORT=8000"),
         ("HTTP_API__KEYS", "x", 'GATEWAY_HTTP_API__KEYS={"name": "text"}'),
     ],

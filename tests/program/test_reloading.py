@@ -106,6 +106,16 @@ async def test_new_namespaces_and_other_options(kit: Kit) -> None:
     await ann.subscribe("room:a")
 
 
+async def test_a_channel_that_is_in_use_begins_to_keep_history(kit: Kit) -> None:
+    ann = await kit.connect(token=kit.token("ann"))
+    await ann.subscribe("chat:a")
+    await ann.publish("chat:a", 1)
+    kit.gateway.reload(settings(namespaces=({"name": "chat", **OPEN, "history_size": 5, "history_ttl": "1m"},)))
+    await ann.publish("chat:a", 2)
+    publications, _ = await kit.gateway.history("chat:a", limit=5)
+    assert [each.data for each in publications] == [2]
+
+
 async def test_a_namespace_goes_with_a_restart(kit: Kit, caplog: pytest.LogCaptureFixture) -> None:
     ann = await kit.connect(token=kit.token("ann"))
     heard = await ann.subscribe("chat:a")

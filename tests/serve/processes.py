@@ -40,7 +40,8 @@ class App:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             await receive()
-            print(f"channel_limit is {self.settings.client.channel_limit}", file=sys.stderr, flush=True)
+            if (limit := self.settings.client.channel_limit) != 128:
+                print(f"channel_limit is {limit}", file=sys.stderr, flush=True)
             if self.settings.node.name == "bad address":  # as starlette does it
                 await send({"type": "lifespan.startup.failed", "message": "Traceback (most recent call last): ..."})
                 raise SettingsError("node.name is bad address")

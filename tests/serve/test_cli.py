@@ -250,7 +250,7 @@ def test_text_is_published_as_a_string_and_said_so(api: Api) -> None:
     ("answer", "text"),
     [
         ((401, b""), "refuses the API key"),
-        ((500, b""), "500"),
+        ((500, b""), "answers with HTTP 500; give its address with --url\n"),
         ((200, b"<html>"), "; give its address with --url"),
         ((200, b"[]"), "its answer is no object; give its address with --url"),
         ((200, b'{"error":{"code":102,"message":"unknown channel"}}'), "publish: unknown channel (102)"),
@@ -550,6 +550,18 @@ def test_settings_may_be_shown_as_json() -> None:
     assert json.loads(run("config", "reference", "--json").stdout) == schema
 
 
+def test_the_sql_is_that_of_postgres() -> None:
+    dsn = {"GATEWAY_ENGINE__TYPE": "postgres", "GATEWAY_ENGINE__POSTGRES__DSN": "postgres://127.0.0.1/app"}
+    text = run("config", "sql", "--schema", "mine", **dsn).stdout
+    assert "CREATE TABLE" in text
+    assert json.loads(run("config", "sql", "--schema", "mine", "--json", **dsn).stdout)["sql"] == text.removesuffix(
+        "\n"
+    )
+    wrong = run("config", "sql", **{**dsn, "GATEWAY_ENGINE__POSTGRES__DSN": "host=a password=hidden"})
+    assert (wrong.exit_code, "hidden" in wrong.output) == (2, False)
+    assert 'engine.type must be "postgres"' in run("config", "sql").stderr
+
+
 def test_settings_are_shown_without_secrets() -> None:
     result = run("config", "show", GATEWAY_CLIENT__TOKEN__HMAC_SECRET_KEY=SECRET)
     assert yaml.safe_load(result.output)["http_server"]["port"] == 8000
@@ -611,7 +623,7 @@ def test_what_a_client_publishes_is_heard() -> None:
 def test_listening_waits_for_a_server() -> None:
     with start("listen", "lobby", "--dev", "--url", "ws://127.0.0.1:1") as listener:
         assert listener.stderr is not None
-        wait_for_line(listener.stderr, "ws://127.0.0.1:1: ")
+        wait_for_line(listener.stderr, "ws://127.0.0.1:1/connection/websocket: ")
         assert interrupt(listener) == 0
 
 

@@ -97,6 +97,11 @@ def test_the_client_is_written(tmp_path: Path) -> None:
     assert run("client", "shop.live:gateway", "--typescript").output == written
 
 
+def test_the_client_may_be_json() -> None:
+    written = run("client", "shop.live:gateway", "--typescript").output
+    assert json.loads(run("client", "shop.live:gateway", "--typescript", "--json").output) == {"typescript": written}
+
+
 def test_the_client_has_a_language() -> None:
     result = run("client", "shop.live:gateway")
     assert result.exit_code == 2
