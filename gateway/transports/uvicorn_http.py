@@ -131,7 +131,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _let_go(self) -> None:
         """Keep nothing that keeps this object: a closed connection is freed at once, not when a collector comes by."""
         self._unset_keepalive_if_required()  # uvicorn leaves it to fire after a reset
-        self.parser = None  # type: ignore[assignment]  # as uvicorn has it
+        self.parser = self.cycle = None  # type: ignore[assignment]  # as uvicorn has it
         self.pipeline.clear()
 
 
