@@ -85,6 +85,8 @@ class Isolation:
         before, self.out = self.out, self._is_out(now - self._lost_at - self._after)
         if self.out and not before:
             self._leave()
+        elif before and not self.out:
+            log.warning("the broker is still away, maybe for all nodes: /health/ready answers as they do for a while")
 
     def _is_out(self, lasted: float) -> bool:
         if lasted < 0 or len(self._company) < 2 or self._cluster.silence() < max(self._after, SILENCE):

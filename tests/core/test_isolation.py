@@ -139,13 +139,14 @@ async def test_where_all_have_lost_the_broker_never_more_than_every_other_is_out
     assert sorted(rig.moved) == NODES, "each sends its clients away once"
 
 
-async def test_turns_leave_time_between_them_for_who_notices_late() -> None:
+async def test_turns_leave_time_between_them_for_who_notices_late(caplog: pytest.LogCaptureFixture) -> None:
     rig = Rig(*NODES)
     rig.connected = False
     await rig.pass_time(17)
     assert rig.out == ["a", "c"]
     await rig.pass_time(46)
     assert rig.out == []
+    assert ["503 (isolated)" in record.getMessage() for record in caplog.records] == [True, True, False, False]
     await rig.pass_time(15)
     assert rig.out == ["b", "d"]
 
