@@ -1,4 +1,4 @@
-"""How one server is on which the gateway relies."""
+"""How the servers are on which the gateway relies, and what else of a node lasts that should not."""
 
 from msgspec import Struct
 
@@ -24,3 +24,15 @@ class ServerHealth(Struct, frozen=True):
     @property
     def ok(self) -> bool:
         return self.connected and not self.deaf and not self.refusal
+
+
+class Condition(Struct, frozen=True):
+    """Something about a node that lasts and is not as it should be.
+
+    ``reason`` is a word for programs, ``detail`` a sentence for people. A ``status`` other than ``degraded`` says that
+    the node wants no new connections meanwhile.
+    """
+
+    reason: str
+    detail: str
+    status: str = "degraded"

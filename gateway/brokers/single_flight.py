@@ -32,7 +32,10 @@ class SingleFlight(Generic[_Key, _Answer]):
             return await self._lead(key, put)
         asker = _Asker(put)
         boarding.append(asker)
-        return await asker.answer
+        try:
+            return await asker.answer
+        finally:
+            del asker, boarding  # they keep a failure, whose traceback keeps this frame
 
     async def _lead(self, key: _Key, put: Callable[[], Awaitable[_Answer]]) -> _Answer:
         """Put it as the first who asks: mostly there is nobody else, and a task would cost more than the rest."""

@@ -21,6 +21,9 @@ HEARTBEAT = 2.5
 """Seconds between a node's signs of life."""
 SILENCE = 7.0
 """Seconds of silence after which a node counts as gone: two signs may be lost."""
+REMEMBERED = 30.0
+"""Seconds for which one is remembered that has not said goodbye: longer than it takes to find that it is we who are
+deaf."""
 SURVEY_TIMEOUT = 4.0
 """Seconds that a survey waits for a node that does not answer: one with a million channels may need two."""
 ASKED_AT_ONCE = 16
@@ -187,6 +190,7 @@ class Cluster:
         self._clock = clock
         self._pause = pause
         self._known: dict[str, tuple[float, NodeInfo]] = {}
+        self._heard_at = clock()
         self._asked: dict[str, tuple[str, asyncio.Future[Page]]] = {}
         """Who is asked what just now, by the question's id."""
         self._task: asyncio.Task[None] | None = None
@@ -207,9 +211,18 @@ class Cluster:
 
     def nodes(self) -> list[NodeInfo]:
         """This node and those heard of lately."""
-        oldest = self._clock() - SILENCE
-        self._known = {uid: seen for uid, seen in self._known.items() if seen[0] > oldest}
-        return [self._local.describe(), *(info for _, info in self._known.values())]
+        now = self._clock()
+        self._known = {uid: seen for uid, seen in self._known.items() if seen[0] > now - REMEMBERED}
+        return [self._local.describe(), *(info for at, info in self._known.values() if at > now - SILENCE)]
+
+    def company(self) -> list[str]:
+        """The ids, in order, of this node and of those heard of in the last half minute that have not said goodbye."""
+        now = self._clock()
+        return sorted([self.uid, *(uid for uid, (at, _) in self._known.items() if at > now - REMEMBERED)])
+
+    def silence(self) -> float:
+        """Seconds since any other node was heard."""
+        return self._clock() - self._heard_at
 
     async def command(self, command: ControlCommand) -> None:
         """Apply here and on every other node. Raises ``BrokerUnavailable`` if the others were not told."""
@@ -274,6 +287,7 @@ class Cluster:
             return
         if envelope.sender == self.uid:
             return
+        self._heard_at = self._clock()
         match envelope.body:
             case NodeInfo() as info:
                 self._meet(info)
@@ -302,9 +316,10 @@ class Cluster:
             listener(argument)
 
     def _meet(self, info: NodeInfo) -> None:
-        new = info.uid not in self._known
-        self._known[info.uid] = (self._clock(), info)
-        if new:
+        now = self._clock()
+        before, _ = self._known.get(info.uid, (-SILENCE, info))
+        self._known[info.uid] = (now, info)
+        if before <= now - SILENCE:
             # it need not wait a heartbeat to know of us
             self._sending.spawn(self._try_send(self._local.describe(), info.uid))
 

@@ -19,13 +19,14 @@ from gateway.core.blocked import Blocked
 from gateway.core.cluster import Cluster, ControlCommand, NodeInfo
 from gateway.core.feeds import Feeds
 from gateway.core.hub import Hub
+from gateway.core.isolation import Isolation
 from gateway.core.positions import PositionWatch
 from gateway.core.recovery import resume
 from gateway.core.survey import Page, Question, Roll
 from gateway.core.tasks import Tasks, at_once
 from gateway.core.wheel import Wheel
 from gateway.errors import BrokerUnavailable, Error, ErrorCode
-from gateway.health import ServerHealth
+from gateway.health import Condition, ServerHealth
 from gateway.messages import ClientInfo, Join, Leave, Payload, Position, Publication, Receipt
 from gateway.metrics import Gauges, Metrics
 from gateway.presence.base import PresenceStore
@@ -73,6 +74,7 @@ class Node:
         self.presence_servers = presence_servers
         self.feeds = Feeds(broker, self.wheel)
         self.cluster = Cluster(self.uid, broker, self)
+        self.isolation = Isolation(self.cluster, self._hears, settings.health.isolated_after, self.wheel)
         self.watch = PositionWatch(
             self.hub,
             broker,
@@ -88,6 +90,8 @@ class Node:
         self.draining = False
         self.warnings: list[str] = []
         """What an operator has to see to, for the health check."""
+        self.conditions: list[Callable[[], Condition | None]] = [self.isolation.condition]
+        """What else it asks."""
         self.connecting = asyncio.Semaphore(settings.client.connecting_limit)
         """Connects that the program may decide at this moment."""
         self._streams: dict[str, StreamOptions] = {}
@@ -104,9 +108,11 @@ class Node:
         await self.blocked.store.start(self.blocked)
         self.cluster.start()
         self.watch.start()
+        self.isolation.start()
 
     async def stop(self) -> None:
         self.draining = True
+        self.isolation.stop()
         await self.watch.stop()
         await self.cluster.stop()
         await self._work.finish(within=5)
@@ -228,6 +234,10 @@ class Node:
 
     def on_control(self, data: bytes) -> None:
         self.cluster.receive(data)
+
+    def _hears(self) -> bool:
+        health = self.broker.health()
+        return health.connected and not health.deaf
 
     def on_gap(self) -> None:
         self.watch.check_all()

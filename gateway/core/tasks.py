@@ -142,17 +142,21 @@ class _Rest:
         self._waits_for = waits_for
 
     def __await__(self) -> Generator[Any, Any, None]:
-        waits_for = self._waits_for
         try:
             while True:
                 try:
-                    value = yield waits_for
+                    value = yield self._take()
                 except BaseException as error:
-                    waits_for = self._work.throw(error)
+                    self._waits_for = self._work.throw(error)
                 else:
-                    waits_for = self._work.send(value)
+                    self._waits_for = self._work.send(value)
         except StopIteration:
             return
+
+    def _take(self) -> Any:
+        """What it waits for, which is not kept: with a failure in it, it would keep itself by that one's traceback."""
+        waits_for, self._waits_for = self._waits_for, None
+        return waits_for
 
 
 async def _finished(rest: Awaitable[None]) -> None:

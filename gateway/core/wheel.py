@@ -67,9 +67,10 @@ class Wheel:
         while self._turned < now:
             self._turned += 1
             for timer in self._slots.pop(self._turned, ()):
-                if timer.callback is not None:
+                callback, timer.callback = timer.callback, None  # who keeps the timer is not kept by it
+                if callback is not None:
                     try:
-                        timer.callback()
+                        callback()
                     except Exception:
                         log.exception("a deadline's callback failed")
 

@@ -397,6 +397,8 @@ class Running:
             kept if program.decides else None,
             same_origin=same_origin,
         )
+        self.node.isolation.move = self.acceptor.move
+        self.node.conditions.append(self.acceptor.condition)
         self.sockets = Sockets(self.acceptor, self.node, self.tokens)
         json = CentrifugeJson()
         protocols: Mapping[str, Any] = {"": json, "centrifuge-json": json}

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from gateway.core.audience import Writer
+from gateway.core.audience import Write, Writer
 from gateway.core.node import Node
 from gateway.core.wheel import Timer
 from gateway.errors import Disconnect
@@ -70,3 +70,31 @@ class Transport(Writer, Protocol):
 
     def close(self, reason: Disconnect) -> None:
         """Close, after what was sent before. The transport calls ``Session.end`` once it is closed."""
+
+
+class Nowhere:
+    """The transport of a session that has ended, which does not keep the one it had: the two would keep each other.
+
+    Satisfies `Transport`.
+    """
+
+    __slots__ = ()
+
+    def send(self, frame: Any) -> None:
+        """Nobody is there to read it."""
+
+    @property
+    def write(self) -> Write:
+        return self.send
+
+    def behind(self) -> bool:
+        return False
+
+    async def drained(self) -> None:
+        """Nothing waits."""
+
+    def close(self, reason: Disconnect) -> None:
+        """It is closed."""
+
+
+NOWHERE = Nowhere()

@@ -24,7 +24,7 @@ from gateway.messages import Payload, Publication, Push, Refresh, Result
 from gateway.protocols.base import Wire
 from gateway.session import server_side
 from gateway.session.application import NO_APPLICATION, Application, NoApplication
-from gateway.session.base import GONE, LIFE, Handshake, State, Transport, replace_expiry
+from gateway.session.base import GONE, LIFE, NOWHERE, Handshake, State, Transport, replace_expiry
 from gateway.session.lanes import Lanes
 from gateway.session.pipeline import Pipeline
 from gateway.session.subscription import Subscription
@@ -169,6 +169,7 @@ class Session:
         self.node.hub.close(self)
         for subscription in list(self.subscriptions.values()):
             subscription.end()
+        self.transport = NOWHERE
         if self.application is not NO_APPLICATION:  # it is told when all that it did for the client has ended
             await self.left()
             if self.lanes is not None:

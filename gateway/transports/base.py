@@ -12,6 +12,7 @@ from starlette.types import Scope
 from gateway.auth.tokens import TokenVerifier
 from gateway.core.node import Node
 from gateway.errors import Disconnect, DisconnectCode
+from gateway.health import Condition
 from gateway.protocols.base import Wire
 from gateway.session import (
     NO_APPLICATION,
@@ -104,6 +105,13 @@ class Acceptor:
         else:
             self._node.spawn(session.end(closed), session.context)
 
+    def condition(self) -> Condition | None:
+        """For the health check: whether nobody more may come in."""
+        limit = self._node.settings.client.connection_limit
+        if not 0 < limit <= len(self.sessions):
+            return None
+        return Condition("full", f"client.connection_limit = {limit} is reached", "full")
+
     async def drain(self) -> None:
         """Ask every client to come back elsewhere, some at a time, and let nobody in.
 
@@ -115,15 +123,22 @@ class Acceptor:
 
     async def _send_away(self) -> None:
         self._node.draining = True
+        await self._disconnect_all(DisconnectCode.SHUTDOWN, self._node.settings.shutdown.drain_time)
+
+    async def move(self, within: float) -> None:
+        """Ask those who are here, some at a time, to come back, and to go elsewhere if the balancer says so."""
+        await self._disconnect_all(DisconnectCode.FORCE_RECONNECT, within)
+
+    async def _disconnect_all(self, code: DisconnectCode, within: float) -> None:
+        """At shutdown.drain_rate, or faster so as to be done in time. Who comes meanwhile stays."""
         sessions = list(self.sessions)
         random.shuffle(sessions)
-        options = self._node.settings.shutdown
-        left = min(options.drain_time, len(sessions) / options.drain_rate)
+        left = min(within, len(sessions) / self._node.settings.shutdown.drain_rate)
         while sessions:
             pause = DRAIN_PAUSE * random.uniform(0.5, 1.5)  # noqa: S311  spreads, hides nothing
             count = ceil(len(sessions) * min(1.0, pause / left)) if left > 0 else len(sessions)
             for session in sessions[:count]:
-                session.disconnect(Disconnect(DisconnectCode.SHUTDOWN))
+                session.disconnect(Disconnect(code))
             del sessions[:count]
             left -= pause
             if sessions:

@@ -58,7 +58,18 @@ def websocket_scope(request: UpgradeRequest, config: Config, transport: asyncio.
 class Conversation:
     """One application call. Satisfies `Receiver`."""
 
-    __slots__ = ("_arrived", "_connection", "_denial", "_ended", "_keepalive", "_queue", "_scope", "_size", "_writable")
+    __slots__ = (
+        "_arrived",
+        "_connection",
+        "_denial",
+        "_ended",
+        "_keepalive",
+        "_queue",
+        "_scope",
+        "_size",
+        "_writable",
+        "over",
+    )
 
     def __init__(self, connection: ServerConnection, scope: Scope, keepalive: tuple[float, float]) -> None:
         self._connection = connection
@@ -72,6 +83,8 @@ class Conversation:
         self._denial: tuple[int, Headers, bytes] | None = None
         self._ended: Message | None = None
         """The last message: it is received again and again."""
+        self.over = False
+        """Whether the application has returned."""
 
     async def run(self, app: ASGIApp) -> None:
         """Call the application, and close what it leaves open."""
@@ -89,6 +102,7 @@ class Conversation:
             log.exception("Exception in ASGI application\n")
             code = INTERNAL_ERROR
         finally:
+            self.over = True
             self._end(code)
 
     def _end(self, code: int) -> None:
@@ -255,6 +269,7 @@ class Conversation:
         """No message comes any more."""
         if self._keepalive is not None:
             self._keepalive.stop()
+            self._keepalive = None
         if self._ended is None:
             self._ended = {"type": "websocket.disconnect", "code": code, "reason": reason}
         self._wake()

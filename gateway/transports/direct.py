@@ -16,7 +16,7 @@ from gateway.errors import Disconnect, DisconnectCode
 from gateway.session import FAIR, ClientSession
 from gateway.transports.base import UNAUTHENTICATED, Acceptor, is_unauthenticated
 from gateway.transports.frames import TOO_BIG
-from gateway.transports.raw import MESSAGE_COST, QUEUED, RawConnection
+from gateway.transports.raw import MESSAGE_COST, QUEUED, RawConnection, discard
 from gateway.transports.slow_consumer import SlowConsumer, WriteLimits
 
 CALM = 16384
@@ -128,7 +128,7 @@ class DirectTransport:
             self._slow.end()
             self._slow = None
         self._open = False
-        self._route(self.send)
+        self._route(discard)  # a method of its own would have it keep itself
 
     def _route(self, write: Write) -> None:
         self.write = write

@@ -117,7 +117,7 @@ class FrameParser:
         try:
             rest = self._parse(data, messages)
         except Violation as violation:
-            self.violation = violation
+            self.violation = violation.with_traceback(None)  # whose frames know this parser
             self._end()
         else:
             if rest < len(data):

@@ -116,6 +116,10 @@ class RawEndpoint(Protocol):
         """Accept the connection and attach to it, or refuse it. Does not wait."""
 
 
+def discard(_data: bytes) -> None:
+    """What writing is once the connection is gone."""
+
+
 def raw_connection(scope: Scope) -> Any:
     """The connection, a `RawConnection`, if the server offers it, else None."""
     return (scope.get("extensions") or {}).get(EXTENSION)

@@ -58,18 +58,19 @@ class HttpProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._deadline = Deadline(self.loop, self.timeout, self._overdue)
         self._reading = True
         self._in_head = True
         self._head_size = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
+        self._deadline = Deadline(self.loop, self.timeout, transport.abort)
         self._deadline.begin()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._deadline.end()
         super().connection_lost(exc)
+        self._let_go()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -116,6 +117,7 @@ class HttpProtocol(HttpToolsProtocol):
     def handle_websocket_upgrade(self) -> None:
         self._deadline.end()
         super().handle_websocket_upgrade()
+        self._let_go()
 
     def timeout_keep_alive_handler(self) -> None:
         # close() would wait without end for a peer that has not read its response yet.
@@ -126,8 +128,11 @@ class HttpProtocol(HttpToolsProtocol):
         if self._head_size > HEAD_LIMIT:
             raise ValueError("request head too large")  # httptools stops, and uvicorn answers 400
 
-    def _overdue(self) -> None:
-        self.transport.abort()
+    def _let_go(self) -> None:
+        """Keep nothing that keeps this object: a closed connection is freed at once, not when a collector comes by."""
+        self._unset_keepalive_if_required()  # uvicorn leaves it to fire after a reset
+        self.parser = self.cycle = None  # type: ignore[assignment]  # as uvicorn has it
+        self.pipeline.clear()
 
 
 def protocol_class(timeout: float) -> type[HttpProtocol]:

@@ -36,7 +36,7 @@ from gateway.transports.frames import (
 )
 from gateway.transports.handshake import Headers, Refusal, UpgradeRequest, accept, read_request
 from gateway.transports.kernel import lift_user_timeout, unacknowledged
-from gateway.transports.raw import CLOSE_TIMEOUT, EXTENSION, QUEUED, RawEndpoint, ReadyState, Receiver
+from gateway.transports.raw import CLOSE_TIMEOUT, EXTENSION, QUEUED, RawEndpoint, ReadyState, Receiver, discard
 from gateway.transports.sipping import SippingProtocol, change_reader
 
 DEFAULT_TIMEOUT = 10.0
@@ -204,7 +204,13 @@ class WebSocketProtocol(asyncio.Protocol):
         self._receiver = conversation = Conversation(self, scope, keepalive)
         task = self.loop.create_task(conversation.run(self.config.loaded_app))
         self.server.tasks.add(task)
-        task.add_done_callback(self.server.tasks.discard)
+        task.add_done_callback(self._returned)
+
+    def _returned(self, call: "asyncio.Task[None]") -> None:
+        """The application call is over."""
+        self.server.tasks.discard(call)
+        if self.state is ReadyState.CLOSED:
+            self._receiver = None
 
     def accept(self, subprotocol: str | None, headers: Headers) -> None:
         assert self._request is not None
@@ -330,9 +336,9 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _lose(self, code: int, reason: str) -> None:
         receiver = self._receiver
-        if not isinstance(receiver, Conversation):  # which may yet be handed over, with what has arrived
+        if not isinstance(receiver, Conversation) or receiver.over:  # it may yet be handed over, with what has arrived
             self._receiver = None
-        self.write = _discard  # uvloop's raises
+        self.write = discard  # uvloop's raises
         if receiver is not None:
             receiver.lose(code, reason)
 
@@ -388,10 +394,6 @@ class CompressingWebSocketProtocol(WebSocketProtocol):
     __slots__ = ()
 
     offered = Compression()
-
-
-def _discard(data: bytes) -> None:
-    """What writing is once the connection is gone."""
 
 
 def protocol_class(

@@ -3,39 +3,56 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from fastapi import APIRouter
-from fastapi.responses import JSONResponse, Response
+import msgspec
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
 from msgspec.structs import asdict
 
 from gateway.brokers.base import BrokerHealth
 from gateway.config.settings import Settings
 from gateway.core.node import Node
-from gateway.health import ServerHealth
+from gateway.health import Condition, ServerHealth
+
+STATUSES = ("draining", "isolated", "full", "degraded")
+"""What a node may be, the worst first, when it is not ``ok``."""
+
+STATUS_HEADER = "X-Gateway-Status"
 
 
 def health_router(source: Callable[[], Node], settings: Settings) -> APIRouter:
-    """``/health/live``: the process runs. ``/health/ready``: send it connections. ``source`` gives the node."""
+    """``/health/live``: the process runs. ``/health/ready``: send it connections. ``source`` gives the node.
+
+    With ``?strict`` only a node that nothing is wrong with is ready. ``X-Gateway-Status`` is the status of the body.
+    """
     router = APIRouter(tags=["operation"])
 
     async def live() -> dict[str, str]:
         """The process runs and its event loop turns."""
         return {"status": "ok"}
 
-    async def ready() -> Response:
-        """Whether this node wants new connections, how its broker connection is, and what it warns of."""
+    async def ready(request: Request) -> Response:
+        """Whether this node wants new connections, how its broker connection is, and what else is not as it should be.
+
+        With `strict`, 503 unless the status is ok.
+        """
         node = source()
         broker = node.broker.health()
-        wanted = not node.draining and (broker.ok or settings.health.ready_without_broker)
         beside = node.presence_servers()
-        well = broker.ok and not node.warnings and all(server.ok for server in beside)
+        conditions = find_conditions(node)
+        status = next((name for name in STATUSES if any(each.status == name for each in conditions)), "ok")
+        lenient = status == "degraded" and (broker.ok or settings.health.ready_without_broker)
+        wanted = status == "ok" or (lenient and "strict" not in request.query_params)
         body = {
-            "status": "draining" if node.draining else "ok" if well else "degraded",
+            "status": status,
+            "reasons": conditions,
             "node": node.uid,
             "broker": _shown(broker),
             **({"presence": _each(beside)} if beside else {}),
             **({"warnings": node.warnings} if node.warnings else {}),
         }
-        return JSONResponse(body, 200 if wanted else 503)
+        return Response(
+            msgspec.json.encode(body), 200 if wanted else 503, {STATUS_HEADER: status}, media_type="application/json"
+        )
 
     if settings.health.enabled:
         router.add_api_route("/health", live, methods=["GET"])
@@ -46,6 +63,26 @@ def health_router(source: Callable[[], Node], settings: Settings) -> APIRouter:
     if settings.prometheus.enabled:
         router.add_api_route("/metrics", lambda: _metrics(source()), methods=["GET"], response_class=Response)
     return router
+
+
+def find_conditions(node: Node) -> list[Condition]:
+    """What lasts and is not as it should be, if anything does."""
+    found = [Condition("draining", "the node is stopping", "draining")] if node.draining else []
+    found += [condition for each in node.conditions if (condition := each()) is not None]
+    broker = node.broker.health()
+    if not broker.ok:
+        whole = ServerHealth("the broker", connected=broker.connected, deaf=broker.deaf, refusal=broker.refusal)
+        found += [_condition("broker", each) for each in [each for each in broker.servers if not each.ok] or [whole]]
+    found += [_condition("presence", each) for each in node.presence_servers() if not each.ok]
+    return found + [Condition("warning", text) for text in node.warnings]
+
+
+def _condition(what: str, server: ServerHealth) -> Condition:
+    if server.refusal:
+        return Condition(f"{what}_refuses", f"{server.server}: {server.problem or server.refusal}")
+    if not server.connected:
+        return Condition(f"{what}_away", f"{server.server}: {server.problem or 'no connection'}")
+    return Condition(f"{what}_deaf", f"{server.server}: nothing arrives of what is published")
 
 
 def _shown(broker: BrokerHealth) -> dict[str, Any]:

@@ -198,6 +198,37 @@ async def test_one_who_says_goodbye_is_forgotten_at_once(nodes: Nodes) -> None:
     assert nodes.known("a") == {"a"}
 
 
+async def test_silent_nodes_are_remembered_a_while(nodes: Nodes) -> None:
+    """For it may be this one that is deaf; but not those who have left."""
+    for uid in ("c", "b", "a"):
+        nodes.add(uid)
+    await nodes.start("a", "b", "c")
+    cluster = nodes.network.clusters["b"]
+    assert cluster.company() == ["a", "b", "c"]
+    await nodes.network.clusters.pop("c").stop()
+    nodes.network.away = True
+    assert cluster.silence() == 0.0
+    nodes.clock.now += module.REMEMBERED - 0.01
+    assert nodes.known("b") == {"b"}
+    assert cluster.company() == ["a", "b"]
+    assert cluster.silence() == pytest.approx(module.REMEMBERED - 0.01)
+    nodes.clock.now += 0.02
+    assert cluster.company() == ["b"]
+    assert nodes.known("b") == {"b"}
+
+
+async def test_one_who_comes_back_from_silence_is_greeted(nodes: Nodes) -> None:
+    for uid in ("a", "b"):
+        nodes.add(uid)
+    await nodes.start("a", "b")
+    nodes.clock.now += SILENCE + 0.01
+    assert nodes.known("a") == {"a"}
+    sent = len(nodes.network.sent)
+    nodes.network.clusters["a"].receive(module.seal("b", nodes.locals["b"].describe()))
+    await until(lambda: nodes.known("b") == {"a", "b"})
+    assert [node for _, node in nodes.network.sent[sent:]] == ["b", "a"], "each tells the other at once"
+
+
 async def test_stops_without_broker(nodes: Nodes) -> None:
     cluster = nodes.add("a")
     nodes.network.away = True

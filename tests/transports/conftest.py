@@ -20,11 +20,16 @@ ON_BOTH = {
     "test_uvicorn_websocket",
 }
 
+ON_UVLOOP = {"test_freed", "test_freed_http", "test_freed_program"}
+"""Asyncio keeps a timer that is cancelled until its time comes."""
+
 ASYNCIO = {"asyncio": asyncio.new_event_loop}
 UVLOOP = {"uvloop": uvloop.new_event_loop}
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    if item.path.stem in ON_UVLOOP:
+        return UVLOOP
     return ASYNCIO | UVLOOP if item.path.stem in ON_BOTH else ASYNCIO
 
 

@@ -79,8 +79,17 @@ async def test_a_full_node_takes_nobody() -> None:
         sessions.append(door.open(Wire(CentrifugeJson(), bytes.decode), Client(), scope()))  # type: ignore[arg-type]
     assert refused(door) == UNAVAILABLE
     assert refused(door, scope(origin="https://evil.net")) == FORBIDDEN
+    condition = door.condition()
+    assert condition is not None, "and balancers should know"
+    assert (condition.reason, condition.status) == ("full", "full")
     door.close(sessions[0])
     assert refused(door) is None
+    assert door.condition() is None
+
+
+def test_a_node_without_limit_is_never_full() -> None:
+    door, _ = acceptor()
+    assert door.condition() is None
 
 
 @pytest.mark.parametrize(
@@ -196,6 +205,24 @@ async def test_a_drain_ends_with_the_last_client(pauses: Pauses) -> None:
     await door.drain()
     assert len(pauses) == 1
     assert sum(session.closed for session in everybody) == 1
+
+
+async def test_a_node_that_is_cut_off_moves_those_who_are_there(pauses: Pauses) -> None:
+    """And takes in whoever comes, for the others may be no better off."""
+    door, node, transports = crowd({"drain_rate": 1}, 100)
+    late = Closing()
+
+    def arrive() -> None:
+        if late not in (session.transport for session in door.sessions):
+            door.open(Wire(CentrifugeJson(), bytes.decode), late, scope())
+
+    pauses.meanwhile = arrive
+    await door.move(5.0)
+    assert [transport.codes for transport in transports] == [[3011]] * 100
+    assert sum(pauses) == pytest.approx(5.0, abs=0.6)
+    assert late.codes == []
+    assert not node.draining
+    assert refused(door) is None
 
 
 def test_finds_the_first_header_of_a_name() -> None:

@@ -12,7 +12,7 @@ from gateway.session import FAIR, State
 from gateway.transports.base import UNAUTHENTICATED, Acceptor
 from gateway.transports.direct import CALM, DirectTransport
 from gateway.transports.frames import TEXT, TOO_BIG
-from gateway.transports.raw import MESSAGE_COST, QUEUED, RawConnection
+from gateway.transports.raw import MESSAGE_COST, QUEUED, RawConnection, discard
 from gateway.transports.slow_consumer import WriteLimits
 from tests.core.test_wheel import Clock
 from tests.waiting import until
@@ -503,7 +503,7 @@ def test_the_fan_out_writes_to_the_socket_itself_while_there_is_nothing_to_look_
     assert scene.session.routes == [transport.send, socket]
     transport.pause()
     transport.lose(1006, "")
-    assert transport.write == scene.session.routes[-1] == transport.send
+    assert transport.write == scene.session.routes[-1] == discard
     transport.write(b"nobody")
     transport.pause()
     assert not scene.connection.written

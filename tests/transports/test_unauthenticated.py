@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from gateway import Gateway, Settings
 from gateway.session import Session
+from gateway.session.base import NOWHERE
 from gateway.transports.base import UNAUTHENTICATED
 from gateway.transports.direct import DirectTransport
 from gateway.transports.raw import QUEUED
@@ -63,7 +64,8 @@ class House:
         return sum(map(len, transport._waiting or ())) + connection._parser.kept
 
     def holds(self) -> bool:
-        return self.raw()[1]._held
+        """Not where the session has ended, which has no transport any more."""
+        return self.sessions[0].transport is not NOWHERE and self.raw()[1]._held
 
 
 @asynccontextmanager

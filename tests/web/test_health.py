@@ -5,13 +5,14 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from msgspec.structs import replace
 
 from gateway.blocks.memory import MemoryBlocks
 from gateway.brokers.base import BrokerHealth
 from gateway.brokers.memory import MemoryBroker
 from gateway.config.settings import Settings
 from gateway.core.node import Node
-from gateway.health import ServerHealth
+from gateway.health import Condition, ServerHealth
 from gateway.presence.memory import MemoryPresence
 from gateway.web.health import health_router
 
@@ -104,8 +105,10 @@ async def test_says_how_the_servers_are_that_presence_has_for_itself() -> None:
 async def test_says_how_its_broker_is() -> None:
     operator = Operator()
     response = await operator.http.get("/health/ready")
+    assert response.headers["x-gateway-status"] == "ok"
     assert response.json() == {
         "status": "ok",
+        "reasons": [],
         "node": operator.node.uid,
         "broker": {"connected": True, "deaf": False, "lag": 0.123457, "reconnects": 3},
     }
@@ -117,6 +120,62 @@ async def test_tells_what_an_operator_has_to_see_to() -> None:
     response = await operator.http.get("/health/ready")
     assert response.status_code == 200, "or nobody would be served at all"
     assert (response.json()["status"], response.json()["warnings"]) == ("degraded", ["set GATEWAY_REDIS_URL"])
+    assert response.json()["reasons"] == [
+        {"reason": "warning", "detail": "set GATEWAY_REDIS_URL", "status": "degraded"}
+    ]
+
+
+DOWN = ServerHealth("10.0.0.1:6379", connected=False, problem="Connection refused")
+
+
+@pytest.mark.parametrize(
+    ("broker", "beside", "reason", "detail"),
+    [
+        (BrokerHealth(connected=False), [], "broker_away", "the broker: no connection"),
+        (BrokerHealth(deaf=True), [], "broker_deaf", "the broker: nothing arrives of what is published"),
+        (BrokerHealth(refusal="OOM"), [], "broker_refuses", "the broker: OOM"),
+        (
+            BrokerHealth(connected=False, servers=(ServerHealth("10.0.0.2:6379"), DOWN)),
+            [],
+            "broker_away",
+            "10.0.0.1:6379: Connection refused",
+        ),
+        (BrokerHealth(), [DOWN], "presence_away", "10.0.0.1:6379: Connection refused"),
+        (BrokerHealth(), [replace(DOWN, connected=True, deaf=True)], "presence_deaf", ""),
+        (BrokerHealth(), [replace(DOWN, refusal="NOPERM")], "presence_refuses", "10.0.0.1:6379: Connection refused"),
+    ],
+)
+async def test_says_why_it_is_degraded(
+    broker: BrokerHealth, beside: list[ServerHealth], reason: str, detail: str
+) -> None:
+    operator = Operator()
+    operator.broker.state = broker
+    operator.node.presence_servers = lambda: beside
+    [condition] = (await operator.http.get("/health/ready")).json()["reasons"]
+    assert condition["reason"] == reason
+    assert detail in condition["detail"]
+    assert condition["status"] == "degraded"
+
+
+async def test_a_balancer_may_ask_for_those_that_nothing_is_wrong_with() -> None:
+    operator = Operator()
+    assert await operator.status("/health/ready?strict") == 200
+    operator.node.warnings.append("alone")
+    assert await operator.status("/health/ready") == 200
+    assert await operator.status("/health/ready?strict") == 503
+    assert (await operator.http.get("/health/ready?strict")).headers["x-gateway-status"] == "degraded"
+
+
+@pytest.mark.parametrize("status", ["full", "isolated"])
+async def test_a_node_that_wants_nobody_says_so(status: str) -> None:
+    operator = Operator()
+    operator.node.warnings.append("alone")
+    operator.node.conditions.append(lambda: Condition("a reason", "told", status))
+    assert await operator.ready() == (503, status), "it is worse than degraded"
+    operator.node.draining = True
+    assert await operator.ready() == (503, "draining")
+    reasons = (await operator.http.get("/health/ready")).json()["reasons"]
+    assert [each["reason"] for each in reasons] == ["draining", "a reason", "warning"]
 
 
 @pytest.mark.parametrize("state", [BrokerHealth(connected=False), BrokerHealth(deaf=True), BrokerHealth(refusal="OOM")])

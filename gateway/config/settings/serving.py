@@ -53,6 +53,8 @@ class HealthSettings(Section):
     """Serve them."""
     ready_without_broker: bool = True
     """Stay in the balancer when the broker is away: connections live on, and only what needs it fails."""
+    isolated_after: Duration = 15.0
+    """How long the broker and all other nodes must be silent before this one sends its clients to them; 0 is never."""
 
 
 class PrometheusSettings(Section):

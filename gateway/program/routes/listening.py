@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Generic
+from typing import Any, Generic, Self
 
 from gateway import messages
 from gateway.channels import Channel
@@ -36,7 +36,6 @@ class Listener(Generic[T]):
     def __init__(self, channel: str, types: Types, limit: int) -> None:
         self.channel = channel
         self.client = f"listener of {channel}"
-        self.connection = self.transport = self
         self.outbox: list[bytes] | None = None
         self.dropped = 0
         """Publications that had to go since nobody took them in time."""
@@ -67,6 +66,12 @@ class Listener(Generic[T]):
             await self._more.wait()
 
     # — for the hub —
+
+    @property
+    def connection(self) -> Self:
+        return self  # kept as an attribute, it would keep itself
+
+    transport = connection
 
     def send(self, frame: Any) -> None:
         if self.closed:

@@ -88,7 +88,10 @@ class Attachment:
             return False
         refusal = turned_away(self._connection.websocket)
         if not over:
-            raise refusal from error
+            try:
+                raise refusal from error
+            finally:
+                del refusal  # this frame is in its traceback, and would keep it
         return True
 
     def _is_end(self, error: BaseException) -> bool:
@@ -203,10 +206,11 @@ class Sockets:
         """Make it known. Raises ``Disconnect`` if its user has too many connections."""
         wire, transport = self._reach(websocket, protocol)
         handshake = Handshake(scope=websocket.scope)
-        transport.session = session = PlainSession(self.node, self._tokens, wire, transport, handshake)
+        session = PlainSession(self.node, self._tokens, wire, transport, handshake)
         session.begin()
-        connection = PlainConnection(websocket, session, protocol, transport, self._acceptor)
         connecting.admit(session, admission)
+        transport.session = session  # not before: of one that is not let in nobody sees to the end
+        connection = PlainConnection(websocket, session, protocol, transport, self._acceptor)
         self._acceptor.sessions.add(session)
         return connection
 

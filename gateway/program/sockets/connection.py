@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from msgspec import ValidationError, convert
@@ -17,7 +18,7 @@ from gateway.program.sockets.reading import Reading
 from gateway.program.sockets.session import EXPIRED, PlainSession, Subscribed, Wanted, redirect, subscribe, unsubscribe
 from gateway.program.sockets.writing import PlainTransport, Threshold
 from gateway.protocols.plain import Plain
-from gateway.session import FAIR
+from gateway.session import FAIR, State
 from gateway.session.application import unix_seconds
 from gateway.transports.base import Acceptor
 from gateway.transports.frames import CLOSE_CODES
@@ -52,7 +53,11 @@ class PlainConnection:
         """The WebSocket need not be accepted yet; ``open`` says when it is."""
         self.websocket = websocket
         self._session = session
-        session.transport = Threshold(session.node.settings.client.queue_max_size, self._overflow)
+        self._limit = session.node.settings.client.queue_max_size
+        # the session's own, which does not keep this: who has ended keeps no transport
+        self._overflow = partial(session.disconnect, Disconnect(DisconnectCode.SLOW))
+        session.transport = threshold = Threshold(self._limit, self._overflow)
+        self._threshold: Threshold | None = threshold
         self._protocol = protocol
         self._transport = transport
         self._wire = session.wire
@@ -91,9 +96,11 @@ class PlainConnection:
             self._session, self._protocol, self._transport, receive, strict=strict, left=self.detach
         )
         self.websocket._receive = self._reading.receive
-        threshold, self._session.transport = self._session.transport, self._transport
-        self._session.reroute()
-        assert isinstance(threshold, Threshold), "it is opened once"
+        threshold, self._threshold = self._threshold, None
+        assert threshold is not None, "it is opened once"
+        if self._session.state is not State.ENDED:
+            self._session.transport = self._transport
+            self._session.reroute()
         threshold.pass_on(self._transport)
 
     @property
@@ -201,7 +208,7 @@ class PlainConnection:
         """
         self._check()
         if self._inbox is None:
-            self._inbox = Inbox(self._transport, self._session.node.settings.client.queue_max_size, self._overflow)
+            self._inbox = Inbox(self._transport, self._limit, self._overflow)
             redirect(self._session, self._inbox)
         return self._taken(self._inbox)
 
@@ -214,9 +221,6 @@ class PlainConnection:
                 return
             self._reading.watch()
             await inbox.wait()
-
-    def _overflow(self) -> None:
-        self._session.disconnect(Disconnect(DisconnectCode.SLOW))
 
     def _check(self) -> None:
         self._session.node.check_loop()

@@ -88,6 +88,7 @@ class Reading:
     def detach(self) -> None:
         """What comes from now on is the route's."""
         self._detached = True
+        self._left = _nothing  # it is the connection's, which has the WebSocket, which has this
         watcher, self._watcher = self._watcher, None
         if watcher is not None and self.end is None:
             watcher.cancel()
@@ -140,3 +141,7 @@ class Reading:
         if isinstance(content, bytes):
             return {**message, "text": content.decode()}, value, size
         return {**message, "bytes": content.encode()}, value, size
+
+
+def _nothing() -> None:
+    """Nobody is to be told any more."""

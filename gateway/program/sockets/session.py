@@ -16,10 +16,11 @@ from gateway.session.application import Admitted
 from gateway.session.subscription import Subscription
 
 RESTART, EXPIRED = 1012, 4001
-"""Close codes of a node that stops (RFC 6455's registry), and of a token whose time has passed."""
+"""Close codes of a node that stops, or is cut off (RFC 6455's registry), and of a token whose time has passed."""
 
 CODES: dict[int, tuple[int, str]] = {
     DisconnectCode.SHUTDOWN: (RESTART, "service restart"),
+    DisconnectCode.FORCE_RECONNECT: (RESTART, "service restart"),
     DisconnectCode.EXPIRED: (EXPIRED, "token expired"),
 }
 """What plain clients know by other codes than those of the SDKs."""
