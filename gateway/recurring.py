@@ -4,7 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Self
 
 MINUTE = 60.0
 """Seconds between two lines about the same, and of silence after which it is over."""
@@ -110,6 +110,21 @@ class _Spell:
         self.level = logging.WARNING
 
 
+class Named(str):
+    """What a line names, and its parts as fields; it may be kept, which a connection itself may not."""
+
+    __slots__ = ("_fields",)
+    _fields: dict[str, str]
+
+    def __new__(cls, text: str, fields: dict[str, str]) -> Self:
+        made = super().__new__(cls, text)
+        made._fields = fields
+        return made
+
+    def log_fields(self) -> dict[str, str]:
+        return self._fields
+
+
 class Address(str):
     """Where a client comes from, as a field of its log lines, too."""
 
@@ -118,5 +133,5 @@ class Address(str):
     def __str__(self) -> str:
         return str.__str__(self) or "somebody"
 
-    def log_fields(self) -> dict[str, Any]:
+    def log_fields(self) -> dict[str, str]:
         return {"address": str(self)} if self else {}

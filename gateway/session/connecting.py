@@ -118,7 +118,7 @@ def _overdue(session: Session, command_id: int) -> None:
     if session.state is not State.CONNECTING:
         return
     timeout = session.node.settings.client.connect_timeout
-    log.warning("%s: connect was not decided within %g s (client.connect_timeout)", session, timeout)
+    log.warning("%s: connect was not decided within %g s (client.connect_timeout)", str(session), timeout)
     error = Error(ErrorCode.INTERNAL, "connect was not decided in time, try again")
     _refuse(session, error)
     session.fail(command_id, error)
@@ -192,7 +192,7 @@ def _refuse(session: Session, error: Exception) -> None:
     """An error answers connect: the client is to leave and come again. Raises ``Disconnect`` if that is known to it."""
     if not session.to(State.REFUSED):
         if not isinstance(error, Error):
-            log.error("%s: connect failed, with nobody to be told", session, exc_info=error)
+            log.error("%s: connect failed, with nobody to be told", str(session), exc_info=error)
         raise Disconnect(DisconnectCode.CONNECTION_CLOSED) from None
     session.node.hub.close(session)
     for subscription in list(session.subscriptions.values()):

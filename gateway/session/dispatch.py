@@ -77,7 +77,7 @@ class ClientSession(Session):
         except Disconnect as reason:
             self.reject(reason)
         except Exception:  # not even the failure could be answered
-            log.exception("%s: command %d failed", self, command.id)
+            log.exception("%s: command %d failed", str(self), command.id)
             self.disconnect(Disconnect(DisconnectCode.INTERNAL))
 
     async def _carry_out(self, command: Command) -> None:

@@ -60,7 +60,7 @@ def tell(session: Told, reason: Disconnect) -> None:
         reason.reason if reason.reason.isprintable() else ascii(reason.reason)
     )  # it may have the client's words in it
     level = logging.INFO if reason.code in _USUAL else logging.WARNING
-    session.node.refusals.happened(kind, "%s: closed with %d %s: %s", session, reason.code, said, why, level=level)
+    session.node.refusals.happened(kind, "%s: closed with %d %s: %s", str(session), reason.code, said, why, level=level)
 
 
 def tell_of_token(session: Told, reason: Exception) -> bool:
@@ -69,5 +69,6 @@ def tell_of_token(session: Told, reason: Exception) -> bool:
     if not isinstance(error, TokenRefused):
         return False
     level = logging.INFO if isinstance(error, TokenExpired) else logging.WARNING  # a new one is fetched, day by day
-    session.node.refusals.happened(f"token_{error.claim}", "%s: token refused: %s", session, error, level=level)
+    kind, text = f"token_{error.claim}", "%s: token refused: %s"
+    session.node.refusals.happened(kind, text, str(session), str(error), reason=str(error), level=level)
     return True

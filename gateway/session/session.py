@@ -22,6 +22,7 @@ from gateway.core.wheel import Timer
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
 from gateway.messages import Payload, Publication, Push, Refresh, Result
 from gateway.protocols.base import Wire
+from gateway.recurring import Named
 from gateway.session import server_side
 from gateway.session.application import NO_APPLICATION, Application, NoApplication
 from gateway.session.base import GONE, LIFE, Handshake, State, Transport, replace_expiry
@@ -97,14 +98,11 @@ class Session:
     # — what is told of it —
 
     def __str__(self) -> str:
-        """Its name in logs; a user may have anything in its name."""
-        user = f" user {self.user!r:.100}" if self.user else ""
-        return f"client {self.client}{user} {self.address}".rstrip()
-
-    def log_fields(self) -> dict[str, str]:
-        """The same, in parts; those that are not known are left out."""
+        """Its name in logs, a `Named`: handlers may keep what they are given, so that no line is given a session."""
         known = {"client": self.client, "user": self.user, "address": self.address}
-        return {name: value for name, value in known.items() if value}
+        user = f" user {self.user!r:.100}" if self.user else ""
+        text = f"client {self.client}{user} {self.address}".rstrip()
+        return Named(text, {name: value for name, value in known.items() if value})
 
     # — what the client is told —
 
@@ -114,7 +112,7 @@ class Session:
     def fail(self, command_id: int, error: Exception) -> None:
         """Answer with an error; what is none of the catalogue's is a defect, and the client learns nothing of it."""
         if not isinstance(error, Error):
-            log.error("%s: command %d failed", self, command_id, exc_info=error)
+            log.error("%s: command %d failed", str(self), command_id, exc_info=error)
             error = Error(ErrorCode.INTERNAL)
         tell_of_token(self, error)
         self.node.metrics.errors[error.code] += 1
@@ -147,7 +145,7 @@ class Session:
         for command in deferred:
             self.control(command)
         if self.node.settings.log.access:
-            access.info("%s: connected", self)
+            access.info("%s: connected", str(self))
         interval = self.node.settings.client.ping_interval
         if interval and self.state is State.CONNECTED:
             self.watch(interval * random.uniform(0.5, 1), self._ping)  # noqa: S311
@@ -167,7 +165,8 @@ class Session:
         # not the one that was raised: its frames know this session, which would keep itself alive
         self.reason = farewell = Disconnect(reason.code)
         farewell.reason = reason.reason
-        log.debug("%s: disconnected, %s", self, reason)
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("%s: disconnected, %s", str(self), farewell)
         if reason.code != DisconnectCode.SLOW:
             self.node.hub.flush()
         self.transport.close(farewell)
@@ -188,7 +187,8 @@ class Session:
         self.reason = self.reason or closed or Disconnect(DisconnectCode.CONNECTION_CLOSED)
         if self.since and self.node.settings.log.access:
             seconds = self.node.clock() - self.since
-            access.info("%s: ended after %.1f s with %d %r", self, seconds, self.reason.code, self.reason.reason)
+            text = "%s: ended after %.1f s with %d %r"
+            access.info(text, str(self), seconds, self.reason.code, self.reason.reason)
         self.heartbeat.cancel()
         if self.expiry is not None:
             self.expiry.cancel()
@@ -275,7 +275,7 @@ class Session:
         try:
             message = self.wire.protocol.encode_push("", Publication(command.data, binary=command.binary))
         except Disconnect:
-            log.warning("%s: a message of bytes was not sent, it speaks JSON or text; send either", self)
+            log.warning("%s: a message of bytes was not sent, it speaks JSON or text; send either", str(self))
         else:
             self.node.hub.post_in_turn(self, message)
 

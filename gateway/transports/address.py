@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
+from socket import AF_INET, AF_INET6, inet_pton
 from typing import Any
 
 from gateway.recurring import Address
@@ -17,12 +18,12 @@ class Proxies:
         names = [name for each in listed.split(",") if (name := each.strip())]
         self._all = "*" in names
         self._names = frozenset(names)
-        self._networks = [ip_network(name, strict=False) for name in names if _is_network(name)]
+        self._networks = [ip_network(name, strict=False) for name in names if "/" in name and _is_network(name)]
 
     def trusts(self, host: str) -> bool:
         if self._all or host in self._names:
             return True
-        return _is_address(host) and any(ip_address(host) in network for network in self._networks)
+        return bool(self._networks) and _is_address(host) and any(ip_address(host) in each for each in self._networks)
 
     def client(self, host: str, forwarded: str) -> str:
         """Who has connected to the first proxy that is believed, seen from here: what is before that may be made up."""
@@ -58,7 +59,7 @@ def _is_network(name: str) -> bool:
 
 def _is_address(name: str) -> bool:
     try:
-        ip_address(name)
-    except ValueError:
+        inet_pton(AF_INET6 if ":" in name else AF_INET, name)  # a tenth of what ip_address takes
+    except (OSError, ValueError):
         return False
     return True

@@ -63,7 +63,7 @@ class Admission:
         if origin is None or self._admits(origin.decode("latin-1").lower(), scope):
             return None
         shown = origin.decode("latin-1")
-        self._count(address_of(scope), "origin", "client.allowed_origins has no %.100r", shown)
+        self._count(address_of(scope), "origin", "client.allowed_origins has no %.100r", shown, hint=shown[:100])
         return Refusal(FORBIDDEN, [], _origin_advice(shown))
 
     def refuse(self, connections: int, *, draining: bool, address: Address = NOWHERE) -> Refusal | None:
@@ -94,9 +94,13 @@ class Admission:
             return True
         return any(fnmatchcase(origin, pattern) for pattern in self._origins)
 
-    def _count(self, address: Address, reason: str, why: str, *details: object, level: int = logging.WARNING) -> None:
+    def _count(
+        self, address: Address, reason: str, why: str, *details: object, hint: str = "", level: int = logging.WARNING
+    ) -> None:
+        """``hint`` is what may differ from one to the next, of which some are told at once."""
         self._metrics.refused_connections[reason] += 1
-        self._refusals.happened(reason, f"%s: connection refused: {why}", address, *details, level=level)
+        text = f"%s: connection refused: {why}"
+        self._refusals.happened(reason, text, address, *details, reason=hint, level=level)
 
 
 class Rate:

@@ -217,5 +217,5 @@ class DirectTransport:
     def _break(self, error: BaseException) -> None:
         """A failure that no command answers for: a defect of ours, unless what was waited for is cancelled."""
         if isinstance(error, Exception):
-            log.error("%s: a frame failed", self.session, exc_info=error)
+            log.error("%s: a frame failed", str(self.session), exc_info=error)
         self.session.disconnect(Disconnect(DisconnectCode.INTERNAL))

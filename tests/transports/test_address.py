@@ -21,7 +21,7 @@ from gateway.transports.address import Proxies, address_of, proxies
         ("127.0.0.1", "127.0.0.1", "made up\n, unknown", "127.0.0.1"),
         ("127.0.0.1", "127.0.0.1", "made up, 2001:db8::1", "2001:db8::1"),
         ("fd00::/8", "fd00::1", "2001:db8::1", "2001:db8::1"),
-        ("a name, 127.0.0.1", "unix", "203.0.113.9", "unix"),
+        ("a/name, 127.0.0.1", "unix", "203.0.113.9", "unix"),
     ],
 )
 def test_who_is_believed(listed: str, host: str, forwarded: str, client: str) -> None:
