@@ -250,7 +250,7 @@ REFUSED: dict[str, Refused] = {
     "token_info": Refused(connects(token(b64info="?"))),
     "token_meta": Refused(connects(token(meta=1))),
     "token_other": Refused(
-        says({"id": 2, "refresh": {"token": token("eve")}}, first={"connect": {"token": token(ttl=60)}})
+        says({"id": 2, "refresh": {"token": token("eve")}}, first={"connect": {"token": token(ttl=86400)}})
     ),
     "user_connection_limit": Refused(_second, client(user_connection_limit=1)),
     "channel_limit": Refused(connects(token(channels=["a", "b"])), client(channel_limit=1)),
