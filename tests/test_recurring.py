@@ -106,6 +106,23 @@ def test_another_reason_is_told_at_once_but_not_without_end(case: Case) -> None:
     for number in range(100):
         case.happen(2, f"reason {number}")
     assert case.told == ["it: 0"] + ["it: 0 (2 times in 0 s)"] * (REASONS - 1)
+    case.pass_time(MINUTE - 1)
+    case.happen(1, "one more")
+    assert case.told == []
+    case.pass_time(1)
+    case.happen(1, "yet another")
+    assert case.told == ["it: 0 (195 times in 60 s)"]
+
+
+def test_what_begins_anew_is_not_ended_by_what_was_before(case: Case) -> None:
+    case.happen(2)
+    case.now += MINUTE  # and whoever calls back is late
+    case.happen(2)
+    assert case.told == ["it: 0", "it: 0"]
+    case.pass_time(MINUTE - 1)
+    assert case.told == []
+    case.pass_time(1)
+    assert case.told == ["over: kind, 2 times in 0 s"]
 
 
 def test_kinds_do_not_hide_each_other(case: Case) -> None:
