@@ -41,6 +41,7 @@ class Metrics:
         self.errors: Counter[int] = Counter()
         self.disconnects: Counter[int] = Counter()
         self.refused_connections: Counter[str] = Counter()
+        self.refusals: Counter[str] = Counter()
         self.failed_publications: Counter[str] = Counter()
         self.lost_positions = 0
         self.recoveries: Counter[bool] = Counter()

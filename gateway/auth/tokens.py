@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import jwt
 import msgspec
-from jwt import PyJWTError
+from jwt import InvalidAlgorithmError, InvalidKeyError, InvalidSignatureError, PyJWTError
 from msgspec import Meta, Raw, Struct
 
 from gateway.auth.keys import Keyring, sign
@@ -27,18 +27,23 @@ _LATEST = 2**32 - 1
 """Expiry is held to this (the year 2106), since time to live is a 32-bit number on the wire."""
 
 
-class TokenInvalid(Exception):  # noqa: N818  the field's word for it
-    """The token is forged, damaged or meant for something else. The text is for the log, not for the client."""
+class TokenRefused(Exception):  # noqa: N818  the field's word for it
+    """A token is no good. The text is for the log, not for the client, and ``claim`` says what is wrong, in a word."""
 
     key = ""
     """Name of the key that has signed it, for logs; empty if none of ours has."""
 
+    def __init__(self, text: str, claim: str) -> None:
+        super().__init__(text)
+        self.claim = claim
 
-class TokenExpired(Exception):  # noqa: N818
+
+class TokenInvalid(TokenRefused):
+    """The token is forged, damaged or meant for something else."""
+
+
+class TokenExpired(TokenRefused):
     """The token is genuine, but its time has passed or has not begun. A new one will do."""
-
-    key = ""
-    """As in `TokenInvalid`."""
 
 
 class Override(Struct, frozen=True):
@@ -193,16 +198,17 @@ class _Checker:
         self.has_keys = bool(keyring.algorithms)
         self._open = keyring.read if skip_signature else keyring.verify
         self._settings = settings
+        self._section = section
         self._clock = clock
 
     def check(self, token: str) -> tuple[_Claims, str, str]:
         """The claims, the user id, and the name of the key that has signed."""
         if len(token) > MAX_TOKEN_LENGTH:
-            raise TokenInvalid(f"longer than {MAX_TOKEN_LENGTH} characters")
+            raise TokenInvalid(f"longer than {MAX_TOKEN_LENGTH} characters", "size")
         try:
             payload, key = self._open(token)
         except (PyJWTError, UnicodeError, RecursionError) as error:
-            raise TokenInvalid(str(error)) from error
+            raise self._invalid(error, token) from error
         try:
             return *self._read(payload), key
         except (TokenInvalid, TokenExpired) as error:
@@ -214,10 +220,23 @@ class _Checker:
             claims = _claims.decode(payload)
             user = self._user(claims, payload)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            raise TokenInvalid(str(error)) from error
+            raise self._invalid(error) from error
         self._check_origin(claims)
         self._check_times(claims)
         return claims, user
+
+    def _invalid(self, error: Exception, token: str = "") -> TokenInvalid:
+        """Which claim is wrong, or which key is missing."""
+        if isinstance(error, InvalidKeyError):
+            return TokenInvalid(f"{self._section} has no key to verify it with", "key")
+        if isinstance(error, InvalidAlgorithmError):
+            known = ", ".join(sorted(self._keyring.algorithms))
+            return TokenInvalid(f"{_header(token)}, and {self._section} has keys for {known} only", "alg")
+        if isinstance(error, InvalidSignatureError):
+            return TokenInvalid(f"{_header(token)}, and no key of {self._section} has signed it", "signature")
+        found = re.search(r"at `\$\.(\w+)", str(error)) if isinstance(error, msgspec.ValidationError) else None
+        claim = found[1] if found and found[1] in _Claims.__struct_fields__ else "format"
+        return TokenInvalid(f"{str(error)!r:.200}", claim)
 
     def _user(self, claims: _Claims, payload: bytes) -> str:
         name = self._settings.user_id_claim
@@ -232,22 +251,32 @@ class _Checker:
         audiences = [claims.aud] if isinstance(claims.aud, str) else claims.aud or []
         issuers = [] if claims.iss is None else [claims.iss]
         if not _meets(settings.audience, settings.audience_regex, audiences):
-            raise TokenInvalid("wrong audience (aud)")
+            raise TokenInvalid(f"wrong audience (aud): {self._section}.audience is another", "aud")
         if not _meets(settings.issuer, settings.issuer_regex, issuers):
-            raise TokenInvalid("wrong issuer (iss)")
+            raise TokenInvalid(f"wrong issuer (iss): {self._section}.issuer is another", "iss")
 
     def _check_times(self, claims: _Claims) -> None:
         # No leeway: a client whose token has just expired only fetches a new one.
         now = self._clock()
         if claims.exp is not None and now >= claims.exp:
-            raise TokenExpired("exp has passed")
+            raise TokenExpired("exp has passed", "exp")
         if claims.nbf is not None and now < claims.nbf:
-            raise TokenExpired("nbf is not reached")
+            raise TokenExpired("nbf is not reached", "nbf")
+
+
+def _header(token: str) -> str:
+    """What it says of its signature, as it stands there."""
+    try:
+        header = jwt.get_unverified_header(token)
+    except PyJWTError:  # of other kinds than the library had when it refused it
+        header = {}
+    told = [f"{name} is {header[name]!r:.60}" for name in ("alg", "kid") if name in header]
+    return ", ".join(told)
 
 
 def _connection(claims: _Claims, user: str, key: str) -> ConnectionToken:
     if claims.channel is not None:
-        raise TokenInvalid("a subscription token (it has a channel claim) cannot open a connection")
+        raise TokenInvalid("a subscription token (it has a channel claim) cannot open a connection", "channel")
     subs: dict[str, Grant] = {}
     if claims.subs:
         subs = {channel: _grant(grant or _GrantClaims()) for channel, grant in claims.subs.items()}
@@ -265,7 +294,7 @@ def _connection(claims: _Claims, user: str, key: str) -> ConnectionToken:
 
 def _subscription(claims: _Claims, user: str, key: str) -> SubscriptionToken:
     if not claims.channel:
-        raise TokenInvalid("a subscription token needs a channel claim")
+        raise TokenInvalid("a subscription token needs a channel claim", "channel")
     return SubscriptionToken(user, claims.channel, claims.client or "", _expire_at(claims), _grant(claims), key)
 
 
@@ -295,20 +324,20 @@ def _payload(plain: Raw, encoded: str | None) -> Payload | None:
         try:
             data = base64.b64decode(encoded, validate=True)
         except (binascii.Error, ValueError) as error:
-            raise TokenInvalid("b64info or b64data is not base64") from error
+            raise TokenInvalid("b64info or b64data is not base64", "info") from error
     if data in (b"", b"null"):
         return None
     try:
         msgspec.json.decode(data)  # format alone does not see bytes that are not UTF-8
         return Payload(msgspec.json.format(data, indent=-1))
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise TokenInvalid("info and data must be valid JSON, in base64 too") from error
+        raise TokenInvalid("info and data must be valid JSON, in base64 too", "info") from error
 
 
 def _meta(plain: Raw) -> Payload | None:
     meta = _payload(plain, None)
     if meta and not meta.startswith(b"{"):
-        raise TokenInvalid("meta must be an object")
+        raise TokenInvalid("meta must be an object", "meta")
     return meta
 
 

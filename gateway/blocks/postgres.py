@@ -6,6 +6,7 @@ may have missed something; nobody asks PostgreSQL for each client that connects.
 
 import asyncio
 import logging
+import time
 from pathlib import Path
 
 from gateway.blocks.base import FOR_EVER, MOST, BlockEvents, list_full
@@ -13,6 +14,7 @@ from gateway.errors import BrokerUnavailable
 from gateway.postgres.database import Database, seconds, within
 from gateway.postgres.failures import text
 from gateway.postgres.statements import Script
+from gateway.recurring import Recurring
 from gateway.skipped import UNREADABLE, Skipped
 
 _SCRIPT = Script(Path(__file__).parent / "sql" / "blocks.sql")
@@ -33,8 +35,7 @@ class PostgresBlocks:
         self._skipped = Skipped("block")
         self._events: BlockEvents | None = None
         self._stale = asyncio.Event()
-        self._behind = False
-        """Whether it has been said that the list cannot be read."""
+        self._telling = Recurring(log, time.monotonic)
         self._news: dict[str, float] | None = None
         """What is told while the list is being read: it is newer than that."""
         self._task: asyncio.Task[None] | None = None
@@ -79,15 +80,12 @@ class PostgresBlocks:
         try:
             await self._read(events)
         except BrokerUnavailable:
-            if not self._behind:
-                log.warning(
-                    "the block list cannot be read until PostgreSQL answers; who was blocked lately may come in here"
-                )
-            self._behind = True
+            text = "the block list cannot be read until PostgreSQL answers; who was blocked lately may come in here"
+            self._telling.happened("blocks", text)
         except Exception:  # whoever keeps up must not stop
             log.exception("the block list could not be read")
         else:
-            self._behind = False
+            self._telling.over("blocks", "the block list has been read: PostgreSQL answers")
             return True
         finally:
             self._news = None

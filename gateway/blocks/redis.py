@@ -6,15 +6,17 @@ have missed something; nobody asks Redis for each client that connects.
 
 import asyncio
 import logging
+import time
 from pathlib import Path
 
 from gateway.blocks.base import FOR_EVER, MOST, BlockEvents, list_full
 from gateway.brokers.calls import Call
 from gateway.errors import BrokerUnavailable
+from gateway.recurring import Recurring
 from gateway.redis.keys import Keys
 from gateway.redis.resp import milliseconds
 from gateway.redis.script import Script
-from gateway.redis.shard import Shard
+from gateway.redis.shard import ServerNames, Shard
 from gateway.skipped import UNREADABLE, Skipped
 
 _LUA = Path(__file__).parent / "lua"
@@ -56,8 +58,8 @@ class RedisBlocks:
         self._name = shard.keys.shared("blocks")
         self._events: BlockEvents | None = None
         self._stale = asyncio.Event()
-        self._behind = False
-        """Whether it has been said that the list cannot be read."""
+        self._telling = Recurring(log, time.monotonic)
+        self._servers = ServerNames(shard)
         self._news: dict[str, float] | None = None
         """What is told while the list is being read: it is newer than that."""
         self._task: asyncio.Task[None] | None = None
@@ -105,15 +107,12 @@ class RedisBlocks:
         try:
             await self._read(events)
         except BrokerUnavailable:
-            if not self._behind:
-                log.warning(
-                    "the block list cannot be read until Redis answers; who was blocked lately may come in here"
-                )
-            self._behind = True
+            text = "the block list cannot be read until Redis %s answers; who was blocked lately may come in here"
+            self._telling.happened("blocks", text, self._servers)
         except Exception:  # whoever keeps up must not stop
             log.exception("the block list could not be read")
         else:
-            self._behind = False
+            self._telling.over("blocks", "the block list has been read: Redis %s answers", self._servers)
             return True
         finally:
             self._news = None

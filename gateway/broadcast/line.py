@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 import secrets
+import time
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
@@ -22,6 +23,7 @@ from gateway.broadcast.outbox import Outbox
 from gateway.config.settings import BroadcasterSettings
 from gateway.core.tasks import being_cancelled
 from gateway.errors import BrokerUnavailable
+from gateway.recurring import Recurring
 
 MIN_BACKOFF = 0.05
 MAX_BACKOFF = 2.0
@@ -71,7 +73,7 @@ class Line:
         self._make = make or choose(settings)
         self._connects = 0
         self._ignored = 0
-        self._problem = ""
+        self._telling = Recurring(logger, time.monotonic)
         self._outbox = Outbox(settings.io_timeout)
         self._hearing = Hearing()
         self._attempted = asyncio.Event()
@@ -177,8 +179,9 @@ class Line:
             await self._hearing.until(before + 1, FIRST_PROBES)
 
     def _restored(self) -> None:
-        logger.log(logging.WARNING if self._problem else logging.INFO, "broadcaster: connected")
-        self._problem = self.refusal = ""
+        if not self._telling.over("away", "broadcaster: connected"):
+            logger.info("broadcaster: connected")
+        self.refusal = ""
         self.connected, self.deaf = True, False
         self._connects += 1
         self._attempted.set()
@@ -191,9 +194,7 @@ class Line:
 
     def _lost(self, error: BaseException) -> None:
         problem = "no answer in time" if isinstance(error, TimeoutError) else str(error) or repr(error)
-        if problem != self._problem:
-            logger.warning("broadcaster: %s; trying again until it works", problem)
-        self._problem = problem
+        self._telling.happened("away", "broadcaster: %s; trying again until it works", problem, reason=problem)
         state = getattr(error, "sqlstate", None) or ""
         self.refusal = type(error).__name__ if state.startswith(_LASTING) else ""
         self._attempted.set()

@@ -394,7 +394,7 @@ class Hub:
                         self._metrics.bytes_out += size
                         connection.transport.send(frame)
                 except Exception:  # one connection's trouble is not to be everybody's
-                    log.exception("client %s: a frame could not be made", connection.client)
+                    log.exception("%s: a frame could not be made", str(connection))
 
     def _write_early(self, audience: Audience) -> None:
         """Write it before the tick ends: behind what plain clients are to hear before, of other channels."""

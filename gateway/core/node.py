@@ -1,6 +1,7 @@
 """The node: one worker process. Orders the calls among hub, broker, presence and cluster."""
 
 import asyncio
+import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -30,10 +31,13 @@ from gateway.health import Condition, ServerHealth
 from gateway.messages import ClientInfo, Join, Leave, Payload, Position, Publication, Receipt
 from gateway.metrics import Gauges, Metrics
 from gateway.presence.base import PresenceStore
+from gateway.recurring import Recurring
 from gateway.skipped import SKIPPED
 from gateway.version import __version__
 
 NO_EXTRAS = PublishOptions()
+
+log = logging.getLogger("gateway.refusals")
 
 _ELSEWHERE = (
     "the gateway runs in another event loop than this one, so that nothing was done. From a thread of its process, "
@@ -65,6 +69,8 @@ class Node:
         self.metrics = Metrics(clock)
         self.metrics.watch(self.gauges)
         self.wheel = wheel or Wheel()
+        self.refusals = Recurring(log, self.wheel.clock, self.wheel.after, self.metrics.refusals)
+        """Who is turned away or cut off, and why."""
         self.channels = Channels(settings.channel, routes, settings.client.subscribe_to_user_personal_channel)
         max_lag = settings.client.channel_position_max_time_lag
         self.hub = Hub(self.metrics, max_lag=max_lag, clock=clock, wheel=self.wheel)

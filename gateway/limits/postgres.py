@@ -1,6 +1,7 @@
 """What is spent of limits on all nodes, in PostgreSQL and by its clock: one statement for each take."""
 
 import logging
+import time
 from pathlib import Path
 
 from gateway.errors import BrokerUnavailable
@@ -8,6 +9,7 @@ from gateway.limits.base import Budget, Outcome, Rate, outcome
 from gateway.postgres.database import Database, within
 from gateway.postgres.failures import StatementRefused, text
 from gateway.postgres.statements import Script
+from gateway.recurring import Recurring
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +25,7 @@ class PostgresLimits:
     def __init__(self, database: Database) -> None:
         self.failures = 0
         self._database = database
-        self._away = False
+        self._telling = Recurring(logger, time.monotonic)
         self._takes = 0
         database.install(_SCRIPT)
 
@@ -43,7 +45,7 @@ class PostgresLimits:
         except BrokerUnavailable as error:
             self._failed(error)
             raise
-        self._away = False
+        self._telling.over("limits", "rate limits and quotas: PostgreSQL answers again")
         return outcome(allowed, wait, remaining, reset)
 
     async def _clean(self) -> None:
@@ -53,9 +55,8 @@ class PostgresLimits:
             await within(self._database.fetch("SELECT gateway_clean_limits()"))
 
     def _failed(self, error: BrokerUnavailable) -> None:
-        """Count, and warn once for as long as it lasts."""
+        """Count, and warn."""
         self.failures += 1
-        if not self._away:
-            detail = error.detail if isinstance(error, StatementRefused) else error.message
-            logger.warning("rate limits and quotas cannot be checked until PostgreSQL answers: %s", detail)
-        self._away = True
+        detail = error.detail if isinstance(error, StatementRefused) else error.message
+        text = "rate limits and quotas cannot be checked until PostgreSQL answers: %s"
+        self._telling.happened("limits", text, detail)

@@ -1,13 +1,15 @@
 """What is spent of limits on all nodes, in Redis and by its clock: one script for each take."""
 
 import logging
+import time
 from pathlib import Path
 
 from gateway.errors import BrokerUnavailable
 from gateway.limits.base import Budget, Outcome, Rate, outcome
+from gateway.recurring import Recurring
 from gateway.redis.resp import CommandRefused
 from gateway.redis.script import Script
-from gateway.redis.shard import Shard
+from gateway.redis.shard import ServerNames, Shard
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +27,8 @@ class RedisLimits:
     def __init__(self, shard: Shard) -> None:
         self.failures = 0
         self._shard = shard
-        self._away = False
+        self._telling = Recurring(logger, time.monotonic)
+        self._servers = ServerNames(shard)
         shard.load(_RATE, _WINDOW)
 
     async def take(self, name: str, key: str, budget: Budget, cost: int) -> Outcome:
@@ -39,7 +42,7 @@ class RedisLimits:
         except BrokerUnavailable as error:
             self._failed(error)
             raise
-        self._away = False
+        self._telling.over("limits", "rate limits and quotas: Redis %s answers again", self._servers)
         allowed, wait, remaining, reset = answer
         return outcome(bool(allowed), wait, remaining, reset)
 
@@ -48,9 +51,8 @@ class RedisLimits:
         return answer
 
     def _failed(self, error: BrokerUnavailable) -> None:
-        """Count, and warn once for as long as it lasts."""
+        """Count, and warn."""
         self.failures += 1
-        if not self._away:
-            detail = error.detail if isinstance(error, CommandRefused) else error.message
-            logger.warning("rate limits and quotas cannot be checked until Redis answers: %s", detail)
-        self._away = True
+        detail = error.detail if isinstance(error, CommandRefused) else error.message
+        text = "rate limits and quotas cannot be checked until Redis %s answers: %s"
+        self._telling.happened("limits", text, self._servers, detail)

@@ -17,6 +17,7 @@ import asyncio
 import logging
 import re
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -32,6 +33,7 @@ from gateway.postgres.failures import StatementRefused, translated
 from gateway.postgres.listener import Handler, Listener
 from gateway.postgres.pool import Pool
 from gateway.postgres.statements import Names, Script
+from gateway.recurring import Recurring
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +94,8 @@ class Database:
         self._echo_number = 0
         self._task: asyncio.Task[None] | None = None
         self._prober: asyncio.Task[None] | None = None
-        self._refused = self._told = ""
+        self._refused = ""
+        self._telling = Recurring(logger, time.monotonic)
 
     async def start(self) -> None:
         """Begin to connect. Returns after the first attempt, whether it worked or not."""
@@ -148,11 +151,10 @@ class Database:
         return rows
 
     def _tell(self, error: StatementRefused) -> None:
-        """Have an operator know of it, once for as long as it is the same."""
+        """Have an operator know of it."""
         self._refused = error.kind
-        if error.detail != self._told:
-            logger.warning("PostgreSQL refused a statement: %s", error.detail)
-            self._told = error.detail
+        detail = error.detail
+        self._telling.happened("refused", "PostgreSQL refused a statement: %s", detail, reason=detail)
 
     # — messages —
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from struct import error as StructError  # noqa: N812  an exception, in spite of its name
@@ -11,6 +12,7 @@ from typing import Any
 from gateway.errors import BrokerUnavailable
 from gateway.postgres.failures import FAILURES, LASTING, StatementRefused, describe
 from gateway.postgres.records import Record, read_records
+from gateway.recurring import Recurring
 
 MIN_BACKOFF = 0.05
 MAX_BACKOFF = 2.0
@@ -44,7 +46,7 @@ class Listener:
         self._open = open_
         self._fetch = fetch
         self._restored = restored
-        self._problem = ""
+        self._telling = Recurring(logger, time.monotonic)
         self._connection: Any = None
         self._lost = asyncio.Event()
         self._held: deque[str] = deque()
@@ -89,17 +91,17 @@ class Listener:
             await asyncio.sleep(random.uniform(0.5, 1.0) * min(MAX_BACKOFF, MIN_BACKOFF * 2**failures))  # noqa: S311
 
     def _connected(self) -> None:
-        logger.log(logging.WARNING if self._problem else logging.INFO, "PostgreSQL: connected")
-        self._problem = self.refusal = ""
+        if not self._telling.over("away", "PostgreSQL: connected"):
+            logger.info("PostgreSQL: connected")
+        self.refusal = ""
         self.connects += 1
         self.attempted.set()
         if self.connects > 1:
             self._restored()
 
     def _failed(self, problem: str, refusal: str = "") -> None:
-        if problem != self._problem:
-            logger.warning("PostgreSQL: %s; trying again until it works", problem)
-        self._problem, self.refusal = problem, refusal
+        self._telling.happened("away", "PostgreSQL: %s; trying again until it works", problem, reason=problem)
+        self.refusal = refusal
         self.attempted.set()
 
     def _forget(self) -> None:

@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 
 from fastapi import APIRouter, FastAPI
 from fastapi.params import Depends
-from starlette.routing import WebSocketRoute
+from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
@@ -56,6 +56,7 @@ from gateway.transports.base import Acceptor
 from gateway.transports.endpoint import WebSocketEndpoint
 from gateway.transports.hint import hint_at_speed
 from gateway.transports.sse import sse_routes
+from gateway.transports.upgrade import UpgradeNeeded
 from gateway.web.api import api_router
 from gateway.web.health import health_router
 
@@ -220,6 +221,7 @@ class Gateway(Operations, BaseRouter):
         router = APIRouter(lifespan=self._run)
         websocket = _Late(lambda: self._started().websocket)
         router.routes.append(WebSocketRoute("/connection/websocket", websocket, name=WEBSOCKET))
+        router.routes.append(Route("/connection/websocket", UpgradeNeeded(lambda: self._started().acceptor)))
         router.routes += sse_routes(lambda: (self._started().acceptor, self.node.wheel), self.settings)
         around = around_api(self.settings.opentelemetry, lambda: self._started().tracing)
         router.include_router(api_router(lambda: self.node, lambda: self.settings.http_api, around))

@@ -17,8 +17,9 @@ class Echo:
     when the message has. While none comes back nobody waits, for then the rest does not come either.
     """
 
-    def __init__(self, publish: Callable[[int], "asyncio.Future[int]"]) -> None:
-        """``publish`` sends a number to ``hear``, and answers how many subscribers heard."""
+    def __init__(self, publish: Callable[[int], "asyncio.Future[int]"], name: Callable[[], str] = str) -> None:
+        """``publish`` sends a number to ``hear``, and answers how many subscribers heard; ``name`` is the server's."""
+        self._name = name
         self._publish = publish
         self._number = 0
         self._under_way: dict[int, asyncio.Future[None]] = {}
@@ -37,7 +38,8 @@ class Echo:
         await asyncio.wait([echo], timeout=PATIENCE)
         if not echo.done() and not self._silent:
             self._silent = True
-            logger.warning("Redis: nothing published here has come back for %g s; nobody waits for it", PATIENCE)
+            text = "Redis %s: nothing published here has come back for %g s; nobody waits for it"
+            logger.warning(text, self._name(), PATIENCE)
 
     def hear(self, payload: bytes) -> None:
         """A number has arrived."""

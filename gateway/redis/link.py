@@ -3,10 +3,12 @@
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
 from gateway.errors import SettingsError
+from gateway.recurring import Recurring
 from gateway.redis.connection import RedisConnection, unavailable
 from gateway.redis.refusals import Refusals
 from gateway.redis.resp import Argument, CommandRefused
@@ -36,7 +38,7 @@ class Link(Generic[_Connection]):
         self._refusals = refusals
         self.problem = ""
         """Why there is no connection; empty if there is one."""
-        self._told = ""
+        self._telling = Recurring(logger, time.monotonic)
         self._quiet = False
         self._connection: _Connection | None = None
         self.attempted = asyncio.Event()
@@ -78,18 +80,19 @@ class Link(Generic[_Connection]):
             await asyncio.sleep(random.uniform(0.5, 1.0) * min(MAX_BACKOFF, MIN_BACKOFF * 2**failures))  # noqa: S311
 
     def _restored(self) -> None:
-        if not self._quiet:
-            logger.log(logging.WARNING if self._told else logging.INFO, "Redis %s: connected", self._name())
-        self.problem = self._told = ""
+        known = self._telling.over("away", "Redis %s: connected", self._name())
+        if not (known or self._quiet):
+            logger.info("Redis %s: connected", self._name())
+        self.problem = ""
         self.connects += 1
         self.attempted.set()
         self._changed()
 
     def _lost(self, problem: str, *, quiet: bool = False) -> None:
-        """Tell why, unless that is what has been told last, or the server's refusal that the log has."""
+        """Tell why, unless that is the server's refusal that the log has."""
         self.problem = problem
         self._quiet = quiet or self._refusals.tells(CommandRefused(problem).redis_code)
-        if problem != self._told and not self._quiet:
-            logger.warning("Redis %s: %s; trying again until it works", self._name(), problem)
-            self._told = problem
+        if not self._quiet:
+            text = "Redis %s: %s; trying again until it works"
+            self._telling.happened("away", text, self._name(), problem, reason=problem)
         self.attempted.set()

@@ -21,7 +21,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 from gateway.batches import batches
 from gateway.errors import BrokerUnavailable
 from gateway.redis.resp import milliseconds
-from gateway.redis.shard import Shard
+from gateway.redis.shard import ServerNames, Shard
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +94,7 @@ class OwnedEntries(Generic[_Entry]):
 
     def __init__(self, shard: Shard, family: str, kind: bytes, store: EntryStore[_Entry], intervals: Intervals) -> None:
         self._shard = shard
+        self._servers = ServerNames(shard)
         self._keys = shard.keys
         self._family = family
         self._kind = kind
@@ -152,7 +153,7 @@ class OwnedEntries(Generic[_Entry]):
             await self._rewrite_doubtful()
             await self._forget(self.owner)
         except BrokerUnavailable:
-            logger.warning("Redis is away: the %s of this node ends with its lease", self._family)
+            logger.warning("Redis %s is away: the %s of this node ends with its lease", self._servers, self._family)
         self._node, self._names = "", ()
 
     async def write(self, entry: _Entry, *, again: bool = False) -> Any:
@@ -266,7 +267,8 @@ class OwnedEntries(Generic[_Entry]):
         if claimed or self._names[1:] != former:  # whoever sweeps one is still telling whom it has removed
             return
         self._names = self._names[:1]
-        logger.warning("%s lease lost, or another server: all entries of this node were added again", self._family)
+        text = "Redis %s: %s lease lost, or another server: all entries of this node were added again"
+        logger.warning(text, self._servers, self._family)
         self._store.restored(any(mark not in (None, GIVEN_UP) for mark in marks))
         time = milliseconds(self._intervals.lease + 2 * self._intervals.sweep)
         given_up = [("SET", self._mark(name), GIVEN_UP, "PX", time) for name in former]

@@ -10,6 +10,7 @@ from hashlib import sha1
 from msgspec.structs import replace
 
 from gateway.health import ServerHealth
+from gateway.recurring import Recurring
 from gateway.redis.resp import CommandRefused
 from gateway.redis.script import Script
 
@@ -53,6 +54,8 @@ _OPTIONS = {"count", "maxlen", "withscores", "withvalues"}
 
 _LOGIN = ("NOAUTH", "WRONGPASS")
 
+_REFUSES = "Redis %s refuses: %s (%s%s)"
+
 
 class Refusal:
     """Something that a server has begun to refuse."""
@@ -80,7 +83,7 @@ class Refusal:
 
 
 class Refusals:
-    """What one server refuses, by whichever connection: one line in the log when it begins, one when it has ended.
+    """What one server refuses, by whichever connection; the log is told as `recurring` says.
 
     ``rights`` are patterns of the keys and channels that are ours; ``scripts`` those that we run. ``counts`` are by
     kind; to be followed, ``expected`` answers are no refusals.
@@ -104,6 +107,7 @@ class Refusals:
         self._rights = rights
         self._scripts = scripts
         self._clock = clock
+        self._telling = Recurring(logger, clock)
         self._said: set[str] = set()
 
     @property
@@ -152,8 +156,8 @@ class Refusals:
                 return
             refusal = self.present[key] = Refusal(kind, detail, now)
             refusal.lacks = lack
-            lacks = f"; it lacks {lack}" if lack else ""
-            logger.warning("Redis %s refuses: %s (%s%s)", self._name(), detail, refusal.remedy, lacks)
+        lacks = f"; it lacks {lack}" if lack else ""
+        self._telling.happened(f"{kind} {lack}", _REFUSES, self._name(), detail, refusal.remedy, lacks)
         refusal.last = now
         refusal.commands.add(command)
 
@@ -164,9 +168,9 @@ class Refusals:
 
     def _end(self, over: Callable[[Refusal], bool], now: float) -> None:
         for key in [key for key, refusal in self.present.items() if over(refusal)]:
-            refusal = self.present.pop(key)
-            lasted = now - refusal.began
-            logger.warning("Redis %s does not refuse it any more: %s (%.0f s)", self._name(), refusal.kind, lasted)
+            kind, lack = key
+            del self.present[key]
+            self._telling.over(f"{kind} {lack}", "Redis %s does not refuse it any more: %s", self._name(), kind)
 
     def tells(self, kind: str) -> bool:
         """Whether the log has been told of this already."""

@@ -72,7 +72,7 @@ class Server:
             lambda: f"{self._place} for pub/sub", self._open_subscriber, self._link_changed, self._refusals
         )
         self._subscriptions = Subscriptions(words, self._subscriber.execute, self._lose)
-        self._echo = Echo(lambda number: self.publish(self._echo_name, number))
+        self._echo = Echo(lambda number: self.publish(self._echo_name, number), lambda: self._place)
         self._probes = Probes(
             settings.probe_interval,
             self._publish_probe,

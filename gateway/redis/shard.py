@@ -23,6 +23,16 @@ from gateway.redis.resp import Argument, Handler
 from gateway.redis.script import Script
 
 
+class ServerNames:
+    """The servers of a shard as a log names them, looked up when a line is written."""
+
+    def __init__(self, shard: "Shard") -> None:
+        self._shard = shard
+
+    def __str__(self) -> str:
+        return ", ".join(each.server for each in self._shard.health())
+
+
 class Shard(Protocol):
     """What stores ask of Redis. While it is away commands fail at once with ``BrokerUnavailable``."""
 

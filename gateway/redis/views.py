@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
@@ -10,6 +11,7 @@ from typing import Any
 
 from gateway.config.settings import RedisSettings
 from gateway.errors import BrokerUnavailable
+from gateway.recurring import Recurring
 from gateway.redis.connection import RedisConnection, connect
 from gateway.redis.endpoint import Endpoint
 from gateway.redis.refusals import Refusals
@@ -30,7 +32,8 @@ class Views:
         self.asked: dict[Address, Refusals] = {}
         """What those refuse that are asked over a connection of its own."""
         self._settings = settings
-        self._seeds = seeds
+        self._names = ", ".join(map(str, seeds))
+        self._telling = Recurring(logger, time.monotonic)
         self._counts = counts
 
     async def gather(self, asking: Iterable[Awaitable[Topology]]) -> list[Topology]:
@@ -43,17 +46,18 @@ class Views:
         if failures and not views:
             self._complain(failures)
         elif views:
+            self._telling.over("away", "Redis Cluster %s: answers", self._names)
             self.problem = self.unfit = ""
         return views
 
     def _complain(self, failures: Sequence[BaseException]) -> None:
-        """Tell once why nobody tells who owns what."""
+        """Tell why nobody tells who owns what."""
         reasons = {getattr(failure, "detail", "") or str(failure) or repr(failure) for failure in failures}
         problem = self.unfit or "; ".join(sorted(reasons))
         told = any(refusals.present for refusals in self.asked.values())
-        if problem != self.problem and not told:
-            seeds = ", ".join(map(str, self._seeds))
-            logger.warning("Redis Cluster %s: %s; trying again until it works", seeds, problem)
+        if not told:
+            text = "Redis Cluster %s: %s; trying again until it works"
+            self._telling.happened("away", text, self._names, problem, reason=problem)
         self.problem = problem
 
     async def ask(self, endpoint: Endpoint) -> Topology:

@@ -134,7 +134,7 @@ def uvicorn_config(settings: Settings, app: Any) -> uvicorn.Config:
         lifespan="on",
         interface="asgi3",
         log_config=None,
-        access_log=False,
+        access_log=settings.log.access,
         forwarded_allow_ips=settings.http_server.forwarded_allow_ips,
         server_header=False,
         root_path=settings.http_server.root_path,

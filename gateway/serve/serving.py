@@ -33,7 +33,7 @@ def serve(settings: Settings, factory: Factory, reload: Callable[[], Settings] |
             f"http_server.workers = {http.workers} needs an engine that joins the workers, "
             'for example engine.type = "redis" with engine.redis.address = "redis://127.0.0.1:6379"'
         )
-    log_to_stderr()
+    log_to_stderr(settings.log)
     raise_file_limit()
     for warning in find_warnings(settings):
         log.warning(warning)

@@ -112,6 +112,7 @@ def work() -> None:
     serving: Future[WorkerServer] = Future()
     try:
         job = read_job(file)
+        log_to_stderr(job.settings.log)
         threading.Thread(target=_attend, args=(file, serving), daemon=True).start()
         app = job.factory(job.settings)
         listeners = [socket.socket(fileno=number) for number in job.listeners]

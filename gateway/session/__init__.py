@@ -3,6 +3,7 @@
 from gateway.session.application import NO_APPLICATION, Application, NoApplication
 from gateway.session.base import Handshake, State, Transport
 from gateway.session.dispatch import FAIR, ClientSession
+from gateway.session.rejections import tell
 from gateway.session.session import Session
 
 __all__ = [
@@ -15,4 +16,5 @@ __all__ = [
     "Session",
     "State",
     "Transport",
+    "tell",
 ]

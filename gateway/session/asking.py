@@ -126,7 +126,8 @@ async def _presence_channel(session: Session, name: str) -> Channel:
 def _check_subscribed(session: Session, channel: Channel, what: str, unsubscribed: bool) -> None:
     """Raises ``Error`` (103) for who may not even ask the program: its handler knows of subscribers alone."""
     if not (unsubscribed or _subscribed(session, channel)):
-        log.debug("client %s: %s refused, not subscribed to %s", session.client, what, channel.name)
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("%s: %s refused, not subscribed to %s", str(session), what, channel.name)
         raise Error(ErrorCode.PERMISSION_DENIED)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 
+from gateway.auth.tokens import TokenInvalid
 from gateway.channels import Channel
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
 from gateway.messages import (
@@ -117,7 +118,7 @@ def _overdue(session: Session, command_id: int) -> None:
     if session.state is not State.CONNECTING:
         return
     timeout = session.node.settings.client.connect_timeout
-    log.warning("client %s: connect was not decided within %g s (client.connect_timeout)", session.client, timeout)
+    log.warning("%s: connect was not decided within %g s (client.connect_timeout)", str(session), timeout)
     error = Error(ErrorCode.INTERNAL, "connect was not decided in time, try again")
     _refuse(session, error)
     session.fail(command_id, error)
@@ -143,7 +144,8 @@ async def _authenticate(session: Session, request: ConnectRequest) -> Admission:
         if session.application.refresh is not None:
             session.granted = frozenset(admission.subs)
     if admission is None:
-        raise Disconnect(DisconnectCode.BAD_REQUEST)
+        none = TokenInvalid("there is none, and client.allow_anonymous_connect_without_token is off", "missing")
+        raise Disconnect(DisconnectCode.BAD_REQUEST) from none
     return admission
 
 
@@ -174,11 +176,11 @@ def _by_token(session: Session, token: str) -> Admission:
 def admit(session: Session, admission: Admission) -> None:
     """Make the client known. Raises ``Disconnect`` if its user is blocked, or has too many connections."""
     hub, client = session.node.hub, session.node.settings.client
+    session.user, session.info = admission.user, admission.info  # known also to the log, if it may not come in
     if admission.user in session.node.blocked:
         raise Disconnect(DisconnectCode.BLOCKED)
     if admission.user and 0 < client.user_connection_limit <= len(hub.of_user(admission.user)):
         raise Disconnect(DisconnectCode.CONNECTION_LIMIT)
-    session.user, session.info = admission.user, admission.info
     session.refreshable = admission.refreshable
     session.since = session.node.clock()
     if admission.expire_at:
@@ -190,7 +192,7 @@ def _refuse(session: Session, error: Exception) -> None:
     """An error answers connect: the client is to leave and come again. Raises ``Disconnect`` if that is known to it."""
     if not session.to(State.REFUSED):
         if not isinstance(error, Error):
-            log.error("client %s: connect failed, with nobody to be told", session.client, exc_info=error)
+            log.error("%s: connect failed, with nobody to be told", str(session), exc_info=error)
         raise Disconnect(DisconnectCode.CONNECTION_CLOSED) from None
     session.node.hub.close(session)
     for subscription in list(session.subscriptions.values()):

@@ -58,7 +58,7 @@ class ClientSession(Session):
                 if self.state in GONE:
                     return
         except Disconnect as reason:
-            self.disconnect(reason)
+            self.reject(reason)
 
     async def _dispatch(self, command: Command) -> None:
         """Carry the command out here, or in a task of its own if the program decides it."""
@@ -75,9 +75,9 @@ class ClientSession(Session):
             if not self.closed:
                 await self._carry_out(command)
         except Disconnect as reason:
-            self.disconnect(reason)
+            self.reject(reason)
         except Exception:  # not even the failure could be answered
-            log.exception("client %s: command %d failed", self.client, command.id)
+            log.exception("%s: command %d failed", str(self), command.id)
             self.disconnect(Disconnect(DisconnectCode.INTERNAL))
 
     async def _carry_out(self, command: Command) -> None:

@@ -27,7 +27,7 @@ async def subscribe(owner: Owner, command: SubscribeUser) -> None:
         pass  # as somebody has said since
     except Error as error:
         if owner.state not in GONE:
-            log.warning("client %s: not subscribed to %s: %s", owner.client, command.channel, error)
+            log.warning("%s: not subscribed to %s: %s", str(owner), command.channel, error)
 
 
 async def give(owner: Owner, command: SubscribeUser) -> None:

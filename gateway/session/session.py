@@ -22,17 +22,20 @@ from gateway.core.wheel import Timer
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
 from gateway.messages import Payload, Publication, Push, Refresh, Result
 from gateway.protocols.base import Wire
+from gateway.recurring import Named
 from gateway.session import server_side
 from gateway.session.application import NO_APPLICATION, Application, NoApplication
 from gateway.session.base import GONE, LIFE, NOWHERE, Handshake, State, Transport, replace_expiry
 from gateway.session.lanes import Lanes
 from gateway.session.pipeline import Pipeline
+from gateway.session.rejections import tell, tell_of_token
 from gateway.session.subscription import Subscription
 
 YEAR = 365 * 86400
 FOR_EVER = False, 0
 
 log = logging.getLogger(__name__)
+access = logging.getLogger("gateway.access")
 
 
 def _new_id() -> str:
@@ -54,6 +57,8 @@ class Session:
     application: "Application[Session] | NoApplication" = NO_APPLICATION
     context: Context | None = None
     """Context variables of the request that opened the connection, for what the program does about it."""
+    address: str = ""
+    """Where the client comes from, as far as that is known."""
     client: str = field(default_factory=_new_id)
     session_id: str = ""
     """Names the connection as ``client`` does, but is told to nobody else."""
@@ -90,6 +95,15 @@ class Session:
             self.session_id = _new_id()
         self.heartbeat = self.node.wheel.after(self.node.settings.client.stale_close_delay, self._stale)
 
+    # — what is told of it —
+
+    def __str__(self) -> str:
+        """Its name in logs, a `Named`: handlers may keep what they are given, so that no line is given a session."""
+        known = {"client": self.client, "user": self.user, "address": self.address}
+        user = f" user {self.user!r:.100}" if self.user else ""
+        text = f"client {self.client}{user} {self.address}".rstrip()
+        return Named(text, {name: value for name, value in known.items() if value})
+
     # — what the client is told —
 
     def answer(self, command_id: int, result: Result) -> None:
@@ -98,8 +112,9 @@ class Session:
     def fail(self, command_id: int, error: Exception) -> None:
         """Answer with an error; what is none of the catalogue's is a defect, and the client learns nothing of it."""
         if not isinstance(error, Error):
-            log.error("client %s: command %d failed", self.client, command_id, exc_info=error)
+            log.error("%s: command %d failed", str(self), command_id, exc_info=error)
             error = Error(ErrorCode.INTERNAL)
+        tell_of_token(self, error)
         self.node.metrics.errors[error.code] += 1
         self.node.hub.post(self, self.wire.protocol.encode_error(command_id, error))
 
@@ -129,11 +144,19 @@ class Session:
         deferred, self.deferred = self.deferred, ()
         for command in deferred:
             self.control(command)
+        if self.node.settings.log.access:
+            access.info("%s: connected", str(self))
         interval = self.node.settings.client.ping_interval
         if interval and self.state is State.CONNECTED:
             self.watch(interval * random.uniform(0.5, 1), self._ping)  # noqa: S311
         else:
             self.heartbeat.cancel()
+
+    def reject(self, reason: Disconnect) -> None:
+        """Close the connection of a client that breaks a rule or goes over a limit: logged, and counted by its kind."""
+        if self.state not in GONE:
+            tell(self, reason)
+        self.disconnect(reason)
 
     def disconnect(self, reason: Disconnect) -> None:
         """Close the connection, with what was answered before."""
@@ -142,7 +165,8 @@ class Session:
         # not the one that was raised: its frames know this session, which would keep itself alive
         self.reason = farewell = Disconnect(reason.code)
         farewell.reason = reason.reason
-        log.debug("client %s: disconnected, %s", self.client, reason)
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("%s: disconnected, %s", str(self), farewell)
         if reason.code != DisconnectCode.SLOW:
             self.node.hub.flush()
         self.transport.close(farewell)
@@ -161,6 +185,10 @@ class Session:
         counted = DisconnectCode.CONNECTION_CLOSED if self.reason is None else self.reason.code
         self.node.metrics.disconnects[counted] += 1
         self.reason = self.reason or closed or Disconnect(DisconnectCode.CONNECTION_CLOSED)
+        if self.since and self.node.settings.log.access:
+            seconds = self.node.clock() - self.since
+            text = "%s: ended after %.1f s with %d %r"
+            access.info(text, str(self), seconds, self.reason.code, self.reason.reason)
         self.heartbeat.cancel()
         if self.expiry is not None:
             self.expiry.cancel()
@@ -248,7 +276,7 @@ class Session:
         try:
             message = self.wire.protocol.encode_push("", Publication(command.data, binary=command.binary))
         except Disconnect:
-            log.warning("client %s: a message of bytes was not sent, it speaks JSON or text; send either", self.client)
+            log.warning("%s: a message of bytes was not sent, it speaks JSON or text; send either", str(self))
         else:
             self.node.hub.post_in_turn(self, message)
 
@@ -278,11 +306,11 @@ class Session:
     def pong(self) -> None:
         """The client has answered a ping."""
         if not self.awaits_pong:
-            self.disconnect(Disconnect(DisconnectCode.BAD_REQUEST))
+            self.reject(Disconnect(DisconnectCode.BAD_REQUEST))
         self.awaits_pong = False
 
     def _stale(self) -> None:
-        self.disconnect(Disconnect(DisconnectCode.STALE))
+        self.reject(Disconnect(DisconnectCode.STALE))
 
     def _expired(self) -> None:
         self.disconnect(Disconnect(DisconnectCode.EXPIRED))
@@ -303,7 +331,7 @@ class Session:
         elif self.transport.behind():
             self.heartbeat = self.node.wheel.after(client.pong_timeout, self._await_ping)
         else:
-            self.disconnect(Disconnect(DisconnectCode.NO_PONG))
+            self.reject(Disconnect(DisconnectCode.NO_PONG))
 
     def _await_ping(self) -> None:
         """The ping had not reached the client, which has its time for the pong from then on."""

@@ -368,7 +368,7 @@ class Subscription:
             if (farewell := self._farewell()) is not None:
                 await farewell(self.connection, self.resolved)
         except Exception:  # it must not take the place of what the client is to be told
-            log.exception("client %s: telling of the end in %s failed", self.connection.client, self.channel)
+            log.exception("%s: telling of the end in %s failed", str(self.connection), self.channel)
 
     # — inside —
 

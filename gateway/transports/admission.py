@@ -11,6 +11,8 @@ from starlette.types import Scope
 
 from gateway.config.settings import ClientSettings
 from gateway.metrics import Metrics
+from gateway.recurring import Address, Recurring
+from gateway.transports.address import address_of
 from gateway.transports.handshake import Headers
 
 log = logging.getLogger(__name__)
@@ -20,8 +22,11 @@ FORBIDDEN, UNAVAILABLE = 403, 503
 LONGEST_WAIT = 30
 """Most seconds after which somebody refused is asked to come again."""
 
-LOG_PAUSE = 10.0
-"""Seconds between two lines of a log that tell of refusals for one reason."""
+DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+"""What browsers leave out of an origin, and some proxies write into Host all the same."""
+
+
+NOWHERE = Address()
 
 
 class Refusal(NamedTuple):
@@ -29,20 +34,26 @@ class Refusal(NamedTuple):
 
     status: int
     headers: Headers
+    body: bytes = b""
 
 
 class Admission:
-    """Refuses what the node does not take; counts it, and logs it, a line for each reason now and then."""
+    """Refuses what the node does not take; counts it, and logs it now and then (`recurring`)."""
 
     def __init__(
-        self, client: ClientSettings, metrics: Metrics, clock: Callable[[], float], *, same_origin: bool = False
+        self,
+        client: ClientSettings,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        *,
+        same_origin: bool = False,
+        refusals: Recurring | None = None,
     ) -> None:
         """``same_origin``: whether pages of the server's own origin may connect without being listed."""
         self._same_origin = same_origin
         self._metrics = metrics
         self._clock = clock
-        self._untold: dict[str, tuple[float, int]] = {}
-        """By reason: when it may be logged again, and how often it has not been."""
+        self._refusals = refusals or Recurring(log, clock, counts=metrics.refusals)
         self._rate: Rate | None = None
         self.reload(client)
 
@@ -59,43 +70,45 @@ class Admission:
         origin = header(scope, b"origin")
         if origin is None or self._admits(origin.decode("latin-1").lower(), scope):
             return None
-        self._count("origin", "client.allowed_origins has no %.100r", origin.decode("latin-1"))
-        return Refusal(FORBIDDEN, [])
+        shown = origin.decode("latin-1")
+        self._count(address_of(scope), "origin", "client.allowed_origins has no %.100r", shown, hint=shown[:100])
+        return Refusal(FORBIDDEN, [], _origin_advice(shown))
 
-    def refuse(self, connections: int, *, draining: bool) -> Refusal | None:
+    def refuse(self, connections: int, *, draining: bool, address: Address = NOWHERE) -> Refusal | None:
         """How one more is refused where there are so many; None if it may come in, and then it counts as new."""
-        if refusal := self.repel(connections, draining=draining):
+        if refusal := self.repel(connections, draining=draining, address=address):
             return refusal
         if self._rate is None or self._rate.take():
             return None
-        self._count("connection_rate_limit", "more than client.connection_rate_limit = %d a second", self._rate.limit)
+        limit = self._rate.limit
+        self._count(address, "connection_rate_limit", "more than client.connection_rate_limit = %d a second", limit)
         return _unavailable(self._rate.wait())
 
-    def repel(self, connections: int, *, draining: bool) -> Refusal | None:
+    def repel(self, connections: int, *, draining: bool, address: Address = NOWHERE) -> Refusal | None:
         """How one is refused whom the rate has let in before."""
         if draining:
-            self._count("draining", "the node is stopping")
+            self._count(address, "draining", "the node is stopping", level=logging.INFO)
         elif 0 < self._limit <= connections:
-            self._count("connection_limit", "client.connection_limit = %d is reached", self._limit)
+            self._count(address, "connection_limit", "client.connection_limit = %d is reached", self._limit)
         else:
             return None
         return _unavailable(1)
 
     def _admits(self, origin: str, scope: Scope) -> bool:
+        scheme, _, place = origin.partition("://")
         host = (header(scope, b"host") or b"").decode("latin-1").lower()
-        if self._same_origin and origin.partition("://")[2] == host != "":
+        port = DEFAULT_PORTS.get(scheme, "")
+        if self._same_origin and place.removesuffix(port) == host.removesuffix(port) != "":
             return True
         return any(fnmatchcase(origin, pattern) for pattern in self._origins)
 
-    def _count(self, reason: str, why: str, *details: object) -> None:
+    def _count(
+        self, address: Address, reason: str, why: str, *details: object, hint: str = "", level: int = logging.WARNING
+    ) -> None:
+        """``hint`` is what may differ from one to the next, of which some are told at once."""
         self._metrics.refused_connections[reason] += 1
-        now = self._clock()
-        pause_ends, untold = self._untold.get(reason, (now, 0))
-        if now < pause_ends:
-            self._untold[reason] = pause_ends, untold + 1
-            return
-        self._untold[reason] = now + LOG_PAUSE, 0
-        log.warning("connections are refused, %d since this was last said: %s", untold + 1, why % details)
+        text = f"%s: connection refused: {why}"
+        self._refusals.happened(reason, text, address, *details, reason=hint, level=level)
 
 
 class Rate:
@@ -137,5 +150,11 @@ def header(scope: Scope, name: bytes) -> bytes | None:
     return next((value for key, value in headers if key == name), None)
 
 
+def _origin_advice(origin: str) -> bytes:
+    """What a programmer reads in the browser's tools."""
+    return f"The origin {origin[:200]!a} may not connect: client.allowed_origins of the gateway has no such.\n".encode()
+
+
 def _unavailable(seconds: int) -> Refusal:
-    return Refusal(UNAVAILABLE, [(b"retry-after", b"%d" % seconds)])
+    body = b"No more connections are taken just now: come again in %d s.\n" % seconds
+    return Refusal(UNAVAILABLE, [(b"retry-after", b"%d" % seconds)], body)

@@ -179,7 +179,7 @@ class AsgiTransport(ABC):
         self._backlog.clear()
         self._size = 0
         if self.session is not None:
-            self.session.disconnect(Disconnect(DisconnectCode.SLOW))
+            self.session.reject(Disconnect(DisconnectCode.SLOW))
 
     # — the end —
 

@@ -1,6 +1,7 @@
 """What every transport's endpoint does before a session begins."""
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable, Mapping
 from contextvars import copy_context
@@ -24,8 +25,11 @@ from gateway.session import (
     State,
     Transport,
 )
+from gateway.transports.address import address_of
 from gateway.transports.admission import Admission, Refusal, header
 from gateway.transports.slow_consumer import write_limits
+
+log = logging.getLogger(__name__)
 
 NOTHING_KNOWN = Handshake()
 
@@ -58,7 +62,10 @@ class Acceptor:
         self._application = application
         self._keep = keep
         client = node.settings.client
-        self._admission = Admission(client, node.metrics, node.wheel.clock, same_origin=same_origin)
+        self.refusals = node.refusals
+        self._admission = Admission(
+            client, node.metrics, node.wheel.clock, same_origin=same_origin, refusals=node.refusals
+        )
         self._drain: asyncio.Future[None] | None = None
         self.reload()
 
@@ -76,11 +83,12 @@ class Acceptor:
 
     def refuse(self, scope: Scope) -> Refusal | None:
         """How a client is refused; None for one that may come in. Asked once for each connection, as it begins."""
-        return self.forbid(scope) or self._admission.refuse(len(self.sessions), draining=self._node.draining)
+        count, draining = len(self.sessions), self._node.draining
+        return self.forbid(scope) or self._admission.refuse(count, draining=draining, address=address_of(scope))
 
-    def repel(self) -> Refusal | None:
+    def repel(self, scope: Scope) -> Refusal | None:
         """Whether one that might come in before can no longer, and how it is refused then."""
-        return self._admission.repel(len(self.sessions), draining=self._node.draining)
+        return self._admission.repel(len(self.sessions), draining=self._node.draining, address=address_of(scope))
 
     def open(self, wire: Wire, transport: Transport, scope: Scope) -> ClientSession:
         user = header(scope, self._user_header) if self._user_header else None
@@ -91,6 +99,7 @@ class Acceptor:
             handshake = Handshake(handshake.headers, self._keep(scope))
             context = copy_context()
         session = ClientSession(self._node, self._tokens, wire, transport, handshake, self._application, context)
+        session.address = address_of(scope)
         self.sessions.add(session)
         return session
 
@@ -133,17 +142,21 @@ class Acceptor:
         """At shutdown.drain_rate, or faster so as to be done in time. Who comes meanwhile stays."""
         sessions = list(self.sessions)
         random.shuffle(sessions)
-        left = min(within, len(sessions) / self._node.settings.shutdown.drain_rate)
+        began, count = self._node.wheel.clock(), len(sessions)
+        left = min(within, count / self._node.settings.shutdown.drain_rate)
+        log.info("draining: %d clients are sent elsewhere within %.0f s", count, left)
         while sessions:
             pause = DRAIN_PAUSE * random.uniform(0.5, 1.5)  # noqa: S311  spreads, hides nothing
-            count = ceil(len(sessions) * min(1.0, pause / left)) if left > 0 else len(sessions)
-            for session in sessions[:count]:
+            some = ceil(len(sessions) * min(1.0, pause / left)) if left > 0 else len(sessions)
+            for session in sessions[:some]:
                 session.disconnect(Disconnect(code))
-            del sessions[:count]
+            del sessions[:some]
             left -= pause
             if sessions:
                 await asyncio.sleep(pause)
                 sessions = [session for session in sessions if session in self.sessions]
+        seconds = self._node.wheel.clock() - began
+        log.info("drained: %d clients in %.1f s, %d of them are still to answer", count, seconds, len(self.sessions))
 
 
 def is_unauthenticated(session: Session) -> bool:

@@ -221,6 +221,9 @@ class Conversation:
         elif self._connection.state is ReadyState.OPEN:
             self._close(RESTART, "service restart")
 
+    def breach(self, code: int, reason: str) -> None:
+        self._log(f"{code} {reason}")
+
     def lose(self, code: int, reason: str) -> None:
         self._finish(code, reason)
 

@@ -13,7 +13,7 @@ from gateway.core.audience import Write
 from gateway.core.tasks import begin
 from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect, DisconnectCode
-from gateway.session import FAIR, ClientSession
+from gateway.session import FAIR, ClientSession, tell
 from gateway.transports.base import UNAUTHENTICATED, Acceptor, is_unauthenticated
 from gateway.transports.frames import TOO_BIG
 from gateway.transports.raw import MESSAGE_COST, QUEUED, RawConnection, discard
@@ -118,6 +118,10 @@ class DirectTransport:
     def drain(self) -> None:
         self.session.disconnect(Disconnect(DisconnectCode.SHUTDOWN))
 
+    def breach(self, code: int, reason: str) -> None:
+        if not self.session.closed:
+            tell(self.session, Disconnect(code, reason))
+
     def lose(self, code: int, reason: str) -> None:
         self._shut()
         self._acceptor.close(self.session, code, reason)
@@ -153,7 +157,7 @@ class DirectTransport:
         self._route(self._connection.write)
 
     def give_up(self) -> None:
-        self.session.disconnect(Disconnect(DisconnectCode.SLOW))
+        self.session.reject(Disconnect(DisconnectCode.SLOW))
 
     def _watch(self) -> None:
         if self._open:
@@ -176,7 +180,7 @@ class DirectTransport:
             self._connection.hold()
             if self._queued > 2 * QUEUED and is_unauthenticated(self.session):  # it all came in one read
                 self._waiting.clear()
-                self.session.disconnect(Disconnect(TOO_BIG, "too much before connect was answered"))
+                self.session.reject(Disconnect(TOO_BIG, "too much before connect was answered"))
 
     def _raise_limit(self) -> None:
         if not is_unauthenticated(self.session):
@@ -213,5 +217,5 @@ class DirectTransport:
     def _break(self, error: BaseException) -> None:
         """A failure that no command answers for: a defect of ours, unless what was waited for is cancelled."""
         if isinstance(error, Exception):
-            log.error("client %s: a frame failed", self.session.client, exc_info=error)
+            log.error("%s: a frame failed", str(self.session), exc_info=error)
         self.session.disconnect(Disconnect(DisconnectCode.INTERNAL))

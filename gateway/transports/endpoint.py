@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.config.settings import Settings
 from gateway.core.wheel import Wheel
 from gateway.protocols.base import Wire, WireProtocol
+from gateway.recurring import Address
 from gateway.transports.admission import Refusal
 from gateway.transports.base import UNAUTHENTICATED, Acceptor
 from gateway.transports.deflate import Compression
@@ -51,13 +52,16 @@ class WebSocketEndpoint:
             self._attach(protocol, scope, connection)
 
     def open(self, connection: AskedConnection, request: UpgradeRequest) -> None:
-        scope = {"headers": request.headers}
+        scope = {"headers": request.headers, "client": connection.client(request)}
         if refusal := self._acceptor.refuse(scope):
-            connection.refuse(response(*refusal, b""))
+            connection.refuse(response(*refusal))
             return
         subprotocol = self._choose(request.values(b"sec-websocket-protocol"))
         connection.accept(subprotocol, [])
         self._attach(self._protocols[subprotocol or ""], scope, connection)
+
+    def turn_away(self, host: str, reason: str) -> None:
+        self._acceptor.refusals.happened("handshake", "%s: no WebSocket is opened: %s", Address(host), reason)
 
     def _choose(self, subprotocols: Iterable[str]) -> str | None:
         return next((each for each in subprotocols if each and each in self._protocols), None)
@@ -94,4 +98,4 @@ async def _deny(scope: Scope, send: Send, refusal: Refusal) -> None:
         await send({"type": "websocket.close"})
         return
     await send({"type": "websocket.http.response.start", "status": refusal.status, "headers": refusal.headers})
-    await send({"type": "websocket.http.response.body", "body": b""})
+    await send({"type": "websocket.http.response.body", "body": refusal.body})

@@ -92,7 +92,7 @@ def _check(request: UpgradeRequest) -> None:
     if not any(value.lower() == "websocket" for value in request.values(b"upgrade")):
         raise Refusal(HTTPStatus.UPGRADE_REQUIRED, "Upgrade must be websocket.", (b"upgrade", b"websocket"))
     if not any(value.lower() == "upgrade" for value in request.values(b"connection")):
-        raise Refusal(HTTPStatus.BAD_REQUEST, "Connection must have upgrade.")
+        raise Refusal(HTTPStatus.BAD_REQUEST, "Connection must have upgrade, which a proxy in front must pass on.")
     if request.values(b"sec-websocket-version") != ["13"]:
         version_header = (b"sec-websocket-version", b"13")
         raise Refusal(HTTPStatus.UPGRADE_REQUIRED, "Sec-WebSocket-Version must be 13.", version_header)
@@ -105,6 +105,12 @@ def _target(line: bytes) -> str:
     except ValueError:
         raise Refusal(HTTPStatus.BAD_REQUEST, "Invalid request line.") from None
     match = _TARGET.fullmatch(target)
+    if version == b"HTTP/1.0":
+        raise Refusal(
+            HTTPStatus.UPGRADE_REQUIRED,
+            "HTTP/1.0 knows no Upgrade. A proxy in front must speak HTTP/1.1: nginx does with proxy_http_version 1.1.",
+            (b"upgrade", b"websocket"),
+        )
     if version != b"HTTP/1.1" or match is None:
         raise Refusal(HTTPStatus.BAD_REQUEST, "Invalid request line.")
     if method != b"GET":

@@ -54,6 +54,9 @@ class Receiver(Protocol):
     def drain(self) -> None:
         """The server is stopping: close."""
 
+    def breach(self, code: int, reason: str) -> None:
+        """The peer has broken the protocol, or sent too much, and is lost next."""
+
     def lose(self, code: int, reason: str) -> None:
         """The peer has closed or gone (code 1006), or broken the protocol. Called once, and the last."""
 
@@ -102,6 +105,9 @@ class RawConnection(Protocol):
 class AskedConnection(RawConnection, Protocol):
     """The connection as it is before it is open, too."""
 
+    def client(self, request: UpgradeRequest) -> tuple[str, int] | None:
+        """Where it comes from, as ASGI says it; None where nobody knows."""
+
     def accept(self, subprotocol: str | None, headers: Headers) -> None:
         """Answer that the WebSocket is open. Raises ``ValueError`` for a header that cannot be sent."""
 
@@ -114,6 +120,9 @@ class RawEndpoint(Protocol):
 
     def open(self, connection: AskedConnection, request: UpgradeRequest) -> None:
         """Accept the connection and attach to it, or refuse it. Does not wait."""
+
+    def turn_away(self, host: str, reason: str) -> None:
+        """A request from there opens no WebSocket, and has been answered so."""
 
 
 def discard(_data: bytes) -> None:

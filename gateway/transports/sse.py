@@ -10,7 +10,7 @@ from http import HTTPStatus
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
@@ -20,6 +20,7 @@ from gateway.errors import Disconnect, DisconnectCode
 from gateway.protocols.base import Wire
 from gateway.protocols.centrifuge_json_uni import CentrifugeJsonUni
 from gateway.session import ClientSession
+from gateway.transports.address import address_of
 from gateway.transports.admission import Refusal
 from gateway.transports.asgi import AsgiTransport
 from gateway.transports.base import UNAUTHENTICATED, Acceptor
@@ -91,7 +92,7 @@ class SseEndpoint:
         acceptor, wheel = self._source()
         request = Request(scope, receive)
         if forbidden := acceptor.forbid(scope):
-            await Response(status_code=forbidden.status)(scope, receive, send)
+            await PlainTextResponse(forbidden.body, forbidden.status)(scope, receive, send)
             return
         headers = _cross_origin(request)
         if request.method == "OPTIONS":
@@ -99,8 +100,8 @@ class SseEndpoint:
             return
         try:
             _admit(acceptor.refuse(scope))
-            frame = await self._connect_request(request)
-            _admit(acceptor.repel())  # the body may have taken its time
+            frame = await self._connect_request(acceptor, request)
+            _admit(acceptor.repel(scope))  # the body may have taken its time
         except ClientDisconnect:
             return
         except HTTPException as refusal:
@@ -113,7 +114,7 @@ class SseEndpoint:
         session = transport.session = acceptor.open(self._wire, transport, scope)
         await _converse(acceptor, transport, session, frame, receive)
 
-    async def _connect_request(self, request: Request) -> bytes:
+    async def _connect_request(self, acceptor: Acceptor, request: Request) -> bytes:
         """The client's one message. Raises ``HTTPException`` for what is none, ``ClientDisconnect`` if it goes."""
         if request.method == "GET":
             frame = bytearray(request.query_params.get("cf_connect", "").encode())
@@ -126,6 +127,9 @@ class SseEndpoint:
         else:  # HEAD, which routes let pass with GET
             raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": ", ".join(METHODS)})
         if len(frame) > self._largest:
+            acceptor.refusals.happened(
+                "message_size", "%s: connect of more than %d bytes refused", address_of(request.scope), self._largest
+            )
             raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         try:
             self._protocol.decode(bytes(frame))

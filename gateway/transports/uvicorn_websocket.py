@@ -19,6 +19,7 @@ from typing import Any, cast
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from gateway.transports.address import HEADER, proxies
 from gateway.transports.conversation import Conversation, websocket_scope
 from gateway.transports.deflate import Agreement, Compression, agree
 from gateway.transports.frames import (
@@ -175,6 +176,8 @@ class WebSocketProtocol(asyncio.Protocol):
             found = read_request(self._head)
         except Refusal as refusal:
             self._head = None
+            for turning_away in list(self.endpoints.values())[:1]:  # it was for one of them
+                turning_away.turn_away(self._host(), str(refusal))
             self.refuse(refusal.response)
             return
         if found is None:
@@ -211,6 +214,16 @@ class WebSocketProtocol(asyncio.Protocol):
         self.server.tasks.discard(call)
         if self.state is ReadyState.CLOSED:
             self._receiver = None
+
+    def client(self, request: UpgradeRequest) -> tuple[str, int] | None:
+        host, trusted = self._host(), proxies(str(self.config.forwarded_allow_ips))
+        if host and trusted.trusts(host):
+            host = trusted.client(host, ",".join(request.values(HEADER)))
+        return (host, 0) if host else None
+
+    def _host(self) -> str:
+        peer = self.transport.get_extra_info("peername")
+        return str(peer[0]) if isinstance(peer, tuple) else ""
 
     def accept(self, subprotocol: str | None, headers: Headers) -> None:
         assert self._request is not None
@@ -347,6 +360,8 @@ class WebSocketProtocol(asyncio.Protocol):
         if self.state is ReadyState.OPEN:
             self.write(close_frame(violation.code, violation.reason))
         self.state = ReadyState.CLOSED
+        if self._receiver is not None:
+            self._receiver.breach(violation.code, violation.reason)
         self._lose(violation.code, violation.reason)
         self.go_on()
         if self.transport.can_write_eof():

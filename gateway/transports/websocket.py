@@ -40,7 +40,7 @@ async def converse(session: ClientSession, receive: Receive, largest: int) -> tu
         text = message.get("text")
         payload = message["bytes"] if text is None else text.encode()
         if len(payload) > (min(largest, UNAUTHENTICATED) if is_unauthenticated(session) else largest):
-            session.disconnect(Disconnect(TOO_BIG, "message is too big"))
+            session.reject(Disconnect(TOO_BIG, "message is too big"))
         else:
             await session.receive(payload)
     return message.get("code", NO_CODE), message.get("reason") or ""

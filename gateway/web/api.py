@@ -17,6 +17,7 @@ from gateway.core.node import Node
 from gateway.core.tasks import CHUNK, at_once
 from gateway.errors import Error, ErrorCode
 from gateway.protocols.centrifuge_json import encode
+from gateway.recurring import Address
 from gateway.web import api_messages as api
 from gateway.web.api_keys import APIKeys
 from gateway.web.methods import METHODS, Method, error_body
@@ -58,9 +59,9 @@ def api_router(
     keys = APIKeys(settings)
     for name, method in METHODS.items():
         answer = around(name, _single(node, method, settings))
-        _add(router, name, method.request, _envelope(method.result), _endpoint(keys, method.request, answer))
+        _add(router, name, method.request, _envelope(method.result), _endpoint(node, keys, method.request, answer))
     replies = {"type": "object", "properties": {"replies": {"type": "array", "items": {"type": "object"}}}}
-    batch = _endpoint(keys, api.BatchRequest, around("batch", _batch(node)))
+    batch = _endpoint(node, keys, api.BatchRequest, around("batch", _batch(node)))
     _add(router, "batch", api.BatchRequest, replies, batch)
     return router
 
@@ -111,13 +112,13 @@ def _batch(node: Callable[[], Node]) -> Answer:
     return answer
 
 
-def _endpoint(keys: APIKeys, kind: type[Any], answer: Answer) -> Endpoint:
+def _endpoint(node: Callable[[], Node], keys: APIKeys, kind: type[Any], answer: Answer) -> Endpoint:
     """Checks the key, and reads the body as ``kind``: anything else gets status 400, and what is wrong with it."""
     decode = msgspec.json.Decoder(kind).decode
 
     async def endpoint(request: Request) -> Response:
         if keys.find(request) is None:
-            return Response(status_code=401)
+            return _unknown(node(), request)
         body = await _body(request)
         try:
             body.decode()  # payloads are passed on unread, so nobody later would find a broken character
@@ -131,6 +132,15 @@ def _endpoint(keys: APIKeys, kind: type[Any], answer: Answer) -> Endpoint:
         return await answer(command, request)
 
     return endpoint
+
+
+def _unknown(node: Node, request: Request) -> Response:
+    """For a caller who does not know the key, and is told nothing; the log is."""
+    caller = Address(request.client.host if request.client else "")
+    given = {"x-api-key", "authorization"} & set(request.headers.keys()) or "api_key" in request.query_params
+    what = "its key is not http_api.key" if given else "it has no key"
+    node.refusals.happened("api_key", "%s: call of %s refused: %s", caller, request.scope["path"], what)
+    return Response(status_code=401)
 
 
 def _unreadable(detail: str) -> Response:

@@ -53,6 +53,9 @@ def _counters(metrics: Metrics) -> Iterator[Metric]:
     refused = CounterMetricFamily("gateway_refused_connections", "Connections not admitted", labels=["reason"])
     for reason, count in metrics.refused_connections.items():
         refused.add_metric([reason], count)
+    refusals = CounterMetricFamily("gateway_refusals", "What was refused or cut off", labels=["reason"])
+    for reason, count in metrics.refusals.items():
+        refusals.add_metric([reason], count)
     recoveries = CounterMetricFamily("gateway_recoveries", "Attempts to recover", labels=["recovered"])
     for recovered, count in metrics.recoveries.items():
         recoveries.add_metric([str(recovered).lower()], count)
@@ -63,7 +66,7 @@ def _counters(metrics: Metrics) -> Iterator[Metric]:
     )
     for stored, count in metrics.failed_publications.items():
         failed.add_metric([stored], count)
-    yield from (commands, errors, disconnects, refused, recoveries, failed)
+    yield from (commands, errors, disconnects, refused, refusals, recoveries, failed)
 
 
 def _gauges(gauges: Gauges) -> Iterator[Metric]:

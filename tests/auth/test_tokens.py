@@ -20,6 +20,7 @@ from gateway.auth.tokens import (
     TokenExpired,
     TokenInvalid,
     TokenVerifier,
+    _header,
     sign_connection,
     sign_subscription,
 )
@@ -410,6 +411,24 @@ def test_the_user_id_may_stand_in_another_claim() -> None:
     for wrong in (7, None, ["bob"]):
         with pytest.raises(TokenInvalid):
             own.connection(signed(uid=wrong))
+
+
+def test_a_refusal_says_which_claim_or_key_is_wrong() -> None:
+    known = {
+        signed(OTHER): ("signature", "alg is 'HS256', and no key of client.token has signed it"),
+        jwt.encode({}, OTHER, "HS256", headers={"kid": "k\n1"}): (
+            "signature",
+            "alg is 'HS256', kid is 'k\\n1', and no key of client.token has signed it",
+        ),
+        jwt.encode({}, RSA, "RS256"): ("alg", "alg is 'RS256', and client.token has keys for HS256, HS384, HS512 only"),
+        signed(sub=7): ("sub", "'Expected `str`, got `int` - at `$.sub`'"),
+        "nonsense": ("format", "'Not enough segments'"),
+    }
+    for token, (claim, text) in known.items():
+        with pytest.raises(TokenInvalid) as refused:
+            verifier().connection(token)
+        assert (refused.value.claim, str(refused.value)) == (claim, text)
+    assert _header("nonsense") == ""
 
 
 # — subscription tokens —

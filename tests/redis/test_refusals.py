@@ -82,6 +82,23 @@ def test_one_line_when_it_begins_and_one_when_it_is_over(case: Case, caplog: pyt
     assert case.refusals.counts == {"OOM": 100}
 
 
+def test_one_line_a_minute_while_it_lasts(case: Case, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(180):
+        case.now += 1
+        case.refuse("OOM")
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line.partition(" (give")[0] for line in lines] == ["Redis redis:6379 refuses: OOM"] * 3
+    assert lines[2].endswith(" (60 times in 60 s)")
+
+
+def test_what_is_refused_and_done_by_turns_is_no_flood(case: Case, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(20):
+        case.refuse("READONLY")
+        case.now += SETTLED
+        case.do()
+    assert len(caplog.records) == 2
+
+
 def test_a_failover_is_no_lasting_refusal(case: Case) -> None:
     case.refuse("READONLY You can't write against a read only replica.")
     assert case.shown == ""

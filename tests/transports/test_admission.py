@@ -8,7 +8,8 @@ import pytest
 
 from gateway.config.settings import ClientSettings
 from gateway.metrics import Metrics
-from gateway.transports.admission import LOG_PAUSE, LONGEST_WAIT, Admission, Rate, Refusal
+from gateway.recurring import MINUTE
+from gateway.transports.admission import LONGEST_WAIT, Admission, Rate, Refusal
 
 
 class Clock:
@@ -124,7 +125,9 @@ def test_refusals_are_counted_by_their_reason() -> None:
     door.refuse(5)
     door.refuse(draining=True)
     for number in range(4):
-        assert door.admission.forbid(scope(f"https://{number}.evil.net")) == (403, [])
+        refusal = door.admission.forbid(scope(f"https://{number}.evil.net"))
+        assert refusal is not None
+        assert refusal[:2] == (403, [])
     assert door.metrics.refused_connections == {
         "connection_rate_limit": 2,
         "connection_limit": 1,
@@ -146,15 +149,14 @@ def test_refusals_are_logged_now_and_then(caplog: pytest.LogCaptureFixture) -> N
     for _ in range(500):
         door.refuse()
     door.admission.forbid(scope("https://evil.net"))
-    assert told() == [
-        "connections are refused, 1 since this was last said: more than client.connection_rate_limit = 7 a second",
-        "connections are refused, 1 since this was last said: client.allowed_origins has no 'https://evil.net'",
-    ]
-    door.clock.now += LOG_PAUSE
+    rate = "somebody: connection refused: more than client.connection_rate_limit = 7 a second"
+    assert told() == [rate, "somebody: connection refused: client.allowed_origins has no 'https://evil.net'"]
+    door.clock.now += MINUTE - 1
     assert door.admitted(10) == 7
-    assert told() == [
-        "connections are refused, 500 since this was last said: more than client.connection_rate_limit = 7 a second"
-    ]
+    assert told() == []
+    door.clock.now += 1
+    assert door.admitted(10) == 7
+    assert told() == [f"{rate} (503 times in 60 s)"]
 
 
 def test_what_a_stranger_sends_is_logged_cut_and_quoted(caplog: pytest.LogCaptureFixture) -> None:
@@ -162,3 +164,34 @@ def test_what_a_stranger_sends_is_logged_cut_and_quoted(caplog: pytest.LogCaptur
     [record] = caplog.records
     assert "\n" not in record.getMessage()
     assert len(record.getMessage()) < 250
+
+
+def test_who_is_refused_for_its_origin_is_told_which_setting_says_so() -> None:
+    refusal = Door().admission.forbid(scope("https://evil.net\n" + "é" * 10_000))
+    assert refusal is not None
+    assert refusal.body.startswith(b"The origin 'https://evil.net\\n\\xc3")
+    assert b"client.allowed_origins" in refusal.body
+    assert len(refusal.body) < 1500
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "same"),
+    [
+        ("https://a.com", "a.com", True),
+        ("https://a.com", "a.com:443", True),
+        ("https://a.com:443", "a.com", True),
+        ("http://a.com", "a.com:80", True),
+        ("http://[::1]", "[::1]:80", True),
+        ("https://a.com:8443", "a.com:8443", True),
+        ("https://a.com", "a.com:80", False),
+        ("http://a.com", "a.com:443", False),
+        ("https://a.com", "a.com:8443", False),
+        ("https://a.com:443", "b.com:443", False),
+        ("https://:443", ":443", False),
+        ("null", "", False),
+    ],
+)
+def test_a_port_that_goes_without_saying_makes_no_other_origin(origin: str, host: str, same: bool) -> None:
+    admission = Admission(ClientSettings(), Metrics(), Clock(), same_origin=True)
+    asked = {"headers": [(b"origin", origin.encode()), (b"host", host.encode())]}
+    assert (admission.forbid(asked) is None) == same

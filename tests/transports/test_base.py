@@ -1,5 +1,6 @@
 """Who may open a connection, and what is known of a client by then."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -229,3 +230,20 @@ def test_finds_the_first_header_of_a_name() -> None:
     found = {"headers": [(b"a", b"1"), (b"b", b"2"), (b"b", b"3")]}
     assert header(found, b"b") == b"2"
     assert header(found, b"c") is None
+
+
+async def test_a_drain_tells_how_many_and_what_is_left(pauses: Pauses, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "gateway.transports.base")
+    door, _, _ = crowd({"drain_rate": 1, "drain_time": "3s"}, 30)
+    await door.drain()
+    assert [record.getMessage() for record in caplog.records] == [
+        "draining: 30 clients are sent elsewhere within 3 s",
+        "drained: 30 clients in 0.0 s, 30 of them are still to answer",
+    ]
+
+
+def test_the_address_of_a_client_is_known_to_its_session() -> None:
+    door, _ = acceptor()
+    asked = scope() | {"client": ("203.0.113.9", 1)}
+    session = door.open(Wire(CentrifugeJson(), bytes.decode), Client(), asked)  # type: ignore[arg-type]
+    assert session.address == "203.0.113.9"

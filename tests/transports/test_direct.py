@@ -87,6 +87,8 @@ class Session:
             self.reasons.append(reason.code)
             self.transport.close(reason)
 
+    reject = disconnect
+
 
 class Doorkeeper:
     def __init__(self) -> None:

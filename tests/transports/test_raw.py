@@ -44,6 +44,9 @@ class Recorder:
         self.events.append("drain")
         self.connection.close(3001, "shutdown")
 
+    def breach(self, code: int, reason: str) -> None:
+        """It is lost next."""
+
     def lose(self, code: int, reason: str) -> None:
         self.events.append((code, reason))
 

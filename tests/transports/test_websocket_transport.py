@@ -72,6 +72,8 @@ class Session:
         self.reasons.append(reason.code)
         self.transport.close(reason)
 
+    reject = disconnect
+
 
 @pytest.fixture
 async def wire() -> Wire:

@@ -101,5 +101,5 @@ def test_gauges_are_read_when_asked_for(metrics: Metrics) -> None:
 def test_every_metric_is_explained(metrics: Metrics) -> None:
     metrics.watch(lambda: GAUGES)
     families = list(text_string_to_metric_families(render(metrics).decode()))
-    assert len(families) == 26
+    assert len(families) == 27
     assert all(family.documentation for family in families)

@@ -28,6 +28,7 @@ from gateway.config.settings.engines import (
     RedisSettings,
     TLSSettings,
 )
+from gateway.config.settings.logs import LogSettings
 from gateway.config.settings.section import Section
 from gateway.config.settings.serving import (
     AsyncAPISettings,
@@ -52,6 +53,7 @@ __all__ = [
     "HTTPAPISettings",
     "HTTPServerSettings",
     "HealthSettings",
+    "LogSettings",
     "Namespace",
     "NodeSettings",
     "OpenTelemetrySettings",
@@ -125,5 +127,7 @@ class Settings(BaseSettings):
     """Traces."""
     asyncapi: AsyncAPISettings = AsyncAPISettings()
     """Document of channels and procedures."""
+    log: LogSettings = LogSettings()
+    """What is logged, and how."""
     demo: DemoSettings = DemoSettings()
     """The page for trying out."""

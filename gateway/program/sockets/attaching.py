@@ -11,7 +11,7 @@ from msgspec import structs
 from starlette.exceptions import WebSocketException
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from gateway.auth.tokens import TokenExpired, TokenInvalid, TokenVerifier
+from gateway.auth.tokens import TokenExpired, TokenRefused, TokenVerifier
 from gateway.channels import check_names
 from gateway.core.node import Node
 from gateway.errors import BrokerUnavailable, Disconnect
@@ -22,8 +22,9 @@ from gateway.program.sockets.session import EXPIRED, PlainSession
 from gateway.program.sockets.writing import DirectWire, PlainDirectTransport, PlainPortableTransport, PortableWire
 from gateway.protocols.base import Wire
 from gateway.protocols.plain import Plain, PlainBytes, PlainJson, PlainText
-from gateway.session import Handshake, connecting
+from gateway.session import Handshake, connecting, tell
 from gateway.session.application import Admission, unix_seconds, user_id
+from gateway.transports.address import address_of
 from gateway.transports.base import Acceptor
 from gateway.transports.deflate import Compression
 from gateway.transports.raw import raw_connection
@@ -151,10 +152,10 @@ class Sockets:
             raise TypeError("give user or token, not both: the token names the user")
         if "token" in options and "expires" in options:
             raise TypeError("give expires with user only: a token says itself when it expires")
-        scope = websocket.scope if options.get("check_origin") else {"headers": ()}
+        scope = websocket.scope if options.get("check_origin") else {**websocket.scope, "headers": ()}
         if refusal := self._acceptor.refuse(scope):
             raise WebSocketException(*_REFUSALS[refusal.status])
-        admission = self._identify(options)
+        admission = self._identify(options, websocket)
         try:
             if admission is None:
                 raise Disconnect(EXPIRED, "token expired")
@@ -175,26 +176,27 @@ class Sockets:
             raise
         return connection
 
-    def _identify(self, options: Options) -> Admission | None:
+    def _identify(self, options: Options, websocket: WebSocket) -> Admission | None:
         """Who the client is, None if its token's time has passed."""
         expire_at = unix_seconds(options.get("expires"))
         admission: Admission | None = Admission(user_id(options.get("user")), expire_at, refreshable=False)
         if 0 < expire_at <= self.node.clock():
             admission = None
         if "token" in options:
-            admission = self._by_token(options["token"] or "")
+            admission = self._by_token(options["token"] or "", websocket)
         if admission is not None and "info" in options:
             admission = structs.replace(admission, info=encode_data(options["info"]))
         return admission
 
-    def _by_token(self, token: str) -> Admission | None:
+    def _by_token(self, token: str, websocket: WebSocket) -> Admission | None:
         client = self.node.settings.client
         try:
             known = self._tokens.connection(token)
-        except TokenInvalid as error:
+        except TokenRefused as error:
+            self._tell(error, websocket)
+            if isinstance(error, TokenExpired):
+                return None
             raise WebSocketException(POLICY, "invalid token") from error
-        except TokenExpired:
-            return None
         if not known.user and client.disallow_anonymous_connection_tokens:
             raise WebSocketException(POLICY, "the token names no user")
         expire_at = 0 if client.insecure else known.expire_at
@@ -202,13 +204,22 @@ class Sockets:
             return None
         return Admission(known.user, expire_at, known.info, refreshable=False)
 
+    def _tell(self, error: TokenRefused, websocket: WebSocket) -> None:
+        where = address_of(websocket.scope)
+        self.node.refusals.happened(f"token_{error.claim}", "%s: token refused: %s", where, error)
+
     def _begin(self, websocket: WebSocket, protocol: Plain, admission: Admission) -> PlainConnection:
         """Make it known. Raises ``Disconnect`` if its user has too many connections."""
         wire, transport = self._reach(websocket, protocol)
         handshake = Handshake(scope=websocket.scope)
         session = PlainSession(self.node, self._tokens, wire, transport, handshake)
+        session.address = address_of(websocket.scope)
         session.begin()
-        connecting.admit(session, admission)
+        try:
+            connecting.admit(session, admission)
+        except Disconnect as reason:
+            tell(session, reason)
+            raise
         transport.session = session  # not before: of one that is not let in nobody sees to the end
         connection = PlainConnection(websocket, session, protocol, transport, self._acceptor)
         self._acceptor.sessions.add(session)

@@ -237,4 +237,4 @@ class PlainDirectTransport:
         self._slow = None
 
     def give_up(self) -> None:
-        self.session.disconnect(Disconnect(DisconnectCode.SLOW))
+        self.session.reject(Disconnect(DisconnectCode.SLOW))

@@ -1,6 +1,7 @@
 """Who comes in, how it is known, and that nothing is left of it afterwards."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
@@ -214,6 +215,19 @@ async def test_a_forged_token(rig: SocketRig) -> None:
     token = rig.token("ann", key="not the secret, but as long as it has to be")
     assert await refused(rig, client, token=token) == (1008, "invalid token")
     assert client.sent == []
+
+
+async def test_who_is_refused_is_told_of_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "gateway.refusals")
+    rig = await SocketRig.open(user_connection_limit=1)
+    await refused(rig, Client(), token=rig.token("ann", key="not the secret, but as long as it has to be"))
+    await refused(rig, Client(), token=rig.token("ann", exp=1))
+    async with rig.sockets.attach(Client().websocket, user="ann"):
+        with pytest.raises(WebSocketException):
+            await rig.sockets.open(Client().websocket, user="ann")
+    assert rig.node.metrics.refusals == {"token_signature": 1, "token_exp": 1, "user_connection_limit": 1}
+    assert "token refused: alg is 'HS256', and no key of client.token has signed it" in caplog.text
+    assert " user 'ann'" in caplog.text
 
 
 async def test_a_token_whose_time_has_passed_gets_a_code_that_a_page_sees(rig: SocketRig) -> None:

@@ -51,6 +51,8 @@ class Session:
     def disconnect(self, reason: Disconnect) -> None:
         self.transport.close(reason)
 
+    reject = disconnect
+
 
 @pytest.fixture
 def raw() -> Raw:

@@ -1,0 +1,34 @@
+"""Requests that come to where WebSockets are opened and open none: what is said to whoever has to mend that."""
+
+from collections.abc import Callable
+from http import HTTPStatus
+
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
+
+from gateway.transports.address import address_of
+from gateway.transports.base import Acceptor
+
+CURE = (
+    "A proxy that stands in front must pass WebSockets on. nginx: proxy_http_version 1.1; "
+    'proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade"; '
+    "HAProxy, Caddy, Traefik and Envoy pass them on as they are, the latter with upgrade_configs."
+)
+
+OLD = "It has come as HTTP/1.0, which knows no Upgrade: so nginx speaks unless it is told proxy_http_version 1.1."
+
+
+class UpgradeNeeded:
+    """A raw ASGI application that answers plain HTTP where a WebSocket is opened."""
+
+    def __init__(self, acceptor: Callable[[], Acceptor]) -> None:
+        self._acceptor = acceptor
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        version = scope["http_version"]
+        found = f"The request has no header Upgrade: websocket. {OLD if version == '1.0' else ''}".rstrip()
+        text = "%s: no WebSocket is opened at %s: %s"
+        self._acceptor().refusals.happened("upgrade", text, address_of(scope), scope["path"], found)
+        headers = {"upgrade": "websocket", "connection": "upgrade"} if version.startswith("1.") else {}  # no HTTP/2 has
+        body = f"This address opens WebSockets. {found}\n{CURE}\n"
+        await PlainTextResponse(body, HTTPStatus.UPGRADE_REQUIRED, headers)(scope, receive, send)

@@ -1,0 +1,370 @@
+"""Every refusal, provoked on a server as `gateway serve` runs it: the answer, the log line, the counter.
+
+docs/operate.md has them in a table, which is held against what happens here.
+"""
+
+import asyncio
+import json
+import logging
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from msgspec import Struct
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidStatus
+
+from gateway.auth.tokens import sign_connection
+from gateway.config.settings import Settings
+from gateway.core.node import Node
+from gateway.messages import Payload, Publication
+from gateway.serve.app import create_app
+from gateway.session.rejections import KINDS
+from gateway.web.exposition import render
+from tests.serving import on_uvicorn
+from tests.transports.sockets import Peer, client_frame, upgrade_request
+from tests.waiting import until
+
+SECRET = "a secret of more than thirty-two bytes, as all should be"
+PATH = "/connection/websocket"
+EVIL = "https://evil.example"
+
+
+class Ground(Struct):
+    """A running gateway."""
+
+    node: Node
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}{PATH}"
+
+    def client(self, **options: Any) -> connect:
+        return connect(self.url, compression=None, proxy=None, ping_interval=None, **options)
+
+    @asynccontextmanager
+    async def peer(self, request: bytes = b"") -> AsyncIterator[Peer]:
+        peer = Peer(*await asyncio.open_connection("127.0.0.1", self.port))
+        peer.write(request or upgrade_request(PATH))
+        try:
+            yield peer
+        finally:
+            peer.writer.transport.abort()
+
+
+Provoke = Callable[[Ground], Awaitable[str]]
+
+
+class Refused(Struct):
+    """What brings a refusal about, and the settings for it. Answers how the client has been answered."""
+
+    provoke: Provoke
+    settings: dict[str, Any] = {}
+
+
+def token(user: str = "bob", secret: str = SECRET, **claims: Any) -> str:
+    return sign_connection(secret, user, **claims)
+
+
+def told(status: int, body: bytes) -> str:
+    """Status and first line of the text, as the table has them."""
+    text = body.decode().strip().partition("\n")[0]
+    return f"{status}: {text}" if text else str(status)
+
+
+async def handshake(ground: Ground, **options: Any) -> str:
+    with pytest.raises(InvalidStatus) as refused:
+        async with ground.client(**options):
+            pass
+    return told(refused.value.response.status_code, bytes(refused.value.response.body or b""))
+
+
+async def ended(client: ClientConnection) -> str:
+    await asyncio.wait_for(client.wait_closed(), 10)
+    return f"{client.close_code} {client.close_reason}"
+
+
+async def reply(client: ClientConnection, command: dict[str, Any]) -> dict[str, Any]:
+    await client.send(json.dumps({"id": 1, **command}))
+    answer: dict[str, Any] = json.loads(await client.recv())
+    return answer
+
+
+def says(*messages: str | bytes | dict[str, Any], first: dict[str, Any] | None = None) -> Provoke:
+    """A client that connects by a good token, unless it has something else to say first, and is then closed."""
+
+    async def provoke(ground: Ground) -> str:
+        async with ground.client() as client:
+            if first is None:
+                assert "connect" in await reply(client, {"connect": {"token": token()}})
+            else:
+                await client.send(json.dumps({"id": 1, **first}))
+            for message in messages:
+                await client.send(json.dumps(message) if isinstance(message, dict) else message)
+            return await ended(client)
+
+    return provoke
+
+
+def connects(text: str, *, answered: bool = False) -> Provoke:
+    """A client with this token, which is answered by an error, or closed."""
+
+    async def provoke(ground: Ground) -> str:
+        async with ground.client() as client:
+            command = {"id": 1, "connect": {"token": text}}
+            if not answered:
+                await client.send(json.dumps(command))
+                return await ended(client)
+            error = (await reply(client, command))["error"]
+            return f"error {error['code']} {error['message']}"
+
+    return provoke
+
+
+async def _foreign(ground: Ground) -> str:
+    return await handshake(ground, origin=EVIL)
+
+
+async def _full(ground: Ground) -> str:
+    async with ground.client():
+        return await handshake(ground)
+
+
+async def _draining(ground: Ground) -> str:
+    ground.node.draining = True
+    return await handshake(ground)
+
+
+async def _no_upgrade(ground: Ground) -> str:
+    async with httpx.AsyncClient() as http:
+        answer = await http.get(f"http://127.0.0.1:{ground.port}{PATH}")
+    assert answer.headers["upgrade"] == "websocket"
+    assert "proxy_set_header Upgrade $http_upgrade" in answer.text
+    return told(answer.status_code, answer.content)
+
+
+async def _old_http(ground: Ground) -> str:
+    async with ground.peer(upgrade_request(PATH).replace(b"HTTP/1.1", b"HTTP/1.0")) as peer:
+        head = await peer.head()
+        assert b"upgrade: websocket" in head
+        return f"{head.split()[1].decode()}: {(await peer.rest()).decode().strip()}"
+
+
+async def _no_key(ground: Ground) -> str:
+    async with httpx.AsyncClient() as http:
+        answer = await http.post(f"http://127.0.0.1:{ground.port}/api/info", json={}, headers={"X-API-Key": "x"})
+    return told(answer.status_code, answer.content)
+
+
+async def _second(ground: Ground) -> str:
+    async with ground.client() as client:
+        assert "connect" in await reply(client, {"connect": {"token": token()}})
+        return await connects(token())(ground)
+
+
+async def _blocked(ground: Ground) -> str:
+    await ground.node.blocked.store.block("bob", 60)
+    await until(lambda: "bob" in ground.node.blocked)
+    return await connects(token())(ground)
+
+
+async def _silent(ground: Ground) -> str:
+    async with ground.client() as client:
+        return await ended(client)
+
+
+async def _unfinished(ground: Ground) -> str:
+    async with ground.peer() as peer:
+        await peer.head()
+        peer.write(client_frame(b"x" * 100)[:50])
+        _, payload = await peer.frame()
+        return f"{int.from_bytes(payload[:2], 'big')} {payload[2:].decode()}"
+
+
+async def _unmasked(ground: Ground) -> str:
+    async with ground.peer() as peer:
+        await peer.head()
+        peer.write(b"\x81\x02{}")
+        _, payload = await peer.frame()
+        return f"{int.from_bytes(payload[:2], 'big')} {payload[2:].decode()}"
+
+
+async def _slow(ground: Ground) -> str:
+    """It reads nothing, until it is cut off."""
+    async with ground.peer() as peer:
+        await peer.head()
+        peer.stop_reading()
+        peer.write(client_frame(json.dumps({"id": 1, "connect": {"token": token(channels=["news"])}}).encode()))
+        await until(lambda: ground.node.hub.channels.get("news"))
+        news = ground.node.channels.resolve("news")
+        publication = Publication(Payload(b'"%b"' % (b"x" * 2**20)))
+
+        async def cut_off() -> int:
+            await ground.node.publish(news, publication)
+            ground.node.hub.flush()
+            return ground.node.metrics.disconnects[3008]
+
+        await until(cut_off)
+        return "3008 slow"
+
+
+async def _large_stream(ground: Ground) -> str:
+    async with httpx.AsyncClient() as http:
+        answer = await http.post(f"http://127.0.0.1:{ground.port}/connection/uni_sse", content=b"x" * 70000)
+    return told(answer.status_code, answer.content)
+
+
+def client(**settings: Any) -> dict[str, Any]:
+    return {"client": settings}
+
+
+def tokens(**settings: Any) -> dict[str, Any]:
+    return client(token=settings)
+
+
+REFUSED: dict[str, Refused] = {
+    "origin": Refused(_foreign),
+    "connection_limit": Refused(_full, client(connection_limit=1)),
+    "connection_rate_limit": Refused(_full, client(connection_rate_limit=1)),
+    "draining": Refused(_draining),
+    "upgrade": Refused(_no_upgrade),
+    "handshake": Refused(_old_http),
+    "api_key": Refused(_no_key, {"http_api": {"key": "right"}}),
+    "token_missing": Refused(connects("")),
+    "token_signature": Refused(connects(token(secret="x" * 40))),
+    "token_alg": Refused(connects(f"eyJhbGciOiJub25lIn0.{token().split('.')[1]}.")),
+    "token_key": Refused(connects(token()), tokens(hmac_secret_key="")),
+    "token_format": Refused(connects("not a token")),
+    "token_size": Refused(connects(token("x" * 9000))),
+    "token_sub": Refused(connects(token(sub=42))),
+    "token_exp": Refused(connects(token(exp=1), answered=True)),
+    "token_nbf": Refused(connects(token(nbf=4_000_000_000), answered=True)),
+    "token_aud": Refused(connects(token(aud="x")), tokens(audience="y")),
+    "token_iss": Refused(connects(token(iss="x")), tokens(issuer="y")),
+    "token_channel": Refused(connects(token(channel="news"))),
+    "token_info": Refused(connects(token(b64info="?"))),
+    "token_meta": Refused(connects(token(meta=1))),
+    "token_other": Refused(
+        says({"id": 2, "refresh": {"token": token("eve")}}, first={"connect": {"token": token(ttl=86400)}})
+    ),
+    "user_connection_limit": Refused(_second, client(user_connection_limit=1)),
+    "channel_limit": Refused(connects(token(channels=["a", "b"])), client(channel_limit=1)),
+    "permission_denied": Refused(connects(token("")), client(disallow_anonymous_connection_tokens=True)),
+    "blocked": Refused(_blocked),
+    "stale": Refused(_silent, client(stale_close_delay="100ms")),
+    "bad_command": Refused(says("nonsense")),
+    "bad_frame": Refused(_unmasked),
+    "message_timeout": Refused(_unfinished, client(message_timeout="200ms")),
+    "message_size": Refused(says("x" * 70000)),
+    "slow_client": Refused(_slow, client(queue_max_size=1024)),
+    "no_pong": Refused(says(), client(ping_interval="200ms", pong_timeout="100ms")),
+}
+"""By the reason that counts them."""
+
+
+@asynccontextmanager
+async def ground(settings: dict[str, Any]) -> AsyncIterator[Ground]:
+    given = settings.get("client", {})
+    key = {"token": {"hmac_secret_key": SECRET, **given.get("token", {})}}
+    configured = Settings.model_validate({**settings, "client": {**given, **key}, "uni_sse": {"enabled": True}})
+    app = create_app(configured)
+    async with on_uvicorn(app, configured) as port:
+        yield Ground(app.state.node, port)
+
+
+def row(reason: str, answer: str, line: str) -> str:
+    """As it stands in the table."""
+    line = re.sub(r"client [0-9a-f-]{36}", "client …", line)
+    answer = re.sub(r"again in \d+ s", "again in … s", answer)
+    return f"| `{reason}` | {answer} | {line} |"
+
+
+def rows() -> dict[str, str]:
+    """Those of the table, by reason."""
+    page = (Path(__file__).parents[2] / "docs" / "operate.md").read_text("utf-8")
+    section = page.split("\n## Refusals\n")[1].split("\n## ")[0]
+    return {found[1]: found[0] for found in re.finditer(r"^\| `(\w+)` \|.*$", section, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+async def test_each_refusal_has_an_answer_a_line_and_a_counter(reason: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "gateway")
+    refused = REFUSED[reason]
+    async with ground(refused.settings) as place:
+        answer = await refused.provoke(place)
+        lines = [each for each in caplog.records if getattr(each, "reason", "") == reason]
+        assert [each.name for each in lines] == ["gateway.refusals"], [each.getMessage() for each in caplog.records]
+        assert place.node.metrics.refusals == {reason: 1}
+        assert f'gateway_refusals_total{{reason="{reason}"}} 1.0' in render(place.node.metrics).decode()
+        assert SECRET not in lines[0].getMessage()
+        fields = {name: value for each in lines[0].args or () for name, value in _fields(each).items()}
+        assert fields.get("address") == "127.0.0.1"
+    assert rows().get(reason) == row(reason, answer, lines[0].getMessage())
+
+
+def _fields(argument: object) -> dict[str, str]:
+    found: Callable[[], dict[str, str]] | None = getattr(argument, "log_fields", None)
+    return found() if found else {}
+
+
+def test_the_table_has_all_of_them_and_no_other() -> None:
+    assert list(rows()) == list(REFUSED)
+    assert {kind for kind, _ in KINDS.values()} <= set(REFUSED)
+
+
+async def test_an_event_stream_is_refused_in_the_same_words(caplog: pytest.LogCaptureFixture) -> None:
+    async with ground({}) as place:
+        assert await _large_stream(place) == "413"
+        assert place.node.metrics.refusals == {"message_size": 1}
+        async with httpx.AsyncClient() as http:
+            answer = await http.get(f"http://127.0.0.1:{place.port}/connection/uni_sse", headers={"Origin": EVIL})
+        assert (answer.status_code, "client.allowed_origins" in answer.text) == (403, True)
+        assert place.node.metrics.refusals == {"message_size": 1, "origin": 1}
+    assert "127.0.0.1: connect of more than 65536 bytes refused" in caplog.text
+
+
+async def test_a_proxy_that_speaks_http_1_0_is_named() -> None:
+    """As nginx does unless it is told otherwise, which then leaves out Upgrade as well."""
+    async with ground({}) as place, place.peer(f"GET {PATH} HTTP/1.0\r\nHost: x\r\n\r\n".encode()) as peer:
+        assert b" 426 " in await peer.head()
+        assert b"HTTP/1.0" in await peer.rest()
+
+
+async def test_the_address_is_that_which_a_proxy_tells(caplog: pytest.LogCaptureFixture) -> None:
+    async with ground({}) as place:
+        headers = {"X-Forwarded-For": "6.6.6.6, 203.0.113.9"}
+        async with place.client(additional_headers=headers) as opened:
+            await opened.send("nonsense")
+            assert await ended(opened) == "3501 bad request"
+        [line] = [each for each in caplog.records if getattr(each, "reason", "") == "bad_command"]
+        assert " 203.0.113.9: closed with 3501" in line.getMessage()
+
+
+async def test_an_attack_is_one_line_and_a_count(caplog: pytest.LogCaptureFixture) -> None:
+    async with ground({}) as place:
+        for _ in range(20):
+            await _foreign(place)
+        assert place.node.metrics.refusals == place.node.metrics.refused_connections == {"origin": 20}
+    assert len([each for each in caplog.records if getattr(each, "reason", "") == "origin"]) == 1
+
+
+async def test_access_lines_of_a_connection(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "gateway")
+    for wanted in (True, False):
+        caplog.clear()
+        async with ground({"log": {"access": wanted}}) as place:
+            async with place.client() as client:
+                assert "connect" in await reply(client, {"connect": {"token": token()}})
+            await until(lambda place=place: place.node.metrics.disconnects.total())  # type: ignore[misc]  # of this turn
+        lines = [each.getMessage() for each in caplog.records if each.name == "gateway.access"]
+        if wanted:
+            begun, over = lines
+            assert re.fullmatch(r"client [0-9a-f-]{36} user 'bob' 127\.0\.0\.1: connected", begun)
+            assert re.fullmatch(r"client \S+ user 'bob' 127\.0\.0\.1: ended after \d+\.\d s with 1000 ''", over)
+        else:
+            assert lines == []
