@@ -1,6 +1,7 @@
 """Settings that contradict each other."""
 
 import json
+import os
 import re
 from collections.abc import Iterator
 
@@ -12,6 +13,9 @@ from gateway.broadcast.backends import problem_of
 from gateway.config.settings import ChannelOptions, Settings
 from gateway.errors import SettingsError
 from gateway.redis.address import read_addresses
+
+LONGEST = 80
+"""Bytes of a directory for Unix sockets, whose whole path may have a hundred or so."""
 
 
 class Problem(Struct, frozen=True):
@@ -47,6 +51,10 @@ def find_problems(settings: Settings) -> Iterator[Problem]:
         )
     if settings.presence.enabled and settings.engine.type != "redis":
         yield Problem("presence.enabled", 'needs engine.type = "redis"; other engines keep presence themselves')
+    if len(os.fsencode(settings.prometheus.directory)) > LONGEST:
+        yield Problem(
+            "prometheus.directory", f"is longer than {LONGEST} bytes, too long for the sockets that lie in it"
+        )
     yield from _address_problems(settings)
 
 

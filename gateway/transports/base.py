@@ -12,6 +12,7 @@ from starlette.types import Scope
 from gateway.auth.tokens import TokenVerifier
 from gateway.core.node import Node
 from gateway.errors import Disconnect, DisconnectCode
+from gateway.metrics import SlowClient
 from gateway.protocols.base import Wire
 from gateway.session import (
     NO_APPLICATION,
@@ -67,6 +68,11 @@ class Acceptor:
     def refuse(self, scope: Scope) -> Refusal | None:
         """How a client is refused; None for one that may come in. Asked once for each connection, as it begins."""
         return self.forbid(scope) or self._admission.refuse(len(self.sessions), draining=self._node.draining)
+
+    @property
+    def slow(self) -> set[SlowClient]:
+        """Where clients are noted that are slow just now."""
+        return self._node.metrics.slow
 
     def repel(self) -> Refusal | None:
         """Whether one that might come in before can no longer, and how it is refused then."""

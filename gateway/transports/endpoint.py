@@ -34,7 +34,7 @@ class WebSocketEndpoint:
         self._protocols = protocols
         self._wheel = wheel
         self._largest = settings.client.message_size_limit
-        self._limits = write_limits(settings)
+        self._limits = write_limits(settings, acceptor.slow)
         self._portable = {protocol: Wire(protocol, text_frame) for protocol in protocols.values()}
         self._direct: dict[tuple[WireProtocol, Compression | None], Wire] = {}
 

@@ -86,7 +86,7 @@ class SseEndpoint:
         self._protocol = CentrifugeJsonUni()
         self._wire = Wire(self._protocol, event_frame)
         self._largest = min(settings.client.message_size_limit, UNAUTHENTICATED)
-        self._limits = write_limits(settings)
+        self._settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         acceptor, wheel = self._source()
@@ -110,7 +110,7 @@ class SseEndpoint:
             return
         await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": Headers(STREAM | headers).raw})
         await send({"type": "http.response.body", "body": OPENING, "more_body": True})
-        transport = SseTransport(self._protocol, send, wheel, self._limits)
+        transport = SseTransport(self._protocol, send, wheel, write_limits(self._settings, acceptor.slow))
         session = transport.session = acceptor.open(self._wire, transport, scope)
         await _converse(acceptor, transport, session, frame, receive)
 

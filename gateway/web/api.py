@@ -19,7 +19,7 @@ from gateway.core.tasks import CHUNK, at_once
 from gateway.errors import Error, ErrorCode
 from gateway.protocols.centrifuge_json import encode
 from gateway.web import api_messages as api
-from gateway.web.methods import METHODS, Method, error_body
+from gateway.web.methods import METHODS, error_body
 
 BODY_LIMIT = 16 * 1024 * 1024
 """Bytes of a request. A broadcast to thousands of channels fits."""
@@ -40,7 +40,7 @@ def api_router(node: Callable[[], Node], settings: HTTPAPISettings) -> APIRouter
     key = APIKeyHeader(name="X-API-Key", auto_error=False, description="The setting http_api.key")
     router = APIRouter(prefix="/api", tags=["server API"], dependencies=[Depends(key)])
     for name, method in METHODS.items():
-        answer = _single(node, method, settings)
+        answer = _single(node, name, settings)
         _add(router, name, method.request, _envelope(method.result), _endpoint(settings, method.request, answer))
     replies = {"type": "object", "properties": {"replies": {"type": "array", "items": {"type": "object"}}}}
     _add(router, "batch", api.BatchRequest, replies, _endpoint(settings, api.BatchRequest, _batch(node)))
@@ -88,10 +88,10 @@ def _add(router: APIRouter, name: str, request: type, answer: dict[str, Any], en
 Answer = Callable[[Any, Request], Awaitable[Response]]
 
 
-def _single(node: Callable[[], Node], method: Method, settings: HTTPAPISettings) -> Answer:
+def _single(node: Callable[[], Node], name: str, settings: HTTPAPISettings) -> Answer:
     async def answer(command: Any, request: Request) -> Response:
         try:
-            return _json({"result": await method.call(node(), command)})
+            return _json({"result": await _measured(node(), name, command)})
         except Error as error:
             if "transport" in (settings.error_mode, request.headers.get("x-centrifugo-error-mode")):
                 return _json(error_body(error), _STATUS.get(error.code, 500))
@@ -154,9 +154,21 @@ async def _one_of_batch(node: Node, command: dict[str, Any]) -> dict[str, Any]:
             decoded = msgspec.json.decode(request, type=method.request)
         except (DecodeError, RecursionError) as error:
             raise Error(ErrorCode.BAD_REQUEST, f"bad request: {error}") from error
-        return {name: await method.call(node, decoded)}
+        return {name: await _measured(node, name, decoded)}
     except Error as error:
         return {"error": error_body(error)}
+
+
+async def _measured(node: Node, name: str, command: Any) -> Any:
+    """What the method answers; its time is kept, and its errors are counted."""
+    began = node.wheel.clock()
+    try:
+        return await METHODS[name].call(node, command)
+    except Error as error:
+        node.metrics.api_errors[name, error.code] += 1
+        raise
+    finally:
+        node.metrics.api_time[name].observe(node.wheel.clock() - began)
 
 
 async def _body(request: Request) -> bytes:

@@ -114,7 +114,7 @@ class Sockets:
         self._tokens = tokens
         self._protocols: dict[str, Plain] = {each.name: each for each in (PlainText(), PlainJson(), PlainBytes())}
         self._portable: dict[Plain, Wire] = {each: PortableWire(each) for each in self._protocols.values()}
-        self._limits = write_limits(node.settings)
+        self._limits = write_limits(node.settings, node.metrics.slow)
         self._direct: dict[tuple[Plain, Compression | None], Wire] = {}
 
     def attach(self, websocket: WebSocket, **options: Unpack[Options]) -> Attachment:
