@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from gateway.web.exposition import DEFINITIONS
-from gateway.web.workers import HOST_DEFINITIONS
 from tests.deploy.balancers import ROOT
 from tests.deploy.test_deploy import program, run
+from tests.web.metrics_table import METRICS
 
 PROMETHEUS = ROOT / "deploy/prometheus"
 ALERTS = PROMETHEUS / "alerts.yml"
@@ -22,7 +22,7 @@ PAGE = ROOT / "docs/operate.md"
 HISTOGRAM = ("_bucket", "_count", "_sum")
 EXISTING = {
     each.exposed + part: {*each.labels, *(["le"] if part == "_bucket" else [])}
-    for each in (*HOST_DEFINITIONS, *DEFINITIONS)
+    for each in METRICS
     for part in (HISTOGRAM if each.kind == "histogram" else ("",))
 }
 """The names of all series, and the labels that they have besides those of every one."""
@@ -212,7 +212,10 @@ CASES = {
     ),
     "GatewayRefusesConnections": Case(
         {'gateway_refused_connections_total{instance="a", reason="origin"}': "0+120x30"},
-        {'gateway_refused_connections_total{instance="a", reason="draining"}': "0+120x30"},
+        {
+            'gateway_refused_connections_total{instance="a", reason="draining"}': "0+120x30",
+            'gateway_refused_connections_total{instance="a", reason="origin"}': "0+30x30",
+        },
     ),
     "GatewayClientsSlow": Case({CONNECTIONS: "1000x30", SLOW: "60x30"}, {CONNECTIONS: "1000x30", SLOW: "40x30"}),
     "GatewayClientsGone": Case({CONNECTIONS: "1000x30", GONE: "0+120x30"}, {CONNECTIONS: "9000x30", GONE: "0+120x30"}),

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from gateway.web.exposition import DEFINITIONS
-from gateway.web.workers import HOST_DEFINITIONS
+from gateway.web.exposition import DEFINITIONS, Definition
+from gateway.web.workers import HOST_DEFINITIONS, Host
 
 PAGE = Path(__file__).parents[2] / "docs/operate.md"
+METRICS: list[Host | Definition] = [*HOST_DEFINITIONS, *DEFINITIONS]
 HEAD = "| name | labels | kind | meaning |\n|---|---|---|---|\n"
 
 
@@ -13,7 +14,7 @@ def table() -> str:
     """As the page has it."""
     lines = [
         f"| `{each.exposed}` | {', '.join(f'`{label}`' for label in each.labels)} | {each.kind} | {each.help} |\n"
-        for each in (*HOST_DEFINITIONS, *DEFINITIONS)
+        for each in METRICS
     ]
     return HEAD + "".join(lines)
 

@@ -38,7 +38,7 @@ async def nodes(tmp_path: Path) -> AsyncIterator[list[Node]]:
 
 async def told(node: Node, directory: Path) -> tuple[dict[str, float], dict[str, float]]:
     """What of the host is told, and publications in by node."""
-    families = {}
+    families: dict[str, list[Any]] = {}
     for family in await read_all(node, str(directory)):
         families.setdefault(family.name, []).extend(family.samples)
     host = {name: families[name][0][2] for name in ("gateway_workers", "gateway_workers_silent")}
