@@ -64,7 +64,7 @@ class Node:
         self.metrics = Metrics(clock)
         self.metrics.namespaces = {name: NamespaceCounts() for name in settings.prometheus.namespaces}
         self.wheel = wheel or Wheel()
-        self.wheel.late = self.metrics.loop_lag.observe
+        self.wheel.late = self._look_at_times
         self.channels = Channels(settings.channel, routes, settings.client.subscribe_to_user_personal_channel)
         max_lag = settings.client.channel_position_max_time_lag
         self.hub = Hub(self.metrics, max_lag=max_lag, clock=clock, wheel=self.wheel)
@@ -292,7 +292,12 @@ class Node:
         """Subscribers by channel, of the next channels that match a pattern."""
         return await self._roll.page(question) if question.kind == "channels" else Page({})
 
-    # — gauges —
+    # — what is measured —
+
+    def _look_at_times(self, late: float) -> None:
+        """Ten times a second: by how much the event loop is late, and how long the next publication takes."""
+        self.metrics.loop_lag.observe(late)
+        self.hub.measures = True
 
     def gauges(self) -> Gauges:
         hub, health = self.hub, self.broker.health()

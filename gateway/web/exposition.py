@@ -186,7 +186,7 @@ DEFINITIONS: tuple[Definition, ...] = (
     _counter("gateway_sent_bytes", "Bytes of messages handed to connections", lambda m: m.bytes_out),
     _histogram(
         "gateway_delivery_lag_seconds",
-        "Time from publish to the writing to subscribers, of the first publication of each tick",
+        "Time from publish to the writing to subscribers, of a sample: ten publications a second at most",
         lambda m: m.delivery_lag,
     ),
     _counters(

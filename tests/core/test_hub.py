@@ -872,7 +872,7 @@ async def test_who_is_caught_up_with_may_be_written_to_in_another_way_meanwhile(
 # — what is counted —
 
 
-async def test_the_lag_is_taken_once_a_tick(hub: Hub, metrics: Metrics, clock: Clock) -> None:
+async def test_the_lag_is_taken_of_one_publication_when_it_is_wanted(hub: Hub, metrics: Metrics, clock: Clock) -> None:
     reader(hub)
     for sent in (999.5, 999.9):
         hub.publish("room", Publication(Payload(b"a"), time=int(sent * 1000)))
@@ -880,8 +880,11 @@ async def test_the_lag_is_taken_once_a_tick(hub: Hub, metrics: Metrics, clock: C
     hub.flush()
     assert sum(metrics.delivery_lag.counts) == 1
     assert metrics.delivery_lag.total == pytest.approx(0.75), "of the one that came first, until it is written"
-    hub.flush()
-    assert sum(metrics.delivery_lag.counts) == 1
+    for wanted in (False, True):
+        hub.measures |= wanted
+        hub.publish("room", Publication(Payload(b"a"), time=int(clock.now * 1000)))
+        hub.flush()
+        assert sum(metrics.delivery_lag.counts) == 1 + wanted
 
 
 async def test_a_clock_that_is_ahead_makes_no_negative_lag(hub: Hub, metrics: Metrics, clock: Clock) -> None:

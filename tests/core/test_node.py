@@ -420,6 +420,8 @@ async def test_the_event_loop_is_looked_at(node: Node, clock: Clock) -> None:
     clock.now += 1.0
     await until(lambda: sum(node.metrics.loop_lag.counts))
     assert node.metrics.loop_lag.total == pytest.approx(1.0 - TICK)
+    node.hub.measures = False
+    await until(lambda: node.hub.measures)
 
 
 # — work that nobody waits for —
