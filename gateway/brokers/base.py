@@ -9,6 +9,7 @@ from msgspec import Struct
 from gateway.errors import Error, ErrorCode
 from gateway.health import ServerHealth
 from gateway.messages import ClientInfo, Position, Publication, Receipt
+from gateway.metrics import Reads
 
 IDEMPOTENCY_TTL = 300.0
 """Seconds for which the result of a publish with an idempotency key is remembered."""
@@ -112,7 +113,7 @@ class BrokerHealth(Struct, frozen=True):
 
     ``lag`` is the last measured time from publish to arrival, in seconds; ``reconnects`` counts. ``refusal`` is what
     the backend refuses and will until an operator has seen to it: one word. ``servers`` have the rest, if there are
-    any; ``refused`` is how often something was refused, by kind.
+    any; ``refused`` is how often something was refused, by kind. ``reads`` are those of history.
     """
 
     connected: bool = True
@@ -122,6 +123,7 @@ class BrokerHealth(Struct, frozen=True):
     refusal: str = ""
     servers: tuple[ServerHealth, ...] = ()
     refused: Mapping[str, int] = {}
+    reads: Reads = Reads()
 
     @property
     def ok(self) -> bool:

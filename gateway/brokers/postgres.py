@@ -232,7 +232,14 @@ class PostgresBroker:
 
     def health(self) -> BrokerHealth:
         database = self._database
-        return BrokerHealth(database.connected, database.deaf, database.lag, database.reconnects, database.refusal)
+        return BrokerHealth(
+            database.connected,
+            database.deaf,
+            database.lag,
+            database.reconnects,
+            database.refusal,
+            reads=self._equal_reads.reads,
+        )
 
     # — statements for all who ask in a tick —
 

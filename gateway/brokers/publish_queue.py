@@ -90,6 +90,11 @@ class PublishQueue:
         self._count = self._bytes = 0
         self._timer: asyncio.TimerHandle | None = None
 
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """Publications that wait, and bytes of their data."""
+        return self._count, self._bytes
+
     async def publish(
         self, channel: str, publication: Publication, stream: StreamOptions, options: PublishOptions
     ) -> Receipt:

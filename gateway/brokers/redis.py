@@ -192,7 +192,9 @@ class RedisBroker:
         shard = self._shard
         servers = tuple(shard.health())
         refusal = next((server.refusal for server in servers if server.refusal), "")
-        return BrokerHealth(shard.connected, shard.deaf, shard.lag, shard.reconnects, refusal, servers, shard.refused)
+        return BrokerHealth(
+            shard.connected, shard.deaf, shard.lag, shard.reconnects, refusal, servers, shard.refused, self._reads.reads
+        )
 
     def _run(self, call: Call) -> Awaitable[Any]:
         if call.script is None:

@@ -19,6 +19,7 @@ from gateway.brokers.base import (
 from gateway.errors import BrokerUnavailable
 from gateway.jump import jump
 from gateway.messages import ClientInfo, Position, Publication, Receipt
+from gateway.metrics import Reads
 
 STAMP = 8
 """Bytes before a message for nodes, by which those are told apart that arrive by several brokers."""
@@ -124,6 +125,7 @@ class ShardedBroker:
                 replace(server, shard=str(number)) for number, health in enumerate(each) for server in health.servers
             ),
             sum((Counter(health.refused) for health in each), Counter()),
+            sum((health.reads for health in each), Reads()),
         )
 
     def _shares(self, channels: Sequence[str]) -> dict[Broker, list[int]]:

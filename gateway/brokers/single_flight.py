@@ -6,6 +6,7 @@ from typing import Generic, TypeVar
 
 from gateway.core.tasks import Tasks
 from gateway.errors import another
+from gateway.metrics import Reads
 
 _Key = TypeVar("_Key")
 _Answer = TypeVar("_Answer")
@@ -24,6 +25,12 @@ class SingleFlight(Generic[_Key, _Answer]):
         self._pause = pause
         self._boarding: dict[_Key, list[_Asker[_Answer]]] = {}
         self._flights = Tasks()
+        self._put = self._shared = 0
+
+    @property
+    def reads(self) -> Reads:
+        """How often it was put, and how many have shared the answer."""
+        return Reads(self._put, self._shared)
 
     async def ask(self, key: _Key, put: Callable[[], Awaitable[_Answer]]) -> _Answer:
         """The answer to the question called ``key``; ``put`` puts it, for all who ask."""
@@ -44,6 +51,7 @@ class SingleFlight(Generic[_Key, _Answer]):
         try:
             await asyncio.sleep(0)  # for others to join; what is put may leave, and be answered, in the same turn
             others = self._board(key)
+            self._count(1 + len(others))
             answer = await put()
         except Exception as error:
             _refuse(others, error)
@@ -67,10 +75,15 @@ class SingleFlight(Generic[_Key, _Answer]):
             while self._boarding[key]:
                 await asyncio.sleep(self._pause)
                 if askers := self._board(key):
+                    self._count(len(askers))
                     await _put(askers)
         finally:
             for asker in (*askers, *self._boarding.pop(key)):  # none, unless the event loop is being closed
                 asker.answer.cancel()
+
+    def _count(self, askers: int) -> None:
+        self._put += 1
+        self._shared += askers - 1
 
     def _board(self, key: _Key) -> "list[_Asker[_Answer]]":
         askers, self._boarding[key] = self._boarding[key], []

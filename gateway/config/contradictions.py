@@ -1,6 +1,7 @@
 """Settings that contradict each other."""
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -19,6 +20,8 @@ from gateway.redis.address import read_addresses
 
 TRACING = "opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"
 """What traces need; the extra ``otel`` brings it."""
+LONGEST = 80
+"""Bytes of a directory for Unix sockets, whose whole path may have a hundred or so."""
 
 
 class Problem(Struct, frozen=True):
@@ -54,6 +57,10 @@ def find_problems(settings: Settings) -> Iterator[Problem]:
         )
     if settings.presence.enabled and settings.engine.type != "redis":
         yield Problem("presence.enabled", 'needs engine.type = "redis"; other engines keep presence themselves')
+    if len(os.fsencode(settings.prometheus.directory)) > LONGEST:
+        yield Problem(
+            "prometheus.directory", f"is longer than {LONGEST} bytes, too long for the sockets that lie in it"
+        )
     yield from _address_problems(settings)
     yield from _proxy_problems(server.forwarded_allow_ips)
     if settings.opentelemetry.enabled and not _has_modules(*TRACING):

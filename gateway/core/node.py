@@ -29,7 +29,7 @@ from gateway.core.wheel import Wheel
 from gateway.errors import BrokerUnavailable, Error, ErrorCode
 from gateway.health import Condition, ServerHealth
 from gateway.messages import ClientInfo, Join, Leave, Payload, Position, Publication, Receipt
-from gateway.metrics import Gauges, Metrics
+from gateway.metrics import Gauges, Metrics, NamespaceCounts
 from gateway.presence.base import PresenceStore
 from gateway.recurring import Recurring
 from gateway.skipped import SKIPPED
@@ -67,10 +67,11 @@ class Node:
         self.settings = settings
         self.clock = clock
         self.metrics = Metrics(clock)
-        self.metrics.watch(self.gauges)
+        self.metrics.namespaces = {name: NamespaceCounts() for name in settings.prometheus.namespaces}
         self.wheel = wheel or Wheel()
         self.refusals = Recurring(log, self.wheel.clock, self.wheel.after, self.metrics.refusals)
         """Who is turned away or cut off, and why."""
+        self.wheel.late = self._look_at_times
         self.channels = Channels(settings.channel, routes, settings.client.subscribe_to_user_personal_channel)
         max_lag = settings.client.channel_position_max_time_lag
         self.hub = Hub(self.metrics, max_lag=max_lag, clock=clock, wheel=self.wheel)
@@ -164,8 +165,11 @@ class Node:
 
     async def publish(self, channel: Channel, publication: Publication, extras: PublishOptions = NO_EXTRAS) -> Receipt:
         """Hand a publication to the broker; returns once it has been accepted there."""
+        receipt = await self.publishing.publish(channel.name, publication, self.stream(channel), extras)
         self.metrics.publications_in += 1
-        return await self.publishing.publish(channel.name, publication, self.stream(channel), extras)
+        if self.metrics.namespaces and (counts := self._counts(channel)) is not None:
+            counts.publications_in += 1
+        return receipt
 
     async def history(self, channel: Channel, which: HistoryFilter) -> tuple[list[Publication], Position]:
         """Part of a channel's stream and its top position.
@@ -230,7 +234,19 @@ class Node:
 
     def on_publication(self, channel: str, publication: Publication) -> None:
         self.metrics.publications_out += 1
+        if self.metrics.namespaces:
+            self._count(channel)
         self.hub.publish(channel, publication)
+
+    def _count(self, channel: str) -> None:
+        """Count a publication for its namespace, if that is counted by itself."""
+        with suppress(Error):  # a name that only another node's settings know
+            if (counts := self._counts(self.channels.resolve(channel))) is not None:
+                counts.publications_out += 1
+                counts.deliveries += self.hub.subscribers(channel)
+
+    def _counts(self, channel: Channel) -> NamespaceCounts | None:
+        return self.metrics.namespaces.get(channel.namespace if channel.route is None else channel.route.text)
 
     def on_join(self, channel: str, info: ClientInfo) -> None:
         self.hub.announce(channel, Join(info))
@@ -298,10 +314,16 @@ class Node:
         """Subscribers by channel, of the next channels that match a pattern."""
         return await self._roll.page(question) if question.kind == "channels" else Page({})
 
-    # — gauges —
+    # — what is measured —
+
+    def _look_at_times(self, late: float) -> None:
+        """Ten times a second: by how much the event loop is late, and how long the next publication takes."""
+        self.metrics.loop_lag.observe(late)
+        self.hub.measures = True
 
     def gauges(self) -> Gauges:
         hub, health = self.hub, self.broker.health()
+        waiting, waiting_bytes = self.publishing.waiting
         return Gauges(
             connections=len(hub.connections),
             users=len(hub.users),
@@ -314,4 +336,12 @@ class Node:
             skipped=SKIPPED,
             broker_servers=(*health.servers, *self.presence_servers()),
             broker_refused=health.refused,
+            draining=self.draining,
+            warnings=len(self.warnings),
+            waiting_publications=waiting,
+            waiting_bytes=waiting_bytes,
+            history_reads=health.reads,
+            presence_reads=self._members.reads + self._stats.reads,
+            name=self.settings.node.name or self.uid[:8],
+            version=__version__,
         )

@@ -48,6 +48,9 @@ class Wheel:
         self._slots: Slots = {}
         self._turned = self._slot(clock())
         self._handle: asyncio.TimerHandle | None = None
+        self._due = 0.0
+        self.late: Callable[[float], None] | None = None
+        """Told with each turn by how many seconds it came too late, as everything did that the event loop had to do."""
 
     def after(self, delay: float, callback: Callable[[], None]) -> Timer:
         """Call ``callback`` once, ``delay`` seconds from now."""
@@ -79,6 +82,7 @@ class Wheel:
         return round(at * 1000) // self._milliseconds
 
     def start(self) -> None:
+        self._due = self.clock() + self._tick
         self._handle = asyncio.get_running_loop().call_later(self._tick, self._run)
 
     def stop(self) -> None:
@@ -87,5 +91,7 @@ class Wheel:
             self._handle = None
 
     def _run(self) -> None:
-        self._handle = asyncio.get_running_loop().call_later(self._tick, self._run)
+        if self.late is not None:
+            self.late(max(0.0, self.clock() - self._due))
+        self.start()
         self.turn()

@@ -59,6 +59,7 @@ from gateway.transports.sse import sse_routes
 from gateway.transports.upgrade import UpgradeNeeded
 from gateway.web.api import api_router
 from gateway.web.health import health_router
+from gateway.web.workers import telling
 
 log = logging.getLogger("gateway")
 
@@ -423,6 +424,9 @@ class Running:
             await self.engine.start()
             await self.node.start()
             stack.push_async_callback(self.node.stop)
+            prometheus = self.node.settings.prometheus
+            if prometheus.enabled and prometheus.directory:
+                await stack.enter_async_context(telling(self.node, prometheus.directory))
             await self.cluster_events.start()
             stack.push_async_callback(self.cluster_events.stop)
             stack.push_async_callback(self.streams.close)

@@ -13,6 +13,7 @@ from gateway.errors import SettingsError
 from gateway.serve.hangup import on_hangup
 from gateway.serve.line import Job, Order, write_job
 from gateway.serve.listening import ServeError, announce, bind_beside
+from gateway.serve.meeting import MeetingPlace
 from gateway.serve.process import Process
 from gateway.serve.reloading import announce_reload, read_or_tell, set_log_level
 from gateway.serve.server import Factory
@@ -101,6 +102,7 @@ class Supervisor:
         self._others: list[Slot] = []
         """Those that are to serve next, and those that leave."""
         self._any_came = False
+        self._meeting = MeetingPlace()
         self._hangup = asyncio.Event()
         self._stopping = asyncio.Event()
 
@@ -118,6 +120,7 @@ class Supervisor:
         await asyncio.wait(tasks)
         slots = [*self._slots, *self._others]
         await asyncio.gather(*(self._see_off(slot) for slot in slots))
+        self._meeting.close()
         for listener in self._listeners[1:]:
             listener.close()
         await asyncio.gather(*(slot.keeper for slot in slots))
@@ -178,7 +181,8 @@ class Supervisor:
     async def _live(self, slot: Slot) -> tuple[int, str]:
         """One worker from birth to death: its process id, and how it ended."""
         settings = slot.settings
-        job = Job(tuple(listener.fileno() for listener in self._listeners), settings, self._factory)
+        listeners = tuple(listener.fileno() for listener in self._listeners)
+        job = Job(listeners, self._meeting.named_in(settings), self._factory)
         try:
             process = slot.process = await Process.start(write_job(job), self._listeners)
         except OSError as error:
@@ -189,7 +193,7 @@ class Supervisor:
             if await process.came_within(self.start_timeout):
                 slot.ready = self._any_came = True
                 if slot.settings is not settings:  # others were handed on while it came up
-                    slot.order(slot.settings)
+                    slot.order(self._meeting.named_in(slot.settings))
                 if not slot.came.done():
                     slot.came.set_result(True)
                 self._share()
@@ -269,7 +273,7 @@ class Supervisor:
         self._settings = settings
         for slot in self._slots:
             slot.settings = settings
-            slot.order(settings)
+            slot.order(self._meeting.named_in(settings))
         return True
 
     async def _replace(self, settings: Settings) -> list[Slot]:

@@ -40,6 +40,7 @@ async def connect(session: Session, command_id: int, request: ConnectRequest) ->
     The deadline is for us, who decide: the client has said what it had to say, and does not lose by waiting.
     """
     session.to(State.CONNECTING)
+    began = session.node.wheel.clock()
     try:
         if decides_connect(session.application, request):
             admission = await _in_turn(session, command_id, request)
@@ -61,6 +62,7 @@ async def connect(session: Session, command_id: int, request: ConnectRequest) ->
     for each in subscriptions:
         each.start()
     session.connected()
+    session.node.metrics.connect_time.observe(session.node.wheel.clock() - began)
     session.supersede()
 
 

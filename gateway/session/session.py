@@ -85,7 +85,8 @@ class Session:
     """Publishes that the broker has not answered yet; made by the first of them."""
     deferred: tuple[ControlCommand, ...] = ()
     """Commands that came while the client was connecting: nothing is pushed before the reply."""
-    awaits_pong: bool = False
+    awaits_pong: float | None = None
+    """When the ping was sent that the client has not answered, by the wheel's clock."""
     heartbeat: Timer = field(init=False)
     """One deadline at a time: for the client's connect, for ours to decide it, for pings and pongs."""
     reason: Disconnect | None = None
@@ -305,9 +306,11 @@ class Session:
 
     def pong(self) -> None:
         """The client has answered a ping."""
-        if not self.awaits_pong:
+        if self.awaits_pong is None:
             self.reject(Disconnect(DisconnectCode.BAD_REQUEST))
-        self.awaits_pong = False
+        else:
+            self.node.metrics.ping_round_trip.observe(self.node.wheel.clock() - self.awaits_pong)
+        self.awaits_pong = None
 
     def _stale(self) -> None:
         self.reject(Disconnect(DisconnectCode.STALE))
@@ -319,14 +322,14 @@ class Session:
         client = self.node.settings.client
         self.transport.send(self.wire.ping)
         if client.pong_timeout and not self.wire.protocol.unidirectional:
-            self.awaits_pong = True
+            self.awaits_pong = self.node.wheel.clock()
             self.heartbeat = self.node.wheel.after(client.pong_timeout, self._check_pong)
         else:
             self.heartbeat = self.node.wheel.after(client.ping_interval, self._ping)
 
     def _check_pong(self) -> None:
         client = self.node.settings.client
-        if not self.awaits_pong:
+        if self.awaits_pong is None:
             self.heartbeat = self.node.wheel.after(client.ping_interval - client.pong_timeout, self._ping)
         elif self.transport.behind():
             self.heartbeat = self.node.wheel.after(client.pong_timeout, self._await_ping)

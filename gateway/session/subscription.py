@@ -246,6 +246,7 @@ class Subscription:
             result.recovered = recovered.recovered and not found.replayed
             self.connection.node.metrics.recoveries[result.recovered] += 1
             if result.recovered:
+                self.connection.node.metrics.recovery_size.observe(len(recovered.publications))
                 result.publications = recovered.publications
                 result.offset = since.offset  # each recovered publication moves the client on from there
         if found.replayed and recovered.publications:

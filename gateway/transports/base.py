@@ -14,6 +14,7 @@ from gateway.auth.tokens import TokenVerifier
 from gateway.core.node import Node
 from gateway.errors import Disconnect, DisconnectCode
 from gateway.health import Condition
+from gateway.metrics import SlowClient
 from gateway.protocols.base import Wire
 from gateway.session import (
     NO_APPLICATION,
@@ -74,7 +75,7 @@ class Acceptor:
         settings = self._node.settings
         self._admission.reload(settings.client)
         self._user_header = settings.client.user_id_http_header.lower().encode("latin-1")
-        self.write_limits = write_limits(settings)
+        self.write_limits = write_limits(settings, self.slow)
         """What a client that reads slowly is allowed."""
 
     def forbid(self, scope: Scope) -> Refusal | None:
@@ -85,6 +86,11 @@ class Acceptor:
         """How a client is refused; None for one that may come in. Asked once for each connection, as it begins."""
         count, draining = len(self.sessions), self._node.draining
         return self.forbid(scope) or self._admission.refuse(count, draining=draining, address=address_of(scope))
+
+    @property
+    def slow(self) -> set[SlowClient]:
+        """Where clients are noted that are slow just now."""
+        return self._node.metrics.slow
 
     def repel(self, scope: Scope) -> Refusal | None:
         """Whether one that might come in before can no longer, and how it is refused then."""

@@ -8,10 +8,11 @@ import asyncio
 from math import ceil
 from typing import Protocol
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from gateway.config.settings import Settings
 from gateway.core.wheel import Timer, Wheel
+from gateway.metrics import SlowClient
 
 LOOKS = 10
 """How often a client is looked at within the timeout: it is cut off a tenth of it too late, at most."""
@@ -24,10 +25,12 @@ class WriteLimits(Struct, frozen=True):
     """Bytes that may wait for it, beyond what made it slow: that may be one large reply."""
     timeout: float
     """Seconds for which it may take nothing of them."""
+    slow: set[SlowClient] = field(default_factory=set)
+    """Where those are noted that are slow just now."""
 
 
-def write_limits(settings: Settings) -> WriteLimits:
-    return WriteLimits(settings.client.queue_max_size, settings.websocket.write_timeout)
+def write_limits(settings: Settings, slow: set[SlowClient]) -> WriteLimits:
+    return WriteLimits(settings.client.queue_max_size, settings.websocket.write_timeout, slow)
 
 
 class Writing(Protocol):
@@ -83,6 +86,11 @@ class SlowConsumer:
         """Looks at which nothing had been taken."""
         self._judging = False
         self._timer: Timer | None = wheel.after(limits.timeout / LOOKS, self._look)
+        limits.slow.add(self)
+
+    def waiting(self) -> int:
+        """Bytes that wait in this process."""
+        return self._writing.waiting()
 
     def wrote(self, size: int) -> None:
         """More has been written."""
@@ -100,6 +108,7 @@ class SlowConsumer:
 
     def end(self) -> None:
         """Watch no longer."""
+        self._limits.slow.discard(self)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -20,7 +20,7 @@ from gateway.protocols.centrifuge_json import encode
 from gateway.recurring import Address
 from gateway.web import api_messages as api
 from gateway.web.api_keys import APIKeys
-from gateway.web.methods import METHODS, Method, error_body
+from gateway.web.methods import METHODS, error_body
 
 BODY_LIMIT = 16 * 1024 * 1024
 """Bytes of a request. A broadcast to thousands of channels fits."""
@@ -58,7 +58,7 @@ def api_router(
     router = APIRouter(prefix="/api", tags=["server API"], dependencies=[Depends(key)])
     keys = APIKeys(settings)
     for name, method in METHODS.items():
-        answer = around(name, _single(node, method, settings))
+        answer = around(name, _single(node, name, settings))
         _add(router, name, method.request, _envelope(method.result), _endpoint(node, keys, method.request, answer))
     replies = {"type": "object", "properties": {"replies": {"type": "array", "items": {"type": "object"}}}}
     batch = _endpoint(node, keys, api.BatchRequest, around("batch", _batch(node)))
@@ -85,10 +85,10 @@ def _add(router: APIRouter, name: str, request: type, answer: dict[str, Any], en
     )
 
 
-def _single(node: Callable[[], Node], method: Method, settings: Callable[[], HTTPAPISettings]) -> Answer:
+def _single(node: Callable[[], Node], name: str, settings: Callable[[], HTTPAPISettings]) -> Answer:
     async def answer(command: Any, request: Request) -> Response:
         try:
-            return _json({"result": await method.call(node(), command)})
+            return _json({"result": await _measured(node(), name, command)})
         except Error as error:
             if "transport" in (settings().error_mode, request.headers.get("x-centrifugo-error-mode")):
                 return _json(error_body(error), _STATUS.get(error.code, 500))
@@ -159,9 +159,21 @@ async def _one_of_batch(node: Node, command: dict[str, Any]) -> dict[str, Any]:
             decoded = msgspec.json.decode(request, type=method.request)
         except (DecodeError, RecursionError) as error:
             raise Error(ErrorCode.BAD_REQUEST, f"bad request: {error}") from error
-        return {name: await method.call(node, decoded)}
+        return {name: await _measured(node, name, decoded)}
     except Error as error:
         return {"error": error_body(error)}
+
+
+async def _measured(node: Node, name: str, command: Any) -> Any:
+    """What the method answers; its time is kept, and its errors are counted."""
+    began = node.wheel.clock()
+    try:
+        return await METHODS[name].call(node, command)
+    except Error as error:
+        node.metrics.api_errors[name, error.code] += 1
+        raise
+    finally:
+        node.metrics.api_time[name].observe(node.wheel.clock() - began)
 
 
 async def _body(request: Request) -> bytes:

@@ -12,6 +12,8 @@ from gateway.brokers.base import BrokerHealth
 from gateway.config.settings import Settings
 from gateway.core.node import Node
 from gateway.health import Condition, ServerHealth
+from gateway.web.exposition import Family
+from gateway.web.workers import apart, read_all
 
 STATUSES = ("draining", "isolated", "full", "degraded")
 """What a node may be, the worst first, when it is not ``ok``."""
@@ -61,7 +63,13 @@ def health_router(source: Callable[[], Node], settings: Settings) -> APIRouter:
         for path, check in (("/health", live), ("/health/live", live), ("/health/ready", ready)):
             router.add_api_route(path, check, methods=["HEAD"], include_in_schema=False)
     if settings.prometheus.enabled:
-        router.add_api_route("/metrics", lambda: _metrics(source()), methods=["GET"], response_class=Response)
+
+        async def metrics(request: Request) -> Response:
+            """Of all processes that share the port, in the text format, or OpenMetrics for who accepts that."""
+            families = await read_all(source(), settings.prometheus.directory)
+            return await apart(_rendered, families, request.headers.get("accept", ""))
+
+        router.add_api_route("/metrics", metrics, methods=["GET"], response_class=Response)
     return router
 
 
@@ -110,7 +118,8 @@ def _said(body: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in body.items() if value != ""}
 
 
-def _metrics(node: Node) -> Response:
-    from gateway.web.exposition import CONTENT_TYPE_LATEST, render  # no program waits for Prometheus at its start
+def _rendered(families: list[Family], accept: str) -> Response:
+    from gateway.web.rendering import render  # no program waits for Prometheus at its start
 
-    return Response(render(node.metrics), media_type=CONTENT_TYPE_LATEST)
+    body, content_type = render(families, accept)
+    return Response(body, headers={"content-type": content_type})

@@ -9,6 +9,7 @@ import pytest
 from gateway.brokers.single_flight import SingleFlight
 from gateway.core.tasks import begin
 from gateway.errors import BrokerUnavailable
+from gateway.metrics import Reads
 from tests.waiting import settle, until
 
 _T = TypeVar("_T")
@@ -210,3 +211,11 @@ async def test_an_answer_on_the_spot_leaves_nobody_waiting(oracle: Oracle) -> No
     outcomes = await asyncio.gather(*asked, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [BrokerUnavailable] * 3
     assert put == [0]
+
+
+async def test_who_shares_is_counted(oracle: Oracle) -> None:
+    first = oracle.ask(10)
+    await settle()
+    later = oracle.ask(5)
+    assert await oracle.answered([*first, *later]) == [0] * 10 + [1] * 5
+    assert oracle.flights.reads == Reads(put=2, shared=13)

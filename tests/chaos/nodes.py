@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -119,9 +120,13 @@ class ChaosNode(GatewayServer):
         return False
 
     async def metrics(self) -> dict[str, float]:
+        """By name and labels, added up where it has several processes."""
         _, text = await self.http.get("/metrics", PATIENCE)
-        found = re.findall(r"^gateway_(\S+) (\S+)$", str(text), re.MULTILINE)
-        return {name: float(value) for name, value in found}
+        total: defaultdict[str, float] = defaultdict(float)
+        for name, labels, value in re.findall(r"^gateway_(\w+)\{(.*)\} (\S+)$", str(text), re.MULTILINE):
+            others = re.sub(r',?node="\w+"', "", labels).removeprefix(",")
+            total[name + (f"{{{others}}}" if others else "")] += float(value)
+        return total
 
     def pids(self) -> list[int]:
         """Its process, or those of its workers."""

@@ -240,6 +240,6 @@ class Stage:
         total = dict.fromkeys(("connections", "subscriptions"), 0)
         for node in self.nodes:
             text = (await self._http.get(f"{node.url}/metrics")).text
-            for name, count in re.findall(r"^gateway_(connections|subscriptions) (\S+)$", text, re.MULTILINE):
+            for name, count in re.findall(r"^gateway_(connections|subscriptions)\{.*\} (\S+)$", text, re.MULTILINE):
                 total[name] += int(float(count))
         return total == {"connections": connections, "subscriptions": subscriptions}

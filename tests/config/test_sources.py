@@ -344,6 +344,11 @@ HISTORY = {WITHOUT + "history_size": 1, WITHOUT + "history_ttl": "1s"}
             "channel.namespaces.0.force_recovery = true",
             "needs history",
         ),
+        (
+            {"prometheus.directory": "/" + "x" * 80},
+            'prometheus.directory = "/' + "x" * 80 + '"',
+            "is longer than 80 bytes",
+        ),
         ({"http_server.workers": 2}, "http_server.workers = 2", "2 workers cannot share memory: let Redis"),
         ({"demo.enabled": True}, "demo.enabled = true", "the page needs tokens: set client.token.hmac_secret_key"),
         ({"client.token.issuer_regex": "["}, 'client.token.issuer_regex = "["', '"[" is not a regular expression'),

@@ -867,3 +867,47 @@ async def test_who_is_caught_up_with_may_be_written_to_in_another_way_meanwhile(
     publish(hub, 4)
     hub.flush()
     assert (ahead.frames, ahead.bypassed) == (["reply", "p4"], 0)
+
+
+# — what is counted —
+
+
+async def test_the_lag_is_taken_of_one_publication_when_it_is_wanted(hub: Hub, metrics: Metrics, clock: Clock) -> None:
+    reader(hub)
+    for sent in (999.5, 999.9):
+        hub.publish("room", Publication(Payload(b"a"), time=int(sent * 1000)))
+    clock.now += 0.25
+    hub.flush()
+    assert sum(metrics.delivery_lag.counts) == 1
+    assert metrics.delivery_lag.total == pytest.approx(0.75), "of the one that came first, until it is written"
+    for wanted in (False, True):
+        hub.measures |= wanted
+        hub.publish("room", Publication(Payload(b"a"), time=int(clock.now * 1000)))
+        hub.flush()
+        assert sum(metrics.delivery_lag.counts) == 1 + wanted
+
+
+async def test_a_clock_that_is_ahead_makes_no_negative_lag(hub: Hub, metrics: Metrics, clock: Clock) -> None:
+    reader(hub)
+    hub.publish("room", Publication(Payload(b"a"), time=int((clock.now + 5) * 1000)))
+    hub.flush()
+    assert (sum(metrics.delivery_lag.counts), metrics.delivery_lag.total) == (1, 0.0)
+
+
+async def test_what_nobody_gets_has_no_lag(hub: Hub, metrics: Metrics) -> None:
+    reader(hub, batch_delay=60.0)
+    hub.publish("room", Publication(Payload(b"a"), time=1))
+    hub.publish("nowhere", Publication(Payload(b"a"), time=1))
+    hub.flush()
+    assert sum(metrics.delivery_lag.counts) == 0
+
+
+async def test_what_is_held_back_has_a_bound_and_is_counted_beyond(
+    hub: Hub, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.core.hub.HELD", 2)
+    joining = Reader(Client(), positioned=True, held=[])
+    hub.join(joining)
+    for offset in range(1, 6):
+        hub.publish("room", Publication(Payload(b"a"), offset=offset, epoch=EPOCH))
+    assert (len(joining.held or ()), metrics.dropped) == (2, {"held": 3})

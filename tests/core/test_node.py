@@ -15,12 +15,13 @@ from gateway.core.cluster import DisconnectUser
 from gateway.core.feeds import LINGER
 from gateway.core.node import Node
 from gateway.core.survey import Page, Question
-from gateway.core.wheel import Wheel
+from gateway.core.wheel import TICK, Wheel
 from gateway.errors import BrokerUnavailable, Error
 from gateway.messages import ClientInfo, Payload, Position, Publication, Receipt
+from gateway.metrics import Reads
 from gateway.presence.base import Changed, ignore
 from gateway.presence.memory import MemoryPresence
-from gateway.web.exposition import render
+from gateway.version import __version__
 from tests.core.test_hub import Client, Reader
 from tests.core.test_wheel import Clock
 from tests.waiting import until
@@ -365,13 +366,62 @@ async def test_says_what_it_is(node: Node, clock: Clock) -> None:
     assert info.uptime == 90
     gauges = node.gauges()
     assert (gauges.nodes, gauges.broker_connected, gauges.broker_lag, gauges.broker_reconnects) == (1, True, 0, 0)
-    scraped = render(node.metrics).decode()
-    assert "gateway_connections 3.0" in scraped
-    assert "gateway_nodes 1.0" in scraped
+    assert (gauges.connections, gauges.users, gauges.subscriptions, gauges.channels) == (3, 2, 3, 2)
+    assert (gauges.name, gauges.version, gauges.draining, gauges.warnings) == (node.uid[:8], __version__, False, 0)
 
 
 async def test_has_the_name_that_is_set(broker: Broker, presence: Presence) -> None:
     assert make(broker, presence, {"node": {"name": "blue"}}).describe().name == "blue"
+
+
+# — what is counted —
+
+
+async def test_what_the_broker_does_not_accept_is_not_counted(
+    node: Node, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel = node.channels.resolve("room")
+    await node.publish(channel, publication())
+
+    async def refuse(*_: Any) -> Receipt:
+        raise BrokerUnavailable
+
+    monkeypatch.setattr(broker, "publish", refuse)
+    with pytest.raises(BrokerUnavailable):
+        await node.publish(channel, publication())
+    assert node.metrics.publications_in == 1
+
+
+async def test_namespaces_are_counted_where_that_is_wanted(broker: Broker, presence: Presence) -> None:
+    node = make(broker, presence, {**SETTINGS, "prometheus": {"namespaces": ["kept", "social"]}})
+    await node.start()
+    for _ in range(2):
+        await follower(node, "kept:a")
+    await follower(node, "room")
+    for name in ("kept:a", "kept:a", "room"):
+        await node.publish(node.channels.resolve(name), publication())
+    node.on_publication("no such namespace:x", publication())
+    counts = {
+        name: (each.publications_in, each.publications_out, each.deliveries)
+        for name, each in node.metrics.namespaces.items()
+    }
+    assert counts == {"kept": (2, 2, 4), "social": (0, 0, 0)}
+    assert node.metrics.publications_out == 4
+    await node.stop()
+
+
+async def test_reads_of_presence_are_counted(node: Node) -> None:
+    channel = node.channels.resolve("room")
+    await asyncio.gather(*(node.presence(channel) for _ in range(3)), node.presence_stats(channel))
+    assert node.gauges().presence_reads == Reads(put=2, shared=2)
+
+
+async def test_the_event_loop_is_looked_at(node: Node, clock: Clock) -> None:
+    clock.now += 1.0
+    await until(lambda: sum(node.metrics.loop_lag.counts))
+    assert node.metrics.loop_lag.total == pytest.approx(1.0 - TICK)
+    node.hub.measures = False
+    await until(lambda: node.hub.measures)
 
 
 # — work that nobody waits for —

@@ -124,3 +124,18 @@ def test_a_cancelled_deadline_leaves_nothing_behind() -> None:
     one.cancel()
     other.cancel()
     assert not wheel._slots
+
+
+async def test_tells_by_how_much_it_is_late() -> None:
+    clock = Clock()
+    wheel = Wheel(clock)
+    late: list[float] = []
+    wheel.late = late.append
+    wheel.start()
+    clock.now += 0.75  # while the loop had other things to do
+    await until(lambda: late)
+    clock.now += TICK / 2  # its clock and the loop's are two: early it never is
+    await until(lambda: len(late) > 1)
+    wheel.stop()
+    assert late[0] == pytest.approx(0.75 - TICK)
+    assert late[1] == 0.0

@@ -1,5 +1,6 @@
 """Connect: who is let in, with which subscriptions, and until when."""
 
+import asyncio
 import uuid
 from typing import Any
 
@@ -208,6 +209,8 @@ async def test_recovery_in_connect() -> None:
     second = result["subs"]["room:2"]
     assert (second.get("recovered"), second["was_recovering"]) == (None, True)
     assert rig.node.metrics.recoveries == {True: 1, False: 1}
+    size = rig.node.metrics.recovery_size
+    assert (sum(size.counts), size.total) == (1, 2.0)
 
 
 async def test_channels_asked_for_in_connect() -> None:
@@ -280,3 +283,16 @@ async def test_a_single_connection_while_the_broker_is_away() -> None:
     rig.pass_time(0.1)
     second = await rig.connected("alice")
     assert (first.closed, second.closed) == ((3504, "connection limit"), None)
+
+
+async def test_its_time_is_measured() -> None:
+    rig = await Rig.open()
+    gate = rig.broker.gate("subscribe", "room:a")
+    client = rig.client()
+    connecting = asyncio.create_task(client.connect(token=rig.token(channels=["room:a"])))
+    await gate.reached()
+    rig.pass_time(0.5)
+    gate.open()
+    await connecting
+    found = rig.node.metrics.connect_time
+    assert (sum(found.counts), round(found.total, 3)) == (1, 0.5)

@@ -164,3 +164,11 @@ async def test_after_its_end_a_session_leaves_no_deadline() -> None:
     rig.pass_time(100)
     assert (client.take(), client.transport.reasons) == ([], [])
     await rig.assert_empty()
+
+
+async def test_the_round_trip_is_measured() -> None:
+    rig, client = await pinged()
+    rig.pass_time(0.4)
+    await client.say({})
+    found = rig.node.metrics.ping_round_trip
+    assert (sum(found.counts), round(found.total, 3)) == (1, 0.4)

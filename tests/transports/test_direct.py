@@ -378,6 +378,18 @@ async def test_who_reads_again_is_patiently_waited_for_again(scene: Scene) -> No
     assert scene.session.reasons == [DisconnectCode.SLOW]
 
 
+async def test_who_is_slow_is_known_while_he_is(scene: Scene) -> None:
+    slow = LIMITS.slow
+    scene.connection.waits = 123
+    scene.transport.pause()
+    assert [each.waiting() for each in slow] == [123]
+    scene.transport.resume()
+    assert slow == set()
+    scene.transport.pause()
+    scene.transport.lose(1006, "")
+    assert slow == set()
+
+
 async def test_patience_begins_anew_with_whatever_is_taken(scene: Scene) -> None:
     """Also if more is written than that: what it adds up to is the limit's to bound."""
     scene.connection.waits = LIMIT

@@ -164,6 +164,16 @@ async def test_a_batch_answers_in_order(api: API, parallel: bool) -> None:
     assert replies[8] == {"presence_stats": {"num_clients": 0, "num_users": 0}}
 
 
+async def test_calls_are_measured_and_errors_counted(api: API) -> None:
+    await api.result("publish", channel="kept:a", data=1)
+    await api.error("publish", channel="none:a", data=1)
+    await api.post("batch", json.dumps({"commands": [{"publish": {"channel": "kept:a", "data": 1}}, {"info": {}}]}))
+    await api.post("publish", b"no request")
+    metrics = api.node.metrics
+    assert {name: sum(each.counts) for name, each in metrics.api_time.items()} == {"publish": 3, "info": 1}
+    assert metrics.api_errors == {("publish", 102): 1}
+
+
 async def test_an_empty_batch(api: API) -> None:
     assert await api.answer("batch") == await api.answer("batch", commands=[]) == {"replies": []}
     assert (await api.post("batch", b'{"commands":[7]}')).status_code == 400

@@ -197,10 +197,14 @@ async def test_a_node_that_drains_wants_nobody() -> None:
 
 
 async def test_metrics_are_for_prometheus() -> None:
-    response = await Operator().http.get("/metrics")
+    operator = Operator()
+    response = await operator.http.get("/metrics")
     assert response.status_code == 200
     assert response.headers["content-type"].startswith("text/plain; version=")
-    assert b"gateway_broker_reconnects_total 3.0" in response.content
+    assert f'gateway_broker_reconnects_total{{node="{operator.node.uid}"}} 3.0' in response.text
+    open_metrics = await operator.http.get("/metrics", headers={"Accept": "application/openmetrics-text"})
+    assert open_metrics.headers["content-type"].startswith("application/openmetrics-text")
+    assert open_metrics.text.endswith("# EOF\n")
 
 
 async def test_both_can_be_switched_off() -> None:

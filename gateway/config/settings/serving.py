@@ -62,6 +62,10 @@ class PrometheusSettings(Section):
 
     enabled: bool = True
     """Serve them."""
+    namespaces: list[str] = Field(default=[], max_length=100)
+    """Namespaces that have counters of their own; of channels as routes the patterns, as `chat:{room}`."""
+    directory: str = ""
+    """Where processes that share a port find each other, to tell metrics as one; made by `gateway serve` if empty."""
 
 
 class DemoSettings(Section):

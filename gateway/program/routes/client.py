@@ -193,6 +193,11 @@ class EventClient(Client, Request, WebSocket):  # type: ignore[misc]  # what the
         """Whether the client's token is a JWT whose time has passed; nobody has looked at its signature."""
         return bool(self.token) and has_passed(self.token, self._session.node.clock())
 
+    def took(self, event: str, seconds: float) -> None:
+        """A handler has run for so long. What no client has caused is not counted."""
+        if self._its_session is not None:
+            self._its_session.node.metrics.handler_time[event].observe(seconds)
+
     def _refuse(self, *_args: Any, **_options: Any) -> NoReturn:
         raise RuntimeError("here is only the handshake to see: the gateway itself speaks with the client")
 

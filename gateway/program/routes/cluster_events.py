@@ -65,7 +65,11 @@ class ClusterEvents:
         if route is not None and (handler := route.handlers.get(event.name)):
             params = route.pattern.match(channel) or {}
             route.make_current()
-            await handler(self._program.nobody(params), b"", self._node.spawn)
+            began = self._node.wheel.clock()
+            try:
+                await handler(self._program.nobody(params), b"", self._node.spawn)
+            finally:
+                self._node.metrics.handler_time[event.name].observe(self._node.wheel.clock() - began)
 
     def _factory(self, channel: str) -> Factory | None:
         route = self._route(channel)

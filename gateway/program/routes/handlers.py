@@ -92,6 +92,7 @@ class Handler:
         """What the handler returns. Raises ``Error``, ``Disconnect``, or what the handler fails with."""
         if self._keys and connection.token:
             show_token(connection, self._keys)
+        began = time.monotonic()
         try:
             if self._plan is not None and not _overrides(connection):
                 return await self._run(await self._plan.values(connection, _decode(data)))
@@ -111,6 +112,8 @@ class Handler:
             if translate(failure, connection.token_expired) is failure:
                 raise
             raise translate(failure, connection.token_expired) from failure
+        finally:
+            connection.took(self.event.name, time.monotonic() - began)
 
     def _advise(self, failure: ChannelError) -> None:
         """Log what a client is not told. Not each time: clients may bring it about as often as they like."""

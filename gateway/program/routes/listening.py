@@ -1,7 +1,7 @@
 """Listening: the program itself as a subscriber of a channel."""
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Generic, Self
@@ -33,7 +33,7 @@ class Listener(Generic[T]):
     subscriptions: Mapping[str, "Listener"] = {}
     wire: Wire = OBJECTS
 
-    def __init__(self, channel: str, types: Types, limit: int) -> None:
+    def __init__(self, channel: str, types: Types, limit: int, dropped: Counter[str]) -> None:
         self.channel = channel
         self.client = f"listener of {channel}"
         self.outbox: list[bytes] | None = None
@@ -42,6 +42,7 @@ class Listener(Generic[T]):
         self.closed = False
         """Whether nothing more comes."""
         self._types = types
+        self._counts = dropped
         self._waiting: deque[messages.Publication] = deque(maxlen=limit)
         self._more = asyncio.Event()
 
@@ -77,7 +78,9 @@ class Listener(Generic[T]):
         if self.closed:
             return
         for delivery in frame:
-            self.dropped += len(self._waiting) == self._waiting.maxlen
+            if len(self._waiting) == self._waiting.maxlen:
+                self.dropped += 1
+                self._counts["listener"] += 1
             self._waiting.append(delivery.publication)
         self._more.set()
 
@@ -107,7 +110,7 @@ class Listeners:
         """Hear a channel for the length of a block."""
         self._node.check_loop()
         resolved = find_channel(self._node.channels, channel)
-        listener: Listener[Any] = Listener(resolved.name, self._types(resolved), limit)
+        listener: Listener[Any] = Listener(resolved.name, self._types(resolved), limit, self._node.metrics.dropped)
         await self._node.feeds.hold(listener.channel)
         try:
             self._node.hub.join(listener)

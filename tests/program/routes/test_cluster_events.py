@@ -107,6 +107,8 @@ async def test_the_first_and_the_last_of_all_nodes(nodes: tuple[Gateway, Gateway
     await until(lambda: seen.events.count("occupied a 2") == 2)
     assert len(seen.events) == 5
     assert seen.open == 0
+    times = [gateway.node.metrics.handler_time for gateway in nodes]
+    assert sum(sum(each["on_occupied"].counts) for each in times) == 3
 
 
 async def test_a_live_source_runs_once_and_is_handed_over(nodes: tuple[Gateway, Gateway], seen: Seen) -> None:

@@ -41,6 +41,32 @@ async def test_on_connect_says_who_it_is(gateway: Gateway, answer: Any, user: st
         assert [each.client for each in gateway.node.hub.of_user(user)] == [client.session.client]
 
 
+async def test_the_time_of_handlers_is_measured(gateway: Gateway) -> None:
+    @gateway.on_connect
+    async def connect() -> bool:
+        return True
+
+    @gateway.rpc("fail")
+    async def fail() -> None:
+        raise HTTPException(404)
+
+    async with connected(gateway) as client:
+        await client.error("rpc", method="fail", data={})
+        times = gateway.node.metrics.handler_time
+        assert {name: sum(each.counts) for name, each in times.items()} == {"on_connect": 1, "rpc": 1}
+
+
+async def test_a_route_is_counted_by_its_pattern() -> None:
+    gateway = gateway_with(prometheus={"namespaces": ["room:{name}"]})
+    gateway.channel("room:{name}")
+    gateway.channel("hall:{name}")
+    async with running(gateway):
+        for channel in ("room:a", "room:b", "hall:a"):
+            await gateway.publish(channel, 1)
+        [(name, counts)] = gateway.node.metrics.namespaces.items()
+        assert (name, counts.publications_in) == ("room:{name}", 2)
+
+
 async def test_on_connect_refuses(gateway: Gateway) -> None:
     @gateway.on_connect
     def connect() -> bool:
