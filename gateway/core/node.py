@@ -26,6 +26,7 @@ from gateway.core.tasks import Tasks, at_once
 from gateway.core.wheel import Wheel
 from gateway.errors import BrokerUnavailable, Error, ErrorCode
 from gateway.health import ServerHealth
+from gateway.limits.limiter import Limiter
 from gateway.messages import ClientInfo, Join, Leave, Payload, Position, Publication, Receipt
 from gateway.metrics import Gauges, Metrics
 from gateway.presence.base import PresenceStore
@@ -64,6 +65,7 @@ class Node:
         self.metrics = Metrics(clock)
         self.metrics.watch(self.gauges)
         self.wheel = wheel or Wheel()
+        self.limiter = Limiter(settings.client, self.metrics, self.wheel.clock)
         self.channels = Channels(settings.channel, routes, settings.client.subscribe_to_user_personal_channel)
         max_lag = settings.client.channel_position_max_time_lag
         self.hub = Hub(self.metrics, max_lag=max_lag, clock=clock, wheel=self.wheel)

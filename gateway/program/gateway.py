@@ -350,6 +350,7 @@ class Running:
             wheel=environment.wheel(),
             routes=routes,
         )
+        self.node.limiter.store = self.engine.limits
         self.engine.set_rules(stream_rules(settings, routes))
         self.tokens = TokenVerifier(settings.client, environment.clock)
         self.streams = program.streams = Streams(self.node)

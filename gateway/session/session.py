@@ -20,6 +20,7 @@ from gateway.core.cluster import (
 from gateway.core.node import Node
 from gateway.core.wheel import Timer
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
+from gateway.limits.limiter import Spender
 from gateway.messages import Payload, Publication, Push, Refresh, Result
 from gateway.protocols.base import Wire
 from gateway.session import server_side
@@ -57,6 +58,8 @@ class Session:
     client: str = field(default_factory=_new_id)
     session_id: str = ""
     """Names the connection as ``client`` does, but is told to nobody else."""
+    spender: Spender = field(default_factory=Spender)
+    """The connection as rate limits see it."""
     state: State = State.NEW
     since: float = 0.0
     """When the client was let in (Unix seconds); from then on the program is to hear of its end."""
@@ -102,6 +105,8 @@ class Session:
             error = Error(ErrorCode.INTERNAL)
         self.node.metrics.errors[error.code] += 1
         self.node.hub.post(self, self.wire.protocol.encode_error(command_id, error))
+        if error.code != ErrorCode.INTERNAL and not self.node.limiter.bears(self.spender):
+            self.disconnect(Disconnect(DisconnectCode.NOT_AVAILABLE, "too many errors"))
 
     def push(self, channel: str, push: Push) -> None:
         self.node.hub.post(self, self.wire.protocol.encode_push(channel, push))

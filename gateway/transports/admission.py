@@ -9,13 +9,16 @@ from typing import NamedTuple
 
 from starlette.types import Scope
 
+from gateway import files
 from gateway.config.settings import ClientSettings
+from gateway.limits.addresses import NOWHERE, Network
+from gateway.limits.limiter import Limiter
 from gateway.metrics import Metrics
 from gateway.transports.handshake import Headers
 
 log = logging.getLogger(__name__)
 
-FORBIDDEN, UNAVAILABLE = 403, 503
+FORBIDDEN, TOO_MANY_REQUESTS, UNAVAILABLE = 403, 429, 503
 
 LONGEST_WAIT = 30
 """Most seconds after which somebody refused is asked to come again."""
@@ -35,13 +38,20 @@ class Admission:
     """Refuses what the node does not take; counts it, and logs it, a line for each reason now and then."""
 
     def __init__(
-        self, client: ClientSettings, metrics: Metrics, clock: Callable[[], float], *, same_origin: bool = False
+        self,
+        client: ClientSettings,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        limiter: Limiter | None = None,
+        *,
+        same_origin: bool = False,
     ) -> None:
         """``same_origin``: whether pages of the server's own origin may connect without being listed."""
         self._origins = tuple(pattern.lower() for pattern in client.allowed_origins)
         self._same_origin = same_origin
         self._limit = client.connection_limit
         self._rate = Rate(client.connection_rate_limit, clock) if client.connection_rate_limit else None
+        self._limiter = limiter or Limiter(client, metrics, clock)
         self._metrics = metrics
         self._clock = clock
         self._untold: dict[str, tuple[float, int]] = {}
@@ -55,14 +65,26 @@ class Admission:
         self._count("origin", "client.allowed_origins has no %.100r", origin.decode("latin-1"))
         return Refusal(FORBIDDEN, [])
 
-    def refuse(self, connections: int, *, draining: bool) -> Refusal | None:
+    def refuse(self, connections: int, *, draining: bool, network: Network = NOWHERE) -> Refusal | None:
         """How one more is refused where there are so many; None if it may come in, and then it counts as new."""
         if refusal := self.repel(connections, draining=draining):
+            return refusal
+        if refusal := self._refuse_address(network):  # before the node's rate, which it is not to use up
             return refusal
         if self._rate is None or self._rate.take():
             return None
         self._count("connection_rate_limit", "more than client.connection_rate_limit = %d a second", self._rate.limit)
         return _unavailable(self._rate.wait())
+
+    def _refuse_address(self, network: Network) -> Refusal | None:
+        """How one more of an address is refused that has had enough."""
+        if self._limiter.is_full(network):
+            self._count("address_connection_limit", "client.address_connection_limit of %.100r", network.name)
+            return _too_many(LONGEST_WAIT)
+        if wait := self._limiter.wait(network):
+            self._count("address_rate", "client.rate_limit.address_command.connect of %.100r", network.name)
+            return _too_many(min(ceil(wait), LONGEST_WAIT))
+        return None
 
     def repel(self, connections: int, *, draining: bool) -> Refusal | None:
         """How one is refused whom the rate has let in before."""
@@ -70,6 +92,8 @@ class Admission:
             self._count("draining", "the node is stopping")
         elif 0 < self._limit <= connections:
             self._count("connection_limit", "client.connection_limit = %d is reached", self._limit)
+        elif files.scarce():
+            self._count("file_limit", "%d files may be open, and nearly are (ulimit -n)", files.limit())
         else:
             return None
         return _unavailable(1)
@@ -128,6 +152,10 @@ def header(scope: Scope, name: bytes) -> bytes | None:
     """A request header's value; ASGI names are lower case."""
     headers: Iterable[tuple[bytes, bytes]] = scope["headers"]
     return next((value for key, value in headers if key == name), None)
+
+
+def _too_many(seconds: int) -> Refusal:
+    return Refusal(TOO_MANY_REQUESTS, [(b"retry-after", b"%d" % seconds)])
 
 
 def _unavailable(seconds: int) -> Refusal:

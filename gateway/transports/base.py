@@ -1,6 +1,7 @@
 """What every transport's endpoint does before a session begins."""
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable, Mapping
 from contextvars import copy_context
@@ -12,6 +13,7 @@ from starlette.types import Scope
 from gateway.auth.tokens import TokenVerifier
 from gateway.core.node import Node
 from gateway.errors import Disconnect, DisconnectCode
+from gateway.limits.addresses import Network, Proxies, network_of
 from gateway.protocols.base import Wire
 from gateway.session import (
     NO_APPLICATION,
@@ -26,6 +28,8 @@ from gateway.session import (
 from gateway.transports.admission import Admission, Refusal, header
 
 NOTHING_KNOWN = Handshake()
+
+log = logging.getLogger(__name__)
 
 UNAUTHENTICATED = 65536
 """Most bytes of a message of a client that has not been let in, and about what the server keeps for such a client at
@@ -56,7 +60,10 @@ class Acceptor:
         self._application = application
         self._keep = keep
         client = node.settings.client
-        self._admission = Admission(client, node.metrics, node.wheel.clock, same_origin=same_origin)
+        self._hinted = False
+        """Whether it was said that there seems to be a proxy that nobody has named."""
+        self._proxies = Proxies(node.settings.http_server.forwarded_allow_ips)
+        self._admission = Admission(client, node.metrics, node.wheel.clock, node.limiter, same_origin=same_origin)
         self._drain: asyncio.Future[None] | None = None
         self._user_header = client.user_id_http_header.lower().encode("latin-1")
 
@@ -64,9 +71,23 @@ class Acceptor:
         """How a page of an origin that may not connect is refused."""
         return self._admission.forbid(scope)
 
-    def refuse(self, scope: Scope) -> Refusal | None:
+    def network(self, scope: Scope) -> Network:
+        """Where a client is, as limits see it: behind the proxies that are trusted."""
+        return network_of(self._proxies.client(scope))
+
+    def refuse(self, scope: Scope, *, check_origin: bool = True) -> Refusal | None:
         """How a client is refused; None for one that may come in. Asked once for each connection, as it begins."""
-        return self.forbid(scope) or self._admission.refuse(len(self.sessions), draining=self._node.draining)
+        if check_origin and (refusal := self.forbid(scope)):
+            return refusal
+        network, draining = self.network(scope), self._node.draining
+        if not (network.public or self._hinted) and self._proxies.ignores(scope):
+            self._hinted = True
+            log.warning(
+                "%s sends X-Forwarded-For and is not believed: if it is a proxy of yours, name it in "
+                "http_server.forwarded_allow_ips, for all its clients count as one address until then",
+                network.name,
+            )
+        return self._admission.refuse(len(self.sessions), draining=draining, network=network)
 
     def repel(self) -> Refusal | None:
         """Whether one that might come in before can no longer, and how it is refused then."""
@@ -81,12 +102,23 @@ class Acceptor:
             handshake = Handshake(handshake.headers, self._keep(scope))
             context = copy_context()
         session = ClientSession(self._node, self._tokens, wire, transport, handshake, self._application, context)
-        self.sessions.add(session)
+        session.spender.network = self.network(scope)
+        self.add(session)
         return session
+
+    def add(self, session: Session) -> None:
+        """Count an open connection; ``remove`` counts it no more."""
+        self._node.limiter.enter(session.spender.network)
+        self.sessions.add(session)
+
+    def remove(self, session: Session) -> None:
+        if session in self.sessions:
+            self.sessions.remove(session)
+            self._node.limiter.leave(session.spender.network)
 
     def close(self, session: Session, code: int = DisconnectCode.CONNECTION_CLOSED, reason: str | None = None) -> None:
         """The session's transport is closed: so says the client, or its network, unless the session has closed it."""
-        self.sessions.discard(session)
+        self.remove(session)
         closed = Disconnect(code)
         closed.reason = closed.reason if reason is None else reason
         # not awaited here: a server that cancels its application must not keep the session from leaving

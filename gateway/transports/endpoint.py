@@ -53,7 +53,7 @@ class WebSocketEndpoint:
             self._attach(protocol, scope, connection)
 
     def open(self, connection: AskedConnection, request: UpgradeRequest) -> None:
-        scope = {"headers": request.headers}
+        scope = {"client": connection.client, "headers": request.headers}
         if refusal := self._acceptor.refuse(scope):
             connection.refuse(response(*refusal, b""))
             return

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from uvicorn.config import Config
+from uvicorn.protocols.utils import get_remote_addr
 from uvicorn.server import ServerState
 
 from gateway.transports.conversation import Conversation, websocket_scope
@@ -221,6 +222,10 @@ class WebSocketProtocol(asyncio.Protocol):
         self._close_transport()
 
     # — for receivers —
+
+    @property
+    def client(self) -> tuple[str, int] | None:
+        return get_remote_addr(self.transport)
 
     @property
     def compression(self) -> Compression | None:

@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from gateway.files import CUT
 from gateway.health import ServerHealth
 from gateway.metrics import Gauges, Metrics
 
@@ -51,7 +52,7 @@ def _counters(metrics: Metrics) -> Iterator[Metric]:
     for code, count in metrics.disconnects.items():
         disconnects.add_metric([str(code)], count)
     refused = CounterMetricFamily("gateway_refused_connections", "Connections not admitted", labels=["reason"])
-    for reason, count in metrics.refused_connections.items():
+    for reason, count in (metrics.refused_connections + CUT).items():
         refused.add_metric([reason], count)
     recoveries = CounterMetricFamily("gateway_recoveries", "Attempts to recover", labels=["recovered"])
     for recovered, count in metrics.recoveries.items():
@@ -63,7 +64,12 @@ def _counters(metrics: Metrics) -> Iterator[Metric]:
     )
     for stored, count in metrics.failed_publications.items():
         failed.add_metric([stored], count)
-    yield from (commands, errors, disconnects, refused, recoveries, failed)
+    over = CounterMetricFamily(
+        "gateway_over_limit", "What was over a rate limit", labels=["layer", "command", "dry_run"]
+    )
+    for (layer, command, dry_run), count in metrics.over_limit.items():
+        over.add_metric([layer, command, str(dry_run).lower()], count)
+    yield from (commands, errors, disconnects, refused, recoveries, failed, over)
 
 
 def _gauges(gauges: Gauges) -> Iterator[Metric]:
@@ -100,10 +106,16 @@ def _shards(servers: Iterable[ServerHealth]) -> Iterator[Metric]:
     deaf = GaugeMetricFamily("gateway_broker_shard_deaf", "Whether nothing arrives from the server", labels=labels)
     lag = GaugeMetricFamily("gateway_broker_shard_lag_seconds", "Time from publish to arrival", labels=labels)
     reconnects = CounterMetricFamily("gateway_broker_shard_reconnects", "Times it came back", labels=labels)
+    keys = GaugeMetricFamily("gateway_broker_shard_keys", "Keys of the database", labels=labels)
+    memory = GaugeMetricFamily("gateway_broker_shard_memory_bytes", "Memory that the server uses", labels=labels)
+    most = GaugeMetricFamily("gateway_broker_shard_max_memory_bytes", "Memory it may use, 0: any", labels=labels)
     for server in servers:
         names = [server.shard, server.server]
         connected.add_metric(names, int(server.connected))
         deaf.add_metric(names, int(server.deaf))
         lag.add_metric(names, server.lag)
         reconnects.add_metric(names, server.reconnects)
-    yield from (connected, deaf, lag, reconnects)
+        for family, value in ((keys, server.keys), (memory, server.memory), (most, server.max_memory)):
+            if value >= 0:
+                family.add_metric(names, value)
+    yield from (connected, deaf, lag, reconnects, keys, memory, most)

@@ -1,5 +1,7 @@
 """What Prometheus reads."""
 
+from collections import Counter
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -18,7 +20,7 @@ GAUGES = Gauges(
     broker_reconnects=4,
     skipped={"control": 14},
     broker_servers=(
-        ServerHealth("10.0.0.1:6379", lag=0.125, reconnects=3),
+        ServerHealth("10.0.0.1:6379", lag=0.125, reconnects=3, keys=15, memory=16, max_memory=0),
         ServerHealth("10.0.0.2:6379", "1", connected=False, deaf=True, reconnects=1),
     ),
     broker_refused={"OOM": 14},
@@ -54,6 +56,7 @@ def test_counts(metrics: Metrics) -> None:
     metrics.disconnects[3001] += 9
     metrics.refused_connections["connection_limit"] += 12
     metrics.failed_publications["maybe"] += 13
+    metrics.over_limit["client_command", "publish", False] += 15
     metrics.recoveries[True] += 10
     metrics.recoveries[False] += 11
     assert scraped(metrics) == {
@@ -68,9 +71,16 @@ def test_counts(metrics: Metrics) -> None:
         ("gateway_disconnects_total", "3001"): 9,
         ("gateway_refused_connections_total", "connection_limit"): 12,
         ("gateway_failed_publications_total", "maybe"): 13,
+        ("gateway_over_limit_total", "client_command", "publish", "false"): 15,
         ("gateway_recoveries_total", "true"): 10,
         ("gateway_recoveries_total", "false"): 11,
     }
+
+
+def test_connections_cut_off_unheard_are_refused_too(metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.web.exposition.CUT", Counter(file_limit=2))
+    metrics.refused_connections["file_limit"] += 3
+    assert scraped(metrics)["gateway_refused_connections_total", "file_limit"] == 5
 
 
 def test_gauges_are_read_when_asked_for(metrics: Metrics) -> None:
@@ -91,8 +101,12 @@ def test_gauges_are_read_when_asked_for(metrics: Metrics) -> None:
         "gateway_broker_shard_deaf": 1,
         "gateway_broker_shard_lag_seconds": 0.125,
         "gateway_broker_shard_reconnects_total": 1,
+        "gateway_broker_shard_keys": 15,
+        "gateway_broker_shard_memory_bytes": 16,
     }
     assert found["gateway_broker_errors_total", "OOM"] == 14
+    assert found["gateway_broker_shard_max_memory_bytes", "10.0.0.1:6379", "0"] == 0
+    assert ("gateway_broker_shard_keys", "10.0.0.2:6379", "1") not in found  # it has not told
     assert found["gateway_broker_shard_connected", "10.0.0.1:6379", "0"] == 1
     assert found["gateway_broker_shard_connected", "10.0.0.2:6379", "1"] == 0
     assert found["gateway_broker_shard_reconnects_total", "10.0.0.1:6379", "0"] == 3
@@ -101,5 +115,5 @@ def test_gauges_are_read_when_asked_for(metrics: Metrics) -> None:
 def test_every_metric_is_explained(metrics: Metrics) -> None:
     metrics.watch(lambda: GAUGES)
     families = list(text_string_to_metric_families(render(metrics).decode()))
-    assert len(families) == 26
+    assert len(families) == 30
     assert all(family.documentation for family in families)

@@ -28,6 +28,14 @@ from gateway.config.settings.engines import (
     RedisSettings,
     TLSSettings,
 )
+from gateway.config.settings.limits import (
+    AddressCommandLimits,
+    ClientCommandLimits,
+    ClientErrorLimits,
+    RateLimitSettings,
+    SharedCommandLimits,
+    UserCommandLimits,
+)
 from gateway.config.settings.section import Section
 from gateway.config.settings.serving import (
     AsyncAPISettings,
@@ -41,10 +49,13 @@ from gateway.config.settings.serving import (
 )
 
 __all__ = [
+    "AddressCommandLimits",
     "AsyncAPISettings",
     "BroadcasterSettings",
     "ChannelOptions",
     "ChannelSettings",
+    "ClientCommandLimits",
+    "ClientErrorLimits",
     "ClientSettings",
     "DemoSettings",
     "EngineSettings",
@@ -57,14 +68,17 @@ __all__ = [
     "PostgresSettings",
     "PresenceSettings",
     "PrometheusSettings",
+    "RateLimitSettings",
     "RedisSettings",
     "Section",
     "Settings",
+    "SharedCommandLimits",
     "ShutdownSettings",
     "SubscriptionTokenSettings",
     "TLSSettings",
     "TokenSettings",
     "UniSSESettings",
+    "UserCommandLimits",
     "WebSocketSettings",
 ]
 

@@ -14,7 +14,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from gateway.auth.tokens import TokenExpired, TokenInvalid, TokenVerifier
 from gateway.channels import check_names
 from gateway.core.node import Node
-from gateway.errors import BrokerUnavailable, Disconnect
+from gateway.errors import BrokerUnavailable, Disconnect, Error
 from gateway.program.encoding import encode_data
 from gateway.program.keywords import check_keywords
 from gateway.program.sockets.connection import ClientLeft, PlainConnection
@@ -150,8 +150,7 @@ class Sockets:
             raise TypeError("give user or token, not both: the token names the user")
         if "token" in options and "expires" in options:
             raise TypeError("give expires with user only: a token says itself when it expires")
-        scope = websocket.scope if options.get("check_origin") else {"headers": ()}
-        if refusal := self._acceptor.refuse(scope):
+        if refusal := self._acceptor.refuse(websocket.scope, check_origin=options.get("check_origin", False)):
             raise WebSocketException(*_REFUSALS[refusal.status])
         admission = self._identify(options)
         try:
@@ -161,6 +160,9 @@ class Sockets:
         except Disconnect as reason:
             await _accept(websocket, options)
             raise WebSocketException(reason.code, reason.reason) from reason
+        except Error as error:  # the user connects too often
+            await _accept(websocket, options)
+            raise WebSocketException(TRY_AGAIN, "try again later") from error
         try:
             await self._subscribe(connection, options.get("channels", ()), prepare)
             await _accept(websocket, options)
@@ -206,10 +208,11 @@ class Sockets:
         wire, transport = self._reach(websocket, protocol)
         handshake = Handshake(scope=websocket.scope)
         transport.session = session = PlainSession(self.node, self._tokens, wire, transport, handshake)
+        session.spender.network = self._acceptor.network(websocket.scope)
         session.begin()
         connection = PlainConnection(websocket, session, protocol, transport, self._acceptor)
         connecting.admit(session, admission)
-        self._acceptor.sessions.add(session)
+        self._acceptor.add(session)
         return connection
 
     async def _subscribe(
@@ -253,4 +256,5 @@ async def _accept(websocket: WebSocket, options: Options) -> None:
 _REFUSALS: dict[int, tuple[int, str]] = {
     HTTPStatus.FORBIDDEN: (POLICY, "origin not allowed"),
     HTTPStatus.SERVICE_UNAVAILABLE: (TRY_AGAIN, "try again later"),
+    HTTPStatus.TOO_MANY_REQUESTS: (TRY_AGAIN, "try again later"),
 }
