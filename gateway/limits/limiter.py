@@ -15,6 +15,7 @@ from gateway.config.settings import (
     AddressCommandLimits,
     ClientCommandLimits,
     ClientSettings,
+    RateLimitSettings,
     SharedCommandLimits,
     UserCommandLimits,
 )
@@ -117,10 +118,18 @@ class Limiter:
         """Connections by network."""
         self._told: dict[str, tuple[float, int]] = {}
         """By limit: when it may be logged again, and how often it has not been."""
+        self._asked: tuple[RateLimitSettings, int | None] | None = None
         self.configure(client)
 
     def configure(self, client: ClientSettings) -> None:
-        """Go by these settings from now on, for clients that are here as well."""
+        """Go by these settings from now on, for clients that are here as well.
+
+        Accounts begin anew only if these are others than before.
+        """
+        asked = client.rate_limit, client.address_connection_limit
+        if asked == self._asked:
+            return
+        self._asked = asked
         self._private, self._public = _layers(client)
         self._private_commands, self._public_commands = map(_limits_commands, (self._private, self._public))
 

@@ -47,15 +47,19 @@ class Admission:
         same_origin: bool = False,
     ) -> None:
         """``same_origin``: whether pages of the server's own origin may connect without being listed."""
-        self._origins = tuple(pattern.lower() for pattern in client.allowed_origins)
         self._same_origin = same_origin
-        self._limit = client.connection_limit
-        self._rate = Rate(client.connection_rate_limit, clock) if client.connection_rate_limit else None
         self._limiter = limiter or Limiter(client, metrics, clock)
         self._metrics = metrics
         self._clock = clock
         self._untold: dict[str, tuple[float, int]] = {}
         """By reason: when it may be logged again, and how often it has not been."""
+        self.configure(client)
+
+    def configure(self, client: ClientSettings) -> None:
+        """Go by these settings from now on; what has been admitted stays."""
+        self._origins = tuple(pattern.lower() for pattern in client.allowed_origins)
+        self._limit = client.connection_limit
+        self._rate = Rate(client.connection_rate_limit, self._clock) if client.connection_rate_limit else None
 
     def forbid(self, scope: Scope) -> Refusal | None:
         """How a page of an origin that may not connect is refused."""

@@ -11,6 +11,7 @@ from typing import Any
 from starlette.types import Scope
 
 from gateway.auth.tokens import TokenVerifier
+from gateway.config.settings import Settings
 from gateway.core.node import Node
 from gateway.errors import Disconnect, DisconnectCode
 from gateway.limits.addresses import Network, Proxies, network_of
@@ -62,10 +63,16 @@ class Acceptor:
         client = node.settings.client
         self._hinted = False
         """Whether it was said that there seems to be a proxy that nobody has named."""
-        self._proxies = Proxies(node.settings.http_server.forwarded_allow_ips)
         self._admission = Admission(client, node.metrics, node.wheel.clock, node.limiter, same_origin=same_origin)
+        self.configure(node.settings)
         self._drain: asyncio.Future[None] | None = None
         self._user_header = client.user_id_http_header.lower().encode("latin-1")
+
+    def configure(self, settings: Settings) -> None:
+        """Let in by these settings from now on, and hold those who are here to their rates."""
+        self._proxies = Proxies(settings.http_server.forwarded_allow_ips)
+        self._admission.configure(settings.client)
+        self._node.limiter.configure(settings.client)
 
     def forbid(self, scope: Scope) -> Refusal | None:
         """How a page of an origin that may not connect is refused."""

@@ -107,6 +107,8 @@ def test_a_layer_without_rates_is_none() -> None:
 def test_settings_that_change_hold_at_once_for_who_is_here() -> None:
     door, spender = Door(client_command={"enabled": True, "publish": "2/minute"}), Spender(HOME)
     assert door.allowed(spender, PublishRequest) == 2
+    door.limiter.configure(settings(client_command={"enabled": True, "publish": "2/minute"}))
+    assert door.allowed(spender, PublishRequest) == 0  # nothing has changed
     door.limiter.configure(settings(client_command={"enabled": True, "publish": "7/minute", "history": "1/minute"}))
     assert door.allowed(spender, PublishRequest) == 7
     door.limiter.configure(settings())

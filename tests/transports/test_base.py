@@ -265,3 +265,22 @@ async def test_a_proxy_that_nobody_has_named_is_told_of_once(caplog: pytest.LogC
         assert refused(door, at("10.0.0.1", x_forwarded_for="9.9.9.9")) is None
     [record] = caplog.records
     assert record.getMessage().startswith("10.0.0.1 sends X-Forwarded-For and is not believed")
+
+
+async def test_other_settings_hold_at_once() -> None:
+    door, node = acceptor(allowed_origins=["https://a.net"], connection_limit=1)
+    session = opened(door, at("8.8.8.8"))
+    assert refused(door) == UNAVAILABLE
+    client = {
+        "allowed_origins": ["https://b.net"],
+        "connection_rate_limit": 1,
+        "address_connection_limit": 1,
+        "rate_limit": {"client_command": {"enabled": True, "publish": "7/minute"}},
+    }
+    http_server = {"forwarded_allow_ips": "10.0.0.1"}
+    door.configure(Settings.model_validate({"client": client, "http_server": http_server}))
+    assert refused(door, scope(origin="https://a.net")) == FORBIDDEN
+    assert refused(door, at("10.0.0.1", x_forwarded_for="8.8.8.8")) == TOO_MANY_REQUESTS
+    assert refused(door, scope(origin="https://b.net")) is None
+    assert refused(door) == UNAVAILABLE  # the rate
+    assert node.limiter.of_commands(session.spender.network) is not None
