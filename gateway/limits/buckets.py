@@ -4,7 +4,8 @@ A bucket is kept as the moment at which it is full again, as in `limits.base`; h
 object for each take, since commands pay for it.
 """
 
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from gateway.config.settings.limits import read_buckets
 
@@ -13,6 +14,9 @@ ROOM = 32768
 
 NOISE = 1e-6
 """Seconds by which sums of floats may be off."""
+
+Kind = type[Any] | str
+"""What is asked for: a command by its type, else a word."""
 
 Bucket = tuple[int, float, float]
 """Its number among those of an account, the seconds in which one token comes, those in which all do."""
@@ -26,10 +30,10 @@ class Rules:
     def __init__(
         self,
         layer: str,
-        rates: Mapping[Hashable, str],
+        rates: Mapping[Kind, str],
         *,
         total: str = "",
-        apart: Collection[Hashable] = (),
+        apart: Collection[Kind] = (),
         dry_run: bool = False,
     ) -> None:
         """``rates`` by kind, as `read_buckets` has them; ``total`` is shared by all kinds but those ``apart``."""
@@ -40,7 +44,7 @@ class Rules:
         self.longest = 0.0
         """After so many seconds without a take every bucket is full."""
         shared = self._buckets(total)
-        self.of: dict[Hashable, tuple[Bucket, ...]] = {}
+        self.of: dict[Kind, tuple[Bucket, ...]] = {}
         for kind, text in rates.items():
             if buckets := self._buckets(text) + (() if kind in apart else shared):
                 self.of[kind] = buckets
@@ -63,7 +67,7 @@ class Account:
         self._rules: Rules | None = None
         self._full: list[float] = []
 
-    def take(self, rules: Rules, kind: Hashable, now: float, cost: int = 1) -> bool:
+    def take(self, rules: Rules, kind: Kind, now: float, cost: int = 1) -> bool:
         """Spend ``cost``, or nothing and answer False where a bucket has not so much."""
         buckets = rules.of.get(kind)
         if buckets is None:
@@ -78,13 +82,13 @@ class Account:
             full[number] = (at if at > now else now) + step * cost
         return True
 
-    def drain(self, rules: Rules, kind: Hashable, now: float) -> None:
+    def drain(self, rules: Rules, kind: Kind, now: float) -> None:
         """Spend one of each bucket that has it: of what is never refused."""
         full = self._full_under(rules)
         for number, step, depth in rules.of.get(kind, ()):
             full[number] = min(max(full[number], now) + step, now + depth)
 
-    def wait(self, rules: Rules, kind: Hashable, now: float) -> float:
+    def wait(self, rules: Rules, kind: Kind, now: float) -> float:
         """Seconds until one may be taken."""
         full = self._full_under(rules)
         return max((full[number] + step - depth - now for number, step, depth in rules.of.get(kind, ())), default=0.0)

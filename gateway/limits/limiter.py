@@ -6,7 +6,7 @@ the log; what a client is answered is for whoever asks here.
 
 import logging
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from msgspec import Struct
@@ -23,7 +23,7 @@ from gateway.config.settings.limits import read_buckets
 from gateway.errors import BrokerUnavailable
 from gateway.limits.addresses import NOWHERE, Network
 from gateway.limits.base import LimitStore, Rate
-from gateway.limits.buckets import Account, Accounts, Rules
+from gateway.limits.buckets import Account, Accounts, Kind, Rules
 from gateway.messages import (
     ConnectRequest,
     HistoryRequest,
@@ -57,7 +57,7 @@ BYTES = "bytes"
 
 ERRORS = "error"
 
-_NAMES: dict[Hashable, str] = {**{kind: name for name, kind in COMMANDS.items()}, BYTES: BYTES, ERRORS: ERRORS}
+_NAMES: dict[Kind, str] = {**{kind: name for name, kind in COMMANDS.items()}, BYTES: BYTES, ERRORS: ERRORS}
 
 PUBLIC_CONNECTIONS = 5000
 """Open connections of one address of the public Internet, unless client.address_connection_limit says: more than any
@@ -76,7 +76,7 @@ class Layers(Struct, frozen=True):
     user: Rules | None
     address: Rules | None
     errors: Rules | None
-    shared: Mapping[Hashable, tuple[Rate, ...]]
+    shared: Mapping[Kind, tuple[Rate, ...]]
     """Rates that the engine keeps, for all nodes."""
     shared_dry_run: bool
     connections: int
@@ -177,7 +177,7 @@ class Limiter:
 
     # — commands —
 
-    def allows(self, layers: Layers, spender: Spender, user: str, kind: Hashable, cost: int = 1) -> bool:
+    def allows(self, layers: Layers, spender: Spender, user: str, kind: Kind, cost: int = 1) -> bool:
         """Whether a command of this kind, or so many bytes, may be had; what it costs is spent then."""
         rules, name = layers.connection, spender.network.name
         if rules is not None and not self._spend(rules, spender.of_commands(), kind, self._clock(), cost, name):
@@ -188,7 +188,7 @@ class Limiter:
         rules = layers.address
         return rules is None or self._take_address(rules, spender.network, kind, cost)
 
-    async def shared(self, layers: Layers, user: str, kind: Hashable) -> bool:
+    async def shared(self, layers: Layers, user: str, kind: Kind) -> bool:
         """Whether a user may give one more command of this kind, on whatever node. True while nobody can tell."""
         rates = layers.shared.get(kind, ())
         if not user or self.store is None:
@@ -211,7 +211,7 @@ class Limiter:
 
     # — accounts —
 
-    def _take_user(self, rules: Rules, spender: Spender, user: str, kind: Hashable, cost: int) -> bool:
+    def _take_user(self, rules: Rules, spender: Spender, user: str, kind: Kind, cost: int) -> bool:
         """Who has no user counts by address: one budget for all of these would be a gift to whoever empties it."""
         if kind not in rules.of:
             return True
@@ -222,7 +222,7 @@ class Limiter:
         now = self._clock()
         return self._spend(rules, self._users.of(key, rules.longest, now), kind, now, cost, key)
 
-    def _take_address(self, rules: Rules, network: Network, kind: Hashable, cost: int) -> bool:
+    def _take_address(self, rules: Rules, network: Network, kind: Kind, cost: int) -> bool:
         if kind not in rules.of or not network.name:
             return True
         return self._spend(rules, self._account(rules, network), kind, self._clock(), cost, network.name)
@@ -230,7 +230,7 @@ class Limiter:
     def _account(self, rules: Rules, network: Network) -> Account:
         return self._addresses.of(network.name, rules.longest, self._clock())
 
-    def _spend(self, rules: Rules, account: Account, kind: Hashable, now: float, cost: int, who: str) -> bool:
+    def _spend(self, rules: Rules, account: Account, kind: Kind, now: float, cost: int, who: str) -> bool:
         if kind is UnsubscribeRequest:  # refused, an SDK would connect anew, which costs more
             account.drain(rules, kind, now)
             return True
@@ -238,10 +238,10 @@ class Limiter:
 
     # — refusals —
 
-    def _counts(self, rules: Rules, kind: Hashable, who: str) -> bool:
+    def _counts(self, rules: Rules, kind: Kind, who: str) -> bool:
         return self._count(rules.layer, kind, rules.dry_run, who)
 
-    def _count(self, layer: str, kind: Hashable, dry_run: bool, who: str) -> bool:
+    def _count(self, layer: str, kind: Kind, dry_run: bool, who: str) -> bool:
         """Count somebody over a limit, and say whether it is to be refused."""
         command = _NAMES[kind]
         self._metrics.over_limit[layer, command, dry_run] += 1
@@ -295,7 +295,7 @@ def _limits_commands(layers: Layers) -> Layers | None:
 
 def _rules(layer: str, limits: UserCommandLimits | ClientCommandLimits) -> Rules | None:
     """What of a layer's rates there is, None if there is nothing."""
-    rates: dict[Hashable, str] = {BYTES: limits.bytes}
+    rates: dict[Kind, str] = {BYTES: limits.bytes}
     for name, kind in COMMANDS.items():
         if hasattr(limits, name):
             rates[kind] = getattr(limits, name) or limits.default
@@ -305,8 +305,8 @@ def _rules(layer: str, limits: UserCommandLimits | ClientCommandLimits) -> Rules
     return rules if rules.of else None
 
 
-def _shared(limits: SharedCommandLimits) -> dict[Hashable, tuple[Rate, ...]]:
-    found: dict[Hashable, tuple[Rate, ...]] = {}
+def _shared(limits: SharedCommandLimits) -> dict[Kind, tuple[Rate, ...]]:
+    found: dict[Kind, tuple[Rate, ...]] = {}
     for name, kind in COMMANDS.items():
         buckets = read_buckets(getattr(limits, name, "") or limits.default) if name != "unsubscribe" else []
         if buckets:

@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from gateway.files import CUT
+from gateway import files
 from gateway.health import ServerHealth
 from gateway.metrics import Gauges, Metrics
 
@@ -52,7 +52,7 @@ def _counters(metrics: Metrics) -> Iterator[Metric]:
     for code, count in metrics.disconnects.items():
         disconnects.add_metric([str(code)], count)
     refused = CounterMetricFamily("gateway_refused_connections", "Connections not admitted", labels=["reason"])
-    for reason, count in (metrics.refused_connections + CUT).items():
+    for reason, count in (metrics.refused_connections + files.CUT).items():
         refused.add_metric([reason], count)
     recoveries = CounterMetricFamily("gateway_recoveries", "Attempts to recover", labels=["recovered"])
     for recovered, count in metrics.recoveries.items():

@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway import files
 from gateway.health import ServerHealth
 from gateway.metrics import Gauges, Metrics
 from gateway.web.exposition import render
@@ -71,14 +72,14 @@ def test_counts(metrics: Metrics) -> None:
         ("gateway_disconnects_total", "3001"): 9,
         ("gateway_refused_connections_total", "connection_limit"): 12,
         ("gateway_failed_publications_total", "maybe"): 13,
-        ("gateway_over_limit_total", "client_command", "publish", "false"): 15,
+        ("gateway_over_limit_total", "publish", "false", "client_command"): 15,
         ("gateway_recoveries_total", "true"): 10,
         ("gateway_recoveries_total", "false"): 11,
     }
 
 
 def test_connections_cut_off_unheard_are_refused_too(metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.web.exposition.CUT", Counter(file_limit=2))
+    monkeypatch.setattr(files, "CUT", Counter(file_limit=2))
     metrics.refused_connections["file_limit"] += 3
     assert scraped(metrics)["gateway_refused_connections_total", "file_limit"] == 5
 
