@@ -49,6 +49,11 @@ FAREWELL = b"too many errors"
 LIMITS: dict[str, dict[str, Any]] = {
     "none": {name: {"enabled": False} for name in ("client_command", "address_command", "client_error")},
     "default": {name: {"enabled": True} for name in ("client_command", "address_command", "client_error")},
+    "strict": {
+        "client_command": {"enabled": True, "total": "50/second 600/minute"},
+        "address_command": {"enabled": True, "total": "500/second", "connect": "50/second 300/minute"},
+        "client_error": {"enabled": True, "total": "50/10s"},
+    },
 }
 """The default rates hold for addresses of the Internet; here for all, since there is none on this machine."""
 
@@ -256,10 +261,8 @@ async def _measure(server: Server, kind: str, count: int, seconds: float) -> dic
 def _counted(server: Server) -> Counter[str]:
     """The server's counters by name and labels."""
     with urlopen(f"http://127.0.0.1:{server.port}/metrics") as answer:
-        lines = answer.read().decode().splitlines()
-    return Counter(
-        {name: int(float(value)) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
-    )
+        lines = [line.rpartition(" ") for line in answer.read().decode().splitlines() if not line.startswith("#")]
+    return Counter({name: int(float(value)) for name, _, value in lines})
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -94,7 +94,7 @@ def test_what_is_switched_on_holds_for_all_and_what_is_switched_off_for_none() -
 def test_a_layer_without_rates_is_none() -> None:
     door = Door(
         client_command={"enabled": True, "total": ""},
-        address_command={"enabled": True, "connect": ""},
+        address_command={"enabled": True, "connect": "", "total": ""},
         user_command={"enabled": True},
         client_error={"enabled": True, "total": ""},
     )

@@ -109,7 +109,7 @@ class ClientCommandLimits(Section):
     """`true` holds for all; by default only for clients whose address is of the public Internet; `false` for none."""
     dry_run: bool = False
     """Only count what would be refused."""
-    total: Buckets = "1000/second"
+    total: Buckets = "1000/second 18000/minute"
     """Rate of all commands together, but for `connect`."""
     default: Buckets = ""
     """Rate of each command that has none below."""
@@ -138,7 +138,7 @@ class ClientCommandLimits(Section):
 class AddressCommandLimits(ClientCommandLimits):
     """The same for all connections of one address on this node: an IPv4 address, or a /64 of IPv6."""
 
-    total: Buckets = ""
+    total: Buckets = "20000/second 240000/minute"
     """Rate of all commands together, but for `connect`."""
     connect: Buckets = "1000/second 6000/minute"
     """Rate of new connections; over it the handshake is answered with HTTP 429 and Retry-After."""
