@@ -9,8 +9,8 @@ from typing import Any
 
 from gateway.config.settings.limits import read_buckets
 
-ROOM = 32768
-"""Accounts of which a table keeps all: with what it forgets more slowly twice as many, some ten megabytes."""
+ROOM = 16384
+"""Accounts of one generation: as many as a node has connections, and of both they take 8 MB."""
 
 NOISE = 1e-6
 """Seconds by which sums of floats may be off."""
