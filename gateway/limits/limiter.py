@@ -179,14 +179,21 @@ class Limiter:
 
     def allows(self, layers: Layers, spender: Spender, user: str, kind: Kind, cost: int = 1) -> bool:
         """Whether a command of this kind, or so many bytes, may be had; what it costs is spent then."""
-        rules, name = layers.connection, spender.network.name
-        if rules is not None and not self._spend(rules, spender.of_commands(), kind, self._clock(), cost, name):
-            return False
+        # commands pay for each call in here
+        rules, name, now = layers.connection, spender.network.name, self._clock()
+        if rules is not None:
+            account = spender.commands or spender.of_commands()
+            if kind is UnsubscribeRequest:
+                account.drain(rules, kind, now)
+            elif not account.take(rules, kind, now, cost) and self._counts(rules, kind, name):
+                return False
         rules = layers.user
         if rules is not None and not self._take_user(rules, spender, user, kind, cost):
             return False
         rules = layers.address
-        return rules is None or self._take_address(rules, spender.network, kind, cost)
+        if rules is None or not name or kind not in rules.of:
+            return True
+        return self._spend(rules, self._addresses.of(name, rules.longest, now), kind, now, cost, name)
 
     async def shared(self, layers: Layers, user: str, kind: Kind) -> bool:
         """Whether a user may give one more command of this kind, on whatever node. True while nobody can tell."""
@@ -221,11 +228,6 @@ class Limiter:
             return True
         now = self._clock()
         return self._spend(rules, self._users.of(key, rules.longest, now), kind, now, cost, key)
-
-    def _take_address(self, rules: Rules, network: Network, kind: Kind, cost: int) -> bool:
-        if kind not in rules.of or not network.name:
-            return True
-        return self._spend(rules, self._account(rules, network), kind, self._clock(), cost, network.name)
 
     def _account(self, rules: Rules, network: Network) -> Account:
         return self._addresses.of(network.name, rules.longest, self._clock())

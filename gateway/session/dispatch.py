@@ -52,7 +52,10 @@ class ClientSession(Session):
         try:
             commands = self.wire.protocol.decode(frame)
             for count, command in enumerate(commands, 1):
-                if limits is None or await self._may(command, limits, over):
+                if limits is None or (
+                    self._is_within(command, limits, over)
+                    and (not limits.shared or await self._is_within_all(command, limits))
+                ):
                     await carry_out(command)
                 # also after a reply too large to wait for others; a publish may have none yet, and need not wait
                 large = self.outbox is None and not isinstance(command.request, PublishRequest)
@@ -64,20 +67,25 @@ class ClientSession(Session):
         except Disconnect as reason:
             self.disconnect(reason)
 
-    async def _may(self, command: Command, limits: Layers, over: bool) -> bool:
-        """Whether a command is within the rates; if not, it is answered so. ``over``: its frame has been too much.
+    def _is_within(self, command: Command, limits: Layers, over: bool) -> bool:
+        """Whether a command is within this node's rates; if not, it is answered so.
 
-        Of connects it is the handshake, or whoever learns their user, that counts.
+        ``over``: its frame has been too much. Of connects it is the handshake, or whoever learns their user, that
+        counts.
         """
-        kind, limiter = type(command.request), self.node.limiter
+        kind = type(command.request)
         if over:
             allowed = kind is UnsubscribeRequest
-        elif kind is ConnectRequest:
-            return True
         else:
-            allowed = limiter.allows(limits, self.spender, self.user, kind)
-            if allowed and limits.shared:
-                allowed = await limiter.shared(limits, self.user, kind)
+            allowed = kind is ConnectRequest or self.node.limiter.allows(limits, self.spender, self.user, kind)
+        if not allowed:
+            self.fail(command.id, Error(ErrorCode.TOO_MANY_REQUESTS))
+        return allowed
+
+    async def _is_within_all(self, command: Command, limits: Layers) -> bool:
+        """The same for the rates that hold for all nodes together."""
+        kind = type(command.request)
+        allowed = kind is ConnectRequest or await self.node.limiter.shared(limits, self.user, kind)
         if not allowed and not self.closed:
             self.fail(command.id, Error(ErrorCode.TOO_MANY_REQUESTS))
         return allowed
