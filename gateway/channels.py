@@ -135,9 +135,7 @@ class Channels:
         return self.personal(str(user))
 
     def _complete(self, options: ChannelOptions) -> ChannelOptions:
-        if options.history_meta_ttl:
-            return options
-        return options.model_copy(update={"history_meta_ttl": self._settings.history_meta_ttl})
+        return options.model_copy(update={"history_meta_ttl": self._settings.meta_ttl(options)})
 
     def _resolve(self, name: str) -> Channel:
         if not _bytes(name) or (_CONTROL.search(name) and not self._is_personal(name)):

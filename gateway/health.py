@@ -9,6 +9,8 @@ class ServerHealth(Struct, frozen=True):
     ``shard`` is the number of its address in the settings, ``server`` its name there or in its cluster. ``lag`` is the
     last measured time from publish to arrival, in seconds. ``refusal`` is the kind of what it refuses and will until an
     operator has seen to it, ``problem`` what it says itself, or why there is no connection; ``remedy`` what to do.
+    ``keys`` are those of the database, ``memory`` and ``max_memory`` the server's bytes (0 is without limit); -1 is not
+    told.
     """
 
     server: str
@@ -20,6 +22,9 @@ class ServerHealth(Struct, frozen=True):
     refusal: str = ""
     problem: str = ""
     remedy: str = ""
+    keys: int = -1
+    memory: int = -1
+    max_memory: int = -1
 
     @property
     def ok(self) -> bool:

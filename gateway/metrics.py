@@ -115,6 +115,8 @@ class Metrics:
         self.refused_connections: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
         self.failed_publications: Counter[str] = Counter()
+        self.over_limit: Counter[tuple[str, str, bool]] = Counter()
+        """By the layer of client.rate_limit, the command, and whether it was only counted."""
         self.lost_positions = 0
         self.recoveries: Counter[bool] = Counter()
         self.dropped: Counter[str] = Counter()

@@ -7,6 +7,7 @@ import pytest
 from gateway.auth.permissions import may_subscribe
 from gateway.channels import Channels
 from gateway.config.settings import ChannelOptions, ChannelSettings, Namespace, PersonalChannelSettings
+from gateway.config.settings.channels import META_TTL
 from gateway.errors import Error, ErrorCode, SettingsError
 
 
@@ -219,7 +220,7 @@ def test_a_route_opens_no_personal_channel() -> None:
 
 def test_the_life_of_positions_falls_back_to_the_common_one(channels: Channels) -> None:
     assert channels.resolve("room:1").options.history_meta_ttl == 60
-    assert channels.resolve("news").options.history_meta_ttl == 720 * 3600
+    assert channels.resolve("news").options.history_meta_ttl == META_TTL
 
 
 def test_the_same_name_is_resolved_once(channels: Channels) -> None:

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 from msgspec import Struct
 
+from gateway.config.settings.channels import META_TTL
 from gateway.errors import Error, ErrorCode
 from gateway.health import ServerHealth
 from gateway.messages import ClientInfo, Position, Publication, Receipt
@@ -29,7 +30,7 @@ class StreamOptions(Struct, frozen=True):
 
     history_size: int = 0
     history_ttl: float = 0.0
-    history_meta_ttl: float = 720 * 3600.0
+    history_meta_ttl: float = META_TTL
     unpublished_ttl: float = 60.0
 
     @property

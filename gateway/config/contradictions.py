@@ -13,7 +13,9 @@ from gateway.auth.keys import Keyring
 from gateway.auth.tokens import TokenVerifier
 from gateway.broadcast.backends import problem_of
 from gateway.config.origins import problem_of_origin
-from gateway.config.settings import ChannelOptions, RedisSettings, Settings
+from gateway.config.settings import ChannelOptions, ChannelSettings, RedisSettings, Settings
+from gateway.config.settings.channels import META_TTL
+from gateway.config.settings.limits import read_buckets
 from gateway.config.weak import find_weak
 from gateway.errors import SettingsError
 from gateway.redis.address import read_addresses
@@ -42,6 +44,7 @@ def find_problems(settings: Settings) -> Iterator[Problem]:
         if namespace.name in names:
             yield Problem(f"{key}.name", f'"{namespace.name}" is there twice; give each namespace a name of its own')
         names.add(namespace.name)
+    yield from _meta_problems(channel)
     yield from _personal_problems(settings)
     yield from _token_problems(settings)
     if settings.engine.type == "postgres":
@@ -63,6 +66,7 @@ def find_problems(settings: Settings) -> Iterator[Problem]:
         )
     yield from _address_problems(settings)
     yield from _proxy_problems(server.forwarded_allow_ips)
+    yield from _limit_problems(settings)
     if settings.opentelemetry.enabled and not _has_modules(*TRACING):
         yield Problem("opentelemetry.enabled", 'needs the libraries of OpenTelemetry: pip install "wsgateway[otel]"')
 
@@ -100,6 +104,24 @@ def _proxy_problems(text: str) -> Iterator[Problem]:
             yield Problem(
                 "http_server.forwarded_allow_ips",
                 f'"{each}" {why}; write addresses or networks of proxies, for example "127.0.0.1,10.0.0.0/8,fd00::/8"',
+            )
+
+
+def _limit_problems(settings: Settings) -> Iterator[Problem]:
+    """Rates that let nothing through, or that nobody keeps."""
+    limits, key = settings.client.rate_limit, "client.rate_limit"
+    shared = limits.redis_user_command
+    if shared.enabled and settings.engine.type not in ("redis", "postgres"):
+        yield Problem(f"{key}.redis_user_command.enabled", 'needs engine.type = "redis", or "postgres"')
+    largest = settings.client.message_size_limit
+    for name in ("client_command", "user_command", "address_command"):
+        layer = getattr(limits, name)
+        small = [rate for rate, _ in read_buckets(layer.bytes) if rate < largest]
+        if layer.enabled is not False and small:
+            yield Problem(
+                f"{key}.{name}.bytes",
+                f"a message of client.message_size_limit = {largest} bytes would never fit; write for example "
+                f'"{largest}/second", or make messages smaller',
             )
 
 
@@ -146,6 +168,19 @@ def find_warnings(settings: Settings) -> Iterator[str]:
             'nobody can connect: give client.token.hmac_secret_key the output of "openssl rand -hex 32", '
             "for short GATEWAY_CLIENT__TOKEN__HMAC_SECRET_KEY; for trying out on this machine, take --dev"
         )
+
+
+def _meta_problems(channel: ChannelSettings) -> Iterator[Problem]:
+    """Offsets and epochs that would be forgotten while their publications are still there."""
+    keys = ["channel.without_namespace", *(f"channel.namespaces.{index}" for index in range(len(channel.namespaces)))]
+    for key, options in zip(keys, (channel.without_namespace, *channel.namespaces), strict=True):
+        needed = f"must not be shorter than history_ttl ({options.history_ttl:g}s) of {key}"
+        example = f'for example history_meta_ttl = "{max(options.history_ttl, META_TTL):g}s"'
+        if 0 < options.history_meta_ttl < options.history_ttl:
+            yield Problem(f"{key}.history_meta_ttl", f"{needed}; {example}, or leave it out")
+        shared = "history_meta_ttl" in channel.model_fields_set and not options.history_meta_ttl
+        if shared and channel.history_meta_ttl < options.history_ttl:
+            yield Problem("channel.history_meta_ttl", f"{needed}; {example}, or give that namespace its own")
 
 
 def _options_problems(key: str, options: ChannelOptions) -> Iterator[Problem]:

@@ -38,7 +38,11 @@ def reference() -> str:
 def _sections(model: type[BaseModel], key: str, shown: dict[type[BaseModel], str]) -> Iterator[str]:
     base = next((each for each in shown if issubclass(model, each)), None)
     known = base.model_fields if base else {}
-    fields = {name: each for name, each in model.model_fields.items() if name not in known}
+    fields = {
+        name: each
+        for name, each in model.model_fields.items()
+        if name not in known or each.default != known[name].default
+    }
     values = {name: each for name, each in fields.items() if _section_of(each) is None}
     if values:
         yield f"## {key}\n\n{model.__doc__}" + (f" Beside these, it has all of `{shown[base]}`." if base else "")

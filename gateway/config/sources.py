@@ -313,7 +313,10 @@ def _example(key: str) -> Any:
     choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
     if choices:
         return next(choice for choice in choices if choice)
-    if field.annotation is bool:
+    if field.examples:
+        return field.examples[0]
+    kinds = (field.annotation, *get_args(field.annotation))
+    if bool in kinds:
         return True
     if field.annotation is float:
         return f"{field.default or 300:g}s"
@@ -321,7 +324,7 @@ def _example(key: str) -> Any:
         return [{"name": "chat"}]
     if get_origin(field.annotation) is tuple:
         return ["https://example.com"]
-    if field.annotation is int:
+    if int in kinds:
         return field.default or 100
     return "text" if field.is_required() else field.default or "text"
 

@@ -28,6 +28,7 @@ from gateway.core.tasks import Tasks, at_once
 from gateway.core.wheel import Wheel
 from gateway.errors import BrokerUnavailable, Error, ErrorCode
 from gateway.health import Condition, ServerHealth
+from gateway.limits.limiter import Limiter
 from gateway.messages import ClientInfo, Join, Leave, Payload, Position, Publication, Receipt
 from gateway.metrics import Gauges, Metrics, NamespaceCounts
 from gateway.presence.base import PresenceStore
@@ -72,6 +73,7 @@ class Node:
         self.refusals = Recurring(log, self.wheel.clock, self.wheel.after, self.metrics.refusals)
         """Who is turned away or cut off, and why."""
         self.wheel.late = self._look_at_times
+        self.limiter = Limiter(settings.client, self.metrics, self.wheel.clock)
         self.channels = Channels(settings.channel, routes, settings.client.subscribe_to_user_personal_channel)
         max_lag = settings.client.channel_position_max_time_lag
         self.hub = Hub(self.metrics, max_lag=max_lag, clock=clock, wheel=self.wheel)

@@ -1,9 +1,9 @@
 """Who is calling, for limits whose declaration does not say what their key is."""
 
-from ipaddress import IPv6Address, ip_address
-
 from starlette.authentication import BaseUser
 from starlette.requests import HTTPConnection
+
+from gateway.limits.addresses import network_of
 
 
 def caller(connection: HTTPConnection) -> str:
@@ -15,7 +15,7 @@ def caller(connection: HTTPConnection) -> str:
     """
     if user := _user(connection):
         return f"user:{user}"
-    return f"ip:{_network(connection.client.host if connection.client else '')}"
+    return f"ip:{network_of(connection.client.host if connection.client else '').name}"
 
 
 def _user(connection: HTTPConnection) -> str:
@@ -33,15 +33,3 @@ def _identity(user: BaseUser) -> str:
         return user.identity
     except NotImplementedError:  # many a class stops at the display name
         return user.display_name
-
-
-def _network(host: str) -> str:
-    try:
-        address = ip_address(host)
-    except ValueError:  # a Unix socket, or a test client
-        return host
-    if not isinstance(address, IPv6Address):
-        return host
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return f"{IPv6Address(int(address) >> 64 << 64)}/64"

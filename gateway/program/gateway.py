@@ -388,6 +388,7 @@ class Running:
             wheel=environment.wheel(),
             routes=[tracing.route(each) for each in routes],
         )
+        self.node.limiter.store = self.engine.limits
         self.engine.set_rules(stream_rules(settings, routes))
         self.tokens = TokenVerifier(settings.client, environment.clock)
         self.streams = program.streams = Streams(self.node)

@@ -1,6 +1,7 @@
 """Which history of data a server holds: another one after each promotion, restart and resynchronisation."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 from gateway.redis.connection import RedisConnection
 from gateway.redis.resp import Argument, CommandRefused
@@ -10,6 +11,7 @@ REPLICATION_ID = Path(__file__).parent / "lua" / "replication_id.lua"
 """To stand before scripts that ask the server themselves."""
 
 _FLUSHES = Script(Path(__file__).parent / "lua" / "flushes.lua")
+_USAGE = Script(Path(__file__).parent / "lua" / "usage.lua")
 _IDENTIFY = Script(REPLICATION_ID, REPLICATION_ID.with_name("identify.lua"))
 
 
@@ -35,6 +37,27 @@ async def _learn(connection: RedisConnection, command: tuple[Argument, ...]) -> 
         if refused.served_elsewhere or refused.redis_code == "NOSCRIPT":
             raise
         connection.identity = b""
+
+
+class Usage(NamedTuple):
+    """What a server holds; -1 is not told."""
+
+    keys: int = -1
+    """Of the database."""
+    memory: int = -1
+    """Bytes that the server uses."""
+    max_memory: int = -1
+    """Bytes that it may use; 0 is without limit."""
+
+
+async def measure(connection: RedisConnection, db: int) -> Usage:
+    """What the server holds. Raises ``BrokerUnavailable``."""
+    try:
+        return Usage(*await connection.execute(*_USAGE.by_text([], [db]), optional=True))
+    except CommandRefused as refused:
+        if refused.served_elsewhere:
+            raise
+        return Usage()
 
 
 async def count_flushes(connection: RedisConnection) -> int:

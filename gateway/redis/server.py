@@ -17,7 +17,7 @@ from gateway.health import ServerHealth
 from gateway.redis.connection import RedisConnection, SubscriberConnection, connect, ignored
 from gateway.redis.echo import Echo
 from gateway.redis.endpoint import Endpoint
-from gateway.redis.identity import count_flushes, identify, identify_again
+from gateway.redis.identity import Usage, count_flushes, identify, identify_again, measure
 from gateway.redis.keys import Keys
 from gateway.redis.link import Link
 from gateway.redis.mode import find_misfit
@@ -86,6 +86,7 @@ class Server:
             self._name_own()
         self._known_as: tuple[str, ...] = ()
         self._misfit = ""
+        self._usage = Usage()
         self._flushes: tuple[RedisConnection | None, int] = (None, -1)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -127,7 +128,15 @@ class Server:
 
     def health(self) -> list[ServerHealth]:
         problem = next((link.problem for link in (self._commands, self._subscriber) if not link.connected), "")
-        found = ServerHealth(self._label, "0", self.connected, self.deaf, self.lag, self.reconnects, problem=problem)
+        found = ServerHealth(
+            self._label,
+            connected=self.connected,
+            deaf=self.deaf,
+            lag=self.lag,
+            reconnects=self.reconnects,
+            problem=problem,
+            **self._usage._asdict(),
+        )
         return [self._refusals.shown_in(found)]
 
     @property
@@ -300,6 +309,7 @@ class Server:
         if (connection := self._commands.connection) is not None:
             await identify_again(connection)  # a server changes its history under an open connection, too
             await self._check_memory(connection)
+            self._usage = await measure(connection, self.endpoint.db)
 
     async def _check_memory(self, connection: RedisConnection) -> None:
         """What a server has been made to forget (FLUSHALL) is missed as after a reconnect."""

@@ -5,9 +5,10 @@ import logging
 import os
 import resource
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
+from gateway import files
 from gateway.config.contradictions import find_warnings
 from gateway.config.settings import Settings
 from gateway.errors import SettingsError
@@ -35,7 +36,7 @@ def serve(settings: Settings, factory: Factory, reload: Callable[[], Settings] |
         )
     log_to_stderr(settings.log)
     raise_file_limit()
-    for warning in find_warnings(settings):
+    for warning in (*find_warnings(settings), *file_warnings(settings)):
         log.warning(warning)
     reloading = Reloading(factory, reload)
     with bind(http.address, http.port, shared=http.workers > 1) as listener:
@@ -48,6 +49,23 @@ def serve(settings: Settings, factory: Factory, reload: Callable[[], Settings] |
             asyncio.run(Supervisor(settings, factory, listener, reload).run())
         else:
             run_server(settings, reloading.make, listener, ready)
+
+
+USUAL_CONNECTIONS = 10_000
+"""What a node should have room for whose settings name no limit: about what one core carries."""
+
+
+def file_warnings(settings: Settings) -> Iterator[str]:
+    """What an operator wants to hear of the limit of open files, of which each connection takes one."""
+    most, asked = files.limit(), settings.client.connection_limit
+    wanted = asked or USUAL_CONNECTIONS
+    if most and files.room(most) < wanted:
+        why = f"client.connection_limit = {asked}" if asked else f"{USUAL_CONNECTIONS:,} are usual"
+        yield (
+            f"{most} files may be open, enough for {max(0, files.room(most))} connections of a process ({why}); others "
+            f"get HTTP 503. Allow {wanted + files.MOST_SPARE}: LimitNOFILE= of systemd, ulimits.nofile of compose, or "
+            "ulimit -n"
+        )
 
 
 def raise_file_limit() -> None:

@@ -83,6 +83,13 @@ async def _in_turn(session: Session, command_id: int, request: ConnectRequest) -
 async def _let_in(session: Session, request: ConnectRequest) -> Admission:
     """Make the client known, and the subscriptions that come with connect, which are to be opened."""
     admission = await _authenticate(session, request)
+    limiter = session.node.limiter
+    layers = limiter.layers(session.spender.network)
+    if layers.shared:
+        allowed = await limiter.shared(layers, admission.user, ConnectRequest)
+        _check(session)
+        if not allowed:
+            raise Error(ErrorCode.TOO_MANY_REQUESTS)
     admit(session, admission)
     if admission.subs or request.subs or session.node.channels.personal(session.user):
         await _plan(session, admission.subs, request.subs)
@@ -176,13 +183,18 @@ def _by_token(session: Session, token: str) -> Admission:
 
 
 def admit(session: Session, admission: Admission) -> None:
-    """Make the client known. Raises ``Disconnect`` if its user is blocked, or has too many connections."""
+    """Make the client known.
+
+    Raises ``Disconnect`` if its user is blocked, or has too many connections, ``Error`` if it connects too often.
+    """
     hub, client = session.node.hub, session.node.settings.client
     session.user, session.info = admission.user, admission.info  # known also to the log, if it may not come in
     if admission.user in session.node.blocked:
         raise Disconnect(DisconnectCode.BLOCKED)
     if admission.user and 0 < client.user_connection_limit <= len(hub.of_user(admission.user)):
         raise Disconnect(DisconnectCode.CONNECTION_LIMIT)
+    if not session.node.limiter.admits(session.spender, admission.user):
+        raise Error(ErrorCode.TOO_MANY_REQUESTS)
     session.refreshable = admission.refreshable
     session.since = session.node.clock()
     if admission.expire_at:

@@ -5,7 +5,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from gateway.errors import Disconnect, DisconnectCode, Error
+from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
+from gateway.limits.limiter import BYTES, Layers
 from gateway.messages import (
     Command,
     ConnectRequest,
@@ -46,10 +47,16 @@ class ClientSession(Session):
             self.pong()
             return
         carry_out = self._carry_out if self.application is NO_APPLICATION else self._dispatch
+        limits, limiter = self.node.limiter.of_commands(self.spender.network), self.node.limiter
+        over = limits is not None and not limiter.allows(limits, self.spender, self.user, BYTES, len(frame))
         try:
             commands = self.wire.protocol.decode(frame)
             for count, command in enumerate(commands, 1):
-                await carry_out(command)
+                if limits is None or (
+                    self._is_within(command, limits, over)
+                    and (not limits.shared or await self._is_within_all(command, limits))
+                ):
+                    await carry_out(command)
                 # also after a reply too large to wait for others; a publish may have none yet, and need not wait
                 large = self.outbox is None and not isinstance(command.request, PublishRequest)
                 if count < len(commands) and (count % FAIR == 0 or large):
@@ -59,6 +66,29 @@ class ClientSession(Session):
                     return
         except Disconnect as reason:
             self.reject(reason)
+
+    def _is_within(self, command: Command, limits: Layers, over: bool) -> bool:
+        """Whether a command is within this node's rates; if not, it is answered so.
+
+        ``over``: its frame has been too much. Of connects it is the handshake, or whoever learns their user, that
+        counts.
+        """
+        kind = type(command.request)
+        if over:
+            allowed = kind is UnsubscribeRequest
+        else:
+            allowed = kind is ConnectRequest or self.node.limiter.allows(limits, self.spender, self.user, kind)
+        if not allowed:
+            self.fail(command.id, Error(ErrorCode.TOO_MANY_REQUESTS))
+        return allowed
+
+    async def _is_within_all(self, command: Command, limits: Layers) -> bool:
+        """The same for the rates that hold for all nodes together."""
+        kind = type(command.request)
+        allowed = kind is ConnectRequest or await self.node.limiter.shared(limits, self.user, kind)
+        if not allowed and not self.closed:
+            self.fail(command.id, Error(ErrorCode.TOO_MANY_REQUESTS))
+        return allowed
 
     async def _dispatch(self, command: Command) -> None:
         """Carry the command out here, or in a task of its own if the program decides it."""

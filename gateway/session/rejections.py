@@ -7,7 +7,7 @@ from gateway.auth.tokens import TokenExpired, TokenRefused
 from gateway.core.node import Node
 from gateway.errors import Disconnect, DisconnectCode
 
-TIMEOUT = "message timeout"
+TIMEOUT, TOO_MANY = "message timeout", "too many errors"
 """How the transport calls a message that was not finished in time; its code is that of other breaches, too."""
 
 _FRAME = "bad_frame", "what it sends is not RFC 6455"
@@ -38,6 +38,12 @@ KINDS: dict[int, tuple[str, str]] = {
 }
 """By the code with which it is closed: the kind, and why, or which setting says so."""
 
+_BY_REASON = {
+    TIMEOUT: ("message_timeout", "a message is not finished within client.message_timeout"),
+    TOO_MANY: ("too_many_errors", "more of its commands fail than client.rate_limit.client_error allows"),
+}
+"""By the words, where the code has several meanings."""
+
 _USUAL = frozenset((DisconnectCode.NO_PONG,))
 """What comes of lost networks, day by day."""
 
@@ -54,13 +60,17 @@ def tell(session: Told, reason: Disconnect) -> None:
     if tell_of_token(session, reason) or reason.code not in KINDS:
         return
     kind, why = KINDS[reason.code]
-    if reason.reason == TIMEOUT:
-        kind, why = "message_timeout", "a message is not finished within client.message_timeout"
+    kind, why = _BY_REASON.get(reason.reason, (kind, why))
     said = (
         reason.reason if reason.reason.isprintable() else ascii(reason.reason)
     )  # it may have the client's words in it
     level = logging.INFO if reason.code in _USUAL else logging.WARNING
     session.node.refusals.happened(kind, "%s: closed with %d %s: %s", str(session), reason.code, said, why, level=level)
+
+
+def tell_of_rate(session: Told) -> None:
+    """One of a client's commands is over a rate."""
+    session.node.refusals.happened("rate_limit", "%s: command refused: over a rate of client.rate_limit", str(session))
 
 
 def tell_of_token(session: Told, reason: Exception) -> bool:

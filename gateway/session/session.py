@@ -20,6 +20,7 @@ from gateway.core.cluster import (
 from gateway.core.node import Node
 from gateway.core.wheel import Timer
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
+from gateway.limits.limiter import Spender
 from gateway.messages import Payload, Publication, Push, Refresh, Result
 from gateway.protocols.base import Wire
 from gateway.recurring import Named
@@ -28,7 +29,7 @@ from gateway.session.application import NO_APPLICATION, Application, NoApplicati
 from gateway.session.base import GONE, LIFE, NOWHERE, Handshake, State, Transport, replace_expiry
 from gateway.session.lanes import Lanes
 from gateway.session.pipeline import Pipeline
-from gateway.session.rejections import tell, tell_of_token
+from gateway.session.rejections import TOO_MANY, tell, tell_of_rate, tell_of_token
 from gateway.session.subscription import Subscription
 
 YEAR = 365 * 86400
@@ -62,6 +63,8 @@ class Session:
     client: str = field(default_factory=_new_id)
     session_id: str = ""
     """Names the connection as ``client`` does, but is told to nobody else."""
+    spender: Spender = field(default_factory=Spender)
+    """The connection as rate limits see it."""
     state: State = State.NEW
     since: float = 0.0
     """When the client was let in (Unix seconds); from then on the program is to hear of its end."""
@@ -116,8 +119,12 @@ class Session:
             log.error("%s: command %d failed", str(self), command_id, exc_info=error)
             error = Error(ErrorCode.INTERNAL)
         tell_of_token(self, error)
+        if error.code == ErrorCode.TOO_MANY_REQUESTS:
+            tell_of_rate(self)
         self.node.metrics.errors[error.code] += 1
         self.node.hub.post(self, self.wire.protocol.encode_error(command_id, error))
+        if error.code != ErrorCode.INTERNAL and not self.node.limiter.bears(self.spender):
+            self.reject(Disconnect(DisconnectCode.NOT_AVAILABLE, TOO_MANY))
 
     def push(self, channel: str, push: Push) -> None:
         self.node.hub.post(self, self.wire.protocol.encode_push(channel, push))

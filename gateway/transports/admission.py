@@ -9,15 +9,17 @@ from typing import NamedTuple
 
 from starlette.types import Scope
 
+from gateway import files
 from gateway.config.settings import ClientSettings
+from gateway.limits.addresses import network_of
+from gateway.limits.limiter import Limiter
 from gateway.metrics import Metrics
 from gateway.recurring import Address, Recurring
-from gateway.transports.address import address_of
 from gateway.transports.handshake import Headers
 
 log = logging.getLogger(__name__)
 
-FORBIDDEN, UNAVAILABLE = 403, 503
+FORBIDDEN, TOO_MANY_REQUESTS, UNAVAILABLE = 403, 429, 503
 
 LONGEST_WAIT = 30
 """Most seconds after which somebody refused is asked to come again."""
@@ -25,8 +27,8 @@ LONGEST_WAIT = 30
 DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 """What browsers leave out of an origin, and some proxies write into Host all the same."""
 
-
 NOWHERE = Address()
+"""Of a client of whom nobody knows where it is."""
 
 
 class Refusal(NamedTuple):
@@ -45,12 +47,14 @@ class Admission:
         client: ClientSettings,
         metrics: Metrics,
         clock: Callable[[], float],
+        limiter: Limiter | None = None,
         *,
         same_origin: bool = False,
         refusals: Recurring | None = None,
     ) -> None:
         """``same_origin``: whether pages of the server's own origin may connect without being listed."""
         self._same_origin = same_origin
+        self._limiter = limiter or Limiter(client, metrics, clock)
         self._metrics = metrics
         self._clock = clock
         self._refusals = refusals or Recurring(log, clock, counts=metrics.refusals)
@@ -65,18 +69,20 @@ class Admission:
         if rate != (self._rate.limit if self._rate else 0):
             self._rate = Rate(rate, self._clock) if rate else None
 
-    def forbid(self, scope: Scope) -> Refusal | None:
+    def forbid(self, scope: Scope, address: Address = NOWHERE) -> Refusal | None:
         """How a page of an origin that may not connect is refused."""
         origin = header(scope, b"origin")
         if origin is None or self._admits(origin.decode("latin-1").lower(), scope):
             return None
         shown = origin.decode("latin-1")
-        self._count(address_of(scope), "origin", "client.allowed_origins has no %.100r", shown, hint=shown[:100])
+        self._count(address, "origin", "client.allowed_origins has no %.100r", shown, hint=shown[:100])
         return Refusal(FORBIDDEN, [], _origin_advice(shown))
 
     def refuse(self, connections: int, *, draining: bool, address: Address = NOWHERE) -> Refusal | None:
         """How one more is refused where there are so many; None if it may come in, and then it counts as new."""
         if refusal := self.repel(connections, draining=draining, address=address):
+            return refusal
+        if refusal := self._refuse_address(address):  # before the node's rate, which it is not to use up
             return refusal
         if self._rate is None or self._rate.take():
             return None
@@ -84,12 +90,27 @@ class Admission:
         self._count(address, "connection_rate_limit", "more than client.connection_rate_limit = %d a second", limit)
         return _unavailable(self._rate.wait())
 
+    def _refuse_address(self, address: Address) -> Refusal | None:
+        """How one more of an address is refused that has had enough."""
+        network = network_of(address)
+        if self._limiter.is_full(network):
+            what = "client.address_connection_limit of %.100r is reached"
+            self._count(address, "address_connection_limit", what, network.name, hint=network.name)
+            return _too_many(LONGEST_WAIT)
+        if wait := self._limiter.wait(network):
+            what = "more than client.rate_limit.address_command.connect of %.100r"
+            self._count(address, "address_rate", what, network.name, hint=network.name)
+            return _too_many(min(ceil(wait), LONGEST_WAIT))
+        return None
+
     def repel(self, connections: int, *, draining: bool, address: Address = NOWHERE) -> Refusal | None:
         """How one is refused whom the rate has let in before."""
         if draining:
             self._count(address, "draining", "the node is stopping", level=logging.INFO)
         elif 0 < self._limit <= connections:
             self._count(address, "connection_limit", "client.connection_limit = %d is reached", self._limit)
+        elif files.scarce():
+            self._count(address, "file_limit", "%d files may be open, and nearly are (ulimit -n)", files.limit())
         else:
             return None
         return _unavailable(1)
@@ -155,6 +176,14 @@ def _origin_advice(origin: str) -> bytes:
     return f"The origin {origin[:200]!a} may not connect: client.allowed_origins of the gateway has no such.\n".encode()
 
 
+def _too_many(seconds: int) -> Refusal:
+    return _later(TOO_MANY_REQUESTS, seconds, b"No more connections of this address are taken just now")
+
+
 def _unavailable(seconds: int) -> Refusal:
-    body = b"No more connections are taken just now: come again in %d s.\n" % seconds
-    return Refusal(UNAVAILABLE, [(b"retry-after", b"%d" % seconds)], body)
+    return _later(UNAVAILABLE, seconds, b"No more connections are taken just now")
+
+
+def _later(status: int, seconds: int, why: bytes) -> Refusal:
+    body = b"%b: come again in %d s.\n" % (why, seconds)
+    return Refusal(status, [(b"retry-after", b"%d" % seconds)], body)

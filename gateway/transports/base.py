@@ -14,8 +14,10 @@ from gateway.auth.tokens import TokenVerifier
 from gateway.core.node import Node
 from gateway.errors import Disconnect, DisconnectCode
 from gateway.health import Condition
+from gateway.limits.addresses import Proxies, network_of
 from gateway.metrics import SlowClient
 from gateway.protocols.base import Wire
+from gateway.recurring import Address
 from gateway.session import (
     NO_APPLICATION,
     Application,
@@ -26,13 +28,14 @@ from gateway.session import (
     State,
     Transport,
 )
-from gateway.transports.address import address_of
 from gateway.transports.admission import Admission, Refusal, header
 from gateway.transports.slow_consumer import write_limits
 
 log = logging.getLogger(__name__)
 
 NOTHING_KNOWN = Handshake()
+
+log = logging.getLogger(__name__)
 
 UNAUTHENTICATED = 65536
 """Most bytes of a message of a client that has not been let in, and about what the server keeps for such a client at
@@ -64,8 +67,10 @@ class Acceptor:
         self._keep = keep
         client = node.settings.client
         self.refusals = node.refusals
+        self._hinted = False
+        """Whether it was said that there seems to be a proxy that nobody has named."""
         self._admission = Admission(
-            client, node.metrics, node.wheel.clock, same_origin=same_origin, refusals=node.refusals
+            client, node.metrics, node.wheel.clock, node.limiter, same_origin=same_origin, refusals=node.refusals
         )
         self._drain: asyncio.Future[None] | None = None
         self.reload()
@@ -73,19 +78,34 @@ class Acceptor:
     def reload(self) -> None:
         """Go by the node's settings of now: for who comes from now on."""
         settings = self._node.settings
+        self._proxies = Proxies(settings.http_server.forwarded_allow_ips)
         self._admission.reload(settings.client)
+        self._node.limiter.configure(settings.client)
         self._user_header = settings.client.user_id_http_header.lower().encode("latin-1")
         self.write_limits = write_limits(settings, self.slow)
         """What a client that reads slowly is allowed."""
 
     def forbid(self, scope: Scope) -> Refusal | None:
         """How a page of an origin that may not connect is refused."""
-        return self._admission.forbid(scope)
+        return self._admission.forbid(scope, self.address(scope))
 
-    def refuse(self, scope: Scope) -> Refusal | None:
+    def address(self, scope: Scope) -> Address:
+        """Where a client is, behind the proxies that are trusted."""
+        return Address(self._proxies.client(scope))
+
+    def refuse(self, scope: Scope, *, check_origin: bool = True) -> Refusal | None:
         """How a client is refused; None for one that may come in. Asked once for each connection, as it begins."""
-        count, draining = len(self.sessions), self._node.draining
-        return self.forbid(scope) or self._admission.refuse(count, draining=draining, address=address_of(scope))
+        address = self.address(scope)
+        if check_origin and (refusal := self._admission.forbid(scope, address)):
+            return refusal
+        if not (self._hinted or network_of(address).public) and self._proxies.ignores(scope):
+            self._hinted = True
+            log.warning(
+                "%s sends X-Forwarded-For and is not believed: if it is a proxy of yours, name it in "
+                "http_server.forwarded_allow_ips, for all its clients count as one address until then",
+                address,
+            )
+        return self._admission.refuse(len(self.sessions), draining=self._node.draining, address=address)
 
     @property
     def slow(self) -> set[SlowClient]:
@@ -94,7 +114,7 @@ class Acceptor:
 
     def repel(self, scope: Scope) -> Refusal | None:
         """Whether one that might come in before can no longer, and how it is refused then."""
-        return self._admission.repel(len(self.sessions), draining=self._node.draining, address=address_of(scope))
+        return self._admission.repel(len(self.sessions), draining=self._node.draining, address=self.address(scope))
 
     def open(self, wire: Wire, transport: Transport, scope: Scope) -> ClientSession:
         user = header(scope, self._user_header) if self._user_header else None
@@ -105,13 +125,24 @@ class Acceptor:
             handshake = Handshake(handshake.headers, self._keep(scope))
             context = copy_context()
         session = ClientSession(self._node, self._tokens, wire, transport, handshake, self._application, context)
-        session.address = address_of(scope)
-        self.sessions.add(session)
+        session.address = self.address(scope)
+        self.add(session)
         return session
+
+    def add(self, session: Session) -> None:
+        """Count an open connection, of where it is; ``remove`` counts it no more."""
+        session.spender.network = network_of(session.address)
+        self._node.limiter.enter(session.spender.network)
+        self.sessions.add(session)
+
+    def remove(self, session: Session) -> None:
+        if session in self.sessions:
+            self.sessions.remove(session)
+            self._node.limiter.leave(session.spender.network)
 
     def close(self, session: Session, code: int = DisconnectCode.CONNECTION_CLOSED, reason: str | None = None) -> None:
         """The session's transport is closed: so says the client, or its network, unless the session has closed it."""
-        self.sessions.discard(session)
+        self.remove(session)
         closed = Disconnect(code)
         closed.reason = closed.reason if reason is None else reason
         # not awaited here: a server that cancels its application must not keep the session from leaving

@@ -52,7 +52,7 @@ class WebSocketEndpoint:
             self._attach(protocol, scope, connection)
 
     def open(self, connection: AskedConnection, request: UpgradeRequest) -> None:
-        scope = {"headers": request.headers, "client": connection.client(request)}
+        scope = {"client": connection.client, "headers": request.headers}
         if refusal := self._acceptor.refuse(scope):
             connection.refuse(response(*refusal))
             return

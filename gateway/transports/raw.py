@@ -105,8 +105,9 @@ class RawConnection(Protocol):
 class AskedConnection(RawConnection, Protocol):
     """The connection as it is before it is open, too."""
 
-    def client(self, request: UpgradeRequest) -> tuple[str, int] | None:
-        """Where it comes from, as ASGI says it; None where nobody knows."""
+    @property
+    def client(self) -> tuple[str, int] | None:
+        """The peer's address and port, as ASGI has them."""
 
     def accept(self, subprotocol: str | None, headers: Headers) -> None:
         """Answer that the WebSocket is open. Raises ``ValueError`` for a header that cannot be sent."""

@@ -20,7 +20,6 @@ from gateway.errors import Disconnect, DisconnectCode
 from gateway.protocols.base import Wire
 from gateway.protocols.centrifuge_json_uni import CentrifugeJsonUni
 from gateway.session import ClientSession
-from gateway.transports.address import address_of
 from gateway.transports.admission import Refusal
 from gateway.transports.asgi import AsgiTransport
 from gateway.transports.base import UNAUTHENTICATED, Acceptor
@@ -128,7 +127,10 @@ class SseEndpoint:
             raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": ", ".join(METHODS)})
         if len(frame) > self._largest:
             acceptor.refusals.happened(
-                "message_size", "%s: connect of more than %d bytes refused", address_of(request.scope), self._largest
+                "message_size",
+                "%s: connect of more than %d bytes refused",
+                acceptor.address(request.scope),
+                self._largest,
             )
             raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         try:

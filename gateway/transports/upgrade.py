@@ -6,7 +6,6 @@ from http import HTTPStatus
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
-from gateway.transports.address import address_of
 from gateway.transports.base import Acceptor
 
 CURE = (
@@ -28,7 +27,8 @@ class UpgradeNeeded:
         version = scope["http_version"]
         found = f"The request has no header Upgrade: websocket. {OLD if version == '1.0' else ''}".rstrip()
         text = "%s: no WebSocket is opened at %s: %s"
-        self._acceptor().refusals.happened("upgrade", text, address_of(scope), scope["path"], found)
+        acceptor = self._acceptor()
+        acceptor.refusals.happened("upgrade", text, acceptor.address(scope), scope["path"], found)
         headers = {"upgrade": "websocket", "connection": "upgrade"} if version.startswith("1.") else {}  # no HTTP/2 has
         body = f"This address opens WebSockets. {found}\n{CURE}\n"
         await PlainTextResponse(body, HTTPStatus.UPGRADE_REQUIRED, headers)(scope, receive, send)

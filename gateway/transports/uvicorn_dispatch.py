@@ -12,6 +12,7 @@ from typing import Any, cast
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from gateway import files
 from gateway.transports.handshake import HEAD_LIMIT
 from gateway.transports.uvicorn_http import HttpProtocol
 
@@ -40,6 +41,9 @@ class DispatchProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+        sock = transport.get_extra_info("socket")
+        if sock is not None and files.exhausted(sock.fileno()):
+            self._transport.abort()  # an answer would be read by nobody in time
         self._server_state.connections.add(cast(Any, self))
         self._deadline = self._loop.call_later(self.http.timeout, self._transport.abort)
 

@@ -17,9 +17,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from uvicorn.config import Config
+from uvicorn.protocols.utils import get_remote_addr
 from uvicorn.server import ServerState
 
-from gateway.transports.address import HEADER, proxies
 from gateway.transports.conversation import Conversation, websocket_scope
 from gateway.transports.deflate import Agreement, Compression, agree
 from gateway.transports.frames import (
@@ -177,7 +177,7 @@ class WebSocketProtocol(asyncio.Protocol):
         except Refusal as refusal:
             self._head = None
             for turning_away in list(self.endpoints.values())[:1]:  # it was for one of them
-                turning_away.turn_away(self._host(), str(refusal))
+                turning_away.turn_away(self.client[0] if self.client else "", str(refusal))
             self.refuse(refusal.response)
             return
         if found is None:
@@ -215,16 +215,6 @@ class WebSocketProtocol(asyncio.Protocol):
         if self.state is ReadyState.CLOSED:
             self._receiver = None
 
-    def client(self, request: UpgradeRequest) -> tuple[str, int] | None:
-        host, trusted = self._host(), proxies(str(self.config.forwarded_allow_ips))
-        if host and trusted.trusts(host):
-            host = trusted.client(host, ",".join(request.values(HEADER)))
-        return (host, 0) if host else None
-
-    def _host(self) -> str:
-        peer = self.transport.get_extra_info("peername")
-        return str(peer[0]) if isinstance(peer, tuple) else ""
-
     def accept(self, subprotocol: str | None, headers: Headers) -> None:
         assert self._request is not None
         extensions = self._agreement.answer if self._agreement else ""
@@ -240,6 +230,10 @@ class WebSocketProtocol(asyncio.Protocol):
         self._close_transport()
 
     # — for receivers —
+
+    @property
+    def client(self) -> tuple[str, int] | None:
+        return get_remote_addr(self.transport)
 
     @property
     def compression(self) -> Compression | None:

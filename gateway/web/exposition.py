@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 from msgspec import Struct
 
+from gateway import files
 from gateway.health import ServerHealth
 from gateway.metrics import Gauges, Histogram, Metrics, NamespaceCounts, Reads
 from gateway.web.process import Process
@@ -99,6 +100,14 @@ def _servers(read: Callable[[ServerHealth], float]) -> Callable[[Reading], Value
     return lambda reading: [((each.shard, each.server), read(each)) for each in reading.gauges.broker_servers]
 
 
+def _told(read: Callable[[ServerHealth], float]) -> Callable[[Reading], Values]:
+    """Of those servers that tell it, or may be asked."""
+    servers = _servers(read)
+    return lambda reading: [
+        (names, value) for names, value in servers(reading) if isinstance(value, Histogram) or value >= 0
+    ]
+
+
 def _namespaces(read: Callable[[NamespaceCounts], float]) -> Callable[[Reading], Values]:
     return _by(lambda reading: {name: read(counts) for name, counts in reading.metrics.namespaces.items()})
 
@@ -154,8 +163,11 @@ DEFINITIONS: tuple[Definition, ...] = (
     _gauge("gateway_draining", "Whether the node sends its clients away and lets nobody in", lambda g: g.draining),
     _gauge("gateway_warnings", "What the health check warns of", lambda g: g.warnings),
     # — connections —
-    _counters("gateway_refused_connections", "reason", "Connections not admitted", lambda m: m.refused_connections),
+    _counters(
+        "gateway_refused_connections", "reason", "Connections not admitted", lambda m: m.refused_connections + files.CUT
+    ),
     _counters("gateway_refusals", "reason", "What was refused or cut off", lambda m: m.refusals),
+    _counters("gateway_over_limit", "layer command dry_run", "What was over a rate limit", lambda m: m.over_limit),
     _counters("gateway_disconnects", "code", "Connections ended, by code", lambda m: m.disconnects),
     _histogram("gateway_connect_seconds", "Time from a connect command to its answer", lambda m: m.connect_time),
     _histogram("gateway_ping_seconds", "Time from a ping to the client's pong", lambda m: m.ping_round_trip),
@@ -278,6 +290,21 @@ DEFINITIONS: tuple[Definition, ...] = (
         "gateway_broker_shard_reconnects",
         "Times it came back",
         _servers(lambda server: server.reconnects),
+        SERVER,
+    ),
+    Definition("gauge", "gateway_broker_shard_keys", "Keys of the database", _told(lambda server: server.keys), SERVER),
+    Definition(
+        "gauge",
+        "gateway_broker_shard_memory_bytes",
+        "Memory that the server uses",
+        _told(lambda server: server.memory),
+        SERVER,
+    ),
+    Definition(
+        "gauge",
+        "gateway_broker_shard_max_memory_bytes",
+        "Memory that the server may use; 0 is without limit",
+        _told(lambda server: server.max_memory),
         SERVER,
     ),
     Definition(

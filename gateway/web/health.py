@@ -115,7 +115,7 @@ def _each(servers: Iterable[ServerHealth]) -> list[dict[str, Any]]:
 
 
 def _said(body: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in body.items() if value != ""}
+    return {key: value for key, value in body.items() if value not in ("", -1)}
 
 
 def _rendered(families: list[Family], accept: str) -> Response:

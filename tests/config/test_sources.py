@@ -182,7 +182,7 @@ def test_the_short_form_of_the_redis_url() -> None:
     assert load(environ=both).engine.redis.address == "redis://c"
 
 
-@pytest.mark.parametrize("name", ["URL", "TIMEOUT", "PORT", "HOST", "LOG"])
+@pytest.mark.parametrize("name", ["URL", "TIMEOUT", "PORT", "HOST", "VERBOSE"])
 def test_in_a_program_variables_may_be_others(name: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG", "gateway")
     environ = environment(**{name: "1"})

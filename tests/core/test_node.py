@@ -11,6 +11,7 @@ from gateway.blocks.memory import MemoryBlocks
 from gateway.brokers.base import HistoryFilter, PublishOptions
 from gateway.brokers.memory import MemoryBroker
 from gateway.config.settings import Settings
+from gateway.config.settings.channels import META_TTL
 from gateway.core.cluster import DisconnectUser
 from gateway.core.feeds import LINGER
 from gateway.core.node import Node
@@ -164,7 +165,7 @@ async def test_publishes_with_the_options_of_the_channel(node: Node) -> None:
 async def test_options_of_streams_are_made_once(node: Node) -> None:
     one, other = (node.stream(node.channels.resolve(name)) for name in ("kept:a", "kept:b"))
     assert one is other
-    assert (one.history_size, one.history_ttl, one.history_meta_ttl) == (5, 60.0, 720 * 3600.0)
+    assert (one.history_size, one.history_ttl, one.history_meta_ttl) == (5, 60.0, META_TTL)
 
 
 async def test_errors_of_history(node: Node) -> None:

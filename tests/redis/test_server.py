@@ -518,6 +518,30 @@ async def test_a_server_that_is_emptied_is_missed_as_after_a_reconnect(caplog: p
     assert "has been emptied" in caplog.text
 
 
+async def test_tells_what_a_server_holds() -> None:
+    with RedisServer() as own, own.client() as client:
+        client.config_set("maxmemory", 123_456_789)
+        async with started_shard(f"{own.url}/3", probe_interval=0.02) as shard:
+            await until(lambda: shard.health()[0].memory > 100_000)
+            assert (shard.health()[0].keys, shard.health()[0].max_memory) == (0, 123_456_789)
+            client.execute_command("SELECT", 3)
+            client.mset({"a": 1, "b": 2})
+            await until(lambda: shard.health()[0].keys == 2)
+
+
+async def test_what_a_server_does_not_tell_is_not_known() -> None:
+    with RedisServer() as own, own.client() as client:
+        rights = ("resetkeys", "~gateway:*", "resetchannels", "&gateway:*", "+@all", "-info")
+        client.execute_command("ACL", "SETUSER", "blind", "on", ">secret", *rights)
+        url = own.url.replace("redis://", "redis://blind:secret@")
+        async with started_shard(url, probe_interval=0.02) as shard:
+            arrived = shard._probes._arrived
+            await until(lambda: shard._probes._arrived > arrived + 3)
+            health = shard.health()[0]
+            assert (health.keys, health.memory, health.max_memory) == (-1, -1, -1)
+            assert health.ok
+
+
 async def test_one_that_fails_on_reconnect_harms_nobody(server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
     gaps: list[int] = []
 

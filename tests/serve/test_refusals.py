@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 import pytest
@@ -18,6 +19,7 @@ from msgspec import Struct
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
+from gateway import files
 from gateway.auth.tokens import sign_connection
 from gateway.config.settings import Settings
 from gateway.core.node import Node
@@ -84,6 +86,10 @@ async def handshake(ground: Ground, **options: Any) -> str:
     return told(refused.value.response.status_code, bytes(refused.value.response.body or b""))
 
 
+def rates(layer: str, **limits: str) -> dict[str, Any]:
+    return client(rate_limit={layer: {"enabled": True, **limits}})
+
+
 async def ended(client: ClientConnection) -> str:
     await asyncio.wait_for(client.wait_closed(), 10)
     return f"{client.close_code} {client.close_reason}"
@@ -133,6 +139,19 @@ async def _foreign(ground: Ground) -> str:
 async def _full(ground: Ground) -> str:
     async with ground.client():
         return await handshake(ground)
+
+
+async def _scarce(ground: Ground) -> str:
+    with patch.multiple(files, scarce=lambda: True, limit=lambda: 1024):
+        return await handshake(ground)
+
+
+async def _too_often(ground: Ground) -> str:
+    async with ground.client() as client:
+        await reply(client, {"connect": {"token": token()}})
+        for _ in range(2):
+            error = (await reply(client, {"publish": {"channel": "news", "data": 1}}))["error"]
+        return f"error {error['code']} {error['message']}"
 
 
 async def _draining(ground: Ground) -> str:
@@ -231,6 +250,9 @@ REFUSED: dict[str, Refused] = {
     "origin": Refused(_foreign),
     "connection_limit": Refused(_full, client(connection_limit=1)),
     "connection_rate_limit": Refused(_full, client(connection_rate_limit=1)),
+    "address_connection_limit": Refused(_full, client(address_connection_limit=1)),
+    "address_rate": Refused(_full, rates("address_command", connect="1/day")),
+    "file_limit": Refused(_scarce),
     "draining": Refused(_draining),
     "upgrade": Refused(_no_upgrade),
     "handshake": Refused(_old_http),
@@ -261,6 +283,10 @@ REFUSED: dict[str, Refused] = {
     "bad_frame": Refused(_unmasked),
     "message_timeout": Refused(_unfinished, client(message_timeout="200ms")),
     "message_size": Refused(says("x" * 70000)),
+    "rate_limit": Refused(_too_often, rates("client_command", publish="1/day")),
+    "too_many_errors": Refused(
+        says(*[{"id": 2, "publish": {"channel": "news", "data": 1}}] * 2), rates("client_error", total="1/day")
+    ),
     "slow_client": Refused(_slow, client(queue_max_size=1024)),
     "no_pong": Refused(says(), client(ping_interval="200ms", pong_timeout="100ms")),
 }

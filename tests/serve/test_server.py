@@ -15,11 +15,12 @@ import uvicorn
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from gateway import files
 from gateway.config.settings import EngineSettings, HTTPServerSettings, Settings
 from gateway.errors import SettingsError
 from gateway.serve.listening import ServeError, announce, bind, reachable
 from gateway.serve.server import Server
-from gateway.serve.serving import raise_file_limit, serve
+from gateway.serve.serving import file_warnings, raise_file_limit, serve
 from gateway.serve.supervisor import Slot, Supervisor
 from tests.serve.processes import Process, gone, make_app, make_settings
 from tests.waiting import until, until_blocking
@@ -196,6 +197,26 @@ def test_the_file_limit_is_raised() -> None:
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    ("limit", "asked", "warns"),
+    [
+        (1024, 0, "enough for 896 connections of a process (10,000 are usual)"),
+        (1024, 897, "enough for 896 connections of a process (client.connection_limit = 897)"),
+        (1024, 896, ""),
+        (10_127, 0, "Allow 10128: LimitNOFILE="),
+        (10_128, 0, ""),
+        (10, 0, "enough for 0 connections"),
+        (0, 50_000, ""),
+    ],
+)
+def test_too_few_files_are_told_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, limit: int, asked: int, warns: str
+) -> None:
+    monkeypatch.setattr(files, "limit", lambda: limit)
+    warnings = list(file_warnings(Settings.model_validate({"client": {"connection_limit": asked}})))
+    assert [warns in warning for warning in warnings] == ([True] if warns else [])
 
 
 async def test_a_signal_while_starting_announces_nothing() -> None:

@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
+from gateway import files
 from gateway.config.settings import ClientSettings
+from gateway.limits.addresses import Network
+from gateway.limits.limiter import Limiter
 from gateway.metrics import Metrics
-from gateway.recurring import MINUTE
+from gateway.recurring import MINUTE, Address
 from gateway.transports.admission import LONGEST_WAIT, Admission, Rate, Refusal
 
 
@@ -25,10 +28,12 @@ class Door:
     def __init__(self, **client: Any) -> None:
         self.clock = Clock()
         self.metrics = Metrics()
-        self.admission = Admission(ClientSettings.model_validate(client), self.metrics, self.clock)
+        settings = ClientSettings.model_validate(client)
+        self.limiter = Limiter(settings, self.metrics, self.clock)
+        self.admission = Admission(settings, self.metrics, self.clock, self.limiter)
 
-    def refuse(self, connections: int = 0, *, draining: bool = False) -> Refusal | None:
-        return self.admission.refuse(connections, draining=draining)
+    def refuse(self, connections: int = 0, *, draining: bool = False, of: str = "") -> Refusal | None:
+        return self.admission.refuse(connections, draining=draining, address=Address(of))
 
     def admitted(self, asking: int) -> int:
         """How many of so many that ask now may come in."""
@@ -195,3 +200,73 @@ def test_a_port_that_goes_without_saying_makes_no_other_origin(origin: str, host
     admission = Admission(ClientSettings(), Metrics(), Clock(), same_origin=True)
     asked = {"headers": [(b"origin", origin.encode()), (b"host", host.encode())]}
     assert (admission.forbid(asked) is None) == same
+
+
+# — addresses —
+
+
+def test_an_address_that_comes_too_often_is_told_when_to_come_again() -> None:
+    door = Door(rate_limit={"address_command": {"enabled": True, "connect": "3/30s"}})
+    assert [door.refuse(of="10.0.0.1") for _ in range(3)] == [None, None, None]
+    assert (refusal := door.refuse(of="10.0.0.1")) is not None
+    assert (refusal.status, retry_after(refusal)) == (429, 10)
+    assert door.refuse(of="10.0.0.2") is None
+    assert door.refuse() is None
+    door.clock.now += 10.1
+    assert door.refuse(of="10.0.0.1") is None
+    assert door.metrics.refused_connections == {"address_rate": 1}
+
+
+def test_nobody_is_told_to_wait_for_long() -> None:
+    door = Door(rate_limit={"address_command": {"enabled": True, "connect": "1/day"}})
+    assert door.refuse(of="10.0.0.1") is None
+    assert retry_after(door.refuse(of="10.0.0.1")) == LONGEST_WAIT
+
+
+def test_an_address_with_too_many_connections() -> None:
+    door = Door(address_connection_limit=2)
+    for _ in range(2):
+        door.limiter.enter(Network("10.0.0.1"))
+    refusal = door.refuse(of="10.0.0.1")
+    assert refusal is not None
+    assert (refusal.status, retry_after(refusal)) == (429, LONGEST_WAIT)
+    assert door.refuse(of="10.0.0.2") is None
+    assert door.metrics.refused_connections == {"address_connection_limit": 1}
+    door.limiter.leave(Network("10.0.0.1"))
+    assert door.refuse(of="10.0.0.1") is None
+
+
+def test_who_comes_too_often_takes_no_turn_of_the_others() -> None:
+    door = Door(connection_rate_limit=5, rate_limit={"address_command": {"enabled": True, "connect": "2/minute"}})
+    assert [door.refuse(of="10.0.0.1") is None for _ in range(9)] == [True, True, *[False] * 7]
+    assert [door.refuse(of="10.0.0.2") is None, door.refuse(of="10.0.0.3") is None] == [True, True]
+
+
+def test_refusals_of_addresses_are_logged_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    door = Door(address_connection_limit=1, rate_limit={"address_command": {"enabled": True, "connect": "1/day"}})
+    door.limiter.enter(Network("10.0.0.9"))
+    for _ in range(50):
+        door.refuse(of="10.0.0.1")
+        door.refuse(of="10.0.0.9")
+    assert [record.getMessage().partition(": ")[2] for record in caplog.records] == [
+        "connection refused: client.address_connection_limit of '10.0.0.9' is reached",
+        "connection refused: more than client.rate_limit.address_command.connect of '10.0.0.1'",
+    ]
+
+
+# — open files —
+
+
+def test_a_node_whose_files_are_scarce_takes_nobody(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    door = Door()
+    assert door.refuse() is None
+    monkeypatch.setattr(files, "scarce", lambda: True)
+    refusal = door.refuse()
+    assert refusal is not None
+    assert (refusal.status, retry_after(refusal)) == (503, 1)
+    assert door.admission.repel(0, draining=False) is not None
+    assert door.metrics.refused_connections == {"file_limit": 2}
+    assert f"{files.limit()} files may be open" in caplog.text

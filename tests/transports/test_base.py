@@ -16,7 +16,8 @@ from gateway.errors import Disconnect
 from gateway.presence.memory import MemoryPresence
 from gateway.protocols.base import Wire
 from gateway.protocols.centrifuge_json import CentrifugeJson
-from gateway.transports.admission import FORBIDDEN, UNAVAILABLE, header
+from gateway.session import ClientSession
+from gateway.transports.admission import FORBIDDEN, TOO_MANY_REQUESTS, UNAVAILABLE, header
 from gateway.transports.base import Acceptor
 from tests.core.test_hub import Client
 
@@ -30,6 +31,10 @@ def acceptor(**client: Any) -> tuple[Acceptor, Node]:
 def scope(**headers: str) -> dict[str, Any]:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return {"headers": [(name.encode(), value.encode("latin-1")) for name, value in named.items()]}
+
+
+def at(host: str | None, **headers: str) -> dict[str, Any]:
+    return {"client": None if host is None else (host, 5000), **scope(**headers)}
 
 
 def refused(door: Acceptor, asked: dict[str, Any] | None = None) -> int | None:
@@ -247,3 +252,81 @@ def test_the_address_of_a_client_is_known_to_its_session() -> None:
     asked = scope() | {"client": ("203.0.113.9", 1)}
     session = door.open(Wire(CentrifugeJson(), bytes.decode), Client(), asked)  # type: ignore[arg-type]
     assert session.address == "203.0.113.9"
+
+
+# — addresses —
+
+
+def opened(door: Acceptor, asked: dict[str, Any]) -> ClientSession:
+    return door.open(Wire(CentrifugeJson(), bytes.decode), Client(), asked)  # type: ignore[arg-type]
+
+
+async def test_connections_of_an_address_are_counted_from_open_to_close() -> None:
+    door, _ = acceptor(address_connection_limit=2)
+    session = opened(door, at("10.0.0.1"))
+    opened(door, at("10.0.0.1"))
+    assert refused(door, at("10.0.0.1")) == TOO_MANY_REQUESTS
+    assert refused(door, at("10.0.0.2")) is None
+    door.close(session)
+    door.close(session)  # as a transport may that has said so before
+    assert refused(door, at("10.0.0.1")) is None
+    opened(door, at("10.0.0.1"))
+    assert refused(door, at("10.0.0.1")) == TOO_MANY_REQUESTS
+
+
+async def test_a_network_of_ipv6_counts_as_one_address() -> None:
+    door, _ = acceptor(address_connection_limit=1)
+    opened(door, at("2a00:1450:1:2::1"))
+    assert refused(door, at("2a00:1450:1:2:ffff::9")) == TOO_MANY_REQUESTS
+    assert refused(door, at("2a00:1450:1:3::1")) is None
+
+
+async def test_clients_behind_a_proxy_count_by_themselves() -> None:
+    door, _ = acceptor(address_connection_limit=1)
+    proxied = at("127.0.0.1", x_forwarded_for="6.6.6.6, 8.8.8.8")
+    assert opened(door, proxied).spender.network == ("8.8.8.8", True)
+    assert refused(door, proxied) == TOO_MANY_REQUESTS
+    assert refused(door, at("127.0.0.1", x_forwarded_for="8.8.8.8, 6.6.6.6")) is None
+    assert refused(door, at("8.8.8.8", x_forwarded_for="9.9.9.9")) == TOO_MANY_REQUESTS  # of its own making
+
+
+async def test_a_server_that_does_not_tell_where_clients_are() -> None:
+    door, _ = acceptor(address_connection_limit=1)
+    for _ in range(3):
+        assert refused(door, at(None)) is None
+        assert opened(door, at(None)).spender.network == ("", False)
+
+
+async def test_a_proxy_that_nobody_has_named_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    door, _ = acceptor()
+    for asked in (
+        at("8.8.8.8", x_forwarded_for="9.9.9.9"),  # a stranger may say anything
+        at("127.0.0.1", x_forwarded_for="9.9.9.9"),
+        at("10.0.0.1"),
+    ):
+        assert refused(door, asked) is None
+    assert caplog.records == []
+    for _ in range(3):
+        assert refused(door, at("10.0.0.1", x_forwarded_for="9.9.9.9")) is None
+    [record] = caplog.records
+    assert record.getMessage().startswith("10.0.0.1 sends X-Forwarded-For and is not believed")
+
+
+async def test_other_settings_hold_at_once() -> None:
+    door, node = acceptor(allowed_origins=["https://a.net"], connection_limit=1)
+    session = opened(door, at("8.8.8.8"))
+    assert refused(door) == UNAVAILABLE
+    client = {
+        "allowed_origins": ["https://b.net"],
+        "connection_rate_limit": 1,
+        "address_connection_limit": 1,
+        "rate_limit": {"client_command": {"enabled": True, "publish": "7/minute"}},
+    }
+    http_server = {"forwarded_allow_ips": "10.0.0.1"}
+    node.settings = Settings.model_validate({"client": client, "http_server": http_server})
+    door.reload()
+    assert refused(door, scope(origin="https://a.net")) == FORBIDDEN
+    assert refused(door, at("10.0.0.1", x_forwarded_for="8.8.8.8")) == TOO_MANY_REQUESTS
+    assert refused(door, scope(origin="https://b.net")) is None
+    assert refused(door) == UNAVAILABLE  # the rate
+    assert node.limiter.of_commands(session.spender.network) is not None

@@ -158,6 +158,17 @@ async def test_a_node_takes_so_many_a_second(serve: Serve) -> None:
             assert gateway.node.metrics.refused_connections == {"connection_rate_limit": 2}
 
 
+async def test_an_address_may_come_so_often(serve: Serve) -> None:
+    rates = {"address_command": {"enabled": True, "connect": "2/minute"}}
+    with at_a_standstill():
+        async with running(serve, rate_limit=rates) as gateway, gateway.open(), gateway.open():
+            response = await gateway.http.get(gateway.url)
+            assert (response.status_code, response.headers["retry-after"]) == (429, "30")
+            assert gateway.node.metrics.refused_connections == {"address_rate": 1}
+            async with gateway.open(headers={"X-Forwarded-For": "9.9.9.9"}):
+                pass
+
+
 async def test_who_is_refused_need_not_send_its_request() -> None:
     """Its body would be read for nothing."""
     with at_a_standstill():

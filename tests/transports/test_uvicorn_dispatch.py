@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from gateway import files
 from gateway.transports.handshake import HEAD_LIMIT
 from tests.transports.sockets import TEXT, Running, client_frame, upgrade_request
 from tests.waiting import until
@@ -68,3 +69,20 @@ async def test_who_says_nothing_is_not_waited_for_when_stopping(run: Running) ->
     run.stop()
     assert await peer.rest() == b""
     assert run.connections() == 0
+
+
+async def test_who_comes_when_files_run_out_is_closed_unheard(run: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers: list[int] = []
+
+    def exhausted(number: int) -> bool:
+        numbers.append(number)
+        return True
+
+    monkeypatch.setattr(files, "exhausted", exhausted)
+    peer = await run.connect()
+    peer.write(upgrade_request())
+    assert await peer.rest() == b""
+    assert numbers[0] > 2
+    await until(lambda: run.connections() == 0)
+    monkeypatch.undo()
+    assert b" 101 " in await (await run.connect()).upgrade()

@@ -194,6 +194,30 @@ async def test_a_node_takes_so_many_a_second(serve: Serve) -> None:
             assert (await gateway.handshake("Origin: https://evil.net"))[0] == 403
 
 
+async def test_an_address_may_come_so_often_and_have_so_many(serve: Serve) -> None:
+    """Behind a proxy here, as the test is on a machine that is trusted to be one."""
+
+    def of(address: str) -> str:
+        return f"X-Forwarded-For: 6.6.6.6, {address}"
+
+    rates = {"address_command": {"enabled": True, "connect": "4/minute"}}
+    with at_a_standstill():
+        async with running(serve, settings(rate_limit=rates, address_connection_limit=2)) as gateway:
+            held = [await connect(gateway.url, additional_headers={"X-Forwarded-For": "8.8.8.8"}) for _ in range(2)]
+            await until(lambda: len(gateway.node.limiter._open) == 1 and sum(gateway.node.limiter._open.values()) == 2)
+            status, headers = await gateway.handshake(of("8.8.8.8"))
+            assert (status, headers["retry-after"]) == (429, "30")
+            for client in held:
+                await client.close()
+            await until(lambda: gateway.node.limiter._open == {})
+            assert [(await gateway.handshake(of("8.8.8.8")))[0] for _ in range(2)] == [101, 101]
+            await until(lambda: gateway.node.limiter._open == {})
+            status, headers = await gateway.handshake(of("8.8.8.8"))
+            assert (status, headers["retry-after"]) == (429, "15")
+            assert (await gateway.handshake(of("9.9.9.9")))[0] == 101
+            assert gateway.node.metrics.refused_connections == {"address_connection_limit": 1, "address_rate": 1}
+
+
 async def test_a_server_that_cannot_refuse_by_status_closes() -> None:
     sent: list[Any] = []
 

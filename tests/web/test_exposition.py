@@ -1,9 +1,12 @@
 """What Prometheus reads."""
 
+from collections import Counter
+
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway import files
 from gateway.health import ServerHealth
 from gateway.metrics import Gauges, Metrics, NamespaceCounts, Reads
 from gateway.web.exposition import DEFINITIONS, Family, Reading, read
@@ -22,7 +25,7 @@ GAUGES = Gauges(
     broker_reconnects=4,
     skipped={"control": 14},
     broker_servers=(
-        ServerHealth("10.0.0.1:6379", lag=0.125, reconnects=3),
+        ServerHealth("10.0.0.1:6379", lag=0.125, reconnects=3, keys=15, memory=16, max_memory=0),
         ServerHealth("10.0.0.2:6379", "1", connected=False, deaf=True, reconnects=1),
     ),
     broker_refused={"OOM": 14},
@@ -80,6 +83,7 @@ def test_counts(metrics: Metrics) -> None:
     metrics.disconnects[3001] += 9
     metrics.refused_connections["connection_limit"] += 12
     metrics.failed_publications["maybe"] += 13
+    metrics.over_limit["client_command", "publish", False] += 15
     metrics.recoveries[True] += 10
     metrics.recoveries[False] += 11
     metrics.dropped["held"] += 14
@@ -101,6 +105,7 @@ def test_counts(metrics: Metrics) -> None:
         ("gateway_disconnects_total", "3001"): 9,
         ("gateway_refused_connections_total", "connection_limit"): 12,
         ("gateway_failed_publications_total", "maybe"): 13,
+        ("gateway_over_limit_total", "publish", "false", "client_command"): 15,
         ("gateway_recoveries_total", "true"): 10,
         ("gateway_recoveries_total", "false"): 11,
         ("gateway_dropped_publications_total", "held"): 14,
@@ -119,6 +124,12 @@ class Slow:
 
     def waiting(self) -> int:
         return self.size
+
+
+def test_connections_cut_off_unheard_are_refused_too(metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "CUT", Counter(file_limit=2))
+    metrics.refused_connections["file_limit"] += 3
+    assert scraped(metrics)["gateway_refused_connections_total", "file_limit"] == 5
 
 
 def test_gauges(metrics: Metrics) -> None:
@@ -148,6 +159,8 @@ def test_gauges(metrics: Metrics) -> None:
         "gateway_broker_shard_deaf": 1,
         "gateway_broker_shard_lag_seconds": 0.125,
         "gateway_broker_shard_reconnects_total": 1,
+        "gateway_broker_shard_keys": 15,
+        "gateway_broker_shard_memory_bytes": 16,
         "process_resident_memory_bytes": 1024,
         "process_open_fds": 12,
         "process_max_fds": 100,
@@ -157,6 +170,8 @@ def test_gauges(metrics: Metrics) -> None:
     assert found["gateway_broker_errors_total", "OOM"] == 14
     assert found["gateway_history_reads_total", "false"] == 20
     assert found["gateway_presence_reads_total", "true"] == 50
+    assert found["gateway_broker_shard_max_memory_bytes", "10.0.0.1:6379", "0"] == 0
+    assert ("gateway_broker_shard_keys", "10.0.0.2:6379", "1") not in found  # it has not told
     assert found["gateway_broker_shard_connected", "10.0.0.1:6379", "0"] == 1
     assert found["gateway_broker_shard_connected", "10.0.0.2:6379", "1"] == 0
     assert found["gateway_broker_shard_reconnects_total", "10.0.0.1:6379", "0"] == 3

@@ -28,6 +28,14 @@ from gateway.config.settings.engines import (
     RedisSettings,
     TLSSettings,
 )
+from gateway.config.settings.limits import (
+    AddressCommandLimits,
+    ClientCommandLimits,
+    ClientErrorLimits,
+    RateLimitSettings,
+    SharedCommandLimits,
+    UserCommandLimits,
+)
 from gateway.config.settings.logs import LogSettings
 from gateway.config.settings.section import Section
 from gateway.config.settings.serving import (
@@ -43,10 +51,13 @@ from gateway.config.settings.serving import (
 from gateway.config.settings.telemetry import OpenTelemetrySettings
 
 __all__ = [
+    "AddressCommandLimits",
     "AsyncAPISettings",
     "BroadcasterSettings",
     "ChannelOptions",
     "ChannelSettings",
+    "ClientCommandLimits",
+    "ClientErrorLimits",
     "ClientSettings",
     "DemoSettings",
     "EngineSettings",
@@ -61,14 +72,17 @@ __all__ = [
     "PostgresSettings",
     "PresenceSettings",
     "PrometheusSettings",
+    "RateLimitSettings",
     "RedisSettings",
     "Section",
     "Settings",
+    "SharedCommandLimits",
     "ShutdownSettings",
     "SubscriptionTokenSettings",
     "TLSSettings",
     "TokenSettings",
     "UniSSESettings",
+    "UserCommandLimits",
     "WebSocketSettings",
 ]
 

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from gateway.config.durations import Duration
 from gateway.config.secrets import FROM_FILE, Keys
 from gateway.config.settings.channels import PersonalChannelSettings
+from gateway.config.settings.limits import RateLimitSettings
 from gateway.config.settings.section import Section
 
 
@@ -108,6 +109,10 @@ class ClientSettings(Section):
     """Most new connections of a node in a second, the others get HTTP 503 and Retry-After; 0 is without limit."""
     user_connection_limit: int = Field(default=0, ge=0)
     """Most connections of a user on a node; 0 is without limit."""
+    address_connection_limit: int | None = Field(default=None, ge=0)
+    """Most connections of an address on a node, 0 is without limit; by default 5,000 of one of the public Internet."""
+    rate_limit: RateLimitSettings = RateLimitSettings()
+    """Rates of commands, bytes, errors and new connections."""
     history_max_publication_limit: int = Field(default=300, ge=1)
     """Most publications that a history command returns."""
     recovery_max_publication_limit: int = Field(default=300, ge=1)

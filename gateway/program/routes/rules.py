@@ -44,5 +44,4 @@ def _of_namespaces(settings: Settings) -> Iterator[tuple[str, ChannelOptions]]:
 
 
 def _stream(settings: Settings, options: ChannelOptions) -> StreamOptions:
-    meta_ttl = options.history_meta_ttl or settings.channel.history_meta_ttl
-    return StreamOptions(options.history_size, options.history_ttl, meta_ttl)
+    return StreamOptions(options.history_size, options.history_ttl, settings.channel.meta_ttl(options))

@@ -14,7 +14,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from gateway.auth.tokens import TokenExpired, TokenRefused, TokenVerifier
 from gateway.channels import check_names
 from gateway.core.node import Node
-from gateway.errors import BrokerUnavailable, Disconnect
+from gateway.errors import BrokerUnavailable, Disconnect, Error
+from gateway.limits.addresses import network_of
 from gateway.program.encoding import encode_data
 from gateway.program.keywords import check_keywords
 from gateway.program.sockets.connection import ClientLeft, PlainConnection
@@ -24,7 +25,6 @@ from gateway.protocols.base import Wire
 from gateway.protocols.plain import Plain, PlainBytes, PlainJson, PlainText
 from gateway.session import Handshake, connecting, tell
 from gateway.session.application import Admission, unix_seconds, user_id
-from gateway.transports.address import address_of
 from gateway.transports.base import Acceptor
 from gateway.transports.deflate import Compression
 from gateway.transports.raw import raw_connection
@@ -152,8 +152,7 @@ class Sockets:
             raise TypeError("give user or token, not both: the token names the user")
         if "token" in options and "expires" in options:
             raise TypeError("give expires with user only: a token says itself when it expires")
-        scope = websocket.scope if options.get("check_origin") else {**websocket.scope, "headers": ()}
-        if refusal := self._acceptor.refuse(scope):
+        if refusal := self._acceptor.refuse(websocket.scope, check_origin=options.get("check_origin", False)):
             raise WebSocketException(*_REFUSALS[refusal.status])
         admission = self._identify(options, websocket)
         try:
@@ -163,6 +162,9 @@ class Sockets:
         except Disconnect as reason:
             await _accept(websocket, options)
             raise WebSocketException(reason.code, reason.reason) from reason
+        except Error as error:  # the user connects too often
+            await _accept(websocket, options)
+            raise WebSocketException(TRY_AGAIN, "try again later") from error
         try:
             await self._subscribe(connection, options.get("channels", ()), prepare)
             await _accept(websocket, options)
@@ -205,7 +207,7 @@ class Sockets:
         return Admission(known.user, expire_at, known.info, refreshable=False)
 
     def _tell(self, error: TokenRefused, websocket: WebSocket) -> None:
-        where = address_of(websocket.scope)
+        where = self._acceptor.address(websocket.scope)
         self.node.refusals.happened(f"token_{error.claim}", "%s: token refused: %s", where, error)
 
     def _begin(self, websocket: WebSocket, protocol: Plain, admission: Admission) -> PlainConnection:
@@ -213,7 +215,8 @@ class Sockets:
         wire, transport = self._reach(websocket, protocol)
         handshake = Handshake(scope=websocket.scope)
         session = PlainSession(self.node, self._tokens, wire, transport, handshake)
-        session.address = address_of(websocket.scope)
+        session.address = self._acceptor.address(websocket.scope)
+        session.spender.network = network_of(session.address)  # counts against it, before it is let in
         session.begin()
         try:
             connecting.admit(session, admission)
@@ -222,7 +225,7 @@ class Sockets:
             raise
         transport.session = session  # not before: of one that is not let in nobody sees to the end
         connection = PlainConnection(websocket, session, protocol, transport, self._acceptor)
-        self._acceptor.sessions.add(session)
+        self._acceptor.add(session)
         return connection
 
     async def _subscribe(
@@ -266,4 +269,5 @@ async def _accept(websocket: WebSocket, options: Options) -> None:
 _REFUSALS: dict[int, tuple[int, str]] = {
     HTTPStatus.FORBIDDEN: (POLICY, "origin not allowed"),
     HTTPStatus.SERVICE_UNAVAILABLE: (TRY_AGAIN, "try again later"),
+    HTTPStatus.TOO_MANY_REQUESTS: (TRY_AGAIN, "try again later"),
 }

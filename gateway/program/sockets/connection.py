@@ -261,7 +261,7 @@ class PlainConnection:
         """Leave every channel. The WebSocket stays as it is, and belongs to the route alone from now on."""
         if self._left is None:
             self._left = asyncio.Event()
-            self._acceptor.sessions.discard(self._session)
+            self._acceptor.remove(self._session)
             self._session.node.hub.flush()
             if self._reading is not None:
                 self._reading.detach()

@@ -341,6 +341,43 @@ async def test_connections_of_a_user_may_be_limited() -> None:
     await rig.assert_empty()
 
 
+def proxied(address: str) -> Client:
+    return Client((b"x-forwarded-for", address.encode()))
+
+
+async def test_addresses_are_limited_whether_origins_are_checked_or_not() -> None:
+    rates = {"address_command": {"enabled": True, "connect": "3/minute"}}
+    rig = await SocketRig.open(address_connection_limit=1, rate_limit=rates)
+    async with rig.sockets.attach(proxied("10.0.0.1").websocket, check_origin=True):
+        with pytest.raises(WebSocketException) as failure:
+            await rig.sockets.open(proxied("10.0.0.1").websocket)
+        assert failure.value.code == 1013
+        async with rig.sockets.attach(proxied("10.0.0.2").websocket):
+            pass
+    for _ in range(2):
+        async with rig.sockets.attach(proxied("10.0.0.1").websocket):
+            pass
+    assert await refused(rig, proxied("10.0.0.1")) == (1013, "try again later")
+    assert rig.node.metrics.refused_connections == {"address_connection_limit": 1, "address_rate": 1}
+    assert rig.node.limiter._open == {}
+
+
+async def test_a_user_that_comes_too_often_is_to_come_later() -> None:
+    rig = await SocketRig.open(rate_limit={"user_command": {"enabled": True, "connect": "1/minute"}})
+    for user in ("ann", "bob"):
+        async with rig.sockets.attach(proxied("10.0.0.1").websocket, user=user):
+            pass
+    client = proxied("10.0.0.1")
+    assert await refused(rig, client, user="ann") == (1013, "try again later")
+    assert client.accepted
+    async with rig.sockets.attach(proxied("10.0.0.1").websocket):
+        pass
+    assert (await refused(rig, proxied("10.0.0.1")))[0] == 1013  # nobody in particular, of this address
+    async with rig.sockets.attach(proxied("10.0.0.2").websocket):
+        pass
+    await rig.assert_empty()
+
+
 # — the server's own will —
 
 

@@ -1,0 +1,83 @@
+"""Open files of this process, of which each connection is one, and how many more there may be.
+
+The kernel gives the lowest free number to whatever is opened: a number shows how many files there are, at the least,
+and costs nothing to know.
+"""
+
+import logging
+import os
+import time
+from collections import Counter
+
+try:
+    import resource
+except ImportError:  # pragma: no cover  # Windows has no such limit
+    KNOWN = False
+else:
+    KNOWN = True
+
+MOST_SPARE, LEAST_SPARE = 128, 16
+"""Files that no client gets, of a limit that is large or small: for the broker, the server API, health checks, names
+to resolve and files to read."""
+
+LOG_PAUSE = 10.0
+"""Seconds between two lines that tell of connections cut off."""
+
+CUT: Counter[str] = Counter()
+"""Connections of this process that were closed unheard, by reason."""
+
+_pause_ends = 0.0
+
+log = logging.getLogger(__name__)
+
+
+def limit() -> int:
+    """How many files may be open; 0 is without limit."""
+    if not KNOWN:
+        return 0
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 0 if most == resource.RLIM_INFINITY else most
+
+
+def spare(most: int) -> int:
+    """Of so many files those that are not for clients."""
+    return max(LEAST_SPARE, min(MOST_SPARE, most // 8))
+
+
+def room(most: int) -> int:
+    """Connections for which a limit of open files is enough."""
+    return most - spare(most)
+
+
+def scarce() -> bool:
+    """Whether only the spare files are left, so that no more clients are to be let in."""
+    most = limit()
+    if not most:
+        return False
+    try:
+        number = os.open(os.devnull, os.O_RDONLY)
+    except OSError:
+        return True
+    os.close(number)
+    return number >= room(most)
+
+
+def exhausted(number: int) -> bool:
+    """Whether a connection with this number is to be closed unheard: half of the spare files are used up."""
+    most = limit()
+    if not most or number < most - spare(most) // 2:
+        return False
+    _cut(most)
+    return True
+
+
+def _cut(most: int) -> None:
+    global _pause_ends
+    CUT["file_limit"] += 1
+    if time.monotonic() >= _pause_ends:
+        _pause_ends = time.monotonic() + LOG_PAUSE
+        log.error(
+            "connections are closed unheard, %d so far: nearly all %d files that may be open are (ulimit -n)",
+            CUT["file_limit"],
+            most,
+        )

@@ -1,0 +1,80 @@
+"""How many files may be open, and what happens before there are no more."""
+
+import os
+import resource
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from gateway import files
+
+
+@pytest.fixture
+def few() -> Iterator[ExitStack]:
+    """A limit of 40 more files than are open, and what the test opens."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ExitStack() as opened:
+        opened.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (_next() + 40, hard))
+        yield opened
+
+
+def _next() -> int:
+    number = os.open(os.devnull, os.O_RDONLY)
+    os.close(number)
+    return number
+
+
+def _open(opened: ExitStack) -> int:
+    number = os.open(os.devnull, os.O_RDONLY)
+    opened.callback(os.close, number)
+    return number
+
+
+def _open_all(opened: ExitStack) -> None:
+    while True:
+        _open(opened)
+
+
+def test_the_last_files_are_not_for_clients(few: ExitStack) -> None:
+    most = files.limit()
+    assert most == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    while not files.scarce():
+        number = _open(few)
+    assert number + 1 == files.room(most) == most - files.spare(most)
+    assert _open(few)  # for the broker, say
+
+
+def test_without_any_file_they_are_scarce(few: ExitStack) -> None:
+    with pytest.raises(OSError, match="Too many open files"):
+        _open_all(few)
+    assert files.scarce()
+
+
+def test_some_are_kept_even_from_who_has_said_nothing_yet(
+    few: ExitStack, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "CUT", Counter())
+    monkeypatch.setattr(files, "_pause_ends", 0.0)
+    most = files.limit()
+    assert not files.exhausted(most - files.spare(most) // 2 - 1)
+    assert all(files.exhausted(most - files.spare(most) // 2) for _ in range(3))
+    assert files.CUT == {"file_limit": 3}
+    assert caplog.text.count("connections are closed unheard") == 1
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_where_there_is_no_limit(monkeypatch: pytest.MonkeyPatch, known: bool) -> None:
+    monkeypatch.setattr(files, "KNOWN", known)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert files.limit() == 0
+    assert not files.scarce()
+    assert not files.exhausted(1_000_000)
+
+
+@pytest.mark.parametrize(("most", "spare"), [(64, 16), (128, 16), (256, 32), (1024, 128), (1_048_576, 128)])
+def test_spare_files(most: int, spare: int) -> None:
+    assert files.spare(most) == spare
+    assert files.room(most) == most - spare
