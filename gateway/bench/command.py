@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 Mint = Callable[[Settings, str, float, str | None], str]
 """Makes a token of the settings' keys: for a user, a number of seconds (0: for ever), and perhaps a channel."""
-Reachable = Callable[[str, int], str]
-"""``host:port`` at which this machine reaches what is bound to an address."""
+AddressOf = Callable[[Settings], str]
+"""The URL at which this machine reaches the gateway of the settings. Raises `SettingsError` if there is none."""
 
 
 class Publishers(StrEnum):
@@ -32,7 +32,7 @@ class Publishers(StrEnum):
     NONE = "none"
 
 
-def command(mint: Mint, reachable: Reachable) -> Callable[..., None]:
+def command(mint: Mint, address_of: AddressOf) -> Callable[..., None]:
     """The command, given what it takes from the command line's other parts."""
 
     def bench(
@@ -78,8 +78,8 @@ def command(mint: Mint, reachable: Reachable) -> Callable[..., None]:
         from gateway.bench.plan import Plan
 
         settings = configuration.load(file, dev=dev)
-        server = settings.http_server
-        url = url or f"ws://{reachable(server.address, server.port)}{server.root_path}{CENTRIFUGE.path}"
+        own = url is None
+        url = url or address_of(settings)
         secure, host, port, path = parse_address(url)
         if channels > connections:
             raise SettingsError(f"--channels {channels} needs as many --connections, which are {connections}")
@@ -89,7 +89,7 @@ def command(mint: Mint, reachable: Reachable) -> Callable[..., None]:
             host=host,
             port=port,
             secure=secure,
-            verify=not insecure,
+            verify=not (insecure or own),  # whose certificate is made for another name than this machine has for it
             dialect=msgspec.structs.replace(CENTRIFUGE, path=path or CENTRIFUGE.path),
             tokens=(token,) if token else (),
             connections=connections,

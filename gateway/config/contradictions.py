@@ -9,7 +9,8 @@ from msgspec import Struct
 from gateway.auth.keys import Keyring
 from gateway.auth.tokens import TokenVerifier
 from gateway.broadcast.backends import problem_of
-from gateway.config.settings import ChannelOptions, Settings
+from gateway.config.places import Place
+from gateway.config.settings import ChannelOptions, HTTPServerSettings, Settings
 from gateway.errors import SettingsError
 from gateway.redis.address import read_addresses
 
@@ -48,6 +49,29 @@ def find_problems(settings: Settings) -> Iterator[Problem]:
     if settings.presence.enabled and settings.engine.type != "redis":
         yield Problem("presence.enabled", 'needs engine.type = "redis"; other engines keep presence themselves')
     yield from _address_problems(settings)
+    yield from _listening_problems(server)
+
+
+def _listening_problems(server: HTTPServerSettings) -> Iterator[Problem]:
+    key = "http_server"
+    try:
+        for place in server.internal_places:
+            if place in server.places and place != Place(place.host, 0):
+                yield Problem(f"{key}.internal_port", f"{place} is for clients already; set internal_port = 9000")
+    except ValueError as error:
+        yield Problem(f"{key}.internal_address", f"{error}, or set internal_port = 9000")
+    for name, tls in (("tls", server.tls), ("internal_tls", server.internal_tls)):
+        if tls.enabled and not (tls.cert_pem and tls.key_pem):
+            yield Problem(
+                f"{key}.{name}.enabled",
+                'needs cert_pem and key_pem, for example "/etc/gateway/site.pem" and "/etc/gateway/site.key"',
+            )
+    by_network = any(not place.path for place in server.places)
+    if server.proxy_protocol and by_network and not server.forwarded_allow_ips.strip(" ,"):
+        yield Problem(
+            f"{key}.proxy_protocol",
+            'nobody is trusted: name the proxies, for example forwarded_allow_ips = "10.0.0.0/24"',
+        )
 
 
 def _address_problems(settings: Settings) -> Iterator[Problem]:

@@ -25,8 +25,10 @@ from gateway.config.reference import reference
 from gateway.config.settings import Settings, TokenSettings
 from gateway.config.sources import load, schema, show
 from gateway.errors import Disconnect, SettingsError
-from gateway.serve.listening import ServeError, reachable
+from gateway.serve.errors import ServeError
+from gateway.serve.reaching import Reach, reach, websocket_url
 from gateway.serve.serving import serve
+from gateway.serve.sides import check_certificates
 from gateway.version import __version__
 
 if TYPE_CHECKING:
@@ -103,7 +105,9 @@ def serve_(
     dev: Annotated[
         bool, typer.Option("--dev", help="Open everything to everybody, on loopback alone. For trying out.")
     ] = False,
-    host: Annotated[str | None, typer.Option(help="Address to bind.")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to bind, host:port or unix:/path; several by commas.")
+    ] = None,
     port: Annotated[int | None, typer.Option(help="Port to bind; 0 takes a free one.")] = None,
     workers: Annotated[int | None, typer.Option(help="Number of processes; more than one needs Redis.")] = None,
     redis_url: Annotated[str | None, typer.Option(help="Redis that joins the nodes.", metavar="URL")] = None,
@@ -200,13 +204,23 @@ def info(url: Url = None, key: Key = None, dev: Dev = False, file: Config = None
     Console().print(table)
 
 
+def _client(found: Reach) -> httpx.Client:
+    """What calls a gateway there."""
+    if not (found.path or found.tls):
+        return httpx.Client()
+    return httpx.Client(transport=httpx.HTTPTransport(uds=found.path or None, verify=found.tls or True))
+
+
 def _call(settings: Settings, method: str, params: dict[str, Any], url: str | None, key: str | None) -> dict[str, Any]:
     """Call the server API and return the result. Raises `Failure`."""
-    server = settings.http_server
-    base = url or f"http://{reachable(server.address, server.port)}{server.root_path}"
+    found = Reach(url) if url else reach(settings, operators=True)
+    base = found.url
     headers = {"Content-Type": "application/json", "X-API-Key": key or settings.http_api.key}
     try:
-        response = httpx.post(f"{base.rstrip('/')}/api/{method}", content=msgspec.json.encode(params), headers=headers)
+        with _client(found) as client:
+            response = client.post(
+                f"{base.rstrip('/')}/api/{method}", content=msgspec.json.encode(params), headers=headers
+            )
         if response.status_code == httpx.codes.UNAUTHORIZED:
             raise Failure(f"{base} refuses the API key: give the one in its http_api.key with --key")
         answer = response.raise_for_status().json()
@@ -230,20 +244,21 @@ def listen(
     """Print what is published into a channel, one line each, until Ctrl-C."""
     with _told():
         settings = load(file, dev=dev)
-        server = settings.http_server
-        place = reachable(server.address, server.port)
-        address = url or f"ws://{place}{server.root_path}/connection/websocket"
         tokens = _mint(settings, user, 0, None), _mint(settings, user, 0, channel)
         with suppress(KeyboardInterrupt):
-            asyncio.run(_listen(address, channel, tokens, verbose))
+            if url:
+                asyncio.run(_listen(url, {}, channel, tokens, verbose))
+            else:
+                found = reach(settings)
+                asyncio.run(_listen(found.websocket, found.options, channel, tokens, verbose))
 
 
-async def _listen(url: str, channel: str, tokens: tuple[str, str], verbose: bool) -> None:
+async def _listen(url: str, options: dict[str, Any], channel: str, tokens: tuple[str, str], verbose: bool) -> None:
     """Stay subscribed. Raises `Failure` when the server will not have us, `SettingsError` for a wrong address."""
     pause = FIRST_PAUSE
     while True:
         try:
-            async with connect(url, max_size=None, ping_interval=None) as connection:
+            async with connect(url, max_size=None, ping_interval=None, **options) as connection:
                 listener = Listener(connection, channel, verbose)
                 await listener.run(*tokens)
         except InvalidURI as error:
@@ -312,7 +327,7 @@ def _say(text: str) -> None:
     typer.echo(text, err=True)
 
 
-app.command()(_told()(bench_command(_mint, reachable)))
+app.command()(_told()(bench_command(_mint, websocket_url)))
 
 
 @app.command()
@@ -363,6 +378,7 @@ def config_check(dev: Dev = False, file: Config = None) -> None:
     """Say whether the settings are correct; if not, what to write."""
     with _told():
         settings = load(file, dev=dev)
+        check_certificates(settings.http_server)
     for warning in find_warnings(settings):
         typer.echo(f"gateway: {warning}", err=True)
     typer.echo("The settings are correct.")

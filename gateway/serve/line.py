@@ -1,7 +1,7 @@
 """The line between a supervisor and a worker: what is told, and how it is written.
 
-It is a socket pair, the worker's standard input. Down come the job, once, then orders: which of the listening sockets
-to accept on, or to leave. Each is answered, from the event loop, by one byte, and the first byte says that the worker
+It is a socket pair, the worker's standard input. Down come the job, once, then orders: on whose listening sockets to
+accept, or to leave. Each is answered, from the event loop, by one byte, and the first byte says that the worker
 is ready. So one that is silent hangs. The end of the line says that the other has died, however it died.
 """
 
@@ -14,7 +14,7 @@ from typing import IO, Any, NamedTuple
 from gateway.config.settings import Settings
 
 Order = frozenset[int] | None
-"""Numbers of the listening sockets to accept on, those and no other; None to leave."""
+"""Numbers of the workers on whose sockets to accept, and on those that all share, if any is; None to leave."""
 
 ANSWER = b"+"
 
@@ -24,10 +24,18 @@ FORBIDDEN = b"-"
 _LENGTH = struct.Struct("!I")
 
 
-class Job(NamedTuple):
-    """What a worker is to serve, and on which sockets, by their descriptors."""
+class Socket(NamedTuple):
+    """A listening socket by its descriptor, as `listening.Listener` has it."""
 
-    listeners: tuple[int, ...]
+    descriptor: int
+    internal: bool = False
+    worker: int | None = None
+
+
+class Job(NamedTuple):
+    """What a worker is to serve, and on which sockets."""
+
+    listeners: tuple[Socket, ...]
     settings: Settings
     factory: Callable[[Settings], Any]
 

@@ -30,7 +30,7 @@ class Process(asyncio.Protocol):
         self._told = b""
 
     @classmethod
-    async def start(cls, job: bytes, listeners: Sequence[socket.socket]) -> "Process":
+    async def start(cls, job: bytes, descriptors: Sequence[int]) -> "Process":
         ours, theirs = socket.socketpair()
         with theirs:  # a session of its own, for Ctrl-C reaches the whole group and would count as second signal
             process = await asyncio.create_subprocess_exec(
@@ -39,7 +39,7 @@ class Process(asyncio.Protocol):
                 _WORKER,
                 stdin=theirs.fileno(),
                 start_new_session=True,
-                pass_fds=[listener.fileno() for listener in listeners],
+                pass_fds=descriptors,
                 env={name: value for name, value in os.environ.items() if name != VARIABLE},
             )
         self = cls(process)

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.serve.listening import bind
+from gateway.serve.listening import Listeners
 from gateway.serve.process import Process
 from gateway.serve.supervisor import Slot, Supervisor
 from tests.serve.processes import Process as Server
@@ -75,8 +75,8 @@ def test_a_worker_that_is_frozen_is_replaced(start: Start) -> None:
 
 @pytest.fixture
 async def supervisor() -> Any:
-    with bind("127.0.0.1", 0) as sock:
-        yield Supervisor(make_settings(), make_app, sock)
+    with Listeners(make_settings().http_server) as listeners:
+        yield Supervisor(make_settings(), make_app, listeners)
 
 
 class Child:

@@ -8,9 +8,9 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.serve.line import Job, read, read_job, write_job
-from gateway.serve.listening import bind
-from gateway.serve.server import uvicorn_config
+from gateway.serve.line import Job, Socket, read, read_job, write_job
+from gateway.serve.listening import Listener, bind
+from gateway.serve.server import sides_of
 from gateway.serve.worker import WorkerServer
 from gateway.transports.uvicorn_dispatch import DispatchProtocol
 from tests.serve.processes import make_app, make_settings
@@ -23,7 +23,8 @@ class Worker:
     def __init__(self, listener: socket.socket, line: socket.socket, supervisor: socket.socket) -> None:
         settings = make_settings()
         app = make_app(settings)
-        self.server = WorkerServer(uvicorn_config(settings, app), app, line, [listener])
+        listeners = [Listener(listener, worker=0)]
+        self.server = WorkerServer(sides_of(settings, app, listeners), app, line, listeners)
         self.supervisor = supervisor
         self.port = listener.getsockname()[1]
         self.task = asyncio.create_task(self.server.serve())
@@ -138,7 +139,7 @@ async def test_a_supervisor_that_hears_nothing_holds_up_nobody(worker: Worker) -
 
 
 def test_a_line_that_ends_is_the_end() -> None:
-    job = Job((3,), make_settings("name"), make_app)
+    job = Job((Socket(3, worker=0), Socket(4, internal=True)), make_settings("name"), make_app)
     file = io.BytesIO(write_job(job))
     assert read_job(file) == job
     with pytest.raises(EOFError):

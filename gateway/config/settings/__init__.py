@@ -37,6 +37,7 @@ from gateway.config.settings.serving import (
     HTTPServerSettings,
     NodeSettings,
     PrometheusSettings,
+    ServerTLSSettings,
     ShutdownSettings,
 )
 
@@ -59,6 +60,7 @@ __all__ = [
     "PrometheusSettings",
     "RedisSettings",
     "Section",
+    "ServerTLSSettings",
     "Settings",
     "ShutdownSettings",
     "SubscriptionTokenSettings",
