@@ -46,7 +46,7 @@ class Certificates:
 
     def _state(self) -> list[tuple[int, ...]]:
         """What tells one state of the files from another."""
-        state = []
+        state: list[tuple[int, ...]] = []
         for file in self._files:
             try:
                 found = os.stat(file)

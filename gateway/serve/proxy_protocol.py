@@ -95,7 +95,7 @@ def _read_binary(arrived: bytes) -> Header | int:
     if len(arrived) < _V2_HEAD.size:
         return _V2_HEAD.size - len(arrived)
     _, command, family, length = _V2_HEAD.unpack_from(arrived)
-    whole = _V2_HEAD.size + length
+    whole: int = _V2_HEAD.size + length
     if command not in (_LOCAL, _PROXY):
         raise ProxyHeaderError("its PROXY header is of a version or command that is not known")
     if family not in _KNOWN_FAMILIES:

@@ -55,7 +55,7 @@ def exchange(port: int, *pieces: bytes, host: str = "127.0.0.1") -> bytes:
 def seen(answer: bytes) -> tuple[str, int]:
     head, _, body = answer.partition(b"\r\n\r\n")
     text = next((line[8:] for line in head.split(b"\r\n") if line.startswith(b"x-seen: ")), body)
-    found = json.loads(text)
+    found = json.loads(text[text.index(b"{") : text.index(b"}") + 1])  # it may be chunked
     return found["client"], found["port"]
 
 

@@ -21,7 +21,7 @@ from gateway.errors import SettingsError
 from gateway.serve.certificates import Certificates, certificates
 from tests.certificates import Authority
 from tests.redis_server import RedisServer
-from tests.serve.gateways import Gateway
+from tests.serve.gateways import Gateway, free_port
 from tests.serve.processes import Process, settings_file
 from tests.waiting import until_blocking
 
@@ -79,7 +79,7 @@ def test_a_certificate_changes_and_nobody_notices(
     server: RedisServer, tmp_path: Path, site: Site, workers: int
 ) -> None:
     """A connection from before lives on, with the one before; a broken one changes nothing, and is told."""
-    http = {"tls": site.settings, "workers": workers}
+    http = {"tls": site.settings, "workers": workers, "port": free_port()}
     with Gateway(tmp_path, http, server.url if workers > 1 else "") as gateway:
         assert gateway.url.startswith("https://")
         token = gateway.run("token", "--user", "ann").strip()
