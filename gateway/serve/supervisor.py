@@ -175,7 +175,7 @@ class Supervisor:
 
     async def _live(self, slot: Slot) -> tuple[int, str]:
         """One worker from birth to death: its process id, and how it ended."""
-        sockets = tuple(Socket(sock.fileno(), *what) for sock, *what in self._listeners.all)
+        sockets = tuple(Socket(each.sock.fileno(), each.internal, each.worker) for each in self._listeners.all)
         job = write_job(Job(sockets, slot.settings, self._factory))
         try:
             process = slot.process = await Process.start(job, [each.descriptor for each in sockets])

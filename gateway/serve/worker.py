@@ -100,7 +100,9 @@ def work() -> None:
         job = read_job(file)
         threading.Thread(target=_attend, args=(file, serving), daemon=True).start()
         app = job.factory(job.settings)
-        listeners = [Listener(socket.socket(fileno=number), *what) for number, *what in job.listeners]
+        listeners = [
+            Listener(socket.socket(fileno=each.descriptor), each.internal, each.worker) for each in job.listeners
+        ]
         server = WorkerServer(sides_of(job.settings, app, listeners), app, line, listeners)
         serving.set_result(server)
         run(server)
