@@ -4,6 +4,7 @@ import asyncio
 import io
 import socket
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import pytest
@@ -20,8 +21,9 @@ from tests.waiting import settle, until
 class Worker:
     """A worker's server in this event loop, and its supervisor's end of the line."""
 
-    def __init__(self, listener: socket.socket, line: socket.socket, supervisor: socket.socket) -> None:
+    def __init__(self, listener: socket.socket, line: socket.socket, supervisor: socket.socket, **http: object) -> None:
         settings = make_settings()
+        settings = settings.model_copy(update={"http_server": settings.http_server.model_copy(update=http)})
         app = make_app(settings)
         listeners = [Listener(listener, worker=0)]
         self.server = WorkerServer(sides_of(settings, app, listeners), app, line, listeners)
@@ -36,17 +38,23 @@ class Worker:
             received += await asyncio.wait_for(loop.sock_recv(self.supervisor, count - len(received)), 10)
 
 
-@pytest.fixture
-async def worker() -> AsyncIterator[Worker]:
+@asynccontextmanager
+async def working(**http: object) -> AsyncIterator[Worker]:
     ours, theirs = socket.socketpair()
     with bind("127.0.0.1", 0) as listener, ours, theirs:
         listener.listen()
         ours.setblocking(False)
-        worker = Worker(listener, theirs, ours)
+        worker = Worker(listener, theirs, ours, **http)
         await worker.answers(1)
         yield worker
         worker.server.should_exit = True
         await worker.task
+
+
+@pytest.fixture
+async def worker() -> AsyncIterator[Worker]:
+    async with working() as worker:
+        yield worker
 
 
 async def status(reader: asyncio.StreamReader) -> bytes:
@@ -86,6 +94,22 @@ async def test_who_leaves_finishes_the_handshakes_that_have_begun(worker: Worker
     worker.server.force_exit = True
     await worker.task
     for _, writer in (begun, kept):
+        writer.close()
+
+
+async def test_who_leaves_finishes_what_comes_before_a_handshake_too() -> None:
+    async with working(proxy_protocol=True) as worker:
+        worker.server.order(frozenset({0}))
+        reader, writer = await asyncio.open_connection("127.0.0.1", worker.port)
+        writer.write(b"PROXY TCP4 ")
+        await until(lambda: worker.server._greeted)
+        worker.server.order(None)
+        await until(lambda: not worker.server._accepting)
+        await settle()
+        assert not worker.server.should_exit
+        writer.write(b"192.0.2.1 198.51.100.7 1 2\r\nGET / HTTP/1.1\r\n\r\n")
+        assert await status(reader) == b"200"
+        await worker.task
         writer.close()
 
 
