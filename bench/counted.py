@@ -8,7 +8,7 @@ from fastapi import FastAPI
 
 from gateway.config.settings import Settings
 from gateway.serve.app import create_app
-from gateway.serve.listening import bind
+from gateway.serve.listening import Listener, bind
 from gateway.serve.server import run_server
 from gateway.session import Session
 
@@ -33,8 +33,8 @@ def counting(settings: Settings) -> FastAPI:
 
 
 def main() -> None:
-    with bind("127.0.0.1", int(sys.argv[1])) as listener:
-        run_server(Settings.model_validate(SETTINGS), counting, listener, lambda: print("ready", flush=True))
+    with bind("127.0.0.1", int(sys.argv[1])) as sock:
+        run_server(Settings.model_validate(SETTINGS), counting, [Listener(sock)], lambda: print("ready", flush=True))
 
 
 if __name__ == "__main__":

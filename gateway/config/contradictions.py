@@ -13,7 +13,8 @@ from gateway.auth.keys import Keyring
 from gateway.auth.tokens import TokenVerifier
 from gateway.broadcast.backends import problem_of
 from gateway.config.origins import problem_of_origin
-from gateway.config.settings import ChannelOptions, ChannelSettings, RedisSettings, Settings
+from gateway.config.places import Place
+from gateway.config.settings import ChannelOptions, ChannelSettings, HTTPServerSettings, RedisSettings, Settings
 from gateway.config.settings.channels import META_TTL
 from gateway.config.settings.limits import read_buckets
 from gateway.config.weak import find_weak
@@ -67,6 +68,7 @@ def find_problems(settings: Settings) -> Iterator[Problem]:
     yield from _address_problems(settings)
     yield from _proxy_problems(server.forwarded_allow_ips)
     yield from _limit_problems(settings)
+    yield from _listening_problems(server)
     if settings.opentelemetry.enabled and not _has_modules(*TRACING):
         yield Problem("opentelemetry.enabled", 'needs the libraries of OpenTelemetry: pip install "wsgateway[otel]"')
 
@@ -123,6 +125,28 @@ def _limit_problems(settings: Settings) -> Iterator[Problem]:
                 f"a message of client.message_size_limit = {largest} bytes would never fit; write for example "
                 f'"{largest}/second", or make messages smaller',
             )
+
+
+def _listening_problems(server: HTTPServerSettings) -> Iterator[Problem]:
+    key = "http_server"
+    try:
+        for place in server.internal_places:
+            if place in server.places and place != Place(place.host, 0):
+                yield Problem(f"{key}.internal_port", f"{place} is for clients already; set internal_port = 9000")
+    except ValueError as error:
+        yield Problem(f"{key}.internal_address", f"{error}, or set internal_port = 9000")
+    for name, tls in (("tls", server.tls), ("internal_tls", server.internal_tls)):
+        if tls.enabled and not (tls.cert_pem and tls.key_pem):
+            yield Problem(
+                f"{key}.{name}.enabled",
+                'needs cert_pem and key_pem, for example "/etc/gateway/site.pem" and "/etc/gateway/site.key"',
+            )
+    by_network = any(not place.path for place in server.places)
+    if server.proxy_protocol and by_network and not server.forwarded_allow_ips.strip(" ,"):
+        yield Problem(
+            f"{key}.proxy_protocol",
+            'nobody is trusted: name the proxies, for example forwarded_allow_ips = "10.0.0.0/24"',
+        )
 
 
 def _address_problems(settings: Settings) -> Iterator[Problem]:

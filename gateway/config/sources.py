@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from functools import cache
-from ipaddress import ip_address
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, get_args, get_origin
@@ -21,6 +20,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from gateway.config.contradictions import Problem, find_problems
 from gateway.config.files import leaves, read_file
 from gateway.config.masking import without_secret
+from gateway.config.places import read_places
 from gateway.config.secrets import FILE, FILE_ERROR
 from gateway.config.settings import ChannelOptions, Settings
 from gateway.config.weak import DEV_SECRET
@@ -354,16 +354,11 @@ def _masked(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _dev_problems(settings: Settings) -> Iterator[Problem]:
     server = settings.http_server
-    if not _is_loopback(server.address):
-        yield Problem(
-            "http_server.address",
-            f'"{server.address}" is not a loopback address, and dev mode lets everybody in: '
-            'set address = "127.0.0.1", or leave dev mode',
-        )
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ip_address(address.strip("[]")).is_loopback
-    except ValueError:
-        return address == "localhost"
+    for key, written in (("address", server.address), ("internal_address", server.internal_address or "127.0.0.1")):
+        for place in read_places(written, 0):
+            if not place.is_loopback:
+                yield Problem(
+                    f"http_server.{key}",
+                    f'"{place.host}" is not a loopback address, and dev mode lets everybody in: '
+                    'set address = "127.0.0.1", or leave dev mode',
+                )

@@ -8,6 +8,7 @@ from typing import Any, Union, get_args, get_origin
 
 from fastapi.security.base import SecurityBase
 
+from gateway.config.places import authority
 from gateway.config.settings import Settings, TokenSettings
 from gateway.contracts.contract import PATH, ChannelContract, Contract, Data, ProcedureContract
 from gateway.contracts.names import Names, camel, pascal
@@ -35,7 +36,7 @@ def contract_of(program: Program, settings: Settings) -> Contract:
     return Contract(
         title=wanted.title or getattr(program.app, "title", "") or "Gateway",
         version=wanted.version or getattr(program.app, "version", "") or "0.1.0",
-        host=f"[{server.address}]:{server.port}" if ":" in server.address else f"{server.address}:{server.port}",
+        host=next((authority(place.host, place.port) for place in server.places if not place.path), "localhost"),
         path=server.root_path.rstrip("/") + PATH,
         security=_security(connect, settings.client.token),
         connects_with=_data(connect, schemas),

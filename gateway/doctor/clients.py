@@ -83,7 +83,7 @@ def examine_token(settings: Settings, token: str, clock: Clock = time.time) -> I
     except TokenExpired as error:
         yield about.problem(f"{error}: {_moment(claims, str(error).split()[0], clock())}", _TIMES)
     except TokenInvalid as error:
-        yield about.problem(str(error), _remedy(str(error), token, keys, section))
+        yield about.problem(str(error), _remedy(error.claim, token, keys, section))
 
 
 _TIMES = (
@@ -108,20 +108,22 @@ def _part(text: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _remedy(problem: str, token: str, keys: TokenSettings, section: str) -> str:
-    """What to do about a token that is no good, by what is wrong with it."""
+def _remedy(claim: str, token: str, keys: TokenSettings, section: str) -> str:
+    """What to do about a token that is no good, by what is wrong with it (``TokenRefused.claim``)."""
     claims = read_claims(token) or {}
-    if "(aud)" in problem:
-        wanted = keys.audience or keys.audience_regex
-        return f"sign with aud = {wanted!r}, which {section} wants; it has {claims.get('aud')!r}"
-    if "(iss)" in problem:
-        wanted = keys.issuer or keys.issuer_regex
-        return f"sign with iss = {wanted!r}, which {section} wants; it has {claims.get('iss')!r}"
-    if "ignature" in problem:
-        return f"it was signed with another key than those of {section}: give both sides the same"
-    if any(word in problem for word in ("lgorithm", "alg value", "no key")):
-        algorithm = (_part(token.split(".")[0]) or {}).get("alg")
-        return f"it is signed by {algorithm}: give {section} a key for that ({_KEYS.get(str(algorithm)[:2], _ANY_KEY)})"
+    match claim:
+        case "aud":
+            wanted = keys.audience or keys.audience_regex
+            return f"sign with aud = {wanted!r}, which {section} wants; it has {claims.get('aud')!r}"
+        case "iss":
+            wanted = keys.issuer or keys.issuer_regex
+            return f"sign with iss = {wanted!r}, which {section} wants; it has {claims.get('iss')!r}"
+        case "signature":
+            return f"it was signed with another key than those of {section}: give both sides the same"
+        case "alg" | "key":
+            algorithm = (_part(token.split(".")[0]) or {}).get("alg")
+            wanted = _KEYS.get(str(algorithm)[:2], _ANY_KEY)
+            return f"it is signed by {algorithm}: give {section} a key for that ({wanted})"
     return "sign it as docs/tokens.md says"
 
 

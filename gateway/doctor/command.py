@@ -9,16 +9,17 @@ from typing import Annotated, Any
 import typer
 
 from gateway.config import sources
+from gateway.config.settings import Settings
 from gateway.doctor.finding import as_json, as_text, exit_code
 from gateway.errors import SettingsError
 
-Reachable = Callable[[str, int], str]
-"""``host:port`` at which this machine reaches what is bound to an address."""
+AddressOf = Callable[[Settings], str]
+"""The URL at which this machine reaches the gateway of the settings. Raises `SettingsError` if there is none."""
 Find = Callable[[str], Any]
 """A program's gateway by its name."""
 
 
-def command(reachable: Reachable, find: Find) -> Callable[..., None]:
+def command(address_of: AddressOf, find: Find) -> Callable[..., None]:
     """The command, given what it takes from the command line's other parts."""
 
     def doctor(
@@ -50,8 +51,7 @@ def command(reachable: Reachable, find: Find) -> Callable[..., None]:
         try:
             gateway = find(target) if target else None
             settings = gateway.settings if gateway is not None else sources.load(file, dev=dev)
-            server = settings.http_server
-            place = reachable(server.address, server.port) + server.root_path
+            place = url or address_of(settings)
             given = token if token != "-" else sys.stdin.readline()  # noqa: S105  no secret, but a sign
             findings = asyncio.run(examine(Patient(settings, place, gateway, url, origin, given.strip(), idle)))
         except SettingsError as error:

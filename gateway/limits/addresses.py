@@ -11,6 +11,9 @@ from typing import Any, NamedTuple
 KNOWN = 4096
 """Addresses of which it is kept what they are, for whoever comes again."""
 
+UNIX = ("", "unix")
+"""What servers call the peer of a Unix socket."""
+
 Host = IPv4Address | IPv6Address
 
 
@@ -55,7 +58,7 @@ class Proxies:
 
     def trusts(self, host: str) -> bool:
         """Whether what this peer says is believed. One without address comes by a Unix socket, which only we open."""
-        return self._all or not host or self._trusts(host)
+        return self._all or host in UNIX or self._trusts(host)
 
     def ignores(self, scope: Mapping[str, Any]) -> bool:
         """Whether a peer says whom it stands for, and is not believed.

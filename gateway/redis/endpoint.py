@@ -1,13 +1,12 @@
 """Where a Redis server is, and how to log in."""
 
 import ssl
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 from msgspec import Struct
 
+from gateway.config.pem import as_file, is_text
 from gateway.config.settings import TLSSettings
 from gateway.redis.resp import Argument
 
@@ -52,31 +51,15 @@ class Endpoint(Struct, frozen=True):
 def tls_context(settings: TLSSettings) -> ssl.SSLContext:
     """Raises ``OSError`` for keys and certificates that cannot be used."""
     authorities = settings.server_ca_pem
-    inline = _is_text(authorities)
+    inline = is_text(authorities)
     context = ssl.create_default_context(
         cafile=None if inline else authorities or None, cadata=authorities if inline else None
     )
     if settings.cert_pem:
         with ExitStack() as stack:
-            names = [stack.enter_context(_as_file(pem)) for pem in (settings.cert_pem, settings.key_pem) if pem]
+            names = [stack.enter_context(as_file(pem)) for pem in (settings.cert_pem, settings.key_pem) if pem]
             context.load_cert_chain(*names)
     if settings.insecure_skip_verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
-
-
-def _is_text(pem: str) -> bool:
-    return pem.lstrip().startswith("-----BEGIN")
-
-
-@contextmanager
-def _as_file(pem: str) -> Iterator[str]:
-    """The path of a PEM, which may be the text itself: Python reads pairs from files alone."""
-    if not _is_text(pem):
-        yield pem
-        return
-    with NamedTemporaryFile("w", suffix=".pem") as file:
-        file.write(pem)
-        file.flush()
-        yield file.name

@@ -6,9 +6,7 @@ from urllib.parse import urlsplit
 from gateway.config.masking import masked
 from gateway.config.settings import Settings
 from gateway.errors import SettingsError
-from gateway.serve.listening import reachable
-
-WEBSOCKET = "/connection/websocket"
+from gateway.serve.reaching import WEBSOCKET, websocket_url
 
 _SECURE = {"http": False, "ws": False, "https": True, "wss": True}
 _ENDPOINT = re.compile(r"(/connection/\w+|/api(/\w+)?)?/*$")
@@ -38,12 +36,6 @@ class GatewayAddress:
         self._place = place + _ENDPOINT.sub("", parts.path)
         self._suffix = "s" if secure else ""
 
-    @classmethod
-    def of(cls, settings: Settings) -> "GatewayAddress":
-        """Where the gateway of these settings is, seen from this machine."""
-        server = settings.http_server
-        return cls(f"http://{reachable(server.address, server.port)}{server.root_path}")
-
     @property
     def http(self) -> str:
         return f"http{self._suffix}://{self._place}"
@@ -57,4 +49,4 @@ def locate(settings: Settings, url: str | None) -> str:
     """The WebSocket address: of what the settings serve, of a gateway, or one that is a WebSocket's already."""
     if url is not None and url.startswith(("ws://", "wss://")):
         return url
-    return (GatewayAddress.of(settings) if url is None else GatewayAddress(url)).websocket
+    return websocket_url(settings) if url is None else GatewayAddress(url).websocket

@@ -13,6 +13,7 @@ from gateway.config.settings import HTTPAPISettings, Settings
 from gateway.config.sources import load
 from gateway.serve.address import GatewayAddress
 from gateway.serve.options import Channel, Config, Dev, Failure, Json, Key, Url, print_json, say, told
+from gateway.serve.reaching import Reach, reach
 
 COLUMNS = {
     "name": "Node",
@@ -60,11 +61,13 @@ def info(url: Url = None, key: Key = None, dev: Dev = False, file: Config = None
 
 def _call(settings: Settings, method: str, params: dict[str, Any], url: str | None, key: str | None) -> dict[str, Any]:
     """Call the server API and return the result. Raises `Failure`, and `SettingsError` for a wrong address."""
-    base = (GatewayAddress(url) if url else GatewayAddress.of(settings)).http
+    found = Reach(GatewayAddress(url).http) if url else reach(settings, operators=True)
+    base = found.url
     try:
         api_key = (key or _key(settings.http_api)).encode("latin-1")
         headers = {b"Content-Type": b"application/json", b"X-API-Key": api_key}
-        response = httpx.post(f"{base}/api/{method}", content=msgspec.json.encode(params), headers=headers)
+        with _client(found) as client:
+            response = client.post(f"{base}/api/{method}", content=msgspec.json.encode(params), headers=headers)
         if response.status_code == httpx.codes.UNAUTHORIZED:
             raise Failure(
                 f"{masked(base)} refuses the API key: give one of its http_api.key and http_api.keys with --key"
@@ -82,6 +85,13 @@ def _call(settings: Settings, method: str, params: dict[str, Any], url: str | No
         raise Failure(f"{method}: {refusal['message']} ({refusal['code']})")
     result: dict[str, Any] = answer.get("result", {})
     return result
+
+
+def _client(found: Reach) -> httpx.Client:
+    """What calls a gateway there."""
+    if not (found.path or found.tls):
+        return httpx.Client()
+    return httpx.Client(transport=httpx.HTTPTransport(uds=found.path or None, verify=found.tls or True))
 
 
 def _key(api: HTTPAPISettings) -> str:

@@ -13,9 +13,9 @@ from gateway.serve.calling import info, publish
 from gateway.serve.configuring import config
 from gateway.serve.describing import asyncapi, client, find_gateway
 from gateway.serve.listen import listen
-from gateway.serve.listening import reachable
 from gateway.serve.minting import mint, token
 from gateway.serve.options import Config, told
+from gateway.serve.reaching import reach
 from gateway.serve.serving import serve
 from gateway.version import __version__
 
@@ -49,7 +49,9 @@ def serve_(
     dev: Annotated[
         bool, typer.Option("--dev", help="Open everything to everybody, on loopback alone. For trying out.")
     ] = False,
-    host: Annotated[str | None, typer.Option(help="Address to bind.")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to bind, host:port or unix:/path; several by commas.")
+    ] = None,
     port: Annotated[int | None, typer.Option(help="Port to bind; 0 takes a free one.")] = None,
     workers: Annotated[int | None, typer.Option(help="Number of processes; more than one needs Redis.")] = None,
     redis_url: Annotated[str | None, typer.Option(help="Redis that joins the nodes.", metavar="URL")] = None,
@@ -76,4 +78,4 @@ app.command()(told()(bench_command(mint, locate)))
 app.command()(info)
 app.command()(asyncapi)
 app.command()(client)
-app.command()(told()(doctor_command(reachable, find_gateway)))
+app.command()(told()(doctor_command(lambda settings: reach(settings).url, find_gateway)))

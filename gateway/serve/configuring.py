@@ -10,6 +10,7 @@ from gateway.config.reference import reference
 from gateway.config.sources import load, schema, show, shown
 from gateway.errors import SettingsError
 from gateway.serve.options import FAILURE, USAGE, Config, Dev, Json, print_json, say, told
+from gateway.serve.sides import check_certificates
 
 config = typer.Typer(help="Look at the settings.", no_args_is_help=True)
 
@@ -29,7 +30,9 @@ def check(
     warnings: list[str] = []
     with told(json):
         try:
-            warnings += find_warnings(load(file, dev=dev))
+            settings = load(file, dev=dev)
+            check_certificates(settings.http_server)
+            warnings += find_warnings(settings)
         except SettingsError as error:
             problems = str(error).splitlines()
     if json:

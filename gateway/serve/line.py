@@ -1,9 +1,9 @@
 """The line between a supervisor and a worker: what is told, and how it is written.
 
-It is a socket pair, the worker's standard input. Down come the job, once, then orders: which of the listening sockets
-to accept on, which settings to go by, or to leave. Each is answered, from the event loop, by one byte, and the first
-byte says that the worker is ready. So one that is silent hangs. The end of the line says that the other has died,
-however it died.
+It is a socket pair, the worker's standard input. Down come the job, once, then orders: on whose listening sockets to
+accept, which settings to go by, or to leave. Each is answered, from the event loop, by one byte, and the first byte
+says that the worker is ready. So one that is silent hangs. The end of the line says that the other has died, however
+it died.
 """
 
 import pickle
@@ -15,7 +15,8 @@ from typing import IO, Any, NamedTuple
 from gateway.config.settings import Settings
 
 Order = frozenset[int] | Settings | None
-"""Numbers of the listening sockets to accept on, those and no other; settings to go by from now on; None to leave."""
+"""Numbers of the workers on whose sockets to accept, and on those that all share, if any is; settings to go by from now
+on; None to leave."""
 
 ANSWER = b"+"
 
@@ -25,10 +26,18 @@ FORBIDDEN = b"-"
 _LENGTH = struct.Struct("!I")
 
 
-class Job(NamedTuple):
-    """What a worker is to serve, and on which sockets, by their descriptors."""
+class Socket(NamedTuple):
+    """A listening socket by its descriptor, as `listening.Listener` has it."""
 
-    listeners: tuple[int, ...]
+    descriptor: int
+    internal: bool = False
+    worker: int | None = None
+
+
+class Job(NamedTuple):
+    """What a worker is to serve, and on which sockets."""
+
+    listeners: tuple[Socket, ...]
     settings: Settings
     factory: Callable[[Settings], Any]
 

@@ -25,6 +25,7 @@ from gateway.errors import Disconnect, SettingsError
 from gateway.serve.address import GatewayAddress
 from gateway.serve.minting import mint
 from gateway.serve.options import Channel, Config, Dev, Failure, Json, Url, print_json, say, told
+from gateway.serve.reaching import reach
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 20.0
 """Seconds before it connects again."""
@@ -54,18 +55,21 @@ def listen(
     """
     with told(json):
         settings = load(file, dev=dev)
-        address = GatewayAddress(url) if url else GatewayAddress.of(settings)
         tokens = mint(settings, user, 0, None), mint(settings, user, 0, channel)
+        found = None if url else reach(settings)
+        address = found.websocket if found else GatewayAddress(url or "").websocket
         with suppress(KeyboardInterrupt):
-            asyncio.run(_listen(address.websocket, channel, tokens, verbose, json))
+            asyncio.run(_listen(address, found.options if found else {}, channel, tokens, verbose, json))
 
 
-async def _listen(url: str, channel: str, tokens: tuple[str, str], verbose: bool, json: bool) -> None:
+async def _listen(
+    url: str, options: dict[str, Any], channel: str, tokens: tuple[str, str], verbose: bool, json: bool
+) -> None:
     """Stay subscribed. Raises `Failure` when the server will not have us, `SettingsError` for a wrong address."""
     pause, place = FIRST_PAUSE, masked(url)
     while True:
         try:
-            async with connect(url, max_size=None, ping_interval=None) as connection:
+            async with connect(url, max_size=None, ping_interval=None, **options) as connection:
                 listener = Listener(connection, channel, verbose, json)
                 await listener.run(*tokens)
         except InvalidURI as error:

@@ -30,7 +30,7 @@ class Process(asyncio.Protocol):
         self._told = b""
 
     @classmethod
-    async def start(cls, job: bytes, listeners: Sequence[socket.socket]) -> "Process":
+    async def start(cls, job: bytes, descriptors: Sequence[int]) -> "Process":
         ours, theirs = socket.socketpair()
         with theirs:  # a session of its own, for Ctrl-C reaches the whole group and would count as second signal
             process = await asyncio.create_subprocess_exec(
@@ -39,7 +39,7 @@ class Process(asyncio.Protocol):
                 _WORKER,
                 stdin=theirs.fileno(),
                 start_new_session=True,
-                pass_fds=[listener.fileno() for listener in listeners],
+                pass_fds=descriptors,
                 env={name: value for name, value in os.environ.items() if name != VARIABLE},
             )
         self = cls(process)
@@ -84,8 +84,10 @@ class Process(asyncio.Protocol):
         self._line.write(write(order))
 
     def signal(self, number: signal.Signals) -> None:
-        with suppress(ProcessLookupError):
-            self._process.send_signal(number)
+        # Not send_signal, which waits for one that has just ended: its exit code would then be lost to the event loop.
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     async def wait(self) -> int:
         """Its exit code, when it has ended."""

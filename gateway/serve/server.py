@@ -4,19 +4,25 @@ import asyncio
 import gc
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from types import FrameType
 from typing import Any
 
 import uvicorn
 
 from gateway.config.settings import Settings
-from gateway.serve.listening import ServeError
+from gateway.serve.greeting import GreetingServer, Refusals
+from gateway.serve.listening import Listener, ServeError
+from gateway.serve.proxy_protocol import Address
+from gateway.serve.sides import UNIX, Sides, endpoints_of, forwarders
+from gateway.serve.site import Part, site
 from gateway.serve.starting import Starting
-from gateway.serve.systemd import notify
+from gateway.serve.systemd import Watchdog, notify
 from gateway.transports import uvicorn_dispatch, uvicorn_http, uvicorn_websocket
 from gateway.transports.deflate import Compression
+from gateway.transports.uvicorn_dispatch import DispatchProtocol
 
 Factory = Callable[[Settings], Any]
 """Makes the ASGI application. With several workers: a function that can be imported by name.
@@ -47,15 +53,28 @@ class Server(uvicorn.Server):
     """Uvicorn that tells when it is ready, and lets the application drain before it closes connections."""
 
     def __init__(
-        self, config: uvicorn.Config, drain: Callable[[], Awaitable[None]] | None, ready: Callable[[], None]
+        self,
+        sides: Sides,
+        listeners: Sequence[Listener],
+        drain: Callable[[], Awaitable[None]] | None,
+        ready: Callable[[], None],
     ) -> None:
-        super().__init__(config)
+        super().__init__(sides.clients.config)
+        self._sides = sides
+        self._listeners = listeners
         self._drain = drain
         self._ready = ready
         self._told_to_stop = False
+        self._greeted: set[asyncio.Task[None]] = set()
+        self._watchdog = Watchdog()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        self._loop = asyncio.get_running_loop()
+        self._refusals = Refusals(self._loop.time)
+        if not self._sides.operators.config.loaded:
+            self._sides.operators.config.load()
+        await super().startup([])
+        await self._begin_listening()
         tune_collector()
         if not self.should_exit:
             self._ready()
@@ -65,11 +84,19 @@ class Server(uvicorn.Server):
         self.force_exit = self._told_to_stop
         self.should_exit = self._told_to_stop = True
 
+    async def on_tick(self, counter: int) -> bool:
+        if counter % 10 == 0:  # each second
+            self._sides.look()
+            self._watchdog.beat(self._loop.time())
+        return await super().on_tick(counter)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         notify("STOPPING=1")
         log.info("stopping")
         await self.drain()
-        await super().shutdown(sockets)
+        for listener in self._listeners:  # else connections would wait where nobody accepts
+            listener.sock.close()
+        await super().shutdown([])
         log.info("stopped")
 
     async def drain(self) -> None:
@@ -84,6 +111,38 @@ class Server(uvicorn.Server):
         elif error := task.exception():
             log.error("the drain failed", exc_info=error)
 
+    # — listening —
+
+    async def _begin_listening(self) -> None:
+        self.servers = [await self._listen(listener, listener.sock.dup()) for listener in self._listeners]
+
+    async def _listen(self, listener: Listener, sock: socket.socket) -> Any:
+        """Accept on the socket, which is closed with what is returned: an ``asyncio.Server``, as uvicorn uses it."""
+        side = self._sides.of(listener)
+        protocol = partial(self._protocol, side.config, listener.is_unix)
+        context = side.certificates.context if side.certificates is not None and not listener.is_unix else None
+        if context is not None or side.proxies is not None:
+            server = GreetingServer(
+                sock, protocol, side.proxies, context, self._sides.timeout, self._greeted, self._refusals
+            )
+            server.start(BACKLOG)
+            return server
+        if listener.is_unix:
+            return await self._loop.create_unix_server(protocol, sock=sock, backlog=BACKLOG)
+        return await self._loop.create_server(protocol, sock=sock, backlog=BACKLOG)
+
+    def _protocol(self, config: uvicorn.Config, is_unix: bool, client: Address | None = None) -> asyncio.Protocol:
+        made: Any = config.http_protocol_class
+        protocol: DispatchProtocol = made(
+            config=config, server_state=self.server_state, app_state=self.lifespan.state, _loop=self._loop
+        )
+        protocol.peer = client or (UNIX if is_unix else None)
+        return protocol
+
+    def _unheard(self) -> bool:
+        """Whether anybody has connected and has not said yet what for."""
+        return bool(self._greeted) or any(isinstance(each, DispatchProtocol) for each in self.server_state.connections)
+
 
 def tune_collector() -> None:
     """Leave what there is after the start out of every collection, and collect less often."""
@@ -92,18 +151,18 @@ def tune_collector() -> None:
     gc.set_threshold(YOUNG_OBJECTS, 20, 20)
 
 
-def run_server(settings: Settings, factory: Factory, listener: socket.socket, ready: Callable[[], None]) -> None:
-    """Serve on the bound socket. Raises `ServeError`, or `SettingsError`, when the application does not start."""
+def run_server(settings: Settings, factory: Factory, listeners: Sequence[Listener], ready: Callable[[], None]) -> None:
+    """Serve on the bound sockets. Raises `ServeError`, or `SettingsError`, when the application does not start."""
     app = factory(settings)
-    run(Server(uvicorn_config(settings, app), drain_of(app), ready), [listener])
+    run(Server(sides_of(settings, app, listeners), listeners, drain_of(app), ready))
 
 
-def run(server: Server, listeners: list[socket.socket]) -> None:
+def run(server: Server) -> None:
     """Run until the server stops. Raises `ServeError`, or `SettingsError`, when the application does not start."""
     starting = Starting(server.config.app)
     server.config.app = starting
     with suppress(SystemExit):  # some releases of uvicorn end so when the application does not start
-        server.run(listeners)
+        server.run()
     if starting.refused is not None:
         raise starting.refused
     if not server.started:
@@ -116,18 +175,23 @@ def drain_of(app: Any) -> Callable[[], Awaitable[None]] | None:
     return drain
 
 
-def uvicorn_config(settings: Settings, app: Any) -> uvicorn.Config:
+def sides_of(settings: Settings, app: Any, listeners: Sequence[Listener]) -> Sides:
+    """How the application is served on these. Raises `SettingsError` for certificates that cannot be used."""
+    return Sides(settings, partial(uvicorn_config, settings, app), listeners)
+
+
+def uvicorn_config(settings: Settings, app: Any, part: Part = Part.WHOLE) -> uvicorn.Config:
     """What uvicorn is told. Its limit of concurrency stays off: it counts WebSockets but refuses only HTTP."""
     websocket, timeout = settings.websocket, settings.client.message_timeout
     offered = None
     if websocket.compression:
         offered = Compression(level=websocket.compression_level, min_size=websocket.compression_min_size)
-    endpoints = getattr(getattr(app, "state", None), "endpoints", None)
+    http = settings.http_server
     return uvicorn.Config(
-        app,
+        site(app, http.root_path, part),
         loop="uvloop",
         http=uvicorn_dispatch.protocol_class(uvicorn_http.protocol_class(timeout)),
-        ws=uvicorn_websocket.protocol_class(timeout, offered, endpoints),
+        ws=uvicorn_websocket.protocol_class(timeout, offered, endpoints_of(app, http.root_path, part)),
         ws_max_size=settings.client.message_size_limit,
         ws_ping_interval=None,
         ws_per_message_deflate=False,
@@ -135,9 +199,8 @@ def uvicorn_config(settings: Settings, app: Any) -> uvicorn.Config:
         interface="asgi3",
         log_config=None,
         access_log=settings.log.access,
-        forwarded_allow_ips=settings.http_server.forwarded_allow_ips,
+        forwarded_allow_ips=forwarders(http.forwarded_allow_ips),
         server_header=False,
-        root_path=settings.http_server.root_path,
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=GRACEFUL_SHUTDOWN,

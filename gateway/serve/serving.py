@@ -1,4 +1,4 @@
-"""Serving: one process, or a supervisor with several workers on one port."""
+"""Serving: one process, or a supervisor with several workers on the same ports."""
 
 import asyncio
 import logging
@@ -13,10 +13,11 @@ from gateway.config.contradictions import find_warnings
 from gateway.config.settings import Settings
 from gateway.errors import SettingsError
 from gateway.serve.hangup import on_hangup
-from gateway.serve.listening import announce, bind
+from gateway.serve.listening import Listeners, announce
 from gateway.serve.logs import log_to_stderr
 from gateway.serve.reloading import Reloading
 from gateway.serve.server import Factory, run_server
+from gateway.serve.sides import check_certificates
 from gateway.serve.supervisor import Supervisor
 
 log = logging.getLogger("gateway.serve.serving")
@@ -39,16 +40,17 @@ def serve(settings: Settings, factory: Factory, reload: Callable[[], Settings] |
     for warning in (*find_warnings(settings), *file_warnings(settings)):
         log.warning(warning)
     reloading = Reloading(factory, reload)
-    with bind(http.address, http.port, shared=http.workers > 1) as listener:
+    check_certificates(http)
+    with Listeners(http) as listeners:
 
         def ready() -> None:
             on_hangup(reloading.hangup, lambda: os.kill(os.getpid(), signal.SIGTERM))
-            announce(settings, listener)
+            announce(settings, listeners.all)
 
         if http.workers > 1:
-            asyncio.run(Supervisor(settings, factory, listener, reload).run())
+            asyncio.run(Supervisor(settings, factory, listeners, reload).run())
         else:
-            run_server(settings, reloading.make, listener, ready)
+            run_server(settings, reloading.make, listeners.all, ready)
 
 
 USUAL_CONNECTIONS = 10_000

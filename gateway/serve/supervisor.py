@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import signal
-import socket
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -11,13 +10,14 @@ from gateway.config.reloading import compare
 from gateway.config.settings import Settings
 from gateway.errors import SettingsError
 from gateway.serve.hangup import on_hangup
-from gateway.serve.line import Job, Order, write_job
-from gateway.serve.listening import ServeError, announce, bind_beside
+from gateway.serve.line import Job, Order, Socket, write_job
+from gateway.serve.listening import Listeners, ServeError, announce
 from gateway.serve.meeting import MeetingPlace
 from gateway.serve.process import Process
 from gateway.serve.reloading import announce_reload, read_or_tell, set_log_level
 from gateway.serve.server import Factory
-from gateway.serve.systemd import notify
+from gateway.serve.sides import check_certificates
+from gateway.serve.systemd import Watchdog, notify
 
 STOP_TIMEOUT = 30.0
 """Seconds a worker has to stop, after the time of its drain, before it is killed."""
@@ -65,7 +65,7 @@ class Slot:
 
 
 class Supervisor:
-    """Keeps N workers running, each with a listening socket of its own on the same port.
+    """Keeps N workers running, each with listening sockets of its own on the same ports.
 
     The sockets are opened here and inherited. So no queue of connections is closed, whatever becomes of a worker:
     while it is away, the others accept on its socket, too.
@@ -90,12 +90,12 @@ class Supervisor:
         self,
         settings: Settings,
         factory: Factory,
-        listener: socket.socket,
+        listeners: Listeners,
         reload: Callable[[], Settings] | None = None,
     ) -> None:
         self._settings = settings
         self._factory = factory
-        self._listeners = [listener]
+        self._listeners = listeners
         self._reload = reload or (lambda: self._settings)
         self._slots: list[Slot] = []
         """Those that serve, by the number of their socket."""
@@ -111,7 +111,6 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._stop)
         on_hangup(self._hangup.set, self._stop)
-        self._add_listeners(self._settings)
         self._slots = [self._open(self._settings) for _ in range(self._settings.http_server.workers)]
         tasks = [asyncio.create_task(work()) for work in (self._announce, self._watch, self._renew)]
         await self._stopping.wait()
@@ -121,8 +120,7 @@ class Supervisor:
         slots = [*self._slots, *self._others]
         await asyncio.gather(*(self._see_off(slot) for slot in slots))
         self._meeting.close()
-        for listener in self._listeners[1:]:
-            listener.close()
+        self._listeners.close()
         await asyncio.gather(*(slot.keeper for slot in slots))
         log.info("all workers stopped")
 
@@ -137,7 +135,7 @@ class Supervisor:
     async def _announce(self) -> None:
         await asyncio.gather(*(slot.came for slot in self._slots))
         if not self._stopping.is_set():
-            announce(self._settings, self._listeners[0])
+            announce(self._settings, self._listeners.all)
 
     # — one worker —
 
@@ -181,10 +179,10 @@ class Supervisor:
     async def _live(self, slot: Slot) -> tuple[int, str]:
         """One worker from birth to death: its process id, and how it ended."""
         settings = slot.settings
-        listeners = tuple(listener.fileno() for listener in self._listeners)
-        job = Job(listeners, self._meeting.named_in(settings), self._factory)
+        sockets = tuple(Socket(each.sock.fileno(), each.internal, each.worker) for each in self._listeners.all)
+        job = write_job(Job(sockets, self._meeting.named_in(settings), self._factory))
         try:
-            process = slot.process = await Process.start(write_job(job), self._listeners)
+            process = slot.process = await Process.start(job, [each.descriptor for each in sockets])
         except OSError as error:
             return 0, f"it cannot be started: {error.strerror}"
         if slot.closing.is_set():
@@ -208,17 +206,19 @@ class Supervisor:
             self._share()
 
     def _share(self) -> None:
-        """Say who accepts where: each worker on its own socket, and all on those whose worker is away."""
+        """Say who accepts where: each worker on its own sockets, and all on those whose worker is away."""
         up = {number for number, slot in enumerate(self._slots) if slot.ready}
-        orphans = set(range(len(self._listeners))) - up
+        orphans = set(range(self._listeners.workers)) - up
         for number in up:
             self._slots[number].order(frozenset({number, *orphans}))
         for slot in self._others:
             slot.order(frozenset())
 
     async def _watch(self) -> None:
+        watchdog, clock = Watchdog(), asyncio.get_running_loop().time
         while True:
             await asyncio.sleep(self.tick)
+            watchdog.beat(clock())
             self._look()
 
     def _look(self) -> None:
@@ -306,7 +306,7 @@ class Supervisor:
             return None
         set_log_level(settings)
         server, kept = settings.http_server, {}
-        for name in ("address", "port"):
+        for name in ("address", "port", "internal_address", "internal_port", "unix_socket_mode"):
             kept[name] = getattr(self._settings.http_server, name)
             if getattr(server, name) != kept[name]:
                 log.warning("http_server.%s stays %s until the gateway itself is restarted", name, kept[name])
@@ -314,13 +314,9 @@ class Supervisor:
 
     def _read_with_listeners(self) -> Settings:
         settings = self._reload()
-        self._add_listeners(settings)
+        check_certificates(settings.http_server)
+        self._listeners.widen(settings.http_server.workers)
         return settings
-
-    def _add_listeners(self, settings: Settings) -> None:
-        """See that there is a socket for each worker. There may be more: one that is closed loses its queue."""
-        while len(self._listeners) < settings.http_server.workers:
-            self._listeners.append(bind_beside(self._listeners[0]))
 
 
 def _ending(code: int) -> str:

@@ -12,16 +12,14 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import IO, Any
 
-import uvicorn
-
 from gateway.config.settings import Settings
 from gateway.errors import SettingsError
 from gateway.serve.line import ANSWER, FORBIDDEN, Order, read, read_job
-from gateway.serve.listening import ServeError
+from gateway.serve.listening import Listener, ServeError
 from gateway.serve.logs import log_to_stderr
 from gateway.serve.reloading import take_over
-from gateway.serve.server import BACKLOG, Server, drain_of, run, uvicorn_config
-from gateway.transports.uvicorn_dispatch import DispatchProtocol
+from gateway.serve.server import Server, drain_of, run, sides_of
+from gateway.serve.sides import Sides
 from gateway.transports.uvicorn_http import HttpProtocol
 
 log = logging.getLogger("gateway.serve.worker")
@@ -34,19 +32,17 @@ class WorkerServer(Server):
     waits there is for whoever accepts next.
     """
 
-    def __init__(self, config: uvicorn.Config, app: Any, line: socket.socket, listeners: list[socket.socket]) -> None:
-        super().__init__(config, drain_of(app), self._answer)
+    def __init__(self, sides: Sides, app: Any, line: socket.socket, listeners: list[Listener]) -> None:
+        super().__init__(sides, listeners, drain_of(app), self._answer)
         self._app = app
         self._line = line
-        self._listeners = listeners
-        self._accepting: dict[int, asyncio.Server] = {}
+        self._accepting: dict[int, Any] = {}
+        """By the number of the listener: an ``asyncio.Server``, as uvicorn uses it."""
         self._orders: asyncio.Queue[Order] = asyncio.Queue()
         self._stopping = False
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        self._loop = asyncio.get_running_loop()
+    async def _begin_listening(self) -> None:
         self._obeying = asyncio.create_task(self._obey())
-        await super().startup([])
 
     def order(self, order: Order) -> None:
         """Take an order, from any thread."""
@@ -76,27 +72,23 @@ class WorkerServer(Server):
             self._line.send(ANSWER, socket.MSG_DONTWAIT)
 
     async def _accept(self, numbers: frozenset[int]) -> None:
-        numbers &= frozenset(range(len(self._listeners)))  # those for more workers than there were came later
-        for number in self._accepting.keys() - numbers:
-            self._accepting.pop(number).close()
-        for number in numbers - self._accepting.keys():
-            sock = self._listeners[number].dup()  # it is closed at the end
-            self._accepting[number] = await self._loop.create_server(self._protocol, sock=sock, backlog=BACKLOG)
-
-    def _protocol(self) -> asyncio.Protocol:
-        made: Any = self.config.http_protocol_class
-        protocol: asyncio.Protocol = made(
-            config=self.config, server_state=self.server_state, app_state=self.lifespan.state, _loop=self._loop
-        )
-        return protocol
+        wanted = {
+            index
+            for index, listener in enumerate(self._listeners)
+            if (bool(numbers) if listener.worker is None else listener.worker in numbers)
+        }
+        for index in self._accepting.keys() - wanted:
+            self._accepting.pop(index).close()
+        for index in wanted - self._accepting.keys():
+            listener = self._listeners[index]
+            self._accepting[index] = await self._listen(listener, listener.sock.dup())  # it is closed at the end
 
     async def _leave(self) -> None:
         """Make way for a successor: finish the handshakes that have begun, then drain."""
         await self._accept(frozenset())
-        connections = self.server_state.connections
-        while any(isinstance(each, DispatchProtocol) for each in connections):  # noqa: ASYNC110  each has a deadline
+        while self._unheard():  # noqa: ASYNC110  each has a deadline
             await asyncio.sleep(0.1)
-        for each in list(connections):
+        for each in list(self.server_state.connections):
             if isinstance(each, HttpProtocol):
                 each.shutdown()  # who keeps its connection alive sends its next request to the successor
         self.should_exit = True
@@ -115,10 +107,12 @@ def work() -> None:
         log_to_stderr(job.settings.log)
         threading.Thread(target=_attend, args=(file, serving), daemon=True).start()
         app = job.factory(job.settings)
-        listeners = [socket.socket(fileno=number) for number in job.listeners]
-        server = WorkerServer(uvicorn_config(job.settings, app), app, line, listeners)
+        listeners = [
+            Listener(socket.socket(fileno=each.descriptor), each.internal, each.worker) for each in job.listeners
+        ]
+        server = WorkerServer(sides_of(job.settings, app, listeners), app, line, listeners)
         serving.set_result(server)
-        run(server, [])
+        run(server)
     except SettingsError as error:
         with suppress(OSError):
             line.sendall(FORBIDDEN + str(error).encode())

@@ -35,7 +35,9 @@ class ServerConnection(AskedConnection, Protocol):
     """Bytes of the application's own messages."""
 
 
-def websocket_scope(request: UpgradeRequest, config: Config, transport: asyncio.Transport) -> Scope:
+def websocket_scope(
+    request: UpgradeRequest, config: Config, transport: asyncio.Transport, peer: tuple[str, int] | None = None
+) -> Scope:
     """What ASGI says of a connection, but for what is the application's."""
     path, _, query = request.target.partition("?")
     root_path = config.root_path
@@ -45,7 +47,7 @@ def websocket_scope(request: UpgradeRequest, config: Config, transport: asyncio.
         "http_version": "1.1",
         "scheme": "wss" if is_ssl(transport) else "ws",
         "server": get_local_addr(transport),
-        "client": get_remote_addr(transport),
+        "client": peer or get_remote_addr(transport),
         "root_path": root_path,
         "path": root_path + unquote(path),
         "raw_path": (root_path + path).encode("ascii"),

@@ -22,7 +22,7 @@ _WEBSOCKET = re.compile(rb"\r\nupgrade:[ \t]*websocket[ \t]*\r\n", re.IGNORECASE
 class DispatchProtocol(asyncio.Protocol):
     """Collects the first head; what comes of it takes the transport over."""
 
-    __slots__ = ("_app_state", "_config", "_deadline", "_head", "_loop", "_server_state", "_transport")
+    __slots__ = ("_app_state", "_config", "_deadline", "_head", "_loop", "_server_state", "_transport", "peer")
 
     http: type[HttpProtocol] = HttpProtocol
 
@@ -38,6 +38,8 @@ class DispatchProtocol(asyncio.Protocol):
         self._app_state = app_state
         self._loop = _loop or asyncio.get_running_loop()
         self._head = b""
+        self.peer: tuple[str, int] | None = None
+        """Where the connection comes from, if the socket does not tell it."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
@@ -59,6 +61,8 @@ class DispatchProtocol(asyncio.Protocol):
             config=self._config, server_state=self._server_state, app_state=self._app_state, _loop=self._loop
         )
         protocol.connection_made(self._transport)
+        if self.peer is not None:
+            protocol.come_from(self.peer)
         self._transport.set_protocol(protocol)
         protocol.data_received(self._head)
 

@@ -67,6 +67,10 @@ class HttpProtocol(HttpToolsProtocol):
         self._deadline = Deadline(self.loop, self.timeout, transport.abort)
         self._deadline.begin()
 
+    def come_from(self, peer: tuple[str, int]) -> None:
+        """Say where the connection comes from, if the socket does not tell it."""
+        self.client = peer
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._deadline.end()
         super().connection_lost(exc)

@@ -74,6 +74,7 @@ class WebSocketProtocol(asyncio.Protocol):
         "_sipping",
         "config",
         "loop",
+        "peer",
         "server",
         "state",
         "transport",
@@ -100,6 +101,8 @@ class WebSocketProtocol(asyncio.Protocol):
         self.server = server_state
         self.loop = _loop or asyncio.get_running_loop()
         self.state = ReadyState.OPENING
+        self.peer: tuple[str, int] | None = None
+        """Where the connection comes from, if the socket does not tell it."""
         self.written = 0
         self._app_state: dict[str, Any] | None = app_state
         self._head: bytearray | None = bytearray()
@@ -118,6 +121,9 @@ class WebSocketProtocol(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
         self.write: Callable[[bytes], None] = self.transport.write
         self.server.connections.add(cast(Any, self))
+
+    def come_from(self, peer: tuple[str, int]) -> None:
+        self.peer = peer
 
     def data_received(self, data: bytes) -> None:
         if self._head is not None:
@@ -200,7 +206,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _ask(self, request: UpgradeRequest) -> None:
         """Call the application."""
-        scope = websocket_scope(request, self.config, self.transport)
+        scope = websocket_scope(request, self.config, self.transport, self.peer)
         scope["state"], self._app_state = (self._app_state or {}).copy(), None
         scope["extensions"] = {"websocket.http.response": {}, EXTENSION: self}
         keepalive = self.config.ws_ping_interval or 0, self.config.ws_ping_timeout or 0
@@ -233,7 +239,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     @property
     def client(self) -> tuple[str, int] | None:
-        return get_remote_addr(self.transport)
+        return self.peer or get_remote_addr(self.transport)
 
     @property
     def compression(self) -> Compression | None:

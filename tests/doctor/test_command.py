@@ -21,7 +21,7 @@ from tests.doctor.looking import bad, one
 from tests.redis_server import RedisServer
 from tests.serving import on_uvicorn
 
-SECRET = "a" * 32
+SECRET = "one of more than thirty-two letters"
 
 GOOD = f"""
 [client]

@@ -30,7 +30,7 @@ BASE = {
 
 
 class App:
-    """Answers with its process id and name; drains as its name says, and blocks its loop at /block."""
+    """Answers with its process id, its name and the client; drains as its name says, and blocks its loop at /block."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -55,13 +55,14 @@ class App:
         elif scope["type"] == "http":
             if scope["path"] == "/block":
                 time.sleep(600)  # noqa: ASYNC251  that is what it is for
-            body = json.dumps({"pid": os.getpid(), "client": scope["client"][0]}).encode()
+            body = json.dumps({"pid": os.getpid(), **_seen(scope)}).encode()
             headers = [] if scope["path"] == "/kept" else [(b"connection", b"close")]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": body})
         else:
             await receive()
             seen = [(b"x-pid", str(os.getpid()).encode()), (b"x-name", self.settings.node.name.encode())]
+            seen.append((b"x-seen", json.dumps(_seen(scope)).encode()))
             await send({"type": "websocket.accept", "headers": seen})
             ends = [asyncio.ensure_future(receive()), asyncio.ensure_future(self.draining.wait())]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -83,6 +84,10 @@ class App:
         self.draining.set()
 
 
+def _seen(scope: Any) -> dict[str, Any]:
+    return {"client": scope["client"][0], "port": scope["client"][1], "scheme": scope["scheme"], "path": scope["path"]}
+
+
 def make_app(settings: Settings) -> App:
     if settings.node.name == "bad settings":
         raise SettingsError("node.name is bad settings")
@@ -95,6 +100,13 @@ def make_app(settings: Settings) -> App:
 
 def make_settings(name: str = "", workers: int = 1, port: int = 0) -> Settings:
     return Settings.model_validate({"node": {"name": name}, "http_server": {"port": port, "workers": workers}, **BASE})
+
+
+def settings_file(directory: Path, http: dict[str, Any], name: str = "settings.json") -> Path:
+    """A file for `run_in_process`: the application below, served so."""
+    file = directory / name
+    file.write_text(json.dumps({**BASE, "http_server": http}))
+    return file
 
 
 def run_in_process(name: str, workers: str, file: str) -> None:

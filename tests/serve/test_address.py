@@ -38,7 +38,6 @@ def test_what_is_none_is_told(text: str) -> None:
 
 def test_the_settings_say_where_it_is() -> None:
     settings = Settings.model_validate({"http_server": {"address": "::", "port": 9, "root_path": "/rt"}})
-    assert GatewayAddress.of(settings).http == "http://[::1]:9/rt"
     assert locate(settings, None) == "ws://[::1]:9/rt/connection/websocket"
     assert locate(settings, "http://a") == "ws://a/connection/websocket"
     assert locate(settings, "ws://peer/of/another/kind?x=1") == "ws://peer/of/another/kind?x=1"

@@ -11,15 +11,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-import uvicorn
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from gateway import files
 from gateway.config.settings import EngineSettings, HTTPServerSettings, Settings
 from gateway.errors import SettingsError
-from gateway.serve.listening import ServeError, announce, bind, reachable
-from gateway.serve.server import Server
+from gateway.serve.listening import Listener, Listeners, ServeError, announce, bind, reachable
+from gateway.serve.server import Server, sides_of
 from gateway.serve.serving import file_warnings, raise_file_limit, serve
 from gateway.serve.supervisor import Slot, Supervisor
 from tests.serve.processes import Process, gone, make_app, make_settings
@@ -184,7 +183,7 @@ def test_the_place_told_can_be_reached(address: str, place: str) -> None:
 def test_the_announcement_has_the_prefix(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     with bind("127.0.0.1", 0) as sock:
-        announce(Settings(http_server=HTTPServerSettings(root_path="/rt")), sock)
+        announce(Settings(http_server=HTTPServerSettings(root_path="/rt")), [Listener(sock)])
     assert "/rt and ws://" in caplog.text
     assert "/rt/connection/websocket" in caplog.text
 
@@ -221,16 +220,18 @@ def test_too_few_files_are_told_at_the_start(
 
 async def test_a_signal_while_starting_announces_nothing() -> None:
     ready: list[bool] = []
-    with bind("127.0.0.1", 0) as sock:
-        server = Server(uvicorn.Config(make_app(Settings()), log_config=None), None, lambda: ready.append(True))
+    settings = make_settings()
+    with Listeners(settings.http_server) as listeners:
+        sides = sides_of(settings, make_app(settings), listeners.all)
+        server = Server(sides, listeners.all, None, lambda: ready.append(True))
         server.handle_exit(signal.SIGTERM, None)
-        await server.serve([sock])
+        await server.serve()
     assert not ready
 
 
 async def test_a_second_death_in_a_row_waits_longer() -> None:
-    with bind("127.0.0.1", 0) as sock:
-        supervisor = Supervisor(make_settings(), make_app, sock)
+    with Listeners(make_settings().http_server) as listeners:
+        supervisor = Supervisor(make_settings(), make_app, listeners)
         supervisor.backoff = 0.1
         slot = Slot(make_settings(), trial=False)
         began = time.monotonic()

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from gateway.config.settings import HTTPAPISettings
-from gateway.serve.listening import bind
+from gateway.serve.listening import Listeners
 from gateway.serve.process import Process
 from gateway.serve.supervisor import Slot, Supervisor
 from tests.serve.processes import Process as Server
@@ -78,8 +78,8 @@ def test_a_worker_that_is_frozen_is_replaced(start: Start) -> None:
 
 @pytest.fixture
 async def supervisor() -> Any:
-    with bind("127.0.0.1", 0) as sock:
-        yield Supervisor(make_settings(), make_app, sock)
+    with Listeners(make_settings().http_server) as listeners:
+        yield Supervisor(make_settings(), make_app, listeners)
 
 
 class Child:
@@ -165,7 +165,7 @@ async def test_who_comes_up_meanwhile_gets_the_settings_too(
     assert supervisor._hand_on(settings)
     assert not orders, "it could not take any yet"
     came.set()
-    assert (await until(lambda: orders))[0] is settings
+    assert (await until(lambda: orders))[0] == supervisor._meeting.named_in(settings)
     supervisor._stop()
     await slot.keeper
 

@@ -4,13 +4,14 @@ import asyncio
 import io
 import socket
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import pytest
 
-from gateway.serve.line import Job, read, read_job, write_job
-from gateway.serve.listening import bind
-from gateway.serve.server import uvicorn_config
+from gateway.serve.line import Job, Socket, read, read_job, write_job
+from gateway.serve.listening import Listener, bind
+from gateway.serve.server import sides_of
 from gateway.serve.worker import WorkerServer
 from gateway.transports.uvicorn_dispatch import DispatchProtocol
 from tests.serve.processes import make_app, make_settings
@@ -20,10 +21,12 @@ from tests.waiting import settle, until
 class Worker:
     """A worker's server in this event loop, and its supervisor's end of the line."""
 
-    def __init__(self, listener: socket.socket, line: socket.socket, supervisor: socket.socket) -> None:
+    def __init__(self, listener: socket.socket, line: socket.socket, supervisor: socket.socket, **http: object) -> None:
         settings = make_settings()
+        settings = settings.model_copy(update={"http_server": settings.http_server.model_copy(update=http)})
         app = make_app(settings)
-        self.server = WorkerServer(uvicorn_config(settings, app), app, line, [listener])
+        listeners = [Listener(listener, worker=0)]
+        self.server = WorkerServer(sides_of(settings, app, listeners), app, line, listeners)
         self.supervisor = supervisor
         self.port = listener.getsockname()[1]
         self.task = asyncio.create_task(self.server.serve())
@@ -35,17 +38,23 @@ class Worker:
             received += await asyncio.wait_for(loop.sock_recv(self.supervisor, count - len(received)), 10)
 
 
-@pytest.fixture
-async def worker() -> AsyncIterator[Worker]:
+@asynccontextmanager
+async def working(**http: object) -> AsyncIterator[Worker]:
     ours, theirs = socket.socketpair()
     with bind("127.0.0.1", 0) as listener, ours, theirs:
         listener.listen()
         ours.setblocking(False)
-        worker = Worker(listener, theirs, ours)
+        worker = Worker(listener, theirs, ours, **http)
         await worker.answers(1)
         yield worker
         worker.server.should_exit = True
         await worker.task
+
+
+@pytest.fixture
+async def worker() -> AsyncIterator[Worker]:
+    async with working() as worker:
+        yield worker
 
 
 async def status(reader: asyncio.StreamReader) -> bytes:
@@ -85,6 +94,22 @@ async def test_who_leaves_finishes_the_handshakes_that_have_begun(worker: Worker
     worker.server.force_exit = True
     await worker.task
     for _, writer in (begun, kept):
+        writer.close()
+
+
+async def test_who_leaves_finishes_what_comes_before_a_handshake_too() -> None:
+    async with working(proxy_protocol=True) as worker:
+        worker.server.order(frozenset({0}))
+        reader, writer = await asyncio.open_connection("127.0.0.1", worker.port)
+        writer.write(b"PROXY TCP4 ")
+        await until(lambda: worker.server._greeted)
+        worker.server.order(None)
+        await until(lambda: not worker.server._accepting)
+        await settle()
+        assert not worker.server.should_exit
+        writer.write(b"192.0.2.1 198.51.100.7 1 2\r\nGET / HTTP/1.1\r\n\r\n")
+        assert await status(reader) == b"200"
+        await worker.task
         writer.close()
 
 
@@ -138,7 +163,7 @@ async def test_a_supervisor_that_hears_nothing_holds_up_nobody(worker: Worker) -
 
 
 def test_a_line_that_ends_is_the_end() -> None:
-    job = Job((3,), make_settings("name"), make_app)
+    job = Job((Socket(3, worker=0), Socket(4, internal=True)), make_settings("name"), make_app)
     file = io.BytesIO(write_job(job))
     assert read_job(file) == job
     with pytest.raises(EOFError):

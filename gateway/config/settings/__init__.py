@@ -46,6 +46,7 @@ from gateway.config.settings.serving import (
     HTTPServerSettings,
     NodeSettings,
     PrometheusSettings,
+    ServerTLSSettings,
     ShutdownSettings,
 )
 from gateway.config.settings.telemetry import OpenTelemetrySettings
@@ -75,6 +76,7 @@ __all__ = [
     "RateLimitSettings",
     "RedisSettings",
     "Section",
+    "ServerTLSSettings",
     "Settings",
     "SharedCommandLimits",
     "ShutdownSettings",

@@ -1,12 +1,31 @@
 """Settings of the process: where it listens, what it serves, how it stops."""
 
-from typing import Literal
+import re
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from gateway.config.durations import Duration
+from gateway.config.places import Place, read_places
 from gateway.config.secrets import Keys
 from gateway.config.settings.section import Section
+
+
+def _check_places(written: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    read_places(written, 0)
+    return written
+
+
+def _normal_prefix(path: str) -> str:
+    path = path.strip("/")
+    if not re.fullmatch(r"[\w.~/-]*", path, re.ASCII):
+        raise ValueError('a prefix has letters, digits, "/", "-", ".", "_" and "~"')
+    return f"/{path}" if path else ""
+
+
+Addresses = Annotated[str | tuple[str, ...], AfterValidator(_check_places)]
+Prefix = Annotated[str, AfterValidator(_normal_prefix)]
+"""Of a path: a slash before, none behind."""
 
 
 class ShutdownSettings(Section):
@@ -31,19 +50,68 @@ class HTTPAPISettings(Section):
     """`transport` tells errors by HTTP status."""
 
 
-class HTTPServerSettings(Section):
-    """Where the gateway listens."""
+class ServerTLSSettings(Section):
+    """TLS for those who connect. Keys and certificates are PEM: the text itself, or the path of a file."""
 
-    address: str = "127.0.0.1"
-    """Address to bind."""
+    enabled: bool = False
+    """Serve by TLS, 1.2 or newer. Unix sockets are served without."""
+    cert_pem: str = ""
+    """Certificate, and behind it those of the authorities between. A file is read anew when it has changed."""
+    key_pem: str = ""
+    """Its key."""
+    client_ca_pem: str = ""
+    """Authorities of client certificates: with it, nobody connects without one."""
+
+
+class HTTPServerSettings(Section):
+    """Where the gateway listens. Not where systemd has opened the sockets: then these are taken."""
+
+    address: Addresses = "127.0.0.1"
+    """Address to bind, `host:port` or `unix:/path`; several as a list, or by commas. Empty or `::` takes all."""
     port: int = Field(default=8000, ge=0, le=65535)
-    """Port to bind; 0 takes a free one."""
+    """Port to bind, of addresses without one; 0 takes a free one."""
+    internal_address: Addresses = ""
+    """As `address`, for operators; by default the same hosts."""
+    internal_port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    """Port for operators: `/api`, `/metrics`, `/health`, `/admin` and `/docs` are there alone, and nothing else is."""
+    unix_socket_mode: str = Field(default="0660", pattern=r"^0?[0-7]{3}$")
+    """Who may connect to a Unix socket, as in chmod."""
     workers: int = Field(default=1, ge=1, le=256)
     """Processes, each with a listening socket of its own on the same port."""
+    tls: ServerTLSSettings = ServerTLSSettings()
+    """TLS by the gateway itself."""
+    tls_external: bool = False
+    """TLS for clients alone, not for operators apart. They may have another certificate: `internal_tls`, as `tls`."""
+    internal_tls: ServerTLSSettings = ServerTLSSettings()
+    """Another certificate for operators; by default they get the same."""
+    proxy_protocol: bool = False
+    """Every connection of clients begins with a PROXY header, v1 or v2, of a proxy in `forwarded_allow_ips`."""
     forwarded_allow_ips: str = "127.0.0.1"
-    """Proxies whose X-Forwarded-For is believed, separated by commas."""
-    root_path: str = ""
-    """Prefix under which a proxy publishes the gateway."""
+    """Proxies whose X-Forwarded-For is believed, separated by commas; whoever comes by a Unix socket is one."""
+    root_path: Prefix = ""
+    """Prefix under which a proxy publishes the gateway, whether the proxy strips it or not."""
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Where clients are served, and operators with them, unless `internal_places` has a place."""
+        return read_places(self.address, self.port)
+
+    @property
+    def internal_places(self) -> tuple[Place, ...]:
+        """Where operators are served apart. Raises ``ValueError`` for an address that lacks a port."""
+        if self.internal_address:
+            return read_places(self.internal_address, self.internal_port)
+        if self.internal_port is None:
+            return ()
+        hosts = [place.host for place in self.places if not place.path] or ["127.0.0.1"]
+        return tuple(Place(host, self.internal_port) for host in dict.fromkeys(hosts))
+
+    @property
+    def tls_for_operators(self) -> ServerTLSSettings:
+        """What holds at the places apart."""
+        if self.internal_tls.enabled:
+            return self.internal_tls
+        return ServerTLSSettings() if self.tls_external else self.tls
 
 
 class HealthSettings(Section):
