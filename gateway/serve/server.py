@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import signal
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -12,16 +13,19 @@ from typing import Any
 import uvicorn
 
 from gateway.config.settings import Settings
+from gateway.serve.lame_duck import NO_LAME_DUCK, LameDuck, LeavingState, lame_duck_of
 from gateway.serve.listening import ServeError
 from gateway.serve.starting import Starting
 from gateway.serve.systemd import notify
 from gateway.transports import uvicorn_dispatch, uvicorn_http, uvicorn_websocket
 from gateway.transports.deflate import Compression
+from gateway.transports.uvicorn_dispatch import DispatchProtocol
 
 Factory = Callable[[Settings], Any]
 """Makes the ASGI application. With several workers: a function that can be imported by name.
 
-If the application has ``state.drain``, a coroutine function, it runs at SIGTERM before connections are closed.
+If the application has ``state.drain``, a coroutine function, it runs at SIGTERM before connections are closed. If it
+has ``state.lame_duck``, that is called ``shutdown.grace`` before, and the application is not ready from then on.
 """
 
 BACKLOG = 4096
@@ -33,8 +37,8 @@ KEEP_ALIVE = 75
 GRACEFUL_SHUTDOWN = 10
 """Seconds for the requests under way, once the application has drained."""
 
-STOP_TIMEOUT = 30.0
-"""Seconds a worker has to stop, after the time of its drain, before it is killed."""
+FIRST_HEAD = 1.0
+"""Seconds for the first requests of those who had connected before listening ended."""
 
 YOUNG_OBJECTS = 20_000
 """Allocations between two collections of young objects. At Python's 700 (2,000 from 3.12 on) the collector looked
@@ -47,12 +51,20 @@ class Server(uvicorn.Server):
     """Uvicorn that tells when it is ready, and lets the application drain before it closes connections."""
 
     def __init__(
-        self, config: uvicorn.Config, drain: Callable[[], Awaitable[None]] | None, ready: Callable[[], None]
+        self,
+        config: uvicorn.Config,
+        drain: Callable[[], Awaitable[None]] | None,
+        ready: Callable[[], None],
+        lame_duck: LameDuck = NO_LAME_DUCK,
     ) -> None:
         super().__init__(config)
+        self.server_state: LeavingState = LeavingState()
         self._drain = drain
         self._ready = ready
+        self._lame_duck = lame_duck
         self._told_to_stop = False
+        self._told_by_service = False
+        """Whether by SIGTERM. Who presses Ctrl+C has no balancer, and does not want to wait."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -64,25 +76,66 @@ class Server(uvicorn.Server):
         # Not kept for uvicorn to raise again: to stop when asked is success.
         self.force_exit = self._told_to_stop
         self.should_exit = self._told_to_stop = True
+        self._told_by_service = sig == signal.SIGTERM
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         notify("STOPPING=1")
         log.info("stopping")
         await self.drain()
+        await self._end_listening(sockets or [])
         await super().shutdown(sockets)
         log.info("stopped")
 
     async def drain(self) -> None:
-        """Let the application send its clients away; a second signal ends that."""
-        if self._drain is None:
-            return
-        task = asyncio.ensure_future(self._drain())
+        """Let the application send its clients away, when balancers know; a second signal ends that."""
+        task = asyncio.ensure_future(self._goodbye())
         while not task.done() and not self.force_exit:
             await asyncio.wait({task}, timeout=0.1)  # a signal wakes nobody, so look at force_exit now and then
         if not task.done():
             task.cancel()
         elif error := task.exception():
             log.error("the drain failed", exc_info=error)
+
+    async def _goodbye(self) -> None:
+        seconds = self._lame_duck.seconds if self._told_by_service else 0.0
+        self.server_state.keep_alive = False
+        if seconds:
+            log.info("not ready any more, and serving as ever for %g s: shutdown.grace", seconds)
+            self._lame_duck.begin()
+            await asyncio.sleep(seconds)
+        if self._drain is not None:
+            await self._drain()
+
+    async def _end_listening(self, sockets: list[socket.socket]) -> None:
+        """Accept nothing more, but answer whoever has connected by now.
+
+        A balancer that finds a port closed asks another node; from one that closes on it, it has nothing to go by.
+        """
+        loop = asyncio.get_running_loop()
+        for listener in sockets:
+            with suppress(OSError):  # of which BlockingIOError says that nobody waits any more
+                listener.setblocking(False)
+                while True:
+                    connection, _ = listener.accept()
+                    await loop.connect_accepted_socket(self._protocol, connection, ssl=self.config.ssl)
+        for server in self.servers:
+            server.close()
+        for listener in sockets:
+            listener.close()
+        end = loop.time() + FIRST_HEAD
+        while self._unheard() and loop.time() < end and not self.force_exit:  # noqa: ASYNC110  it has a deadline
+            await asyncio.sleep(0.02)
+
+    def _unheard(self) -> bool:
+        """Whether anybody has connected and has not said yet what for."""
+        return any(isinstance(each, DispatchProtocol) for each in self.server_state.connections)
+
+    def _protocol(self) -> asyncio.Protocol:
+        made: Any = self.config.http_protocol_class
+        protocol: asyncio.Protocol = made(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return protocol
 
 
 def tune_collector() -> None:
@@ -95,7 +148,7 @@ def tune_collector() -> None:
 def run_server(settings: Settings, factory: Factory, listener: socket.socket, ready: Callable[[], None]) -> None:
     """Serve on the bound socket. Raises `ServeError`, or `SettingsError`, when the application does not start."""
     app = factory(settings)
-    run(Server(uvicorn_config(settings, app), drain_of(app), ready), [listener])
+    run(Server(uvicorn_config(settings, app), drain_of(app), ready, lame_duck_of(settings, app)), [listener])
 
 
 def run(server: Server, listeners: list[socket.socket]) -> None:

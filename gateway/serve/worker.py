@@ -15,11 +15,11 @@ from typing import IO, Any
 import uvicorn
 
 from gateway.errors import SettingsError
+from gateway.serve.lame_duck import NO_LAME_DUCK, LameDuck, lame_duck_of
 from gateway.serve.line import ANSWER, FORBIDDEN, Order, read, read_job
 from gateway.serve.listening import ServeError
 from gateway.serve.logs import log_to_stderr
 from gateway.serve.server import BACKLOG, Server, drain_of, run, uvicorn_config
-from gateway.transports.uvicorn_dispatch import DispatchProtocol
 from gateway.transports.uvicorn_http import HttpProtocol
 
 log = logging.getLogger("gateway.serve.worker")
@@ -32,8 +32,15 @@ class WorkerServer(Server):
     waits there is for whoever accepts next.
     """
 
-    def __init__(self, config: uvicorn.Config, app: Any, line: socket.socket, listeners: list[socket.socket]) -> None:
-        super().__init__(config, drain_of(app), self._answer)
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        app: Any,
+        line: socket.socket,
+        listeners: list[socket.socket],
+        lame_duck: LameDuck = NO_LAME_DUCK,
+    ) -> None:
+        super().__init__(config, drain_of(app), self._answer, lame_duck)
         self._line = line
         self._listeners = listeners
         self._accepting: dict[int, asyncio.Server] = {}
@@ -54,6 +61,10 @@ class WorkerServer(Server):
         await super().drain()
         self._stopping = True
         self.servers = list(self._accepting.values())  # which uvicorn closes now
+
+    async def _end_listening(self, sockets: list[socket.socket]) -> None:
+        # Who makes way for a successor leaves the queues to it. Else all stop, and nobody else would answer these.
+        await super()._end_listening(self._listeners if self._told_by_service else sockets)
 
     async def _obey(self) -> None:
         while (order := await self._orders.get()) is not None:
@@ -77,20 +88,12 @@ class WorkerServer(Server):
             sock = self._listeners[number].dup()  # it is closed at the end
             self._accepting[number] = await self._loop.create_server(self._protocol, sock=sock, backlog=BACKLOG)
 
-    def _protocol(self) -> asyncio.Protocol:
-        made: Any = self.config.http_protocol_class
-        protocol: asyncio.Protocol = made(
-            config=self.config, server_state=self.server_state, app_state=self.lifespan.state, _loop=self._loop
-        )
-        return protocol
-
     async def _leave(self) -> None:
         """Make way for a successor: finish the handshakes that have begun, then drain."""
         await self._accept(frozenset())
-        connections = self.server_state.connections
-        while any(isinstance(each, DispatchProtocol) for each in connections):  # noqa: ASYNC110  each has a deadline
+        while self._unheard():  # noqa: ASYNC110  each has a deadline
             await asyncio.sleep(0.1)
-        for each in list(connections):
+        for each in list(self.server_state.connections):
             if isinstance(each, HttpProtocol):
                 each.shutdown()  # who keeps its connection alive sends its next request to the successor
         self.should_exit = True
@@ -109,7 +112,8 @@ def work() -> None:
         threading.Thread(target=_attend, args=(file, serving), daemon=True).start()
         app = job.factory(job.settings)
         listeners = [socket.socket(fileno=number) for number in job.listeners]
-        server = WorkerServer(uvicorn_config(job.settings, app), app, line, listeners)
+        lame_duck = lame_duck_of(job.settings, app)
+        server = WorkerServer(uvicorn_config(job.settings, app), app, line, listeners, lame_duck)
         serving.set_result(server)
         run(server, [])
     except SettingsError as error:

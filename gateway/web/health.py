@@ -25,11 +25,12 @@ def health_router(source: Callable[[], Node], settings: Settings) -> APIRouter:
         """Whether this node wants new connections, how its broker connection is, and what it warns of."""
         node = source()
         broker = node.broker.health()
-        wanted = not node.draining and (broker.ok or settings.health.ready_without_broker)
+        leaving = node.lame_duck or node.draining
+        wanted = not leaving and (broker.ok or settings.health.ready_without_broker)
         beside = node.presence_servers()
         well = broker.ok and not node.warnings and all(server.ok for server in beside)
         body = {
-            "status": "draining" if node.draining else "ok" if well else "degraded",
+            "status": "draining" if leaving else "ok" if well else "degraded",
             "node": node.uid,
             "broker": _shown(broker),
             **({"presence": _each(beside)} if beside else {}),

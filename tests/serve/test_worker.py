@@ -25,6 +25,7 @@ class Worker:
         app = make_app(settings)
         self.server = WorkerServer(uvicorn_config(settings, app), app, line, [listener])
         self.supervisor = supervisor
+        self.listener = listener
         self.port = listener.getsockname()[1]
         self.task = asyncio.create_task(self.server.serve())
 
@@ -86,6 +87,20 @@ async def test_who_leaves_finishes_the_handshakes_that_have_begun(worker: Worker
     await worker.task
     for _, writer in (begun, kept):
         writer.close()
+
+
+@pytest.mark.parametrize("all_stop", [True, False])
+async def test_queues_are_left_to_successors_alone(worker: Worker, all_stop: bool) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", worker.port)
+    writer.write(b"GET / HTTP/1.1\r\n\r\n")
+    worker.server._told_by_service = all_stop
+    worker.server.order(None)
+    await worker.task
+    if all_stop:
+        assert await status(reader) == b"200"
+    else:
+        worker.listener.accept()[0].close()
+    writer.close()
 
 
 async def test_who_stops_answers_until_the_end(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
