@@ -49,6 +49,7 @@ DEV: Mapping[str, Any] = MappingProxyType(
         "client.token.hmac_secret_key": DEV_SECRET,
         "http_api.insecure": True,
         "demo.enabled": True,
+        "shutdown.grace": 0,  # there is no balancer to hear of it
         **{f"channel.without_namespace.{name}": value for name, value in _OPEN.items()},
         "channel.namespaces": [{"name": "room", **_OPEN}],  # the channels of the page
     }

@@ -97,6 +97,8 @@ class Node:
         self.greeting: Payload | None = None
         """Data of every connect reply."""
         self.draining = False
+        self.lame_duck = False
+        """Whether it is about to drain: it works as ever, and asks balancers for no more clients."""
         self.warnings: list[str] = []
         """What an operator has to see to, for the health check."""
         self.conditions: list[Callable[[], Condition | None]] = [self.isolation.condition]

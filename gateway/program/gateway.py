@@ -371,6 +371,8 @@ class Running:
 
     def __init__(self, settings: Settings, program: Program, same_origin: bool, environment: Environment) -> None:
         self.started = False
+        self.drained_by_server = False
+        """Whether the server says when to ``drain``, so that signals are left to it."""
         self.environment = environment
         self.engine = environment.engine(settings)
         tracing = self.tracing = open_tracing(settings, lambda: self.node)
@@ -433,7 +435,8 @@ class Running:
             stack.push_async_callback(self.streams.close)
             stack.callback(self.listeners.close)
             # ASGI would tell of the end only when all connections have ended
-            stack.enter_context(on_stop(self._told_to_stop))
+            if not self.drained_by_server:
+                stack.enter_context(on_stop(self._told_to_stop))
             if self.environment == Environment():  # a test kit brings its own, and no server
                 hint_at_speed()
                 check_sharing(self.node)

@@ -1,5 +1,7 @@
 """The composition root: settings in, FastAPI application out."""
 
+from functools import partial
+
 import msgspec
 from fastapi import FastAPI
 
@@ -18,7 +20,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = FastAPI(title="Gateway", version=__version__, lifespan=gateway.lifespan)
     running = gateway.running
     app.state.node = running.node
-    app.state.drain = running.acceptor.drain  # the server calls it at SIGTERM
+    running.drained_by_server = True
+    app.state.lame_duck = partial(setattr, running.node, "lame_duck", True)  # the server calls it at SIGTERM
+    app.state.drain = running.acceptor.drain  # and this one after a while
     app.state.reload = lambda changed: gateway.reload(_undescribed(changed))  # at SIGHUP
     app.state.endpoints = {"/connection/websocket": running.websocket}  # and gives these their connections itself
     app.include_router(gateway.router)

@@ -124,9 +124,13 @@ class GreetingServer:
                     raise
                 self._rest(error)
                 return
-            task = self._loop.create_task(self._greet(connection))
-            self._greeted.add(task)
-            task.add_done_callback(self._greeted.discard)
+            self.greet(connection)
+
+    def greet(self, connection: socket.socket) -> None:
+        """Let a connection in, once it has said what must come first."""
+        task = self._loop.create_task(self._greet(connection))
+        self._greeted.add(task)
+        task.add_done_callback(self._greeted.discard)
 
     def _rest(self, error: OSError) -> None:
         self._refusals.count("descriptors", "cannot accept: %s", error.strerror)

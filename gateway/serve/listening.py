@@ -71,9 +71,13 @@ class Listeners(AbstractContextManager["Listeners"]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def close(self) -> None:
+    def give_up(self) -> None:
+        """Leave the sockets to other processes that have them."""
         for listener in self.all:
             listener.sock.close()
+
+    def close(self) -> None:
+        self.give_up()
         for unix in self._unix:
             unix.remove()
 

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import signal
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -14,6 +15,7 @@ import uvicorn
 
 from gateway.config.settings import Settings
 from gateway.serve.greeting import GreetingServer, Refusals
+from gateway.serve.lame_duck import NO_LAME_DUCK, LameDuck, LeavingState, lame_duck_of
 from gateway.serve.listening import Listener, ServeError
 from gateway.serve.proxy_protocol import Address
 from gateway.serve.sides import UNIX, Sides, endpoints_of, forwarders
@@ -27,7 +29,8 @@ from gateway.transports.uvicorn_dispatch import DispatchProtocol
 Factory = Callable[[Settings], Any]
 """Makes the ASGI application. With several workers: a function that can be imported by name.
 
-If the application has ``state.drain``, a coroutine function, it runs at SIGTERM before connections are closed.
+If the application has ``state.drain``, a coroutine function, it runs at SIGTERM before connections are closed. If it
+has ``state.lame_duck``, that is called ``shutdown.grace`` before, and the application is not ready from then on.
 """
 
 BACKLOG = 4096
@@ -39,8 +42,8 @@ KEEP_ALIVE = 75
 GRACEFUL_SHUTDOWN = 10
 """Seconds for the requests under way, once the application has drained."""
 
-STOP_TIMEOUT = 30.0
-"""Seconds a worker has to stop, after the time of its drain, before it is killed."""
+FIRST_HEAD = 1.0
+"""Seconds for the first requests of those who had connected before listening ended."""
 
 YOUNG_OBJECTS = 20_000
 """Allocations between two collections of young objects. At Python's 700 (2,000 from 3.12 on) the collector looked
@@ -58,15 +61,20 @@ class Server(uvicorn.Server):
         listeners: Sequence[Listener],
         drain: Callable[[], Awaitable[None]] | None,
         ready: Callable[[], None],
+        lame_duck: LameDuck = NO_LAME_DUCK,
     ) -> None:
         super().__init__(sides.clients.config)
+        self.server_state: LeavingState = LeavingState()
         self._sides = sides
         self._listeners = listeners
         self._drain = drain
         self._ready = ready
+        self._lame_duck = lame_duck
         self._told_to_stop = False
         self._greeted: set[asyncio.Task[None]] = set()
         self._watchdog = Watchdog()
+        self._told_by_service = False
+        """Whether by SIGTERM. Who presses Ctrl+C has no balancer, and does not want to wait."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
@@ -83,6 +91,7 @@ class Server(uvicorn.Server):
         # Not kept for uvicorn to raise again: to stop when asked is success.
         self.force_exit = self._told_to_stop
         self.should_exit = self._told_to_stop = True
+        self._told_by_service = sig == signal.SIGTERM
 
     async def on_tick(self, counter: int) -> bool:
         if counter % 10 == 0:  # each second
@@ -94,22 +103,29 @@ class Server(uvicorn.Server):
         notify("STOPPING=1")
         log.info("stopping")
         await self.drain()
-        for listener in self._listeners:  # else connections would wait where nobody accepts
-            listener.sock.close()
+        await self._end_listening(self._listeners)
         await super().shutdown([])
         log.info("stopped")
 
     async def drain(self) -> None:
-        """Let the application send its clients away; a second signal ends that."""
-        if self._drain is None:
-            return
-        task = asyncio.ensure_future(self._drain())
+        """Let the application send its clients away, when balancers know; a second signal ends that."""
+        task = asyncio.ensure_future(self._goodbye())
         while not task.done() and not self.force_exit:
             await asyncio.wait({task}, timeout=0.1)  # a signal wakes nobody, so look at force_exit now and then
         if not task.done():
             task.cancel()
         elif error := task.exception():
             log.error("the drain failed", exc_info=error)
+
+    async def _goodbye(self) -> None:
+        seconds = self._lame_duck.seconds if self._told_by_service else 0.0
+        self.server_state.keep_alive = False
+        if seconds:
+            log.info("not ready any more, and serving as ever for %g s: shutdown.grace", seconds)
+            self._lame_duck.begin()
+            await asyncio.sleep(seconds)
+        if self._drain is not None:
+            await self._drain()
 
     # — listening —
 
@@ -118,26 +134,58 @@ class Server(uvicorn.Server):
 
     async def _listen(self, listener: Listener, sock: socket.socket) -> Any:
         """Accept on the socket, which is closed with what is returned: an ``asyncio.Server``, as uvicorn uses it."""
-        side = self._sides.of(listener)
-        protocol = partial(self._protocol, side.config, listener.is_unix)
-        context = side.certificates.context if side.certificates is not None and not listener.is_unix else None
-        if context is not None or side.proxies is not None:
-            server = GreetingServer(
-                sock, protocol, side.proxies, context, self._sides.timeout, self._greeted, self._refusals
-            )
-            server.start(BACKLOG)
-            return server
+        if (greeter := self._greeter(listener, sock)) is not None:
+            greeter.start(BACKLOG)
+            return greeter
+        protocol = partial(self._protocol, listener)
         if listener.is_unix:
             return await self._loop.create_unix_server(protocol, sock=sock, backlog=BACKLOG)
         return await self._loop.create_server(protocol, sock=sock, backlog=BACKLOG)
 
-    def _protocol(self, config: uvicorn.Config, is_unix: bool, client: Address | None = None) -> asyncio.Protocol:
+    def _greeter(self, listener: Listener, sock: socket.socket) -> GreetingServer | None:
+        """What accepts where something comes before HTTP."""
+        side = self._sides.of(listener)
+        context = side.certificates.context if side.certificates is not None and not listener.is_unix else None
+        if context is None and side.proxies is None:
+            return None
+        protocol = partial(self._protocol, listener)
+        return GreetingServer(sock, protocol, side.proxies, context, self._sides.timeout, self._greeted, self._refusals)
+
+    def _protocol(self, listener: Listener, client: Address | None = None) -> asyncio.Protocol:
+        config = self._sides.of(listener).config
         made: Any = config.http_protocol_class
         protocol: DispatchProtocol = made(
             config=config, server_state=self.server_state, app_state=self.lifespan.state, _loop=self._loop
         )
-        protocol.peer = client or (UNIX if is_unix else None)
+        protocol.peer = client or (UNIX if listener.is_unix else None)
         return protocol
+
+    async def _end_listening(self, queues: Sequence[Listener]) -> None:
+        """Accept nothing more, but answer whoever waits in these queues, and who has connected by now.
+
+        A balancer that finds a port closed asks another node; from one that closes on it, it has nothing to go by.
+        """
+        for listener in queues:
+            with suppress(OSError):  # of which BlockingIOError says that nobody waits any more
+                await self._take(listener)
+        for server in self.servers:
+            server.close()
+        for listener in self._listeners:  # else connections would wait where nobody accepts
+            listener.sock.close()
+        end = self._loop.time() + FIRST_HEAD
+        while self._unheard() and self._loop.time() < end and not self.force_exit:  # noqa: ASYNC110  it has a deadline
+            await asyncio.sleep(0.02)
+
+    async def _take(self, listener: Listener) -> None:
+        """Accept all who wait. Raises ``BlockingIOError`` when that is done."""
+        listener.sock.setblocking(False)
+        greeter = self._greeter(listener, listener.sock)
+        while True:
+            connection, _ = listener.sock.accept()
+            if greeter is not None:
+                greeter.greet(connection)
+            else:
+                await self._loop.connect_accepted_socket(partial(self._protocol, listener), connection)
 
     def _unheard(self) -> bool:
         """Whether anybody has connected and has not said yet what for."""
@@ -154,7 +202,8 @@ def tune_collector() -> None:
 def run_server(settings: Settings, factory: Factory, listeners: Sequence[Listener], ready: Callable[[], None]) -> None:
     """Serve on the bound sockets. Raises `ServeError`, or `SettingsError`, when the application does not start."""
     app = factory(settings)
-    run(Server(sides_of(settings, app, listeners), listeners, drain_of(app), ready))
+    sides = sides_of(settings, app, listeners)
+    run(Server(sides, listeners, drain_of(app), ready, lame_duck_of(settings, app)))
 
 
 def run(server: Server) -> None:

@@ -20,7 +20,7 @@ from gateway.serve.sides import check_certificates
 from gateway.serve.systemd import Watchdog, notify
 
 STOP_TIMEOUT = 30.0
-"""Seconds a worker has to stop, after the time of its drain, before it is killed."""
+"""Seconds a worker has to stop, after the times of its grace and its drain, before it is killed."""
 
 log = logging.getLogger("gateway.serve.supervisor")
 
@@ -47,12 +47,12 @@ class Slot:
         if self.process is not None and self.ready:
             self.process.order(order)
 
-    def stop(self) -> None:
-        """Ask the worker to stop; asked twice, it stops at once."""
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Ask the worker to stop, by the signal that asks us; asked twice, it stops at once."""
         self.closing.set()
         self.leaving = True
         if self.process is not None:
-            self.process.signal(signal.SIGTERM)
+            self.process.signal(number)
 
     def leave(self) -> None:
         """Let the worker finish the handshakes it has begun, and then stop: others accept in its place."""
@@ -109,7 +109,7 @@ class Supervisor:
     async def run(self) -> None:
         """Supervise until a signal. Raises `ServeError` when no worker comes up, `SettingsError` if one says why."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._stop)
+            asyncio.get_running_loop().add_signal_handler(number, self._stop, number)
         on_hangup(self._hangup.set, self._stop)
         self._slots = [self._open(self._settings) for _ in range(self._settings.http_server.workers)]
         tasks = [asyncio.create_task(work()) for work in (self._announce, self._watch, self._renew)]
@@ -118,19 +118,20 @@ class Supervisor:
             task.cancel()
         await asyncio.wait(tasks)
         slots = [*self._slots, *self._others]
+        self._listeners.give_up()  # the workers have them, too, and close them when they accept nothing more
         await asyncio.gather(*(self._see_off(slot) for slot in slots))
         self._meeting.close()
         self._listeners.close()
         await asyncio.gather(*(slot.keeper for slot in slots))
         log.info("all workers stopped")
 
-    def _stop(self) -> None:
+    def _stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         """Ask all workers to stop; asked twice, they stop at once."""
         if not self._stopping.is_set():
             notify("STOPPING=1")
         self._stopping.set()
         for slot in self._slots + self._others:
-            slot.stop()
+            slot.stop(number)
 
     async def _announce(self) -> None:
         await asyncio.gather(*(slot.came for slot in self._slots))
@@ -237,7 +238,8 @@ class Supervisor:
 
     async def _see_off(self, slot: Slot) -> None:
         """Wait for the end of a worker that has been asked to stop; one that does not is killed."""
-        await asyncio.wait({slot.keeper}, timeout=slot.settings.shutdown.drain_time + self.stop_timeout)
+        shutdown = slot.settings.shutdown
+        await asyncio.wait({slot.keeper}, timeout=shutdown.grace + shutdown.drain_time + self.stop_timeout)
         if slot.process is not None:
             log.error("worker %d does not stop and is killed", slot.process.pid)
             slot.process.signal(signal.SIGKILL)

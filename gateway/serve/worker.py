@@ -8,12 +8,14 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import IO, Any
 
 from gateway.config.settings import Settings
 from gateway.errors import SettingsError
+from gateway.serve.lame_duck import NO_LAME_DUCK, LameDuck, lame_duck_of
 from gateway.serve.line import ANSWER, FORBIDDEN, Order, read, read_job
 from gateway.serve.listening import Listener, ServeError
 from gateway.serve.logs import log_to_stderr
@@ -32,8 +34,15 @@ class WorkerServer(Server):
     waits there is for whoever accepts next.
     """
 
-    def __init__(self, sides: Sides, app: Any, line: socket.socket, listeners: list[Listener]) -> None:
-        super().__init__(sides, listeners, drain_of(app), self._answer)
+    def __init__(
+        self,
+        sides: Sides,
+        app: Any,
+        line: socket.socket,
+        listeners: list[Listener],
+        lame_duck: LameDuck = NO_LAME_DUCK,
+    ) -> None:
+        super().__init__(sides, listeners, drain_of(app), self._answer, lame_duck)
         self._app = app
         self._line = line
         self._accepting: dict[int, Any] = {}
@@ -53,6 +62,10 @@ class WorkerServer(Server):
         await super().drain()
         self._stopping = True
         self.servers = list(self._accepting.values())  # which uvicorn closes now
+
+    async def _end_listening(self, queues: Sequence[Listener]) -> None:
+        # Who makes way for a successor leaves the queues to it. Else all stop, and nobody else would answer these.
+        await super()._end_listening(queues if self._told_by_service else ())
 
     async def _obey(self) -> None:
         while (order := await self._orders.get()) is not None:
@@ -110,7 +123,8 @@ def work() -> None:
         listeners = [
             Listener(socket.socket(fileno=each.descriptor), each.internal, each.worker) for each in job.listeners
         ]
-        server = WorkerServer(sides_of(job.settings, app, listeners), app, line, listeners)
+        sides, lame_duck = sides_of(job.settings, app, listeners), lame_duck_of(job.settings, app)
+        server = WorkerServer(sides, app, line, listeners, lame_duck)
         serving.set_result(server)
         run(server)
     except SettingsError as error:

@@ -113,6 +113,8 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         self._in_head = False
         self._deadline.end()
+        if not getattr(self.server_state, "keep_alive", True) and not self.parser.should_upgrade():
+            self.cycle.keep_alive = False  # the server stops, as ours says: the next request goes elsewhere
 
     def on_message_complete(self) -> None:
         super().on_message_complete()

@@ -75,7 +75,7 @@ def health_router(source: Callable[[], Node], settings: Settings) -> APIRouter:
 
 def find_conditions(node: Node) -> list[Condition]:
     """What lasts and is not as it should be, if anything does."""
-    found = [Condition("draining", "the node is stopping", "draining")] if node.draining else []
+    found = [Condition("draining", "the node is stopping", "draining")] if node.draining or node.lame_duck else []
     found += [condition for each in node.conditions if (condition := each()) is not None]
     broker = node.broker.health()
     if not broker.ok:

@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 
 from redis import Redis
 
+from gateway.config.settings import ShutdownSettings
 from tests.chaos.child import Child
 from tests.chaos.clock import Clock
 from tests.chaos.crowd import Crowd
@@ -18,11 +19,9 @@ from tests.chaos.delay import DelayLine
 from tests.chaos.namespace import Namespace
 from tests.chaos.nodes import ChaosNode
 from tests.chaos.probe import Probe
-from tests.chaos.publishers import Publishers
+from tests.chaos.publishers import Door, Publishers
 from tests.chaos.size import Size
-from tests.deploy.balancers import haproxy_config
-from tests.integration.processes import free_port, program
-from tests.integration.servers import Balancer
+from tests.integration.servers import Balancer, caddy, haproxy, nginx
 from tests.integration.tokens import API_KEY, SECRET
 from tests.redis_server import RedisServer
 from tests.redis_topologies import ClusterTopology, SentinelTopology
@@ -33,6 +32,10 @@ T = TypeVar("T")
 NODES = 3
 COMING = 180.0
 """Seconds that all have to come for the first time."""
+BALANCERS = {"nginx": nginx, "caddy": caddy}
+"""By stage; before the others stands HAProxy."""
+THROUGH = {"haproxy", "nginx", "caddy"}
+"""Stages on which observers and publishers, too, know the balancer alone: nobody may notice that nodes come and go."""
 HISTORY = {"history_size": 1000, "history_ttl": "600s", "force_recovery": True, "allow_subscribe_for_client": True}
 ROOM = {"name": "room", "presence": True, "join_leave": True, "force_push_join_leave": True, **HISTORY}
 REDIS = (
@@ -89,12 +92,15 @@ class Ground:
             await node.started()
         balancer = await self._balancer()
         addresses = [(node.host, node.port) for node in self.nodes]
-        self.crowd = Child(Crowd, self.size, balancer, addresses, self._seed)
+        door = balancer.host, balancer.port
+        observed = [door] * NODES if self.stage in THROUGH else addresses
+        self.crowd = Child(Crowd, self.size, door, observed, self._seed)
         self._stack.push_async_callback(self.crowd.close)
         self.probe = Child(Probe, [(node.name, (node.host, node.port)) for node in self.nodes])
         self._stack.push_async_callback(self.probe.close)
         await until(self._all_there, COMING, "all clients have come")
-        self.publishers = Publishers(self.size, self.nodes, self.dice)
+        doors = [Door(balancer)] if self.stage in THROUGH else self.nodes
+        self.publishers = Publishers(self.size, doors, self.dice)
         self.publishers.start()
         self._stack.push_async_callback(self.publishers.stop)
 
@@ -152,17 +158,15 @@ class Ground:
             "http_api": {"key": API_KEY},
             "channel": {"namespaces": [{"name": "feed", **HISTORY}, ROOM]},
             "engine": {"type": "redis", "redis": {"address": address}},
+            "shutdown": {"grace": ShutdownSettings().grace},
         }
 
-    async def _balancer(self) -> tuple[str, int]:
-        port = free_port()
-        config = haproxy_config(port, [(node.host, node.port) for node in self.nodes])
-        path = program("haproxy", "haproxy")
-        balancer = Balancer("haproxy", self.directory, lambda file: [path, "-db", "-f", file], config, port)
+    async def _balancer(self) -> Balancer:
+        balancer = BALANCERS.get(self.stage, haproxy)(self.directory, self.nodes)
         await asyncio.to_thread(balancer.__enter__)
         self._stack.push_async_callback(asyncio.to_thread, balancer.__exit__, None, None, None)
-        await until(lambda: balancer.answers("/health/balancer"), 20.0, "the balancer sees a node")
-        return "127.0.0.1", port
+        await until(lambda: balancer.answers("/health/ready"), 20.0, "the balancer sees a node")
+        return balancer
 
     async def busiest(self) -> ChaosNode:
         """The node with the most clients."""

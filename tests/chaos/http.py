@@ -13,8 +13,9 @@ Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 class Http:
     """Raises ``OSError`` or ``TimeoutError`` where there is no answer."""
 
-    def __init__(self, host: str, port: int) -> None:
-        self._host, self._port = host, port
+    def __init__(self, host: str, port: int, *, kept: bool = True) -> None:
+        """Unless connections are ``kept`` each request has its own, and nothing is tried a second time."""
+        self._host, self._port, self._kept = host, port, kept
         self._idle: list[Connection] = []
 
     async def get(self, path: str, patience: float) -> tuple[int, Any]:
@@ -53,6 +54,9 @@ class Http:
         except BaseException:
             writer.close()
             raise
-        self._idle.append(connection)
+        if self._kept:
+            self._idle.append(connection)
+        else:
+            writer.close()
         text = body.decode()
         return int(head.split(" ", 2)[1]), json.loads(text) if text.startswith("{") else text

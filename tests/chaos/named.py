@@ -6,7 +6,7 @@ from importlib import import_module
 
 from tests.chaos.ground import Ground
 
-STAGES = ("server", "line", "namespace", "clock", "workers", "sentinel", "cluster")
+STAGES = ("server", "line", "namespace", "clock", "workers", "sentinel", "cluster", "haproxy", "nginx", "caddy")
 """Grounds on which faults happen; each is built once, for all its faults."""
 
 Strike = Callable[[Ground], Awaitable[None]]
@@ -28,6 +28,8 @@ class Fault:
     """A node is silent for longer than its lease holds, so that its members are rightly taken for gone."""
     hangs: bool = False
     """A node's event loop stands still as part of the fault, so that its delay then says nothing."""
+    seamless: bool = False
+    """Nobody may notice: no handshake and no publish fails."""
     brief: bool = False
     """Whether it belongs to the short run."""
 

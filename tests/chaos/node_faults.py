@@ -7,6 +7,9 @@ from tests.chaos.named import fault
 from tests.chaos.pace import pace
 from tests.waiting import until
 
+FOUND = 4.0
+"""Seconds in which a balancer finds a node that is ready."""
+
 
 @fault("kill -9 of a node", loses_messages=False, brief=True)
 async def kill_node(ground: Ground) -> None:
@@ -52,3 +55,15 @@ async def hang_up(ground: Ground) -> None:
         return not before & set(supervisor.pids()) and len(supervisor.pids()) == len(before)
 
     await until(replaced, 300.0, "all workers are replaced")
+
+
+async def deploy(ground: Ground) -> None:
+    """As ``deploy/roll --in-place`` does it: each ends, comes again, and has time to be found, before the next."""
+    for node in ground.nodes:
+        await node.drain()
+        await node.come()
+        await pace(FOUND)
+
+
+for stage, name in (("haproxy", "HAProxy"), ("nginx", "nginx"), ("caddy", "Caddy")):
+    fault(f"rolling deploy behind {name}", stage=stage, loses_messages=False, seamless=True)(deploy)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from itertools import product
 from typing import NamedTuple
 
-from tests.chaos.ground import Ground
+from tests.chaos.ground import THROUGH, Ground
 from tests.chaos.named import Fault
 from tests.chaos.nodes import ChaosNode
 from tests.chaos.pace import pace
@@ -190,6 +190,14 @@ async def publishes_bounded(ground: Ground) -> Finding:
     return Finding(f"publish <= {BOUND:g} s", measured, (publishers.failed() + late)[:SHOWN])
 
 
+def unnoticed(ground: Ground, counts: Counter[str], fault: Fault) -> Finding:
+    """No handshake was refused, or had no answer, and each publish was accepted at the first try."""
+    answers = ground.publishers.answers
+    failed = {"handshakes": counts["handshakes failed"], "publishes": answers.total() - answers["accepted"]}
+    offenders = [f"{count} {what} failed" for what, count in failed.items() if count and fault.seamless]
+    return Finding("failed handshakes / publishes", " / ".join(map(str, failed.values())), offenders)
+
+
 def starved(ground: Ground) -> dict[int, float]:
     """By process of a node, for how long it has waited for a processor."""
     return {pid: waited for node in ground.nodes for pid, waited in node.starved().items()}
@@ -246,7 +254,7 @@ async def nothing_leaked(ground: Ground, before: Baseline, end: float) -> list[F
     """Looked at until nothing is left over: sweeps take their time."""
     while True:
         after = await baseline(ground)
-        leaks, measured = _left_over(before, after)
+        leaks, measured = _left_over(before, after, descriptors=ground.stage not in THROUGH)
         if not leaks or time.monotonic() > end + SWEPT:
             break
         await pace(SWEEP)
@@ -257,10 +265,11 @@ async def nothing_leaked(ground: Ground, before: Baseline, end: float) -> list[F
     return [Finding("memory", f"{grown - 1:+.1%}", too_much), Finding("left over", measured, leaks[: 2 * SHOWN])]
 
 
-def _left_over(before: Baseline, after: Baseline) -> tuple[list[str], str]:
+def _left_over(before: Baseline, after: Baseline, *, descriptors: bool) -> tuple[list[str], str]:
+    """Those of connections that a balancer keeps are nobody's leak."""
     opened = after.descriptors - before.descriptors
     tasks, keys = _more(before.tasks, after.tasks), _more(before.keys, after.keys)
-    leaks = [f"{opened} descriptors"] if opened > OPEN else []
+    leaks = [f"{opened} descriptors"] if descriptors and opened > OPEN else []
     leaks += [f"{count} tasks {name}" for name, count in tasks.items() if count > STRAY]
     leaks += [f"{count} keys of kind {name}" for name, count in keys.items() if count > STRAY]
     return leaks, f"{opened:+d} fds, {sum(tasks.values()):+d} tasks, {sum(keys.values()):+d} keys"

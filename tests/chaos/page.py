@@ -106,6 +106,7 @@ class Page(asyncio.Protocol):
                 await self._loop.create_connection(lambda: self, host, port)
         except (OSError, TimeoutError):
             self._transport = None
+            self._record.counts["handshakes failed"] += 1
             self._come_again()
 
     def leave(self) -> None:
@@ -163,6 +164,8 @@ class Page(asyncio.Protocol):
         self._asked.clear()
         for each in self.subscriptions.values():
             self._end(each)
+        if not self._open and not self._left:
+            self._record.counts["handshakes failed"] += 1
         if self.client:
             self._record.counts["connections lost"] += 1
             self._failures = 0

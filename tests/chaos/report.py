@@ -15,6 +15,7 @@ COLUMNS = (
     "recovered / told false",
     "joins and leaves",
     "publish <= 5 s",
+    "failed handshakes / publishes",
     "loop lag p99",
     "memory",
     "left over",

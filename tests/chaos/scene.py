@@ -69,6 +69,7 @@ async def _play(ground: Ground, fault: Fault) -> Outcome:
         oracle.told(counts, fault),
         await oracle.joins_and_leaves(ground, fault),
         await oracle.publishes_bounded(ground),
+        oracle.unnoticed(ground, counts, fault),
         await oracle.loops_turn(ground, begin, starved, fault),
         *await oracle.nothing_leaked(ground, before, end),
         oracle.logs_clean(ground),

@@ -411,6 +411,7 @@ def test_dev_mode_opens_everything_on_loopback() -> None:
     assert settings.http_api.insecure
     assert settings.demo.enabled
     assert settings.client.token.hmac_secret_key == DEV_SECRET
+    assert settings.shutdown.grace == 0
     assert options.allow_history_for_anonymous
     assert options.allow_user_limited_channels
     assert (options.history_size, options.history_ttl, options.force_recovery) == (100, 300, True)

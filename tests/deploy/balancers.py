@@ -10,6 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 HAPROXY = ROOT / "deploy/haproxy/haproxy.cfg"
 NGINX = ROOT / "deploy/nginx/nginx.conf"
+CADDY = ROOT / "deploy/caddy/Caddyfile"
 
 Backends = Sequence[tuple[str, int]]
 
@@ -39,6 +40,14 @@ def nginx_config(listen_port: int, backends: Backends, directory: Path) -> str:
     text = _replace(r"^error_log \S+", f"error_log {directory / 'error.log'}", text)
     text = _replace(r"^    access_log \S+", f"    access_log {directory / 'access.log'}", text)
     return _replace(r"^http \{$", "http {\n" + temporary, text)
+
+
+def caddy_config(listen_port: int, backends: Backends) -> str:
+    """Caddy's configuration on a port of loopback; run it with ``caddy run --config FILE --adapter caddyfile``."""
+    servers = " ".join(f"{host}:{port}" for host, port in backends)
+    text = CADDY.read_text()
+    text = _replace(r"^:8080 \{$", f"http://127.0.0.1:{listen_port} {{\n\tbind 127.0.0.1", text)
+    return _replace(r"^\treverse_proxy 127\.0\.0\.1:.* \{$", f"\treverse_proxy {servers} {{", text)
 
 
 def _replace(pattern: str, replacement: str, text: str) -> str:

@@ -1,6 +1,7 @@
 """What is deployed is valid: compose file, balancers, settings, image."""
 
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -12,7 +13,8 @@ import yaml
 
 from gateway.config.settings import Namespace, Settings
 from gateway.config.sources import load
-from tests.deploy.balancers import HAPROXY, NGINX, ROOT, haproxy_config, nginx_config
+from gateway.version import __version__
+from tests.deploy.balancers import CADDY, HAPROXY, NGINX, ROOT, caddy_config, haproxy_config, nginx_config
 
 BACKENDS = [("127.0.0.1", 9001), ("127.0.0.1", 9002), ("127.0.0.1", 9003)]
 
@@ -98,6 +100,18 @@ def test_each_container_is_confined(services: dict[str, Any], name: str) -> None
     user = instruction("USER") if name == "gateway" else service["user"]
     assert int(user.split(":")[0]) > 0
     assert name == "gateway" or "healthcheck" in service  # the gateway's is in its image
+
+
+@pytest.mark.parametrize("name", ["haproxy", "gateway", "redis"])
+def test_no_container_takes_all_the_memory(services: dict[str, Any], name: str) -> None:
+    assert services[name]["mem_limit"]
+
+
+def test_gateways_have_time_to_stop(services: dict[str, Any]) -> None:
+    shutdown = Settings().shutdown
+    text = services["gateway"]["stop_grace_period"]
+    minutes, seconds = re.fullmatch(r"(?:(\d+)m)?(?:(\d+)s)?", text).groups(default="0")  # type: ignore[union-attr]
+    assert int(minutes) * 60 + int(seconds) >= shutdown.grace + shutdown.drain_time + 30
 
 
 def test_files_that_containers_mount_exist(services: dict[str, Any]) -> None:
@@ -206,6 +220,20 @@ def test_nginx_accepts_its_configuration(tmp_path: Path) -> None:
     assert "[warn]" not in output
 
 
+def test_caddy_accepts_its_configuration(tmp_path: Path) -> None:
+    text = caddy_config(18080, BACKENDS)
+    assert "http://127.0.0.1:18080 {" in text
+    assert "reverse_proxy 127.0.0.1:9001 127.0.0.1:9002 127.0.0.1:9003 {" in text
+    path = tmp_path / "Caddyfile"
+    path.write_text(text)
+    caddy, homes = program("caddy", "caddy"), {"PATH": PATH, "HOME": str(tmp_path)}
+    for file in (CADDY, path):
+        run(caddy, "validate", "--config", str(file), "--adapter", "caddyfile", environ=homes)
+    assert "input is not formatted" not in run(
+        caddy, "validate", "--config", str(CADDY), "--adapter", "caddyfile", environ=homes
+    )
+
+
 @pytest.mark.parametrize(("path", "line"), [(HAPROXY, "    bind :8080\n"), (NGINX, "        listen 8080;\n")])
 def test_a_changed_shape_is_noticed(path: Path, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     changed = tmp_path / path.name
@@ -224,6 +252,11 @@ def test_timeouts_outlast_pings_in_both_balancers(settings: Settings) -> None:
 
 
 # — the image —
+
+
+def test_the_image_says_which_version_it_is() -> None:
+    assert f"ARG VERSION={__version__}" in dockerfile()
+    assert 'org.opencontainers.image.version="${VERSION}"' in instruction("LABEL")
 
 
 def test_the_image_runs_as_nobody_special() -> None:
@@ -252,5 +285,8 @@ def test_only_what_the_image_needs_is_sent_to_the_builder() -> None:
         "!README.md",
         "!LICENSE",
         "!gateway",
+        "!deploy/requirements.txt",
+        "!deploy/requirements-build.txt",
+        "!deploy/sbom",
         "**/__pycache__",
     ]

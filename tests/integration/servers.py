@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from tests.deploy.balancers import haproxy_config, nginx_config
+from tests.deploy.balancers import caddy_config, haproxy_config, nginx_config
 from tests.integration.processes import Process, free_port, program
 from tests.waiting import until_blocking
 
@@ -24,6 +24,8 @@ TROUBLE = ("Traceback", "unhandled", "Unhandled", "Exception in")
 
 class Server(Process):
     """Something that speaks HTTP and WebSocket on a port of its own."""
+
+    host = "127.0.0.1"
 
     def __init__(self, name: str, directory: Path) -> None:
         super().__init__(name, directory)
@@ -69,7 +71,7 @@ class GatewayServer(Server):
         super().__init__(name, directory)
         self._config = directory / f"{name}.json"
         ours = {"http_server": {"port": self.port}, "node": {"name": name}}
-        self._config.write_text(json.dumps({**settings, **ours}))
+        self._config.write_text(json.dumps({"shutdown": {"grace": 0}, **settings, **ours}))
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("GATEWAY_")}
         self._environment = {**inherited, "PYTHONUNBUFFERED": "1", **environment}
 
@@ -102,7 +104,7 @@ class GatewayServer(Server):
 
 
 class Balancer(Server):
-    """HAProxy or nginx in front of gateways."""
+    """HAProxy, nginx or Caddy in front of gateways."""
 
     def __init__(self, name: str, directory: Path, command: Callable[[str], list[str]], config: str, port: int) -> None:
         super().__init__(name, directory)
@@ -112,7 +114,8 @@ class Balancer(Server):
         self._command = command
 
     def __enter__(self) -> "Balancer":
-        self.spawn(self._command(str(self._file)))
+        homes = dict.fromkeys(("XDG_CONFIG_HOME", "XDG_DATA_HOME"), str(self._file.parent))  # Caddy writes there
+        self.spawn(self._command(str(self._file)), {**os.environ, **homes})
         self.wait()
         return self
 
@@ -120,15 +123,28 @@ class Balancer(Server):
 def haproxy(directory: Path, gateways: Sequence[Server]) -> Balancer:
     port = free_port()
     path = program("haproxy", "haproxy")
-    config = haproxy_config(port, [("127.0.0.1", gateway.port) for gateway in gateways])
+    config = haproxy_config(port, _addresses(gateways))
     return Balancer("haproxy", directory, lambda file: [path, "-db", "-f", file], config, port)
 
 
 def nginx(directory: Path, gateways: Sequence[Server]) -> Balancer:
     port = free_port()
     path = program("nginx", "nginx")
-    config = nginx_config(port, [("127.0.0.1", gateway.port) for gateway in gateways], directory)
+    config = nginx_config(port, _addresses(gateways), directory)
     return Balancer("nginx", directory, lambda file: [path, "-c", file, "-g", "daemon off;"], config, port)
+
+
+def caddy(directory: Path, gateways: Sequence[Server]) -> Balancer:
+    port = free_port()
+    path = program("caddy", "caddy")
+    config = caddy_config(port, _addresses(gateways))
+    return Balancer(
+        "caddy", directory, lambda file: [path, "run", "--config", file, "--adapter", "caddyfile"], config, port
+    )
+
+
+def _addresses(gateways: Sequence[Server]) -> list[tuple[str, int]]:
+    return [(gateway.host, gateway.port) for gateway in gateways]
 
 
 @dataclass

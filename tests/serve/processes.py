@@ -25,17 +25,21 @@ from tests.waiting import until_blocking
 BASE = {
     "engine": {"type": "redis"},
     "client": {"insecure": True},
-    "shutdown": {"drain_time": 0},  # of what the supervisor waits for, only the part that it adds
+    "shutdown": {"grace": 0, "drain_time": 0},  # of what the supervisor waits for, only the part that it adds
 }
 
 
 class App:
-    """Answers with its process id, its name and the client; drains as its name says, and blocks its loop at /block."""
+    """Answers with its process id, its name and the client, and 503 when it is to be asked no more; drains as told.
+
+    It blocks its loop at /block.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.state = self
         self.draining = asyncio.Event()
+        self.ready = True
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -57,7 +61,7 @@ class App:
                 time.sleep(600)  # noqa: ASYNC251  that is what it is for
             body = json.dumps({"pid": os.getpid(), **_seen(scope)}).encode()
             headers = [] if scope["path"] == "/kept" else [(b"connection", b"close")]
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.start", "status": 200 if self.ready else 503, "headers": headers})
             await send({"type": "http.response.body", "body": body})
         else:
             await receive()
@@ -74,6 +78,9 @@ class App:
     def reload(self, settings: Settings) -> None:
         self.settings = settings
         print(f"channel_limit is {settings.client.channel_limit}", file=sys.stderr, flush=True)
+
+    def lame_duck(self) -> None:
+        self.ready = False
 
     async def drain(self) -> None:
         if self.settings.node.name == "stuck":

@@ -1,5 +1,6 @@
 """The composition root: which parts the settings choose, and what the application serves."""
 
+import signal
 from typing import Any
 
 import httpx
@@ -15,7 +16,7 @@ from gateway.presence.memory import MemoryPresence
 from gateway.presence.redis import RedisPresence
 from gateway.serve.app import create_app
 from tests.redis_server import RedisServer
-from tests.waiting import until
+from tests.waiting import settle, until
 
 
 def app_with(**settings: Any) -> tuple[FastAPI, Node]:
@@ -53,6 +54,22 @@ async def test_applications_do_not_share_anything() -> None:
         assert not other.draining
     assert one.draining
     assert not other.draining
+
+
+async def test_the_server_says_when_to_drain_and_not_the_signal() -> None:
+    app, node = app_with()
+    before = signal.signal(signal.SIGTERM, lambda *_: None)  # the server's
+    try:
+        async with app.router.lifespan_context(app):
+            signal.raise_signal(signal.SIGTERM)
+            await settle()
+            assert (node.lame_duck, node.draining) == (False, False)
+            app.state.lame_duck()
+            assert (node.lame_duck, node.draining) == (True, False)
+            await app.state.drain()
+            assert node.draining
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 async def test_the_demo_names_its_node() -> None:

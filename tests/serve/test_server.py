@@ -1,15 +1,18 @@
 """Servers as processes of their own: one, and a supervisor with workers."""
 
 import asyncio
+import json
 import logging
 import os
 import resource
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
@@ -21,7 +24,7 @@ from gateway.serve.listening import Listener, Listeners, ServeError, announce, b
 from gateway.serve.server import Server, sides_of
 from gateway.serve.serving import file_warnings, raise_file_limit, serve
 from gateway.serve.supervisor import Slot, Supervisor
-from tests.serve.processes import Process, gone, make_app, make_settings
+from tests.serve.processes import BASE, Process, gone, make_app, make_settings
 from tests.waiting import until, until_blocking
 
 # — one process —
@@ -46,6 +49,39 @@ def test_a_second_signal_ends_at_once(start: Callable[..., Process]) -> None:
     process.logged("drain is stuck")
     assert process.stop() == 0
     assert "Traceback" not in process.log
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_who_is_told_to_stop_serves_on_for_a_while_and_is_not_ready(
+    start: Callable[..., Process], tmp_path: Path, workers: int
+) -> None:
+    process = start(workers=workers, file=with_grace(tmp_path, workers)).ready()
+    process.popen.terminate()
+    process.logged("not ready any more", times=workers)
+    response = httpx.get(f"http://127.0.0.1:{process.port}/kept")
+    assert response.status_code == 503
+    assert response.headers["connection"] == "close", "its next request is for another node"
+    with connect(f"ws://127.0.0.1:{process.port}/connection/websocket", proxy=None):
+        assert process.stop() == 0, "a second signal ends that"
+    assert "Traceback" not in process.log
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_waits_for_no_balancer(start: Callable[..., Process], tmp_path: Path, workers: int) -> None:
+    process = start(workers=workers, file=with_grace(tmp_path, workers)).ready()
+    with connect(f"ws://127.0.0.1:{process.port}/connection/websocket", proxy=None) as client:
+        assert process.stop(signal.SIGINT) == 0
+        with pytest.raises(ConnectionClosed):
+            client.recv(timeout=5)
+    assert "not ready any more" not in process.log
+
+
+def with_grace(directory: Path, workers: int) -> Path:
+    """A settings file with more of it than any test has time."""
+    file = directory / "gateway.json"
+    server = {"port": 0, "workers": workers}
+    file.write_text(json.dumps({**BASE, "http_server": server, "shutdown": {"grace": 600, "drain_time": 0}}))
+    return file
 
 
 def test_a_drain_that_fails_does_not_stop_the_stopping(start: Callable[..., Process]) -> None:
@@ -227,6 +263,55 @@ async def test_a_signal_while_starting_announces_nothing() -> None:
         server.handle_exit(signal.SIGTERM, None)
         await server.serve()
     assert not ready
+
+
+class Last:
+    """A server in this event loop that is about to listen no more."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        settings = make_settings()
+        app = make_app(settings)
+        self.started = asyncio.Event()
+        self.listener = listener
+        listeners = [Listener(listener)]
+        self.server = Server(sides_of(settings, app, listeners), listeners, None, self.started.set)
+        self.task = asyncio.create_task(self.server.serve())
+
+
+@pytest.fixture
+async def last() -> AsyncIterator[Last]:
+    with bind("127.0.0.1", 0) as sock:
+        last = Last(sock)
+        await last.started.wait()
+        yield last
+        last.server.should_exit = True
+        await last.task
+
+
+async def test_who_has_connected_before_the_end_is_answered(last: Last, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = last.listener.getsockname()
+    with socket.create_connection(address) as asks, socket.create_connection(address) as silent:
+        monkeypatch.setattr("gateway.serve.server.FIRST_HEAD", 600)
+        ending = asyncio.create_task(last.server._end_listening(last.server._listeners))
+        await until(lambda: len(last.server.server_state.connections) == 2)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address)
+        assert not ending.done()
+        asks.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        silent.close()
+        await ending
+        assert (await asyncio.get_running_loop().sock_recv(asks, 12)) == b"HTTP/1.1 200"
+
+
+@pytest.mark.parametrize(("patience", "hurry"), [(0.05, False), (600, True)])
+async def test_who_has_connected_and_says_nothing_is_not_waited_for(
+    last: Last, monkeypatch: pytest.MonkeyPatch, patience: float, hurry: bool
+) -> None:
+    monkeypatch.setattr("gateway.serve.server.FIRST_HEAD", patience)
+    with socket.create_connection(last.listener.getsockname()):
+        last.server.force_exit = hurry
+        await last.server._end_listening(last.server._listeners)
+        assert len(last.server.server_state.connections) == 1
 
 
 async def test_a_second_death_in_a_row_waits_longer() -> None:

@@ -25,9 +25,10 @@ class Worker:
         settings = make_settings()
         settings = settings.model_copy(update={"http_server": settings.http_server.model_copy(update=http)})
         app = make_app(settings)
-        listeners = [Listener(listener, worker=0)]
+        listeners = [Listener(listener.dup(), worker=0)]  # the supervisor keeps its own
         self.server = WorkerServer(sides_of(settings, app, listeners), app, line, listeners)
         self.supervisor = supervisor
+        self.listener = listener
         self.port = listener.getsockname()[1]
         self.task = asyncio.create_task(self.server.serve())
 
@@ -111,6 +112,20 @@ async def test_who_leaves_finishes_what_comes_before_a_handshake_too() -> None:
         assert await status(reader) == b"200"
         await worker.task
         writer.close()
+
+
+@pytest.mark.parametrize("all_stop", [True, False])
+async def test_queues_are_left_to_successors_alone(worker: Worker, all_stop: bool) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", worker.port)
+    writer.write(b"GET / HTTP/1.1\r\n\r\n")
+    worker.server._told_by_service = all_stop
+    worker.server.order(None)
+    await worker.task
+    if all_stop:
+        assert await status(reader) == b"200"
+    else:
+        worker.listener.accept()[0].close()
+    writer.close()
 
 
 async def test_who_stops_answers_until_the_end(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -189,9 +189,10 @@ async def test_without_broker_the_settings_decide(state: BrokerHealth) -> None:
     assert await strict.status("/health/live") == 200
 
 
-async def test_a_node_that_drains_wants_nobody() -> None:
+@pytest.mark.parametrize("state", ["lame_duck", "draining"])
+async def test_a_node_that_stops_wants_nobody(state: str) -> None:
     operator = Operator()
-    operator.node.draining = True
+    setattr(operator.node, state, True)
     assert await operator.ready() == (503, "draining")
     assert await operator.status("/health/live") == 200
 

@@ -31,6 +31,8 @@ Prefix = Annotated[str, AfterValidator(_normal_prefix)]
 class ShutdownSettings(Section):
     """How clients are sent away when a node stops."""
 
+    grace: Duration = 5.0
+    """Time before that: the node serves as ever and takes new clients, but is not ready, until balancers know."""
     drain_rate: int = Field(default=100, ge=1)
     """Connections asked to leave each second."""
     drain_time: Duration = 120.0

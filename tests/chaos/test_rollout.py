@@ -1,0 +1,22 @@
+"""Rolling deploys that nobody notices, behind each balancer. ``python -m tests.chaos`` plays them, too."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.chaos import report
+from tests.chaos.__main__ import run
+from tests.chaos.named import Fault, load_all
+from tests.chaos.size import Size
+from tests.chaos.test_faults import SHOWN_ONLY
+
+SIZE = Size(clients=300, channels=50, rate=150.0)
+
+
+@pytest.mark.parametrize("fault", [each for each in load_all() if each.seamless], ids=lambda each: each.stage)
+async def test_no_handshake_and_no_publish_fails(fault: Fault, tmp_path: Path) -> None:
+    outcomes = await run([fault], SIZE, tmp_path, random.SystemRandom().randrange(1, 10**6))
+    text = report.markdown(outcomes, SIZE)
+    print(text)
+    assert outcomes[0].broken <= SHOWN_ONLY, text
