@@ -156,6 +156,7 @@ class World:
                 if self._observed:
                     self.observer = self._observing()
                     await self.quiet()
+                self.gateway.node.refusals._after = None  # one timer for each kind of them, and nobody's
                 self.own_timers = self.timers
                 yield self
                 if not self.gateway.node.draining:
