@@ -125,7 +125,7 @@ class World:
         self.observer: Page | None = None
         self.left: list[str] = []
         """What was still there when everybody had gone."""
-        self.own_timers = 0
+        self.own_timers = self._nodes_timers = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self.line = Line()
         self.clock = Clock()
@@ -153,6 +153,7 @@ class World:
         try:
             async with self.gateway.lifespan():
                 loop.set_task_factory(self._task)
+                self._nodes_timers = self.timers
                 if self._observed:
                     self.observer = self._observing()
                     await self.quiet()
@@ -215,8 +216,8 @@ class World:
         self.left = self.left_open()
         if any(self._present.values()) or hub.subscriptions or hub.connections or hub.users:
             self.left.append(f"{hub.subscriptions} subscriptions, of {set(hub.users)}")
-        if self.timers:
-            self.left.append(f"{self.timers} timers")
+        if self.timers != self._nodes_timers:
+            self.left.append(f"{self.timers} timers, the node itself has {self._nodes_timers}")
 
     # — time —
 
