@@ -44,7 +44,8 @@ AT_ONCE = frozenset(
         "channel.without_namespace",
         "http_api",
         "log.level",
-        "shutdown",
+        "shutdown.drain_rate",
+        "shutdown.drain_time",
         "websocket.write_timeout",
     )
 )

@@ -63,7 +63,7 @@ PUBLIC_CONNECTIONS = 5000
 """Open connections of one address of the public Internet, unless client.address_connection_limit says: more than any
 company or dormitory has behind one, and a third of what a node carries."""
 
-LOG_PAUSE = 10.0
+LOG_PAUSE = 60.0
 """Seconds between two lines of a log that tell of refusals by one limit."""
 
 log = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ FIELDS = {
     "client": "the id of the connection that it is about",
     "user": "the user of that connection; left out if it has none",
     "address": "where its client is: as a proxy tells it that is in `http_server.forwarded_allow_ips`",
-    "reason": "what recurs, and is told now and then: for refusals as in `refusals_total{reason}`",
+    "reason": "what recurs, and is told now and then: for refusals as in `gateway_refusals_total{reason}`",
     "count": "how often it has happened since its line before; at its end, in all",
     "seconds": "since its line before; at its end, how long it has lasted",
     "method": "of a request, with `log.access`",

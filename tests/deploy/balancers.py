@@ -20,7 +20,7 @@ def haproxy_config(listen_port: int, backends: Backends) -> str:
     servers = "\n".join(f"    server gateway{index} {host}:{port}" for index, (host, port) in enumerate(backends, 1))
     text = HAPROXY.read_text()
     text = _replace(r"^    bind :8080$", f"    bind 127.0.0.1:{listen_port}", text)
-    text = _replace(r"^    server-template gateway .*$", servers, text)
+    text = _replace(r"^    server-template gateway .*$", servers, text, times=3)
     return _replace(r"^resolvers docker\n(?:    .*\n)+", "", text)
 
 
@@ -50,11 +50,11 @@ def caddy_config(listen_port: int, backends: Backends) -> str:
     return _replace(r"^\treverse_proxy 127\.0\.0\.1:.* \{$", f"\treverse_proxy {servers} {{", text)
 
 
-def _replace(pattern: str, replacement: str, text: str) -> str:
-    """Replace what must stand in the text exactly once."""
+def _replace(pattern: str, replacement: str, text: str, times: int = 1) -> str:
+    """Replace what must stand in the text so many times."""
     text, count = re.subn(pattern, lambda _: replacement, text, flags=re.MULTILINE)
-    if count != 1:
+    if count != times:
         raise ValueError(
-            f"{pattern!r} was found {count} times, not once: the configuration in deploy/ has changed shape"
+            f"{pattern!r} was found {count} times, not {times}: the configuration in deploy/ has changed shape"
         )
     return text

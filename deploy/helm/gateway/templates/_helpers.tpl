@@ -26,6 +26,9 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- define "gateway.settings" -}}
 {{- $shutdown := dict "grace" .Values.shutdown.grace "drain_time" .Values.shutdown.drainTime "drain_rate" .Values.shutdown.drainRate }}
 {{- $server := dict "address" "0.0.0.0" "port" 8000 }}
+{{- range $name := list "tls" "internal_port" "internal_address" "proxy_protocol" }}
+{{- if hasKey (dig "http_server" (dict) $.Values.config) $name }}{{ fail (printf "config.http_server.%s: the chart's probes ask for http at port 8000" $name) }}{{ end }}
+{{- end }}
 {{- with .Values.trustedProxies }}{{ $_ := set $server "forwarded_allow_ips" (join "," .) }}{{ end }}
 {{- $ours := dict "shutdown" $shutdown "http_server" $server "engine" (dict "type" "redis") }}
 {{- if .Values.redis.bundled }}
