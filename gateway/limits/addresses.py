@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 KNOWN = 4096
 """Addresses of which it is kept what they are, for whoever comes again."""
 
-UNIX = ("", "unix")
-"""What servers call the peer of a Unix socket."""
+UNIX = "unix"
+"""What our server calls the peer of a Unix socket. Whose a connection was that is reset nobody knows: it is no proxy."""
 
 Host = IPv4Address | IPv6Address
 
@@ -58,7 +58,7 @@ class Proxies:
 
     def trusts(self, host: str) -> bool:
         """Whether what this peer says is believed. One without address comes by a Unix socket, which only we open."""
-        return self._all or host in UNIX or self._trusts(host)
+        return self._all or host == UNIX or self._trusts(host)
 
     def ignores(self, scope: Mapping[str, Any]) -> bool:
         """Whether a peer says whom it stands for, and is not believed.

@@ -10,6 +10,7 @@ from contextlib import suppress
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
+from gateway import files
 from gateway.serve.proxy_protocol import Address, Header, ProxyHeaderError, read_header
 
 ACCEPTED_AT_ONCE = 64
@@ -82,7 +83,11 @@ class GreetingServer:
         timeout: float,
         greeted: set[asyncio.Task[None]],
         refusals: Refusals,
+        *,
+        spared: bool = False,
     ) -> None:
+        """``spared``: whether those who come may have the last files, too."""
+        self._spared = spared
         self._sock = sock
         self._protocol = protocol
         self._proxies = proxies
@@ -128,6 +133,9 @@ class GreetingServer:
 
     def greet(self, connection: socket.socket) -> None:
         """Let a connection in, once it has said what must come first."""
+        if not self._spared and files.exhausted(connection.fileno()):
+            connection.close()  # unheard: what is left is not for clients
+            return
         task = self._loop.create_task(self._greet(connection))
         self._greeted.add(task)
         task.add_done_callback(self._greeted.discard)

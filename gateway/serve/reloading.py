@@ -54,7 +54,6 @@ def read_or_tell(read: Callable[[], Settings]) -> Settings | None:
 
 def take_over(app: Any, settings: Settings) -> None:
     """Have a running application go by other settings; if it cannot, it goes on with those it has."""
-    set_log_level(settings)
     reload: Callable[[Settings], object] | None = getattr(getattr(app, "state", None), "reload", None)
     if reload is None:
         log.warning("the application cannot take settings over while it runs; they wait for a restart")
@@ -63,6 +62,8 @@ def take_over(app: Any, settings: Settings) -> None:
         reload(settings)
     except Exception as error:
         _tell(error)
+    else:
+        set_log_level(settings)
 
 
 def set_log_level(settings: Settings) -> None:

@@ -149,7 +149,16 @@ class Server(uvicorn.Server):
         if context is None and side.proxies is None:
             return None
         protocol = partial(self._protocol, listener)
-        return GreetingServer(sock, protocol, side.proxies, context, self._sides.timeout, self._greeted, self._refusals)
+        return GreetingServer(
+            sock,
+            protocol,
+            side.proxies,
+            context,
+            self._sides.timeout,
+            self._greeted,
+            self._refusals,
+            spared=listener.internal,
+        )
 
     def _protocol(self, listener: Listener, client: Address | None = None) -> asyncio.Protocol:
         config = self._sides.of(listener).config
@@ -158,6 +167,7 @@ class Server(uvicorn.Server):
             config=config, server_state=self.server_state, app_state=self.lifespan.state, _loop=self._loop
         )
         protocol.peer = client or (UNIX if listener.is_unix else None)
+        protocol.spared = listener.internal
         return protocol
 
     async def _end_listening(self, queues: Sequence[Listener]) -> None:

@@ -181,7 +181,7 @@ class Supervisor:
         """One worker from birth to death: its process id, and how it ended."""
         settings = slot.settings
         sockets = tuple(Socket(each.sock.fileno(), each.internal, each.worker) for each in self._listeners.all)
-        job = write_job(Job(sockets, self._meeting.named_in(settings), self._factory))
+        job = write_job(Job(sockets, self._of_worker(settings), self._factory))
         try:
             process = slot.process = await Process.start(job, [each.descriptor for each in sockets])
         except OSError as error:
@@ -192,7 +192,7 @@ class Supervisor:
             if await process.came_within(self.start_timeout):
                 slot.ready = self._any_came = True
                 if slot.settings is not settings:  # others were handed on while it came up
-                    slot.order(self._meeting.named_in(slot.settings))
+                    slot.order(self._of_worker(slot.settings))
                 if not slot.came.done():
                     slot.came.set_result(True)
                 self._share()
@@ -273,9 +273,10 @@ class Supervisor:
             return False
         log.info("the workers take over, and go on: %s", ", ".join(change.at_once))
         self._settings = settings
+        set_log_level(settings)
         for slot in self._slots:
             slot.settings = settings
-            slot.order(self._meeting.named_in(settings))
+            slot.order(self._of_worker(settings))
         return True
 
     async def _replace(self, settings: Settings) -> list[Slot]:
@@ -294,6 +295,7 @@ class Supervisor:
                 await asyncio.gather(*(self._see_off(each) for each in fresh))
                 return []
         self._settings = settings
+        set_log_level(settings)
         self._others, self._slots = self._slots, fresh
         for slot in self._others:
             slot.closing.set()
@@ -306,13 +308,17 @@ class Supervisor:
         settings = read_or_tell(self._read_with_listeners)
         if settings is None:
             return None
-        set_log_level(settings)
         server, kept = settings.http_server, {}
         for name in ("address", "port", "internal_address", "internal_port", "unix_socket_mode"):
             kept[name] = getattr(self._settings.http_server, name)
             if getattr(server, name) != kept[name]:
                 log.warning("http_server.%s stays %s until the gateway itself is restarted", name, kept[name])
         return settings.model_copy(update={"http_server": server.model_copy(update=kept)})
+
+    def _of_worker(self, settings: Settings) -> Settings:
+        """What a worker goes by. None leaves by itself the port that all share: it is all that a balancer sees."""
+        health = settings.health.model_copy(update={"isolated_after": 0.0})
+        return self._meeting.named_in(settings.model_copy(update={"health": health}))
 
     def _read_with_listeners(self) -> Settings:
         settings = self._reload()

@@ -19,7 +19,7 @@ class UnixSocket:
         try:
             _clear(path)
             self.sock = _bind(path, mode)
-            self._made = os.stat(path).st_ino
+            self._made = _identity(path)
         except OSError as error:
             raise ServeError(
                 f"cannot listen on unix:{path}: {error.strerror or error}; choose another path with --host unix:/path "
@@ -29,8 +29,14 @@ class UnixSocket:
     def remove(self) -> None:
         """Remove the file, if it is still ours."""
         with suppress(OSError):
-            if os.stat(self.path).st_ino == self._made:
+            if _identity(self.path) == self._made:
                 os.unlink(self.path)
+
+
+def _identity(path: str) -> tuple[int, int, int]:
+    """Of the file; its number alone may be the successor's, too, once ours is gone."""
+    found = os.stat(path)
+    return found.st_dev, found.st_ino, found.st_ctime_ns
 
 
 def _clear(path: str) -> None:

@@ -91,12 +91,8 @@ class Admission:
         return _unavailable(self._rate.wait())
 
     def _refuse_address(self, address: Address) -> Refusal | None:
-        """How one more of an address is refused that has had enough."""
+        """How one more of an address is refused that comes too often."""
         network = network_of(address)
-        if self._limiter.is_full(network):
-            what = "client.address_connection_limit of %.100r is reached"
-            self._count(address, "address_connection_limit", what, network.name, hint=network.name)
-            return _too_many(LONGEST_WAIT)
         if wait := self._limiter.wait(network):
             what = "more than client.rate_limit.address_command.connect of %.100r"
             self._count(address, "address_rate", what, network.name, hint=network.name)
@@ -111,6 +107,10 @@ class Admission:
             self._count(address, "connection_limit", "client.connection_limit = %d is reached", self._limit)
         elif files.scarce():
             self._count(address, "file_limit", "%d files may be open, and nearly are (ulimit -n)", files.limit())
+        elif self._limiter.is_full(network := network_of(address)):
+            what = "client.address_connection_limit of %.100r is reached"
+            self._count(address, "address_connection_limit", what, network.name, hint=network.name)
+            return _too_many(LONGEST_WAIT)
         else:
             return None
         return _unavailable(1)

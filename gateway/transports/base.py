@@ -10,6 +10,7 @@ from typing import Any
 
 from starlette.types import Scope
 
+from gateway import files
 from gateway.auth.tokens import TokenVerifier
 from gateway.core.node import Node
 from gateway.errors import Disconnect, DisconnectCode
@@ -154,9 +155,11 @@ class Acceptor:
     def condition(self) -> Condition | None:
         """For the health check: whether nobody more may come in."""
         limit = self._node.settings.client.connection_limit
-        if not 0 < limit <= len(self.sessions):
-            return None
-        return Condition("full", f"client.connection_limit = {limit} is reached", "full")
+        if 0 < limit <= len(self.sessions):
+            return Condition("full", f"client.connection_limit = {limit} is reached", "full")
+        if files.scarce():
+            return Condition("full", f"{files.limit()} files may be open, and nearly are", "full")
+        return None
 
     async def drain(self) -> None:
         """Ask every client to come back elsewhere, some at a time, and let nobody in.

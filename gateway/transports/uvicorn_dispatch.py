@@ -22,7 +22,17 @@ _WEBSOCKET = re.compile(rb"\r\nupgrade:[ \t]*websocket[ \t]*\r\n", re.IGNORECASE
 class DispatchProtocol(asyncio.Protocol):
     """Collects the first head; what comes of it takes the transport over."""
 
-    __slots__ = ("_app_state", "_config", "_deadline", "_head", "_loop", "_server_state", "_transport", "peer")
+    __slots__ = (
+        "_app_state",
+        "_config",
+        "_deadline",
+        "_head",
+        "_loop",
+        "_server_state",
+        "_transport",
+        "peer",
+        "spared",
+    )
 
     http: type[HttpProtocol] = HttpProtocol
 
@@ -40,11 +50,13 @@ class DispatchProtocol(asyncio.Protocol):
         self._head = b""
         self.peer: tuple[str, int] | None = None
         """Where the connection comes from, if the socket does not tell it."""
+        self.spared = False
+        """Whether it may have one of the last files: operators look what is the matter."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
         sock = transport.get_extra_info("socket")
-        if sock is not None and files.exhausted(sock.fileno()):
+        if sock is not None and not self.spared and files.exhausted(sock.fileno()):
             self._transport.abort()  # an answer would be read by nobody in time
         self._server_state.connections.add(cast(Any, self))
         self._deadline = self._loop.call_later(self.http.timeout, self._transport.abort)

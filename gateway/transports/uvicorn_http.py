@@ -7,6 +7,7 @@ close. `protocol_class` gives the class for ``uvicorn.Config(http=)``.
 import asyncio
 from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -58,6 +59,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._peer: tuple[str, int] | None = None
         self._reading = True
         self._in_head = True
         self._head_size = 0
@@ -69,7 +71,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def come_from(self, peer: tuple[str, int]) -> None:
         """Say where the connection comes from, if the socket does not tell it."""
-        self.client = peer
+        self.client = self._peer = peer
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._deadline.end()
@@ -122,6 +124,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def handle_websocket_upgrade(self) -> None:
         self._deadline.end()
+        if self._peer is not None and self.ws_protocol_class is not None:
+            self.ws_protocol_class = partial(_made_of, self.ws_protocol_class, self._peer)  # type: ignore[assignment]
         super().handle_websocket_upgrade()
         self._let_go()
 
@@ -139,6 +143,13 @@ class HttpProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()  # uvicorn leaves it to fire after a reset
         self.parser = self.cycle = None  # type: ignore[assignment]  # as uvicorn has it
         self.pipeline.clear()
+
+
+def _made_of(kind: Any, peer: tuple[str, int], **options: Any) -> Any:
+    """A WebSocket protocol that knows where its connection comes from."""
+    protocol = kind(**options)
+    protocol.come_from(peer)
+    return protocol
 
 
 def protocol_class(timeout: float) -> type[HttpProtocol]:

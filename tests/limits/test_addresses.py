@@ -58,7 +58,8 @@ PROXIES = "127.0.0.1, 10.0.0.0/8,2001:db8:ffff::/48"
         ("::ffff:10.0.0.1", ["1.1.1.1"], "1.1.1.1"),  # a socket that hears both
         ("2001:db8:ffff:1::1", ["1.1.1.1"], "1.1.1.1"),
         ("2001:db8:fffe:1::1", ["1.1.1.1"], "2001:db8:fffe:1::1"),
-        (None, ["1.1.1.1"], "1.1.1.1"),  # a Unix socket
+        (None, ["1.1.1.1"], ""),  # who is reset before it was asked for its name
+        ("unix", ["1.1.1.1"], "1.1.1.1"),
         (None, [], ""),
         ("testclient", ["1.1.1.1"], "testclient"),
     ],

@@ -14,9 +14,10 @@ import httpx
 import pytest
 from websockets.sync.client import connect
 
+from gateway import files
 from gateway.serve.greeting import SAID_EVERY, GreetingServer, Proxies, Refusals
 from tests.certificates import Authority
-from tests.serve.gateways import haproxy
+from tests.serve.gateways import Gateway, haproxy
 from tests.serve.processes import Process, settings_file
 from tests.waiting import until
 
@@ -75,6 +76,19 @@ def test_the_client_is_the_one_that_the_proxy_names(
     assert seen(exchange(process.port, HEADER + forwarded))[0] == "192.0.2.1", "who is no proxy is not believed"
     assert seen(exchange(process.port, LOCAL + forwarded))[0] == "203.0.113.9"
     assert process.stop() == 0
+
+
+def test_a_later_request_of_a_connection_is_of_the_same_client(tmp_path: Path) -> None:
+    told = b"\r\nOrigin: https://evil.example\r\nX-Forwarded-For: 203.0.113.9\r\n\r\n"
+    upgrade = UPGRADE.replace(b"GET / ", b"GET /connection/websocket ").replace(b"\r\n\r\n", told)
+    with (
+        Gateway(tmp_path, {"proxy_protocol": True}) as gateway,
+        socket.create_connection(("127.0.0.1", gateway.port), 10) as sock,
+    ):
+        sock.sendall(HEADER + GET.replace(b"GET / ", b"GET /nothing "))
+        assert sock.recv(65536).startswith(b"HTTP/1.1 404")
+        sock.sendall(upgrade)
+        gateway.logged("192.0.2.1: connection refused: client.allowed_origins has no 'https://evil.example'")
 
 
 def test_who_sends_no_header_is_refused(start: Start, tmp_path: Path) -> None:
@@ -223,6 +237,20 @@ class Listening:
 def greeting(sock: Listening, protocol: Callable[..., Any]) -> GreetingServer:
     refusals = Refusals(asyncio.get_running_loop().time)
     return GreetingServer(cast(Any, sock), protocol, Proxies("127.0.0.1"), None, 5.0, set(), refusals)
+
+
+@pytest.mark.parametrize("spared", [False, True])
+async def test_the_last_files_are_for_operators(monkeypatch: pytest.MonkeyPatch, *, spared: bool) -> None:
+    monkeypatch.setattr(files, "exhausted", lambda number: True)
+    ours, theirs = socket.socketpair()
+    greeted: set[asyncio.Task[None]] = set()
+    refusals = Refusals(asyncio.get_running_loop().time)
+    with ours, theirs:
+        server = GreetingServer(ours, lambda _: asyncio.Protocol(), None, None, 0.0, greeted, refusals, spared=spared)
+        server.greet(theirs)
+        assert bool(greeted) is spared
+        assert (theirs.fileno() >= 0) is spared
+        await asyncio.gather(*greeted, return_exceptions=True)
 
 
 async def test_without_descriptors_it_rests(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -324,3 +324,15 @@ def test_the_watchdog_hears_twice_in_its_time(monkeypatch: pytest.MonkeyPatch) -
     for now in (10.0, 11.0, 11.9, 12.0, 13.9, 14.0):
         watchdog.beat(now)
     assert told == ["WATCHDOG=1"] * 3
+
+
+def test_who_ends_leaves_the_file_of_a_successor(tmp_path: Path) -> None:
+    path = str(tmp_path / "g.sock")
+    ending = UnixSocket(path, 0o600)
+    ending.sock.close()
+    successor = UnixSocket(path, 0o600)  # whose file may have the number of the other
+    ending.remove()
+    assert Path(path).exists()
+    successor.sock.close()
+    successor.remove()
+    assert not Path(path).exists()

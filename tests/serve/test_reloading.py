@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from websockets.typing import Origin
 
 from gateway.auth.tokens import sign_connection
 from gateway.config.settings import Settings
+from gateway.errors import SettingsError
 from gateway.serve.reloading import Reloading, set_log_level, take_over
 from tests.redis_server import RedisServer
 from tests.serve.processes import BASE, Process
@@ -213,9 +215,18 @@ def test_an_application_that_fails_is_told(caplog: pytest.LogCaptureFixture) -> 
     assert caplog.messages == ["RuntimeError()", "these settings are not taken over; those of before hold on"]
 
 
-def test_the_level_of_the_log_is_taken_over() -> None:
-    import logging
+def test_settings_that_are_refused_leave_the_level_of_the_log() -> None:
+    logger = logging.getLogger("gateway")
+    before = logger.level
 
+    def fail(_: Settings) -> None:
+        raise SettingsError("no")
+
+    take_over(SimpleNamespace(state=SimpleNamespace(reload=fail)), Settings(log={"level": "error"}))
+    assert logger.level == before
+
+
+def test_the_level_of_the_log_is_taken_over() -> None:
     log = logging.getLogger("gateway")
     before = log.level
     settings: Any = SimpleNamespace(log=SimpleNamespace(level="error"))

@@ -165,7 +165,7 @@ async def test_who_comes_up_meanwhile_gets_the_settings_too(
     assert supervisor._hand_on(settings)
     assert not orders, "it could not take any yet"
     came.set()
-    assert (await until(lambda: orders))[0] == supervisor._meeting.named_in(settings)
+    assert (await until(lambda: orders))[0] == supervisor._of_worker(settings)
     supervisor._stop()
     await slot.keeper
 

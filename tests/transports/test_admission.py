@@ -236,6 +236,15 @@ def test_an_address_with_too_many_connections() -> None:
     assert door.refuse(of="10.0.0.1") is None
 
 
+def test_an_address_is_full_also_for_those_whose_request_has_taken_its_time() -> None:
+    door = Door(address_connection_limit=1)
+    assert door.admission.repel(0, draining=False, address=Address("10.0.0.1")) is None
+    door.limiter.enter(Network("10.0.0.1"))
+    refusal = door.admission.repel(0, draining=False, address=Address("10.0.0.1"))
+    assert refusal is not None
+    assert refusal.status == 429
+
+
 def test_who_comes_too_often_takes_no_turn_of_the_others() -> None:
     door = Door(connection_rate_limit=5, rate_limit={"address_command": {"enabled": True, "connect": "2/minute"}})
     assert [door.refuse(of="10.0.0.1") is None for _ in range(9)] == [True, True, *[False] * 7]

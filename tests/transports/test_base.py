@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gateway import files
 from gateway.auth.tokens import TokenVerifier
 from gateway.blocks.memory import MemoryBlocks
 from gateway.brokers.memory import MemoryBroker
@@ -330,3 +331,12 @@ async def test_other_settings_hold_at_once() -> None:
     assert refused(door, scope(origin="https://b.net")) is None
     assert refused(door) == UNAVAILABLE  # the rate
     assert node.limiter.of_commands(session.spender.network) is not None
+
+
+def test_a_node_whose_files_are_scarce_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    door, _ = acceptor()
+    assert door.condition() is None
+    monkeypatch.setattr(files, "scarce", lambda: True)
+    condition = door.condition()
+    assert condition is not None
+    assert condition.status == "full"
