@@ -12,7 +12,8 @@ KNOWN = 4096
 """Addresses of which it is kept what they are, for whoever comes again."""
 
 UNIX = "unix"
-"""What our server calls the peer of a Unix socket. Whose a connection was that is reset nobody knows: it is no proxy."""
+"""What our server calls the peer of a Unix socket. Of a connection that is reset nobody knows the peer: it is no proxy.
+"""
 
 Host = IPv4Address | IPv6Address
 
