@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import socket
 import struct
 import subprocess
@@ -262,7 +263,7 @@ def _counted(server: Server) -> Counter[str]:
     """The server's counters by name and labels."""
     with urlopen(f"http://127.0.0.1:{server.port}/metrics") as answer:
         lines = [line.rpartition(" ") for line in answer.read().decode().splitlines() if not line.startswith("#")]
-    return Counter({name: int(float(value)) for name, _, value in lines})
+    return Counter({re.sub(r'node="\w*",?|,node="\w*"', "", name): int(float(value)) for name, _, value in lines})
 
 
 def main(arguments: Sequence[str]) -> int:

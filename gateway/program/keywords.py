@@ -22,6 +22,7 @@ class Sections(TypedDict, total=False):
     prometheus: Mapping[str, Any]
     opentelemetry: Mapping[str, Any]
     asyncapi: Mapping[str, Any]
+    log: Mapping[str, Any]
     demo: Mapping[str, Any]
 
 

@@ -116,7 +116,7 @@ def patient(settings: Settings, **given: Any) -> Patient:
 
 def make_settings(**sections: Any) -> Settings:
     client: Any = {"token": {"hmac_secret_key": SECRET}, "connection_limit": 10}
-    return Settings(client=client, http_api={"key": "k"}, **sections)
+    return Settings(client=client, http_api={"key": "one of more than sixteen letters"}, **sections)
 
 
 async def test_nodes_that_know_each_other(server: RedisServer) -> None:

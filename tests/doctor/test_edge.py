@@ -32,7 +32,9 @@ def make_settings(**sections: Any) -> Settings:
     client = {"token": {"hmac_secret_key": SECRET}, "allowed_origins": ["https://a.example"]} | sections.pop(
         "client", {}
     )
-    return Settings(client=client, http_api={"key": "k"}, uni_sse={"enabled": True}, **sections)
+    return Settings(
+        client=client, http_api={"key": "one of more than sixteen letters"}, uni_sse={"enabled": True}, **sections
+    )
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ from tests.deploy.balancers import ROOT
 from tests.integration.processes import program
 from tests.integration.servers import GatewayServer, Server
 from tests.redis_server import RedisServer
-from tests.waiting import until
+from tests.waiting import until, until_blocking
 
 WORKERS = 3
 OPEN = {"allow_subscribe_for_client": True, "allow_publish_for_client": True}
@@ -72,6 +72,7 @@ def gateway(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Ite
     settings = {**SETTINGS, **engine}
     with GatewayServer("scraped", tmp_path_factory.mktemp("scraped"), settings, ["--workers", "3"]) as server:
         server.wait("/health/ready")
+        until_blocking(lambda: "ready on" in server.log, deadline=30)  # which is said when all workers are
         yield server
 
 
