@@ -313,6 +313,7 @@ async def test_the_shop_announces_what_is_committed_and_nothing_else(
     (tmp_path / "shop.py").write_text(block("postgres.md", "shop.py"))
     monkeypatch.syspath_prepend(tmp_path)
     shop = import_module("shop")
+    del sys.modules["shop"]  # other tests have one, too
     transport = httpx.ASGITransport(shop.app)
     async with (
         shop.app.router.lifespan_context(shop.app),
