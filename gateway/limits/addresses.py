@@ -12,8 +12,7 @@ KNOWN = 4096
 """Addresses of which it is kept what they are, for whoever comes again."""
 
 UNIX = "unix"
-"""What our server calls the peer of a Unix socket. Of a connection that is reset nobody knows the peer: it is no proxy.
-"""
+"""What our server calls the peer of a Unix socket."""
 
 Host = IPv4Address | IPv6Address
 
@@ -58,7 +57,7 @@ class Proxies:
         self._trusts = lru_cache(KNOWN)(self._look_up)
 
     def trusts(self, host: str) -> bool:
-        """Whether what this peer says is believed. One without address comes by a Unix socket, which only we open."""
+        """Whether what this peer says is believed, as is whoever comes by a Unix socket, which only we open."""
         return self._all or host == UNIX or self._trusts(host)
 
     def ignores(self, scope: Mapping[str, Any]) -> bool:
@@ -67,7 +66,7 @@ class Proxies:
         A client whom a proxy has told the server of, and the server the scope, has port 0.
         """
         peer, port = scope.get("client") or ("", 0)
-        return bool(port) and not self.trusts(peer or "") and bool(forwarded_for(scope["headers"]))
+        return bool(port) and not self.trusts(peer) and bool(forwarded_for(scope["headers"]))
 
     def client(self, scope: Mapping[str, Any]) -> str:
         """The address of who is at the other end, by an ASGI scope (``client``, ``headers``).
@@ -75,10 +74,9 @@ class Proxies:
         Of X-Forwarded-For the rightmost entry that no trusted proxy stands for: each proxy appends whom it has seen,
         and what stands before that anybody may have written. Where all are trusted, it is the first of these.
         """
-        peer = (scope.get("client") or ("",))[0] or ""
-        if not self.trusts(peer):
-            return str(peer)
-        believed = str(peer)
+        believed = _peer(scope)
+        if not self.trusts(believed):
+            return believed
         for entry in reversed(forwarded_for(scope["headers"])):
             address = _read(_without_port(entry))
             if address is None:
@@ -93,6 +91,14 @@ class Proxies:
         if address is None:
             return host in self._words
         return any(address in network for network in self._networks)
+
+
+def _peer(scope: Mapping[str, Any]) -> str:
+    """Who has connected. Nobody knows of a connection that is reset already: it is no proxy's, whatever it has sent."""
+    if client := scope.get("client"):
+        return str(client[0])
+    _, port = scope.get("server") or ("", 0)
+    return UNIX if port is None else ""  # as ASGI tells of a Unix socket
 
 
 def forwarded_for(headers: Iterable[tuple[bytes, bytes]]) -> list[str]:

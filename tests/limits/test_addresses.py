@@ -81,3 +81,9 @@ def test_who_trusts_nobody_believes_no_header() -> None:
 
 def test_peers_that_a_server_names_by_a_word() -> None:
     assert Proxies("unix:, 10.0.0.1").client(scope("unix:", "1.1.1.1")) == "1.1.1.1"
+
+
+def test_unix_sockets_of_other_servers() -> None:
+    asked = {**scope(None, "1.1.1.1"), "server": ("/run/app.sock", None)}
+    assert Proxies("").client(asked) == "1.1.1.1"
+    assert Proxies("").client({**asked, "server": ("127.0.0.1", 80)}) == ""

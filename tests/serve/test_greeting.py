@@ -239,18 +239,32 @@ def greeting(sock: Listening, protocol: Callable[..., Any]) -> GreetingServer:
     return GreetingServer(cast(Any, sock), protocol, Proxies("127.0.0.1"), None, 5.0, set(), refusals)
 
 
+class Closing(asyncio.Protocol):
+    """Ends each connection as it begins."""
+
+    def __init__(self) -> None:
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.ended.set_result(None)
+
+
 @pytest.mark.parametrize("spared", [False, True])
 async def test_the_last_files_are_for_operators(monkeypatch: pytest.MonkeyPatch, *, spared: bool) -> None:
     monkeypatch.setattr(files, "exhausted", lambda number: True)
-    ours, theirs = socket.socketpair()
     greeted: set[asyncio.Task[None]] = set()
-    refusals = Refusals(asyncio.get_running_loop().time)
-    with ours, theirs:
-        server = GreetingServer(ours, lambda _: asyncio.Protocol(), None, None, 0.0, greeted, refusals, spared=spared)
+    refusals, made = Refusals(asyncio.get_running_loop().time), Closing()
+    ours, theirs = socket.socketpair()
+    with ours, socket.socket() as listening:
+        server = GreetingServer(listening, lambda _: made, None, None, 5.0, greeted, refusals, spared=spared)
         server.greet(theirs)
         assert bool(greeted) is spared
-        assert (theirs.fileno() >= 0) is spared
-        await asyncio.gather(*greeted, return_exceptions=True)
+        if spared:
+            await asyncio.wait_for(made.ended, 10)
+        assert theirs.fileno() < 0
 
 
 async def test_without_descriptors_it_rests(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

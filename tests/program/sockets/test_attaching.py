@@ -342,7 +342,9 @@ async def test_connections_of_a_user_may_be_limited() -> None:
 
 
 def proxied(address: str) -> Client:
-    return Client((b"x-forwarded-for", address.encode()))
+    client = Client((b"x-forwarded-for", address.encode()))
+    client.websocket.scope["client"] = "127.0.0.1", 5000
+    return client
 
 
 async def test_addresses_are_limited_whether_origins_are_checked_or_not() -> None:
