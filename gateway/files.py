@@ -9,6 +9,8 @@ import os
 import time
 from collections import Counter
 
+from gateway.recurring import Recurring
+
 try:
     import resource
 except ImportError:  # pragma: no cover  # Windows has no such limit
@@ -20,15 +22,10 @@ MOST_SPARE, LEAST_SPARE = 128, 16
 """Files that no client gets, of a limit that is large or small: for the broker, the server API, health checks, names
 to resolve and files to read."""
 
-LOG_PAUSE = 10.0
-"""Seconds between two lines that tell of connections cut off."""
-
 CUT: Counter[str] = Counter()
 """Connections of this process that were closed unheard, by reason."""
 
-_pause_ends = 0.0
-
-log = logging.getLogger(__name__)
+_cut = Recurring(logging.getLogger(__name__), time.monotonic, counts=CUT)
 
 
 def limit() -> int:
@@ -67,17 +64,5 @@ def exhausted(number: int) -> bool:
     most = limit()
     if not most or number < most - spare(most) // 2:
         return False
-    _cut(most)
+    _cut.happened("file_limit", "connections are closed unheard: nearly all %d files are open (ulimit -n)", most)
     return True
-
-
-def _cut(most: int) -> None:
-    global _pause_ends
-    CUT["file_limit"] += 1
-    if time.monotonic() >= _pause_ends:
-        _pause_ends = time.monotonic() + LOG_PAUSE
-        log.error(
-            "connections are closed unheard, %d so far: nearly all %d files that may be open are (ulimit -n)",
-            CUT["file_limit"],
-            most,
-        )

@@ -1,7 +1,9 @@
 """How many files may be open, and what happens before there are no more."""
 
+import logging
 import os
 import resource
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -9,6 +11,7 @@ from contextlib import ExitStack
 import pytest
 
 from gateway import files
+from gateway.recurring import Recurring
 
 
 @pytest.fixture
@@ -56,12 +59,12 @@ def test_without_any_file_they_are_scarce(few: ExitStack) -> None:
 def test_some_are_kept_even_from_who_has_said_nothing_yet(
     few: ExitStack, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "CUT", Counter())
-    monkeypatch.setattr(files, "_pause_ends", 0.0)
+    counts: Counter[str] = Counter()
+    monkeypatch.setattr(files, "_cut", Recurring(logging.getLogger("gateway.files"), time.monotonic, counts=counts))
     most = files.limit()
     assert not files.exhausted(most - files.spare(most) // 2 - 1)
     assert all(files.exhausted(most - files.spare(most) // 2) for _ in range(3))
-    assert files.CUT == {"file_limit": 3}
+    assert counts == {"file_limit": 3}
     assert caplog.text.count("connections are closed unheard") == 1
 
 

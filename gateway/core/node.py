@@ -73,7 +73,7 @@ class Node:
         self.refusals = Recurring(log, self.wheel.clock, self.wheel.after, self.metrics.refusals)
         """Who is turned away or cut off, and why."""
         self.wheel.late = self._look_at_times
-        self.limiter = Limiter(settings.client, self.metrics, self.wheel.clock)
+        self.limiter = Limiter(settings.client, self.metrics, self.wheel.clock, self.refusals)
         self.channels = Channels(settings.channel, routes, settings.client.subscribe_to_user_personal_channel)
         max_lag = settings.client.channel_position_max_time_lag
         self.hub = Hub(self.metrics, max_lag=max_lag, clock=clock, wheel=self.wheel)

@@ -51,7 +51,7 @@ class Proxies:
         self._networks: list[IPv4Network | IPv6Network] = []
         for word in words:
             try:
-                self._networks.append(ip_network(word))
+                self._networks.append(ip_network(word, strict=False))
             except ValueError:
                 continue  # "*", or the name that a server has for a Unix socket's peer
         self._trusts = lru_cache(KNOWN)(self._look_up)

@@ -1,7 +1,7 @@
 """What clients of a node may ask for, and what becomes of those who ask for more. The settings are client.rate_limit.
 
-Each connection, user and address has an account. Who is over a limit is refused, counted, and now and then named in
-the log; what a client is answered is for whoever asks here.
+Each connection, user and address has an account. Who is over a limit is refused, counted, and named in the log
+(`recurring`); what a client is answered is for whoever asks here.
 """
 
 import logging
@@ -37,6 +37,7 @@ from gateway.messages import (
     UnsubscribeRequest,
 )
 from gateway.metrics import Metrics
+from gateway.recurring import Address, Recurring
 
 COMMANDS: dict[str, type[Any]] = {
     "connect": ConnectRequest,
@@ -62,9 +63,6 @@ _NAMES: dict[Kind, str] = {**{kind: name for name, kind in COMMANDS.items()}, BY
 PUBLIC_CONNECTIONS = 5000
 """Open connections of one address of the public Internet, unless client.address_connection_limit says: more than any
 company or dormitory has behind one, and a third of what a node carries."""
-
-LOG_PAUSE = 60.0
-"""Seconds between two lines of a log that tell of refusals by one limit."""
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +105,13 @@ class Spender:
 class Limiter:
     """The limits of one node. Nothing in it waits but for ``shared``."""
 
-    def __init__(self, client: ClientSettings, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        client: ClientSettings,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+        refusals: Recurring | None = None,
+    ) -> None:
         self.store: LimitStore | None = None
         """Keeps what users have spent on all nodes, where that is asked for."""
         self._metrics = metrics
@@ -116,8 +120,7 @@ class Limiter:
         self._addresses = Accounts()
         self._open: dict[str, int] = {}
         """Connections by network."""
-        self._told: dict[str, tuple[float, int]] = {}
-        """By limit: when it may be logged again, and how often it has not been."""
+        self._refusals = refusals or Recurring(log, clock)
         self._asked: tuple[RateLimitSettings, int | None] | None = None
         self.configure(client)
 
@@ -247,18 +250,10 @@ class Limiter:
         """Count somebody over a limit, and say whether it is to be refused."""
         command = _NAMES[kind]
         self._metrics.over_limit[layer, command, dry_run] += 1
-        now = self._clock()
-        limit = f"{layer}.{command}"
-        pause_ends, untold = self._told.get(limit, (now, 0))
-        if now < pause_ends:
-            self._told[limit] = pause_ends, untold + 1
-        else:
-            self._told[limit] = now + LOG_PAUSE, 0
-            what = "would be refused" if dry_run else "refused"
-            log.warning(
-                "client.rate_limit.%s: %s %s, %d since this was last said, lastly of %.100r",
-                layer, command, what, untold + 1, who,
-            )  # fmt: skip
+        if not dry_run and kind is not ERRORS:  # the connection is closed for those, with a line of its own
+            limit = f"client.rate_limit.{layer}.{command}"
+            shown = f"{who!a:.100}" if "user" in layer else Address(who)
+            self._refusals.happened("rate_limit", "%s: command refused: over %s", shown, limit, reason=limit)
         return not dry_run
 
 

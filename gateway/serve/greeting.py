@@ -6,12 +6,13 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable
-from contextlib import suppress
-from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
 from gateway import files
-from gateway.serve.proxy_protocol import Address, Header, ProxyHeaderError, read_header
+from gateway.limits.addresses import UNIX, Proxies
+from gateway.recurring import Address, Recurring
+from gateway.serve import proxy_protocol
+from gateway.serve.proxy_protocol import Header, ProxyHeaderError, read_header
 
 ACCEPTED_AT_ONCE = 64
 """Connections taken from the queue in one turn of the event loop: with each a handshake begins."""
@@ -19,51 +20,9 @@ ACCEPTED_AT_ONCE = 64
 REST = 1.0
 """Seconds without accepting when there are no descriptors left, as asyncio does it."""
 
-SAID_EVERY = 60.0
-"""Seconds between two lines about refusals of one kind."""
-
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 log = logging.getLogger("gateway.serve.greeting")
-
-
-class Proxies:
-    """Peers that are believed, as hosts: addresses and networks, separated by commas, or ``*`` for all."""
-
-    def __init__(self, written: str) -> None:
-        self._all = False
-        self._networks = []
-        for each in filter(None, (part.strip() for part in written.split(","))):
-            if each == "*":
-                self._all = True
-            with suppress(ValueError):  # a name, which uvicorn takes as it stands, is nobody's address
-                self._networks.append(ip_network(each, strict=False))
-
-    def __contains__(self, host: str) -> bool:
-        try:
-            address = ip_address(host.partition("%")[0])
-        except ValueError:
-            return False
-        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        return self._all or any(address in network for network in self._networks)
-
-
-class Refusals:
-    """How many connections were refused, by kind; of each kind a line, then at most one a minute, with their number."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self.counts: dict[str, int] = {}
-        self._clock = clock
-        self._said: dict[str, tuple[float, int]] = {}
-
-    def count(self, kind: str, text: str, *values: object) -> None:
-        count = self.counts[kind] = self.counts.get(kind, 0) + 1
-        at, told = self._said.get(kind, (-SAID_EVERY, 0))
-        if (now := self._clock()) - at >= SAID_EVERY:
-            self._said[kind] = now, count
-            more = f"; {count - told} since the last such line" if told else ""
-            log.warning(f"connection refused: {text}%s", *values, more)
 
 
 class GreetingServer:
@@ -77,12 +36,12 @@ class GreetingServer:
     def __init__(
         self,
         sock: socket.socket,
-        protocol: Callable[[Address | None], asyncio.Protocol],
+        protocol: Callable[[proxy_protocol.Address | None], asyncio.Protocol],
         proxies: Proxies | None,
         context: ssl.SSLContext | None,
         timeout: float,
         greeted: set[asyncio.Task[None]],
-        refusals: Refusals,
+        refusals: Recurring,
         *,
         spared: bool = False,
     ) -> None:
@@ -141,13 +100,13 @@ class GreetingServer:
         task.add_done_callback(self._greeted.discard)
 
     def _rest(self, error: OSError) -> None:
-        self._refusals.count("descriptors", "cannot accept: %s", error.strerror)
+        self._refusals.happened("descriptors", "no connection is accepted: %s", error.strerror)
         self._loop.remove_reader(self._sock)
         self._resting = self._loop.call_later(REST, self._loop.add_reader, self._sock, self.accept)
 
     async def _greet(self, connection: socket.socket) -> None:
         """Let a connection in, or drop it with the reason in the log."""
-        host, accepted = "unix", False
+        host, accepted = UNIX, False
         try:
             connection.setblocking(False)
             if connection.family != socket.AF_UNIX:
@@ -159,24 +118,27 @@ class GreetingServer:
             await self._loop.connect_accepted_socket(lambda: self._protocol(client), connection, **limits)
             accepted = True
         except ProxyHeaderError as error:
-            self._refusals.count("proxy_header", "%s: %s", host, error)
+            self._refuse("proxy_header", host, str(error))
         except TimeoutError:
-            self._refusals.count("proxy_header", "%s: no whole PROXY header in %g s", host, self._timeout)
+            self._refuse("proxy_header", host, f"no whole PROXY header in {self._timeout:g} s")
         except ssl.SSLError as error:
-            self._refusals.count("tls", "%s: no TLS: %s", host, error.reason or error)
+            self._refuse("tls", host, f"no TLS: {error.reason or error}")
         except ConnectionAbortedError:  # so uvloop tells the end of its time
-            self._refusals.count("tls", "%s: no TLS handshake in %g s", host, self._timeout)
+            self._refuse("tls", host, f"no TLS handshake in {self._timeout:g} s")
         except OSError as error:  # it has gone
             log.debug("%s is gone before its connection began: %s", host, error)
         finally:
             if not accepted:
                 connection.close()
 
-    async def _client(self, connection: socket.socket, host: str) -> Address | None:
+    def _refuse(self, kind: str, host: str, why: str) -> None:
+        self._refusals.happened(kind, "%s: connection refused: %s", Address(host), why)
+
+    async def _client(self, connection: socket.socket, host: str) -> proxy_protocol.Address | None:
         """The client that a proxy names. Raises `ProxyHeaderError`, and ``TimeoutError``."""
         if self._proxies is None:
             return None
-        if host != "unix" and host not in self._proxies:
+        if not self._proxies.trusts(host):
             raise ProxyHeaderError("a PROXY header is taken from http_server.forwarded_allow_ips alone")
         arrived, found = b"", read_header(b"")
         async with asyncio.timeout(self._timeout):

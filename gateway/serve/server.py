@@ -5,6 +5,7 @@ import gc
 import logging
 import signal
 import socket
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -14,7 +15,8 @@ from typing import Any
 import uvicorn
 
 from gateway.config.settings import Settings
-from gateway.serve.greeting import GreetingServer, Refusals
+from gateway.recurring import Recurring
+from gateway.serve.greeting import GreetingServer
 from gateway.serve.lame_duck import NO_LAME_DUCK, LameDuck, LeavingState, lame_duck_of
 from gateway.serve.listening import Listener, ServeError
 from gateway.serve.proxy_protocol import Address
@@ -62,7 +64,9 @@ class Server(uvicorn.Server):
         drain: Callable[[], Awaitable[None]] | None,
         ready: Callable[[], None],
         lame_duck: LameDuck = NO_LAME_DUCK,
+        refusals: Recurring | None = None,
     ) -> None:
+        """``refusals`` counts and tells who is turned away before the application hears of it."""
         super().__init__(sides.clients.config)
         self.server_state: LeavingState = LeavingState()
         self._sides = sides
@@ -70,6 +74,7 @@ class Server(uvicorn.Server):
         self._drain = drain
         self._ready = ready
         self._lame_duck = lame_duck
+        self._refusals = refusals or Recurring(log, time.monotonic)
         self._told_to_stop = False
         self._greeted: set[asyncio.Task[None]] = set()
         self._watchdog = Watchdog()
@@ -78,7 +83,6 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
-        self._refusals = Refusals(self._loop.time)
         if not self._sides.operators.config.loaded:
             self._sides.operators.config.load()
         await super().startup([])
@@ -213,7 +217,7 @@ def run_server(settings: Settings, factory: Factory, listeners: Sequence[Listene
     """Serve on the bound sockets. Raises `ServeError`, or `SettingsError`, when the application does not start."""
     app = factory(settings)
     sides = sides_of(settings, app, listeners)
-    run(Server(sides, listeners, drain_of(app), ready, lame_duck_of(settings, app)))
+    run(Server(sides, listeners, drain_of(app), ready, lame_duck_of(settings, app), refusals_of(app)))
 
 
 def run(server: Server) -> None:
@@ -237,6 +241,12 @@ def drain_of(app: Any) -> Callable[[], Awaitable[None]] | None:
 def sides_of(settings: Settings, app: Any, listeners: Sequence[Listener]) -> Sides:
     """How the application is served on these. Raises `SettingsError` for certificates that cannot be used."""
     return Sides(settings, partial(uvicorn_config, settings, app), listeners)
+
+
+def refusals_of(app: Any) -> Recurring | None:
+    """Those of the gateway's node, if the application has one."""
+    found: Recurring | None = getattr(getattr(getattr(app, "state", None), "node", None), "refusals", None)
+    return found
 
 
 def uvicorn_config(settings: Settings, app: Any, part: Part = Part.WHOLE) -> uvicorn.Config:

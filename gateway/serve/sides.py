@@ -6,13 +6,14 @@ from typing import Any, NamedTuple
 import uvicorn
 
 from gateway.config.settings import HTTPServerSettings, Settings
+from gateway.limits import addresses
+from gateway.limits.addresses import Proxies
 from gateway.serve.certificates import Certificates, certificates
-from gateway.serve.greeting import Proxies
 from gateway.serve.listening import Listener
 from gateway.serve.proxy_protocol import Address
 from gateway.serve.site import Part
 
-UNIX: Address = ("unix", 0)
+UNIX: Address = (addresses.UNIX, 0)
 """The client of a connection by a Unix socket, which has no address. It is believed what it forwards."""
 
 

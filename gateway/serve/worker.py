@@ -20,7 +20,7 @@ from gateway.serve.line import ANSWER, FORBIDDEN, Order, read, read_job
 from gateway.serve.listening import Listener, ServeError
 from gateway.serve.logs import log_to_stderr
 from gateway.serve.reloading import take_over
-from gateway.serve.server import Server, drain_of, run, sides_of
+from gateway.serve.server import Server, drain_of, refusals_of, run, sides_of
 from gateway.serve.sides import Sides
 from gateway.transports.uvicorn_http import HttpProtocol
 
@@ -42,7 +42,7 @@ class WorkerServer(Server):
         listeners: list[Listener],
         lame_duck: LameDuck = NO_LAME_DUCK,
     ) -> None:
-        super().__init__(sides, listeners, drain_of(app), self._answer, lame_duck)
+        super().__init__(sides, listeners, drain_of(app), self._answer, lame_duck, refusals_of(app))
         self._app = app
         self._line = line
         self._accepting: dict[int, Any] = {}

@@ -68,11 +68,6 @@ def tell(session: Told, reason: Disconnect) -> None:
     session.node.refusals.happened(kind, "%s: closed with %d %s: %s", str(session), reason.code, said, why, level=level)
 
 
-def tell_of_rate(session: Told) -> None:
-    """One of a client's commands is over a rate."""
-    session.node.refusals.happened("rate_limit", "%s: command refused: over a rate of client.rate_limit", str(session))
-
-
 def tell_of_token(session: Told, reason: Exception) -> bool:
     """Whether it is a token for which a client is refused; if so it is told what is wrong with it."""
     error = reason.__cause__

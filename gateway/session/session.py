@@ -29,7 +29,7 @@ from gateway.session.application import NO_APPLICATION, Application, NoApplicati
 from gateway.session.base import GONE, LIFE, NOWHERE, Handshake, State, Transport, replace_expiry
 from gateway.session.lanes import Lanes
 from gateway.session.pipeline import Pipeline
-from gateway.session.rejections import TOO_MANY, tell, tell_of_rate, tell_of_token
+from gateway.session.rejections import TOO_MANY, tell, tell_of_token
 from gateway.session.subscription import Subscription
 
 YEAR = 365 * 86400
@@ -119,8 +119,6 @@ class Session:
             log.error("%s: command %d failed", str(self), command_id, exc_info=error)
             error = Error(ErrorCode.INTERNAL)
         tell_of_token(self, error)
-        if error.code == ErrorCode.TOO_MANY_REQUESTS:
-            tell_of_rate(self)
         self.node.metrics.errors[error.code] += 1
         self.node.hub.post(self, self.wire.protocol.encode_error(command_id, error))
         if error.code != ErrorCode.INTERNAL and not self.node.limiter.bears(self.spender):

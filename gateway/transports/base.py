@@ -94,6 +94,11 @@ class Acceptor:
         """Where a client is, behind the proxies that are trusted."""
         return Address(self._proxies.client(scope))
 
+    def locate(self, session: Session, scope: Scope) -> None:
+        """Have a session know where its client is, for the log and for limits."""
+        session.address = self.address(scope)
+        session.spender.network = network_of(session.address)
+
     def refuse(self, scope: Scope, *, check_origin: bool = True) -> Refusal | None:
         """How a client is refused; None for one that may come in. Asked once for each connection, as it begins."""
         address = self.address(scope)
@@ -126,13 +131,12 @@ class Acceptor:
             handshake = Handshake(handshake.headers, self._keep(scope))
             context = copy_context()
         session = ClientSession(self._node, self._tokens, wire, transport, handshake, self._application, context)
-        session.address = self.address(scope)
+        self.locate(session, scope)
         self.add(session)
         return session
 
     def add(self, session: Session) -> None:
-        """Count an open connection, of where it is; ``remove`` counts it no more."""
-        session.spender.network = network_of(session.address)
+        """Count an open connection; ``remove`` counts it no more."""
         self._node.limiter.enter(session.spender.network)
         self.sessions.add(session)
 

@@ -87,3 +87,20 @@ def test_unix_sockets_of_other_servers() -> None:
     asked = {**scope(None, "1.1.1.1"), "server": ("/run/app.sock", None)}
     assert Proxies("").client(asked) == "1.1.1.1"
     assert Proxies("").client({**asked, "server": ("127.0.0.1", 80)}) == ""
+
+
+@pytest.mark.parametrize(
+    ("trusted", "host", "believed"),
+    [
+        ("127.0.0.1", "127.0.0.2", False),
+        (" 10.0.0.0/8 , ::1", "10.1.2.3", True),
+        ("10.0.0.1/8", "10.1.2.3", True),
+        ("10.0.0.0/8", "::ffff:10.1.2.3", True),
+        ("fe80::/10", "fe80::1%eth0", True),
+        ("*", "192.0.2.1", True),
+        ("", "127.0.0.1", False),
+        ("", "unix", True),
+    ],
+)
+def test_who_is_trusted(trusted: str, host: str, believed: bool) -> None:
+    assert Proxies(trusted).trusts(host) is believed

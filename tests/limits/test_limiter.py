@@ -9,7 +9,7 @@ from gateway.config.settings import ClientSettings
 from gateway.errors import BrokerUnavailable
 from gateway.limits.addresses import NOWHERE, Network
 from gateway.limits.base import Budget, Outcome
-from gateway.limits.limiter import BYTES, LOG_PAUSE, PUBLIC_CONNECTIONS, Layers, Limiter, Spender
+from gateway.limits.limiter import BYTES, PUBLIC_CONNECTIONS, Layers, Limiter, Spender
 from gateway.limits.memory import MemoryLimits
 from gateway.messages import (
     ConnectRequest,
@@ -21,6 +21,7 @@ from gateway.messages import (
     UnsubscribeRequest,
 )
 from gateway.metrics import Metrics
+from gateway.recurring import MINUTE
 
 HOME = Network("127.0.0.1")
 STREET = Network("8.8.8.8", public=True)
@@ -307,7 +308,8 @@ def test_refusals_are_logged_now_and_then(caplog: pytest.LogCaptureFixture) -> N
     caplog.set_level(logging.WARNING)
     door = Door(
         client_command={"enabled": True, "publish": "1/day", "history": "1/day"},
-        user_command={"enabled": True, "rpc": "1/day", "dry_run": True},
+        user_command={"enabled": True, "rpc": "1/day", "dry_run": True, "refresh": "1/day"},
+        client_error={"enabled": True, "total": "1/day"},
     )
 
     def told() -> list[str]:
@@ -317,15 +319,22 @@ def test_refusals_are_logged_now_and_then(caplog: pytest.LogCaptureFixture) -> N
 
     for kind in (PublishRequest, HistoryRequest, RPCRequest):
         door.allowed(Spender(HOME), kind, 51, user="7\n" + "x" * 1000)
-    lines = told()
-    assert [line[:64] for line in lines] == [
-        "client.rate_limit.client_command: publish refused, 1 since this ",
-        "client.rate_limit.client_command: history refused, 1 since this ",
-        "client.rate_limit.user_command: rpc would be refused, 1 since th",
-    ]
-    assert all(len(line) < 250 and "\n" not in line for line in lines)
-    door.now += LOG_PAUSE
-    door.allowed(Spender(HOME), PublishRequest, 51)
     assert told() == [
-        "client.rate_limit.client_command: publish refused, 50 since this was last said, lastly of '127.0.0.1'"
-    ]
+        "127.0.0.1: command refused: over client.rate_limit.client_command.publish",
+        "127.0.0.1: command refused: over client.rate_limit.client_command.history (50 times in 0 s)",
+    ], "once for each limit; not who is let through, for the layer only counts"
+    spender = Spender(HOME)
+    assert [door.limiter.bears(spender) for _ in range(2)] == [True, False]
+    assert told() == [], "the end of the connection is told"
+    door.now += MINUTE
+    door.allowed(Spender(HOME), PublishRequest, 51)
+    [line] = told()
+    assert line.startswith("127.0.0.1: command refused: over client.rate_limit.client_command.publish")
+
+
+def test_a_stranger_s_name_is_a_line_and_short(caplog: pytest.LogCaptureFixture) -> None:
+    door = Door(user_command={"enabled": True, "rpc": "1/day"})
+    door.allowed(Spender(HOME), RPCRequest, 2, user="7\n" + "x" * 1000)
+    [line] = caplog.messages
+    assert len(line) < 250
+    assert "\n" not in line

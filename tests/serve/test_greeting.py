@@ -15,7 +15,9 @@ import pytest
 from websockets.sync.client import connect
 
 from gateway import files
-from gateway.serve.greeting import SAID_EVERY, GreetingServer, Proxies, Refusals
+from gateway.limits.addresses import Proxies
+from gateway.recurring import Recurring
+from gateway.serve.greeting import GreetingServer
 from tests.certificates import Authority
 from tests.serve.gateways import Gateway, haproxy
 from tests.serve.processes import Process, settings_file
@@ -95,7 +97,7 @@ def test_who_sends_no_header_is_refused(start: Start, tmp_path: Path) -> None:
     process = start(file=served(tmp_path)).ready()
     for wire in (GET, b"\x16\x03\x01" + bytes(100), HEADER.replace(b"TCP4", b"TCP5") + GET):
         assert exchange(process.port, wire) == b""
-    process.logged("connection refused: 127.0.0.1: it begins with no PROXY header")
+    process.logged("127.0.0.1: connection refused: it begins with no PROXY header")
     assert process.log.count("connection refused") == 1, "one line a minute"
     assert seen(exchange(process.port, HEADER + GET))[0] == "192.0.2.1"
 
@@ -183,42 +185,6 @@ def test_tls_begins_behind_the_header(start: Start, tmp_path: Path, workers: int
 # — the parts —
 
 
-@pytest.mark.parametrize(
-    ("written", "host", "trusted"),
-    [
-        ("127.0.0.1", "127.0.0.1", True),
-        ("127.0.0.1", "127.0.0.2", False),
-        (" 10.0.0.0/8 , ::1", "10.1.2.3", True),
-        ("10.0.0.1/8", "10.1.2.3", True),
-        ("10.0.0.0/8,::1", "::1", True),
-        ("10.0.0.0/8", "::ffff:10.1.2.3", True),
-        ("fe80::/10", "fe80::1%eth0", True),
-        ("*", "192.0.2.1", True),
-        ("*", "unix", False),
-        ("balancer", "balancer", False),
-        ("", "127.0.0.1", False),
-    ],
-)
-def test_who_is_trusted(written: str, host: str, trusted: bool) -> None:
-    assert (host in Proxies(written)) is trusted
-
-
-def test_refusals_are_counted_always_and_told_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
-    now = 5.0
-    refusals = Refusals(lambda: now)
-    for _ in range(3):
-        refusals.count("tls", "%s: no TLS", "a")
-    refusals.count("proxy_header", "%s: no header", "b")
-    now += SAID_EVERY
-    refusals.count("tls", "%s: no TLS", "c")
-    assert refusals.counts == {"tls": 4, "proxy_header": 1}
-    assert [record.getMessage() for record in caplog.records] == [
-        "connection refused: a: no TLS",
-        "connection refused: b: no header",
-        "connection refused: c: no TLS; 3 since the last such line",
-    ]
-
-
 class Listening:
     """Stands for a listening socket with these failures, one for each time."""
 
@@ -235,7 +201,7 @@ class Listening:
 
 
 def greeting(sock: Listening, protocol: Callable[..., Any]) -> GreetingServer:
-    refusals = Refusals(asyncio.get_running_loop().time)
+    refusals = Recurring(logging.getLogger("gateway.refusals"), asyncio.get_running_loop().time)
     return GreetingServer(cast(Any, sock), protocol, Proxies("127.0.0.1"), None, 5.0, set(), refusals)
 
 
@@ -256,7 +222,7 @@ class Closing(asyncio.Protocol):
 async def test_the_last_files_are_for_operators(monkeypatch: pytest.MonkeyPatch, *, spared: bool) -> None:
     monkeypatch.setattr(files, "exhausted", lambda number: True)
     greeted: set[asyncio.Task[None]] = set()
-    refusals, made = Refusals(asyncio.get_running_loop().time), Closing()
+    refusals, made = Recurring(logging.getLogger("gateway.refusals"), asyncio.get_running_loop().time), Closing()
     ours, theirs = socket.socketpair()
     with ours, socket.socket() as listening:
         server = GreetingServer(listening, lambda _: made, None, None, 5.0, greeted, refusals, spared=spared)
@@ -282,7 +248,7 @@ async def test_without_descriptors_it_rests(monkeypatch: pytest.MonkeyPatch, cap
     writer.write(HEADER)
     await until(lambda: made)
     assert made == [("192.0.2.1", 51234)]
-    assert "cannot accept: Too many open files" in caplog.text
+    assert "no connection is accepted: Too many open files" in caplog.text
     server.close()
     server.close()
     assert not server.is_serving()

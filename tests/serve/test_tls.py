@@ -149,7 +149,7 @@ def test_the_oldest_version_is_1_2(start: Start, tmp_path: Path, site: Site, ver
     if version is ssl.TLSVersion.TLSv1_1:
         with pytest.raises((ssl.SSLError, ConnectionError)):
             shown(port, trust)
-        process.logged("connection refused: 127.0.0.1: no TLS: UNSUPPORTED_PROTOCOL")
+        process.logged("127.0.0.1: connection refused: no TLS: UNSUPPORTED_PROTOCOL")
     else:
         assert shown(port, trust) == "first"
 
@@ -163,7 +163,7 @@ def test_who_speaks_no_tls_is_refused_in_time(start: Start, tmp_path: Path, site
     with socket.create_connection(("127.0.0.1", port), 10) as sock:
         sock.sendall(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
         assert b"HTTP" not in ended(sock)
-    process.logged("connection refused: 127.0.0.1: no TLS: HTTP_REQUEST")
+    process.logged("127.0.0.1: connection refused: no TLS: HTTP_REQUEST")
     for begun in (b"", b"\x16\x03\x01\x02\x00\x01"):
         with socket.create_connection(("127.0.0.1", port), 10) as sock:
             sock.sendall(begun)

@@ -60,17 +60,13 @@ Buckets = Annotated[str, BeforeValidator(_as_text), AfterValidator(_check), Fiel
 """``"100/second"``: so many at once, which come back steadily; of several each must allow it; empty is no limit."""
 
 
-class SharedCommandLimits(Section):
-    """How often each command may be given by one user on all nodes. Kept by the engine: Redis or PostgreSQL."""
+class CommandRates(Section):
+    """How often each command may be given."""
 
-    enabled: bool = False
-    """Ask Redis, or PostgreSQL, before each of these commands; while it is away all is allowed."""
     dry_run: bool = False
     """Only count what would be refused."""
     default: Buckets = ""
     """Rate of each command that has none below."""
-    connect: Buckets = ""
-    """Rate of `connect`."""
     subscribe: Buckets = ""
     """Rate of `subscribe`."""
     publish: Buckets = ""
@@ -87,6 +83,15 @@ class SharedCommandLimits(Section):
     """Rate of `sub_refresh`."""
     rpc: Buckets = ""
     """Rate of `rpc`."""
+
+
+class SharedCommandLimits(CommandRates):
+    """How often each command may be given by one user on all nodes. Kept by the engine: Redis or PostgreSQL."""
+
+    enabled: bool = False
+    """Ask Redis, or PostgreSQL, before each of these commands; while it is away all is allowed."""
+    connect: Buckets = ""
+    """Rate of `connect`."""
 
 
 class UserCommandLimits(SharedCommandLimits):
@@ -102,35 +107,15 @@ class UserCommandLimits(SharedCommandLimits):
     """Bytes of commands, such as `1000000/second`."""
 
 
-class ClientCommandLimits(Section):
+class ClientCommandLimits(CommandRates):
     """How often each command may be given on one connection."""
 
     enabled: bool | None = None
     """`true` holds for all; by default only for clients whose address is of the public Internet; `false` for none."""
-    dry_run: bool = False
-    """Only count what would be refused."""
     total: Buckets = "1000/second 18000/minute"
     """Rate of all commands together, but for `connect`."""
-    default: Buckets = ""
-    """Rate of each command that has none below."""
-    subscribe: Buckets = ""
-    """Rate of `subscribe`."""
     unsubscribe: Buckets = ""
     """Rate of `unsubscribe`, which counts in `total` but is never refused."""
-    publish: Buckets = ""
-    """Rate of `publish`."""
-    history: Buckets = ""
-    """Rate of `history`."""
-    presence: Buckets = ""
-    """Rate of `presence`."""
-    presence_stats: Buckets = ""
-    """Rate of `presence_stats`."""
-    refresh: Buckets = ""
-    """Rate of `refresh`."""
-    sub_refresh: Buckets = ""
-    """Rate of `sub_refresh`."""
-    rpc: Buckets = ""
-    """Rate of `rpc`."""
     bytes: Buckets = ""
     """Bytes of commands, such as `1000000/second`."""
 

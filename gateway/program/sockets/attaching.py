@@ -15,7 +15,6 @@ from gateway.auth.tokens import TokenExpired, TokenRefused, TokenVerifier
 from gateway.channels import check_names
 from gateway.core.node import Node
 from gateway.errors import BrokerUnavailable, Disconnect, Error
-from gateway.limits.addresses import network_of
 from gateway.program.encoding import encode_data
 from gateway.program.keywords import check_keywords
 from gateway.program.sockets.connection import ClientLeft, PlainConnection
@@ -215,8 +214,7 @@ class Sockets:
         wire, transport = self._reach(websocket, protocol)
         handshake = Handshake(scope=websocket.scope)
         session = PlainSession(self.node, self._tokens, wire, transport, handshake)
-        session.address = self._acceptor.address(websocket.scope)
-        session.spender.network = network_of(session.address)  # counts against it, before it is let in
+        self._acceptor.locate(session, websocket.scope)
         session.begin()
         try:
             connecting.admit(session, admission)
