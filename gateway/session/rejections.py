@@ -8,7 +8,7 @@ from gateway.core.node import Node
 from gateway.errors import Disconnect, DisconnectCode
 
 TIMEOUT, TOO_MANY = "message timeout", "too many errors"
-"""How the transport calls a message that was not finished in time; its code is that of other breaches, too."""
+"""Reasons by their words: their codes are those of other breaches, too."""
 
 _FRAME = "bad_frame", "what it sends is not RFC 6455"
 _COMMAND = "bad_command", "what it sends is no command of the protocol, or none that may come now"
@@ -42,7 +42,7 @@ _BY_REASON = {
     TIMEOUT: ("message_timeout", "a message is not finished within client.message_timeout"),
     TOO_MANY: ("too_many_errors", "more of its commands fail than client.rate_limit.client_error allows"),
 }
-"""By the words, where the code has several meanings."""
+"""By its words."""
 
 _USUAL = frozenset((DisconnectCode.NO_PONG,))
 """What comes of lost networks, day by day."""
@@ -59,11 +59,8 @@ def tell(session: Told, reason: Disconnect) -> None:
     """A client is closed by ``reason``. What is no fault of its own is not told."""
     if tell_of_token(session, reason) or reason.code not in KINDS:
         return
-    kind, why = KINDS[reason.code]
-    kind, why = _BY_REASON.get(reason.reason, (kind, why))
-    said = (
-        reason.reason if reason.reason.isprintable() else ascii(reason.reason)
-    )  # it may have the client's words in it
+    kind, why = _BY_REASON.get(reason.reason, KINDS[reason.code])
+    said = reason.reason if reason.reason.isprintable() else ascii(reason.reason)  # the client's words may be in it
     level = logging.INFO if reason.code in _USUAL else logging.WARNING
     session.node.refusals.happened(kind, "%s: closed with %d %s: %s", str(session), reason.code, said, why, level=level)
 
