@@ -5,7 +5,7 @@ import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from msgspec import Struct, field
 
@@ -123,6 +123,14 @@ class Answer(Struct, tag="answer"):
     uid: str
     counts: dict[str, int]
     more: bool = False
+    body: bytes = b""
+
+
+class Told(NamedTuple):
+    """What nodes have told, by their ids, and the names of those that have not."""
+
+    answers: dict[str, bytes]
+    missing: list[str]
 
 
 class Notice(Struct, tag="notice"):
@@ -262,6 +270,27 @@ class Cluster:
             log.warning("survey %s: no answer from %s", kind, ", ".join(found.missing))
         return found
 
+    async def ask(self, kind: str, argument: str = "", only: str = "") -> Told:
+        """What every node, or ``only`` the one with this id, answers to a question of the kind: see `Node.answers`.
+
+        One that is silent for four seconds, has gone, or knows no such question is missing.
+        """
+        names = {info.uid: info.name for info in self.nodes() if only in ("", info.uid)}
+        turns = asyncio.Semaphore(ASKED_AT_ONCE)
+
+        async def one(uid: str) -> bytes:
+            question = Question(uuid.uuid4().hex, self.uid, kind, argument)
+            if uid == self.uid:
+                return (await self._local.answer(question)).body
+            async with turns:
+                page = await self._ask(uid, question)
+            return page.body if page else b""
+
+        bodies = dict(zip(names, await asyncio.gather(*map(one, names)), strict=True))
+        told = {uid: body for uid, body in bodies.items() if body}
+        gone = [only] if only and not names else []
+        return Told(told, [names[uid] for uid in names if uid not in told] + gone)
+
     async def _ask(self, uid: str, question: Question) -> Page | None:
         """A node's answer, None if it gives none. Raises ``BrokerUnavailable`` if it could not be asked."""
         answer: asyncio.Future[Page] = asyncio.get_running_loop().create_future()
@@ -299,7 +328,7 @@ class Cluster:
             case Question() as question:
                 self._sending.spawn(self._reply(question))
             case Answer() as answer:
-                self._answered(answer.id, Page(answer.counts, answer.more))
+                self._answered(answer.id, Page(answer.counts, answer.more, answer.body))
             case Notice(kind=kind, argument=argument):
                 self._heed(kind, argument)
             case command:
@@ -325,7 +354,8 @@ class Cluster:
 
     async def _reply(self, question: Question) -> None:
         page = await self._local.answer(question)
-        await self._try_send(Answer(question.id, self.uid, page.counts, page.more), question.uid)
+        answer = Answer(question.id, self.uid, page.counts, page.more, page.body)
+        await self._try_send(answer, question.uid)
 
     async def _beat(self) -> None:
         while True:

@@ -109,6 +109,8 @@ class Node:
         self._members: SingleFlight[tuple[str, int], dict[str, ClientInfo]] = SingleFlight()
         self._stats: SingleFlight[str, tuple[int, int]] = SingleFlight()
         self._untold: list[Callable[[], Awaitable[None]]] = []
+        self.answers: dict[str, Callable[[str], Awaitable[bytes]]] = {}
+        """What it tells the cluster to other questions than for its channels, by their kind: at most 60 KB."""
         self._roll = Roll(self.hub.channels, self.hub.subscribers, self.wheel)
         self._work = Tasks()
 
@@ -315,8 +317,11 @@ class Node:
             named.control(command)
 
     async def answer(self, question: Question) -> Page:
-        """Subscribers by channel, of the next channels that match a pattern."""
-        return await self._roll.page(question) if question.kind == "channels" else Page({})
+        """Subscribers by channel, of the next channels that match a pattern; or what else it is asked for."""
+        if question.kind == "channels":
+            return await self._roll.page(question)
+        answer = self.answers.get(question.kind)
+        return Page({}, body=await answer(question.argument) if answer else b"")
 
     # — what is measured —
 

@@ -43,6 +43,8 @@ class Page(Struct):
 
     counts: dict[str, int]
     more: bool = False
+    body: bytes = b""
+    """What it tells to any other question."""
 
 
 class ChannelCounts(dict[str, int]):

@@ -37,6 +37,8 @@ class Local:
     counts: dict[str, int] = field(default_factory=dict)
     applied: list[ControlCommand] = field(default_factory=list)
     questions: list[tuple[str, str, str, int]] = field(default_factory=list)
+    told: dict[str, bytes] = field(default_factory=dict)
+    """What it answers to other questions than for channels."""
 
     def describe(self) -> NodeInfo:
         return NodeInfo(self.uid, f"node {self.uid}", "1.0", num_clients=len(self.counts))
@@ -46,6 +48,8 @@ class Local:
 
     async def answer(self, question: Question) -> Page:
         self.questions.append((question.kind, question.argument, question.after, question.limit))
+        if question.kind != "channels":
+            return Page({}, body=self.told.get(question.kind, b""))
         return await Roll(self.counts, self.counts.__getitem__, Wheel()).page(question)
 
 
@@ -410,3 +414,34 @@ def test_messages_of_another_version_are_ignored(version: int, applied: int) -> 
     body = {"type": "disconnect", "user": "ann", "code": 3503, "reason": "", "new field": True}
     Cluster("a", Network(), local).receive(msgspec.msgpack.encode([version, "b", body]))
     assert len(local.applied) == applied
+
+
+# — other questions —
+
+
+async def test_every_node_is_asked_and_those_that_know_no_answer_are_named(nodes: Nodes) -> None:
+    for uid in ("a", "b", "c"):
+        nodes.add(uid)
+    await nodes.start("a", "b", "c")
+    nodes.locals["a"].told["load"] = b"light"
+    nodes.locals["b"].told["load"] = b"heavy"
+    answers, missing = await nodes.network.clusters["a"].ask("load", "now")
+    assert answers == {"a": b"light", "b": b"heavy"}
+    assert missing == ["node c"]
+    assert ("load", "now", "", 0) in nodes.locals["b"].questions
+
+
+async def test_one_node_is_asked_and_nobody_else(nodes: Nodes) -> None:
+    for uid in ("a", "b", "c"):
+        nodes.add(uid)
+        nodes.locals[uid].told["load"] = uid.encode()
+    await nodes.start("a", "b", "c")
+    assert await nodes.network.clusters["a"].ask("load", only="b") == ({"b": b"b"}, [])
+    assert not nodes.locals["a"].questions
+    assert not nodes.locals["c"].questions
+
+
+async def test_a_node_that_has_gone_is_missing_by_its_id(nodes: Nodes) -> None:
+    nodes.add("a")
+    await nodes.start("a")
+    assert await nodes.network.clusters["a"].ask("load", only="z") == ({}, ["z"])
