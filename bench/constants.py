@@ -27,7 +27,7 @@ TOGETHER = 100
 HEARERS = 100
 """Nodes that one publication goes to, where the cost of a delivery is looked for."""
 SHORT_STREAMS = ("--stream-node-max-bytes", "512")
-"""As docs/operate.md advises for many channels with short histories."""
+"""As docs/redis.md advises for many channels with short histories."""
 
 
 class Constants(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from tests.redis_server import RedisServer
 
 USER, PASSWORD = "gateway", "narrow"
 
-_PAGE = Path(__file__).parent.parent / "docs" / "operate.md"
+_PAGE = Path(__file__).parent.parent / "docs" / "redis.md"
 
 
 def documented_rights() -> tuple[list[str], list[str], list[str]]:
@@ -35,7 +35,7 @@ def narrowed(address: str, servers: Iterable[RedisServer], sentinels: Iterable[R
     for server, _ in given:
         with server.client() as client:
             denied = [(each["reason"], each["context"], each["object"]) for each in client.acl_log()]
-            assert denied == [], "the rights in docs/operate.md are not enough"
+            assert denied == [], "the rights in docs/redis.md are not enough"
 
 
 def _with_login(address: str, sentinels: bool) -> str:

@@ -21,7 +21,7 @@ takes: `Gateway(client={"token": {"hmac_secret_key": "…"}})`; file and environ
 
 Where a setting has a second name, as `key` and `key_file`, that is the path of a file which holds the value alone
 (`GATEWAY_HTTP_API__KEY_FILE`), read when settings are read. In a table of keys each has one too: `keys.billing` and
-`keys.billing_file`. [Secrets and reloading](operate.md#secrets-and-reloading) has more.
+`keys.billing_file`. [Secrets and reloading](secrets.md) has more.
 
 Durations are written `"300ms"`, `"10s"`, `"1h30m"`, or as a number of seconds. `gateway config check` says what is
 wrong and what would be right, `gateway config show` what holds. What `channel.without_namespace` has,

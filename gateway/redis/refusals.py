@@ -17,7 +17,7 @@ from gateway.redis.script import Script
 logger = logging.getLogger(__name__)
 
 REMEDIES = {
-    "NOPERM": "give the gateway's user what it lacks, with ACL SETUSER; all its rights stand in docs/operate.md",
+    "NOPERM": "give the gateway's user what it lacks, with ACL SETUSER; all its rights stand in docs/redis.md",
     "NOAUTH": "the server wants a password: set engine.redis.password or password_file, of sentinels sentinel_password",
     "WRONGPASS": "correct engine.redis.user and password or password_file, of sentinels sentinel_user and its password",
     "OOM": "give the server more memory (maxmemory), or let channels keep less (history_size, history_ttl)",

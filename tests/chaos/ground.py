@@ -42,7 +42,7 @@ REDIS = (
     *("--appendonly", "yes", "--enable-debug-command", "yes", "--protected-mode", "no"),
     *("--client-output-buffer-limit", "pubsub", "256mb", "64mb", "30"),
 )
-"""As docs/operate.md wants it, and with what the faults need."""
+"""As docs/redis.md wants it, and with what the faults need."""
 
 
 class Ground:

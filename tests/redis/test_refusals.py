@@ -369,5 +369,5 @@ async def test_a_server_of_another_kind_that_comes_later(caplog: pytest.LogCaptu
 
 
 def test_the_documentation_has_every_kind_with_its_remedy() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "operate.md").read_text("utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "redis.md").read_text("utf-8")
     assert dict(re.findall(r"^\| `([A-Z]+)` \| (.+) \|$", page, re.MULTILINE)) == REMEDIES

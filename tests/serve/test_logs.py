@@ -184,6 +184,6 @@ def test_lines_of_requests_have_no_query(restored: None) -> None:
 
 
 def test_the_documentation_has_every_field() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "operate.md").read_text("utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "logs.md").read_text("utf-8")
     section = page.split("\n## Logs\n")[1].split("\n## ")[0]
     assert dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", section, re.MULTILINE)) == FIELDS

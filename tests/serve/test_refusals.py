@@ -1,6 +1,6 @@
 """Every refusal, provoked on a server as `gateway serve` runs it: the answer, the log line, the counter.
 
-docs/operate.md has them in a table, which is held against what happens here.
+docs/logs.md has them in a table, which is held against what happens here.
 """
 
 import asyncio
@@ -312,7 +312,7 @@ def row(reason: str, answer: str, line: str) -> str:
 
 def rows() -> dict[str, str]:
     """Those of the table, by reason."""
-    page = (Path(__file__).parents[2] / "docs" / "operate.md").read_text("utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "logs.md").read_text("utf-8")
     section = page.split("\n## Refusals\n")[1].split("\n## ")[0]
     return {found[1]: found[0] for found in re.finditer(r"^\| `(\w+)` \|.*$", section, re.MULTILINE)}
 

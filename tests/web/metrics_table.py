@@ -1,11 +1,11 @@
-"""The table of metrics in docs/operate.md. ``python -m tests.web.metrics_table`` brings it up to date."""
+"""The table of metrics in docs/metrics.md. ``python -m tests.web.metrics_table`` brings it up to date."""
 
 from pathlib import Path
 
 from gateway.web.exposition import DEFINITIONS, Definition
 from gateway.web.workers import HOST_DEFINITIONS, Host
 
-PAGE = Path(__file__).parents[2] / "docs/operate.md"
+PAGE = Path(__file__).parents[2] / "docs/metrics.md"
 METRICS: list[Host | Definition] = [*HOST_DEFINITIONS, *DEFINITIONS]
 HEAD = "| name | labels | kind | meaning |\n|---|---|---|---|\n"
 
