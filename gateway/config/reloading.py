@@ -38,6 +38,9 @@ _CLIENT = (
 AT_ONCE = frozenset(
     (
         *(f"client.{name}" for name in _CLIENT),
+        "admin.insecure",
+        "admin.password",
+        "admin.secret",
         "channel.history_meta_ttl",
         "channel.max_length",
         "channel.namespaces",
@@ -72,6 +75,8 @@ def compare(old: Settings, new: Settings) -> Change:
     at_once: list[str] = []
     waiting: list[str] = []
     settings = _merged(old, new, "", at_once, waiting)
+    kept = {key: origin for key, origin in old._origins.items() if key in waiting}
+    settings._origins = {key: origin for key, origin in new._origins.items() if key not in waiting} | kept
     return Change(settings, tuple(at_once), tuple(waiting))
 
 

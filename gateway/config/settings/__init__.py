@@ -5,6 +5,7 @@ Names and nesting follow Centrifugo v6 where the option exists there.
 
 import os
 
+from pydantic import PrivateAttr
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -12,6 +13,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from gateway.config.settings.admin import AdminSettings
 from gateway.config.settings.channels import ChannelOptions, ChannelSettings, Namespace, PersonalChannelSettings
 from gateway.config.settings.clients import (
     ClientSettings,
@@ -53,6 +55,7 @@ from gateway.config.settings.telemetry import OpenTelemetrySettings
 
 __all__ = [
     "AddressCommandLimits",
+    "AdminSettings",
     "AsyncAPISettings",
     "BroadcasterSettings",
     "ChannelOptions",
@@ -147,3 +150,7 @@ class Settings(BaseSettings):
     """What is logged, and how."""
     demo: DemoSettings = DemoSettings()
     """The page for trying out."""
+    admin: AdminSettings = AdminSettings()
+    """The page for operators."""
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+    """Where each setting comes from that has been given, by dotted key, as `config.sources.load` knows it."""
