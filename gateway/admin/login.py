@@ -65,7 +65,7 @@ class Login:
 
     def wait(self, address: str) -> int:
         """Seconds until this address may try again; 0 if it may."""
-        return ceil(self._account(address).wait(TRIES, WRONG, self._monotonic()))
+        return max(0, ceil(self._account(address).wait(TRIES, WRONG, self._monotonic())))
 
     def open(self, password: str, address: str) -> str:
         """A token; empty for a wrong password, which is counted against its address."""

@@ -113,7 +113,7 @@ class _API:
             return _error(429, f"too many wrong passwords: try again in {wait} s", {"Retry-After": str(wait)})
         if token := login.open(asked.password, address):
             return _opened(token)
-        what = "%s: log-in to the page for operators refused: the password is not admin.password"
+        what = "%s: log-in to the admin page refused: the password is not admin.password"
         self._node().refusals.happened("admin_password", what, address)
         return _error(401, "wrong password")
 
@@ -147,12 +147,12 @@ class _API:
         near = (peer is not None and peer.is_loopback) or "x-forwarded-for" in request.headers
         if not (self._login.insecure and near) or _is_local(host):
             return None
-        what = "%s: the page for operators refused by the name %.100r"
+        what = "%s: the admin page refused by the name %.100r"
         self._node().refusals.happened("admin_host", what, self._locate(request.scope), host)
         return _error(
             403,
-            f"the page is open to everybody at this machine (admin.insecure), so not by the name {host[:100]!r}: write "
-            "http://127.0.0.1 or http://localhost, or set admin.password and admin.insecure = false",
+            f"everybody may use this page at this machine itself (admin.insecure), so not by the name {host[:100]!r}: "
+            "open it at http://127.0.0.1 or http://localhost, or set admin.password and admin.insecure = false",
         )
 
 
