@@ -9,6 +9,7 @@ from gateway.auth.permissions import is_json
 from gateway.core.hub import Hub
 from gateway.core.node import Node
 from gateway.errors import Disconnect, Error, ErrorCode
+from gateway.messages import Position
 from gateway.protocols.centrifuge_json import encode
 from gateway.session import Session
 from gateway.session.subscription import Subscription
@@ -19,8 +20,8 @@ CONNECTION, CLOSE = "admin.connection", "admin.close"
 
 GONE = b"null"
 
-LARGEST_INFO = 20_000
-"""Bytes of a connection's info, beside which there is room for subscriptions."""
+LARGEST_INFO, LONGEST_USER = 20_000, 5_000
+"""Bytes of a connection's info, and characters of its user's id: beside them there is room for subscriptions."""
 
 
 class Closing(Struct, array_like=True):
@@ -72,22 +73,23 @@ async def tell_connection(node: Node, argument: str) -> bytes:
     session = node.hub.connections.get(request.client)
     if not isinstance(session, Session):
         return GONE
-    room = ANSWER_BYTES - 1_000
-    row = row_of(session, longest=10_000)
-    room -= 4 * len(row.user)
-    info = b"null" if session.info is None or not is_json(session.info) else bytes(session.info)
-    info = info if len(info) <= LARGEST_INFO else b'"too large to be shown"'
-    subscriptions, cursor = _subscriptions(node.hub, session, request.cursor, room - len(info))
-    return encode(
-        ConnectionResult(
-            connection=shown_of(row, node.uid, node.describe().name),
-            expire_at=session.expire_at,
-            user_agent=_user_agent(session),
-            info=Raw(info),
-            subscriptions=subscriptions,
-            cursor=cursor,
-        )
+    result = ConnectionResult(
+        connection=shown_of(row_of(session, LONGEST_USER), node.uid, node.describe().name),
+        expire_at=session.expire_at,
+        user_agent=_user_agent(session),
+        info=_info(session),
+        subscriptions=[],
+        cursor="",
     )
+    room = ANSWER_BYTES - len(encode(result))
+    for name in sorted(each for each in session.subscriptions if each > request.cursor):
+        shown = _shown(node.hub, session.subscriptions[name])
+        room -= len(encode(shown)) + 1
+        if room < 0 and result.subscriptions:
+            result.cursor = result.subscriptions[-1].channel
+            break
+        result.subscriptions.append(shown)
+    return encode(result)
 
 
 async def tell_closed(node: Node, argument: str) -> bytes:
@@ -99,18 +101,6 @@ async def tell_closed(node: Node, argument: str) -> bytes:
     return b"true"
 
 
-def _subscriptions(hub: Hub, session: Session, after: str, room: int) -> tuple[list[SubscriptionShown], str]:
-    """The next behind a channel's name, as many as there is room for, and the last name if there are more."""
-    shown: list[SubscriptionShown] = []
-    for name in sorted(each for each in session.subscriptions if each > after):
-        one = _shown(hub, session.subscriptions[name])
-        room -= len(encode(one)) + 1
-        if room < 0 and shown:
-            return shown, shown[-1].channel
-        shown.append(one)
-    return shown, ""
-
-
 def _shown(hub: Hub, subscription: Subscription) -> SubscriptionShown:
     shown = SubscriptionShown(
         subscription.channel,
@@ -119,11 +109,24 @@ def _shown(hub: Hub, subscription: Subscription) -> SubscriptionShown:
         subscription.positioned,
         subscription.recoverable,
     )
-    channel = hub.channels.get(subscription.channel)
-    for key, audience in channel.audiences.items() if channel and subscription.positioned else ():
-        if subscription in audience.members and (position := key.behind or channel.position):
-            shown.offset, shown.epoch = position.offset, position.epoch
+    if subscription.positioned and (position := _position(hub, subscription)):
+        shown.offset, shown.epoch = position.offset, position.epoch
     return shown
+
+
+def _position(hub: Hub, subscription: Subscription) -> Position | None:
+    """Where it stands in its channel's stream, as the node knows it."""
+    channel = hub.channels.get(subscription.channel)
+    if channel is None:
+        return None
+    mine = (key for key, audience in channel.audiences.items() if subscription in audience.members)
+    return next((key.behind or channel.position for key in mine), None)
+
+
+def _info(session: Session) -> Raw:
+    if session.info is None or not is_json(session.info):
+        return Raw(b"null")
+    return Raw(session.info if len(session.info) <= LARGEST_INFO else b'"too large to be shown"')
 
 
 def _user_agent(session: Session) -> str:

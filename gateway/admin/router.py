@@ -23,7 +23,7 @@ from gateway.core.node import Node
 from gateway.errors import Error, ErrorCode
 from gateway.limits.addresses import read_address
 from gateway.recurring import Address
-from gateway.web.bodies import Read, body_of, json_response, reader
+from gateway.web.bodies import BODY_LIMIT, Read, body_of, json_response, reader
 from gateway.web.methods import error_body
 from gateway.web.pages import page_file
 
@@ -127,7 +127,7 @@ class _API:
         if known is None:
             return json_response({"error": error_body(Error(ErrorCode.METHOD_NOT_FOUND))}, 404)
         try:
-            command = self._readers[method](await body_of(request))
+            command = self._readers[method](await body_of(request, BODY_LIMIT))
         except Error as error:
             return json_response({"error": error_body(error)}, 400)
         try:

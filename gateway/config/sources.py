@@ -23,7 +23,7 @@ from gateway.config.listing import origin_of
 from gateway.config.masking import without_secret
 from gateway.config.places import read_places
 from gateway.config.secrets import FILE, FILE_ERROR
-from gateway.config.settings import ChannelOptions, Settings
+from gateway.config.settings import ChannelOptions, Origins, Settings
 from gateway.config.weak import DEV_SECRET
 from gateway.errors import SettingsError
 
@@ -112,7 +112,7 @@ def load(
     problems = [*find_problems(settings), *(_dev_problems(settings) if dev else ())]
     if problems:
         raise SettingsError("\n".join(tree.describe(problem) for problem in problems))
-    settings._origins = tree.origins
+    settings._origins = Origins(tree.origins)
     return settings
 
 

@@ -17,7 +17,7 @@ from gateway.errors import Error, ErrorCode
 from gateway.recurring import Address
 from gateway.web import api_messages as api
 from gateway.web.api_keys import APIKeys
-from gateway.web.bodies import body_of, json_response, reader
+from gateway.web.bodies import BODY_LIMIT, body_of, json_response, reader
 from gateway.web.methods import METHODS, error_body
 
 _STATUS: dict[int, int] = {
@@ -114,7 +114,7 @@ def _endpoint(node: Callable[[], Node], keys: APIKeys, kind: type[Any], answer: 
     async def endpoint(request: Request) -> Response:
         if keys.find(request) is None:
             return _unknown(node(), request)
-        body = await body_of(request)
+        body = await body_of(request, BODY_LIMIT)
         try:
             command = read(body)
         except Error as error:

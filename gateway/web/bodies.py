@@ -37,7 +37,7 @@ def reader(kind: type[Any]) -> Read:
     return read
 
 
-async def body_of(request: Request, limit: int = BODY_LIMIT) -> bytes:
+async def body_of(request: Request, limit: int) -> bytes:
     """The whole of it. Raises ``HTTPException`` 413 for more than ``limit`` bytes."""
     parts: list[bytes] = []
     size = 0

@@ -72,6 +72,7 @@ __all__ = [
     "Namespace",
     "NodeSettings",
     "OpenTelemetrySettings",
+    "Origins",
     "PersonalChannelSettings",
     "PostgresSettings",
     "PresenceSettings",
@@ -90,6 +91,13 @@ __all__ = [
     "UserCommandLimits",
     "WebSocketSettings",
 ]
+
+
+class Origins(dict[str, str]):
+    """Where settings come from, by dotted key. All are equal, for settings are the same wherever they come from."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Origins)
 
 
 class Settings(BaseSettings):
@@ -152,5 +160,5 @@ class Settings(BaseSettings):
     """The page for trying out."""
     admin: AdminSettings = AdminSettings()
     """The page for operators."""
-    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
-    """Where each setting comes from that has been given, by dotted key, as `config.sources.load` knows it."""
+    _origins: Origins = PrivateAttr(default_factory=Origins)
+    """Of those settings that have been given, as `config.sources.load` knows it."""
