@@ -1,7 +1,7 @@
 """The admin page's backend on real nodes: what one is asked, all of them answer."""
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,7 @@ import httpx
 import pytest
 
 from tests.integration.clients.raw import raw
-from tests.integration.processes import free_port
-from tests.integration.servers import Cluster, GatewayServer, cluster
+from tests.integration.servers import Cluster, cluster
 from tests.integration.settings import on_redis
 from tests.integration.tokens import connection_token
 from tests.redis_server import RedisServer
@@ -47,10 +46,17 @@ async def operator(url: str) -> AsyncIterator[Operator]:
         yield Operator(url, http, answer.json()["token"])
 
 
-@pytest.fixture
-def pair(redis: RedisServer, tmp_path: Path, name: str) -> Iterator[Cluster]:
-    """Two nodes of their own, with a page each."""
-    with cluster(tmp_path, {**on_redis(redis.url, name), "admin": ADMIN}) as running:
+@contextmanager
+def two(redis: RedisServer, directory: Path, prefix: str) -> Iterator[Cluster]:
+    """Two nodes with a page each."""
+    with cluster(directory, {**on_redis(redis.url, prefix), "admin": ADMIN}) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def pair(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """For tests that let them live."""
+    with two(redis, tmp_path_factory.mktemp("admin"), "admin") as running:
         yield running
 
 
@@ -111,7 +117,14 @@ async def test_a_log_in_is_good_at_every_node(pair: Cluster) -> None:
         assert answer.status_code == 401
 
 
-async def test_a_node_that_does_not_answer_is_named_and_one_that_has_ended_is_gone(pair: Cluster) -> None:
+async def test_a_node_that_does_not_answer_is_named_and_one_that_has_ended_is_gone(
+    redis: RedisServer, tmp_path: Path, name: str
+) -> None:
+    with two(redis, tmp_path, name) as pair:
+        await _missed(pair)
+
+
+async def _missed(pair: Cluster) -> None:
     async with operator(pair.a.url) as here, raw(pair.a.ws_url) as client:
         opened = await client.open(connection_token("ann"))
         uids = await uids_of(here)
@@ -128,26 +141,3 @@ async def test_a_node_that_does_not_answer_is_named_and_one_that_has_ended_is_go
             return [node["name"] for node in nodes["nodes"]] == [pair.a.name] and not nodes["missing"]
 
         await until(alone, 20)
-
-
-async def test_under_a_prefix_and_for_operators_alone(tmp_path: Path) -> None:
-    inner = free_port()
-    settings = {"admin": ADMIN, "client": {"allow_anonymous_connect_without_token": True}}
-    environment = {
-        "GATEWAY_HTTP_SERVER__INTERNAL_PORT": str(inner),
-        "GATEWAY_HTTP_SERVER__INTERNAL_ADDRESS": "127.0.0.1",
-        "GATEWAY_HTTP_SERVER__ROOT_PATH": "/rt",
-    }
-    with GatewayServer("apart", tmp_path, settings, **environment) as server:
-        apart = f"http://127.0.0.1:{inner}"
-        assert f"admin page: {apart}/rt/admin/" in server.log
-        async with httpx.AsyncClient() as http:
-            for prefix in ("", "/rt"):
-                assert (await http.get(f"{server.url}{prefix}/admin/")).status_code == 404
-                for method in ("GET", "HEAD"):
-                    slashless = await http.request(method, f"{apart}{prefix}/admin")
-                    assert (slashless.status_code, slashless.headers["location"]) == (307, "admin/")
-                    page = await http.request(method, f"{apart}{prefix}/admin/")
-                    assert (page.status_code, "script-src" in page.headers["content-security-policy"]) == (200, True)
-                async with operator(f"{apart}{prefix}") as here:
-                    assert len((await here.result("nodes"))["nodes"]) == 1
