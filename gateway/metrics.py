@@ -137,6 +137,11 @@ class Metrics:
         self.slow: set[SlowClient] = set()
         """Clients that are slow just now."""
 
+    @property
+    def queued(self) -> int:
+        """Bytes that wait in this process for slow clients."""
+        return sum(client.waiting() for client in self.slow)
+
     def delivered(self, messages: int, size: int) -> None:
         self.deliveries += messages
         self.bytes_out += size

@@ -69,6 +69,8 @@ def find_problems(settings: Settings) -> Iterator[Problem]:
     yield from _proxy_problems(server.forwarded_allow_ips)
     yield from _limit_problems(settings)
     yield from _listening_problems(server)
+    if settings.admin.enabled and not (settings.admin.password or settings.admin.insecure):
+        yield Problem("admin.enabled", 'needs admin.password: take the output of "openssl rand -hex 32"')
     if settings.opentelemetry.enabled and not _has_modules(*TRACING):
         yield Problem("opentelemetry.enabled", 'needs the libraries of OpenTelemetry: pip install "wsgateway[otel]"')
 
@@ -173,6 +175,7 @@ def find_warnings(settings: Settings) -> Iterator[str]:
         "client.insecure": client.insecure,
         "client.insecure_skip_token_signature_verify": client.insecure_skip_token_signature_verify,
         "http_api.insecure": settings.http_api.insecure,
+        "admin.insecure": settings.admin.enabled and settings.admin.insecure,
     }
     if on := [name for name, value in switches.items() if value]:
         yield f"INSECURE, only for trying out: everything is open to everybody ({', '.join(on)})"

@@ -5,7 +5,8 @@ from typing import TypeVar
 from msgspec import Struct
 from pydantic import BaseModel
 
-from gateway.config.settings import Namespace, Settings
+from gateway.config.secrets import FILE
+from gateway.config.settings import Namespace, Origins, Settings
 
 _CLIENT = (
     "token",
@@ -38,6 +39,9 @@ _CLIENT = (
 AT_ONCE = frozenset(
     (
         *(f"client.{name}" for name in _CLIENT),
+        "admin.insecure",
+        "admin.password",
+        "admin.secret",
         "channel.history_meta_ttl",
         "channel.max_length",
         "channel.namespaces",
@@ -72,6 +76,9 @@ def compare(old: Settings, new: Settings) -> Change:
     at_once: list[str] = []
     waiting: list[str] = []
     settings = _merged(old, new, "", at_once, waiting)
+    old_ones = {*waiting, *(key + FILE for key in waiting)}
+    taken = {key: origin for key, origin in new._origins.items() if key not in old_ones}
+    settings._origins = Origins(taken | {key: old._origins[key] for key in old_ones & old._origins.keys()})
     return Change(settings, tuple(at_once), tuple(waiting))
 
 

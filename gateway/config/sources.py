@@ -19,10 +19,11 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from gateway.config.contradictions import Problem, find_problems
 from gateway.config.files import leaves, read_file
+from gateway.config.listing import origin_of
 from gateway.config.masking import without_secret
 from gateway.config.places import read_places
 from gateway.config.secrets import FILE, FILE_ERROR
-from gateway.config.settings import ChannelOptions, Settings
+from gateway.config.settings import ChannelOptions, Origins, Settings
 from gateway.config.weak import DEV_SECRET
 from gateway.errors import SettingsError
 
@@ -49,6 +50,8 @@ DEV: Mapping[str, Any] = MappingProxyType(
         "client.token.hmac_secret_key": DEV_SECRET,
         "http_api.insecure": True,
         "demo.enabled": True,
+        "admin.enabled": True,
+        "admin.insecure": True,
         "shutdown.grace": 0,  # there is no balancer to hear of it
         **{f"channel.without_namespace.{name}": value for name, value in _OPEN.items()},
         "channel.namespaces": [{"name": "room", **_OPEN}],  # the channels of the page
@@ -109,6 +112,7 @@ def load(
     problems = [*find_problems(settings), *(_dev_problems(settings) if dev else ())]
     if problems:
         raise SettingsError("\n".join(tree.describe(problem) for problem in problems))
+    settings._origins = Origins(tree.origins)
     return settings
 
 
@@ -136,7 +140,7 @@ class _Tree:
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
-        self._origins: dict[str, str] = {}
+        self.origins: dict[str, str] = {}
 
     def add(self, values: Mapping[str, Any], origin: str) -> None:
         """Values by dotted key. The short form of the Redis URL yields to the long one."""
@@ -198,11 +202,11 @@ class _Tree:
         if other in branch and not self._is_of(origin, key.removesuffix(last) + other):
             del branch[other]  # a value and its file are one setting, of which a later source has the last word
         branch[last] = value
-        self._origins[key] = origin
+        self.origins[key] = origin
 
     def _is_of(self, origin: str, key: str) -> bool:
         """Whether the setting is of that source."""
-        return self._origins.get(key, "").partition(" ")[0] == origin.partition(" ")[0]
+        return self.origins.get(key, "").partition(" ")[0] == origin.partition(" ")[0]
 
     def _is_foreign(self, key: str) -> bool:
         """Whether a variable is another program's: it names no section of ours, and looks like no setting."""
@@ -210,15 +214,11 @@ class _Tree:
         return not known and "." not in key and not _meant(key)
 
     def _origin(self, key: str) -> str:
-        inside = {origin for each, origin in self._origins.items() if each.startswith(key + ".")}
+        inside = {origin for each, origin in self.origins.items() if each.startswith(key + ".")}
         if len(inside) == 1:
             return f" ({inside.pop()})"
-        while key:
-            for each in (key, key + FILE):
-                if each in self._origins:
-                    return f" ({self._origins[each]})"
-            key = key.rpartition(".")[0]
-        return ""
+        origin = origin_of(self.origins, key)
+        return f" ({origin})" if origin else ""
 
     def _line(self, key: str, text: str, value: Any = None) -> str:
         shown = ""
@@ -230,7 +230,7 @@ class _Tree:
         known = _meant(key)
         if not known:
             return '; "gateway config schema" lists them all'
-        if self._origins.get(key, "").startswith("environment"):
+        if self.origins.get(key, "").startswith("environment"):
             return f"; did you mean {_variable(known, _example(known))}?"
         return f"; did you mean {known}, for example {self._example(known, key)}?"
 

@@ -9,7 +9,7 @@ SECRET_SIZE = 32
 """Least bytes of a secret that signs: as long as the hash of HS256 (RFC 7518, section 3.2)."""
 
 KEY_SIZE = 16
-"""Least bytes of an API key: 128 bits, if it is random."""
+"""Least bytes of an API key, and of the operators' password: 128 bits, if it is random."""
 
 LETTERS = 8
 """Least different characters of either: 32 random hexadecimal digits have as many, but once in 100,000 times."""
@@ -28,7 +28,7 @@ _RANDOM = 'take the output of "openssl rand -hex 32"'
 
 def find_weak(settings: Settings) -> Iterator[str]:
     """A line for each secret that is short, or that is in every word list; of none its text."""
-    client = settings.client
+    client, admin = settings.client, settings.admin
     if client.insecure or settings.http_api.insecure:
         return  # everything is open anyhow, and said to be
     sections: list[tuple[str, TokenSettings]] = [("client.token", client.token)]
@@ -42,6 +42,9 @@ def find_weak(settings: Settings) -> Iterator[str]:
     yield from _weak("http_api.key", settings.http_api.key, KEY_SIZE)
     for name, key in settings.http_api.keys.items():
         yield from _weak(f"http_api.keys.{name}", key, KEY_SIZE)
+    if admin.enabled and not admin.insecure:
+        yield from _weak("admin.password", admin.password, KEY_SIZE)
+        yield from _weak("admin.secret", admin.secret, SECRET_SIZE)
 
 
 def _weak(key: str, secret: str, least: int) -> Iterator[str]:

@@ -5,6 +5,7 @@ import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 from msgspec import Struct, field
@@ -273,7 +274,7 @@ class Cluster:
     async def ask(self, kind: str, argument: str = "", only: str = "") -> Told:
         """What every node, or ``only`` the one with this id, answers to a question of the kind: see `Node.answers`.
 
-        One that is silent for four seconds, has gone, or knows no such question is missing.
+        One that is silent for four seconds, has gone, cannot be asked, or knows no such question is missing.
         """
         names = {info.uid: info.name for info in self.nodes() if only in ("", info.uid)}
         turns = asyncio.Semaphore(ASKED_AT_ONCE)
@@ -282,8 +283,10 @@ class Cluster:
             question = Question(uuid.uuid4().hex, self.uid, kind, argument)
             if uid == self.uid:
                 return (await self._local.answer(question)).body
+            page = None
             async with turns:
-                page = await self._ask(uid, question)
+                with suppress(BrokerUnavailable):
+                    page = await self._ask(uid, question)
             return page.body if page else b""
 
         bodies = dict(zip(names, await asyncio.gather(*map(one, names)), strict=True))

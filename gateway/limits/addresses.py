@@ -33,7 +33,7 @@ NOWHERE = Network()
 @lru_cache(KNOWN)
 def network_of(host: str) -> Network:
     """The network of an address; another word, such as a test client's, is one by itself."""
-    address = _read(host)
+    address = read_address(host)
     if address is None:
         return Network(host[:255])
     if isinstance(address, IPv6Address):
@@ -78,7 +78,7 @@ class Proxies:
         if not self.trusts(believed):
             return believed
         for entry in reversed(forwarded_for(scope["headers"])):
-            address = _read(_without_port(entry))
+            address = read_address(_without_port(entry))
             if address is None:
                 break  # who wrote this has hidden the rest
             believed = str(address)
@@ -87,7 +87,7 @@ class Proxies:
         return believed
 
     def _look_up(self, host: str) -> bool:
-        address = _read(host)
+        address = read_address(host)
         if address is None:
             return host in self._words
         return any(address in network for network in self._networks)
@@ -107,7 +107,7 @@ def forwarded_for(headers: Iterable[tuple[bytes, bytes]]) -> list[str]:
     return [entry.strip() for entry in ",".join(lines).split(",")] if lines else []
 
 
-def _read(host: str) -> Host | None:
+def read_address(host: str) -> Host | None:
     """An address; one of IPv4 in an IPv6 one is that of IPv4. None for what is none."""
     try:
         address = ip_address(host.partition("%")[0])

@@ -14,6 +14,8 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from gateway.admin.methods import answer_pages
+from gateway.admin.router import admin_router
 from gateway.auth.tokens import TokenVerifier
 from gateway.channels import Channels
 from gateway.config.contradictions import find_problems
@@ -218,7 +220,7 @@ class Gateway(Operations, BaseRouter):
 
     @cached_property
     def router(self) -> APIRouter:
-        """``/connection/…``, ``/api/…``, ``/health``, ``/metrics``: for ``app.include_router``, with any prefix."""
+        """``/connection/…``, ``/api/…``, ``/health``, ``/admin/``, …: for ``app.include_router``, with any prefix."""
         router = APIRouter(lifespan=self._run)
         websocket = _Late(lambda: self._started().websocket)
         router.routes.append(WebSocketRoute("/connection/websocket", websocket, name=WEBSOCKET))
@@ -227,6 +229,11 @@ class Gateway(Operations, BaseRouter):
         around = around_api(self.settings.opentelemetry, lambda: self._started().tracing)
         router.include_router(api_router(lambda: self.node, lambda: self.settings.http_api, around))
         router.include_router(health_router(lambda: self.node, self.settings))
+        if self.settings.admin.enabled:
+            admin = admin_router(
+                lambda: self.node, lambda: self.settings.admin, lambda scope: self._started().acceptor.address(scope)
+            )
+            router.include_router(admin)
         if self.settings.asyncapi.enabled:
             router.include_router(contracts_router(lambda: contract_of(self._program, self.settings)))
         return router
@@ -390,6 +397,7 @@ class Running:
             wheel=environment.wheel(),
             routes=[tracing.route(each) for each in routes],
         )
+        answer_pages(self.node)
         self.node.limiter.store = self.engine.limits
         self.engine.set_rules(stream_rules(settings, routes))
         self.tokens = TokenVerifier(settings.client, environment.clock)

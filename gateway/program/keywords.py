@@ -24,6 +24,7 @@ class Sections(TypedDict, total=False):
     asyncapi: Mapping[str, Any]
     log: Mapping[str, Any]
     demo: Mapping[str, Any]
+    admin: Mapping[str, Any]
 
 
 def check_keywords(call: str, given: Collection[str], known: Collection[str]) -> None:

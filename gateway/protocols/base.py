@@ -14,7 +14,7 @@ class WireProtocol(Protocol):
     """One instance serves all connections that speak it; it holds no state of theirs."""
 
     name: ClassVar[str]
-    """``json`` or ``protobuf``."""
+    """What operators call it: ``centrifuge-json``, ``plain-text``."""
     binary: ClassVar[bool]
     """Whether frames are binary."""
     ping: ClassVar[bytes]

@@ -214,7 +214,7 @@ def without_lone_surrogates(line: bytes) -> bytes:
 class CentrifugeJson:
     """Centrifuge JSON. Holds no state: one instance serves every connection."""
 
-    name: ClassVar[str] = "json"
+    name: ClassVar[str] = "centrifuge-json"
     binary: ClassVar[bool] = False
     ping: ClassVar[bytes] = b"{}"
     pong: ClassVar[bytes] = b"{}"

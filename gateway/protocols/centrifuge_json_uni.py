@@ -32,7 +32,7 @@ REFUSALS: dict[int, DisconnectCode] = {
 class CentrifugeJsonUni:
     """Centrifuge JSON, unidirectional. Holds no state: one instance serves every connection."""
 
-    name: ClassVar[str] = "json"
+    name: ClassVar[str] = "centrifuge-json-uni"
     binary: ClassVar[bool] = False
     ping: ClassVar[bytes] = b"{}"
     pong: ClassVar[bytes] = b"{}"

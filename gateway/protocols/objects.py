@@ -26,7 +26,7 @@ class Delivery(bytes):
 class _Objects:
     """A wire protocol that leaves publications as they are, and has nothing else."""
 
-    name: ClassVar[str] = "objects"
+    name: ClassVar[str] = "plain-objects"
     binary: ClassVar[bool] = True
     unidirectional: ClassVar[bool] = True
     omits: ClassVar[bool] = False

@@ -58,7 +58,7 @@ class Plain:
 class PlainText(Plain):
     """Text: a JSON string arrives as what it says, other data as JSON."""
 
-    name: ClassVar[str] = "text"
+    name: ClassVar[str] = "plain-text"
 
     def encode_data(self, publication: Publication) -> bytes:
         return _said(_json(publication))
@@ -72,7 +72,7 @@ class PlainText(Plain):
 class PlainJson(Plain):
     """Each message one JSON value."""
 
-    name: ClassVar[str] = "json"
+    name: ClassVar[str] = "plain-json"
 
     def encode_data(self, publication: Publication) -> bytes:
         return _json(publication)
@@ -87,7 +87,7 @@ class PlainJson(Plain):
 class PlainBytes(Plain):
     """Binary messages: binary publications as they are, other data as `PlainText` has it, in UTF-8."""
 
-    name: ClassVar[str] = "bytes"
+    name: ClassVar[str] = "plain-bytes"
     binary: ClassVar[bool] = True
 
     def encode_data(self, publication: Publication) -> bytes:

@@ -4,8 +4,10 @@ import json as library
 from typing import Annotated
 
 import typer
+from msgspec import structs
 
 from gateway.config.contradictions import find_warnings
+from gateway.config.listing import list_settings
 from gateway.config.reference import reference
 from gateway.config.sources import load, schema, show, shown
 from gateway.errors import SettingsError
@@ -47,11 +49,22 @@ def check(
 
 
 @config.command("show")
-def show_(dev: Dev = False, file: Config = None, json: Json = False) -> None:
+def show_(
+    dev: Dev = False,
+    file: Config = None,
+    origins: Annotated[bool, typer.Option("--origins", help="Each in a line, with where it comes from.")] = False,
+    json: Json = False,
+) -> None:
     """Print the settings in force as YAML, secrets masked."""
     with told(json):
         settings = load(file, dev=dev)
-        if json:
+        if origins:
+            listed = list_settings(settings)
+            if json:
+                print_json({"settings": [structs.asdict(each) for each in listed]})
+            for each in () if json else listed:
+                typer.echo(f"{each.key} = {library.dumps(each.value, ensure_ascii=False)}  # {each.origin}")
+        elif json:
             print_json(shown(settings))
         else:
             typer.echo(show(settings), nl=False)

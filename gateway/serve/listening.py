@@ -195,14 +195,16 @@ def announce(settings: Settings, listeners: Iterable[Listener]) -> None:
     """Tell, in the log and to systemd, that the gateway is ready."""
     http = settings.http_server
     told = [each for each in listeners if not each.worker]
-    clients = [each for each in told if not each.internal]
-    for each in told:
-        if each.internal:
-            log.info("for operators: %s", _url(each.sock, http, secure=http.tls_for_operators.enabled))
-    for each in clients[1:]:
-        log.info("listening on %s, too", _url(each.sock, http, secure=http.tls.enabled))
+    operators = [_url(each.sock, http, secure=http.tls_for_operators.enabled) for each in told if each.internal]
+    for url in operators:
+        log.info("for operators: %s", url)
+    first, *others = [_url(each.sock, http, secure=http.tls.enabled) for each in told if not each.internal]
+    for url in others:
+        log.info("listening on %s, too", url)
+    page = (operators or [first])[0]
+    if settings.admin.enabled and page.startswith("http"):
+        log.info("admin page: %s/admin/", page)
     notify("READY=1")
-    first = _url(clients[0].sock, http, secure=http.tls.enabled)
     if first.startswith("http"):
         log.info("ready on %s and ws%s/connection/websocket", first, first.removeprefix("http"))
     else:

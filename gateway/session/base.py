@@ -62,11 +62,18 @@ class Handshake(Struct):
 class Transport(Writer, Protocol):
     """How a session reaches its client. Nothing raises, also after the end."""
 
+    @property
+    def name(self) -> str:
+        """What operators call it: ``websocket``, ``sse``."""
+
     def behind(self) -> bool:
         """Whether the client may still be at what was written before: then a deadline of the transport's runs."""
 
     async def drained(self) -> None:
         """Wait while the client reads slowly: what answers more commands would only pile up."""
+
+    def waiting(self) -> int:
+        """Bytes that wait for the client in this process."""
 
     def close(self, reason: Disconnect) -> None:
         """Close, after what was sent before. The transport calls ``Session.end`` once it is closed."""
@@ -80,6 +87,8 @@ class Nowhere:
 
     __slots__ = ()
 
+    name = ""
+
     def send(self, frame: Any) -> None:
         """Nobody is there to read it."""
 
@@ -92,6 +101,9 @@ class Nowhere:
 
     async def drained(self) -> None:
         """Nothing waits."""
+
+    def waiting(self) -> int:
+        return 0
 
     def close(self, reason: Disconnect) -> None:
         """It is closed."""

@@ -90,6 +90,8 @@ class Session:
     """Commands that came while the client was connecting: nothing is pushed before the reply."""
     awaits_pong: float | None = None
     """When the ping was sent that the client has not answered, by the wheel's clock."""
+    round_trip: float | None = None
+    """Seconds from the last ping to its pong."""
     heartbeat: Timer = field(init=False)
     """One deadline at a time: for the client's connect, for ours to decide it, for pings and pongs."""
     reason: Disconnect | None = None
@@ -314,7 +316,8 @@ class Session:
         if self.awaits_pong is None:
             self.reject(Disconnect(DisconnectCode.BAD_REQUEST))
         else:
-            self.node.metrics.ping_round_trip.observe(self.node.wheel.clock() - self.awaits_pong)
+            self.round_trip = self.node.wheel.clock() - self.awaits_pong
+            self.node.metrics.ping_round_trip.observe(self.round_trip)
         self.awaits_pong = None
 
     def _stale(self) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Iterable
+from typing import ClassVar
 
 from gateway.core.audience import Write
 from gateway.core.tasks import begin
@@ -46,6 +47,7 @@ class DirectTransport:
         "write",
     )
 
+    name: ClassVar[str] = "websocket"
     session: ClientSession
 
     def __init__(

@@ -62,6 +62,8 @@ class SseTransport(AsgiTransport):
 
     __slots__ = ("_protocol",)
 
+    name = "sse"
+
     def __init__(self, protocol: CentrifugeJsonUni, send: Send, wheel: Wheel, limits: WriteLimits) -> None:
         super().__init__(send, wheel, limits)
         self._protocol = protocol

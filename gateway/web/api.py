@@ -8,22 +8,17 @@ import msgspec
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from fastapi.security import APIKeyHeader
-from msgspec import DecodeError, ValidationError
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from msgspec import DecodeError
 
 from gateway.config.settings import HTTPAPISettings
 from gateway.core.node import Node
 from gateway.core.tasks import CHUNK, at_once
 from gateway.errors import Error, ErrorCode
-from gateway.protocols.centrifuge_json import encode
 from gateway.recurring import Address
 from gateway.web import api_messages as api
 from gateway.web.api_keys import APIKeys
+from gateway.web.bodies import BODY_LIMIT, body_of, json_response, reader
 from gateway.web.methods import METHODS, error_body
-
-BODY_LIMIT = 16 * 1024 * 1024
-"""Bytes of a request. A broadcast to thousands of channels fits."""
 
 _STATUS: dict[int, int] = {
     ErrorCode.INTERNAL: 500,
@@ -88,11 +83,11 @@ def _add(router: APIRouter, name: str, request: type, answer: dict[str, Any], en
 def _single(node: Callable[[], Node], name: str, settings: Callable[[], HTTPAPISettings]) -> Answer:
     async def answer(command: Any, request: Request) -> Response:
         try:
-            return _json({"result": await _measured(node(), name, command)})
+            return json_response({"result": await _measured(node(), name, command)})
         except Error as error:
             if "transport" in (settings().error_mode, request.headers.get("x-centrifugo-error-mode")):
-                return _json(error_body(error), _STATUS.get(error.code, 500))
-            return _json({"error": error_body(error)})
+                return json_response(error_body(error), _STATUS.get(error.code, 500))
+            return json_response({"error": error_body(error)})
 
     return answer
 
@@ -107,28 +102,23 @@ def _batch(node: Callable[[], Node]) -> Answer:
                 replies.append(await _one_of_batch(node(), command))
                 if count % CHUNK == 0:
                     await asyncio.sleep(0)
-        return _json({"replies": replies})
+        return json_response({"replies": replies})
 
     return answer
 
 
 def _endpoint(node: Callable[[], Node], keys: APIKeys, kind: type[Any], answer: Answer) -> Endpoint:
     """Checks the key, and reads the body as ``kind``: anything else gets status 400, and what is wrong with it."""
-    decode = msgspec.json.Decoder(kind).decode
+    read = reader(kind)
 
     async def endpoint(request: Request) -> Response:
         if keys.find(request) is None:
             return _unknown(node(), request)
-        body = await _body(request)
+        body = await body_of(request, BODY_LIMIT)
         try:
-            body.decode()  # payloads are passed on unread, so nobody later would find a broken character
-            command = decode(body)
-        except UnicodeDecodeError:
-            return _unreadable("the body is not UTF-8")
-        except ValidationError as error:
-            return _unreadable(str(error))
-        except (DecodeError, RecursionError) as error:
-            return _unreadable(f"the body is not JSON: {error}")
+            command = read(body)
+        except Error as error:
+            return json_response({"error": error_body(error)}, 400)
         return await answer(command, request)
 
     return endpoint
@@ -141,10 +131,6 @@ def _unknown(node: Node, request: Request) -> Response:
     what = "its key is not http_api.key" if given else "it has no key"
     node.refusals.happened("api_key", "%s: call of %s refused: %s", caller, request.scope["path"], what)
     return Response(status_code=401)
-
-
-def _unreadable(detail: str) -> Response:
-    return _json({"error": api.ErrorBody(ErrorCode.BAD_REQUEST, f"bad request: {detail}")}, 400)
 
 
 async def _one_of_batch(node: Node, command: dict[str, Any]) -> dict[str, Any]:
@@ -174,24 +160,6 @@ async def _measured(node: Node, name: str, command: Any) -> Any:
         raise
     finally:
         node.metrics.api_time[name].observe(node.wheel.clock() - began)
-
-
-async def _body(request: Request) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    try:
-        async for part in request.stream():
-            size += len(part)
-            if size > BODY_LIMIT:
-                raise HTTPException(413)
-            parts.append(part)
-    except ClientDisconnect:
-        raise HTTPException(400) from None  # nobody is there to read it, and it is not our failure
-    return b"".join(parts)
-
-
-def _json(value: Any, status: int = 200) -> Response:
-    return Response(encode(value), status, media_type="application/json")
 
 
 def _envelope(result: type) -> dict[str, Any]:

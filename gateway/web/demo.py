@@ -1,6 +1,5 @@
 """The page at /: chat rooms in the browser, with a connection token for whoever asks."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +7,7 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import FileResponse, JSONResponse
 
 from gateway.auth.tokens import sign_connection
+from gateway.web.pages import page_file
 
 _STATIC = Path(__file__).parent / "static"
 _MEDIA_TYPES = {
@@ -17,8 +17,6 @@ _MEDIA_TYPES = {
 }
 _TOKEN_TTL = 3600
 _MAX_NAME_LENGTH = 32
-# What a Host header may look like to be named in the policy; anything else could smuggle in directives.
-_HOST = re.compile(r"[A-Za-z0-9.-]+(:\d+)?")
 
 
 def demo_router(secret: Callable[[], str]) -> APIRouter:
@@ -34,7 +32,7 @@ def demo_router(secret: Callable[[], str]) -> APIRouter:
 
     @router.get("/")
     async def page(request: Request) -> FileResponse:
-        return _static_file("index.html", "text/html", request)
+        return page_file(_STATIC / "index.html", "text/html", request)
 
     @router.get("/demo/token")
     async def token(user: str = "") -> JSONResponse:
@@ -48,25 +46,6 @@ def demo_router(secret: Callable[[], str]) -> APIRouter:
     async def file(name: str, request: Request) -> FileResponse:
         if name not in _MEDIA_TYPES:
             raise HTTPException(404)
-        return _static_file(name, _MEDIA_TYPES[name], request)
+        return page_file(_STATIC / name, _MEDIA_TYPES[name], request)
 
     return router
-
-
-def _static_file(name: str, media_type: str, request: Request) -> FileResponse:
-    headers = {
-        "Cache-Control": "no-cache",
-        "Content-Security-Policy": _content_security_policy(request.headers.get("host", "")),
-        "Referrer-Policy": "no-referrer",
-        "X-Content-Type-Options": "nosniff",
-    }
-    return FileResponse(_STATIC / name, media_type=media_type, headers=headers)
-
-
-def _content_security_policy(host: str) -> str:
-    """Allow this origin only. Older browsers do not count its WebSockets as ``'self'``, so they are named."""
-    sockets = f" ws://{host} wss://{host}" if _HOST.fullmatch(host) else ""
-    return (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-        f"connect-src 'self'{sockets}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )

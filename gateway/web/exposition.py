@@ -141,10 +141,6 @@ def _build(reading: Reading) -> Values:
     return [((reading.gauges.name, reading.gauges.version, python_version()), 1)]
 
 
-def _queued(reading: Reading) -> Values:
-    return [((), sum(client.waiting() for client in reading.metrics.slow))]
-
-
 def _broker_errors(reading: Reading) -> Values:
     return _by(lambda reading: reading.gauges.broker_refused)(reading)
 
@@ -177,7 +173,12 @@ DEFINITIONS: tuple[Definition, ...] = (
         "Clients that just now read more slowly than they are written to",
         _one(lambda reading: len(reading.metrics.slow)),
     ),
-    Definition("gauge", "gateway_queued_bytes", "Bytes that wait in this process for slow clients", _queued),
+    Definition(
+        "gauge",
+        "gateway_queued_bytes",
+        "Bytes that wait in this process for slow clients",
+        _one(lambda reading: reading.metrics.queued),
+    ),
     # — commands —
     _counters("gateway_commands", "command", "Commands of clients", lambda m: m.commands),
     _counters("gateway_errors", "code", "Errors answered to clients", lambda m: m.errors),

@@ -1,6 +1,6 @@
 """Health and metrics, for balancers, orchestrators and operators."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import msgspec
@@ -41,7 +41,7 @@ def health_router(source: Callable[[], Node], settings: Settings) -> APIRouter:
         broker = node.broker.health()
         beside = node.presence_servers()
         conditions = find_conditions(node)
-        status = next((name for name in STATUSES if any(each.status == name for each in conditions)), "ok")
+        status = status_of(conditions)
         lenient = status == "degraded" and (broker.ok or settings.health.ready_without_broker)
         wanted = status == "ok" or (lenient and "strict" not in request.query_params)
         body = {
@@ -83,6 +83,11 @@ def find_conditions(node: Node) -> list[Condition]:
         found += [_condition("broker", each) for each in [each for each in broker.servers if not each.ok] or [whole]]
     found += [_condition("presence", each) for each in node.presence_servers() if not each.ok]
     return found + [Condition("warning", text) for text in node.warnings]
+
+
+def status_of(conditions: Collection[Condition]) -> str:
+    """The worst of what these make a node."""
+    return next((name for name in STATUSES if any(each.status == name for each in conditions)), "ok")
 
 
 def _condition(what: str, server: ServerHealth) -> Condition:

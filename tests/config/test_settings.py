@@ -84,6 +84,8 @@ def test_nothing_is_open_by_default() -> None:
         settings.http_api.insecure,
         settings.http_api.key,
         settings.demo.enabled,
+        settings.admin.enabled,
+        settings.admin.insecure,
     ]
     assert not any(opened)
     assert settings.http_server.address == "127.0.0.1"
@@ -120,6 +122,13 @@ def test_doors_that_stand_open_or_shut_are_told(client: dict[str, Any], warning:
     warnings = list(find_warnings(Settings(client=ClientSettings(**client))))
     assert len(warnings) == bool(warning)
     assert not warning or re.match(warning, warnings[0])
+
+
+def test_a_page_for_operators_that_is_open_is_told() -> None:
+    client = {"token": {"hmac_secret_key": "as long as openssl rand -hex 32 has it"}}
+    for enabled in (True, False):
+        settings = Settings.model_validate({"client": client, "admin": {"enabled": enabled, "insecure": True}})
+        assert ["(admin.insecure)" in line for line in find_warnings(settings)] == [True] * enabled
 
 
 def test_a_redis_that_is_not_used_is_told() -> None:

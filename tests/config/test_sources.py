@@ -351,6 +351,7 @@ HISTORY = {WITHOUT + "history_size": 1, WITHOUT + "history_ttl": "1s"}
         ),
         ({"http_server.workers": 2}, "http_server.workers = 2", "2 workers cannot share memory: let Redis"),
         ({"demo.enabled": True}, "demo.enabled = true", "the page needs tokens: set client.token.hmac_secret_key"),
+        ({"admin.enabled": True}, "admin.enabled = true", 'needs admin.password: take the output of "openssl rand'),
         ({"client.token.issuer_regex": "["}, 'client.token.issuer_regex = "["', '"[" is not a regular expression'),
         (
             {"client.subscription_token.audience_regex": "["},
@@ -410,6 +411,8 @@ def test_dev_mode_opens_everything_on_loopback() -> None:
     assert settings.client.allow_anonymous_connect_without_token
     assert settings.http_api.insecure
     assert settings.demo.enabled
+    assert settings.admin.enabled
+    assert settings.admin.insecure
     assert settings.client.token.hmac_secret_key == DEV_SECRET
     assert settings.shutdown.grace == 0
     assert options.allow_history_for_anonymous

@@ -38,6 +38,7 @@ def test_each_is_named() -> None:
     told = weak(
         client={"token": tokens, "subscription_token": {"enabled": True, "hmac_secret_key": "x"}},
         http_api={"key": "x", "keys": {"billing": "x", "jobs": GOOD[:16]}},
+        admin={"enabled": True, "password": "x", "secret": GOOD[:31]},
     )
     assert [line.partition(" ")[0] for line in told] == [
         "client.token.hmac_previous_secret_key",
@@ -45,6 +46,8 @@ def test_each_is_named() -> None:
         "client.subscription_token.hmac_secret_key",
         "http_api.key",
         "http_api.keys.billing",
+        "admin.password",
+        "admin.secret",
     ]
 
 
@@ -56,6 +59,9 @@ def test_each_is_named() -> None:
         {"client": {"subscription_token": {"hmac_secret_key": "not in use"}}},
         {"client": {"insecure": True, "token": {"hmac_secret_key": DEV_SECRET}}},  # which is told anyhow
         {"http_api": {"insecure": True, "key": "x"}},
+        {"admin": {"password": "x"}},
+        {"admin": {"enabled": True, "insecure": True, "password": "x"}},
+        {"admin": {"enabled": True, "password": GOOD[:16], "secret": GOOD}},
     ],
 )
 def test_what_is_good_or_does_not_matter(sections: dict[str, Any]) -> None:

@@ -445,3 +445,12 @@ async def test_a_node_that_has_gone_is_missing_by_its_id(nodes: Nodes) -> None:
     nodes.add("a")
     await nodes.start("a")
     assert await nodes.network.clusters["a"].ask("load", only="z") == ({}, ["z"])
+
+
+async def test_one_that_cannot_be_asked_is_missing(nodes: Nodes) -> None:
+    for uid in ("a", "b"):
+        nodes.add(uid)
+        nodes.locals[uid].told["load"] = uid.encode()
+    await nodes.start("a", "b")
+    nodes.network.away = True
+    assert await nodes.network.clusters["a"].ask("load") == ({"a": b"a"}, ["node b"])

@@ -550,6 +550,22 @@ def test_settings_may_be_shown_as_json() -> None:
     assert json.loads(run("config", "reference", "--json").stdout) == schema
 
 
+def test_settings_may_be_shown_with_their_origins() -> None:
+    given = {"GATEWAY_HTTP_API__KEYS__A": SECRET, "GATEWAY_NODE__NAME": "blue"}
+    lines = run("config", "show", "--origins", **given).stdout.splitlines()
+    assert 'node.name = "blue"  # environment GATEWAY_NODE__NAME' in lines
+    assert 'http_api.keys.a = "***"  # environment GATEWAY_HTTP_API__KEYS__A' in lines
+    assert "http_server.port = 8000  # default" in lines
+    listed = json.loads(run("config", "show", "--origins", "--json", **given).stdout)["settings"]
+    assert len(listed) == len(lines)
+    assert listed[0] == {
+        "key": "node.name",
+        "value": "blue",
+        "default": False,
+        "origin": "environment GATEWAY_NODE__NAME",
+    }
+
+
 def test_the_sql_is_that_of_postgres() -> None:
     dsn = {"GATEWAY_ENGINE__TYPE": "postgres", "GATEWAY_ENGINE__POSTGRES__DSN": "postgres://127.0.0.1/app"}
     text = run("config", "sql", "--schema", "mine", **dsn).stdout

@@ -14,7 +14,7 @@ import pytest
 from websockets.sync.client import connect, unix_connect
 
 from gateway.config.places import Place
-from gateway.config.settings import HTTPServerSettings, Settings
+from gateway.config.settings import AdminSettings, HTTPServerSettings, Settings
 from gateway.serve.errors import ServeError
 from gateway.serve.listening import Listeners, announce, bind_all
 from gateway.serve.systemd import Watchdog
@@ -119,13 +119,15 @@ def test_every_place_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
         address=("", f"unix:{tmp_path}/g.sock"), port=0, internal_address="127.0.0.1", internal_port=0, root_path="rt"
     )
     with Listeners(http) as listeners:
-        announce(Settings(http_server=http), listeners.all)
+        admin = AdminSettings(enabled=True, insecure=True)
+        announce(Settings(http_server=http, admin=admin), listeners.all)
         port = listeners.all[0].sock.getsockname()[1]
         inner = listeners.all[-1].sock.getsockname()[1]
     assert [record.getMessage() for record in caplog.records] == [
         f"for operators: http://127.0.0.1:{inner}/rt",
         f"listening on http://[::1]:{port}/rt, too",
         f"listening on unix:{tmp_path}/g.sock, too",
+        f"admin page: http://127.0.0.1:{inner}/rt/admin/",
         f"ready on http://127.0.0.1:{port}/rt and ws://127.0.0.1:{port}/rt/connection/websocket",
     ]
 

@@ -14,7 +14,7 @@ from gateway.errors import SettingsError
 from gateway.serve.reaching import reach, websocket_url
 from gateway.serve.site import INTERNAL, Part, Site, site
 from tests.redis_server import RedisServer
-from tests.serve.gateways import KEY, Gateway, nginx
+from tests.serve.gateways import KEY, SECRET, Gateway, nginx
 
 API = {"X-API-Key": KEY}
 
@@ -83,6 +83,33 @@ def test_operators_apart(server: RedisServer, tmp_path: Path, workers: int) -> N
             assert not connects(f"ws{inner.removeprefix('http')}{path}")
         gateway.write({**http, "port": gateway.port, "internal_port": int(inner.split(":")[2].partition("/")[0])})
         gateway.run("publish", "news", "1")
+
+
+def test_the_admin_page_is_for_operators_at_any_prefix(tmp_path: Path) -> None:
+    """It is found from where it is opened, whether the proxy in front strips the prefix or not."""
+    http = {"internal_port": 0, "internal_address": "127.0.0.1", "root_path": "/rt"}
+    gateway = Gateway(tmp_path, http)
+    gateway.start(GATEWAY_ADMIN__ENABLED="true", GATEWAY_ADMIN__PASSWORD=SECRET)
+    with gateway.ready():
+        inner = gateway.operators
+        assert f"admin page: {inner}/admin/" in gateway.log
+        behind = inner.removesuffix("/rt")
+        strips = nginx(tmp_path, f"location /rt/ {{ proxy_pass {behind}/; }}", "strips")
+        keeps = nginx(tmp_path, f"location /rt/ {{ proxy_pass {behind}; }}", "keeps")
+        with strips as stripping, keeps as keeping:
+            fronts = [f"http://127.0.0.1:{port}/rt" for port in (stripping, keeping)]
+            for place in (*fronts, inner, behind):
+                for method in ("GET", "HEAD"):
+                    found = httpx.request(method, f"{place}/admin", follow_redirects=True)
+                    assert (found.status_code, str(found.url)) == (200, f"{place}/admin/")
+                    assert "script-src 'self'" in found.headers["content-security-policy"]
+                token = httpx.post(f"{place}/admin/auth", json={"password": SECRET}).json()["token"]
+                headers = {"Authorization": f"Bearer {token}"}
+                nodes = httpx.post(f"{place}/admin/api/nodes", json={}, headers=headers).json()["result"]["nodes"]
+                assert len(nodes) == 1
+        for place in (f"http://127.0.0.1:{gateway.port}", gateway.url):
+            assert httpx.get(f"{place}/admin/").status_code == 404
+            assert httpx.post(f"{place}/admin/auth", json={}).status_code == 404
 
 
 def test_what_operators_have_is_below_these_paths() -> None:

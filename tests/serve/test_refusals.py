@@ -180,6 +180,19 @@ async def _no_key(ground: Ground) -> str:
     return told(answer.status_code, answer.content)
 
 
+async def _guess(ground: Ground) -> str:
+    async with httpx.AsyncClient() as http:
+        answer = await http.post(f"http://127.0.0.1:{ground.port}/admin/auth", json={"password": "guess"})
+    return f"{answer.status_code}: {answer.json()['error']['message']}"
+
+
+async def _rebound(ground: Ground) -> str:
+    async with httpx.AsyncClient() as http:
+        url = f"http://127.0.0.1:{ground.port}/admin/auth"
+        answer = await http.post(url, json={}, headers={"Host": "evil.example"})
+    return f"{answer.status_code}: {answer.json()['error']['message']}"
+
+
 async def _second(ground: Ground) -> str:
     async with ground.client() as client:
         assert "connect" in await reply(client, {"connect": {"token": token()}})
@@ -257,6 +270,8 @@ REFUSED: dict[str, Refused] = {
     "upgrade": Refused(_no_upgrade),
     "handshake": Refused(_old_http),
     "api_key": Refused(_no_key, {"http_api": {"key": "right"}}),
+    "admin_password": Refused(_guess, {"admin": {"enabled": True, "password": "right"}}),
+    "admin_host": Refused(_rebound, {"admin": {"enabled": True, "insecure": True}}),
     "token_missing": Refused(connects("")),
     "token_signature": Refused(connects(token(secret="x" * 40))),
     "token_alg": Refused(connects(f"eyJhbGciOiJub25lIn0.{token().split('.')[1]}.")),

@@ -196,8 +196,13 @@ class Recorder:
     def close(self, reason: Disconnect) -> None:
         self.reasons.append(reason)
 
+    name = "recorder"
+
     def behind(self) -> bool:
         return self.is_behind
+
+    def waiting(self) -> int:
+        return sum(map(len, self.frames))
 
     async def drained(self) -> None:
         """Writing down takes no time."""

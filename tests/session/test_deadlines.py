@@ -172,3 +172,4 @@ async def test_the_round_trip_is_measured() -> None:
     await client.say({})
     found = rig.node.metrics.ping_round_trip
     assert (sum(found.counts), round(found.total, 3)) == (1, 0.4)
+    assert client.session.round_trip == pytest.approx(0.4)

@@ -126,6 +126,8 @@ async def test_the_trusted_header_names_users_in_utf8(user: str) -> None:
 class Closing:
     """A transport that notes how it is closed."""
 
+    name = "closing"
+
     def __init__(self) -> None:
         self.codes: list[int] = []
 
@@ -137,6 +139,9 @@ class Closing:
         raise NotImplementedError
 
     def behind(self) -> bool:
+        raise NotImplementedError
+
+    def waiting(self) -> int:
         raise NotImplementedError
 
     async def drained(self) -> None:

@@ -5,6 +5,7 @@ Names and nesting follow Centrifugo v6 where the option exists there.
 
 import os
 
+from pydantic import PrivateAttr
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -12,6 +13,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from gateway.config.settings.admin import AdminSettings
 from gateway.config.settings.channels import ChannelOptions, ChannelSettings, Namespace, PersonalChannelSettings
 from gateway.config.settings.clients import (
     ClientSettings,
@@ -53,6 +55,7 @@ from gateway.config.settings.telemetry import OpenTelemetrySettings
 
 __all__ = [
     "AddressCommandLimits",
+    "AdminSettings",
     "AsyncAPISettings",
     "BroadcasterSettings",
     "ChannelOptions",
@@ -69,6 +72,7 @@ __all__ = [
     "Namespace",
     "NodeSettings",
     "OpenTelemetrySettings",
+    "Origins",
     "PersonalChannelSettings",
     "PostgresSettings",
     "PresenceSettings",
@@ -87,6 +91,13 @@ __all__ = [
     "UserCommandLimits",
     "WebSocketSettings",
 ]
+
+
+class Origins(dict[str, str]):
+    """Where settings come from, by dotted key. All are equal, for settings are the same wherever they come from."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Origins)
 
 
 class Settings(BaseSettings):
@@ -147,3 +158,7 @@ class Settings(BaseSettings):
     """What is logged, and how."""
     demo: DemoSettings = DemoSettings()
     """The page for trying out."""
+    admin: AdminSettings = AdminSettings()
+    """The page for operators."""
+    _origins: Origins = PrivateAttr(default_factory=Origins)
+    """Of those settings that have been given, as `config.sources.load` knows it."""

@@ -114,7 +114,7 @@ class Sockets:
         self.node = node
         self._acceptor = acceptor
         self._tokens = tokens
-        self._protocols: dict[str, Plain] = {each.name: each for each in (PlainText(), PlainJson(), PlainBytes())}
+        self._protocols: dict[str, Plain] = {"text": PlainText(), "json": PlainJson(), "bytes": PlainBytes()}
         self._portable: dict[Plain, Wire] = {each: PortableWire(each) for each in self._protocols.values()}
         self._direct: dict[tuple[Plain, Compression | None], Wire] = {}
 

@@ -163,7 +163,7 @@ class PlainConnection:
         try:
             message = self._protocol.encode_push("", encode_publication(value))
         except Disconnect as reason:
-            advice = f"attach(websocket, format='bytes'), this is {self._protocol.name!r}"
+            advice = f"attach(websocket, format='bytes'), this one is {self._protocol.name}"
             raise TypeError(f"bytes need a connection in the format for them: {advice}") from reason
         if self._inbox is None:
             self._session.node.hub.send(self._session, message)

@@ -97,6 +97,13 @@ class Inbox:
     async def drained(self) -> None:
         await self._transport.drained()
 
+    @property
+    def name(self) -> str:
+        return self._transport.name
+
+    def waiting(self) -> int:
+        return self._size + self._transport.waiting()
+
     def close(self, reason: Disconnect) -> None:
         self._transport.close(reason)
         self._more.set()

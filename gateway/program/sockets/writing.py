@@ -7,7 +7,7 @@ all clients of a channel. A plain client takes no message apart, so each is a fr
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from starlette.types import Message, Receive
 
@@ -47,6 +47,8 @@ class Threshold:
     That is ``limit`` bytes at most. Satisfies `Transport`.
     """
 
+    name = "websocket"
+
     def __init__(self, limit: int, overflow: Callable[[], None]) -> None:
         self._limit = limit
         self._overflow = overflow
@@ -71,6 +73,9 @@ class Threshold:
 
     async def drained(self) -> None:
         """Nobody commands anything here."""
+
+    def waiting(self) -> int:
+        return self._size
 
     def close(self, reason: Disconnect) -> None:
         self._reason = reason
@@ -176,6 +181,7 @@ class PlainDirectTransport:
 
     __slots__ = ("_connection", "_limits", "_open", "_slow", "_wheel", "session")
 
+    name: ClassVar[str] = "websocket"
     session: Session
 
     def __init__(self, connection: ServerConnection, wheel: Wheel, limits: WriteLimits) -> None:
