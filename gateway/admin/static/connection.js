@@ -1,0 +1,106 @@
+/** One connection: who it is, how it does, its subscriptions, and what can be done about it. */
+
+import { call } from "./api.js";
+import {
+  action, code, element, facts, link, pager, payload, person, recordAction, renew, section, table,
+} from "./dom.js";
+import { bytes, clock, count, duration, latency, number, NOTHING } from "./figures.js";
+import { every } from "./polling.js";
+import { address, Pages } from "./router.js";
+
+const AGAIN = 3_000;
+let visited = { key: "", pages: new Pages() };
+
+export function connection({ parts: [node = "", client = ""], query: { cursor = "" }, signal }) {
+  const key = `${node}/${client}`;
+  if (visited.key !== key) visited = { key, pages: new Pages() };
+  const pages = visited.pages.visit(cursor);
+  const buttons = element("div", { class: "buttons" });
+  const about = element("div");
+  const subscriptions = element("div");
+  let known = "";
+  let over = false;
+  const show = (answer) => {
+    if (!buttons.childElementCount) buttons.append(...actions(answer.connection));
+    renew(about, describe(answer));
+    const text = JSON.stringify([answer.subscriptions, answer.cursor]);
+    if (text !== known) subscriptions.replaceChildren(...subscriptionList(answer, pages, [node, client]));
+    known = text;
+  };
+  every(() => AGAIN, async () => {
+    if (over) return;
+    try {
+      const answer = await call("connection", { node, client, cursor }, signal);
+      if (!signal.aborted) show(answer);
+    } catch (error) {
+      if (signal.aborted || error.code === undefined) return; // that it is away is told at the top
+      over = true;
+      buttons.replaceChildren();
+      const words = `It cannot be shown any more: ${error.message}.`;
+      about.prepend(element("p", { class: "warning", role: "alert" }, words));
+    }
+  }, signal);
+  return {
+    title: "Connection",
+    up: address("connections"),
+    content: [element("p", { class: "name" }, code(client)), buttons, about, section("Subscriptions", subscriptions)],
+  };
+}
+
+function actions({ node, client, user }) {
+  const close = (reconnect, said) => async () => {
+    await call("close", { node, client, reconnect });
+    return said;
+  };
+  return [
+    action("Close", close(true, "Closed. The client may return.")),
+    action("Close for good", close(false, "Closed for good."), {
+      question: "Close this connection for good? Its client will not return by itself.", danger: true,
+    }),
+    recordAction(call, "client", client),
+    user ? recordAction(call, "user", user) : null,
+  ].filter(Boolean);
+}
+
+function describe({ connection: one, expire_at, user_agent, info }) {
+  const now = Date.now() / 1000;
+  const all = (text, query) => link(text, address("connections", [], query), { title: "All connections like this" });
+  return facts([
+    ["User", one.user ? all(one.user, { user: one.user }) : person(one.user)],
+    ["State", one.state],
+    ["Address", one.address ? all(one.address, { address: one.address }) : NOTHING],
+    ["Node", all(one.node_name || one.node, { node: one.node })],
+    ["Protocol", `${one.protocol} over ${one.transport}`],
+    ["Connected", one.since ? `${clock(one.since)}, for ${duration(now - one.since)}` : "not yet"],
+    ["Expires", expire_at ? `${clock(expire_at)}, in ${duration(expire_at - now)}` : "never"],
+    ["Queued", bytes(one.queued)],
+    ["Round trip", latency(one.round_trip)],
+    ["Channels", number(one.subscriptions)],
+    ["User agent", user_agent || NOTHING],
+    info === null || info === undefined ? null : ["Info", payload(info)],
+  ]);
+}
+
+function subscriptionList({ subscriptions, cursor, connection: { user } }, pages, parts) {
+  const yes = (value) => (value ? "yes" : "no");
+  return [
+    table({
+      caption: "Subscriptions", rows: subscriptions, empty: "It is subscribed to nothing.",
+      columns: [
+        { label: "Channel", cell: ({ channel }) => link(channel, address("channel", [channel]), { class: "open" }) },
+        { label: "State", cell: ({ state }) => state },
+        { label: "Made by", cell: ({ server_side }) => (server_side ? "server" : "client") },
+        { label: "Positioned", rank: 1, cell: ({ positioned }) => yes(positioned) },
+        { label: "Recoverable", rank: 1, cell: ({ recoverable }) => yes(recoverable) },
+        { label: "Offset", number: true, cell: ({ offset }) => offset ?? NOTHING },
+        { label: "Epoch", rank: 2, cell: ({ epoch }) => (epoch ? code(epoch) : NOTHING) },
+        { label: "", cell: ({ channel }) => action("Unsubscribe", async () => {
+          await call("unsubscribe", { user, client: parts[1], channel });
+          return `Unsubscribed from ${channel}.`;
+        }, { question: `Unsubscribe from ${channel}?` }) },
+      ],
+    }),
+    pager(pages, cursor, (to) => address("connection", parts, { cursor: to }),
+      count(subscriptions.length, "subscription")),
+  ];
+}
