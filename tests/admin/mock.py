@@ -5,11 +5,13 @@
 """
 
 import ipaddress
+import json
 import random
 import secrets
 import sys
 import time
 from collections.abc import Callable
+from math import sin
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +51,7 @@ class Cluster:
         self.tokens: set[str] = set()
         self.history: dict[str, list[JSONObject]] = {}
         self.recorded: dict[tuple[str, str], JSONObject] = {}
-        self.subscribed: dict[str, list[str]] = {}
+        self.subscribed: dict[str, dict[str, None]] = {}
         self.rows: dict[str, JSONObject] = {}
         for index in range(connections):
             self._connect(f"user{index % 1500}" if index % 40 else "", ["lobby", f"room:{index % 600}"])
@@ -78,7 +80,7 @@ class Cluster:
             "round_trip": some.choice([None, some.random() / 5]),
         }
         for channel in channels:
-            self.subscribed.setdefault(channel, []).append(client)
+            self.subscribed.setdefault(channel, {})[client] = None
 
     def store(self, channel: str, data: Any, **extra: Any) -> JSONObject:
         stream = self.history.setdefault(channel, [])
@@ -117,16 +119,16 @@ class Cluster:
             "users": len({row["user"] for row in mine}),
             "subscriptions": sum(row["subscriptions"] for row in mine),
             "channels": len(self.subscribed),
-            "connection_limit": 2100,
+            "connection_limit": 2100 if tired else 5000,
             "rss": 180_000_000 + len(mine) * 9000,
             "cpu": past * (0.41 if tired else 0.23),
             "descriptors": len(mine) + 40,
             "descriptor_limit": 1_048_576,
-            "publications_in": int(past * 210 + 400 * (past % 7)),
+            "publications_in": int(past * 610 + 1500 * sin(past / 9)),
             "publications_out": int(past * 410),
-            "deliveries": int(past * 48_000),
+            "deliveries": int(past * 48_000 + 90_000 * sin(past / 5)),
             "bytes_in": int(past * 90_000),
-            "bytes_out": int(past * 9_300_000),
+            "bytes_out": int(past * 9_300_000 + 40_000_000 * sin(past / 8)),
             "slow": 3 if tired else 0,
             "queued": 1_250_000 if tired else 0,
             "loop_lag": {"bounds": BOUNDS, "counts": lag},
@@ -184,7 +186,7 @@ class Cluster:
         return {}
 
     def unsubscribe(self, body: JSONObject) -> JSONObject:
-        self.subscribed[body["channel"]].remove(body["client"])
+        del self.subscribed[body["channel"]][body["client"]]
         return {}
 
     def disconnect(self, body: JSONObject) -> JSONObject:
@@ -317,7 +319,7 @@ class Cluster:
                 "channel": "lobby",
                 "client": "c0ffee00" * 4,
                 **(
-                    {"data": {"publish": {"channel": "lobby", "data": {"text": HOSTILE, "token": "***"}}}}
+                    {"data": json.dumps({"publish": {"channel": "lobby", "data": {"text": HOSTILE, "token": "***"}}})}
                     if index % 2 == 0
                     else {}
                 ),

@@ -26,7 +26,7 @@ async def node(*arguments: object) -> str:
 
 
 async def test_the_page_in_a_browser() -> None:
-    async with on_plain_uvicorn(Site(Cluster()).app, Settings()) as port:
+    async with on_plain_uvicorn(Site(Cluster(400)).app, Settings()) as port:
         url = f"http://127.0.0.1:{port}/admin/"
         output = await node(HERE / "page.mjs", program("chromium", "chromium"), DIRECTORY, url)
     assert output.count("ok ") == STEPS, output

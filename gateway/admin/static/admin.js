@@ -5,7 +5,7 @@ import { channel } from "./channel.js";
 import { channels } from "./channels.js";
 import { connection } from "./connection.js";
 import { connections } from "./connections.js";
-import { $, say } from "./dom.js";
+import { $, element, say } from "./dom.js";
 import { clock, count } from "./figures.js";
 import { listen } from "./keys.js";
 import "./login.js";
@@ -56,11 +56,12 @@ function showState() {
   const bad = answer.nodes.filter(({ status }) => status !== "ok").length + answer.missing.length;
   const all = answer.nodes.length + answer.missing.length;
   const state = problem ? "away" : bad ? "bad" : "ok";
-  const words = {
-    away: "No answer", bad: `${bad} of ${count(all, "node")} not well`, ok: `${count(all, "node")}, all well`,
+  const [short, rest] = {
+    away: ["No answer", ""], bad: [`${bad} of ${all}`, " nodes not well"], ok: [count(all, "node"), ", all well"],
   }[state];
   $("state").dataset.state = state;
-  if ($("state-text").textContent !== words) $("state-text").textContent = words; // or it would be read out again
+  if ($("state-text").textContent === short + rest) return; // or it would be read out again
+  $("state-text").replaceChildren(element("strong", {}, short), rest);
 }
 
 line.addEventListener("away", ({ detail }) => {

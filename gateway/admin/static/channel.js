@@ -13,7 +13,7 @@ const PUBLICATIONS = 20;
 
 export function channel({ parts: [name = ""], signal }) {
   const ask = (method, body) => call(method, { channel: name, ...body }, signal);
-  const about = element("div");
+  const about = element("div", { class: "list" });
   const numbers = element("div");
   fill(about, signal, () => ask("channel"), describe);
   fill(numbers, signal, () => ask("presence_stats"), ({ num_clients, num_users }) =>
@@ -41,7 +41,7 @@ export function channel({ parts: [name = ""], signal }) {
 
 /** A list whose pages replace each other in its place: those before are remembered by their cursors. */
 function paged(signal, ask, show, name) {
-  const place = element("div");
+  const place = element("div", { class: "list" });
   let cursors = [""];
   const read = (to = [""]) => {
     cursors = to;
@@ -66,7 +66,7 @@ function describe({ namespace, route, options, subscribers, missing }) {
       rows: [...subscribers, ...(subscribers.length > 1 ? [{ name: "all nodes", count: total }] : [])],
       columns: [
         { label: "Node", cell: ({ name, node }) => name || node },
-        { label: "Subscribers", number: true, cell: ({ count: many }) => number(many) },
+        { label: "Subscribers", kind: "number", cell: ({ count: many }) => number(many) },
       ],
     })),
     section(route ? `Options of the route ${route}` : namespace ? `Options of the namespace ${namespace}` : "Options",
@@ -80,7 +80,7 @@ function showMembers({ presence }) {
     columns: [
       { label: "User", cell: ({ user }) =>
         (user ? link(user, address("connections", [], { user }), { class: "open" }) : person(user)) },
-      { label: "Client", cell: ({ client }) => code(client) },
+      { label: "Client", kind: "short", cell: ({ client }) => code(client) },
       { label: "Info", cell: ({ conn_info, chan_info }) =>
         [conn_info, chan_info].filter((each) => each !== undefined).map((each) => payload(each, 300)) },
     ],
@@ -104,8 +104,8 @@ function showPublications({ publications, offset, epoch }) {
     table({
       caption: "Publications", rows: publications, empty: "Nothing is kept.",
       columns: [
-        { label: "Offset", number: true, cell: (each) => String(each.offset ?? NOTHING) },
-        { label: "By", cell: ({ info, tags }) => [info ? person(info.user) : "server",
+        { label: "Offset", kind: "number", cell: (each) => String(each.offset ?? NOTHING) },
+        { label: "By", kind: "short", cell: ({ info, tags }) => [info ? person(info.user) : "server",
           ...Object.entries(tags ?? {}).map((tag) => element("span", { class: "tag" }, tag.join("=")))] },
         { label: "Data", cell: ({ data, b64data }) => (b64data === undefined ? payload(data)
           : [hint(`Bytes, not JSON: ${bytes((b64data.length * 3) / 4)} in base64`), payload(b64data, 300)]) },

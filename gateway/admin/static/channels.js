@@ -24,7 +24,7 @@ export function channels({ query: { cursor = "", pattern = "" }, signal }) {
         empty: pattern ? "No channel with a subscriber fits." : "Nobody is subscribed to anything.",
         columns: [
           { label: "Channel", cell: ([name]) => link(name, address("channel", [name]), { class: "open" }) },
-          { label: "Subscribers", number: true, cell: ([, { num_clients }]) => number(num_clients) },
+          { label: "Subscribers", kind: "number", cell: ([, { num_clients }]) => number(num_clients) },
         ],
       }),
       pager(pages, answer.cursor ?? "", (to) => at({ pattern, cursor: to }), shown),

@@ -21,13 +21,13 @@ export function connection({ parts: [node = "", client = ""], query: { cursor = 
   let known = "";
   let over = false;
   const show = (answer) => {
-    if (!buttons.childElementCount) buttons.append(...actions(answer.connection));
+    if (!buttons.childElementCount) buttons.append(...actions(answer.connection, ask));
     renew(about, describe(answer));
     const text = JSON.stringify([answer.subscriptions, answer.cursor]);
     if (text !== known) subscriptions.replaceChildren(...subscriptionList(answer, pages, [node, client]));
     known = text;
   };
-  every(() => AGAIN, async () => {
+  const ask = every(() => AGAIN, async () => {
     if (over) return;
     try {
       const answer = await call("connection", { node, client, cursor }, signal);
@@ -47,9 +47,10 @@ export function connection({ parts: [node = "", client = ""], query: { cursor = 
   };
 }
 
-function actions({ node, client, user }) {
+function actions({ node, client, user }, ask) {
   const close = (reconnect, said) => async () => {
     await call("close", { node, client, reconnect });
+    ask();
     return said;
   };
   return [
@@ -90,14 +91,14 @@ function subscriptionList({ subscriptions, cursor, connection: { user } }, pages
         { label: "Channel", cell: ({ channel }) => link(channel, address("channel", [channel]), { class: "open" }) },
         { label: "State", cell: ({ state }) => state },
         { label: "Made by", cell: ({ server_side }) => (server_side ? "server" : "client") },
-        { label: "Positioned", rank: 1, cell: ({ positioned }) => yes(positioned) },
-        { label: "Recoverable", rank: 1, cell: ({ recoverable }) => yes(recoverable) },
-        { label: "Offset", number: true, cell: ({ offset }) => offset ?? NOTHING },
-        { label: "Epoch", rank: 2, cell: ({ epoch }) => (epoch ? code(epoch) : NOTHING) },
-        { label: "", cell: ({ channel }) => action("Unsubscribe", async () => {
+        { label: "Positioned", kind: "short more", cell: ({ positioned }) => yes(positioned) },
+        { label: "Recoverable", kind: "short more", cell: ({ recoverable }) => yes(recoverable) },
+        { label: "Offset", kind: "number", cell: ({ offset }) => offset ?? NOTHING },
+        { label: "Epoch", kind: "short most", cell: ({ epoch }) => (epoch ? code(epoch) : NOTHING) },
+        { label: "", kind: "end", cell: ({ channel }) => action("Unsubscribe", async () => {
           await call("unsubscribe", { user, client: parts[1], channel });
           return `Unsubscribed from ${channel}.`;
-        }, { question: `Unsubscribe from ${channel}?` }) },
+        }, { question: `Unsubscribe from ${channel}?`, small: true }) },
       ],
     }),
     pager(pages, cursor, (to) => address("connection", parts, { cursor: to }),

@@ -67,16 +67,16 @@ function connectionTable(rows, empty) {
     columns: [
       { label: "User", cell: ({ user, node, client }) =>
         link(person(user), address("connection", [node, client]), { class: "open", title: "Open this connection" }) },
-      { label: "Client", rank: 1, cell: ({ client }) => element("code", { title: client }, client.slice(0, 8)) },
-      { label: "Address", cell: ({ address: from }) => from || NOTHING },
-      { label: "Node", cell: ({ node_name, node }) => node_name || node },
-      { label: "Protocol", rank: 1, cell: ({ protocol, transport }) => `${protocol} · ${transport}` },
-      { label: "State", rank: 2, cell: ({ state }) => state },
-      { label: "Connected for", number: true, cell: ({ since }) =>
+      { label: "Client", kind: "short most", cell: ({ client }) => element("code", { title: client }, client.slice(0, 8)) },
+      { label: "Address", kind: "short", cell: ({ address: from }) => from || NOTHING },
+      { label: "Node", kind: "short", cell: ({ node_name, node }) => node_name || node },
+      { label: "Protocol", kind: "short most", cell: ({ protocol, transport }) => `${protocol} · ${transport}` },
+      { label: "State", kind: "short most", cell: ({ state }) => state },
+      { label: "Connected for", kind: "number", cell: ({ since }) =>
         (since ? element("time", { title: clock(since) }, duration(now - since)) : "not yet") },
-      { label: "Channels", number: true, cell: ({ subscriptions }) => number(subscriptions) },
-      { label: "Queued", number: true, cell: ({ queued }) => bytes(queued) },
-      { label: "Round trip", number: true, cell: ({ round_trip }) => latency(round_trip) },
+      { label: "Channels", kind: "number", cell: ({ subscriptions }) => number(subscriptions) },
+      { label: "Queued", kind: "number", cell: ({ queued }) => bytes(queued) },
+      { label: "Round trip", kind: "number", cell: ({ round_trip }) => latency(round_trip) },
     ],
   });
 }

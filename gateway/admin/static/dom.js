@@ -85,16 +85,15 @@ export const facts = (pairs) => element("dl", { class: "facts" },
     element("div", {}, element("dt", {}, name), element("dd", {}, value))));
 
 /**
- * @typedef {{label: string, cell: (row: any) => any, number?: boolean, rank?: 1 | 2}} Column  those of rank 2
- *   are hidden where there is less room, then those of rank 1; on a phone a row becomes a card, without both
+ * @typedef {{label: string, cell: (row: any) => any, kind?: string}} Column  kinds are "number", "short" (a line
+ *   at most), "more" and "most": hidden where there is less room, "most" also on a phone, where a row becomes a card
  * @param {{caption: string, columns: Column[], rows: any[], empty: string, mark?: (row: any) => string}} what
  */
 export function table({ caption, columns, rows, empty, mark = () => "" }) {
   if (!rows.length) return element("p", { class: "empty" }, empty);
-  const kind = (each) => [each.number && "number", each.rank && `rank-${each.rank}`].filter(Boolean).join(" ") || null;
-  const head = columns.map((each) => element("th", { scope: "col", class: kind(each) }, each.label));
-  const body = rows.map((row) => element("tr", { class: mark(row) || null }, columns.map((each) =>
-    element("td", { class: kind(each), "data-label": each.label }, each.cell(row)))));
+  const head = columns.map(({ label, kind }) => element("th", { scope: "col", class: kind }, label));
+  const body = rows.map((row) => element("tr", { class: mark(row) || null }, columns.map(({ label, kind, cell }) =>
+    element("td", { class: kind, "data-label": label }, cell(row)))));
   return element("div", { class: "table" }, element("table", {},
     element("caption", { class: "hidden" }, caption),
     element("thead", {}, element("tr", {}, head)),
@@ -117,9 +116,10 @@ export function pager(pages, cursor, at, shown) {
  * @param {string} label
  * @param {() => Promise<string>} act gives the sentence that says what was done
  */
-export function action(label, act, { question = "", danger = false } = {}) {
+export function action(label, act, { question = "", danger = false, small = false } = {}) {
   const problem = element("span", { class: "error", role: "alert" });
-  const first = element("button", { type: "button", class: danger ? "quiet danger" : "quiet" }, label);
+  const kind = ["quiet", danger && "danger", small && "small"].filter(Boolean).join(" ");
+  const first = element("button", { type: "button", class: kind }, label);
   const place = element("span", { class: "action" }, first, problem);
   const back = () => {
     place.replaceChildren(first, problem);

@@ -2,7 +2,8 @@
 
 import { call } from "./api.js";
 import { element, failure, lacking, link, payload, PLAIN, section } from "./dom.js";
-import { clock, count, duration } from "./figures.js";
+import { clock, count, duration, number } from "./figures.js";
+import { readJSON } from "./json.js";
 import { every } from "./polling.js";
 import { address } from "./router.js";
 
@@ -53,15 +54,15 @@ class List {
   }
 }
 
-function eventRow({ at, node, kind, client = "", user = "", channel = "", text, data }) {
+function eventRow({ at, node, kind, client = "", user = "", channel = "", text, data = "" }) {
   const whose = [
     user && link(user, address("connections", [], { user })), channel && link(channel, address("channel", [channel])),
     client && element("code", { title: client }, client.slice(0, 8)),
   ].filter(Boolean);
-  const sent = data !== undefined && element("details", {}, element("summary", {}, "data"), payload(data));
+  const sent = data !== "" && element("details", {}, element("summary", {}, "data"), payload(readJSON(data)));
   return element("tr", { class: BAD.has(kind) && "bad" },
-    element("td", { class: "number" }, clock(at, Date.now(), 3)), element("td", {}, node),
-    element("td", {}, element("span", { class: "tag" }, kind)), element("td", { class: "whose" }, whose),
+    element("td", { class: "number" }, clock(at, Date.now(), 3)), element("td", { class: "short" }, node),
+    element("td", { class: "short" }, element("span", { class: "tag" }, kind)), element("td", { class: "whose" }, whose),
     element("td", {}, text, sent));
 }
 
@@ -77,10 +78,12 @@ export function events(what, name, stop, signal) {
   every(() => AGAIN, async () => {
     if (paused()) return;
     try {
-      const { events: fresh, until, missing } = await call("recording", { what, name, after: list.last }, signal);
+      const answer = await call("recording", { what, name, after: list.last }, signal);
+      const { events: fresh, until, missing, dropped = 0 } = answer;
       list.add(fresh);
       const left = until - Date.now() / 1000;
-      state.textContent = `${count(list.known.length, "event")} · ${left > 0 ? `${duration(left)} left` : "over"}`;
+      state.textContent = [count(list.known.length, "event"), dropped && `${number(dropped)} more were dropped`,
+        left > 0 ? `${duration(left)} left` : "over"].filter(Boolean).join(" · ");
       problem.replaceChildren(lacking(missing, "what happened there") ?? "");
     } catch (error) {
       if (!signal.aborted) problem.replaceChildren(failure(error));

@@ -82,8 +82,21 @@ function place(text, offset, message) {
   return { offset, line: lines.length, column: lines.at(-1).length + 1, message };
 }
 
-/** A value laid out over lines, if it is more than a word. */
-export const pretty = (value) => (value === undefined ? "" : JSON.stringify(value, null, 2));
+/** Characters of JSON that stand in one line. */
+const LINE = 60;
+
+/** A value laid out over lines, if one does not hold it. */
+export function pretty(value) {
+  if (value === undefined) return "";
+  const laid = JSON.stringify(value, null, 2);
+  const line = laid.replace(/\n */g, " "); // only between values: within a text a new line is written \n
+  return line.length > LINE ? laid : line;
+}
+
+/** What a text holds that may be JSON, and cut at its end. */
+export function readJSON(text) {
+  try { return JSON.parse(text); } catch { return text; }
+}
 
 /** A value in a line: a text as it is, anything else as JSON. */
 export const written = (value) => (typeof value === "string" ? value : JSON.stringify(value));

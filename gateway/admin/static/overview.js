@@ -96,7 +96,7 @@ function card(label, name, format) {
 }
 
 const SVG = "http://www.w3.org/2000/svg";
-const [WIDTH, HEIGHT] = [KEPT, 32];
+const HEIGHT = 32;
 /** Seconds without an answer that leave a gap. */
 const GAP = 15;
 
@@ -104,17 +104,18 @@ const GAP = 15;
 function sparkline(points) {
   const svg = document.createElementNS(SVG, "svg");
   const path = document.createElementNS(SVG, "path");
-  svg.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
+  const end = points.at(-1)?.at ?? 0;
+  const width = Math.max(KEPT / 5, end - (points[0]?.at ?? 0)); // at first the last minute, then more
+  const most = Math.max(1, ...points.map((each) => each.value ?? 0));
+  svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
   svg.setAttribute("preserveAspectRatio", "none");
   svg.setAttribute("aria-hidden", "true");
-  const end = points.at(-1)?.at ?? 0;
-  const most = Math.max(1, ...points.map((each) => each.value ?? 0));
   let last = null;
   path.setAttribute("d", points.map(({ at, value }) => {
     if (value === null) return (last = null) ?? "";
     const step = last !== null && at - last < GAP ? "L" : "M";
     last = at;
-    return `${step}${(WIDTH - end + at).toFixed(1)} ${(HEIGHT - 2 - (value / most) * (HEIGHT - 4)).toFixed(1)}`;
+    return `${step}${(width - end + at).toFixed(1)} ${(HEIGHT - 2 - (value / most) * (HEIGHT - 4)).toFixed(1)}`;
   }).join(""));
   svg.append(path);
   return svg;
@@ -128,21 +129,21 @@ function nodeTable({ nodes, missing }, trend) {
   ].sort((a, b) => (a.status === "ok") - (b.status === "ok") || a.name.localeCompare(b.name));
   const last = (histogram) => histogram?.bounds.at(-1);
   const columns = [
-    { label: "Node", cell: ({ silent, name, uid }) =>
+    { label: "Node", kind: "short", cell: ({ silent, name, uid }) =>
       (silent ? name : link(name, address("connections", [], { node: uid }), { title: `Its connections (${uid})` })) },
-    { label: "Status", cell: status },
-    { label: "Connections", number: true, cell: (node) => share(node.connections, node.connection_limit) },
-    { label: "CPU", number: true, cell: ({ rate }) => (rate ? `${Math.round(rate.cpu * 100)} %` : NOTHING) },
-    { label: "Memory", number: true, cell: ({ rss }) => bytes(rss) },
-    { label: "Open files", number: true, rank: 1, cell: (node) => share(node.descriptors, node.descriptor_limit) },
-    { label: "Loop lag p99", number: true, cell: (node) => latency(node.loop, last(node.loop_lag)) },
-    { label: "Delivery p99", number: true, cell: (node) => latency(node.delivery, last(node.delivery_lag)) },
-    { label: "In/s", number: true, cell: (node) => number(node.rate?.publications_in) },
-    { label: "Out/s", number: true, cell: (node) => number(node.rate?.publications_out) },
-    { label: "Slow", number: true, cell: ({ slow }) => number(slow) },
-    { label: "Queued", number: true, cell: ({ queued }) => bytes(queued) },
-    { label: "Up", number: true, rank: 1, cell: ({ uptime }) => duration(uptime) },
-    { label: "Version", rank: several ? undefined : 1, cell: ({ version }) =>
+    { label: "Status", kind: "short", cell: status },
+    { label: "Connections", kind: "number", cell: (node) => share(node.connections, node.connection_limit) },
+    { label: "CPU", kind: "number", cell: ({ rate }) => (rate ? `${Math.round(rate.cpu * 100)} %` : NOTHING) },
+    { label: "Memory", kind: "number", cell: ({ rss }) => bytes(rss) },
+    { label: "Open files", kind: "number more", cell: (node) => share(node.descriptors, node.descriptor_limit) },
+    { label: "Loop lag p99", kind: "number", cell: (node) => latency(node.loop, last(node.loop_lag)) },
+    { label: "Delivery p99", kind: "number", cell: (node) => latency(node.delivery, last(node.delivery_lag)) },
+    { label: "In/s", kind: "number", cell: (node) => number(node.rate?.publications_in) },
+    { label: "Out/s", kind: "number", cell: (node) => number(node.rate?.publications_out) },
+    { label: "Slow", kind: "number", cell: ({ slow }) => number(slow) },
+    { label: "Queued", kind: "number", cell: ({ queued }) => bytes(queued) },
+    { label: "Up", kind: "number more", cell: ({ uptime }) => duration(uptime) },
+    { label: "Version", kind: several ? null : "more", cell: ({ version }) =>
       (version ? [version, several && element("small", {}, "differs")] : NOTHING) },
   ];
   const mark = ({ silent }) => (silent ? "silent" : "");

@@ -1,6 +1,6 @@
 /** What is asked again and again, and what it tells all who look on. */
 
-import { call } from "./api.js";
+import { call, line } from "./api.js";
 import { Trend } from "./figures.js";
 
 /**
@@ -8,6 +8,7 @@ import { Trend } from "./figures.js";
  * @param {() => number} pause in milliseconds, counted from the end of the work
  * @param {() => Promise<void>} work throws nothing
  * @param {AbortSignal} signal
+ * @returns {() => void} does it at once
  */
 export function every(pause, work, signal) {
   let timer = 0;
@@ -23,6 +24,7 @@ export function every(pause, work, signal) {
   document.addEventListener("visibilitychange", turn, { signal });
   signal.addEventListener("abort", () => clearTimeout(timer));
   turn();
+  return turn;
 }
 
 const QUICK = 2_000;
@@ -36,18 +38,20 @@ export const cluster = {
   problem: "",
   /** @type {Map<() => void, boolean>} */
   watchers: new Map(),
+  ask: () => {},
 
   /** Tells now and after each answer, until the signal; `quick` has the nodes asked more often meanwhile. */
   watch(look, signal, quick = true) {
     this.watchers.set(look, quick);
     signal.addEventListener("abort", () => this.watchers.delete(look));
     if (this.answer || this.problem) look();
+    if (quick) this.ask();
   },
 
   /** Begins to ask, and never ends. */
   start() {
     const pause = () => (this.problem || [...this.watchers.values()].includes(true) ? QUICK : SLOW);
-    every(pause, async () => {
+    this.ask = every(pause, async () => {
       try {
         this.answer = await call("nodes");
         this.problem = "";
@@ -57,5 +61,6 @@ export const cluster = {
       }
       for (const look of this.watchers.keys()) look();
     }, new AbortController().signal);
+    line.addEventListener("away", this.ask); // from then on it is asked often
   },
 };

@@ -56,10 +56,10 @@ function startForm(what, name) {
   return form;
 }
 
-const stop = (what, name) => action("Stop", async () => {
+const stop = (what, name, small = false) => action("Stop", async () => {
   await call("record", { what, name, seconds: 0 });
   return `The ${what} ${name} is no longer recorded.`;
-});
+}, { small });
 
 function recordings(rows) {
   const left = ({ until }) => until - Date.now() / 1000;
@@ -69,9 +69,9 @@ function recordings(rows) {
       { label: "Name", cell: ({ what, name }) =>
         link(name, address("recorder", [], { what, name }), { class: "open" }) },
       { label: "What", cell: ({ what }) => what },
-      { label: "Events", number: true, cell: ({ events: many }) => number(many) },
-      { label: "Time left", number: true, cell: (each) => (left(each) > 0 ? duration(left(each)) : "over") },
-      { label: "", cell: (each) => (left(each) > 0 ? stop(each.what, each.name) : null) },
+      { label: "Events", kind: "number", cell: ({ events: many }) => number(many) },
+      { label: "Time left", kind: "number", cell: (each) => (left(each) > 0 ? duration(left(each)) : "over") },
+      { label: "", kind: "end", cell: (each) => (left(each) > 0 ? stop(each.what, each.name, true) : null) },
     ],
   });
 }

@@ -21,7 +21,7 @@ export function settings({ query, signal }) {
   };
   for (const each of [filter, changed]) each.addEventListener("input", () => say(`${count(show(), "setting")}.`));
   fill(list, signal, () => call("settings", {}, signal), (answer) => {
-    known = answer.settings.sort((a, b) => a.default - b.default || a.key.localeCompare(b.key));
+    known = answer.settings.sort((a, b) => a.default - b.default);
     show();
     return [...list.children];
   });
