@@ -211,7 +211,13 @@ class Cluster:
         return {
             "channel": name,
             "namespace": name.partition(":")[0] if ":" in name else "",
-            "options": {"presence": True, "join_leave": False, "history_size": 100, "history_ttl": "300s"},
+            "options": {
+                "presence": True,
+                "join_leave": False,
+                "history_size": 100,
+                "history_ttl": 300,
+                "channel_regex": "",
+            },
             "subscribers": [
                 {"node": uid, "name": NODES[uid], "count": sum(row["node"] == uid for row in rows)} for uid in NODES
             ],

@@ -70,7 +70,18 @@ function describe({ namespace, route, options, subscribers, missing }) {
       ],
     })),
     section(route ? `Options of the route ${route}` : namespace ? `Options of the namespace ${namespace}` : "Options",
-      facts(Object.entries(options).map(([option, value]) => [option, written(value) || NOTHING]))),
+      ...showOptions(options)),
+  ];
+}
+
+/** What is on, each with its value; of the rest the names will do. */
+function showOptions(options) {
+  const isOn = ([, value]) => Boolean(value) && !(Array.isArray(value) && !value.length);
+  const all = Object.entries(options);
+  const off = all.filter((each) => !isOn(each)).map(([option]) => option);
+  return [
+    all.some(isOn) && facts(all.filter(isOn).map(([option, value]) => [option, written(value)])),
+    off.length > 0 && hint(`Off or empty: ${off.join(", ")}`),
   ];
 }
 

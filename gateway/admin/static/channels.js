@@ -16,7 +16,7 @@ export function channels({ query: { cursor = "", pattern = "" }, signal }) {
   fill(list, signal, () => call("channels", { pattern, cursor, limit: LIMIT }, signal), (answer) => {
     const rows = Object.entries(answer.channels);
     const shown = count(rows.length, "channel");
-    if (pages.number > 1) say(`Page ${pages.number}: ${shown}`);
+    if (pages.number > 1) say(`Page ${pages.number}: ${shown}`, { seen: true });
     return [
       lacking(answer.missing, "what they have"),
       table({

@@ -9,6 +9,8 @@ import { every } from "./polling.js";
 import { address, Pages } from "./router.js";
 
 const AGAIN = 3_000;
+/** The code of an answer about somebody who is not there. */
+const GONE = 104;
 let visited = { key: "", pages: new Pages() };
 
 export function connection({ parts: [node = "", client = ""], query: { cursor = "" }, signal }) {
@@ -16,7 +18,7 @@ export function connection({ parts: [node = "", client = ""], query: { cursor = 
   if (visited.key !== key) visited = { key, pages: new Pages() };
   const pages = visited.pages.visit(cursor);
   const buttons = element("div", { class: "buttons" });
-  const about = element("div");
+  const about = element("div", { class: "list" });
   const subscriptions = element("div");
   let known = "";
   let over = false;
@@ -35,8 +37,8 @@ export function connection({ parts: [node = "", client = ""], query: { cursor = 
     } catch (error) {
       if (signal.aborted || error.code === undefined) return; // that it is away is told at the top
       over = true;
-      buttons.replaceChildren();
-      const words = `It cannot be shown any more: ${error.message}.`;
+      for (const each of [...buttons.children, ...subscriptions.querySelectorAll(".action")]) each.remove();
+      const words = error.code === GONE ? "This connection has gone." : `It cannot be shown: ${error.message}.`;
       about.prepend(element("p", { class: "warning", role: "alert" }, words));
     }
   }, signal);

@@ -18,7 +18,7 @@ export function connections({ query: { cursor = "", ...query }, signal }) {
   const list = element("div", { class: "list" });
   fill(list, signal, () => call("connections", { ...query, limit: LIMIT, cursor }, signal), (answer) => {
     const shown = count(answer.connections.length, "connection");
-    if (pages.number > 1) say(`Page ${pages.number}: ${shown}`);
+    if (pages.number > 1) say(`Page ${pages.number}: ${shown}`, { seen: true });
     return [lacking(answer.missing, "their connections"),
       connectionTable(answer.connections, key === "{}" ? "Nobody is connected." : "Nobody is connected who fits."),
       pager(pages, answer.cursor, (to) => at({ ...query, cursor: to }), shown)];

@@ -30,9 +30,9 @@ export const hint = (...children) => element("p", { class: "hint" }, ...children
 /** Who somebody is: an empty id means an anonymous client, which must not look like a user of that name. */
 export const person = (user) => (user === "" ? element("i", {}, "anonymous") : user);
 
-/** Says something at the foot of the page, also to those who do not see it. */
-export function say(text) {
-  const note = element("p", {}, text);
+/** Says something at the foot of the page, also to those who do not see it; or to them alone, where others do. */
+export function say(text, { seen = false } = {}) {
+  const note = element("p", { class: seen && "hidden" }, text);
   $("said").replaceChildren(note);
   setTimeout(() => note.remove(), 6_000);
 }

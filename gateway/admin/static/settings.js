@@ -19,7 +19,7 @@ export function settings({ query, signal }) {
     list.replaceChildren(settingsTable(rows));
     return rows.length;
   };
-  for (const each of [filter, changed]) each.addEventListener("input", () => say(`${count(show(), "setting")}.`));
+  for (const each of [filter, changed]) each.addEventListener("input", () => say(count(show(), "setting"), { seen: true }));
   fill(list, signal, () => call("settings", {}, signal), (answer) => {
     known = answer.settings.sort((a, b) => a.default - b.default);
     show();
