@@ -66,8 +66,8 @@ function showState() {
 
 line.addEventListener("away", ({ detail }) => {
   const since = clock(Date.now() / 1000);
-  $("away").textContent = `No answer of the gateway since ${since} (${detail}). It is asked again and again; what is below`
-    + " may be outdated.";
+  $("away").textContent = `No answer of the gateway since ${since} (${detail}). It is asked again and again. What is`
+    + " below may be outdated.";
   $("away").hidden = false;
 });
 line.addEventListener("back", () => {

@@ -2,7 +2,7 @@
 
 import { call } from "./api.js";
 import {
-  action, code, element, facts, link, pager, payload, person, recordAction, renew, section, table,
+  action, code, element, facts, failure, link, pager, payload, person, recordAction, renew, section, table, update,
 } from "./dom.js";
 import { bytes, clock, count, duration, latency, number, NOTHING } from "./figures.js";
 import { every } from "./polling.js";
@@ -18,34 +18,41 @@ export function connection({ parts: [node = "", client = ""], query: { cursor = 
   if (visited.key !== key) visited = { key, pages: new Pages() };
   const pages = visited.pages.visit(cursor);
   const buttons = element("div", { class: "buttons" });
-  const about = element("div", { class: "list" });
-  const subscriptions = element("div");
-  let known = "";
+  const problem = element("div");
+  const about = element("div");
+  const info = element("div");
+  const subscriptions = element("div", { class: "list" });
   let over = false;
+  const at = (to) => address("connection", [node, client], { cursor: to });
   const show = (answer) => {
     if (!buttons.childElementCount) buttons.append(...actions(answer.connection, ask));
     renew(about, describe(answer));
-    const text = JSON.stringify([answer.subscriptions, answer.cursor]);
-    if (text !== known) subscriptions.replaceChildren(...subscriptionList(answer, pages, [node, client]));
-    known = text;
+    update(info, answer.info ?? null, (value) => (value === null ? [] : section("Info", payload(value))));
+    const { subscriptions: all, cursor: more, connection: { user } } = answer;
+    update(subscriptions, { all, more }, () =>
+      [subscriptionTable(all, user, client), pager(pages, more, at, count(all.length, "subscription"))]);
   };
   const ask = every(() => AGAIN, async () => {
     if (over) return;
     try {
       const answer = await call("connection", { node, client, cursor }, signal);
-      if (!signal.aborted) show(answer);
+      if (signal.aborted) return;
+      show(answer);
+      update(problem, "", () => []);
     } catch (error) {
-      if (signal.aborted || error.code === undefined) return; // that it is away is told at the top
-      over = true;
-      for (const each of [...buttons.children, ...subscriptions.querySelectorAll(".action")]) each.remove();
-      const words = error.code === GONE ? "This connection has gone." : `It cannot be shown: ${error.message}.`;
-      about.prepend(element("p", { class: "warning", role: "alert" }, words));
+      if (signal.aborted) return;
+      over = error.code === GONE;
+      update(problem, error.message, () => (over ? failure({ message: "This connection has gone." }) : failure(error)));
+      if (over) for (const each of [...buttons.children, ...subscriptions.querySelectorAll(".action")]) each.remove();
     }
   }, signal);
   return {
     title: "Connection",
     up: address("connections"),
-    content: [element("p", { class: "name" }, code(client)), buttons, about, section("Subscriptions", subscriptions)],
+    content: [
+      element("p", { class: "name" }, code(client)), buttons, problem, about, info,
+      section("Subscriptions", subscriptions),
+    ],
   };
 }
 
@@ -65,7 +72,7 @@ function actions({ node, client, user }, ask) {
   ].filter(Boolean);
 }
 
-function describe({ connection: one, expire_at, user_agent, info }) {
+function describe({ connection: one, expire_at, user_agent }) {
   const now = Date.now() / 1000;
   const all = (text, query) => link(text, address("connections", [], query), { title: "All connections like this" });
   return facts([
@@ -80,30 +87,25 @@ function describe({ connection: one, expire_at, user_agent, info }) {
     ["Round trip", latency(one.round_trip)],
     ["Channels", number(one.subscriptions)],
     ["User agent", user_agent || NOTHING],
-    info === null || info === undefined ? null : ["Info", payload(info)],
   ]);
 }
 
-function subscriptionList({ subscriptions, cursor, connection: { user } }, pages, parts) {
+function subscriptionTable(rows, user, client) {
   const yes = (value) => (value ? "yes" : "no");
-  return [
-    table({
-      caption: "Subscriptions", rows: subscriptions, empty: "It is subscribed to nothing.",
-      columns: [
-        { label: "Channel", cell: ({ channel }) => link(channel, address("channel", [channel]), { class: "open" }) },
-        { label: "State", cell: ({ state }) => state },
-        { label: "Made by", cell: ({ server_side }) => (server_side ? "server" : "client") },
-        { label: "Positioned", kind: "short more", cell: ({ positioned }) => yes(positioned) },
-        { label: "Recoverable", kind: "short more", cell: ({ recoverable }) => yes(recoverable) },
-        { label: "Offset", kind: "number", cell: ({ offset }) => offset ?? NOTHING },
-        { label: "Epoch", kind: "short most", cell: ({ epoch }) => (epoch ? code(epoch) : NOTHING) },
-        { label: "", kind: "end", cell: ({ channel }) => action("Unsubscribe", async () => {
-          await call("unsubscribe", { user, client: parts[1], channel });
-          return `Unsubscribed from ${channel}.`;
-        }, { question: `Unsubscribe from ${channel}?`, small: true }) },
-      ],
-    }),
-    pager(pages, cursor, (to) => address("connection", parts, { cursor: to }),
-      count(subscriptions.length, "subscription")),
-  ];
+  return table({
+    caption: "Subscriptions", rows, empty: "It is subscribed to nothing.",
+    columns: [
+      { label: "Channel", cell: ({ channel }) => link(channel, address("channel", [channel]), { class: "open" }) },
+      { label: "State", cell: ({ state }) => state },
+      { label: "Made by", cell: ({ server_side }) => (server_side ? "server" : "client") },
+      { label: "Positioned", kind: "short more", cell: ({ positioned }) => yes(positioned) },
+      { label: "Recoverable", kind: "short more", cell: ({ recoverable }) => yes(recoverable) },
+      { label: "Offset", kind: "number", cell: ({ offset }) => offset ?? NOTHING },
+      { label: "Epoch", kind: "short most", cell: ({ epoch }) => (epoch ? code(epoch) : NOTHING) },
+      { label: "", kind: "end", cell: ({ channel }) => action("Unsubscribe", async () => {
+        await call("unsubscribe", { user, client, channel });
+        return `Unsubscribed from ${channel}.`;
+      }, { question: `Unsubscribe from ${channel}?`, small: true }) },
+    ],
+  });
 }

@@ -67,7 +67,8 @@ function connectionTable(rows, empty) {
     columns: [
       { label: "User", cell: ({ user, node, client }) =>
         link(person(user), address("connection", [node, client]), { class: "open", title: "Open this connection" }) },
-      { label: "Client", kind: "short most", cell: ({ client }) => element("code", { title: client }, client.slice(0, 8)) },
+      { label: "Client", kind: "short most", cell: ({ client }) =>
+        element("code", { title: client }, client.slice(0, 8)) },
       { label: "Address", kind: "short", cell: ({ address: from }) => from || NOTHING },
       { label: "Node", kind: "short", cell: ({ node_name, node }) => node_name || node },
       { label: "Protocol", kind: "short most", cell: ({ protocol, transport }) => `${protocol} · ${transport}` },

@@ -65,13 +65,29 @@ export async function fill(place, signal, ask, show) {
   }
 }
 
-/** Puts something newer in a place. A link there keeps the focus, and what somebody is marking stays for now. */
+/**
+ * Puts something newer in a place; what has the focus there keeps it. Where somebody marks text, presses a button or is
+ * being asked, all stays as it is for now, and the answer is false.
+ */
 export function renew(place, ...children) {
   const marked = getSelection();
-  if (!marked.isCollapsed && place.contains(marked.anchorNode)) return;
-  const href = place.contains(document.activeElement) && document.activeElement.getAttribute("href");
+  if (!marked.isCollapsed && place.contains(marked.anchorNode)) return false;
+  if (place.querySelector(".asking, button:active")) return false;
+  const handles = () => [...place.querySelectorAll("a, button")];
+  const at = handles().indexOf(document.activeElement);
+  const href = document.activeElement?.getAttribute("href");
   place.replaceChildren(...children);
-  if (href) place.querySelector(`a[href="${CSS.escape(href)}"]`)?.focus({ preventScroll: true });
+  const same = handles().find((each) => href && each.getAttribute("href") === href) ?? handles()[at];
+  if (at >= 0) same?.focus({ preventScroll: true });
+  return true;
+}
+
+const shown = new WeakMap();
+
+/** Puts something newer in a place if it is about something else than before: what was opened there stays open. */
+export function update(place, about, show) {
+  const text = JSON.stringify(about);
+  if (shown.get(place) !== text && renew(place, ...[show(about)].flat())) shown.set(place, text);
 }
 
 export function section(title, ...children) {

@@ -62,8 +62,8 @@ function eventRow({ at, node, kind, client = "", user = "", channel = "", text, 
   const sent = data !== "" && element("details", {}, element("summary", {}, "data"), payload(readJSON(data)));
   return element("tr", { class: BAD.has(kind) && "bad" },
     element("td", { class: "number" }, clock(at, Date.now(), 3)), element("td", { class: "short" }, node),
-    element("td", { class: "short" }, element("span", { class: "tag" }, kind)), element("td", { class: "whose" }, whose),
-    element("td", {}, text, sent));
+    element("td", { class: "short" }, element("span", { class: "tag" }, kind)),
+    element("td", { class: "whose" }, whose), element("td", {}, text, sent));
 }
 
 /** The events of one recording, asked for as they come. */

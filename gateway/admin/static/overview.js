@@ -1,6 +1,6 @@
 /** How the cluster is: what needs somebody, the totals with their last minutes, and each node. */
 
-import { element, failure, hint, link, renew, section, table } from "./dom.js";
+import { element, failure, hint, link, renew, section, table, update } from "./dom.js";
 import { bytes, count, duration, KEPT, latency, number, NOTHING } from "./figures.js";
 import { cluster } from "./polling.js";
 import { address } from "./router.js";
@@ -22,14 +22,11 @@ export function overview({ signal }) {
   const needs = element("div", { class: "needs", role: "status" });
   const cards = TOTALS.map(([label, name, format]) => card(label, name, format));
   const nodes = element("div");
-  let said = "";
   const look = () => {
     const { answer, trend } = cluster;
     if (!answer) return nodes.replaceChildren(failure({ message: cluster.problem }));
-    const problems = problemsOf(answer);
-    const text = JSON.stringify(problems);
-    if (text !== said) needs.replaceChildren(...showProblems(problems, answer.nodes.length)); // or it is read out anew
-    said = text;
+    const about = { problems: problemsOf(answer), answering: answer.nodes.length };
+    update(needs, about, showProblems); // only what is new is read out
     for (const each of cards) each.show(trend.totals);
     renew(nodes, nodeTable(answer, trend));
   };
@@ -71,8 +68,8 @@ function versionsOf(nodes) {
   return versions;
 }
 
-function showProblems(problems, answering) {
-  if (!problems.length) return [element("p", { class: "well" }, `All is well on ${count(answering, "node")}.`)];
+function showProblems({ problems, answering }) {
+  if (!problems.length) return element("p", { class: "well" }, `All is well on ${count(answering, "node")}.`);
   const items = problems.map(([name, status, words]) =>
     element("li", {}, sign(status), element("strong", {}, name), element("span", {}, words)));
   return [element("h2", {}, `Needs attention · ${problems.length}`), element("ul", {}, items)];

@@ -16,7 +16,6 @@ export function recorder({ query: { what = "", name = "" }, signal }) {
   every(() => AGAIN, async () => {
     try {
       const answer = await call("recordings", {}, signal);
-      if (all.querySelector("button:focus")) return; // somebody is about to stop one
       renew(all, lacking(answer.missing, "what they record") ?? "", recordings(answer.recordings));
     } catch (error) {
       if (!signal.aborted) all.replaceChildren(failure(error));

@@ -19,7 +19,8 @@ export function settings({ query, signal }) {
     list.replaceChildren(settingsTable(rows));
     return rows.length;
   };
-  for (const each of [filter, changed]) each.addEventListener("input", () => say(count(show(), "setting"), { seen: true }));
+  const showAgain = () => say(count(show(), "setting"), { seen: true });
+  for (const each of [filter, changed]) each.addEventListener("input", showAgain);
   fill(list, signal, () => call("settings", {}, signal), (answer) => {
     known = answer.settings.sort((a, b) => a.default - b.default);
     show();
