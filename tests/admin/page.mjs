@@ -10,7 +10,6 @@ const [executablePath, directory, url] = process.argv.slice(2);
 const { chromium } = createRequire(join(directory, 'package.json'))('playwright-core');
 const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--disable-background-networking',
   '--disable-component-update', '--disable-sync', '--no-first-run'];
-const PHONE = { width: 375, height: 740 };
 const HOSTILE = `<img src=x onerror="document.title='taken'">`;
 const VIEWS = ['overview', 'connections', 'channels', 'channel/lobby', `channel/${encodeURIComponent(HOSTILE)}`, 'publish',
   'recorder?what=user&name=zoe', 'settings'];
@@ -159,13 +158,17 @@ try {
     await rows().first().waitFor();
     await page.locator('#away').waitFor({ state: 'hidden' });
   });
-  await step('nothing scrolls sideways on a phone', async () => {
-    await page.setViewportSize(PHONE);
-    for (const each of VIEWS) {
-      await view(each);
-      await page.waitForFunction(() => !document.querySelector('[aria-busy="true"]'));
-      const wide = await page.evaluate(() => document.documentElement.scrollWidth);
-      assert.ok(wide <= PHONE.width, `${each} is ${wide} wide`);
+  await step('nothing is cut off or scrolls sideways, on a phone or a small window', async () => {
+    for (const width of [375, 900, 1100]) {
+      await page.setViewportSize({ width, height: 740 });
+      for (const each of VIEWS) {
+        await view(each);
+        await page.waitForFunction(() => !document.querySelector('[aria-busy="true"]'));
+        const wide = await page.evaluate(() => [document.documentElement, ...document.querySelectorAll('.table, .events')]
+          .filter(({ scrollWidth, clientWidth }) => scrollWidth > clientWidth + 1)
+          .map(({ className, scrollWidth, clientWidth }) => `${className} ${scrollWidth} > ${clientWidth}`));
+        assert.deepEqual(wide, [], `${each} at ${width}`);
+      }
     }
   });
 } catch (error) {

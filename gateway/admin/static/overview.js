@@ -126,7 +126,7 @@ function nodeTable({ nodes, missing }, trend) {
   ].sort((a, b) => (a.status === "ok") - (b.status === "ok") || a.name.localeCompare(b.name));
   const last = (histogram) => histogram?.bounds.at(-1);
   const columns = [
-    { label: "Node", kind: "short", cell: ({ silent, name, uid }) =>
+    { label: "Node", cell: ({ silent, name, uid }) =>
       (silent ? name : link(name, address("connections", [], { node: uid }), { title: `Its connections (${uid})` })) },
     { label: "Status", kind: "short", cell: status },
     { label: "Connections", kind: "number", cell: (node) => share(node.connections, node.connection_limit) },
