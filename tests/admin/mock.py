@@ -262,15 +262,12 @@ class Cluster:
 
     def settings(self, _: JSONObject) -> JSONObject:
         known = [
-            ("client.token.hmac_secret_key", "***", "file gateway.toml"),
-            ("engine.type", "redis", "environment GATEWAY_ENGINE_TYPE"),
-            ("client.allowed_origins", ["https://example.com", "https://*.example.com"], "file gateway.toml"),
-            ("admin.insecure", True, "dev mode"),
-            *(
-                (f"channel.namespaces.{name}", {"presence": True, "history_size": size}, "default")
-                for size, name in enumerate(("room", "topic", "user", "news", "game"))
-            ),
             *((f"http_server.option_{index}", index, "default") for index in range(40)),
+            ("client.token.hmac_secret_key", "***", "file gateway.toml"),
+            ("client.allowed_origins", ["https://example.com", "https://*.example.com"], "file gateway.toml"),
+            ("channel.namespaces.0.history_ttl", 300, "default"),
+            ("engine.type", "redis", "environment GATEWAY_ENGINE_TYPE"),
+            ("admin.insecure", True, "dev mode"),
         ]
         return {
             "settings": [

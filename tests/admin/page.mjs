@@ -1,12 +1,12 @@
 // The admin page in headless Chromium, on a gateway that does not exist (mock.py).
 //
-//   node page.mjs CHROMIUM DIRECTORY URL    playwright-core is found in the node_modules of DIRECTORY
+//   node page.mjs CHROMIUM DIRECTORY URL URL-WITHOUT-PASSWORD    playwright-core is in the node_modules of DIRECTORY
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 
-const [executablePath, directory, url] = process.argv.slice(2);
+const [executablePath, directory, url, openURL] = process.argv.slice(2);
 const { chromium } = createRequire(join(directory, 'package.json'))('playwright-core');
 const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--disable-background-networking',
   '--disable-component-update', '--disable-sync', '--no-first-run'];
@@ -41,6 +41,11 @@ async function step(name, run) {
 }
 
 try {
+  await step('where no password is needed, nobody is asked', async () => {
+    await page.goto(openURL);
+    await page.locator('tbody tr', { hasText: 'gateway-a' }).waitFor();
+    assert.equal(await page.getByRole('button', { name: 'Sign out' }).count(), 0);
+  });
   await step('a password is asked for, and leads to where one wanted to go', async () => {
     await page.goto(`${url}#/channels?pattern=room:1*`);
     await page.getByLabel('Password').fill('wrong');

@@ -13,7 +13,7 @@ from tests.integration.processes import program
 from tests.serving import on_plain_uvicorn
 
 HERE = Path(__file__).parent
-STEPS = 11
+STEPS = 12
 
 
 async def node(*arguments: object) -> str:
@@ -26,9 +26,13 @@ async def node(*arguments: object) -> str:
 
 
 async def test_the_page_in_a_browser() -> None:
-    async with on_plain_uvicorn(Site(Cluster(400)).app, Settings()) as port:
-        url = f"http://127.0.0.1:{port}/admin/"
-        output = await node(HERE / "page.mjs", program("chromium", "chromium"), DIRECTORY, url)
+    sites = Site(Cluster(400)), Site(Cluster(10), password="")
+    async with (
+        on_plain_uvicorn(sites[0].app, Settings()) as guarded,
+        on_plain_uvicorn(sites[1].app, Settings()) as open_to_all,
+    ):
+        urls = [f"http://127.0.0.1:{port}/admin/" for port in (guarded, open_to_all)]
+        output = await node(HERE / "page.mjs", program("chromium", "chromium"), DIRECTORY, *urls)
     assert output.count("ok ") == STEPS, output
 
 

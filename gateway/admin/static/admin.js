@@ -13,7 +13,7 @@ import { overview } from "./overview.js";
 import { cluster } from "./polling.js";
 import { publish } from "./publish.js";
 import { recorder } from "./recorder.js";
-import { address, place } from "./router.js";
+import { address, go, place } from "./router.js";
 import { settings } from "./settings.js";
 
 /** A view gives its title and content, `up` where it belongs to another, and `focus` what is to be filled in first. */
@@ -85,6 +85,7 @@ addEventListener("click", ({ target, button, ctrlKey, metaKey, shiftKey }) => {
   if (button || ctrlKey || metaKey || shiftKey || !getSelection().isCollapsed) return;
   if (!target.closest("a, button, input, details, .asking")) target.closest("tr")?.querySelector("a.open")?.click();
 });
+$("again").addEventListener("click", () => go(location.hash));
 $("sign-out").addEventListener("click", signOut);
 $("open-keys").addEventListener("click", () => $("keys").showModal());
 $("skip").addEventListener("click", (event) => {

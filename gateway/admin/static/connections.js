@@ -76,7 +76,7 @@ function connectionTable(rows, empty) {
       { label: "Connected for", kind: "number", cell: ({ since }) =>
         (since ? element("time", { title: clock(since) }, duration(now - since)) : "not yet") },
       { label: "Channels", kind: "number", cell: ({ subscriptions }) => number(subscriptions) },
-      { label: "Queued", kind: "number", cell: ({ queued }) => bytes(queued) },
+      { label: "Queued", kind: "number", cell: ({ queued }) => (queued ? element("strong", {}, bytes(queued)) : bytes(0)) },
       { label: "Round trip", kind: "number", cell: ({ round_trip }) => latency(round_trip) },
     ],
   });
