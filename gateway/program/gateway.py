@@ -14,6 +14,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from gateway.admin import recording
 from gateway.auth.tokens import TokenVerifier
 from gateway.channels import Channels
 from gateway.config.contradictions import find_problems
@@ -390,6 +391,7 @@ class Running:
             wheel=environment.wheel(),
             routes=[tracing.route(each) for each in routes],
         )
+        recording.install(self.node)
         self.node.limiter.store = self.engine.limits
         self.engine.set_rules(stream_rules(settings, routes))
         self.tokens = TokenVerifier(settings.client, environment.clock)

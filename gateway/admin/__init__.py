@@ -1,0 +1,1 @@
+"""The page for operators: what it shows, what it does, and who may."""
