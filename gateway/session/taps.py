@@ -44,7 +44,7 @@ class Taps:
             self._place()
         what, name = watch.subject
         if what == "channel":
-            self._note(watch, "watch", f"{self._hub.subscribers(name)} subscribers on this node", channel=name)
+            self._note(watch, "watch", self._here(name), channel=name)
         elif what == "user":
             for connection in self._hub.of_user(name)[: CONNECTIONS + 1]:
                 self._attach(connection, watch, "watch")
@@ -105,17 +105,20 @@ class Taps:
     def failed(self, session: Session, request: Request, error: Exception) -> None:
         if isinstance(request, ConnectRequest):
             self._connecting.pop(session, None)
-            claim = self._node.settings.client.token.user_id_claim
-            subject = Subject("user", session.user or claimed_user(request.token, claim))
-            claims = "" if session.user else f"; its token names {subject.name!r}"
+            if session not in self._watched:  # else it tells this itself
+                self._tell_of_refused(session, request, error)
+        elif channel := getattr(request, "channel", ""):
+            text, who = f"{name_of(request)} refused: {reason_of(error)}", ClientInfo(session.user, session.client)
+            self._tell_channel(channel, "error", text, who, request)
+
+    def _tell_of_refused(self, session: Session, request: ConnectRequest, error: Exception) -> None:
+        """A client may not come in. Of one whose token is no good we have its word alone for who it is."""
+        user = session.user or claimed_user(request.token, self._node.settings.client.token.user_id_claim)
+        watch = self.recorder.watches.get(Subject("user", user))
+        if watch is not None:
+            claims = "" if session.user else f"; its token names {user!r}"
             text = f"connect refused: {reason_of(error)}{claims}; {_described(session, request)}"
-        else:
-            subject = Subject("channel", getattr(request, "channel", ""))
-            text = f"{name_of(request)} refused: {reason_of(error)}"
-        watch = self.recorder.watches.get(subject)
-        if watch is not None and session not in self._watched:
-            channel = subject.name if subject.what == "channel" else ""
-            self._note(watch, "error", text, client=session.client, user=session.user, channel=channel, data=request)
+            self._note(watch, "error", text, client=session.client, user=session.user, data=request)
 
     def tell(self, session: Connection, kind: str, text: str, channel: str = "", data: object = None) -> None:
         for watch in self._watched.get(session, ()):
@@ -148,7 +151,7 @@ class Taps:
         except Error as error:
             self._tell_channel(channel.name, "error", f"publish failed: {reason_of(error)}", publication.info)
             raise
-        text = f"accepted, offset {receipt.offset}, for {receipt.nodes} nodes"
+        text = f"accepted, offset {receipt.offset}; nodes that hear it: {receipt.nodes}"
         self._tell_channel(channel.name, "publish", text, publication.info)
         return receipt
 
@@ -159,8 +162,7 @@ class Taps:
 
     def _deliver(self, name: str, publication: Publication) -> None:
         text = _of_publication(publication)
-        here = f"{text}, for {self._hub.subscribers(name)} subscribers on this node"
-        self._tell_channel(name, "publication", here, publication.info, publication.data)
+        self._tell_channel(name, "publication", f"{text}; {self._here(name)}", publication.info, publication.data)
         channel = self._hub.channels.get(name)
         readers = self._readers(channel, publication) if channel is not None else []
         Hub.publish(self._hub, name, publication)
@@ -185,12 +187,12 @@ class Taps:
         keys = list(keys)
         lost = [audience.members for key in keys if (audience := channel.audiences.get(key)) is not None]
         if lost:
-            text = f"{sum(map(len, lost))} subscribers on this node have missed something"
+            text = f"something is missing before; subscribers who miss it: {sum(map(len, lost))}"
             self._tell_channel(channel.name, "lost", text)
             for connection in self._watched:
                 subscriber = connection.subscriptions.get(channel.name)
                 if any(subscriber in members for members in lost):
-                    self.tell(connection, "lost", "it has missed something", channel.name)
+                    self.tell(connection, "lost", "something is missing before", channel.name)
         Hub.lose(self._hub, channel, keys)
 
     # — subscriptions —
@@ -215,6 +217,9 @@ class Taps:
         Hub.leave(self._hub, subscriber)
         if self._hub.subscriptions < before:
             self._tell_both(subscriber, "unsubscribe", "nothing more is delivered")
+
+    def _here(self, name: str) -> str:
+        return f"subscribers on this node: {self._hub.subscribers(name)}"
 
     def _tell_both(self, subscriber: Subscriber, kind: str, text: str) -> None:
         """The channel's watch and the connection's."""

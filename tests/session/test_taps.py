@@ -174,7 +174,7 @@ async def test_only_publications_that_are_delivered(recorded: Recorded) -> None:
     assert told == [
         ("publication", "offset 1, 1 bytes"),
         ("publication", "offset 2, 1 bytes"),
-        ("lost", "it has missed something"),
+        ("lost", "something is missing before"),
         ("push", "unsubscribe 2500 insufficient state"),
     ]
 
@@ -297,14 +297,14 @@ async def test_what_happens_in_a_channel(recorded: Recorded) -> None:
     await rig.node.history(rig.node.channels.resolve("room:1"), HistoryFilter(limit=5))
     await client.ask("unsubscribe", channel="room:1")
     assert recorded.told("channel", "room:1", "kind", "text", "user") == [
-        ("watch", "0 subscribers on this node", ""),
+        ("watch", "subscribers on this node: 0", ""),
         ("subscribe", "subscribed after offset 0", "ann"),
         (
             "publication",
-            'offset 1, 11 bytes, tags {"kind":"x","api_key":"***"}, for 1 subscribers on this node',
+            'offset 1, 11 bytes, tags {"kind":"x","api_key":"***"}; subscribers on this node: 1',
             "",
         ),
-        ("publish", "accepted, offset 1, for 1 nodes", ""),
+        ("publish", "accepted, offset 1; nodes that hear it: 1", ""),
         ("history", "1 read, the newest has offset 1", ""),
         ("unsubscribe", "nothing more is delivered", "ann"),
     ]
@@ -312,6 +312,7 @@ async def test_what_happens_in_a_channel(recorded: Recorded) -> None:
 
 async def test_refusals_in_a_channel(recorded: Recorded) -> None:
     client = await recorded.rig.connected("ann")
+    recorded.watch("user", "ann")  # which takes nothing from the other
     recorded.watch("channel", "closed:1")
     await client.refused("subscribe", channel="closed:1")
     await client.refused("subscribe", channel="closed:2")
@@ -341,7 +342,7 @@ async def test_losses_and_returns_in_a_channel(recorded: Recorded) -> None:
     await client.subscribe("room:1", recover=True, offset=1, epoch=position.epoch)
     told = recorded.told("channel", "room:1", "kind", "text")
     assert [text for kind, text in told if kind in ("lost", "subscribe")] == [
-        "1 subscribers on this node have missed something",
+        "something is missing before; subscribers who miss it: 1",
         "subscribed after offset 1, had offset 1",
     ]
 
