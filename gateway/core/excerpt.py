@@ -1,5 +1,6 @@
 """Excerpts: what may be shown of messages and payloads. At most 512 bytes of JSON, without the secrets in it."""
 
+import logging
 import re
 from itertools import islice
 from typing import Any
@@ -26,16 +27,20 @@ _TOKEN = re.compile(r"eyJ[\w-]{8,}[\w.-]*")
 
 _MORE = "…"
 
+log = logging.getLogger(__name__)
+
 _read = msgspec.json.Decoder().decode
 _write = msgspec.json.Encoder().encode
 
 
 def excerpt(value: object) -> str:
     """What is shown of a message of ours, or of a payload; empty if there is none."""
-    shown = _shown(value)
-    if shown is None:
+    try:
+        shown = _shown(value)
+        text = b"" if shown is None else _write(shown)
+    except Exception:  # it must not, but what is recorded goes on
+        log.exception("an excerpt could not be made")
         return ""
-    text = _write(shown)
     if len(text) > SHOWN:
         text = text[: SHOWN - len(_MORE.encode())]
         return text.decode(errors="ignore") + _MORE

@@ -1,6 +1,5 @@
 """The flight recorder: the last events of a connection, a user or a channel, kept while somebody has asked for it."""
 
-import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, Protocol
@@ -28,8 +27,6 @@ _MOMENT = 1e-6
 """Seconds between two events at least."""
 
 What = Literal["client", "user", "channel"]
-
-log = logging.getLogger(__name__)
 
 
 class Subject(NamedTuple):
@@ -137,11 +134,7 @@ class Recorder:
         if (now := self._clock()) > watch.until:
             return
         self._latest = at = max(now, self._latest + _MOMENT)
-        try:
-            kept = data if isinstance(data, bytes) and len(data) <= READ else excerpt(data)
-        except Exception:  # it must not, but what is recorded goes on
-            log.exception("an excerpt could not be made")
-            kept = ""
+        kept = data if isinstance(data, bytes) and len(data) <= READ else excerpt(data)
         watch.add(Event(at, kind, text[:_LONGEST], client[:_LONGEST], user[:_LONGEST], channel[:_LONGEST], kept))
 
     def _end(self, watch: Watch) -> None:

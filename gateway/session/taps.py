@@ -44,7 +44,8 @@ class Taps:
             self._place()
         what, name = watch.subject
         if what == "channel":
-            self._note(watch, "watch", self._here(name), channel=name)
+            text = f"subscribers on this node: {self._hub.subscribers(name)}"
+            self._note(watch, "watch", text, channel=name)
         elif what == "user":
             for connection in self._hub.of_user(name)[: CONNECTIONS + 1]:
                 self._attach(connection, watch, "watch")
@@ -99,17 +100,20 @@ class Taps:
     # — for sessions —
 
     def connecting(self, session: Connection, request: ConnectRequest) -> None:
-        if any(subject.what == "user" for subject in self.recorder.watches):
+        if self._watches_users():
             self._connecting[session] = request
 
     def failed(self, session: Session, request: Request, error: Exception) -> None:
         if isinstance(request, ConnectRequest):
             self._connecting.pop(session, None)
-            if session not in self._watched:  # else it tells this itself
+            if self._watches_users() and session not in self._watched:  # else it tells this itself
                 self._tell_of_refused(session, request, error)
         elif channel := getattr(request, "channel", ""):
             text, who = f"{name_of(request)} refused: {reason_of(error)}", ClientInfo(session.user, session.client)
             self._tell_channel(channel, "error", text, who, request)
+
+    def _watches_users(self) -> bool:
+        return any(subject.what == "user" for subject in self.recorder.watches)
 
     def _tell_of_refused(self, session: Session, request: ConnectRequest, error: Exception) -> None:
         """A client may not come in. Of one whose token is no good we have its word alone for who it is."""
@@ -161,10 +165,12 @@ class Taps:
         return publications, top
 
     def _deliver(self, name: str, publication: Publication) -> None:
-        text = _of_publication(publication)
-        self._tell_channel(name, "publication", f"{text}; {self._here(name)}", publication.info, publication.data)
         channel = self._hub.channels.get(name)
-        readers = self._readers(channel, publication) if channel is not None else []
+        if channel is None:
+            return
+        readers = self._readers(channel, publication)
+        text = _of_publication(publication) if readers or Subject("channel", name) in self.recorder.watches else ""
+        self._tell_channel(name, "publication", text, publication.info, publication.data)
         Hub.publish(self._hub, name, publication)
         for reader in readers:
             if _audience(channel, reader) is not None:  # else it has missed something before
@@ -217,9 +223,6 @@ class Taps:
         Hub.leave(self._hub, subscriber)
         if self._hub.subscriptions < before:
             self._tell_both(subscriber, "unsubscribe", "nothing more is delivered")
-
-    def _here(self, name: str) -> str:
-        return f"subscribers on this node: {self._hub.subscribers(name)}"
 
     def _tell_both(self, subscriber: Subscriber, kind: str, text: str) -> None:
         """The channel's watch and the connection's."""

@@ -106,3 +106,8 @@ def test_of_a_long_list_some_is_shown() -> None:
     assert '"c9"' in shown
     assert '"c10"' not in shown
     assert "9990" in shown
+
+
+def test_what_cannot_be_shown_disturbs_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    assert excerpt({"half": "\ud83d"}) == excerpt(object()) == ""
+    assert "an excerpt could not be made" in caplog.text

@@ -122,10 +122,3 @@ def test_a_payload_is_read_by_who_wants_to_see_it(rig: Rig) -> None:
     watch, data = rig.watch(), Payload(b'{"token":1}')
     rig.recorder.note(watch, "publication", "", data=data)
     assert watch.events[0].data is data
-
-
-def test_what_cannot_be_shown_disturbs_nobody(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
-    watch = rig.watch()
-    rig.recorder.note(watch, "reply", "text", data=object())
-    assert watch.events[0][1:3] == ("reply", "text")
-    assert "an excerpt could not be made" in caplog.text

@@ -301,7 +301,7 @@ async def test_what_happens_in_a_channel(recorded: Recorded) -> None:
         ("subscribe", "subscribed after offset 0", "ann"),
         (
             "publication",
-            'offset 1, 11 bytes, tags {"kind":"x","api_key":"***"}; subscribers on this node: 1',
+            'offset 1, 11 bytes, tags {"kind":"x","api_key":"***"}',
             "",
         ),
         ("publish", "accepted, offset 1; nodes that hear it: 1", ""),
