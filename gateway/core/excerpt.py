@@ -19,7 +19,7 @@ READ = 2048
 SOME = 10
 """Entries that are shown of a message's list."""
 
-_SECRET = re.compile(r"token|jwt|authorization|cookie|session|passw|pwd|credential")
+_SECRET = re.compile(r"token|jwt|auth(?!or)|authoriz|cookie|session|pass(?:$|w|phrase|code)|pwd|credential")
 """Names that hold a secret in messages, beside those of settings."""
 
 _TOKEN = re.compile(r"eyJ[\w-]{8,}[\w.-]*")

@@ -5,6 +5,7 @@ watches runs what it always runs.
 """
 
 from functools import cache
+from typing import Any
 
 from gateway.auth.tokens import TokenRefused
 from gateway.core.cluster import (
@@ -129,7 +130,7 @@ def release(session: Session) -> None:
 
 
 @cache
-def _recorded(kind: type[Session]) -> type[Session]:
+def _recorded(kind: type[Any]) -> type[Session]:
     teller = RecordedClient if issubclass(kind, ClientSession) else Recorded
     return type(f"Recorded{kind.__name__}", (teller, kind), {"__slots__": ()})
 

@@ -47,8 +47,8 @@ class Taps:
             text = f"subscribers on this node: {self._hub.subscribers(name)}"
             self._note(watch, "watch", text, channel=name)
         elif what == "user":
-            for connection in self._hub.of_user(name)[: CONNECTIONS + 1]:
-                self._attach(connection, watch, "watch")
+            for each in self._hub.of_user(name)[: CONNECTIONS + 1]:
+                self._attach(each, watch, "watch")
         elif (connection := self._hub.connections.get(name)) is not None:
             self._attach(connection, watch, "watch")
 

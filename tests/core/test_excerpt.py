@@ -28,10 +28,15 @@ def payload(value: Any) -> Payload:
 NAMES = ["secret", "client_secret", "Password", "apiKey", "key", "token", "access_token", "refreshToken"]
 
 
-@pytest.mark.parametrize("name", [*NAMES, "Authorization", "cookie", "sessionId", "passwd"])
+@pytest.mark.parametrize("name", [*NAMES, "Authorization", "X-Auth", "cookie", "sessionId", "pass", "passwd"])
 def test_names_of_secrets_at_any_depth(name: str) -> None:
     shown = excerpt(payload({"a": [{"b": {name: {"deep": "hidden"}, "c": 1}}]}))
     assert json.loads(shown) == {"a": [{"b": {name: "***", "c": 1}}]}
+
+
+@pytest.mark.parametrize("name", ["author", "text", "compass_north", "public_key"])
+def test_names_of_what_is_none(name: str) -> None:
+    assert json.loads(excerpt(payload({name: "shown"}))) == {name: "shown"}
 
 
 def test_a_secret_in_json_that_is_written_into_a_string() -> None:
