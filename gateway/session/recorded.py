@@ -119,7 +119,8 @@ class RecordedClient(Recorded, ClientSession):
 def record(session: Session) -> None:
     """Have a session tell what it does."""
     pings = session.heartbeat.callback == session._ping
-    session.__class__ = _recorded(type(session))
+    kind: Any = type(session)  # which mypy takes for unhashable, as its objects seem to be
+    session.__class__ = _recorded(kind)
     if pings:
         session.heartbeat.callback = session._ping
 
@@ -130,7 +131,7 @@ def release(session: Session) -> None:
 
 
 @cache
-def _recorded(kind: type[Any]) -> type[Session]:
+def _recorded(kind: type[Session]) -> type[Session]:
     teller = RecordedClient if issubclass(kind, ClientSession) else Recorded
     return type(f"Recorded{kind.__name__}", (teller, kind), {"__slots__": ()})
 
