@@ -102,11 +102,12 @@ async def test_a_recorded_client_sees_what_any_other_does(recorded: Recorded) ->
         assert await client.ask("publish", channel="room:1", data=1) == {"publish": {}}
         assert await client.refused("publish", channel="closed:1", data=1) == 103
         assert await client.refused("presence", channel="room:1") == 108
-    recorded.rig.control(SendMessage(user=None, client=one.session.client, data=Payload(b'"hi"')))
-    recorded.rig.control(SendMessage(user=None, client=other.session.client, data=Payload(b'"hi"')))
+    for client in (one, other):
+        recorded.rig.control(SendMessage(client=client.session.client, data=Payload(b'"hi"')))
+        recorded.rig.control(UnsubscribeUser(client=client.session.client, channel="room:1", code=2000, reason="go"))
     heard = [client.take() for client in (one, other)]
     assert heard[0] == heard[1]
-    assert len(heard[0]) == 3
+    assert len(heard[0]) == 4
 
 
 async def test_pings_and_pongs(recorded: Recorded) -> None:
@@ -250,6 +251,16 @@ async def test_connects_of_a_user_who_may_not() -> None:
     assert text.startswith("connect refused: 3504 connection limit; ")
 
 
+async def test_connects_of_a_user_whom_no_token_names() -> None:
+    named: dict[str, Any] = {"user_id_http_header": "x-user", "allow_anonymous_connect_without_token": False}
+    recorded = await Recorded.open(user_connection_limit=1, **named)
+    recorded.watch("user", "ann")
+    await recorded.rig.connected("ann")
+    recorded.told("user", "ann", "kind")
+    await say_refused(recorded.rig.client(**{"x-user": "ann"}))
+    assert recorded.told("user", "ann", "kind", "user") == [("error", "ann")]
+
+
 async def test_a_connect_that_fails_when_its_user_is_known(recorded: Recorded) -> None:
     """Its end is told, too."""
     recorded.watch("user", "ann")
@@ -282,6 +293,9 @@ async def test_a_client_that_is_gone_before_anybody_knows_it(recorded: Recorded)
     recorded.taps.connecting(client.session, ConnectRequest())
     await client.leave()
     assert recorded.taps._connecting == {}
+    recorded.taps.connecting(recorded.rig.client().session, ConnectRequest())
+    recorded.stop("user", "ann")
+    recorded.assert_nothing_stays()
 
 
 # — a channel —
