@@ -22,10 +22,14 @@ from gateway.admin.recording import (
     recording,
     recordings,
 )
+from gateway.core.node import Node
 from gateway.core.recorder import EVENTS, LINGER, WATCHES, Subject, What
 from gateway.core.survey import PAGE_BYTES
 from gateway.errors import Error
+from gateway.messages import Payload, Publication
 from gateway.session.taps import Taps
+from tests.redis_fixtures import redis_url
+from tests.redis_server import RedisServer
 from tests.session.rig import Rig
 from tests.waiting import until
 from tests.web.conftest import running
@@ -276,3 +280,22 @@ async def test_every_gateway_records() -> None:
         assert {RECORDINGS, RECORDING} <= api.node.answers.keys()
         await record(api.node, RecordRequest("channel", "news", 1))
         assert [each.name for each in (await recordings(api.node, RecordingsRequest())).recordings] == ["news"]
+
+
+async def test_nodes_that_redis_joins(shared_server: RedisServer) -> None:
+    with redis_url("redis", shared_server) as url:
+        settings = {"engine": {"type": "redis", "redis": {"address": url}}}
+        async with running({**settings, "node": {"name": "a"}}) as one, running(settings) as two:
+            await until(lambda: len(one.node.cluster.nodes()) == len(two.node.cluster.nodes()) == 2)
+            await record(one.node, RecordRequest("channel", "news"))
+            await until(lambda: two.node.witness)
+            await one.node.publish(one.node.channels.resolve("news"), Publication(Payload(b'{"token":1}')))
+            asked = RecordingRequest("channel", "news")
+            events = await until(lambda: _publishes(two.node, asked))
+            assert told(events, "node", "text") == [("a", "accepted, offset 0; nodes that hear it: 0")]
+            assert (await record(two.node, RecordRequest("channel", "news", 0))).until == 0
+            await until(lambda: one.node.witness is None)
+
+
+async def _publishes(node: Node, asked: RecordingRequest) -> list[RecordedEvent]:
+    return [each for each in (await recording(node, asked)).events if each.kind == "publish"]

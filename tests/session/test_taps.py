@@ -13,6 +13,8 @@ from gateway.errors import Disconnect, DisconnectCode
 from gateway.messages import ConnectRequest, Exclusion, Payload, Publication
 from gateway.session import ClientSession, Session
 from gateway.session.taps import Taps
+from tests.program.sockets.client import Client as PlainClient
+from tests.program.sockets.client import SocketRig
 from tests.session.rig import SECRET, Client, Rig, nobody_kept
 
 JOINS = "lobby:1"
@@ -359,6 +361,31 @@ async def test_losses_and_returns_in_a_channel(recorded: Recorded) -> None:
         "something is missing before; subscribers who miss it: 1",
         "subscribed after offset 1, had offset 1",
     ]
+
+
+# — plain sockets —
+
+
+async def test_a_plain_socket() -> None:
+    rig = await SocketRig.open()
+    recorded = Recorded(rig)
+    recorded.watch("user", "ann")
+    client = PlainClient((b"user-agent", b"Mozilla/5.0"))
+    async with rig.sockets.attach(client.websocket, user="ann") as connection:
+        await connection.subscribe("room:1")
+        await rig.publish("room:1", 1)
+        rig.node.hub.flush()
+    await rig.settle()
+    assert client.heard == ["1"]
+    assert recorded.told("user", "ann", "kind", "text") == [
+        ("connect", "connected, from text, Mozilla/5.0"),
+        ("subscribe", "subscribed"),
+        ("publication", "offset 1, 1 bytes"),
+        ("close", "ended with 3000 connection closed, after 0.0 s"),
+    ]
+    recorded.stop("user", "ann")
+    recorded.assert_nothing_stays()
+    await rig.assert_empty()
 
 
 # — nothing stays —
