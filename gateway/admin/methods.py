@@ -5,7 +5,7 @@ from functools import partial
 
 from msgspec import Raw
 
-from gateway.admin import messages
+from gateway.admin import messages, recording
 from gateway.admin.channel import CHANNEL, channel, tell_channel
 from gateway.admin.connections import CONNECTIONS, connections, tell_connections
 from gateway.admin.detail import CLOSE, CONNECTION, close, connection, tell_closed, tell_connection
@@ -29,6 +29,9 @@ METHODS: Mapping[str, Method] = {
     "connection": Method(messages.ConnectionRequest, Raw, connection),
     "close": Method(messages.CloseRequest, api.Done, close),
     "channel": Method(api.ChannelRequest, messages.ChannelResult, channel),
+    "record": Method(recording.RecordRequest, recording.RecordResult, recording.record),
+    "recordings": Method(recording.RecordingsRequest, recording.RecordingsResult, recording.recordings),
+    "recording": Method(recording.RecordingRequest, recording.RecordingResult, recording.recording),
     "settings": Method(messages.Nothing, messages.SettingsResult, settings),
 }
 
@@ -46,3 +49,4 @@ def answer_pages(node: Node) -> None:
     """Have a node answer what the page of any node asks."""
     for kind, answer in ANSWERS.items():
         node.answers[kind] = partial(answer, node)
+    recording.install(node)

@@ -254,7 +254,8 @@ class Hub:
         if not stale:
             channel.position = after
             channel.seen_at = self._clock()
-        self.lose(channel, lost)
+        if lost:
+            self.lose(channel, lost)
         return readers, self._join_readers(channel, arrived, readers, stale=stale) if arrived else arrived
 
     def _join_readers(

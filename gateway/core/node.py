@@ -22,6 +22,7 @@ from gateway.core.feeds import Feeds
 from gateway.core.hub import Hub
 from gateway.core.isolation import Isolation
 from gateway.core.positions import PositionWatch
+from gateway.core.recorder import Witness
 from gateway.core.recovery import resume
 from gateway.core.survey import Page, Question, Roll
 from gateway.core.tasks import Tasks, at_once
@@ -78,6 +79,10 @@ class Node:
         max_lag = settings.client.channel_position_max_time_lag
         self.hub = Hub(self.metrics, max_lag=max_lag, clock=clock, wheel=self.wheel)
         self.broker = broker
+        self.deliver = self.hub.publish
+        """Takes what comes from the broker. Whoever records has it go by way of itself."""
+        self.witness: Witness | None = None
+        """Whoever records."""
         self.publishing = PublishQueue(broker, settings.engine.publish_wait, self.metrics)
         self.presence_store = presence
         self.presence_servers = presence_servers
@@ -242,7 +247,7 @@ class Node:
         self.metrics.publications_out += 1
         if self.metrics.namespaces:
             self._count(channel)
-        self.hub.publish(channel, publication)
+        self.deliver(channel, publication)
 
     def _count(self, channel: str) -> None:
         """Count a publication for its namespace, if that is counted by itself."""

@@ -39,6 +39,8 @@ async def connect(session: Session, command_id: int, request: ConnectRequest) ->
 
     The deadline is for us, who decide: the client has said what it had to say, and does not lose by waiting.
     """
+    if session.node.witness is not None:
+        session.node.witness.connecting(session, request)
     session.to(State.CONNECTING)
     began = session.node.wheel.clock()
     try:

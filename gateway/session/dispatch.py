@@ -118,9 +118,11 @@ class ClientSession(Session):
         self.node.metrics.commands[type(request).__name__] += 1
         try:
             await handler(self, command.id, request)
-        except Disconnect:
-            raise
         except Exception as error:
+            if self.node.witness is not None:
+                self.node.witness.failed(self, request, error)
+            if isinstance(error, Disconnect):
+                raise
             self.fail(command.id, error)
 
 

@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 
+from gateway.admin.recording import RecordRequest, record
 from gateway.config.settings import Settings
 from gateway.core.cluster import DisconnectUser
 from gateway.core.node import Node
+from gateway.core.recorder import Subject
 from gateway.errors import DisconnectCode, ErrorCode
 from gateway.messages import Payload, Publication
 from gateway.serve.app import create_app
+from gateway.session.taps import Taps
 from tests.callers import Caller, calling
 from tests.integration.tokens import SECRET, connection_token, subscription_token
 from tests.leftovers import MANY, assert_freed
@@ -259,6 +262,35 @@ WAYS: dict[Clients, dict[str, Any]] = {
 async def test_nothing_is_left(clients: Clients) -> None:
     async with serving(**WAYS[clients]) as server:
         await assert_freed(lambda: server.call(clients))
+
+
+RECORDED = [
+    leave_rooms,
+    reset_in_rooms,
+    disconnected_by_the_server,
+    without_pong,
+    refused_for_a_wrong_token,
+    refused_subscriptions,
+    server_side,
+]
+
+
+@pytest.mark.parametrize("clients", RECORDED, ids=lambda way: way.__name__)
+async def test_nothing_is_left_of_those_who_are_recorded_but_what_is_told(clients: Clients) -> None:
+    async with serving(**WAYS[clients]) as server:
+        for subject in (Subject("user", "ada"), Subject("channel", "room")):
+            await record(server.node, RecordRequest(*subject))
+        taps = server.node.witness
+        assert isinstance(taps, Taps)
+
+        async def call() -> None:
+            await server.call(clients)
+            await until(lambda: not taps._watched and not taps._connecting)
+            assert any(watch.events for watch in taps.recorder.watches.values())
+            for watch in taps.recorder.watches.values():
+                watch.events.clear()
+
+        await assert_freed(call)
 
 
 async def test_nothing_is_left_of_a_refused_handshake() -> None:
