@@ -76,7 +76,7 @@ async def tell_connection(node: Node, argument: str) -> bytes:
     result = ConnectionResult(
         connection=shown_of(row_of(session, LONGEST_USER), node.uid, node.describe().name),
         expire_at=session.expire_at,
-        user_agent=_user_agent(session),
+        user_agent=session.user_agent,
         info=_info(session),
         subscriptions=[],
         cursor="",
@@ -127,9 +127,3 @@ def _info(session: Session) -> Raw:
     if session.info is None or not is_json(session.info):
         return Raw(b"null")
     return Raw(session.info if len(session.info) <= LARGEST_INFO else b'"too large to be shown"')
-
-
-def _user_agent(session: Session) -> str:
-    headers = session.handshake.scope.get("headers", ())
-    found = next((value for name, value in headers if name == b"user-agent"), b"")
-    return found[:500].decode("latin-1")

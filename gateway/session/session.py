@@ -60,6 +60,8 @@ class Session:
     """Context variables of the request that opened the connection, for what the program does about it."""
     address: str = ""
     """Where the client comes from, as far as that is known."""
+    user_agent: str = ""
+    """What it calls itself, where operators may ask."""
     client: str = field(default_factory=_new_id)
     session_id: str = ""
     """Names the connection as ``client`` does, but is told to nobody else."""

@@ -241,9 +241,8 @@ class Taps:
 
 def _described(session: Session, request: ConnectRequest | None) -> str:
     """Where a client comes from, and what it is."""
-    agent = next((value for name, value in session.handshake.scope.get("headers", ()) if name == b"user-agent"), b"")
     sdk = f"{request.name} {request.version}".strip() if request else ""
-    known = (session.address, session.wire.protocol.name, sdk, agent.decode("latin-1"))
+    known = (session.address, session.wire.protocol.name, sdk, session.user_agent)
     return f"{session.state.value}, from {', '.join(filter(None, known))}"
 
 

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Mapping
 from contextvars import copy_context
 from math import ceil
+from sys import intern
 from typing import Any
 
 from starlette.types import Scope
@@ -42,6 +43,9 @@ UNAUTHENTICATED = 65536
 """Most bytes of a message of a client that has not been let in, and about what the server keeps for such a client at
 all, whatever client.message_size_limit says. A token fits in the 8 KiB of an HTTP header, so a connect command does.
 """
+
+LONGEST_AGENT = 256
+"""Characters of a User-Agent that are kept."""
 
 DRAIN_PAUSE = 0.1
 """Seconds between two batches of a drain, on average."""
@@ -95,9 +99,11 @@ class Acceptor:
         return Address(self._proxies.client(scope))
 
     def locate(self, session: Session, scope: Scope) -> None:
-        """Have a session know where its client is, for the log and for limits."""
+        """Have a session know where its client is, for the log and for limits, and what it is, for operators."""
         session.address = self.address(scope)
         session.spender.network = network_of(session.address)
+        if self._node.settings.admin.enabled and (agent := header(scope, b"user-agent")):
+            session.user_agent = intern(agent[:LONGEST_AGENT].decode("latin-1"))  # many clients have the same
 
     def refuse(self, scope: Scope, *, check_origin: bool = True) -> Refusal | None:
         """How a client is refused; None for one that may come in. Asked once for each connection, as it begins."""

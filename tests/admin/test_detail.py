@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
 
 from gateway.admin import detail
 from gateway.admin.connections import ANSWER_BYTES
@@ -60,18 +59,18 @@ async def test_all_that_is_known_of_a_connection(ground: Ground) -> None:
     }
 
 
-async def test_the_browser_is_told_where_the_program_keeps_the_handshake() -> None:
-    def make() -> FastAPI:
-        app = create_app()
-        app.state.gateway.on_connect(lambda: True)
-        return app
+async def test_what_a_client_calls_itself_is_told(ground: Ground) -> None:
+    client = await ground.kit.connect(headers={"User-Agent": "Browser/1"})
+    found = await ground.result("connection", node=ground.nodes[0].uid, client=client.id)
+    assert found["user_agent"] == "Browser/1"
 
-    async with Kit(make) as kit:
-        ground = Ground(kit)
-        await ground.log_in()
-        client = await kit.connect(headers={"User-Agent": "Browser/1"})
-        found = await ground.result("connection", node=ground.nodes[0].uid, client=client.id)
-        assert found["user_agent"] == "Browser/1"
+
+async def test_it_is_kept_only_where_operators_may_ask() -> None:
+    async with Kit(lambda: create_app({"admin": {"enabled": False}})) as kit:
+        await kit.connect(headers={"User-Agent": "Browser/1"})
+        [session] = kit.nodes[0].gateway.node.hub.connections.values()
+        assert isinstance(session, Session)
+        assert session.user_agent == ""
 
 
 async def test_a_plain_one_has_no_more_than_it_has(ground: Ground) -> None:

@@ -77,7 +77,7 @@ async def test_commands_replies_and_errors_of_a_client(recorded: Recorded) -> No
     await client.ask("rpc", method="sum")
     events = recorded.told("client", client.session.client, "kind", "text", "channel", "data")
     assert events == [
-        ("watch", "connected, from json", "", ""),
+        ("watch", "connected, from centrifuge-json", "", ""),
         ("command", "#2 subscribe", "room:1", '{"channel":"room:1"}'),
         ("reply", "#2 subscribe", "", events[2][3]),
         ("subscribe", "subscribed after offset 0", "room:1", ""),
@@ -211,7 +211,7 @@ async def test_connections_that_come_later(recorded: Recorded) -> None:
     events = recorded.told("user", "ann", "kind", "text", "client", "data")
     assert events[0] == (
         "connect",
-        "connect is being decided, from 192.0.2.7, json, js 5.2",
+        "connect is being decided, from 192.0.2.7, centrifuge-json, js 5.2",
         client.session.client,
         '{"token":"***","data":{"secret":"***"},"name":"js","version":"5.2"}',
     )
@@ -224,9 +224,9 @@ async def test_connections_that_come_later(recorded: Recorded) -> None:
 async def test_the_user_agent_is_told_where_it_is_known(recorded: Recorded) -> None:
     recorded.watch("user", "ann")
     client = recorded.rig.client()
-    client.session.handshake.scope = {"headers": [(b"host", b"x"), (b"user-agent", b"Mozilla/5.0")]}
+    client.session.user_agent = "Mozilla/5.0"
     await client.connect(token=recorded.rig.token("ann"))
-    assert recorded.told("user", "ann", "text")[0].endswith("json, Mozilla/5.0")
+    assert recorded.told("user", "ann", "text")[0].endswith("centrifuge-json, Mozilla/5.0")
 
 
 async def test_connects_with_bad_tokens(recorded: Recorded) -> None:
@@ -370,7 +370,7 @@ async def test_a_plain_socket() -> None:
     rig = await SocketRig.open()
     recorded = Recorded(rig)
     recorded.watch("user", "ann")
-    client = PlainClient((b"user-agent", b"Mozilla/5.0"))
+    client = PlainClient()
     async with rig.sockets.attach(client.websocket, user="ann") as connection:
         await connection.subscribe("room:1")
         await rig.publish("room:1", 1)
@@ -378,7 +378,7 @@ async def test_a_plain_socket() -> None:
     await rig.settle()
     assert client.heard == ["1"]
     assert recorded.told("user", "ann", "kind", "text") == [
-        ("connect", "connected, from text, Mozilla/5.0"),
+        ("connect", "connected, from plain-text"),
         ("subscribe", "subscribed"),
         ("publication", "offset 1, 1 bytes"),
         ("close", "ended with 3000 connection closed, after 0.0 s"),
