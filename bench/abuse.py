@@ -222,7 +222,8 @@ def measure(limits: str, kind: str, count: int, seconds: float) -> dict[str, flo
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "gateway.json"
         client = {"insecure": True, "rate_limit": LIMITS[limits]}
-        file.write_text(json.dumps({"client": client, "http_server": {"port": port}}))
+        settings = {"client": client, "http_server": {"port": port}, "shutdown": {"grace": 0}}
+        file.write_text(json.dumps(settings))
         command = [sys.executable, "-m", "gateway", "serve", "--config", str(file)]
         with Server("gateway", command, server_core, port, "ready on") as server:
             return asyncio.run(_measure(server, kind, count, seconds))

@@ -14,6 +14,7 @@ from gateway.session import Session
 
 SETTINGS: dict[str, Any] = {
     "client": {"insecure": True},
+    "shutdown": {"grace": 0},
     "channel": {
         "without_namespace": {"presence": True, "history_size": 10, "history_ttl": 300, "force_recovery": True}
     },

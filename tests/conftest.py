@@ -1,10 +1,15 @@
 """What holds for every test."""
 
 import faulthandler
+import gc
 import signal
 from collections.abc import Generator, Iterator
+from functools import cache
+from pathlib import Path
 from types import FrameType
 
+import httpx
+import httpx._transports.default as httpx_transports
 import pytest
 
 from gateway.core import tasks
@@ -17,10 +22,44 @@ from tests.serving import Serve, on_hypercorn, on_plain_uvicorn, on_uvicorn
 DEADLINE = 120
 """Seconds after which a test that hangs fails instead of holding up everything."""
 
+TESTS = Path(__file__).parent
+LONG = (
+    "chaos/test_faults.py",
+    "test_redis_topologies.py",
+    "chaos/test_rollout.py",
+    "deploy/test_image.py",
+    "transports/test_autobahn.py",
+    "integration/test_embedded.py",
+    "chaos/test_fuzz.py",
+)
+"""What takes longest, in an order in which one of two workers gets all of ``chaos``."""
+
 tasks.check_begin()
+
+# Each client, and so each look whether a server answers, would read all the authorities of the world: 40 ms
+httpx_transports.create_ssl_context = cache(httpx.create_ssl_context)  # type: ignore[attr-defined]
 
 # A shell ignores Ctrl-C in what it starts in the background, and the programs that tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones begin: at the end of a run side by side nobody is to wait for them."""
+    rank = {TESTS / file: number for number, file in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.path, len(LONG)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Leave the suite itself, more than half a million objects, out of every look for garbage."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session")

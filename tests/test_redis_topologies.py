@@ -1,14 +1,11 @@
-"""Sentinel and Cluster of the tests: they form, and do what is done to them."""
-
-import pytest
+"""Sentinel and Cluster of the tests: they form, and do what is done to them, with passwords, too."""
 
 from tests.redis_topologies import ClusterTopology, SentinelTopology
 from tests.waiting import until_blocking
 
 
-@pytest.mark.parametrize(("password", "sentinel_password"), [("", ""), ("data", "watch")], ids=["open", "secret"])
-def test_sentinels_fail_over_in_order_and_when_the_master_is_killed(password: str, sentinel_password: str) -> None:
-    with SentinelTopology(password=password, sentinel_password=sentinel_password) as sentinel:
+def test_sentinels_fail_over_in_order_and_when_the_master_is_killed() -> None:
+    with SentinelTopology(password="data", sentinel_password="watch") as sentinel:
         first = sentinel.master()
         assert len(sentinel.replicas()) == 2
         with sentinel.client() as client:
@@ -23,9 +20,8 @@ def test_sentinels_fail_over_in_order_and_when_the_master_is_killed(password: st
         until_blocking(sentinel.complete, 60, "the dead one follows")
 
 
-@pytest.mark.parametrize("password", ["", "data"], ids=["open", "secret"])
-def test_a_cluster_promotes_and_migrates(password: str) -> None:
-    with ClusterTopology(password=password) as cluster:
+def test_a_cluster_promotes_and_migrates() -> None:
+    with ClusterTopology(password="data") as cluster:
         assert len(cluster.primaries()) == 3
         first = cluster.master()
         with cluster.client() as client:

@@ -19,7 +19,7 @@ async def kill_node(ground: Ground) -> None:
     await node.come()
 
 
-@fault("SIGTERM rollout of all nodes, one by one", loses_messages=False, brief=True)
+@fault("SIGTERM rollout of all nodes, one by one", loses_messages=False)
 async def roll_out(ground: Ground) -> None:
     for node in ground.nodes:
         await node.drain()

@@ -13,8 +13,6 @@ from tests.chaos.oracle import Finding
 from tests.chaos.pace import pace
 from tests.waiting import until
 
-WARM = 10.0
-"""Seconds of load before the first fault, and of calm before each."""
 REST = 60.0
 """Seconds that all have to be well again before the next fault."""
 
@@ -47,7 +45,7 @@ async def play(ground: Ground, fault: Fault) -> Outcome:
 
 
 async def _play(ground: Ground, fault: Fault) -> Outcome:
-    await pace(WARM)
+    await pace(ground.size.calm)
     before = await oracle.baseline(ground)
     await _forget(ground)
     begin, starved = time.monotonic(), oracle.starved(ground)

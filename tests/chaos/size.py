@@ -14,6 +14,8 @@ class Size(NamedTuple):
     channels: int
     rate: float
     """Publications a second, over all channels."""
+    calm: float = 10.0
+    """Seconds of load before each fault."""
 
     @classmethod
     def whole(cls) -> "Size":

@@ -198,6 +198,18 @@ async def event_stream(server: Server, user: str) -> AsyncIterator[Stream]:
         yield stream
 
 
+@asynccontextmanager
+async def heard(server: Server) -> AsyncIterator[AsyncIterator[str]]:
+    """The lines of a response that is made of what the application hears, and has no end by itself."""
+    async with (
+        httpx.AsyncClient(timeout=10, trust_env=False) as http,
+        http.stream("GET", f"{server.url}/heard/{NEWS}") as response,
+    ):
+        lines = response.aiter_lines()
+        assert await anext(lines) == "listening"
+        yield lines
+
+
 async def hears(socket: ClientConnection, expected: str) -> None:
     async with asyncio.timeout(10):
         assert await socket.recv() == expected
@@ -287,12 +299,14 @@ async def test_an_instance_stops_and_nobody_misses_anything(
         async with (
             idle(instance.ws_url, IDLE) as quiet,
             event_stream(instance, "eve") as stream,
+            heard(instance) as lines,
             plain(instance, f"/plain/{name}?user=pat") as pat,
             plain(instance, "/tutorial/1") as beginner,
             plain(anchor, "/tutorial/2") as expert,
         ):
             await ask.notify(anchor.url, NEWS, "today")
             assert (await stream.event())["pub"]["data"] == said("today")
+            assert "today" in await anext(lines)
             for listener in quiet:
                 await pushed(listener, said("today"))
             await expert.send("hi")
@@ -308,6 +322,7 @@ async def test_an_instance_stops_and_nobody_misses_anything(
             assert {(await listener.closed())[0] for listener in quiet} <= {3001, 1012}
             assert [await closed(socket) for socket in (pat, beginner)] == [1012] * 2
             assert (await stream.rest())[-1] == {"disconnect": {"code": 3001, "reason": "shutdown"}}
+            assert [line async for line in lines] == []
             await hears(expert, "Client #2 says: hi")
             await hears(expert, "Client #1 left the chat")
 
@@ -317,21 +332,6 @@ async def test_an_instance_stops_and_nobody_misses_anything(
         await until(lambda: len(returned(there)) == 2, what="half of them have moved")
         assert [(event.was_recovering, event.recovered) for event in returned(there)] == [(True, True)] * 2
         await ask.until_people(anchor.url, name, users)
-
-
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-async def test_a_response_made_of_what_is_heard_does_not_keep_a_server_from_stopping(
-    kind: Kind, start: Start, ask: Asking
-) -> None:
-    instance = start(kind.name, kind)
-    instance.wait()
-    async with httpx.AsyncClient(trust_env=False) as http, http.stream("GET", f"{instance.url}/heard/{NEWS}") as heard:
-        lines = heard.aiter_lines()
-        assert await anext(lines) == "listening"
-        await ask.notify(instance.url, NEWS, "today")
-        assert "today" in await anext(lines)
-        await instance.end()
-        assert [line async for line in lines] == []
 
 
 # — one that dies —

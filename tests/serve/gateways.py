@@ -37,7 +37,7 @@ class Gateway(Process):
             "client": {"token": {"hmac_secret_key": SECRET}, "message_timeout": "3s"},
             "http_api": {"key": KEY},
             "channel": {"without_namespace": everybody},
-            "shutdown": {"drain_time": 0},
+            "shutdown": {"grace": 0, "drain_time": 0},
         }
         if self.redis:
             settings["engine"] = {"type": "redis", "redis": {"address": self.redis}}

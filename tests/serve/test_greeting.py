@@ -7,6 +7,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
@@ -62,21 +63,19 @@ def seen(answer: bytes) -> tuple[str, int]:
     return found["client"], found["port"]
 
 
-@pytest.mark.parametrize("request_", [GET, UPGRADE], ids=["http", "websocket"])
 @pytest.mark.parametrize("workers", [1, 2])
-def test_the_client_is_the_one_that_the_proxy_names(
-    start: Start, tmp_path: Path, workers: int, request_: bytes
-) -> None:
+def test_the_client_is_the_one_that_the_proxy_names(start: Start, tmp_path: Path, workers: int) -> None:
     process = start(file=served(tmp_path, workers=workers)).ready()
-    for header in (HEADER, HEADER2):
-        assert seen(exchange(process.port, header + request_)) == ("192.0.2.1", 51234)
-        wire = header + request_
-        assert seen(exchange(process.port, *(wire[at : at + 1] for at in range(len(wire))))) == ("192.0.2.1", 51234)
-    for header in (LOCAL, b"PROXY UNKNOWN\r\n"):
-        assert seen(exchange(process.port, header + request_))[0] == "127.0.0.1"
-    forwarded = request_.replace(b"\r\n\r\n", b"\r\nX-Forwarded-For: 203.0.113.9\r\n\r\n")
-    assert seen(exchange(process.port, HEADER + forwarded))[0] == "192.0.2.1", "who is no proxy is not believed"
-    assert seen(exchange(process.port, LOCAL + forwarded))[0] == "203.0.113.9"
+    for request in (GET, UPGRADE):
+        for header in (HEADER, HEADER2):
+            assert seen(exchange(process.port, header + request)) == ("192.0.2.1", 51234)
+            wire = header + request
+            assert seen(exchange(process.port, *(wire[at : at + 1] for at in range(len(wire))))) == ("192.0.2.1", 51234)
+        for header in (LOCAL, b"PROXY UNKNOWN\r\n"):
+            assert seen(exchange(process.port, header + request))[0] == "127.0.0.1"
+        forwarded = request.replace(b"\r\n\r\n", b"\r\nX-Forwarded-For: 203.0.113.9\r\n\r\n")
+        assert seen(exchange(process.port, HEADER + forwarded))[0] == "192.0.2.1", "who is no proxy is not believed"
+        assert seen(exchange(process.port, LOCAL + forwarded))[0] == "203.0.113.9"
     assert process.stop() == 0
 
 
@@ -138,20 +137,19 @@ def test_by_a_unix_socket_every_proxy_is_trusted(start: Start, tmp_path: Path) -
         assert b'"client": "unix"' in sock.makefile("rb").read()
 
 
-@pytest.mark.parametrize("mode", ["http", "tcp"])
-@pytest.mark.parametrize("option", ["send-proxy", "send-proxy-v2"])
 @pytest.mark.parametrize("workers", [1, 2])
-def test_haproxy(start: Start, tmp_path: Path, workers: int, option: str, mode: str) -> None:
+def test_haproxy(start: Start, tmp_path: Path, workers: int) -> None:
     """Its checks, which are LOCAL, too; the client's address and port are those of the client's own socket."""
     process = start(file=served(tmp_path, workers=workers)).ready()
-    with haproxy(tmp_path, f"127.0.0.1:{process.port} {option} check inter 100ms", mode) as port:
-        with httpx.Client() as client:
-            found = client.get(f"http://127.0.0.1:{port}/").json()
-        assert found["client"] == "127.0.0.1"
-        with connect(f"ws://127.0.0.1:{port}/", proxy=None) as websocket:
-            assert websocket.response is not None
-            told = json.loads(websocket.response.headers["x-seen"])
-            assert (told["client"], told["port"]) == websocket.local_address[:2]
+    for option, mode in product(("send-proxy", "send-proxy-v2"), ("http", "tcp")):
+        backend = f"127.0.0.1:{process.port} {option} check inter 100ms"
+        with haproxy(tmp_path, backend, mode, f"{option}-{mode}") as port:
+            found = httpx.get(f"http://127.0.0.1:{port}/").json()
+            assert found["client"] == "127.0.0.1"
+            with connect(f"ws://127.0.0.1:{port}/", proxy=None) as websocket:
+                assert websocket.response is not None
+                told = json.loads(websocket.response.headers["x-seen"])
+                assert (told["client"], told["port"]) == websocket.local_address[:2]
     assert "refused" not in process.log
 
 

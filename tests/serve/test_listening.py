@@ -229,9 +229,9 @@ def test_a_gateway_on_a_unix_socket(server: RedisServer, tmp_path: Path, workers
             listening.logged("subscribed to news")
             gateway.run("publish", "news", '"hello"')
             listening.logged('"hello"')
+        refused = gateway.ran("serve")
+        assert (refused.returncode, "another process listens there" in refused.stderr) == (1, True)
         with unix_connect(str(path), "ws://gateway/connection/websocket") as client:
-            refused = gateway.ran("serve")
-            assert (refused.returncode, "another process listens there" in refused.stderr) == (1, True)
             client.ping().wait(10)
         gateway.signal(signal.SIGKILL)
         until_blocking(lambda: not gateway.alive)
@@ -303,7 +303,9 @@ def test_the_watchdog_hears_of_a_process_that_moves(server: RedisServer, tmp_pat
         gateway = Gateway(tmp_path, {"workers": workers}, server.url if workers > 1 else "")
         gateway.start(NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="1000000")
         with gateway:
-            heard = {systemd.recv(100) for _ in range(4)}
+            heard = {systemd.recv(100)}
+            while len(heard) < 2:
+                heard.add(systemd.recv(100))
         assert heard == {b"READY=1", b"WATCHDOG=1"}
 
 

@@ -31,17 +31,16 @@ def connects(url: str, **options: Any) -> bool:
 # — a prefix —
 
 
-@pytest.mark.parametrize("given", ["/rt", "rt", "/rt/"])
-def test_a_prefix_with_proxies_of_either_kind(tmp_path: Path, given: str) -> None:
+def test_a_prefix_with_proxies_of_either_kind(tmp_path: Path) -> None:
     """As it is asked for directly, too: what the start prints answers, and the command line finds it."""
-    with Gateway(tmp_path, {"root_path": given}) as gateway:
+    with Gateway(tmp_path, {"root_path": "rt/"}) as gateway:
         port = gateway.port
         assert gateway.url == f"http://127.0.0.1:{port}/rt"
         assert gateway.ws_url == f"ws://127.0.0.1:{port}/rt/connection/websocket"
-        gateway.write({"root_path": given, "port": port})
+        gateway.write({"root_path": "rt/", "port": port})
         assert json.loads(gateway.run("publish", "news", "1")) == {}
         assert "Node" in gateway.run("info")
-        listening = Gateway(tmp_path, {"root_path": given, "port": port}, name="listen")
+        listening = Gateway(tmp_path, {"root_path": "rt/", "port": port}, name="listen")
         listening.spawn(listening.command("listen", "news"))
         with listening:
             listening.logged("subscribed to news")

@@ -53,7 +53,7 @@ class Served:
         namespaces = [{"name": name, "allow_subscribe_for_client": True} for name in names]
         api = {"key_file": str(self.key)}
         values = {"client": client or {}, "http_api": api, "channel": {"namespaces": namespaces}, **others}
-        (self.folder / "gateway.json").write_text(json.dumps(values))
+        (self.folder / "gateway.json").write_text(json.dumps({"shutdown": {"grace": 0}, **values}))
 
     @property
     def log(self) -> str:
