@@ -66,9 +66,7 @@ def test_the_architecture_draws_the_tables_of_states(life: Mapping[Any, frozense
 
 
 def test_the_house_has_every_room() -> None:
-    house = "".join(
-        re.findall(r"^```\n(serve .*?|taps .*?)^```", (DOCS / "architecture.md").read_text(), re.M | re.S)
-    )
+    house = "".join(re.findall(r"^```\n(serve .*?|taps .*?)^```", (DOCS / "architecture.md").read_text(), re.M | re.S))
     named = set(re.findall(r"\w+", "\n".join(line.split("  ")[0] for line in house.splitlines())))
     for wing in ("", "core", "program", "session", "config"):
         rooms = {each.stem for each in (ROOT / "gateway" / wing).iterdir() if each.is_dir() or each.suffix == ".py"}
