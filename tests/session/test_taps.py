@@ -186,8 +186,10 @@ async def test_only_publications_that_are_delivered(recorded: Recorded) -> None:
 async def test_joins_that_are_pushed(recorded: Recorded) -> None:
     one, other = await recorded.rig.connected("ann"), await recorded.rig.connected("bob")
     await one.subscribe(JOINS)
+    await one.subscribe("quiet:1")  # whose joins it does not want
     recorded.watch("client", one.session.client)
     recorded.watch("channel", JOINS)
+    await other.subscribe("quiet:1")
     await other.subscribe(JOINS)
     await other.leave()
     await recorded.rig.settle()
