@@ -34,6 +34,8 @@ class Taps:
         self._hub = node.hub
         self._watched: dict[Connection, tuple[Watch, ...]] = {}
         """Connections that are, for themselves or for their users."""
+        self._subscribers: dict[str, set[Subscriber]] = {}
+        """Their subscriptions, by channel."""
         self._connecting: dict[Connection, ConnectRequest] = {}
         """Clients of which nobody knows yet whose they are."""
 
@@ -86,6 +88,8 @@ class Taps:
             watch.connections += 1
             if connection not in self._watched:
                 record(connection)
+                for each in connection.subscriptions.values():
+                    self._subscribers.setdefault(each.channel, set()).add(each)
             self._watched[connection] = (*self._watched.get(connection, ()), watch)
             self._note(watch, kind, _described(connection, request), **who, data=request)
 
@@ -94,8 +98,16 @@ class Taps:
         self._watched[connection] = tuple(each for each in self._watched[connection] if each is not watch)
         if not self._watched[connection]:
             del self._watched[connection]
+            for each in connection.subscriptions.values():
+                self._forget(each)
             if isinstance(connection, Session):
                 release(connection)
+
+    def _forget(self, subscriber: Subscriber) -> None:
+        if (there := self._subscribers.get(subscriber.channel)) is not None:
+            there.discard(subscriber)
+            if not there:
+                del self._subscribers[subscriber.channel]
 
     # — for sessions —
 
@@ -180,9 +192,8 @@ class Taps:
         """Subscribers that are watched, and get it unless they have missed something."""
         exclude = publication.exclude or NOBODY
         found: list[Subscriber] = []
-        for connection in self._watched:
-            subscriber = connection.subscriptions.get(channel.name)
-            if subscriber is None or connection.client in exclude.clients or connection.user in exclude.users:
+        for subscriber in self._subscribers.get(channel.name, ()):
+            if subscriber.connection.client in exclude.clients or subscriber.connection.user in exclude.users:
                 continue
             key = _audience(channel, subscriber)
             if key is not None and _is_new(publication, key.behind or (channel.position if key.positioned else None)):
@@ -195,10 +206,9 @@ class Taps:
         if lost:
             text = f"something is missing before; subscribers who miss it: {sum(map(len, lost))}"
             self._tell_channel(channel.name, "lost", text)
-            for connection in self._watched:
-                subscriber = connection.subscriptions.get(channel.name)
+            for subscriber in self._subscribers.get(channel.name, ()):
                 if any(subscriber in members for members in lost):
-                    self.tell(connection, "lost", "something is missing before", channel.name)
+                    self.tell(subscriber.connection, "lost", "something is missing before", channel.name)
         Hub.lose(self._hub, channel, keys)
 
     # — subscriptions —
@@ -207,13 +217,14 @@ class Taps:
         Hub.announce(self._hub, name, push)
         kind, who = type(push).__name__.lower(), f"{push.info.user!r} {push.info.client}"
         self._tell_channel(name, kind, who, push.info)
-        for connection in self._watched:
-            subscriber = connection.subscriptions.get(name)
-            if subscriber is not None and subscriber.joins:
-                self.tell(connection, "push", f"{kind} of {who}", name)
+        for subscriber in self._subscribers.get(name, ()):
+            if subscriber.joins:
+                self.tell(subscriber.connection, "push", f"{kind} of {who}", name)
 
     def _enter(self, subscriber: Subscriber, position: Position | None) -> None:
         Hub.enter(self._hub, subscriber, position)
+        if subscriber.connection in self._watched:
+            self._subscribers.setdefault(subscriber.channel, set()).add(subscriber)
         since: Position | None = getattr(subscriber, "since", None)
         text = f"subscribed after offset {position.offset}" if position else "subscribed"
         self._tell_both(subscriber, "subscribe", text + (f", had offset {since.offset}" if since else ""))
@@ -221,6 +232,7 @@ class Taps:
     def _leave(self, subscriber: Subscriber) -> None:
         before = self._hub.subscriptions
         Hub.leave(self._hub, subscriber)
+        self._forget(subscriber)
         if self._hub.subscriptions < before:
             self._tell_both(subscriber, "unsubscribe", "nothing more is delivered")
 

@@ -47,7 +47,8 @@ class Recorded:
 
     def assert_nothing_stays(self) -> None:
         node = self.rig.node
-        assert (self.taps._watched, self.taps._connecting, self.recorder.watches) == ({}, {}, {})
+        assert (self.taps._watched, self.taps._connecting, self.taps._subscribers) == ({}, {}, {})
+        assert self.recorder.watches == {}
         assert node.witness is None
         assert node.deliver == node.hub.publish
         for each in (node, node.hub):
@@ -185,8 +186,10 @@ async def test_only_publications_that_are_delivered(recorded: Recorded) -> None:
 async def test_joins_that_are_pushed(recorded: Recorded) -> None:
     one, other = await recorded.rig.connected("ann"), await recorded.rig.connected("bob")
     await one.subscribe(JOINS)
+    await one.subscribe("quiet:1")  # whose joins it does not want
     recorded.watch("client", one.session.client)
     recorded.watch("channel", JOINS)
+    await other.subscribe("quiet:1")
     await other.subscribe(JOINS)
     await other.leave()
     await recorded.rig.settle()
@@ -219,6 +222,21 @@ async def test_connections_that_come_later(recorded: Recorded) -> None:
     await client.leave()
     assert recorded.told("user", "ann", "kind") == ["close"]
     assert recorded.taps._watched == {}
+
+
+async def test_subscriptions_of_before_and_after(recorded: Recorded) -> None:
+    client = await recorded.rig.connected("ann")
+    await client.subscribe("room:1")
+    recorded.watch("user", "ann")
+    await client.subscribe("room:2")
+    recorded.told("user", "ann", "kind")
+    await recorded.rig.publish("room:1", 1)
+    await recorded.rig.publish("room:2", 1)
+    assert recorded.told("user", "ann", "kind", "channel") == [("publication", "room:1"), ("publication", "room:2")]
+    await client.ask("unsubscribe", channel="room:1")
+    assert list(recorded.taps._subscribers) == ["room:2"]
+    recorded.stop("user", "ann")
+    recorded.assert_nothing_stays()
 
 
 async def test_the_user_agent_is_told_where_it_is_known(recorded: Recorded) -> None:

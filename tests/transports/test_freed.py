@@ -285,7 +285,7 @@ async def test_nothing_is_left_of_those_who_are_recorded_but_what_is_told(client
 
         async def call() -> None:
             await server.call(clients)
-            await until(lambda: not taps._watched and not taps._connecting)
+            await until(lambda: not (taps._watched or taps._connecting or taps._subscribers))
             assert any(watch.events for watch in taps.recorder.watches.values())
             for watch in taps.recorder.watches.values():
                 watch.events.clear()
