@@ -285,8 +285,8 @@ def test_only_what_the_image_needs_is_sent_to_the_builder() -> None:
         "!README.md",
         "!LICENSE",
         "!gateway",
-        "!deploy/requirements.txt",
-        "!deploy/requirements-build.txt",
+        "!deploy/requirements*.txt",
         "!deploy/sbom",
+        "!deploy/slim",
         "**/__pycache__",
     ]
