@@ -206,7 +206,7 @@ class Gateway(Operations, BaseRouter):
         Its routes that let ``BrokerUnavailable`` through close with 1013, or answer 503, unless it has a handler.
         """
         self._app = app
-        answer_unavailable(app)
+        answer_unavailable(app, lambda: self._running.acceptor if self._running else None)
         inner = app.router.lifespan_context
 
         @asynccontextmanager
