@@ -393,6 +393,18 @@ async def test_the_address_is_that_which_a_proxy_tells(caplog: pytest.LogCapture
         assert " 203.0.113.9: closed with 3501" in line.getMessage()
 
 
+async def test_it_is_so_of_a_handshake_that_is_none(caplog: pytest.LogCaptureFixture) -> None:
+    """Unless its headers make no sense: then nobody knows what of it the proxy has written."""
+    forwarded = b"X-Forwarded-For: 6.6.6.6, 203.0.113.9"
+    for headers, told in ((forwarded,), "203.0.113.9"), ((forwarded, b"of no name"), "127.0.0.1"):
+        caplog.clear()
+        request = upgrade_request(PATH, *headers).replace(b"HTTP/1.1", b"HTTP/1.0")
+        async with ground({}) as place, place.peer(request) as peer:
+            assert b" 426 " in await peer.head()
+        [line] = [each for each in caplog.records if getattr(each, "reason", "") == "handshake"]
+        assert line.getMessage().startswith(f"{told}: no WebSocket is opened: HTTP/1.0")
+
+
 async def test_an_attack_is_one_line_and_a_count(caplog: pytest.LogCaptureFixture) -> None:
     async with ground({}) as place:
         for _ in range(20):
