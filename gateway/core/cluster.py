@@ -41,6 +41,8 @@ class NodeInfo(Struct, tag="info"):
     num_subs: int = 0
     num_channels: int = 0
     uptime: int = 0
+    group: str = ""
+    """Of those that share a port. Other releases tell none, and count each node by itself."""
 
 
 class Shutdown(Struct, tag="shutdown"):
@@ -189,10 +191,13 @@ class Cluster:
         control: ControlChannel,
         local: Local,
         *,
+        group: str = "",
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        """Without ``group`` the node shares its port with nobody."""
         self.uid = uid
+        self.group = group or uid
         self._control = control
         self._local = local
         self._clock = clock
@@ -224,9 +229,10 @@ class Cluster:
         return [self._local.describe(), *(info for at, info in self._known.values() if at > now - SILENCE)]
 
     def company(self) -> list[str]:
-        """The ids, in order, of this node and of those heard of in the last half minute that have not said goodbye."""
+        """The groups, in order, of this node and of those heard of in the last half minute and not since gone."""
         now = self._clock()
-        return sorted([self.uid, *(uid for uid, (at, _) in self._known.items() if at > now - REMEMBERED)])
+        known = {info.group or info.uid for at, info in self._known.values() if at > now - REMEMBERED}
+        return sorted(known | {self.group})
 
     def silence(self) -> float:
         """Seconds since any other node was heard."""

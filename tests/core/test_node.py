@@ -365,6 +365,7 @@ async def test_says_what_it_is(node: Node, clock: Clock) -> None:
     assert (info.uid, info.name) == (node.uid, node.uid[:8])
     assert (info.num_clients, info.num_users, info.num_subs, info.num_channels) == (3, 2, 3, 2)
     assert info.uptime == 90
+    assert info.group == node.uid, "its port is its own"
     gauges = node.gauges()
     assert (gauges.nodes, gauges.broker_connected, gauges.broker_lag, gauges.broker_reconnects) == (1, True, 0, 0)
     assert (gauges.connections, gauges.users, gauges.subscriptions, gauges.channels) == (3, 2, 3, 2)
@@ -372,7 +373,8 @@ async def test_says_what_it_is(node: Node, clock: Clock) -> None:
 
 
 async def test_has_the_name_that_is_set(broker: Broker, presence: Presence) -> None:
-    assert make(broker, presence, {"node": {"name": "blue"}}).describe().name == "blue"
+    info = make(broker, presence, {"node": {"name": "blue", "group": "of one port"}}).describe()
+    assert (info.name, info.group) == ("blue", "of one port")
 
 
 # — what is counted —
