@@ -43,6 +43,8 @@ class NodeInfo(Struct, tag="info"):
     uptime: int = 0
     group: str = ""
     """Of those that share a port. Other releases tell none, and count each node by itself."""
+    full: bool = False
+    """Whether it takes nobody more in."""
 
 
 class Shutdown(Struct, tag="shutdown"):
@@ -227,6 +229,11 @@ class Cluster:
         now = self._clock()
         self._known = {uid: seen for uid, seen in self._known.items() if seen[0] > now - REMEMBERED}
         return [self._local.describe(), *(info for at, info in self._known.values() if at > now - SILENCE)]
+
+    def siblings(self) -> list[NodeInfo]:
+        """The others that share a port with this node, and were heard of lately."""
+        now = self._clock()
+        return [info for at, info in self._known.values() if at > now - SILENCE and info.group == self.group]
 
     def company(self) -> list[str]:
         """The groups, in order, of this node and of those heard of in the last half minute and not since gone."""

@@ -308,6 +308,8 @@ class Node:
             num_channels=len(self.hub.channels),
             uptime=int(self.clock() - self.metrics.started_at),
             group=self.cluster.group,
+            full=self.draining
+            or any(found and found.reason == "full" for found in (each() for each in self.conditions)),
         )
 
     def apply(self, command: ControlCommand) -> None:

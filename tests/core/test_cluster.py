@@ -231,6 +231,12 @@ async def test_those_that_share_a_port_are_one_in_company(nodes: Nodes) -> None:
     await nodes.start("a", "b", "c", "old")
     for cluster in nodes.network.clusters.values():
         assert cluster.company() == ["old", "one", "two"]
+    of_a = nodes.network.clusters["a"]
+    assert [info.uid for info in of_a.siblings()] == ["c"]
+    assert nodes.network.clusters["old"].siblings() == []
+    nodes.network.away = True
+    nodes.clock.now += module.SILENCE
+    assert of_a.siblings() == []
 
 
 async def test_one_who_comes_back_from_silence_is_greeted(nodes: Nodes) -> None:
