@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import jwt
 import msgspec
@@ -121,21 +121,11 @@ class TokenVerifier:
 
     def connection(self, token: str) -> ConnectionToken:
         """Raises ``TokenInvalid`` or ``TokenExpired``."""
-        claims, user, key = self._connection.check(token)
-        try:
-            return _connection(claims, user, key)
-        except TokenInvalid as error:
-            error.key = key
-            raise
+        return self._connection.check(token, _connection)
 
     def subscription(self, token: str) -> SubscriptionToken:
         """Raises ``TokenInvalid`` or ``TokenExpired``."""
-        claims, user, key = self._subscription.check(token)
-        try:
-            return _subscription(claims, user, key)
-        except TokenInvalid as error:
-            error.key = key
-            raise
+        return self._subscription.check(token, _subscription)
 
 
 def has_passed(token: str, now: float) -> bool:
@@ -186,6 +176,9 @@ class _Claims(_GrantClaims):
     client: str | None = None
 
 
+_Token = TypeVar("_Token")
+"""What is made of a token."""
+
 _claims = msgspec.json.Decoder(_Claims)
 _raw_claims = msgspec.json.Decoder(dict[str, Raw])
 
@@ -201,8 +194,8 @@ class _Checker:
         self._section = section
         self._clock = clock
 
-    def check(self, token: str) -> tuple[_Claims, str, str]:
-        """The claims, the user id, and the name of the key that has signed."""
+    def check(self, token: str, make: Callable[[_Claims, str, str], _Token]) -> _Token:
+        """What is made of the claims, the user id, and the name of the key that has signed."""
         if len(token) > MAX_TOKEN_LENGTH:
             raise TokenInvalid(f"longer than {MAX_TOKEN_LENGTH} characters", "size")
         try:
@@ -210,7 +203,7 @@ class _Checker:
         except (PyJWTError, UnicodeError, RecursionError) as error:
             raise self._invalid(error, token) from error
         try:
-            return *self._read(payload), key
+            return make(*self._read(payload), key)
         except (TokenInvalid, TokenExpired) as error:
             error.key = key
             raise

@@ -56,7 +56,7 @@ AT_ONCE = frozenset(
 """The settings, and whole sections of them, that may change under a running gateway.
 
 Whatever is not here waits, so that nothing is said to hold that does not. These are asked for each time, or kept by a
-part that has a method ``reload``, which `program.gateway.Running.reload` calls.
+part that has a method ``reload``, which `program.running.Running.reload` calls.
 """
 
 Model = TypeVar("Model", bound=BaseModel)

@@ -136,6 +136,42 @@ class LocalChannel:
     def empty(self) -> bool:
         return not self.audiences and not self.joining
 
+    def advance(
+        self, publication: Publication, clock: Callable[[], float], max_lag: float
+    ) -> tuple[list[Audience], list[Audience], list[Audience], list[AudienceKey]]:
+        """Move on to ``publication``. Answers who reads it, and who has missed something.
+
+        The readers are those with the others; those whom the stream has reached by it; and of these again those who go
+        on by themselves, for it is one that the others have had.
+        """
+        before, after = self.position, Position(publication.offset, publication.epoch)
+        late = bool(max_lag and publication.time) and (clock() - publication.time / 1000 > max_lag)
+        stale = before is not None and before.epoch == after.epoch and after.offset <= before.offset
+        readers: list[Audience] = []
+        arrived: list[Audience] = []
+        lost: list[AudienceKey] = []
+        for key, audience in self.audiences.items():
+            if not key.positioned:
+                if key.behind is None:
+                    readers.append(audience)
+                elif key.behind.epoch != after.epoch or after.offset > key.behind.offset:
+                    arrived.append(audience)
+                continue
+            if stale and key.behind is None:
+                continue
+            at = key.behind or before
+            assert at is not None  # a positioned audience without `behind` stands at the channel's position
+            if at.epoch != after.epoch or after.offset > at.offset + 1 or late:
+                lost.append(key)
+            elif after.offset == at.offset + 1:
+                (readers if key.behind is None else arrived).append(audience)
+        if not stale:
+            self.position = after
+            self.seen_at = clock()
+        # a stream that goes over old ground does not bring those who follow it to the channel's position
+        following = [each for each in arrived if each.key.positioned] if stale else []
+        return readers, arrived, following, lost
+
     def positions(self) -> set[Position]:
         """Where its positioned subscribers stand."""
         return {key.behind or self.position or Position() for key in self.audiences if key.positioned}

@@ -42,6 +42,10 @@ class NodeInfo(Struct, tag="info"):
     num_subs: int = 0
     num_channels: int = 0
     uptime: int = 0
+    group: str = ""
+    """Of those that share a port. Other releases tell none, and count each node by itself."""
+    full: bool = False
+    """Whether it takes nobody more in."""
 
 
 class Shutdown(Struct, tag="shutdown"):
@@ -190,10 +194,13 @@ class Cluster:
         control: ControlChannel,
         local: Local,
         *,
+        group: str = "",
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        """Without ``group`` the node shares its port with nobody."""
         self.uid = uid
+        self.group = group or uid
         self._control = control
         self._local = local
         self._clock = clock
@@ -224,10 +231,16 @@ class Cluster:
         self._known = {uid: seen for uid, seen in self._known.items() if seen[0] > now - REMEMBERED}
         return [self._local.describe(), *(info for at, info in self._known.values() if at > now - SILENCE)]
 
-    def company(self) -> list[str]:
-        """The ids, in order, of this node and of those heard of in the last half minute that have not said goodbye."""
+    def siblings(self) -> list[NodeInfo]:
+        """The others that share a port with this node, and were heard of lately."""
         now = self._clock()
-        return sorted([self.uid, *(uid for uid, (at, _) in self._known.items() if at > now - REMEMBERED)])
+        return [info for at, info in self._known.values() if at > now - SILENCE and info.group == self.group]
+
+    def company(self) -> list[str]:
+        """The groups, in order, of this node and of those heard of in the last half minute and not since gone."""
+        now = self._clock()
+        known = {info.group or info.uid for at, info in self._known.values() if at > now - REMEMBERED}
+        return sorted(known | {self.group})
 
     def silence(self) -> float:
         """Seconds since any other node was heard."""

@@ -226,49 +226,18 @@ class Hub:
         self._unfit.discard(channel.name)
 
     def _advance(self, channel: LocalChannel, publication: Publication) -> tuple[list[Audience], list[Audience]]:
-        """Move the channel on to ``publication``; answers the audiences that it belongs to.
+        """Move the channel on, and have those whom the stream has reached join the others.
 
-        And those of them that stand where it is afterwards: with others, maybe, who have had it already.
+        Answers who reads the publication, and those of them that follow the stream by themselves for now.
         """
-        before, after = channel.position, Position(publication.offset, publication.epoch)
-        late = bool(self._max_lag and publication.time) and (self._clock() - publication.time / 1000 > self._max_lag)
-        stale = before is not None and before.epoch == after.epoch and after.offset <= before.offset
-        readers: list[Audience] = []
-        lost: list[AudienceKey] = []
-        arrived: list[Audience] = []
-        for key, audience in channel.audiences.items():
-            if not key.positioned:
-                if key.behind is None:
-                    readers.append(audience)
-                elif key.behind.epoch != after.epoch or after.offset > key.behind.offset:
-                    arrived.append(audience)
-                continue
-            if stale and key.behind is None:
-                continue
-            at = key.behind or before
-            assert at is not None  # a positioned audience without `behind` stands at the channel's position
-            if at.epoch != after.epoch or after.offset > at.offset + 1 or late:
-                lost.append(key)
-            elif after.offset == at.offset + 1:
-                (readers if key.behind is None else arrived).append(audience)
-        if not stale:
-            channel.position = after
-            channel.seen_at = self._clock()
+        readers, arrived, following, lost = channel.advance(publication, self._clock, self._max_lag)
         if lost:
             self.lose(channel, lost)
-        return readers, self._join_readers(channel, arrived, readers, stale=stale) if arrived else arrived
-
-    def _join_readers(
-        self, channel: LocalChannel, arrived: list[Audience], readers: list[Audience], *, stale: bool
-    ) -> list[Audience]:
-        """Make readers of those whom the stream has reached; answers those who go on following it by themselves."""
-        # a stream that goes over old ground does not bring those who follow it to the channel's position
-        following = [audience for audience in arrived if stale and audience.key.positioned]
         for audience in arrived:
             reader = audience if audience in following else self._promote(channel, audience, None)
             if reader not in readers:
                 readers.append(reader)
-        return following
+        return readers, following
 
     def _promote(self, channel: LocalChannel, audience: Audience, behind: Position | None) -> Audience:
         """The stream has reached those who were ahead of it: they join the others."""

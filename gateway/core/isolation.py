@@ -4,7 +4,7 @@ A node that has lost its broker cannot know whether the others have. It goes by 
 has been heard since, they may well be together without it, and its clients better off with them. If it is wrong, and
 all have lost the broker, no harm may come of it. So they take turns: nodes that knew each other stand in the same
 order everywhere, and never is more than every other one of them out. Each sends its clients away once, in its first
-turn, and takes in whoever comes.
+turn, and takes in whoever comes. Those that share a port have one place in the order, for a balancer sees the port.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ Move = Callable[[float], Coroutine[Any, Any, None]]
 class Company(Protocol):
     """The part of the cluster's registry that is used here."""
 
-    uid: str
+    group: str
 
     def company(self) -> list[str]: ...
 
@@ -54,7 +54,7 @@ class Isolation:
         self._timer: Timer | None = None
         self._lost_at: float | None = None
         self._company: list[str] = []
-        """Who was there when the broker was lost, this node too."""
+        """The groups that were there when the broker was lost, this node's too."""
         self._moving: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -71,7 +71,7 @@ class Isolation:
         if not self.out:
             return None
         others = len(self._company) - 1
-        detail = f"neither the broker nor any of {others} other nodes is heard: clients are better off there"
+        detail = f"neither the broker nor any of {others} others is heard: clients are better off there"
         return Condition("isolated", detail, "isolated")
 
     def _look(self) -> None:
@@ -92,11 +92,11 @@ class Isolation:
         if lasted < 0 or len(self._company) < 2 or self._cluster.silence() < max(self._after, SILENCE):
             return False
         turn, into = divmod(lasted, TURN)
-        return into < OUT and turn % 2 == self._company.index(self._cluster.uid) % 2
+        return into < OUT and turn % 2 == self._company.index(self._cluster.group) % 2
 
     def _leave(self) -> None:
         others = len(self._company) - 1
-        log.warning("the broker is away, and %d other nodes silent: /health/ready answers 503 (isolated)", others)
+        log.warning("the broker is away, and %d others are silent: /health/ready answers 503 (isolated)", others)
         if self._moving is None and self.move is not None:
             self._moving = asyncio.get_running_loop().create_task(self.move(OUT))
 

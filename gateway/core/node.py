@@ -87,7 +87,7 @@ class Node:
         self.presence_store = presence
         self.presence_servers = presence_servers
         self.feeds = Feeds(broker, self.wheel)
-        self.cluster = Cluster(self.uid, broker, self)
+        self.cluster = Cluster(self.uid, broker, self, group=settings.node.group)
         self.isolation = Isolation(self.cluster, self._hears, settings.health.isolated_after, self.wheel)
         self.watch = PositionWatch(
             self.hub,
@@ -312,6 +312,9 @@ class Node:
             num_subs=self.hub.subscriptions,
             num_channels=len(self.hub.channels),
             uptime=int(self.clock() - self.metrics.started_at),
+            group=self.cluster.group,
+            full=self.draining
+            or any(found and found.reason == "full" for found in (each() for each in self.conditions)),
         )
 
     def apply(self, command: ControlCommand) -> None:

@@ -1,9 +1,9 @@
-"""The gateway inside a FastAPI application: its composition root, and what programs are written with."""
+"""The gateway inside a FastAPI application, and what programs are written with."""
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, MutableMapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Callable, MutableMapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cached_property, partial
 from typing import Any, TypeVar, Unpack
 from weakref import WeakValueDictionary
@@ -14,9 +14,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from gateway.admin.methods import answer_pages
 from gateway.admin.router import admin_router
-from gateway.auth.tokens import TokenVerifier
 from gateway.channels import Channels
 from gateway.config.contradictions import find_problems
 from gateway.config.reloading import compare
@@ -27,41 +25,31 @@ from gateway.contracts.router import contracts_router
 from gateway.core.node import Node
 from gateway.errors import SettingsError
 from gateway.limits.limit import Key, Limits, Quota, RateLimit
-from gateway.program.engine import ENVIRONMENT, Environment
+from gateway.program.engine import ENVIRONMENT
 from gateway.program.keywords import Sections, check_keywords
 from gateway.program.late import LateStart
 from gateway.program.operations import Operations
 from gateway.program.publisher import Publisher
 from gateway.program.routes.base_router import BaseRouter
 from gateway.program.routes.channel import ChannelRoute
-from gateway.program.routes.client import kept
-from gateway.program.routes.cluster_events import ClusterEvents
 from gateway.program.routes.declaration import Declaration
-from gateway.program.routes.listening import Listener, Listeners
+from gateway.program.routes.listening import Listener
 from gateway.program.routes.program import Program
 from gateway.program.routes.router import ChannelRouter, Inclusion, check_router
-from gateway.program.routes.rules import stream_rules
-from gateway.program.routes.streams import Stream, Streams, unnamed
+from gateway.program.routes.streams import Stream
 from gateway.program.routes.tokens import ClientToken
-from gateway.program.sharing import check_sharing
+from gateway.program.running import Running
 from gateway.program.sockets.attaching import Attachment, Sockets
 from gateway.program.sockets.attaching import Options as SocketOptions
 from gateway.program.sockets.manager import ConnectionManager
-from gateway.program.stopping import on_stop
 from gateway.program.typed import T
 from gateway.program.unavailable import answer_unavailable
 from gateway.program.unsupported import check_supported
-from gateway.protocols.centrifuge_json import CentrifugeJson
-from gateway.session import NO_APPLICATION
-from gateway.tracing import around_api, open_tracing
-from gateway.transports.base import Acceptor
-from gateway.transports.endpoint import WebSocketEndpoint
-from gateway.transports.hint import hint_at_speed
+from gateway.tracing import around_api
 from gateway.transports.sse import sse_routes
 from gateway.transports.upgrade import UpgradeNeeded
 from gateway.web.api import api_router
 from gateway.web.health import health_router
-from gateway.web.workers import telling
 
 log = logging.getLogger("gateway")
 
@@ -137,7 +125,7 @@ class Gateway(Operations, BaseRouter):
     # — life —
 
     @property
-    def running(self) -> "Running":
+    def running(self) -> Running:
         """The node and what belongs to it; another one after each stop."""
         if self._running is None:
             self._program.close()
@@ -151,7 +139,7 @@ class Gateway(Operations, BaseRouter):
         """This process in the cluster. Raises ``RuntimeError`` while the gateway does not run."""
         return self._started().node
 
-    def _started(self) -> "Running":
+    def _started(self) -> Running:
         if self._running is None or not self._running.started:
             raise RuntimeError(
                 "the gateway does not run: write gateway.run_in(app), "
@@ -208,7 +196,7 @@ class Gateway(Operations, BaseRouter):
         Its routes that let ``BrokerUnavailable`` through close with 1013, or answer 503, unless it has a handler.
         """
         self._app = app
-        answer_unavailable(app)
+        answer_unavailable(app, lambda: self._running.acceptor if self._running else None)
         inner = app.router.lifespan_context
 
         @asynccontextmanager
@@ -371,94 +359,6 @@ class Gateway(Operations, BaseRouter):
     def quota(self, spec: str, *, key: Key | None = None, name: str = "", fail_open: bool = True) -> Quota:
         """A dependency that allows so many in each day, hour, …, as ``"1000/day"``. See `limits.limit.Quota`."""
         return self._limits.quota(spec, key=key, name=name, fail_open=fail_open)
-
-
-class Running:
-    """A node with all that belongs to it, from one start to the next stop."""
-
-    def __init__(self, settings: Settings, program: Program, same_origin: bool, environment: Environment) -> None:
-        self.started = False
-        self.drained_by_server = False
-        """Whether the server says when to ``drain``, so that signals are left to it."""
-        self.environment = environment
-        self.engine = environment.engine(settings)
-        tracing = self.tracing = open_tracing(settings, lambda: self.node)
-        routes = self._routes = [
-            *([unnamed()] if program.decides else []),
-            *(each.route for each in program.channels),
-        ]
-        self.node = Node(
-            settings,
-            tracing.broker(self.engine.broker),
-            self.engine.presence,
-            blocks=self.engine.blocks,
-            presence_servers=self.engine.presence_servers,
-            clock=environment.clock,
-            wheel=environment.wheel(),
-            routes=[tracing.route(each) for each in routes],
-        )
-        answer_pages(self.node)
-        self.node.limiter.store = self.engine.limits
-        self.engine.set_rules(stream_rules(settings, routes))
-        self.tokens = TokenVerifier(settings.client, environment.clock)
-        self.streams = program.streams = Streams(self.node)
-        self.listeners = Listeners(self.node, program.types)
-        self.cluster_events = ClusterEvents(program, self.node, self.engine.leases, self.engine.occupancy, tracing.told)
-        self.acceptor = Acceptor(
-            self.node,
-            self.tokens,
-            tracing.application(program) if program.decides else NO_APPLICATION,
-            kept if program.decides else None,
-            same_origin=same_origin,
-        )
-        self.node.isolation.move = self.acceptor.move
-        self.node.conditions.append(self.acceptor.condition)
-        self.sockets = Sockets(self.acceptor, self.node, self.tokens)
-        json = CentrifugeJson()
-        protocols: Mapping[str, Any] = {"": json, "centrifuge-json": json}
-        self.websocket = WebSocketEndpoint(self.acceptor, protocols, settings, self.node.wheel)
-
-    def reload(self, settings: Settings) -> None:
-        """Tell each part that keeps something made of settings. Raises `SettingsError`, and nothing has changed."""
-        self.tokens.reload(settings.client)  # the one that may refuse
-        self.node.reload(settings)
-        self.engine.set_rules(stream_rules(settings, self._routes))
-        self.acceptor.reload()
-
-    @asynccontextmanager
-    async def run(self) -> AsyncIterator[None]:
-        async with AsyncExitStack() as stack:
-            self.started = True
-            self.node.loop = asyncio.get_running_loop()
-            stack.push_async_callback(self.tracing.close)
-            stack.push_async_callback(self.engine.close)
-            await self.engine.start()
-            await self.node.start()
-            stack.push_async_callback(self.node.stop)
-            prometheus = self.node.settings.prometheus
-            if prometheus.enabled and prometheus.directory:
-                await stack.enter_async_context(telling(self.node, prometheus.directory))
-            await self.cluster_events.start()
-            stack.push_async_callback(self.cluster_events.stop)
-            stack.push_async_callback(self.streams.close)
-            stack.callback(self.listeners.close)
-            # ASGI would tell of the end only when all connections have ended
-            if not self.drained_by_server:
-                stack.enter_context(on_stop(self._told_to_stop))
-            if self.environment == Environment():  # a test kit brings its own, and no server
-                hint_at_speed()
-                check_sharing(self.node)
-            yield
-
-    def _told_to_stop(self) -> None:
-        """End what has no end by itself, and send clients elsewhere."""
-        self.node.draining = True
-        self.listeners.close()
-        self.node.spawn(self._drain())
-
-    async def _drain(self) -> None:
-        await self.streams.close()  # first: their readers are told while they are here
-        await self.acceptor.drain()
 
 
 def _check(settings: Settings) -> None:

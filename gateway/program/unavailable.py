@@ -1,6 +1,6 @@
 """What an application answers while the broker is away."""
 
-import logging
+from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, cast
@@ -12,24 +12,24 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from gateway.errors import BrokerUnavailable
-from gateway.program.sockets.attaching import turned_away
+from gateway.program.sockets.attaching import TRY_AGAIN, tell_away
+from gateway.transports.base import Acceptor
 
-log = logging.getLogger(__name__)
 
-
-def answer_unavailable(app: FastAPI) -> None:
+def answer_unavailable(app: FastAPI, acceptor: Callable[[], Acceptor | None]) -> None:
     """Have routes that let ``BrokerUnavailable`` through close with 1013, or answer 503.
 
-    A handler of the application's own comes first.
+    A handler of the application's own comes first. ``acceptor`` is the gateway's while it runs, which is told.
     """
-    app.exception_handlers.setdefault(BrokerUnavailable, cast(Any, _turn_away))
 
+    async def answer(connection: HTTPConnection, error: Exception) -> Response | None:
+        websocket = connection if isinstance(connection, WebSocket) else None
+        if (running := acceptor()) is not None:
+            tell_away(connection, running, f"closed with {TRY_AGAIN}" if websocket else "answered with 503")
+        if websocket:
+            with suppress(WebSocketDisconnect, RuntimeError):  # it may be over, whoever has ended it
+                await websocket.close(TRY_AGAIN, "try again later")
+            return None
+        return JSONResponse({"detail": str(error)}, HTTPStatus.SERVICE_UNAVAILABLE, {"retry-after": "1"})
 
-async def _turn_away(connection: HTTPConnection, error: Exception) -> Response | None:
-    if isinstance(connection, WebSocket):
-        refusal = turned_away(connection)
-        with suppress(WebSocketDisconnect, RuntimeError):  # it may be over, whoever has ended it
-            await connection.close(refusal.code, refusal.reason)
-        return None
-    log.warning("%s: answered with 503, for the broker is away", connection.url.path)
-    return JSONResponse({"detail": str(error)}, HTTPStatus.SERVICE_UNAVAILABLE, {"retry-after": "1"})
+    app.exception_handlers.setdefault(BrokerUnavailable, cast(Any, answer))

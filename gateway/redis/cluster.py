@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
-from gateway.batches import batches
 from gateway.config.settings import RedisSettings
 from gateway.errors import BrokerUnavailable, SettingsError
 from gateway.health import ServerHealth
-from gateway.redis.connection import ignored, unavailable
+from gateway.redis.connection import ignored
 from gateway.redis.endpoint import Endpoint
+from gateway.redis.homes import Homes
 from gateway.redis.keys import SLOTS, TAGS, Keys, slot
 from gateway.redis.pubsub import SHARDED
 from gateway.redis.resp import REDIRECTIONS, Argument, CommandRefused, Handler
@@ -39,9 +39,6 @@ LOOK_SOON = 0.3
 
 FOLLOWED = 3.0
 """Seconds for which a command is led from server to server."""
-
-TOGETHER = 1000
-"""Subscriptions that follow their slots at a time."""
 
 _Result = TypeVar("_Result")
 _Ask = Callable[[Server], asyncio.Future[_Result]]
@@ -64,13 +61,11 @@ class Cluster:
         self._turns = Turns()
         self._whole = False
         """Whether somebody owns each slot."""
-        self._handlers: dict[bytes, Handler] = {}
-        self._homes: dict[bytes, Server] = {}
-        """Where names are subscribed, or about to be."""
         self._gaps = 0
         self._counts: Counter[str] = Counter()
         self._views = Views(settings, seeds, self._counts)
         self._look = asyncio.Event()
+        self._homes = Homes(lambda name: self._owners[slot(name)], self._follow, self._look)
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> None:
@@ -171,52 +166,16 @@ class Cluster:
         await asyncio.gather(*(server.echo() for server in self._servers.values()))
 
     def subscribe(self, name: bytes, handler: Handler) -> asyncio.Future[None]:
-        self._handlers[name] = handler
-        confirmed = self._follow(name, partial(self._subscribe_at, name, handler))
-        confirmed.add_done_callback(partial(self._settle, name, handler))
-        return confirmed
+        return self._homes.subscribe(name, handler)
 
     async def listen(self, name: bytes, handler: Handler) -> None:
-        self._handlers[name] = handler
-        self._homes.pop(name, None)
-        await self._bring_home(name)
+        await self._homes.listen(name, handler)
 
     def unsubscribe(self, name: bytes) -> Awaitable[None]:
-        self._handlers.pop(name, None)
-        home = self._homes.pop(name, None)
-        return asyncio.sleep(0) if home is None else home.unsubscribe(name)
+        return self._homes.unsubscribe(name)
 
     async def forget(self, names: Iterable[bytes]) -> None:
         await asyncio.gather(*[self.unsubscribe(name) for name in names])
-
-    def _subscribe_at(self, name: bytes, handler: Handler, server: Server) -> asyncio.Future[None]:
-        if self._handlers.get(name) is not handler:  # it has ended while it was led here
-            return unavailable()
-        self._homes[name] = server
-        return server.subscribe(name, handler)
-
-    def _settle(self, name: bytes, handler: Handler, confirmed: asyncio.Future[None]) -> None:
-        """Nothing is left of a subscription that failed."""
-        failed = not confirmed.cancelled() and confirmed.exception() is not None
-        if failed and self._handlers.get(name) is handler:
-            del self._handlers[name]
-            self._homes.pop(name, None)
-
-    async def _bring_home(self, name: bytes) -> None:
-        """Subscribe where the slot is now, and leave where it was. What fails stays as it was, and is tried again."""
-        handler, owner, former = self._handlers.get(name), self._owners[slot(name)], self._homes.get(name)
-        if handler is None or owner is None or owner is former:
-            return
-        try:
-            await self._subscribe_at(name, handler, owner)
-        except BrokerUnavailable:
-            self._look.set()
-            if self._homes.get(name) is owner:
-                del self._homes[name]
-                if former is not None and former.hears(name):  # and who says that it has moved there may be wrong
-                    self._homes[name] = former
-        if former is not None and self._homes.get(name) is not former:  # where it may have come back meanwhile
-            await former.unsubscribe(name)
 
     # — the way to a server —
 
@@ -311,7 +270,7 @@ class Cluster:
             server = self._servers[address] = Server(self._settings, endpoint, SHARDED, self._counts)
             server.load(*self._scripts)
             server.on_reconnect.append(self._tell_of_gap)
-            server.on_moved = partial(self._take_from, server)
+            server.on_moved = partial(self._homes.take_from, server)
             self._starts[server] = asyncio.create_task(server.start())
         await asyncio.shield(self._starts[server])
         return server
@@ -325,8 +284,7 @@ class Cluster:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SOON):
                     await self._look.wait()
-            at_home = len(self._homes) == len(self._handlers)
-            if self.connected and at_home and loop.time() < due and not self._look.is_set():
+            if self.connected and self._homes.complete and loop.time() < due and not self._look.is_set():
                 continue
             await asyncio.sleep(LOOK_SOON * random.random())  # noqa: S311  many nodes look at once
             self._look.clear()
@@ -359,21 +317,10 @@ class Cluster:
         if owners != self._owners:
             self._hand_over(dict(enumerate(owners)))
         await asyncio.gather(*(self._speak_in_its_own(self._servers[owner]) for owner in topology.primaries))
-        strays = [name async for name in self._strays()]
-        for some in batches(strays, TOGETHER):
-            await asyncio.gather(*(self._bring_home(name) for name in some))
-        if strays or (began and changed):
+        if await self._homes.bring_all() or (began and changed):
             self._tell_of_gap()
         idle = self._servers.keys() - set(topology.primaries)
         await self._leave([address for address in idle if changed or not self._servers[address].connected])
-
-    async def _strays(self) -> Any:
-        """Names that are not subscribed where their slots are."""
-        for some in batches(list(self._handlers), TOGETHER):
-            for name in some:
-                if self._homes.get(name) is not self._owners[slot(name)]:
-                    yield name
-            await asyncio.sleep(0)
 
     async def _speak_in_its_own(self, server: Server) -> None:
         """Have a server's messages to itself lie in one of its slots."""
@@ -387,12 +334,6 @@ class Cluster:
             self._gaps += server.reconnects
             await self._starts.pop(server)
             await server.close()
-
-    def _take_from(self, server: Server, name: bytes) -> None:
-        """A server has told that a channel's slot is another's, where the subscription may be already."""
-        if self._homes.get(name) is server:
-            del self._homes[name]
-        self._look.set()
 
     def _tell_of_gap(self) -> None:
         self._gaps += 1

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import signal
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -103,6 +104,7 @@ class Supervisor:
         """Those that are to serve next, and those that leave."""
         self._any_came = False
         self._meeting = MeetingPlace()
+        self._group = uuid.uuid4().hex
         self._hangup = asyncio.Event()
         self._stopping = asyncio.Event()
 
@@ -316,9 +318,9 @@ class Supervisor:
         return settings.model_copy(update={"http_server": server.model_copy(update=kept)})
 
     def _of_worker(self, settings: Settings) -> Settings:
-        """What a worker goes by. None leaves by itself the port that all share: it is all that a balancer sees."""
-        health = settings.health.model_copy(update={"isolated_after": 0.0})
-        return self._meeting.named_in(settings.model_copy(update={"health": health}))
+        """What a worker goes by: one of a group, old and new, for their port is all that a balancer sees."""
+        node = settings.node.model_copy(update={"group": settings.node.group or self._group})
+        return self._meeting.named_in(settings.model_copy(update={"node": node}))
 
     def _read_with_listeners(self) -> Settings:
         settings = self._reload()

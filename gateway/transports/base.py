@@ -163,13 +163,17 @@ class Acceptor:
             self._node.spawn(session.end(closed), session.context)
 
     def condition(self) -> Condition | None:
-        """For the health check: whether nobody more may come in."""
+        """For the health check: whether nobody more may come in, by this port if others share it."""
         limit = self._node.settings.client.connection_limit
         if 0 < limit <= len(self.sessions):
-            return Condition("full", f"client.connection_limit = {limit} is reached", "full")
-        if files.scarce():
-            return Condition("full", f"{files.limit()} files may be open, and nearly are", "full")
-        return None
+            why = f"client.connection_limit = {limit} is reached"
+        elif files.scarce():
+            why = f"{files.limit()} files may be open, and nearly are"
+        else:
+            return None
+        if room := sum(not each.full for each in self._node.cluster.siblings()):
+            return Condition("full", f"{why}; {room} others that share the port have room")
+        return Condition("full", why, "full")
 
     async def drain(self) -> None:
         """Ask every client to come back elsewhere, some at a time, and let nobody in.

@@ -9,13 +9,12 @@ from starlette.types import Receive, Scope, Send
 from gateway.config.settings import Settings
 from gateway.core.wheel import Wheel
 from gateway.protocols.base import Wire, WireProtocol
-from gateway.recurring import Address
 from gateway.transports.admission import Refusal
 from gateway.transports.base import UNAUTHENTICATED, Acceptor
 from gateway.transports.deflate import Compression
 from gateway.transports.direct import DirectTransport
 from gateway.transports.frames import ABNORMAL, BINARY, TEXT, message_frame
-from gateway.transports.handshake import UpgradeRequest, response
+from gateway.transports.handshake import Headers, UpgradeRequest, response
 from gateway.transports.raw import AskedConnection, RawConnection, raw_connection
 from gateway.transports.websocket import WebSocketTransport, converse, text_frame
 
@@ -60,8 +59,9 @@ class WebSocketEndpoint:
         connection.accept(subprotocol, [])
         self._attach(self._protocols[subprotocol or ""], scope, connection)
 
-    def turn_away(self, host: str, reason: str) -> None:
-        self._acceptor.refusals.happened("handshake", "%s: no WebSocket is opened: %s", Address(host), reason)
+    def turn_away(self, client: tuple[str, int] | None, headers: Headers, reason: str) -> None:
+        where = self._acceptor.address({"client": client, "headers": headers})
+        self._acceptor.refusals.happened("handshake", "%s: no WebSocket is opened: %s", where, reason)
 
     def _choose(self, subprotocols: Iterable[str]) -> str | None:
         return next((each for each in subprotocols if each and each in self._protocols), None)

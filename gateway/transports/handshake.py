@@ -40,6 +40,8 @@ class Refusal(Exception):  # noqa: N818  not an error of ours
 
     def __init__(self, status: HTTPStatus, text: str, *headers: tuple[bytes, bytes]) -> None:
         self.response = response(status, list(headers), text.encode() + b"\n")
+        self.request_headers: Headers = []
+        """Those of the request, if they could be read."""
         super().__init__(text)
 
 
@@ -70,14 +72,18 @@ def read_request(arrived: bytearray) -> tuple[UpgradeRequest, bytes] | None:
 def parse_request(head: bytes) -> UpgradeRequest:
     """The request in these bytes, up to and without the blank line. Raises `Refusal`."""
     first, _, fields = head.partition(b"\r\n")
-    target = _target(first)
     fields += b"\r\n" if fields else b""
-    if not _FIELDS.fullmatch(fields):  # all of them by one pattern: this is a part of what every connection costs
-        raise Refusal(HTTPStatus.BAD_REQUEST, "Invalid header.")
-    headers = [(name.lower(), value.strip(b" \t")) for name, value in _FIELD.findall(fields)]
-    request = UpgradeRequest(target, headers, b"")
-    _check(request)
-    request.key = _key([value for name, value in headers if name == b"sec-websocket-key"])
+    valid = _FIELDS.fullmatch(fields)  # all of them by one pattern: this is a part of what every connection costs
+    headers = [(name.lower(), value.strip(b" \t")) for name, value in _FIELD.findall(fields)] if valid else []
+    try:
+        request = UpgradeRequest(_target(first), headers, b"")
+        if not valid:
+            raise Refusal(HTTPStatus.BAD_REQUEST, "Invalid header.")
+        _check(request)
+        request.key = _key([value for name, value in headers if name == b"sec-websocket-key"])
+    except Refusal as refusal:
+        refusal.request_headers = headers
+        raise
     return request
 
 

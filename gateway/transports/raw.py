@@ -122,8 +122,8 @@ class RawEndpoint(Protocol):
     def open(self, connection: AskedConnection, request: UpgradeRequest) -> None:
         """Accept the connection and attach to it, or refuse it. Does not wait."""
 
-    def turn_away(self, host: str, reason: str) -> None:
-        """A request from there opens no WebSocket, and has been answered so."""
+    def turn_away(self, client: tuple[str, int] | None, headers: Headers, reason: str) -> None:
+        """A request from there opens no WebSocket, and has been answered so. No ``headers`` if these made no sense."""
 
 
 def discard(_data: bytes) -> None:

@@ -183,7 +183,7 @@ class WebSocketProtocol(asyncio.Protocol):
         except Refusal as refusal:
             self._head = None
             for turning_away in list(self.endpoints.values())[:1]:  # it was for one of them
-                turning_away.turn_away(self.client[0] if self.client else "", str(refusal))
+                turning_away.turn_away(self.client, refusal.request_headers, str(refusal))
             self.refuse(refusal.response)
             return
         if found is None:

@@ -9,7 +9,7 @@ import binascii
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypedDict
 
-from msgspec import Raw, Struct, structs
+from msgspec import Raw, Struct, convert, structs
 
 from gateway.auth.permissions import check_payload, is_json
 from gateway.batches import batches
@@ -173,7 +173,7 @@ async def channels(node: Node, request: api.ChannelsRequest) -> api.ChannelsResu
 
 
 async def info(node: Node, _request: api.InfoRequest) -> api.InfoResult:
-    return api.InfoResult([api.NodeResult(**structs.asdict(each)) for each in node.cluster.nodes()])
+    return api.InfoResult(convert(node.cluster.nodes(), list[api.NodeResult], from_attributes=True))
 
 
 async def rpc(_node: Node, _request: api.RPCRequest) -> api.Done:

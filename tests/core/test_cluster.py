@@ -39,9 +39,10 @@ class Local:
     questions: list[tuple[str, str, str, int]] = field(default_factory=list)
     told: dict[str, bytes] = field(default_factory=dict)
     """What it answers to other questions than for channels."""
+    group: str = ""
 
     def describe(self) -> NodeInfo:
-        return NodeInfo(self.uid, f"node {self.uid}", "1.0", num_clients=len(self.counts))
+        return NodeInfo(self.uid, f"node {self.uid}", "1.0", num_clients=len(self.counts), group=self.group)
 
     def apply(self, command: ControlCommand) -> None:
         self.applied.append(command)
@@ -83,8 +84,11 @@ class Nodes:
         self.locals: dict[str, Local] = {}
 
     def add(self, uid: str, **counts: int) -> Cluster:
-        local = self.locals[uid] = Local(uid, counts)
-        cluster = Cluster(uid, self.network, local, clock=self.clock, pause=self.pauses)
+        return self.add_to("", uid, **counts)
+
+    def add_to(self, group: str, uid: str, **counts: int) -> Cluster:
+        local = self.locals[uid] = Local(uid, counts, group=group)
+        cluster = Cluster(uid, self.network, local, group=group, clock=self.clock, pause=self.pauses)
         self.network.clusters[uid] = cluster
         return cluster
 
@@ -219,6 +223,20 @@ async def test_silent_nodes_are_remembered_a_while(nodes: Nodes) -> None:
     nodes.clock.now += 0.02
     assert cluster.company() == ["b"]
     assert nodes.known("b") == {"b"}
+
+
+async def test_those_that_share_a_port_are_one_in_company(nodes: Nodes) -> None:
+    for uid, group in (("c", "one"), ("a", "one"), ("b", "two"), ("old", "")):
+        nodes.add_to(group, uid)
+    await nodes.start("a", "b", "c", "old")
+    for cluster in nodes.network.clusters.values():
+        assert cluster.company() == ["old", "one", "two"]
+    of_a = nodes.network.clusters["a"]
+    assert [info.uid for info in of_a.siblings()] == ["c"]
+    assert nodes.network.clusters["old"].siblings() == []
+    nodes.network.away = True
+    nodes.clock.now += module.SILENCE
+    assert of_a.siblings() == []
 
 
 async def test_one_who_comes_back_from_silence_is_greeted(nodes: Nodes) -> None:

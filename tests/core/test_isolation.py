@@ -16,6 +16,7 @@ class Cluster:
 
     def __init__(self, uid: str, company: list[str]) -> None:
         self.uid = uid
+        self.group = uid[0]
         self.present = company
         self.silent = 0.0
 
@@ -71,7 +72,7 @@ async def test_a_node_that_hears_nobody_sends_its_clients_to_the_others(caplog: 
     condition = rig.nodes["a"].condition()
     assert condition is not None
     assert (condition.reason, condition.status) == ("isolated", "isolated")
-    assert "3 other nodes" in condition.detail
+    assert "3 others" in condition.detail
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
 
 
@@ -137,6 +138,25 @@ async def test_where_all_have_lost_the_broker_never_more_than_every_other_is_out
         seen.add(tuple(rig.out))
     assert seen == {(), ("a", "c"), ("b", "d")}, "and each has its turn, for it may be the only one"
     assert sorted(rig.moved) == NODES, "each sends its clients away once"
+
+
+async def test_those_that_share_a_port_are_out_together() -> None:
+    """Else it would be ready now and then, as the kernel chooses."""
+    rig = Rig("a1", "a2", "b1", "b2", company=["a", "b"])
+    rig.connected = False
+    seen = set()
+    for _ in range(300):
+        await rig.pass_time(1)
+        seen.add(tuple(rig.out))
+    assert seen == {(), ("a1", "a2"), ("b1", "b2")}
+    assert sorted(rig.moved) == ["a1", "a2", "b1", "b2"]
+
+
+async def test_nobody_is_better_off_by_the_same_port() -> None:
+    rig = Rig("a1", "a2", company=["a"])
+    rig.connected = False
+    await rig.pass_time(300)
+    assert (rig.out, rig.moved) == ([], [])
 
 
 async def test_turns_leave_time_between_them_for_who_notices_late(caplog: pytest.LogCaptureFixture) -> None:

@@ -18,6 +18,7 @@ from gateway.core.node import Node
 from gateway.core.survey import Page, Question
 from gateway.core.wheel import TICK, Wheel
 from gateway.errors import BrokerUnavailable, Error
+from gateway.health import Condition
 from gateway.messages import ClientInfo, Payload, Position, Publication, Receipt
 from gateway.metrics import Reads
 from gateway.presence.base import Changed, ignore
@@ -365,6 +366,7 @@ async def test_says_what_it_is(node: Node, clock: Clock) -> None:
     assert (info.uid, info.name) == (node.uid, node.uid[:8])
     assert (info.num_clients, info.num_users, info.num_subs, info.num_channels) == (3, 2, 3, 2)
     assert info.uptime == 90
+    assert (info.group, info.full) == (node.uid, False), "the port is its own"
     gauges = node.gauges()
     assert (gauges.nodes, gauges.broker_connected, gauges.broker_lag, gauges.broker_reconnects) == (1, True, 0, 0)
     assert (gauges.connections, gauges.users, gauges.subscriptions, gauges.channels) == (3, 2, 3, 2)
@@ -372,7 +374,18 @@ async def test_says_what_it_is(node: Node, clock: Clock) -> None:
 
 
 async def test_has_the_name_that_is_set(broker: Broker, presence: Presence) -> None:
-    assert make(broker, presence, {"node": {"name": "blue"}}).describe().name == "blue"
+    info = make(broker, presence, {"node": {"name": "blue", "group": "of one port"}}).describe()
+    assert (info.name, info.group) == ("blue", "of one port")
+
+
+async def test_says_that_it_takes_nobody(node: Node) -> None:
+    node.conditions.append(lambda: Condition("warning", "of another kind"))
+    assert not node.describe().full
+    node.conditions.append(lambda: Condition("full", "whatever it is"))
+    assert node.describe().full
+    node.conditions.pop()
+    node.draining = True
+    assert node.describe().full, "as one that leaves its port to the next"
 
 
 # — what is counted —

@@ -92,7 +92,7 @@ async def test_unsubscribing_ends_it(shared_cluster: ClusterTopology) -> None:
         await one.broker.subscribe("news")
         await one.broker.unsubscribe("news")
         assert await one.broker.hearers(["news"]) == [0]
-        assert one.cluster._homes.keys() == one.cluster._handlers.keys()
+        assert one.cluster._homes.at.keys() == one.cluster._homes.handlers.keys()
 
 
 async def test_what_moves_meanwhile_is_found_and_followed(topology: ClusterTopology, tags: None) -> None:
@@ -115,7 +115,7 @@ async def test_what_moves_meanwhile_is_found_and_followed(topology: ClusterTopol
         home = topology.master(moving).port
 
         def there() -> bool:
-            server = one.cluster._homes.get(one.cluster.keys.of(b"c", room))
+            server = one.cluster._homes.at.get(one.cluster.keys.of(b"c", room))
             return server is not None and server.endpoint.port == home
 
         await until(there)
@@ -170,16 +170,16 @@ async def test_a_server_that_has_lost_a_slot_can_be_connected_with_again(topolog
     async with node(topology) as one:
         name = one.cluster.keys.of(b"c", next(r for r in ROOMS if slot(one.cluster.keys.of(b"c", r)) == moving))
         await one.cluster.subscribe(name, lambda message: None)
-        old = one.cluster._homes[name]
+        old = one.cluster._homes.at[name]
         await asyncio.to_thread(topology.migrate_slots, [moving])
-        await until(lambda: one.cluster._homes.get(name) not in (None, old))
+        await until(lambda: one.cluster._homes.at.get(name) not in (None, old))
         # what it is told late, or not at all, is no reason to stay away either
         old._subscriptions.handlers[name] = lambda message: None
         assert old._subscriber.connection is not None
         old._subscriber.connection.drop("a test")
         await until(lambda: old.connected and old._subscriber.connects > 1)
         assert not old.hears(name)
-        assert one.cluster._homes[name] is not old
+        assert one.cluster._homes.at[name] is not old
 
 
 async def test_where_a_slot_was_for_a_moment_is_forgotten(shared_cluster: ClusterTopology, tags: None) -> None:
@@ -187,11 +187,11 @@ async def test_where_a_slot_was_for_a_moment_is_forgotten(shared_cluster: Cluste
     async with node(shared_cluster) as one:
         name = one.cluster.keys.of(b"c", "news")
         await one.cluster.subscribe(name, lambda message: None)
-        home = one.cluster._homes[name]
+        home = one.cluster._homes.at[name]
         other = next(server for server in one.cluster._servers.values() if server is not home)
         one.cluster._owners[slot(name)] = other
-        one.cluster._take_from(home, name)
-        await until(lambda: one.cluster._homes.get(name) is home)
+        one.cluster._homes.take_from(home, name)
+        await until(lambda: one.cluster._homes.at.get(name) is home)
         assert one.cluster._owners[slot(name)] is home
         assert not other.hears(name)
 
@@ -243,7 +243,7 @@ def between(name: bytes) -> tuple[Cluster, Slow, Slow, asyncio.Task[None]]:
     cluster.subscribe(name, lambda message: None)
     one.asked.pop().set_result(None)
     cluster._owners[slot(name)] = at[1]
-    return cluster, one, two, asyncio.create_task(cluster._bring_home(name))
+    return cluster, one, two, asyncio.create_task(cluster._homes.bring(name))
 
 
 async def test_a_subscription_that_has_returned_while_it_was_moved_stays() -> None:
@@ -257,7 +257,7 @@ async def test_a_subscription_that_has_returned_while_it_was_moved_stays() -> No
     two.asked.pop().set_result(None)
     await moving
     assert (one.names, two.names) == ({b"news"}, set())
-    assert cluster._homes == {b"news": cast(Server, one)}
+    assert cluster._homes.at == {b"news": cast(Server, one)}
 
 
 async def test_a_subscription_that_cannot_move_stays_where_it_is_heard() -> None:
@@ -266,7 +266,7 @@ async def test_a_subscription_that_cannot_move_stays_where_it_is_heard() -> None
     two.asked.pop().set_exception(CommandRefused("MOVED 1 h:1"))
     await moving
     assert one.names == {b"news"}
-    assert cluster._homes == {b"news": cast(Server, one)}
+    assert cluster._homes.at == {b"news": cast(Server, one)}
     assert cluster._look.is_set()
 
 
@@ -281,7 +281,7 @@ async def test_a_subscription_that_has_ended_is_led_nowhere() -> None:
     with pytest.raises(BrokerUnavailable):
         await confirmed
     assert two.names == set()
-    assert cluster._homes == {}
+    assert cluster._homes.at == {}
 
 
 async def test_what_a_former_home_says_late_changes_nothing() -> None:
@@ -289,8 +289,8 @@ async def test_what_a_former_home_says_late_changes_nothing() -> None:
     await until(lambda: two.asked)
     two.asked.pop().set_result(None)
     await moving
-    cluster._take_from(cast(Server, one), b"news")
-    assert cluster._homes == {b"news": cast(Server, two)}
+    cluster._homes.take_from(cast(Server, one), b"news")
+    assert cluster._homes.at == {b"news": cast(Server, two)}
 
 
 async def test_keys_on_their_way(topology: ClusterTopology) -> None:
@@ -360,7 +360,7 @@ async def test_it_comes_later(topology: ClusterTopology) -> None:
     for server in topology.servers:
         server.resume()
     await until(lambda: cluster.connected, 20)
-    await until(lambda: len(cluster._homes) == len(cluster._handlers) > 0)
+    await until(lambda: cluster._homes.handlers and cluster._homes.complete)
     await until(lambda: heard.gaps)  # for nothing was heard before
     await broker.publish_control(b"hello")
     await until(lambda: heard.controls == [b"hello"])

@@ -15,14 +15,16 @@ from unittest.mock import patch
 
 import httpx
 import pytest
+from fastapi import FastAPI, WebSocket
 from msgspec import Struct
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
-from gateway import files
+from gateway import Gateway, files
 from gateway.auth.tokens import sign_connection
 from gateway.config.settings import Settings
 from gateway.core.node import Node
+from gateway.errors import BrokerUnavailable
 from gateway.messages import Payload, Publication
 from gateway.serve.app import create_app
 from gateway.session.rejections import KINDS
@@ -42,12 +44,9 @@ class Ground(Struct):
     node: Node
     port: int
 
-    @property
-    def url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}{PATH}"
-
-    def client(self, **options: Any) -> connect:
-        return connect(self.url, compression=None, proxy=None, ping_interval=None, **options)
+    def client(self, path: str = PATH, **options: Any) -> connect:
+        url = f"ws://127.0.0.1:{self.port}{path}"
+        return connect(url, compression=None, proxy=None, ping_interval=None, **options)
 
     @asynccontextmanager
     async def peer(self, request: bytes = b"") -> AsyncIterator[Peer]:
@@ -67,6 +66,7 @@ class Refused(Struct):
 
     provoke: Provoke
     settings: dict[str, Any] = {}
+    make: Callable[[Settings], FastAPI] = create_app
 
 
 def token(user: str = "bob", secret: str = SECRET, **claims: Any) -> str:
@@ -152,6 +152,12 @@ async def _too_often(ground: Ground) -> str:
         for _ in range(2):
             error = (await reply(client, {"publish": {"channel": "news", "data": 1}}))["error"]
         return f"error {error['code']} {error['message']}"
+
+
+async def _away(ground: Ground) -> str:
+    with patch.object(ground.node.broker, "subscribe", side_effect=BrokerUnavailable):
+        async with ground.client("/ws") as client:
+            return await ended(client)
 
 
 async def _draining(ground: Ground) -> str:
@@ -259,6 +265,20 @@ def tokens(**settings: Any) -> dict[str, Any]:
     return client(token=settings)
 
 
+def program(settings: Settings) -> FastAPI:
+    """With a plain WebSocket."""
+    gateway, app = Gateway(settings), FastAPI()
+    gateway.run_in(app)
+    app.state.node = gateway.running.node
+
+    @app.websocket("/ws")
+    async def news(websocket: WebSocket) -> None:
+        async with gateway.attach(websocket, channels=["news"]):
+            raise AssertionError("the client came in")
+
+    return app
+
+
 REFUSED: dict[str, Refused] = {
     "origin": Refused(_foreign),
     "connection_limit": Refused(_full, client(connection_limit=1)),
@@ -304,16 +324,17 @@ REFUSED: dict[str, Refused] = {
     ),
     "slow_client": Refused(_slow, client(queue_max_size=1024)),
     "no_pong": Refused(says(), client(ping_interval="200ms", pong_timeout="100ms")),
+    "broker_away": Refused(_away, make=program),
 }
 """By the reason that counts them."""
 
 
 @asynccontextmanager
-async def ground(settings: dict[str, Any]) -> AsyncIterator[Ground]:
+async def ground(settings: dict[str, Any], make: Callable[[Settings], FastAPI] = create_app) -> AsyncIterator[Ground]:
     given = settings.get("client", {})
     key = {"token": {"hmac_secret_key": SECRET, **given.get("token", {})}}
     configured = Settings.model_validate({**settings, "client": {**given, **key}, "uni_sse": {"enabled": True}})
-    app = create_app(configured)
+    app = make(configured)
     async with on_uvicorn(app, configured) as port:
         yield Ground(app.state.node, port)
 
@@ -336,7 +357,7 @@ def rows() -> dict[str, str]:
 async def test_each_refusal_has_an_answer_a_line_and_a_counter(reason: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "gateway")
     refused = REFUSED[reason]
-    async with ground(refused.settings) as place:
+    async with ground(refused.settings, refused.make) as place:
         answer = await refused.provoke(place)
         lines = [each for each in caplog.records if getattr(each, "reason", "") == reason]
         assert [each.name for each in lines] == ["gateway.refusals"], [each.getMessage() for each in caplog.records]
@@ -385,6 +406,18 @@ async def test_the_address_is_that_which_a_proxy_tells(caplog: pytest.LogCapture
             assert await ended(opened) == "3501 bad request"
         [line] = [each for each in caplog.records if getattr(each, "reason", "") == "bad_command"]
         assert " 203.0.113.9: closed with 3501" in line.getMessage()
+
+
+async def test_it_is_so_of_a_handshake_that_is_none(caplog: pytest.LogCaptureFixture) -> None:
+    """Unless its headers make no sense: then nobody knows what of it the proxy has written."""
+    forwarded = b"X-Forwarded-For: 6.6.6.6, 203.0.113.9"
+    for headers, told in ((forwarded,), "203.0.113.9"), ((forwarded, b"of no name"), "127.0.0.1"):
+        caplog.clear()
+        request = upgrade_request(PATH, *headers).replace(b"HTTP/1.1", b"HTTP/1.0")
+        async with ground({}) as place, place.peer(request) as peer:
+            assert b" 426 " in await peer.head()
+        [line] = [each for each in caplog.records if getattr(each, "reason", "") == "handshake"]
+        assert line.getMessage().startswith(f"{told}: no WebSocket is opened: HTTP/1.0")
 
 
 async def test_an_attack_is_one_line_and_a_count(caplog: pytest.LogCaptureFixture) -> None:

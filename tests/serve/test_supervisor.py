@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.config.settings import HTTPAPISettings
+from gateway.config.settings import HTTPAPISettings, Settings
 from gateway.serve.listening import Listeners
 from gateway.serve.process import Process
 from gateway.serve.supervisor import Slot, Supervisor
@@ -168,6 +168,14 @@ async def test_who_comes_up_meanwhile_gets_the_settings_too(
     assert (await until(lambda: orders))[0] == supervisor._of_worker(settings)
     supervisor._stop()
     await slot.keeper
+
+
+async def test_workers_know_which_of_them_share_a_port(supervisor: Supervisor) -> None:
+    first, later = (supervisor._of_worker(make_settings(name)).node for name in ("one", "two"))
+    other = Supervisor(make_settings(), make_app, supervisor._listeners)
+    assert first.group == later.group != other._of_worker(make_settings()).node.group != ""
+    named = Settings.model_validate({"node": {"group": "of the program's own"}})
+    assert supervisor._of_worker(named).node.group == "of the program's own"
 
 
 @pytest.mark.parametrize("name", ["", "other"])

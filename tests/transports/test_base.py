@@ -12,6 +12,7 @@ from gateway.blocks.memory import MemoryBlocks
 from gateway.brokers.memory import MemoryBroker
 from gateway.config.settings import Settings
 from gateway.core.audience import Write
+from gateway.core.cluster import NodeInfo, seal
 from gateway.core.node import Node
 from gateway.errors import Disconnect
 from gateway.presence.memory import MemoryPresence
@@ -92,6 +93,23 @@ async def test_a_full_node_takes_nobody() -> None:
     door.close(sessions[0])
     assert refused(door) is None
     assert door.condition() is None
+
+
+async def test_one_of_several_on_a_port_is_full_for_a_balancer_when_all_are() -> None:
+    door, node = acceptor(connection_limit=1)
+    door.open(Wire(CentrifugeJson(), bytes.decode), Client(), scope())  # type: ignore[arg-type]
+
+    def hear(uid: str, *, full: bool, group: str = node.cluster.group) -> str:
+        node.cluster.receive(seal(uid, NodeInfo(uid, uid, "1", group=group, full=full)))
+        condition = door.condition()
+        assert condition is not None
+        assert (condition.reason, refused(door)) == ("full", UNAVAILABLE)
+        return condition.status
+
+    assert hear("elsewhere", full=False, group="another") == "full"
+    assert hear("one", full=True) == "full"
+    assert hear("two", full=False) == "degraded"
+    assert hear("two", full=True) == "full"
 
 
 def test_a_node_without_limit_is_never_full() -> None:

@@ -161,3 +161,5 @@ class NodeSettings(Section):
 
     name: str = ""
     """Name in the registry; by default the first letters of its id."""
+    group: str = ""
+    """The same for all processes behind one port, and for no others; `gateway serve` finds one if empty."""

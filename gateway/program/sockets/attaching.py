@@ -1,6 +1,5 @@
 """How a WebSocket of the application's own route becomes a connection of the gateway's."""
 
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from functools import partial
@@ -9,6 +8,7 @@ from typing import Any, Literal, TypedDict, Unpack
 
 from msgspec import structs
 from starlette.exceptions import WebSocketException
+from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from gateway.auth.tokens import TokenExpired, TokenRefused, TokenVerifier
@@ -27,8 +27,6 @@ from gateway.session.application import Admission, unix_seconds, user_id
 from gateway.transports.base import Acceptor
 from gateway.transports.deflate import Compression
 from gateway.transports.raw import raw_connection
-
-log = logging.getLogger(__name__)
 
 Format = Literal["text", "json", "bytes"]
 
@@ -68,8 +66,9 @@ class Attachment:
     broker is away, ``WebSocketException`` closes with 1013. So it is with what the block's own tasks raise in a group.
     """
 
-    def __init__(self, opening: Callable[[], Awaitable[PlainConnection]]) -> None:
+    def __init__(self, opening: Callable[[], Awaitable[PlainConnection]], acceptor: Acceptor) -> None:
         self._opening = opening
+        self._acceptor = acceptor
 
     async def __aenter__(self) -> PlainConnection:
         self._connection = await self._opening()
@@ -86,7 +85,7 @@ class Attachment:
             return True
         if rest.split(BrokerUnavailable)[1] is not None:
             return False
-        refusal = turned_away(self._connection.websocket)
+        refusal = turned_away(self._connection.websocket, self._acceptor)
         if not over:
             try:
                 raise refusal from error
@@ -101,10 +100,17 @@ class Attachment:
         return isinstance(error, WebSocketDisconnect) and self._connection.gone
 
 
-def turned_away(websocket: WebSocket) -> WebSocketException:
+def turned_away(websocket: WebSocket, acceptor: Acceptor) -> WebSocketException:
     """Closes a WebSocket that has no broker, and is to come back."""
-    log.warning("%s: closed with %d, for the broker is away", websocket.url.path, TRY_AGAIN)
+    tell_away(websocket, acceptor, f"closed with {TRY_AGAIN}")
     return WebSocketException(TRY_AGAIN, "try again later")
+
+
+def tell_away(connection: HTTPConnection, acceptor: Acceptor, answer: str) -> None:
+    """A route has asked for what needs the broker, and its client is answered so."""
+    where, path = acceptor.address(connection.scope), connection.url.path
+    text = "%s: %s %s, for the broker is away"
+    acceptor.refusals.happened("broker_away", text, where, path, answer, reason=answer)
 
 
 class Sockets:
@@ -121,7 +127,7 @@ class Sockets:
     def attach(self, websocket: WebSocket, **options: Unpack[Options]) -> Attachment:
         """Open for the length of a block."""
         check_keywords("attach()", options, Options.__annotations__)
-        return Attachment(partial(self.open, websocket, **options))
+        return Attachment(partial(self.open, websocket, **options), self._acceptor)
 
     async def open(
         self,
@@ -171,7 +177,7 @@ class Sockets:
         except BrokerUnavailable as error:
             await connection.left()
             await _accept(websocket, options)
-            raise turned_away(websocket) from error
+            raise turned_away(websocket, self._acceptor) from error
         except BaseException:
             connection.detach()
             raise

@@ -554,7 +554,7 @@ async def test_a_channel_that_there_cannot_be_leaves_nothing(rig: SocketRig) -> 
 # — without a broker —
 
 
-async def test_a_broker_that_is_away_closes_with_1013_and_a_line_in_the_log(
+async def test_a_broker_that_is_away_closes_with_1013_and_a_line_in_the_log_for_all(
     rig: SocketRig, caplog: pytest.LogCaptureFixture
 ) -> None:
     rig.broker.down()
@@ -566,7 +566,8 @@ async def test_a_broker_that_is_away_closes_with_1013_and_a_line_in_the_log(
             await connection.subscribe("news")
     assert (failure.value.code, failure.value.reason) == (1013, "try again later")
     lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert lines == ["/ws: closed with 1013, for the broker is away"] * 2
+    assert lines == ["somebody: /ws closed with 1013, for the broker is away"]
+    assert rig.node.metrics.refusals == {"broker_away": 2}
     await rig.assert_empty()
 
 

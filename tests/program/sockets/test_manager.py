@@ -222,7 +222,7 @@ async def test_a_connect_without_broker_closes_with_1013_and_leaves_nothing(
         await manager.connect(client.websocket)
     assert (refused.value.code, refused.value.reason) == (1013, "try again later")
     assert client.accepted, "so that a page sees the code"
-    assert "/ws: closed with 1013, for the broker is away" in caplog.text
+    assert "/ws closed with 1013, for the broker is away" in caplog.text
     assert manager.active_connections == []
     await rig.assert_empty()
 
@@ -495,8 +495,8 @@ async def test_without_broker_an_application_closes_with_1013_and_answers_503(
         response = await kit.http.post("/news")
         assert (response.status_code, response.headers["retry-after"]) == (503, "1")
         kit.broker.restore()
-    assert "/ws/1: closed with 1013" in caplog.text
-    assert "/news: answered with 503" in caplog.text
+    assert "/ws/1 closed with 1013" in caplog.text
+    assert "/news answered with 503" in caplog.text
 
 
 async def test_an_applications_own_answer_to_a_missing_broker_stays() -> None:
