@@ -7,7 +7,7 @@ import { address, Pages, place } from './router.js';
 
 const node = (more) => ({
   uid: 'a', at: 100, uptime: 50, connections: 3, users: 2, channels: 1, cpu: 1, publications_in: 10, publications_out: 10,
-  deliveries: 10, bytes_in: 10, bytes_out: 10, loop_lag: histogram(0, 0, 0), delivery_lag: histogram(0, 0, 0), ...more,
+  deliveries: 10, bytes_out: 10, loop_lag: histogram(0, 0, 0), delivery_lag: histogram(0, 0, 0), ...more,
 });
 const histogram = (...counts) => ({ bounds: [0.5, 1.5], counts });
 
@@ -34,7 +34,8 @@ test('totals are sums, rates only where two answers compare', () => {
   assert.equal(trend.totals[1].published, 10);
   assert.ok(trend.of('a').loop > 1.4);
   assert.equal(trend.of('c').rate, null);
-  trend.add([node({ at: 120, publications_in: 30 })], 1400);
+  trend.add([node({ at: 120, publications_in: 390 })], 1400);
+  assert.equal(trend.of('a').rate.publications_in, 20, 'of the last two, be they far apart');
   assert.equal(trend.totals.length, 1, 'what is older than the drawing is forgotten');
 });
 

@@ -102,7 +102,7 @@ function subscriptionTable(rows, user, client) {
       { label: "Recoverable", kind: "short more", cell: ({ recoverable }) => yes(recoverable) },
       { label: "Offset", kind: "number", cell: ({ offset }) => offset ?? NOTHING },
       { label: "Epoch", kind: "short most", cell: ({ epoch }) => (epoch ? code(epoch) : NOTHING) },
-      { label: "", kind: "end", cell: ({ channel }) => action("Unsubscribe", async () => {
+      { label: "Action", kind: "end", cell: ({ channel }) => action("Unsubscribe", async () => {
         await call("unsubscribe", { user, client, channel });
         return `Unsubscribed from ${channel}.`;
       }, { question: `Unsubscribe from ${channel}?`, small: true }) },

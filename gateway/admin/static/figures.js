@@ -5,7 +5,7 @@
  * @typedef {{uid: string, name: string, at: number, uptime: number, connections: number}} Node  and its counters
  */
 
-const COUNTERS = ["cpu", "publications_in", "publications_out", "deliveries", "bytes_in", "bytes_out"];
+const COUNTERS = ["cpu", "publications_in", "publications_out", "deliveries", "bytes_out"];
 
 /** What each counter of a node grew by per second between two answers; null if these do not compare. */
 export function rates(before, now) {
@@ -52,8 +52,9 @@ export class Trend {
   add(nodes, at) {
     const before = this.#answers;
     this.#answers = new Map(nodes.map((node) => {
-      const kept = (before.get(node.uid) ?? []).filter((each) => node.at - each.at <= SPAN && each.at < node.at);
-      return [node.uid, [...kept, node]];
+      const earlier = before.get(node.uid) ?? [];
+      const kept = earlier.filter((each) => node.at - each.at <= SPAN);
+      return [node.uid, [...(kept.length ? kept : earlier.slice(-1)), node]];
     }));
     const steps = nodes.map((node) => rates(before.get(node.uid)?.at(-1), node)).filter(Boolean);
     const sum = (all, name) => all.reduce((total, each) => total + each[name], 0);
@@ -61,8 +62,7 @@ export class Trend {
     this.totals = this.totals.filter((each) => at - each.at <= KEPT);
     this.totals.push({
       at, connections: sum(nodes, "connections"), users: sum(nodes, "users"), channels: sum(nodes, "channels"),
-      published: rate("publications_in"), delivered: rate("deliveries"),
-      sent: rate("bytes_out"), received: rate("bytes_in"),
+      published: rate("publications_in"), delivered: rate("deliveries"), sent: rate("bytes_out"),
     });
   }
 

@@ -13,8 +13,9 @@ const TOTALS = [
   ["Deliveries/s", "delivered", number],
   ["Sent/s", "sent", bytes],
 ];
-/** A word alone would do; the sign is seen from further away. */
-const SIGNS = { ok: "●", degraded: "▲", full: "■", isolated: "✕", draining: "↓", silent: "?" };
+/** The worst last. A word alone would do; the sign is seen from further away. */
+const SIGNS = { ok: "●", draining: "↓", degraded: "▲", full: "■", isolated: "✕", silent: "?" };
+const gravity = (status) => Object.keys(SIGNS).indexOf(status);
 /** Of a limit: what is nearer to it needs somebody. */
 const NEAR = 0.9;
 
@@ -57,7 +58,7 @@ function problemsOf({ nodes, missing }) {
     const words = [...versions].map(([version, names]) => `${version} on ${names.join(", ")}`);
     problems.push(["Versions differ", "degraded", words.join("; ")]);
   }
-  return problems;
+  return problems.sort(([, a], [, b]) => gravity(b) - gravity(a));
 }
 
 const isNear = (used, limit) => limit > 0 && used >= NEAR * limit;
@@ -121,9 +122,9 @@ function sparkline(points) {
 function nodeTable({ nodes, missing }, trend) {
   const several = versionsOf(nodes).size > 1;
   const rows = [
-    ...missing.map((name) => ({ name, silent: true })),
+    ...missing.map((name) => ({ name, status: "silent", silent: true })),
     ...nodes.map((node) => ({ ...node, ...trend.of(node.uid) })),
-  ].sort((a, b) => (a.status === "ok") - (b.status === "ok") || a.name.localeCompare(b.name));
+  ].sort((a, b) => gravity(b.status) - gravity(a.status) || a.name.localeCompare(b.name));
   const last = (histogram) => histogram?.bounds.at(-1);
   const columns = [
     { label: "Node", cell: ({ silent, name, uid }) =>

@@ -70,7 +70,7 @@ function recordings(rows) {
       { label: "What", cell: ({ what }) => what },
       { label: "Events", kind: "number", cell: ({ events: many }) => number(many) },
       { label: "Time left", kind: "number", cell: (each) => (left(each) > 0 ? duration(left(each)) : "over") },
-      { label: "", kind: "end", cell: (each) => (left(each) > 0 ? stop(each.what, each.name, true) : null) },
+      { label: "Action", kind: "end", cell: (each) => (left(each) > 0 ? stop(each.what, each.name, true) : null) },
     ],
   });
 }
