@@ -130,7 +130,8 @@ async def test_who_goes_meanwhile_does_no_harm() -> None:
         ("unix", ["unix"], ["", "10.1.2.3"]),
         ("10.0.0.0/8", ["10.1.2.3", "::ffff:10.1.2.3"], ["11.0.0.1", "2001:db8::1", "unix", ""]),
         ("10.1.2.3/8", ["10.9.9.9"], ["11.0.0.1"]),
-        ("2001:db8::/32", ["2001:db8:ffff::1"], ["2001:db9::1", "10.1.2.3"]),
+        ("2001:db8::/32", ["2001:db8:ffff::1", "2001:db8::1%eth0"], ["2001:db9::1", "10.1.2.3", "2001:db8", ":"]),
+        ("0.0.0.0/0", ["10.1.2.3", "::ffff:10.1.2.3"], ["2001:db8::1", "somebody", "a\0b"]),
     ],
 )
 def test_what_an_address_stands_for(text: str, there: list[str], elsewhere: list[str]) -> None:
