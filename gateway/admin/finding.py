@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from heapq import nsmallest
 from ipaddress import ip_network
 from itertools import chain
+from socket import AF_INET, AF_INET6, inet_pton
 from typing import Any
 
 from gateway.batches import batches
@@ -71,8 +72,25 @@ def read_wanted(text: str) -> Wanted | None:
             ErrorCode.BAD_REQUEST, "bad request: address must be one, or a network, for example 10.0.0.0/8"
         ) from None
 
+    first, last = network.network_address.packed, network.broadcast_address.packed
+
     def within(host: str) -> bool:
-        found = read_address(host)
-        return found is not None and found in network
+        packed = _packed(host)
+        return len(packed) == len(first) and first <= packed <= last
 
     return within
+
+
+def _packed(host: str) -> bytes:
+    """An address's bytes, at a tenth of what `ipaddress` takes; nothing, of another word."""
+    try:
+        if ":" not in host:
+            return inet_pton(AF_INET, host)
+        packed = inet_pton(AF_INET6, host.partition("%")[0])
+    except (OSError, ValueError):  # a null byte, which nobody's address has
+        return b""
+    return packed.removeprefix(_MAPPED)
+
+
+_MAPPED = bytes(10) + b"\xff\xff"
+"""Of an IPv4 address in an IPv6 one."""

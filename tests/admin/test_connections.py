@@ -93,13 +93,17 @@ async def test_they_can_be_narrowed(ground: Ground) -> None:
     await plain.close()
 
 
-async def test_what_is_wrong_with_an_address_is_told(ground: Ground) -> None:
+async def test_what_is_wrong_with_an_address_is_told(ground: Ground, caplog: pytest.LogCaptureFixture) -> None:
+    """By the node that is asked; the others do not hear of it."""
     assert (await ground.error("connections", address="10.0.0.0/99"))["code"] == 107
+    await ground.kit.wait_idle()
+    assert not caplog.records
 
 
 async def test_the_programs_own_listeners_are_no_connections(ground: Ground) -> None:
     async with ground.kit.gateway.listen("news"):
         assert await all_of(ground, channel="news") == [[]]
+        assert await all_of(ground, channel="news", address="127.0.0.0/8") == [[]]
 
 
 async def test_a_round_trip_is_that_of_the_last_ping(ground: Ground) -> None:

@@ -107,6 +107,7 @@ async def test_an_answer_is_one_message(ground: Ground) -> None:
         session.info = b'"%b"' % (b"i" * size)  # type: ignore[assignment]  # bytes are as good
         body = await tell_connection(ground.nodes[0], json.dumps({"client": client.id}))
         assert len(body) <= ANSWER_BYTES + 300  # a name, as cursor
+        assert (json.loads(body)["info"] == "too large to be shown") is (size > LARGEST_INFO)
         assert json.loads(body)["connection"]["user"] == "\N{SNOWMAN}" * 1_000
 
 

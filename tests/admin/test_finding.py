@@ -22,10 +22,11 @@ class Looked:
     def one(self) -> None:
         self.now += 1
         self.total += 1
+        self.most = max(self.most, self.now)
 
     async def watch(self) -> None:
         while True:
-            self.most, self.now = max(self.most, self.now), 0
+            self.now = 0
             await asyncio.sleep(0)
 
 
@@ -52,7 +53,7 @@ def hub_of(count: int, looked: Looked, users: int = 0) -> Hub:
     for number in numbers:
         fake: Any = Fake(number, looked, f"user {number % users}" if users else "")
         hub.open(fake)
-    looked.now = looked.total = 0
+    looked.now = looked.most = looked.total = 0
     return hub
 
 
@@ -60,7 +61,7 @@ async def find(hub: Hub, most: int, after: str = "", user: str = "", channel: st
     return await find_clients(hub, user=user, channel=channel, wanted=read_wanted(address), after=after, most=most)
 
 
-@pytest.mark.parametrize("address", ["", "10.0.0.0/8", "10.0.0.0/30"])
+@pytest.mark.parametrize("address", ["", "10.0.0.0/30"])
 async def test_a_hundred_thousand_are_looked_through_a_portion_at_a_time(address: str) -> None:
     looked = Looked()
     hub = hub_of(100_000, looked)
@@ -80,7 +81,7 @@ async def test_those_of_a_channel_are_looked_through_so_too() -> None:
     members = {_Member(each): None for each in hub.connections.values()}
     channel: Any = SimpleNamespace(audiences={0: SimpleNamespace(members=members)})
     hub.channels["news"] = channel
-    looked.now = looked.total = 0
+    looked.now = looked.most = looked.total = 0
     watching = asyncio.create_task(looked.watch())
     try:
         found = await find(hub, 10, channel="news")
@@ -129,7 +130,8 @@ async def test_who_goes_meanwhile_does_no_harm() -> None:
         ("unix", ["unix"], ["", "10.1.2.3"]),
         ("10.0.0.0/8", ["10.1.2.3", "::ffff:10.1.2.3"], ["11.0.0.1", "2001:db8::1", "unix", ""]),
         ("10.1.2.3/8", ["10.9.9.9"], ["11.0.0.1"]),
-        ("2001:db8::/32", ["2001:db8:ffff::1"], ["2001:db9::1", "10.1.2.3"]),
+        ("2001:db8::/32", ["2001:db8:ffff::1", "2001:db8::1%eth0"], ["2001:db9::1", "10.1.2.3", "2001:db8", ":"]),
+        ("0.0.0.0/0", ["10.1.2.3", "::ffff:10.1.2.3"], ["2001:db8::1", "somebody", "a\0b"]),
     ],
 )
 def test_what_an_address_stands_for(text: str, there: list[str], elsewhere: list[str]) -> None:

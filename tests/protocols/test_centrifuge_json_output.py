@@ -264,4 +264,4 @@ def test_a_wire_frames_what_its_protocol_joins() -> None:
     wire = Wire(codec, bytes.decode)
     assert (wire.ping, wire.pack([b"{}", b"{}"])) == ("{}", "{}\n{}")
     assert codec.decode(codec.pong) == [Command(0, Pong())]
-    assert (codec.name, codec.binary) == ("json", False)
+    assert (codec.name, codec.binary) == ("centrifuge-json", False)

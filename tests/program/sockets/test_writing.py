@@ -6,7 +6,10 @@ import pytest
 
 from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect, DisconnectCode
-from gateway.program.sockets.writing import CALM, DirectWire, PlainDirectTransport, PortableWire
+from gateway.messages import Payload, Publication
+from gateway.program.sockets.inbox import Inbox
+from gateway.program.sockets.writing import CALM, DirectWire, PlainDirectTransport, PortableWire, Threshold
+from gateway.protocols.objects import Delivery
 from gateway.protocols.plain import PlainBytes, PlainText
 from gateway.session import Session as GatewaySession
 from gateway.transports.conversation import Conversation, ServerConnection
@@ -177,3 +180,18 @@ async def test_a_close_ends_the_patience(transport: PlainDirectTransport, raw: R
     transport.close(Disconnect(4000, "bye"))
     assert raw.closes == [(4000, "bye")]
     assert not wheel._slots
+
+
+async def test_what_waits_is_told_wherever_it_waits(raw: Raw) -> None:
+    """Before the WebSocket is open, in the socket, and for a route that takes publications itself."""
+    threshold = Threshold(100, lambda: None)
+    threshold.send(b"four")
+    threshold.send([b"two", b"three"])
+    assert (threshold.name, threshold.waiting()) == ("websocket", 12)
+    transport = PlainDirectTransport(cast(ServerConnection, raw), Wheel(Clock()), WriteLimits(LIMIT, PATIENCE))
+    transport.send(b"seven..")
+    inbox = Inbox(transport, 100, lambda: None)
+    inbox.send([Delivery.of("news", Publication(Payload(b"1234")), b"1234")])
+    assert (inbox.name, inbox.waiting()) == ("websocket", 11)
+    inbox.take()
+    assert inbox.waiting() == 7
