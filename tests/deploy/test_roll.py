@@ -29,6 +29,8 @@ elif name == "up":
         state["made"] += 1
         state["up"].append(f"new{state['made']}")
         state["done"].append(f"start new{state['made']}")
+    if not state["start"]:
+        state["down"].append("unstarted")
 elif name == "exec":
     state["done"].append(f"ask {words[1]}")
 elif name == "stop" or words[:2] == ["rm", "--force"] and words[2] in state["up"]:
@@ -99,13 +101,21 @@ def test_one_that_is_not_ready_is_removed_and_the_others_go_on(tmp_path: Path) -
     assert machine.state["up"] == ["old1", "old2"]
 
 
+def test_nothing_stays_of_one_that_cannot_start(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, "docker-compose", start=False)
+    result = machine.roll()
+    assert result.returncode == 1
+    assert "no successor has started; the others go on" in result.stderr
+    assert machine.state["up"] == ["old1", "old2"]
+    assert machine.state["down"] == []
+
+
 @pytest.mark.parametrize(
     ("words", "traits", "text"),
     [
         (["--now"], {}, "there is no --now"),
         ([], {"up": []}, "no gateway runs"),
         (["--in-place"], {"up": ["old1"]}, "a single gateway cannot be replaced in place"),
-        ([], {"start": False}, "no successor has started"),
     ],
 )
 def test_what_cannot_be_done_changes_nothing(
