@@ -13,9 +13,9 @@ async def channel(node: Node, request: ChannelRequest) -> ChannelResult:
     if not request.channel:
         raise Error(ErrorCode.BAD_REQUEST, "bad request: channel must be given")
     found = node.channels.resolve(request.channel)
-    told = await node.cluster.ask(CHANNEL, found.name)
+    told = await node.cluster.ask(CHANNEL, found.name, read=int)
     names = {info.uid: info.name for info in node.cluster.nodes()}
-    counts = [Subscribers(uid, names.get(uid, ""), int(count)) for uid, count in told.answers.items()]
+    counts = [Subscribers(uid, names.get(uid, ""), count) for uid, count in told.answers.items()]
     return ChannelResult(
         channel=found.name,
         namespace=found.namespace if found.route is None else None,

@@ -61,9 +61,10 @@ _decode_page = unpacker(Page).decode
 async def connections(node: Node, request: ConnectionsRequest) -> ConnectionsResult:
     read_wanted(request.address)  # what is wrong with it is told here
     search = Search(request.user, request.channel, request.address, request.limit, request.cursor)
-    told = await node.cluster.ask(CONNECTIONS, msgspec.json.encode(search).decode(), request.node)
+    question = msgspec.json.encode(search).decode()
+    told = await node.cluster.ask(CONNECTIONS, question, request.node, _decode_page)
     names = {info.uid: info.name for info in node.cluster.nodes()}
-    pages = {uid: _decode_page(body) for uid, body in told.answers.items()}
+    pages: dict[str, Page] = told.answers
     rows = sorted(((row, uid) for uid, page in pages.items() for row in page.rows), key=lambda each: each[0].client)
     end = min((page.last for page in pages.values() if page.last), default="")
     known = [each for each in rows if not end or each[0].client <= end]  # of what comes then, some may lack

@@ -57,7 +57,7 @@ async def _ask(node: Node, kind: str, argument: bytes, request: ConnectionReques
         raise Error(ErrorCode.BAD_REQUEST, "bad request: node and client must be given")
     known = {info.uid for info in node.cluster.nodes()}
     told = await node.cluster.ask(kind, argument.decode(), request.node)
-    answer = told.answers.get(request.node, GONE)
+    answer: bytes = told.answers.get(request.node, GONE)
     if told.missing and request.node in known:
         raise Error(ErrorCode.INTERNAL, f"node {told.missing[0]} does not answer, try again")
     if answer == GONE:

@@ -5,7 +5,7 @@ Field names are those of the page's JSON. Required ones have an empty default, w
 
 from typing import Annotated, Any
 
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Struct
 
 from gateway.config.listing import Setting
 from gateway.errors import DisconnectCode
@@ -60,7 +60,7 @@ class NodeShown(Struct, kw_only=True):
 
 
 class NodesResult(Struct):
-    nodes: list[Raw]
+    nodes: list[dict[str, Any]]
     """Each a `NodeShown`."""
     missing: list[str] = []
 

@@ -124,10 +124,10 @@ async def record(node: Node, request: RecordRequest) -> RecordResult:
 
 
 async def recordings(node: Node, _request: RecordingsRequest) -> RecordingsResult:
-    told = await node.cluster.ask(RECORDINGS)
+    told = await node.cluster.ask(RECORDINGS, read=_decode_recordings)
     merged: dict[Subject, Recording] = {}
-    for body in told.answers.values():
-        for each in _decode_recordings(body):
+    for running in told.answers.values():
+        for each in running:
             there = merged.setdefault(Subject(each.what, each.name), each)
             if there is not each:
                 there.until = max(there.until, each.until)
@@ -140,8 +140,8 @@ async def recording(node: Node, request: RecordingRequest) -> RecordingResult:
     """What the nodes have, up to where the first of them has told all that goes into one answer."""
     before = node.clock() - SETTLED if len(node.cluster.nodes()) > 1 else None
     question = _Question(*_subject(node, request), request.after, before)
-    told = await node.cluster.ask(RECORDING, encode(question).decode())
-    pages = [_decode_recording(body) for body in told.answers.values()]
+    told = await node.cluster.ask(RECORDING, encode(question).decode(), read=_decode_recording)
+    pages: list[RecordingResult] = [*told.answers.values()]
     end = min((page.events[-1].at for page in pages if page.more), default=inf)
     events = [each for page in pages for each in page.events if each.at <= end]
     return RecordingResult(

@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from msgspec import Struct, field
 
@@ -134,7 +134,7 @@ class Answer(Struct, tag="answer"):
 class Told(NamedTuple):
     """What nodes have told, by their ids, and the names of those that have not."""
 
-    answers: dict[str, bytes]
+    answers: dict[str, Any]
     missing: list[str]
 
 
@@ -284,10 +284,11 @@ class Cluster:
             log.warning("survey %s: no answer from %s", kind, ", ".join(found.missing))
         return found
 
-    async def ask(self, kind: str, argument: str = "", only: str = "") -> Told:
+    async def ask(self, kind: str, argument: str = "", only: str = "", read: Callable[[bytes], Any] = bytes) -> Told:
         """What every node, or ``only`` the one with this id, answers to a question of the kind: see `Node.answers`.
 
-        One that is silent for four seconds, has gone, cannot be asked, or knows no such question is missing.
+        One that is silent for four seconds, has gone, cannot be asked, knows no such question, or answers what ``read``
+        cannot read is missing.
         """
         names = {info.uid: info.name for info in self.nodes() if only in ("", info.uid)}
         turns = asyncio.Semaphore(ASKED_AT_ONCE)
@@ -303,7 +304,13 @@ class Cluster:
             return page.body if page else b""
 
         bodies = dict(zip(names, await asyncio.gather(*map(one, names)), strict=True))
-        told = {uid: body for uid, body in bodies.items() if body}
+        told = {}
+        for uid, body in bodies.items():
+            try:
+                if body:
+                    told[uid] = read(body)
+            except UNREADABLE as error:
+                self._skipped.add(error)
         gone = [only] if only and not names else []
         return Told(told, [names[uid] for uid in names if uid not in told] + gone)
 

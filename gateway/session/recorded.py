@@ -60,29 +60,29 @@ def reason_of(error: Exception) -> str:
 class Recorded(Session):
     """Tells of what the client is told.
 
-    What somebody may have taken hold of (a deadline's callback, a method amid its frame) can run when the session has
-    its own class again, and must not say ``super()``.
+    What somebody has taken hold of (a deadline's callback, an ``answer`` to what is awaited) can run when the session
+    has its own class again, and must not say ``super()``.
     """
 
     __slots__ = ()
 
     def answer(self, command_id: int, result: Result) -> None:
         _tell(self, "reply", f"#{command_id} {_outcome(result)}", data=result)
-        super().answer(command_id, result)
+        _own(self).answer(self, command_id, result)
 
     def fail(self, command_id: int, error: Exception) -> None:
         _tell(self, "error", f"#{command_id} {reason_of(error)}")
-        super().fail(command_id, error)
+        _own(self).fail(self, command_id, error)
 
     def push(self, channel: str, push: Push) -> None:
         data = push.data if isinstance(push, Publication) else push
         _tell(self, "push", _described(push, channel), channel, data)
-        super().push(channel, push)
+        _own(self).push(self, channel, push)
 
     def disconnect(self, reason: Disconnect) -> None:
         if self.state not in GONE:
             _tell(self, "disconnect", f"the gateway closes with {reason.code} {reason.reason}")
-        super().disconnect(reason)
+        _own(self).disconnect(self, reason)
 
     def control(self, command: ControlCommand) -> None:
         means_it = command.client in ("", self.client) and command.session in ("", self.session_id)
@@ -90,16 +90,16 @@ class Recorded(Session):
             code = f" {command.code} {command.reason}" if isinstance(command, DisconnectUser | UnsubscribeUser) else ""
             text = f"the server orders: {_ORDERS[type(command)]}{code}"
             _tell(self, "server", text, getattr(command, "channel", ""), getattr(command, "data", None))
-        super().control(command)
+        _own(self).control(self, command)
 
     def pong(self) -> None:
         if self.awaits_pong is not None:
             _tell(self, "pong", f"after {(self.node.wheel.clock() - self.awaits_pong) * 1000:.0f} ms")
-        super().pong()
+        _own(self).pong(self)
 
     def _ping(self) -> None:
         _tell(self, "ping", "sent")
-        Session._ping(self)
+        _own(self)._ping(self)
 
 
 class RecordedClient(Recorded, ClientSession):
@@ -127,7 +127,13 @@ def record(session: Session) -> None:
 
 def release(session: Session) -> None:
     """Have it be what it was."""
-    session.__class__ = type(session).__bases__[-1]
+    session.__class__ = _own(session)
+
+
+def _own(session: Session) -> Any:
+    """The class that it has while nobody watches it."""
+    kind: Any = type(session)
+    return kind.__bases__[-1] if issubclass(kind, Recorded) else kind
 
 
 @cache

@@ -1,5 +1,13 @@
 """What nodes tell of themselves, and channels of their nodes."""
 
+from typing import Any
+
+import pytest
+
+from gateway.admin.channel import CHANNEL
+from gateway.admin.connections import CONNECTIONS
+from gateway.admin.nodes import NODE
+from gateway.admin.recording import RECORDING, RECORDINGS
 from gateway.health import Condition
 from gateway.metrics import SECONDS
 from tests.admin.ground import Ground
@@ -47,6 +55,26 @@ async def test_a_node_that_says_nothing_is_named(ground: Ground) -> None:
     found = await ground.result("nodes")
     assert [each["uid"] for each in found["nodes"]] == [ground.nodes[0].uid]
     assert found["missing"] == [ground.nodes[1].describe().name]
+
+
+@pytest.mark.parametrize(
+    ("kind", "method", "body"),
+    [
+        (NODE, "nodes", {}),
+        (CONNECTIONS, "connections", {}),
+        (CHANNEL, "channel", {"channel": "news"}),
+        (RECORDINGS, "recordings", {}),
+        (RECORDING, "recording", {"what": "user", "name": "ann"}),
+    ],
+)
+async def test_a_node_whose_answer_nobody_can_read_is_named(
+    ground: Ground, kind: str, method: str, body: dict[str, Any]
+) -> None:
+    async def another_release(_argument: str) -> bytes:
+        return b'{"what": '
+
+    ground.nodes[1].answers[kind] = another_release
+    assert (await ground.result(method, **body))["missing"] == [ground.nodes[1].describe().name]
 
 
 # — channels —

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.brokers.base import HistoryFilter
+from gateway.channels import Channel
 from gateway.core.cluster import DisconnectUser, SendMessage, UnsubscribeUser
 from gateway.core.excerpt import excerpt
 from gateway.core.recorder import CONNECTIONS, LINGER, Subject, What
@@ -15,7 +16,7 @@ from gateway.session import ClientSession, Session
 from gateway.session.taps import Taps
 from tests.program.sockets.client import Client as PlainClient
 from tests.program.sockets.client import SocketRig
-from tests.session.rig import SECRET, Client, Rig, nobody_kept
+from tests.session.rig import SECRET, Client, Gate, Rig, nobody_kept
 
 JOINS = "lobby:1"
 
@@ -462,6 +463,28 @@ async def test_what_was_taken_hold_of_goes_on_afterwards(recorded: Recorded) -> 
     rig.pass_time(10)
     client.look()
     assert b"{}" in client.transport.frames or {} in client.take()
+
+
+async def test_an_answer_that_is_waited_for_when_the_watch_ends(
+    recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python looks up ``session.answer`` before it waits for what is answered, as a program's for an RPC."""
+    client = await recorded.rig.connected("ann")
+    recorded.watch("client", client.session.client)
+    gate = Gate()
+
+    async def count(_channel: Channel) -> tuple[int, int]:
+        await gate.pass_through()
+        return 2, 1
+
+    monkeypatch.setattr(recorded.rig.node, "presence_stats", count)
+    frame = json.dumps({"id": 7, "presence_stats": {"channel": "any:1"}}).encode()
+    recorded.rig.node._work.spawn(client.session.receive(frame))
+    await gate.reached()
+    recorded.stop("client", client.session.client)
+    gate.open()
+    await recorded.rig.settle()
+    assert client.take() == [{"id": 7, "presence_stats": {"num_clients": 2, "num_users": 1}}]
 
 
 async def test_a_session_of_another_kind_is_what_it_was(recorded: Recorded) -> None:
