@@ -21,7 +21,7 @@ from gateway.admin.methods import METHODS
 from gateway.config.settings import AdminSettings
 from gateway.core.node import Node
 from gateway.errors import Error, ErrorCode
-from gateway.limits.addresses import read_address
+from gateway.limits.addresses import UNIX, read_address
 from gateway.recurring import Address
 from gateway.web.bodies import BODY_LIMIT, Read, body_of, json_response, reader
 from gateway.web.methods import error_body
@@ -143,8 +143,9 @@ class _API:
         address. A caller who says whom it stands for may be the same browser.
         """
         host = request.headers.get("host", "")
-        peer = read_address(request.client.host if request.client else "")
-        near = (peer is not None and peer.is_loopback) or "x-forwarded-for" in request.headers
+        name = request.client.host if request.client else UNIX
+        peer = read_address(name)
+        near = name == UNIX or (peer is not None and peer.is_loopback) or "x-forwarded-for" in request.headers
         if not (self._login.insecure and near) or _is_local(host):
             return None
         what = "%s: the admin page refused by the name %.100r"

@@ -201,6 +201,8 @@ async def test_nobody_is_asked_where_it_is_insecure() -> None:
         ("127.0.0.1", "", "", False),
         ("::1", "evil.example", "", False),
         ("::ffff:127.0.0.1", "evil.example", "", False),
+        ("unix", "evil.example", "", False),
+        ("unix", "localhost", "", True),
         ("198.51.100.7", "evil.example", "198.51.100.7", False),
         ("192.0.2.1", "devbox:8000", "", True),
     ],
