@@ -1,7 +1,8 @@
 """The routes of the page: itself with its files, the log-in, and what it asks for.
 
 Answers are JSON: ``{"result": …}`` or ``{"error": {"code", "message"}}``. No other origin's page can ask: a body must
-be said to be JSON, for which a browser asks first, and is not answered.
+be said to be JSON, for which a browser asks first, and is not answered. Where an application's CORS middleware answers
+it, the browser's own word for whose page it is has to do.
 """
 
 import re
@@ -168,7 +169,9 @@ def _is_local(host: str) -> bool:
 
 
 def _unfit(request: Request) -> Response | None:
-    """How a body is refused that may be a form's, which any page can send."""
+    """How a body is refused that may be a form's, which any page can send, or that is another page's by its browser."""
+    if request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+        return _error(403, "no page but the gateway's own may ask")
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
         return None
     return _error(415, "send JSON, with Content-Type: application/json")
