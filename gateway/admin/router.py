@@ -1,7 +1,8 @@
 """The routes of the page: itself with its files, the log-in, and what it asks for.
 
 Answers are JSON: ``{"result": …}`` or ``{"error": {"code", "message"}}``. No other origin's page can ask: a body must
-be said to be JSON, for which a browser asks first, and is not answered.
+be said to be JSON, for which a browser asks first, and is not answered. Where an application's CORS middleware answers
+it, the browser's own word for whose page it is has to do.
 """
 
 import re
@@ -21,7 +22,7 @@ from gateway.admin.methods import METHODS
 from gateway.config.settings import AdminSettings
 from gateway.core.node import Node
 from gateway.errors import Error, ErrorCode
-from gateway.limits.addresses import read_address
+from gateway.limits.addresses import UNIX, read_address
 from gateway.recurring import Address
 from gateway.web.bodies import BODY_LIMIT, Read, body_of, json_response, reader
 from gateway.web.methods import error_body
@@ -143,8 +144,9 @@ class _API:
         address. A caller who says whom it stands for may be the same browser.
         """
         host = request.headers.get("host", "")
-        peer = read_address(request.client.host if request.client else "")
-        near = (peer is not None and peer.is_loopback) or "x-forwarded-for" in request.headers
+        name = request.client.host if request.client else UNIX
+        peer = read_address(name)
+        near = name == UNIX or (peer is not None and peer.is_loopback) or "x-forwarded-for" in request.headers
         if not (self._login.insecure and near) or _is_local(host):
             return None
         what = "%s: the admin page refused by the name %.100r"
@@ -167,7 +169,9 @@ def _is_local(host: str) -> bool:
 
 
 def _unfit(request: Request) -> Response | None:
-    """How a body is refused that may be a form's, which any page can send."""
+    """How a body is refused that may be a form's, which any page can send, or that is another page's by its browser."""
+    if request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+        return _error(403, "no page but the gateway's own may ask")
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
         return None
     return _error(415, "send JSON, with Content-Type: application/json")

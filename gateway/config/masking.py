@@ -24,6 +24,8 @@ def without_secret(key: str, value: Any) -> Any:
         return MASK
     if isinstance(value, list | tuple):
         return [without_secret(key, each) for each in value]
+    if isinstance(value, str) and "PRIVATE KEY-----" in value:  # some have it in one file with its certificate
+        return MASK
     hides = isinstance(value, str) and ("://" in value or key.endswith(("address", "dsn", "url")))
     return masked(value) if hides else value
 

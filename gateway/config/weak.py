@@ -28,9 +28,16 @@ _RANDOM = 'take the output of "openssl rand -hex 32"'
 
 def find_weak(settings: Settings) -> Iterator[str]:
     """A line for each secret that is short, or that is in every word list; of none its text."""
-    client, admin = settings.client, settings.admin
-    if client.insecure or settings.http_api.insecure:
-        return  # everything is open anyhow, and said to be
+    admin = settings.admin
+    if not (settings.client.insecure or settings.http_api.insecure):  # else they are open anyhow, and said to be
+        yield from _weak_keys(settings)
+    if admin.enabled and not admin.insecure:
+        yield from _weak("admin.password", admin.password, KEY_SIZE)
+        yield from _weak("admin.secret", admin.secret, SECRET_SIZE)
+
+
+def _weak_keys(settings: Settings) -> Iterator[str]:
+    client = settings.client
     sections: list[tuple[str, TokenSettings]] = [("client.token", client.token)]
     if client.subscription_token.enabled:
         sections.append(("client.subscription_token", client.subscription_token))
@@ -42,9 +49,6 @@ def find_weak(settings: Settings) -> Iterator[str]:
     yield from _weak("http_api.key", settings.http_api.key, KEY_SIZE)
     for name, key in settings.http_api.keys.items():
         yield from _weak(f"http_api.keys.{name}", key, KEY_SIZE)
-    if admin.enabled and not admin.insecure:
-        yield from _weak("admin.password", admin.password, KEY_SIZE)
-        yield from _weak("admin.secret", admin.secret, SECRET_SIZE)
 
 
 def _weak(key: str, secret: str, least: int) -> Iterator[str]:

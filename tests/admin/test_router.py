@@ -179,6 +179,18 @@ async def test_only_json_is_taken(http: Any) -> None:
         assert fit.status_code == 401
 
 
+@pytest.mark.parametrize(
+    ("site", "let_in"), [("cross-site", False), ("same-site", False), ("same-origin", True), ("none", True)]
+)
+async def test_a_page_of_another_origin_is_not_answered(site: str, let_in: bool) -> None:
+    """An application's CORS middleware may have told its browser to go on."""
+    async with running(LOCAL, "127.0.0.1", insecure=True) as http:
+        for path in ("/admin/auth", "/admin/api/info"):
+            answer = await http.post(path, json={}, headers={"Sec-Fetch-Site": site})
+            assert answer.status_code == (200 if let_in else 403)
+        assert (await http.get("/admin/", headers={"Sec-Fetch-Site": site})).status_code == 200  # a link to it
+
+
 async def test_nobody_is_asked_where_it_is_insecure() -> None:
     async with running(LOCAL, "127.0.0.1", password="", insecure=True) as http:
         assert (await http.post("/admin/auth", json={})).json() == {"token": "", "expires_in": 43200}
@@ -201,6 +213,8 @@ async def test_nobody_is_asked_where_it_is_insecure() -> None:
         ("127.0.0.1", "", "", False),
         ("::1", "evil.example", "", False),
         ("::ffff:127.0.0.1", "evil.example", "", False),
+        ("unix", "evil.example", "", False),
+        ("unix", "localhost", "", True),
         ("198.51.100.7", "evil.example", "198.51.100.7", False),
         ("192.0.2.1", "devbox:8000", "", True),
     ],

@@ -84,6 +84,14 @@ def test_no_secret_is_told() -> None:
     )
 
 
+def test_a_certificate_with_its_key_in_one_is_a_secret() -> None:
+    pem = "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n"
+    key = "-----BEGIN RSA PRIVATE KEY-----\nMIIopen\n-----END RSA PRIVATE KEY-----\n"
+    tls = {"enabled": True, "cert_pem": pem + key, "key_pem": key, "client_ca_pem": pem}
+    found = listed(Settings.model_validate({"http_server": {"tls": tls}}))
+    assert [found[f"http_server.tls.{name}"].value for name in ("cert_pem", "client_ca_pem")] == ["***", pem]
+
+
 def test_of_namespaces_what_differs_is_told(tmp_path: Path) -> None:
     namespaces = [{"name": "chat", "presence": True}, {"name": "news", "history_size": 5, "history_ttl": "1m"}]
     file = written(tmp_path, {"channel": {"namespaces": namespaces}})

@@ -51,6 +51,12 @@ def test_each_is_named() -> None:
     ]
 
 
+@pytest.mark.parametrize("section", ["client", "http_api"])
+def test_the_page_for_operators_is_closed_where_others_are_open(section: str) -> None:
+    told = weak(**{section: {"insecure": True}}, admin={"enabled": True, "password": "x"})
+    assert [line.partition(" ")[0] for line in told] == ["admin.password"]
+
+
 @pytest.mark.parametrize(
     "sections",
     [
