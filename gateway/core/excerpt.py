@@ -22,8 +22,8 @@ SOME = 10
 _SECRET = re.compile(r"token|jwt|auth(?!or)|authoriz|cookie|session|pass(?:$|w|phrase|code)|pwd|credential")
 """Names that hold a secret in messages, beside those of settings."""
 
-_TOKEN = re.compile(r"eyJ[\w-]{8,}[\w.-]*")
-"""A JWT, or a part of one, wherever it stands."""
+_TOKEN = re.compile(r"eyJ[\w-]{8,}[\w.-]*|(?<=[Bb]earer )[\w.~+/-]{8,}=*|(?<=://)[^\s/@:]*:[^\s/@]+(?=@)")
+"""A JWT, or a part of one, wherever it stands; another bearer's token; user and password of an address."""
 
 _MORE = "…"
 

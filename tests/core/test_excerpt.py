@@ -54,6 +54,21 @@ def test_a_jwt_is_a_token_wherever_it_stands() -> None:
     assert excerpt(payload([JWT, f"Bearer {JWT}", JWT[:30]])) == '["***","Bearer ***","***"]'
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Bearer bWFkZSB1cA==", "Bearer ***"),
+        ("curl -H 'Authorization: bearer 2YotnFZFEjr1zCsicMWpAA' x", "curl -H 'Authorization: bearer ***' x"),
+        ("see postgres://bob:hunter2@db/app, ann@example.org", "see postgres://***@db/app, ann@example.org"),
+        ("redis://:hunter2@10.0.0.1:6379", "redis://***@10.0.0.1:6379"),
+        ("https://example.org:8000/@ann", "https://example.org:8000/@ann"),
+        ("the bearer of this", "the bearer of this"),
+    ],
+)
+def test_other_tokens_and_passwords_in_a_string(text: str, shown: str) -> None:
+    assert json.loads(excerpt(payload([text]))) == [shown]
+
+
 def test_it_is_masked_before_it_is_cut() -> None:
     for length in range(SHOWN - 60, SHOWN):
         shown = excerpt(payload({"a": "x" * length, "password": "hidden"}))
