@@ -17,6 +17,9 @@ EVENTS = 500
 CONNECTIONS = 32
 """Connections of one user that are recorded on a node."""
 
+CLAIMS = 50
+"""Refusals of a watch that are told of clients which merely say that they are its user: anybody may say so."""
+
 LINGER = 5.0
 """Seconds for which a watch that is over can be read: whoever follows it is to see its end."""
 
@@ -51,7 +54,7 @@ class Event(NamedTuple):
 class Watch:
     """What is kept of one subject."""
 
-    __slots__ = ("connections", "dropped", "events", "subject", "timer", "until")
+    __slots__ = ("claims", "connections", "dropped", "events", "subject", "timer", "until")
 
     def __init__(self, subject: Subject, until: float, timer: Timer) -> None:
         self.subject = subject
@@ -63,6 +66,8 @@ class Watch:
         """Events that had to make room for later ones."""
         self.connections = 0
         """Those that are recorded for it."""
+        self.claims = 0
+        """Refusals of those who merely say that they are its user."""
 
     def add(self, event: Event) -> None:
         self.dropped += len(self.events) == EVENTS

@@ -14,7 +14,7 @@ from gateway.core.audience import AudienceKey, Connection, LocalChannel, Subscri
 from gateway.core.excerpt import excerpt
 from gateway.core.hub import Hub
 from gateway.core.node import NO_EXTRAS, Node
-from gateway.core.recorder import CONNECTIONS, Recorder, Subject, Watch
+from gateway.core.recorder import CLAIMS, CONNECTIONS, Recorder, Subject, Watch
 from gateway.errors import Error
 from gateway.messages import ClientInfo, ConnectRequest, Exclusion, Join, Leave, Position, Publication, Receipt, Request
 from gateway.session.base import State
@@ -131,9 +131,12 @@ class Taps:
         """A client may not come in. Of one whose token is no good we have its word alone for who it is."""
         user = session.user or claimed_user(request.token, self._node.settings.client.token.user_id_claim)
         watch = self.recorder.watches.get(Subject("user", user))
-        if watch is not None:
+        if watch is not None and watch.claims < CLAIMS:
             claims = "" if session.user else f"; its token names {user!r}"
+            watch.claims += not session.user
             text = f"connect refused: {reason_of(error)}{claims}; {_described(session, request)}"
+            if watch.claims == CLAIMS:
+                text += "; no more such refusals are told"
             self._note(watch, "error", text, client=session.client, user=session.user, data=request)
 
     def tell(self, session: Connection, kind: str, text: str, channel: str = "", data: object = None) -> None:

@@ -12,7 +12,7 @@ from gateway.core.excerpt import excerpt
 from gateway.core.recorder import CONNECTIONS, LINGER, Subject, What
 from gateway.errors import Disconnect, DisconnectCode
 from gateway.messages import ConnectRequest, Exclusion, Payload, Publication
-from gateway.session import ClientSession, Session
+from gateway.session import ClientSession, Session, taps
 from gateway.session.taps import Taps
 from tests.program.sockets.client import Client as PlainClient
 from tests.program.sockets.client import SocketRig
@@ -259,6 +259,16 @@ async def test_connects_with_bad_tokens(recorded: Recorded) -> None:
     assert told[0][1].startswith("connect refused: 3500 invalid token: alg is 'HS256', and no key of ")
     assert told[1][1].startswith("connect refused: 109 token expired: exp has passed; its token names 'ann'; ")
     assert recorded.taps._connecting == {}
+
+
+async def test_whoever_says_so_does_not_fill_a_recording(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(taps, "CLAIMS", 2)
+    recorded.watch("user", "ann")
+    for _ in range(4):
+        await say_refused(recorded.rig.client(), token=recorded.rig.token("ann", key=SECRET[::-1]))
+    told = recorded.told("user", "ann", "text")
+    assert len(told) == 2
+    assert told[1].endswith("no more such refusals are told")
 
 
 async def test_connects_of_a_user_who_may_not() -> None:

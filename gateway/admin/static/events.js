@@ -28,14 +28,17 @@ class List {
       element("table", {}, element("caption", { class: "hidden" }, title), element("thead", {}, head), this.#body));
   }
 
-  /** The time of the last event: those after it are new. */
+  /** The time of the last event. */
   get last() {
     return this.known.reduce((last, { at }) => Math.max(last, at), 0);
   }
 
+  /** Adds those that are new. */
   add(events) {
-    this.known = [...this.known, ...events].slice(-KEPT);
-    this.#show(events);
+    const seen = new Set(this.known.map(({ node, at }) => `${at} ${node}`));
+    const fresh = events.filter(({ node, at }) => !seen.has(`${at} ${node}`));
+    this.known = [...this.known, ...fresh].slice(-KEPT);
+    this.#show(fresh);
   }
 
   #showAll() {
@@ -75,12 +78,17 @@ export function events(what, name, stop, signal) {
   pause.addEventListener("click", () => pause.setAttribute("aria-pressed", String(!paused())));
   const paused = () => pause.getAttribute("aria-pressed") === "true";
   const save = () => download(list.known, `${what}-${name}.json`);
-  every(() => AGAIN, async () => {
+  let behind = 0;
+  let more = false;
+  every(() => (more ? 0 : AGAIN), async () => {
+    more = false;
     if (paused()) return;
     try {
-      const answer = await call("recording", { what, name, after: list.last }, signal);
+      const answer = await call("recording", { what, name, after: behind }, signal);
       const { events: fresh, until, missing, dropped = 0 } = answer;
       list.add(fresh);
+      more = answer.more ?? false;
+      if (more || !missing.length) behind = list.last; // else a node that is silent now may tell them yet
       const left = until - Date.now() / 1000;
       state.textContent = [count(list.known.length, "event"), dropped && `${number(dropped)} more were dropped`,
         left > 0 ? `${duration(left)} left` : "over"].filter(Boolean).join(" · ");
