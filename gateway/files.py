@@ -22,6 +22,9 @@ MOST_SPARE, LEAST_SPARE = 128, 16
 """Files that no client gets, of a limit that is large or small: for the broker, the server API, health checks, names
 to resolve and files to read."""
 
+MOST_UNLOOKED = 64
+"""Clients that are let in between two looks: each opens a file, which takes longer than all else that admits it."""
+
 CUT: Counter[str] = Counter()
 """Connections of this process that were closed unheard, by reason."""
 
@@ -47,16 +50,33 @@ def room(most: int) -> int:
 
 
 def scarce() -> bool:
-    """Whether only the spare files are left, so that no more clients are to be let in."""
-    most = limit()
-    if not most:
-        return False
-    try:
-        number = os.open(os.devnull, os.O_RDONLY)
-    except OSError:
-        return True
-    os.close(number)
-    return number >= room(most)
+    """Whether only the spare files are left, so that no more clients are to be let in. Asked for each of them."""
+    return _watch.scarce(limit())
+
+
+class _Watch:
+    """Looks anew when a quarter of what was left at the last look may have been taken, or many have asked."""
+
+    def __init__(self) -> None:
+        self._most = self._unlooked = 0
+
+    def scarce(self, most: int) -> bool:
+        if not most:
+            return False
+        if self._unlooked and most == self._most:
+            self._unlooked -= 1
+            return False
+        self._most, self._unlooked = most, 0
+        try:
+            number = os.open(os.devnull, os.O_RDONLY)
+        except OSError:
+            return True
+        os.close(number)
+        self._unlooked = min(max(0, room(most) - number) // 4, MOST_UNLOOKED)
+        return number >= room(most)
+
+
+_watch = _Watch()
 
 
 def exhausted(number: int) -> bool:

@@ -50,6 +50,15 @@ def test_the_last_files_are_not_for_clients(few: ExitStack) -> None:
     assert _open(few)  # for the broker, say
 
 
+def test_with_many_left_they_are_looked_at_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[str] = []
+    real = os.open
+    monkeypatch.setattr(files, "_watch", files._Watch())
+    monkeypatch.setattr(os, "open", lambda path, flags: looks.append(path) or real(path, flags))
+    assert not any(files.scarce() for _ in range(3 * (files.MOST_UNLOOKED + 1)))
+    assert len(looks) == 3
+
+
 def test_without_any_file_they_are_scarce(few: ExitStack) -> None:
     with pytest.raises(OSError, match="Too many open files"):
         _open_all(few)

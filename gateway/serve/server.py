@@ -141,7 +141,7 @@ class Server(uvicorn.Server):
         if (greeter := self._greeter(listener, sock)) is not None:
             greeter.start(BACKLOG)
             return greeter
-        protocol = partial(self._protocol, listener)
+        protocol = self._maker(listener)
         if listener.is_unix:
             return await self._loop.create_unix_server(protocol, sock=sock, backlog=BACKLOG)
         return await self._loop.create_server(protocol, sock=sock, backlog=BACKLOG)
@@ -152,10 +152,9 @@ class Server(uvicorn.Server):
         context = side.certificates.context if side.certificates is not None and not listener.is_unix else None
         if context is None and side.proxies is None:
             return None
-        protocol = partial(self._protocol, listener)
         return GreetingServer(
             sock,
-            protocol,
+            self._maker(listener),
             side.proxies,
             context,
             self._sides.timeout,
@@ -164,15 +163,20 @@ class Server(uvicorn.Server):
             spared=listener.internal,
         )
 
-    def _protocol(self, listener: Listener, client: Address | None = None) -> asyncio.Protocol:
-        config = self._sides.of(listener).config
+    def _maker(self, listener: Listener) -> Callable[..., asyncio.Protocol]:
+        """What makes the protocol of each connection there; of its client it is told what the socket does not tell."""
+        config, peer = self._sides.of(listener).config, UNIX if listener.is_unix else None
         made: Any = config.http_protocol_class
-        protocol: DispatchProtocol = made(
-            config=config, server_state=self.server_state, app_state=self.lifespan.state, _loop=self._loop
-        )
-        protocol.peer = client or (UNIX if listener.is_unix else None)
-        protocol.spared = listener.internal
-        return protocol
+
+        def make(client: Address | None = None) -> asyncio.Protocol:
+            protocol: DispatchProtocol = made(
+                config=config, server_state=self.server_state, app_state=self.lifespan.state, _loop=self._loop
+            )
+            protocol.peer = client or peer
+            protocol.spared = listener.internal
+            return protocol
+
+        return make
 
     async def _end_listening(self, queues: Sequence[Listener]) -> None:
         """Accept nothing more, but answer whoever waits in these queues, and who has connected by now.
@@ -193,13 +197,13 @@ class Server(uvicorn.Server):
     async def _take(self, listener: Listener) -> None:
         """Accept all who wait. Raises ``BlockingIOError`` when that is done."""
         listener.sock.setblocking(False)
-        greeter = self._greeter(listener, listener.sock)
+        greeter, make = self._greeter(listener, listener.sock), self._maker(listener)
         while True:
             connection, _ = listener.sock.accept()
             if greeter is not None:
                 greeter.greet(connection)
             else:
-                await self._loop.connect_accepted_socket(partial(self._protocol, listener), connection)
+                await self._loop.connect_accepted_socket(make, connection)
 
     def _unheard(self) -> bool:
         """Whether anybody has connected and has not said yet what for."""

@@ -44,6 +44,9 @@ UNAUTHENTICATED = 65536
 all, whatever client.message_size_limit says. A token fits in the 8 KiB of an HTTP header, so a connect command does.
 """
 
+ADDRESS = "gateway.address"
+"""Where in a scope the client's address is noted."""
+
 LONGEST_AGENT = 256
 """Characters of a User-Agent that are kept."""
 
@@ -95,8 +98,11 @@ class Acceptor:
         return self._admission.forbid(scope, self.address(scope))
 
     def address(self, scope: Scope) -> Address:
-        """Where a client is, behind the proxies that are trusted."""
-        return Address(self._proxies.client(scope))
+        """Where a client is, behind the proxies that are trusted. It is asked for several times of each."""
+        found: Address | None = scope.get(ADDRESS)
+        if found is None:
+            found = scope[ADDRESS] = Address(self._proxies.client(scope))
+        return found
 
     def locate(self, session: Session, scope: Scope) -> None:
         """Have a session know where its client is, for the log and for limits, and what it is, for operators."""
