@@ -53,8 +53,13 @@ def test_the_last_files_are_not_for_clients(few: ExitStack) -> None:
 def test_with_many_left_they_are_looked_at_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[str] = []
     real = os.open
+
+    def look(path: str, flags: int) -> int:
+        looks.append(path)
+        return real(path, flags)
+
     monkeypatch.setattr(files, "_watch", files._Watch())
-    monkeypatch.setattr(os, "open", lambda path, flags: looks.append(path) or real(path, flags))
+    monkeypatch.setattr(os, "open", look)
     assert not any(files.scarce() for _ in range(3 * (files.MOST_UNLOOKED + 1)))
     assert len(looks) == 3
 
