@@ -26,7 +26,7 @@ from gateway.limits.addresses import UNIX, read_address
 from gateway.recurring import Address
 from gateway.web.bodies import BODY_LIMIT, Read, body_of, json_response, reader
 from gateway.web.methods import error_body
-from gateway.web.pages import page_file
+from gateway.web.pages import is_of_another, page_file
 
 _STATIC = Path(__file__).parent / "static"
 _MEDIA_TYPES = {
@@ -170,7 +170,7 @@ def _is_local(host: str) -> bool:
 
 def _unfit(request: Request) -> Response | None:
     """How a body is refused that may be a form's, which any page can send, or that is another page's by its browser."""
-    if request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+    if is_of_another(request):
         return _error(403, "no page but the gateway's own may ask")
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
         return None

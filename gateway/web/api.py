@@ -19,6 +19,7 @@ from gateway.web import api_messages as api
 from gateway.web.api_keys import APIKeys
 from gateway.web.bodies import BODY_LIMIT, body_of, json_response, reader
 from gateway.web.methods import METHODS, error_body
+from gateway.web.pages import is_of_another
 
 _STATUS: dict[int, int] = {
     ErrorCode.INTERNAL: 500,
@@ -30,6 +31,8 @@ _STATUS: dict[int, int] = {
     ErrorCode.CONCURRENT_PAGINATION: 409,
 }
 
+
+OF_ANOTHER = "permission denied: no page of another origin may call while nobody is asked for a key: set http_api.key"
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -112,8 +115,11 @@ def _endpoint(node: Callable[[], Node], keys: APIKeys, kind: type[Any], answer: 
     read = reader(kind)
 
     async def endpoint(request: Request) -> Response:
-        if keys.find(request) is None:
+        key = keys.find(request)
+        if key is None:
             return _unknown(node(), request)
+        if not key and is_of_another(request):
+            return _strange(node(), request)
         body = await body_of(request, BODY_LIMIT)
         try:
             command = read(body)
@@ -124,13 +130,23 @@ def _endpoint(node: Callable[[], Node], keys: APIKeys, kind: type[Any], answer: 
     return endpoint
 
 
+def _strange(node: Node, request: Request) -> Response:
+    """Where nobody is asked for a key: for a page of somebody else, which anyone who looks at it would call with."""
+    _refused(node, request, "a page of another origin asks, and http_api.insecure lets everybody call")
+    return json_response({"error": error_body(Error(ErrorCode.PERMISSION_DENIED, OF_ANOTHER))}, 403)
+
+
 def _unknown(node: Node, request: Request) -> Response:
     """For a caller who does not know the key, and is told nothing; the log is."""
-    caller = Address(request.client.host if request.client else "")
     given = {"x-api-key", "authorization"} & set(request.headers.keys()) or "api_key" in request.query_params
     what = "its key is not http_api.key" if given else "it has no key"
-    node.refusals.happened("api_key", "%s: call of %s refused: %s", caller, request.scope["path"], what)
+    _refused(node, request, what)
     return Response(status_code=401)
+
+
+def _refused(node: Node, request: Request, why: str) -> None:
+    caller = Address(request.client.host if request.client else "")
+    node.refusals.happened("api_key", "%s: call of %s refused: %s", caller, request.scope["path"], why)
 
 
 async def _one_of_batch(node: Node, command: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Files of the pages that come with the gateway: nothing runs there but what is served here."""
+"""Pages: files of those that come with the gateway, where nothing runs but what is served here; and those of others."""
 
 import re
 from pathlib import Path
@@ -18,6 +18,11 @@ def page_file(path: Path, media_type: str, request: Request) -> FileResponse:
         "X-Content-Type-Options": "nosniff",
     }
     return FileResponse(path, media_type=media_type, headers=headers)
+
+
+def is_of_another(request: Request) -> bool:
+    """Whether a browser has sent the request for a page of another origin, as it says itself (Fetch Metadata)."""
+    return request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none")
 
 
 def _content_security_policy(host: str) -> str:

@@ -52,3 +52,14 @@ async def test_a_named_key_opens_the_api() -> None:
     async with running({"http_api": {"keys": {"billing": "two"}}}) as api:
         assert (await api.post("info", headers={"X-API-Key": "two"})).status_code == 200
         assert (await api.post("info", headers={"X-API-Key": "billing"})).status_code == 401
+
+
+async def test_where_nobody_is_asked_no_page_of_another_origin_calls() -> None:
+    strange, own = {"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-origin"}
+    async with running({"http_api": {"insecure": True}}) as api:
+        refused = await api.post("info", headers=strange)
+        assert refused.status_code == 403
+        assert "set http_api.key" in refused.json()["error"]["message"]
+        assert (await api.post("info", headers=own)).status_code == 200
+    async with running({"http_api": {"key": "one"}}) as api:  # a page that has the key is no stranger's
+        assert (await api.post("info", headers={"X-API-Key": "one", **strange})).status_code == 200
