@@ -43,6 +43,9 @@ _FILE = re.compile(r"\w[\w-]*(\.[\w-]+)+", re.ASCII)
 _LOCAL_NAME = re.compile(r"(.+\.)?localhost\.?", re.IGNORECASE)
 """Names that are this machine's own, whatever a name server says (RFC 6761, section 6.3)."""
 
+_FORWARDED = frozenset(("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"))
+"""By which a proxy says that it is one."""
+
 LOGIN_BYTES = 4096
 
 
@@ -146,7 +149,7 @@ class _API:
         host = request.headers.get("host", "")
         name = request.client.host if request.client else UNIX
         peer = read_address(name)
-        near = name == UNIX or (peer is not None and peer.is_loopback) or "x-forwarded-for" in request.headers
+        near = name == UNIX or (peer is not None and peer.is_loopback) or _FORWARDED & set(request.headers.keys())
         if not (self._login.insecure and near) or _is_local(host):
             return None
         what = "%s: the admin page refused by the name %.100r"

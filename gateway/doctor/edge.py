@@ -172,6 +172,8 @@ class Edge:
         if error.rcvd is None:
             return self._about.problem("the connection was cut before a client was answered", _LOG)
         code, reason = error.rcvd.code, error.rcvd.reason
+        if code == DisconnectCode.BAD_REQUEST and not self._token:  # the way to the gateway is good
+            return self._about.note("nobody is let in without a token, and none is given", "give one with --token")
         remedy = _CODES.get(code, _LOG)
         return self._about.problem(f"the client is sent away: {reason} ({code})", remedy)
 
@@ -206,7 +208,6 @@ _LOG = "look into the gateway's log, which tells why; give a token with --token"
 
 _CODES: dict[int, str] = {
     DisconnectCode.INVALID_TOKEN: "gateway doctor --token TOKEN says what is wrong with it",
-    DisconnectCode.BAD_REQUEST: "nobody is let in without a token: give one with --token",
     DisconnectCode.STALE: "see that nothing in between holds back what clients send",
     DisconnectCode.PERMISSION_DENIED: "on_connect of the program has refused it",
 }

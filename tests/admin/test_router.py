@@ -215,7 +215,9 @@ async def test_nobody_is_asked_where_it_is_insecure() -> None:
         ("::ffff:127.0.0.1", "evil.example", "", False),
         ("unix", "evil.example", "", False),
         ("unix", "localhost", "", True),
-        ("198.51.100.7", "evil.example", "198.51.100.7", False),
+        ("198.51.100.7", "evil.example", "X-Forwarded-For: 198.51.100.7", False),
+        ("172.17.0.1", "evil.example", "X-Real-IP: 198.51.100.7", False),
+        ("172.17.0.1", "evil.example", "Forwarded: for=198.51.100.7", False),
         ("192.0.2.1", "devbox:8000", "", True),
     ],
 )
@@ -224,7 +226,7 @@ async def test_a_name_that_is_given_this_machines_address_is_refused(
 ) -> None:
     """DNS rebinding. The page may say that it comes from elsewhere, too."""
     async with running(peer=peer, password="", insecure=True) as http:
-        headers = {"Host": host, **({"X-Forwarded-For": forwarded} if forwarded else {})}
+        headers = {"Host": host, **dict([forwarded.split(": ")] if forwarded else [])}
         answers = [
             await http.get("/admin/", headers=headers),
             await http.post("/admin/auth", json={}, headers=headers),
