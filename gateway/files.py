@@ -8,6 +8,7 @@ import logging
 import os
 import time
 from collections import Counter
+from math import inf
 
 from gateway.recurring import Recurring
 
@@ -23,7 +24,7 @@ MOST_SPARE, LEAST_SPARE = 128, 16
 to resolve and files to read."""
 
 MOST_UNLOOKED = 64
-"""Clients that are let in between two looks: each opens a file, which takes longer than all else that admits it."""
+"""Clients that are let in between two looks: a look opens a file, which is dear for each."""
 
 CUT: Counter[str] = Counter()
 """Connections of this process that were closed unheard, by reason."""
@@ -49,34 +50,37 @@ def room(most: int) -> int:
     return most - spare(most)
 
 
+def left() -> float:
+    """How many more files there are for clients; without end where there is no limit."""
+    most = limit()
+    if not most:
+        return inf
+    try:
+        number = os.open(os.devnull, os.O_RDONLY)
+    except OSError:
+        return 0
+    os.close(number)
+    return max(0, room(most) - number)
+
+
 def scarce() -> bool:
-    """Whether only the spare files are left, so that no more clients are to be let in. Asked for each of them."""
-    return _watch.scarce(limit())
+    """Whether only the spare files are left, so that no more clients are to be let in."""
+    return left() <= 0
 
 
-class _Watch:
-    """Looks anew when a quarter of what was left at the last look may have been taken, or many have asked."""
+class Lookout:
+    """The same for who asks before each client: it looks when a quarter of what was left may have been taken."""
 
     def __init__(self) -> None:
-        self._most = self._unlooked = 0
+        self._unlooked = 0
 
-    def scarce(self, most: int) -> bool:
-        if not most:
-            return False
-        if self._unlooked and most == self._most:
+    def scarce(self) -> bool:
+        if self._unlooked:
             self._unlooked -= 1
             return False
-        self._most, self._unlooked = most, 0
-        try:
-            number = os.open(os.devnull, os.O_RDONLY)
-        except OSError:
-            return True
-        os.close(number)
-        self._unlooked = min(max(0, room(most) - number) // 4, MOST_UNLOOKED)
-        return number >= room(most)
-
-
-_watch = _Watch()
+        there = left()
+        self._unlooked = int(min(there / 4, MOST_UNLOOKED))
+        return there <= 0
 
 
 def exhausted(number: int) -> bool:

@@ -58,10 +58,17 @@ def test_with_many_left_they_are_looked_at_now_and_then(monkeypatch: pytest.Monk
         looks.append(path)
         return real(path, flags)
 
-    monkeypatch.setattr(files, "_watch", files._Watch())
+    lookout = files.Lookout()
     monkeypatch.setattr(os, "open", look)
-    assert not any(files.scarce() for _ in range(3 * (files.MOST_UNLOOKED + 1)))
+    assert not any(lookout.scarce() for _ in range(3 * (files.MOST_UNLOOKED + 1)))
     assert len(looks) == 3
+
+
+def test_before_each_client_they_are_looked_at_in_time(few: ExitStack) -> None:
+    lookout = files.Lookout()
+    while not lookout.scarce():
+        number = _open(few)
+    assert number + 1 == files.room(files.limit())
 
 
 def test_without_any_file_they_are_scarce(few: ExitStack) -> None:

@@ -6,14 +6,12 @@ from msgspec import Struct, structs
 from gateway.admin.finding import find_clients, read_wanted
 from gateway.admin.messages import ConnectionShown, ConnectionsRequest, ConnectionsResult
 from gateway.core.node import Node
+from gateway.core.survey import PAGE_BYTES
 from gateway.messages import pack, unpacker
 from gateway.session import Session
 
 CONNECTIONS = "admin.connections"
 """The question."""
-
-ANSWER_BYTES = 60_000
-"""What a node tells in one message at most: it passes by the connection that carries the publications."""
 
 LONGEST = 128
 """Characters of a user's id, or of another text of strangers, in a list."""
@@ -29,19 +27,8 @@ class Search(Struct, array_like=True):
     after: str
 
 
-class Row(Struct, array_like=True):
-    """One connection, of which the asker knows the node."""
-
-    client: str
-    user: str
-    address: str
-    protocol: str
-    transport: str
-    state: str
-    since: float
-    subscriptions: int
-    queued: int
-    round_trip: float | None
+class Row(ConnectionShown, array_like=True):
+    """One connection, as nodes tell it each other."""
 
 
 class Page(Struct, array_like=True):
@@ -63,18 +50,17 @@ async def connections(node: Node, request: ConnectionsRequest) -> ConnectionsRes
     search = Search(request.user, request.channel, request.address, request.limit, request.cursor)
     question = msgspec.json.encode(search).decode()
     told = await node.cluster.ask(CONNECTIONS, question, request.node, _decode_page)
-    names = {info.uid: info.name for info in node.cluster.nodes()}
-    pages: dict[str, Page] = told.answers
-    rows = sorted(((row, uid) for uid, page in pages.items() for row in page.rows), key=lambda each: each[0].client)
-    end = min((page.last for page in pages.values() if page.last), default="")
-    known = [each for each in rows if not end or each[0].client <= end]  # of what comes then, some may lack
-    shown = [shown_of(row, uid, names.get(uid, "")) for row, uid in known[: request.limit]]
+    pages: list[Page] = [*told.answers.values()]
+    rows = sorted((row for page in pages for row in page.rows), key=lambda row: row.client)
+    end = min((page.last for page in pages if page.last), default="")
+    known = [row for row in rows if not end or row.client <= end]  # of what comes then, some may lack
+    shown = [*map(shown_of, known[: request.limit])]
     cursor = shown[-1].client if len(known) > len(shown) else end
     return ConnectionsResult(shown, cursor, told.missing)
 
 
-def shown_of(row: Row, uid: str, name: str) -> ConnectionShown:
-    return ConnectionShown(node=uid, node_name=name, **structs.asdict(row))
+def shown_of(row: Row) -> ConnectionShown:
+    return ConnectionShown(**structs.asdict(row))
 
 
 # — the node that is asked —
@@ -96,27 +82,29 @@ async def tell_connections(node: Node, argument: str) -> bytes:
         session = node.hub.connections.get(client)
         if not isinstance(session, Session):
             continue  # it has gone meanwhile
-        row = row_of(session)
+        row = row_of(node, session)
         size += len(pack(row))
-        if size > ANSWER_BYTES:
+        if size > PAGE_BYTES:
             page.last = page.rows[-1].client
             break
         page.rows.append(row)
     return pack(page)
 
 
-def row_of(session: Session, longest: int = LONGEST) -> Row:
+def row_of(node: Node, session: Session, longest: int = LONGEST) -> Row:
     return Row(
-        session.client,
-        _cut(session.user, longest),
-        _cut(str(session.address), longest),
-        session.wire.protocol.name,
-        session.transport.name,
-        session.state.name.lower(),
-        session.since,
-        len(session.subscriptions),
-        session.transport.waiting(),
-        session.round_trip,
+        client=session.client,
+        node=node.uid,
+        node_name=node.name,
+        user=_cut(session.user, longest),
+        address=_cut(str(session.address), longest),
+        protocol=session.wire.protocol.name,
+        transport=session.transport.name,
+        state=session.state.name.lower(),
+        since=session.since,
+        subscriptions=len(session.subscriptions),
+        queued=session.transport.waiting(),
+        round_trip=session.round_trip,
     )
 
 

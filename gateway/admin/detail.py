@@ -3,11 +3,12 @@
 import msgspec
 from msgspec import Raw, Struct
 
-from gateway.admin.connections import ANSWER_BYTES, row_of, shown_of
+from gateway.admin.connections import row_of, shown_of
 from gateway.admin.messages import CloseRequest, ConnectionRequest, ConnectionResult, SubscriptionShown
 from gateway.auth.permissions import is_json
 from gateway.core.hub import Hub
 from gateway.core.node import Node
+from gateway.core.survey import PAGE_BYTES
 from gateway.errors import Disconnect, Error, ErrorCode
 from gateway.messages import Position
 from gateway.protocols.centrifuge_json import encode
@@ -74,14 +75,14 @@ async def tell_connection(node: Node, argument: str) -> bytes:
     if not isinstance(session, Session):
         return GONE
     result = ConnectionResult(
-        connection=shown_of(row_of(session, LONGEST_USER), node.uid, node.describe().name),
+        connection=shown_of(row_of(node, session, LONGEST_USER)),
         expire_at=session.expire_at,
         user_agent=session.user_agent,
         info=_info(session),
         subscriptions=[],
         cursor="",
     )
-    room = ANSWER_BYTES - len(encode(result))
+    room = PAGE_BYTES - len(encode(result))
     for name in sorted(each for each in session.subscriptions if each > request.cursor):
         shown = _shown(node.hub, session.subscriptions[name])
         room -= len(encode(shown)) + 1

@@ -121,7 +121,7 @@ class ConnectionResult(Struct, kw_only=True):
     connection: ConnectionShown
     expire_at: int
     user_agent: str
-    """Empty where nothing is kept of the handshake: no program wants to see it."""
+    """Empty if it does not say, or `admin.enabled` is off where it is connected."""
     info: Any
     subscriptions: list[SubscriptionShown]
     cursor: str

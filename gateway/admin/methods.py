@@ -30,7 +30,7 @@ METHODS: Mapping[str, Method] = {
     "close": Method(messages.CloseRequest, api.Done, close),
     "channel": Method(api.ChannelRequest, messages.ChannelResult, channel),
     "record": Method(recording.RecordRequest, recording.RecordResult, recording.record),
-    "recordings": Method(recording.RecordingsRequest, recording.RecordingsResult, recording.recordings),
+    "recordings": Method(messages.Nothing, recording.RecordingsResult, recording.recordings),
     "recording": Method(recording.RecordingRequest, recording.RecordingResult, recording.recording),
     "settings": Method(messages.Nothing, messages.SettingsResult, settings),
 }

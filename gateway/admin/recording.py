@@ -9,6 +9,7 @@ from typing import Annotated
 from msgspec import Meta, Raw, Struct
 from msgspec.json import Decoder, encode
 
+from gateway.admin.messages import Nothing
 from gateway.core.excerpt import excerpt
 from gateway.core.node import Node
 from gateway.core.recorder import WATCHES, Recorder, Subject, What
@@ -42,10 +43,6 @@ class RecordResult(Struct):
     """Until when it lasts, in Unix seconds; 0 if it has ended."""
 
     until: float
-
-
-class RecordingsRequest(Struct):
-    """Asks for all there are."""
 
 
 class Recording(Struct):
@@ -123,7 +120,7 @@ async def record(node: Node, request: RecordRequest) -> RecordResult:
     return RecordResult(node.clock() + request.seconds if request.seconds else 0)
 
 
-async def recordings(node: Node, _request: RecordingsRequest) -> RecordingsResult:
+async def recordings(node: Node, _request: Nothing) -> RecordingsResult:
     told = await node.cluster.ask(RECORDINGS, read=_decode_recordings)
     merged: dict[Subject, Recording] = {}
     for running in told.answers.values():
@@ -190,7 +187,7 @@ async def _tell_recording(recorder: Recorder, node: Node, argument: str) -> byte
     watch = recorder.watches.get(Subject(question.what, question.name))
     if watch is None:
         return encode(RecordingResult([]))
-    before, name = question.before or inf, node.describe().name
+    before, name = question.before or inf, node.name
     written: list[Raw] = []
     size, more = 0, False
     for event in [each for each in watch.events if question.after < each.at <= before]:

@@ -161,6 +161,11 @@ class Node:
         if self.loop is not None and self.loop is not asyncio.get_running_loop():
             raise RuntimeError(_ELSEWHERE)
 
+    @property
+    def name(self) -> str:
+        """What operators call it."""
+        return self.settings.node.name or self.uid[:8]
+
     # — channels —
 
     def stream(self, channel: Channel) -> StreamOptions:
@@ -305,7 +310,7 @@ class Node:
     def describe(self) -> NodeInfo:
         return NodeInfo(
             uid=self.uid,
-            name=self.settings.node.name or self.uid[:8],
+            name=self.name,
             version=__version__,
             num_clients=len(self.hub.connections),
             num_users=len(self.hub.users),
@@ -359,6 +364,6 @@ class Node:
             waiting_bytes=waiting_bytes,
             history_reads=health.reads,
             presence_reads=self._members.reads + self._stats.reads,
-            name=self.settings.node.name or self.uid[:8],
+            name=self.name,
             version=__version__,
         )

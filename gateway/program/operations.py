@@ -291,7 +291,7 @@ class Operations(ABC):
     @property
     def name(self) -> str:
         """This node's name, by ``node.name`` or the first letters of its id."""
-        return self.node.describe().name
+        return self.node.name
 
     def nodes(self) -> list[NodeInfo]:
         """The nodes that are alive, this one first."""

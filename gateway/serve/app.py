@@ -27,7 +27,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.endpoints = {"/connection/websocket": running.websocket}  # and gives these their connections itself
     app.include_router(gateway.router)
     if settings.demo.enabled:
-        running.node.greeting = Payload(msgspec.json.encode({"node": running.node.describe().name}))
+        running.node.greeting = Payload(msgspec.json.encode({"node": running.node.name}))
         app.include_router(demo_router(lambda: gateway.settings.client.token.signing_secret))
     return app
 

@@ -104,7 +104,7 @@ def operation(name: str, kind: str, node: "Node", channel: str) -> tuple[str, di
         "messaging.operation.name": name,
         "messaging.operation.type": kind,
         "messaging.destination.name": channel,
-        "gateway.node": node.settings.node.name or node.uid[:8],
+        "gateway.node": node.name,
     }
     try:
         pattern = template(node.channels.resolve(channel), node.settings.channel.namespace_boundary)

@@ -59,6 +59,7 @@ class Admission:
         self._clock = clock
         self._refusals = refusals or Recurring(log, clock, counts=metrics.refusals)
         self._rate: Rate | None = None
+        self._files = files.Lookout()
         self.reload(client)
 
     def reload(self, client: ClientSettings) -> None:
@@ -105,7 +106,7 @@ class Admission:
             self._count(address, "draining", "the node is stopping", level=logging.INFO)
         elif 0 < self._limit <= connections:
             self._count(address, "connection_limit", "client.connection_limit = %d is reached", self._limit)
-        elif files.scarce():
+        elif self._files.scarce():
             self._count(address, "file_limit", "%d files may be open, and nearly are (ulimit -n)", files.limit())
         elif self._limiter.is_full(network := network_of(address)):
             what = "client.address_connection_limit of %.100r is reached"

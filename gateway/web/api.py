@@ -32,7 +32,7 @@ _STATUS: dict[int, int] = {
 }
 
 
-OF_ANOTHER = "permission denied: no page of another origin may call while nobody is asked for a key: set http_api.key"
+_OF_ANOTHER = "permission denied: no page of another origin may call while nobody is asked for a key: set http_api.key"
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -133,7 +133,7 @@ def _endpoint(node: Callable[[], Node], keys: APIKeys, kind: type[Any], answer: 
 def _strange(node: Node, request: Request) -> Response:
     """Where nobody is asked for a key: for a page of somebody else, which anyone who looks at it would call with."""
     _refused(node, request, "a page of another origin asks, and http_api.insecure lets everybody call")
-    return json_response({"error": error_body(Error(ErrorCode.PERMISSION_DENIED, OF_ANOTHER))}, 403)
+    return json_response({"error": error_body(Error(ErrorCode.PERMISSION_DENIED, _OF_ANOTHER))}, 403)
 
 
 def _unknown(node: Node, request: Request) -> Response:

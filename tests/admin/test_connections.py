@@ -6,7 +6,8 @@ import pytest
 from msgspec.msgpack import decode
 
 from gateway.admin import connections as module
-from gateway.admin.connections import ANSWER_BYTES, LONGEST, Page, Search, tell_connections
+from gateway.admin.connections import LONGEST, Page, Search, tell_connections
+from gateway.core.survey import PAGE_BYTES
 from gateway.testing import Kit
 from tests.admin.ground import Ground, create_app
 
@@ -146,7 +147,7 @@ async def test_what_a_node_cannot_tell_in_one_message_comes_with_the_next(
     ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of what lies beyond it nothing is told, so that no page lacks anybody."""
-    monkeypatch.setattr(module, "ANSWER_BYTES", 400)
+    monkeypatch.setattr(module, "PAGE_BYTES", 400)
     long = ground.kit.token("x" * 100)
     ids = [(await ground.kit.connect(token=long if number % 3 else "", node=number % 2)).id for number in range(20)]
     pages = await all_of(ground, limit=15)
@@ -162,7 +163,7 @@ async def test_an_answer_is_one_message(ground: Ground, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(module, "find_clients", find)
     body = await tell_connections(ground.nodes[0], '["","","",200,""]')
-    assert 59_000 < len(body) <= ANSWER_BYTES + 100
+    assert 59_000 < len(body) <= PAGE_BYTES + 100
     assert len(decode(body, type=Page).rows) < 200
     assert decode(body, type=Page).last == client.id
 

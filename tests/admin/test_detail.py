@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from gateway.admin import detail
-from gateway.admin.connections import ANSWER_BYTES
 from gateway.admin.detail import LARGEST_INFO, tell_connection
+from gateway.core.survey import PAGE_BYTES
 from gateway.session import Session
 from gateway.testing import Disconnected, Kit
 from tests.admin.ground import Ground, create_app
@@ -82,7 +82,7 @@ async def test_a_plain_one_has_no_more_than_it_has(ground: Ground) -> None:
 
 
 async def test_many_subscriptions_come_in_pages(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(detail, "ANSWER_BYTES", 3_000)
+    monkeypatch.setattr(detail, "PAGE_BYTES", 3_000)
     client = await ground.kit.connect()
     names = sorted(f"channel {number}" for number in range(60))
     for name in names:
@@ -106,7 +106,7 @@ async def test_an_answer_is_one_message(ground: Ground) -> None:
     for size in (LARGEST_INFO - 2, LARGEST_INFO + 100):
         session.info = b'"%b"' % (b"i" * size)  # type: ignore[assignment]  # bytes are as good
         body = await tell_connection(ground.nodes[0], json.dumps({"client": client.id}))
-        assert len(body) <= ANSWER_BYTES + 300  # a name, as cursor
+        assert len(body) <= PAGE_BYTES + 300  # a name, as cursor
         assert (json.loads(body)["info"] == "too large to be shown") is (size > LARGEST_INFO)
         assert json.loads(body)["connection"]["user"] == "\N{SNOWMAN}" * 1_000
 

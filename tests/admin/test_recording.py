@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from gateway.admin.messages import Nothing
 from gateway.admin.recording import (
     RECORD,
     RECORDING,
@@ -15,7 +16,6 @@ from gateway.admin.recording import (
     SETTLED,
     RecordedEvent,
     RecordingRequest,
-    RecordingsRequest,
     RecordRequest,
     install,
     record,
@@ -86,7 +86,7 @@ async def start(rig: Rig, what: What, name: str, seconds: float = 120) -> float:
 
 
 async def listed(rig: Rig) -> list[tuple[str, str, float, int]]:
-    found = await recordings(rig.node, RecordingsRequest())
+    found = await recordings(rig.node, Nothing())
     return [(each.what, each.name, each.until, each.events) for each in found.recordings]
 
 
@@ -205,7 +205,7 @@ async def test_dropped_events_are_counted(one: Rig) -> None:
     await one.publish("room:1", *range(EVENTS))
     found = await recording(one.node, RecordingRequest("channel", "room:1"))
     assert found.dropped > 0
-    [listing] = (await recordings(one.node, RecordingsRequest())).recordings
+    [listing] = (await recordings(one.node, Nothing())).recordings
     assert (listing.events, listing.dropped) == (EVENTS, found.dropped)
 
 
@@ -236,7 +236,7 @@ async def test_a_node_that_does_not_answer_is_named(nodes: Nodes, one: Rig) -> N
     """One of a release before, say."""
     await nodes.add("old", installed=False)
     await start(one, "user", "ann")
-    assert (await recordings(one.node, RecordingsRequest())).missing == ["old"]
+    assert (await recordings(one.node, Nothing())).missing == ["old"]
     assert (await recording(one.node, RecordingRequest("user", "ann"))).missing == ["old"]
 
 
@@ -279,7 +279,7 @@ async def test_every_gateway_records() -> None:
     async with running({}) as api:
         assert {RECORDINGS, RECORDING} <= api.node.answers.keys()
         await record(api.node, RecordRequest("channel", "news", 1))
-        assert [each.name for each in (await recordings(api.node, RecordingsRequest())).recordings] == ["news"]
+        assert [each.name for each in (await recordings(api.node, Nothing())).recordings] == ["news"]
 
 
 async def test_nodes_that_redis_joins(shared_server: RedisServer) -> None:

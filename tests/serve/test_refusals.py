@@ -142,7 +142,7 @@ async def _full(ground: Ground) -> str:
 
 
 async def _scarce(ground: Ground) -> str:
-    with patch.multiple(files, scarce=lambda: True, limit=lambda: 1024):
+    with patch.multiple(files, left=lambda: 0, limit=lambda: 1024):
         return await handshake(ground)
 
 

@@ -270,9 +270,9 @@ def test_refusals_of_addresses_are_logged_now_and_then(caplog: pytest.LogCapture
 def test_a_node_whose_files_are_scarce_takes_nobody(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    assert Door().refuse() is None
+    monkeypatch.setattr(files, "left", lambda: 0)
     door = Door()
-    assert door.refuse() is None
-    monkeypatch.setattr(files, "scarce", lambda: True)
     refusal = door.refuse()
     assert refusal is not None
     assert (refusal.status, retry_after(refusal)) == (503, 1)
