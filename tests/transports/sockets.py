@@ -98,6 +98,10 @@ class Peer:
     async def head(self) -> bytes:
         return await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 10)
 
+    def arrived(self) -> bool:
+        """Whether there is something that nobody has read."""
+        return bool(self.reader._buffer)  # type: ignore[attr-defined]
+
     async def frame(self) -> tuple[int, bytes]:
         """Opcode and payload, with the bit that tells of compression."""
         async with asyncio.timeout(10):

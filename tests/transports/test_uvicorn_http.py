@@ -111,6 +111,62 @@ async def test_a_peer_that_has_not_read_its_response_cannot_outstay_the_keep_ali
     assert (await peer.rest()).endswith(b"0")
 
 
+async def test_the_head_of_a_response_leaves_with_its_body(slow: Running) -> None:
+    began = asyncio.Event()
+
+    async def halting(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        began.set()
+        await slow.app.go_on.wait()
+        await send({"type": "http.response.body", "body": b"1", "more_body": True})
+        await send({"type": "http.response.body", "body": b"2"})
+
+    slow.app.http = halting
+    first, second = await slow.connect(), await slow.connect()
+    first.write(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    await began.wait()
+    slow.app.http = slow.app.measure
+    second.write(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    await second.head()
+    assert not first.arrived()
+    slow.app.go_on.set()
+    assert b" 200 " in await first.head()
+    assert await first.reader.readexactly(2) == b"12"
+    first.write(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")  # the next request has a head of its own
+    assert b" 200 " in await first.head()
+
+
+@pytest.mark.parametrize("length", [b"0", None], ids=["no body", "a stream"])
+async def test_a_head_that_announces_no_body_leaves_at_once(run: Running, length: bytes | None) -> None:
+    async def halting(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"content-length", length)] if length else []
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await run.app.go_on.wait()
+        await send({"type": "http.response.body"})
+
+    run.app.http = halting
+    peer = await run.connect()
+    peer.write(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    assert b" 200 " in await peer.head()
+    run.app.go_on.set()
+
+
+async def test_a_head_without_its_body(run: Running) -> None:
+    """For HEAD, and of a program that fails in between."""
+    peer = await run.connect()
+    peer.write(b"HEAD / HTTP/1.1\r\nHost: test\r\n\r\n")
+    assert b"content-length: 1\r\n" in await peer.head()
+
+    async def failing(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1")]})
+        raise RuntimeError
+
+    run.app.http = failing
+    peer.write(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    assert b" 200 " in await peer.head()
+    assert await peer.rest() == b""
+
+
 async def test_other_upgrades_are_not_taken(run: Running) -> None:
     peer = await run.connect()
     peer.write(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
