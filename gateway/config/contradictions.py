@@ -183,6 +183,11 @@ def find_warnings(settings: Settings) -> Iterator[str]:
         if wrong := problem_of_origin(pattern):
             yield f"client.allowed_origins: {json.dumps(pattern, ensure_ascii=False):.100} {wrong}"
     yield from find_weak(settings)
+    if settings._needless:
+        yield (
+            f"{settings._needless} settings of the file are Centrifugo's and make no difference here: "
+            '"gateway config import" tells which, and why'
+        )
     engine = settings.engine
     if engine.is_local and engine.redis != RedisSettings():
         yield (

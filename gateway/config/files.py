@@ -76,3 +76,15 @@ def leaves(values: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
         elif value is not None:
             found[f"{prefix}{key}"] = value
     return found
+
+
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The reverse of `leaves`."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        *sections, last = key.split(".")
+        branch = found
+        for section in sections:
+            branch = branch.setdefault(section, {})
+        branch[last] = value
+    return found

@@ -17,8 +17,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
+from gateway.config.centrifugo import Adopted, adopt
 from gateway.config.contradictions import Problem, find_problems
-from gateway.config.files import leaves, read_file
+from gateway.config.files import leaves, nested, read_file
 from gateway.config.listing import origin_of
 from gateway.config.masking import without_secret
 from gateway.config.places import read_places
@@ -102,23 +103,37 @@ def load(
     if path is None and environ.get(PREFIX + "CONFIG"):
         path = Path(environ[PREFIX + "CONFIG"])
     if path is not None:
-        tree.add(read_file(path), f"file {path}")
+        tree.add_file(path)
     tree.add_environment(environ, embedded=embedded)
     tree.add({key: value for key, value in flags.items() if value is not None}, "flag")
     try:
         settings = _Loaded(**tree.values)
     except ValidationError as error:
-        raise SettingsError("\n".join(line for found in error.errors() for line in tree.explain(found))) from None
+        found = [line for each in error.errors() for line in tree.explain(each)]
+        raise SettingsError("\n".join([*tree.missing, *found])) from None
+    if tree.missing:
+        raise SettingsError("\n".join(tree.missing))
     problems = [*find_problems(settings), *(_dev_problems(settings) if dev else ())]
     if problems:
         raise SettingsError("\n".join(tree.describe(problem) for problem in problems))
     settings._origins = Origins(tree.origins)
+    settings._needless = tree.needless
     return settings
+
+
+def translate(path: Path) -> tuple[str, Adopted]:
+    """A file of Centrifugo as one of ours, in YAML, and what became of it. Raises ``SettingsError``."""
+    adopted = adopt(read_file(path), _fields())
+    return _yaml(nested(adopted.values)), adopted
 
 
 def show(settings: Settings) -> str:
     """The settings as YAML, secrets masked."""
-    text: str = yaml.safe_dump(shown(settings), sort_keys=False, allow_unicode=True)
+    return _yaml(shown(settings))
+
+
+def _yaml(values: dict[str, Any]) -> str:
+    text: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     return text
 
 
@@ -141,6 +156,19 @@ class _Tree:
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
         self.origins: dict[str, str] = {}
+        self.missing: list[str] = []
+        """What a file wants that there is not, a line each."""
+        self.needless = 0
+
+    def add_file(self, path: Path) -> None:
+        """A file, which may be Centrifugo's."""
+        given = read_file(path)
+        adopted = adopt(given, _fields())
+        self.add(adopted.values, f"file {path}")
+        self.needless = len(adopted.needless)
+        for key, instead in adopted.missing.items():
+            self.origins.setdefault(key, f"file {path}")
+            self.missing.append(self._line(key, instead, given.get(key)))
 
     def add(self, values: Mapping[str, Any], origin: str) -> None:
         """Values by dotted key. The short form of the Redis URL yields to the long one."""

@@ -1,6 +1,7 @@
 """The commands ``gateway config …``."""
 
 import json as library
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,7 +10,7 @@ from msgspec import structs
 from gateway.config.contradictions import find_warnings
 from gateway.config.listing import list_settings
 from gateway.config.reference import reference
-from gateway.config.sources import load, schema, show, shown
+from gateway.config.sources import load, schema, show, shown, translate
 from gateway.errors import SettingsError
 from gateway.serve.options import FAILURE, USAGE, Config, Dev, Json, print_json, say, told
 from gateway.serve.sides import check_certificates
@@ -68,6 +69,31 @@ def show_(
             print_json(shown(settings))
         else:
             typer.echo(show(settings), nl=False)
+
+
+@config.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="A configuration of Centrifugo v6.")], json: Json = False
+) -> None:
+    """Print a configuration of Centrifugo v6 as one of this gateway, in YAML; what became of it, on standard error.
+
+    The gateway reads such files itself, and does not start with one that wants what there is not. The exit code is 1
+    if something is left out that it wants.
+    """
+    with told(json):
+        text, adopted = translate(file)
+    if json:
+        print_json(structs.asdict(adopted))
+    else:
+        typer.echo(text, nl=False)
+        for key, target in adopted.moved.items():
+            say(f"{key} is {target} here")
+        for key, why in adopted.needless.items():
+            say(f"{key} makes no difference: {why}")
+        for key, instead in adopted.missing.items():
+            say(f"MISSING {key}: {instead}")
+    if adopted.missing:
+        raise typer.Exit(FAILURE)
 
 
 @config.command("schema")

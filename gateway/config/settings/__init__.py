@@ -162,3 +162,5 @@ class Settings(BaseSettings):
     """The page for operators."""
     _origins: Origins = PrivateAttr(default_factory=Origins)
     """Of those settings that have been given, as `config.sources.load` knows it."""
+    _needless: int = PrivateAttr(default=0)
+    """How many of a file are Centrifugo's alone, and make no difference here."""
