@@ -363,9 +363,9 @@ class ClusterTopology:
             each.command("CLUSTER", "ADDSLOTSRANGE", first, after - 1)
         for number, each in enumerate(self.servers, 1):
             each.command("CLUSTER", "SET-CONFIG-EPOCH", number)
-            if number > 1:  # not the port alone: the bus is not ten thousand above
-                first_one = self.servers[0].port
-                each.command("CLUSTER", "MEET", "127.0.0.1", first_one, self._bus[first_one])
+            for other in self.servers[: number - 1]:  # gossip alone would take a second or two
+                # not the port alone: the bus is not ten thousand above
+                each.command("CLUSTER", "MEET", "127.0.0.1", other.port, self._bus[other.port])
         until_blocking(self._all_known, FORMING, "all servers of the cluster know each other")
         for number, each in enumerate(followers):
             each.command("CLUSTER", "REPLICATE", self._id(owners[number % self._primaries]))

@@ -21,12 +21,29 @@ async def main() -> None:
 asyncio.run(main())
 """
 
-COMMAND_LINE = {"typer", "rich", "httpx", "prometheus_client"}
-"""What only commands and endpoints need: it takes a tenth of a second and more."""
+SERVE = """
+import sys
+import gateway.serve.app, gateway.serve.cli
+
+print(*sys.modules)
+"""
+
+COMMANDS = {"rich", "httpx", "prometheus_client"}
+"""What only some commands and endpoints need: it takes a tenth of a second and more."""
+
+
+def loaded_by(program: str) -> set[str]:
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
 
 
 def test_a_program_waits_for_nothing_that_only_commands_and_endpoints_need() -> None:
-    command = [sys.executable, "-c", PROGRAM]
-    loaded = set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    loaded = loaded_by(PROGRAM)
     assert "gateway.program.gateway" in loaded
-    assert loaded & COMMAND_LINE == set()
+    assert loaded & {"typer", *COMMANDS} == set()
+
+
+def test_a_node_waits_for_nothing_that_only_other_commands_need() -> None:
+    loaded = loaded_by(SERVE)
+    assert "gateway.serve.serving" in loaded
+    assert loaded & COMMANDS == set()

@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 
 import msgspec
 import typer
-from rich.console import Console
 
 from gateway.config import sources as configuration
 from gateway.config.settings import Settings
@@ -110,6 +109,8 @@ def command(mint: Mint, locate: Locate) -> Callable[..., None]:
 
 
 def _run(plan: "Plan", processes: int, json: bool) -> None:
+    from rich.console import Console
+
     from gateway.bench.plan import LoadError
     from gateway.bench.printing import as_json, progress_bar, show
     from gateway.bench.processes import processes_for, run

@@ -1,12 +1,9 @@
 """The commands that call the server API: ``gateway publish`` and ``gateway info``."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import httpx
 import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from gateway.config.masking import masked
 from gateway.config.settings import HTTPAPISettings, Settings
@@ -14,6 +11,9 @@ from gateway.config.sources import load
 from gateway.serve.address import GatewayAddress
 from gateway.serve.options import Channel, Config, Dev, Failure, Json, Key, Url, print_json, say, told
 from gateway.serve.reaching import Reach, reach
+
+if TYPE_CHECKING:
+    import httpx
 
 COLUMNS = {
     "name": "Node",
@@ -48,6 +48,9 @@ def publish(
 
 def info(url: Url = None, key: Key = None, dev: Dev = False, file: Config = None, json: Json = False) -> None:
     """Show the nodes that run."""
+    from rich.console import Console  # the other commands start faster without
+    from rich.table import Table
+
     with told(json):
         result = _call(load(file, dev=dev), "info", {}, url, key)
         if json:
@@ -61,6 +64,8 @@ def info(url: Url = None, key: Key = None, dev: Dev = False, file: Config = None
 
 def _call(settings: Settings, method: str, params: dict[str, Any], url: str | None, key: str | None) -> dict[str, Any]:
     """Call the server API and return the result. Raises `Failure`, and `SettingsError` for a wrong address."""
+    import httpx  # the other commands start faster without
+
     found = Reach(GatewayAddress(url).http) if url else reach(settings, operators=True)
     base = found.url
     try:
@@ -87,8 +92,10 @@ def _call(settings: Settings, method: str, params: dict[str, Any], url: str | No
     return result
 
 
-def _client(found: Reach) -> httpx.Client:
+def _client(found: Reach) -> "httpx.Client":
     """What calls a gateway there."""
+    import httpx
+
     if not (found.path or found.tls):
         return httpx.Client()
     return httpx.Client(transport=httpx.HTTPTransport(uds=found.path or None, verify=found.tls or True))

@@ -24,7 +24,7 @@ def abandoned() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def own() -> Iterator[KafkaServer]:
-    """A broker to be killed."""
+    """A broker that may be killed."""
     with KafkaServer() as server:
         yield server
 
@@ -46,8 +46,8 @@ async def test_lines_hear_each_other_in_order_after_a_kill_too(own: KafkaServer)
         await until(lambda: heard[300:] == [b"heard"])
 
 
-async def test_more_than_it_takes_is_refused(kafka: KafkaServer) -> None:
-    async with started_line(kafka.url) as (line, _):
+async def test_more_than_it_takes_is_refused(own: KafkaServer) -> None:
+    async with started_line(own.url) as (line, _):
         heard: list[bytes] = []
         line.handlers["m", "news"] = heard.append
         await line.publish("m", "news", b"x" * 700_000)
@@ -57,8 +57,8 @@ async def test_more_than_it_takes_is_refused(kafka: KafkaServer) -> None:
         assert line.connected
 
 
-async def test_a_topic_that_mixes_up_the_order_is_refused(kafka: KafkaServer, caplog: pytest.LogCaptureFixture) -> None:
-    await kafka.create_topic("parted", 2)
-    async with started_line(kafka.url, name="parted") as (line, _):
+async def test_a_topic_that_mixes_up_the_order_is_refused(own: KafkaServer, caplog: pytest.LogCaptureFixture) -> None:
+    await own.create_topic("parted", 2)
+    async with started_line(own.url, name="parted") as (line, _):
         assert not line.connected
     assert "the topic parted has 2 partitions" in caplog.text

@@ -85,9 +85,9 @@ class Ground:
             self.namespace = self._stack.enter_context(Namespace())
         url = await self._redis()
         self.nodes = await self._nodes(url)
+        self._stack.push_async_callback(self._close_nodes)
         for node in self.nodes:
             node.start()
-            self._stack.push_async_callback(node.close)
         for node in self.nodes:
             await node.started()
         balancer = await self._balancer()
@@ -103,6 +103,9 @@ class Ground:
         self.publishers = Publishers(self.size, doors, self.dice)
         self.publishers.start()
         self._stack.push_async_callback(self.publishers.stop)
+
+    async def _close_nodes(self) -> None:
+        await asyncio.gather(*(node.close() for node in self.nodes))
 
     async def _all_there(self) -> bool:
         missing, _ = await self.crowd.ask("unsettled")

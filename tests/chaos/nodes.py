@@ -156,13 +156,18 @@ class ChaosNode(GatewayServer):
         return {name: int(count) for count, name in lines}
 
     async def close(self) -> None:
-        await self.http.close()
         if self.alive:
             with suppress(ProcessLookupError):
                 self.signal(signal.SIGCONT)
                 self.signal(signal.SIGTERM)
-                self.signal(signal.SIGTERM)  # at once: nobody is to be waited for
+                with suppress(AssertionError):
+                    await until(self._heard, PATIENCE)  # of two at once it may hear one
+                self.signal(signal.SIGTERM)  # nobody is to be waited for
             await asyncio.to_thread(self._end)
+        await self.http.close()
+
+    async def _heard(self) -> bool:
+        return not self.alive or not await self.ready()
 
     def _end(self) -> None:
         assert self._popen is not None

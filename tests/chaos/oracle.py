@@ -12,7 +12,7 @@ from tests.chaos.named import Fault
 from tests.chaos.nodes import ChaosNode
 from tests.chaos.pace import pace
 from tests.chaos.probe import IDLE
-from tests.chaos.publishers import BOUND, ON_ITS_WAY
+from tests.chaos.publishers import BOUND
 from tests.chaos.record import SHOWN
 
 LOOK = 0.25
@@ -21,6 +21,8 @@ READY = 10.0
 """Seconds after the fault's end within which all nodes want connections and hear their broker."""
 BACK = 30.0
 """Seconds within which all clients have all their subscriptions and have caught up: backoff, and a position check."""
+ON_ITS_WAY = 5.0
+"""Seconds that a publication may take from its acknowledgement to whoever is there."""
 PRESENCE = 15.0
 """Seconds within which all nodes show in presence who is there, and nobody else."""
 RECOVERED = 0.99
@@ -158,9 +160,15 @@ async def nothing_lost(ground: Ground, *, lossy: bool = False) -> Finding:
     Each channel has subscribers who are told what they have missed: what none of them has heard is lost, unless the
     fault may lose data.
     """
-    await pace(ON_ITS_WAY)
+    now, tops = time.monotonic(), dict(ground.publishers.tops)
+
+    async def arrived() -> bool:
+        late, _ = await ground.crowd.ask("behind", tops)
+        return not late
+
+    await within(arrived, now, ON_ITS_WAY)
     wrong = await ground.crowd.ask("wrong")
-    mistaken, unheard = await ground.crowd.ask("check", ground.publishers.accepted())
+    mistaken, unheard = await ground.crowd.ask("check", ground.publishers.accepted(now))
     offenders = wrong + mistaken
     if unheard and not lossy:
         offenders.append(f"{unheard} that were accepted were heard by nobody")

@@ -20,8 +20,6 @@ BOUND = 5.0
 """Seconds within which a publish has an answer, be it that it failed."""
 PATIENCE = 9.0
 """Seconds after which nobody waits for it any more."""
-ON_ITS_WAY = 5.0
-"""Seconds that a publication may take from its acknowledgement to whoever is there."""
 PAUSE = (0.2, 1.0)
 """Seconds before it is tried again."""
 
@@ -88,9 +86,8 @@ class Publishers:
         """Publishers that have ended by an error of their own: of the suite, not of the gateway."""
         return [repr(task.exception()) for task in self._tasks if task.done() and not task.cancelled()]
 
-    def accepted(self) -> list[Accepted]:
+    def accepted(self, before: float) -> list[Accepted]:
         """Those since this was last asked, but for the latest, which may still be on their way."""
-        before = time.monotonic() - ON_ITS_WAY
         found = [each for at, each in self._accepted if at < before]
         self._accepted = [(at, each) for at, each in self._accepted if at >= before]
         return found

@@ -12,7 +12,7 @@ from tests.chaos.named import load_all
 from tests.chaos.size import Size
 
 SHOWN_ONLY = {"loop lag p99", "memory"}
-SIZE = Size(clients=300, channels=40, rate=60.0, calm=3.0)
+SIZE = Size(clients=300, channels=40, rate=60.0, calm=1.0)
 
 
 async def test_what_is_promised_holds_after_named_faults(tmp_path: Path) -> None:

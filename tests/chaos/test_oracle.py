@@ -3,13 +3,15 @@
 import asyncio
 import random
 import time
+from types import SimpleNamespace
 from typing import Any, cast
 
 import msgspec
 import pytest
 
+from tests.chaos.ground import Ground
 from tests.chaos.joins import Joins
-from tests.chaos.oracle import within
+from tests.chaos.oracle import nothing_lost, within
 from tests.chaos.page import Page
 from tests.chaos.probe import waits
 from tests.chaos.record import Accepted, Membership, Record
@@ -167,3 +169,20 @@ async def test_what_comes_after_its_bound_has_not_come_in_time() -> None:
 
     assert await within(ready, time.monotonic() - 15.3, 15.0) is None
     assert await within(ready, time.monotonic() - 14.0, 15.0) is not None
+
+
+async def test_what_is_on_its_way_is_waited_for_and_then_judged() -> None:
+    asked: list[Any] = []
+    tops = {"feed:1": ("e", 1)}
+    accepted = Accepted("feed:1", "e", 1, 7)
+
+    async def ask(what: str, *arguments: Any) -> Any:
+        asked.append((what, *arguments))
+        answers: dict[str, Any] = {"behind": (asked.count(("behind", tops)) < 3, []), "wrong": [], "check": ([], 1)}
+        return answers[what]
+
+    publishers = SimpleNamespace(tops=tops, accepted=lambda before: [accepted] * (before <= time.monotonic()))
+    ground = cast(Ground, SimpleNamespace(crowd=SimpleNamespace(ask=ask), publishers=publishers))
+    finding = await nothing_lost(ground)
+    assert asked == [("behind", tops)] * 3 + [("wrong",), ("check", [accepted])]
+    assert finding.offenders == ["1 that were accepted were heard by nobody"]

@@ -17,7 +17,7 @@ from tests.chaos.test_faults import SHOWN_ONLY
 
 LONG = float(os.environ.get("CHAOS_SECONDS", "0")) > 30
 
-SIZE = Size(clients=300, channels=50, rate=150.0)
+SIZE = Size(clients=300, channels=50, rate=150.0, calm=1.0)
 
 
 @pytest.mark.parametrize(

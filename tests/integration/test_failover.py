@@ -65,25 +65,28 @@ async def until_nodes(api: cent.AsyncClient, expected: dict[str, int], deadline:
 
 
 async def test_clients_return_to_a_restarted_gateway(
-    redis: RedisServer, tmp_path: Path, sdk: SDK, api: ConnectAPI, channel: str
+    redis: RedisServer, tmp_path: Path, sdks: list[SDK], api: ConnectAPI, channel: str
 ) -> None:
     settings = on_redis(redis.url)
     with GatewayServer("left", tmp_path, settings) as left, GatewayServer("right", tmp_path, settings) as right:
-        client = await sdk.connected(left.ws_url, connection_token("patient"))
-        subscription = await client.subscribe(channel)
-        quiet = await client.subscribe(f"{channel}-2")
+        clients = [await sdk.connected(left.ws_url, connection_token("patient")) for sdk in sdks]
+        subscriptions = [await client.subscribe(channel) for client in clients]
+        quiet = [await client.subscribe(f"{channel}-2") for client in clients]
 
         assert left.terminate() == 0
-        lost = await client.events.wait("connecting", 2)
-        assert (lost.code, lost.reason) == (3001, "shutdown")
+        for client in clients:
+            lost = await client.events.wait("connecting", 2)
+            assert (lost.code, lost.reason) == (3001, "shutdown")
         presence = (await api(right).presence(cent.PresenceRequest(channel=channel))).presence
         assert presence == {}, "a gateway that ends in order takes its members along"
         for n in range(5):
             await api(right).publish(cent.PublishRequest(channel=channel, data=n))
         left.start()
 
-        await quiet.events.wait("subscribed", 2, deadline=30.0)
-        again = await subscription.events.wait("subscribed", 2)
-        assert (again.was_recovering, again.recovered) == (True, True)
-        await subscription.wait_received(list(range(5)))
+        for each in quiet:
+            await each.events.wait("subscribed", 2, deadline=30.0)
+        for subscription in subscriptions:
+            again = await subscription.events.wait("subscribed", 2)
+            assert (again.was_recovering, again.recovered) == (True, True)
+            await subscription.wait_received(list(range(5)))
         left.wait()

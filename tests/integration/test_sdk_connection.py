@@ -153,8 +153,8 @@ async def test_tokens_are_refreshed_again_and_again(gateways: Cluster, sdk: SDK,
     assert [event.name for event in granted.events] == ["subscribing", "subscribed"]
 
 
-@pytest.fixture
-def personal(tmp_path: Path) -> Iterator[GatewayServer]:
+@pytest.fixture(scope="module")
+def personal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayServer]:
     """A gateway that gives each user a channel of its own."""
     channels = {"enabled": True, "personal_channel_namespace": "user"}
     settings = {
@@ -162,23 +162,24 @@ def personal(tmp_path: Path) -> Iterator[GatewayServer]:
         "client": {**SETTINGS["client"], "subscribe_to_user_personal_channel": channels},
         "channel": {"namespaces": [*NAMESPACES, {"name": "user", **CHAT}]},
     }
-    with GatewayServer("personal", tmp_path, settings) as server:
+    with GatewayServer("personal", tmp_path_factory.mktemp("personal"), settings) as server:
         yield server
 
 
-async def test_a_user_has_a_channel_of_its_own(personal: GatewayServer, sdk: SDK, api: ConnectAPI) -> None:
-    client = await sdk.connected(personal.ws_url, connection_token("7"))
+async def test_a_user_has_a_channel_of_its_own(personal: GatewayServer, sdk: SDK, api: ConnectAPI, name: str) -> None:
+    own = f"user:#{name}"
+    client = await sdk.connected(personal.ws_url, connection_token(name))
     subscribed = await client.events.wait("subscribed")
-    assert (subscribed.channel, subscribed.recoverable) == ("user:#7", True)
+    assert (subscribed.channel, subscribed.recoverable) == (own, True)
     join = await client.events.wait("join")
     assert join.info is not None
-    assert (join.channel, join.info.client) == ("user:#7", client.id)
+    assert (join.channel, join.info.client) == (own, client.id)
 
-    await client.publish("user:#7", "note to self")
-    await api(personal).publish(cent.PublishRequest(channel="user:#7", data="note from above"))
+    await client.publish(own, "note to self")
+    await api(personal).publish(cent.PublishRequest(channel=own, data="note from above"))
     await client.events.wait("publication", 2)
     received = [(event.channel, event.data) for event in client.events.named("publication")]
-    assert received == [("user:#7", "note to self"), ("user:#7", "note from above")]
+    assert received == [(own, "note to self"), (own, "note from above")]
 
 
 async def test_pings_keep_connections_open(pinging: GatewayServer, sdk: SDK) -> None:
@@ -190,16 +191,18 @@ async def test_pings_keep_connections_open(pinging: GatewayServer, sdk: SDK) -> 
     assert [event.name for event in client.events] == ["connecting", "connected"]
 
 
-async def test_without_pings_clients_look_for_another_server(tmp_path: Path, sdk: SDK, channel: str) -> None:
+async def test_without_pings_clients_look_for_another_server(tmp_path: Path, sdks: list[SDK], channel: str) -> None:
     with GatewayServer("frozen", tmp_path, PINGING) as server:
-        client = await sdk.connected(server.ws_url, connection_token("waiting"))
-        subscription = await client.subscribe(channel)
+        clients = [await sdk.connected(server.ws_url, connection_token("waiting")) for sdk in sdks]
+        subscriptions = [await client.subscribe(channel) for client in clients]
         server.stop()
-        assert (await client.events.wait("connecting", 2, deadline=20.0)).code == NO_PING
+        for client in clients:
+            assert (await client.events.wait("connecting", 2, deadline=20.0)).code == NO_PING
         server.cont()
-        await client.events.wait("connected", 2, deadline=20.0)
-        again = await subscription.events.wait("subscribed", 2)
-        assert (again.was_recovering, again.recovered) == (True, True)
+        for client, subscription in zip(clients, subscriptions, strict=True):
+            await client.events.wait("connected", 2, deadline=20.0)
+            again = await subscription.events.wait("subscribed", 2)
+            assert (again.was_recovering, again.recovered) == (True, True)
 
 
 NO_PING = 2

@@ -43,6 +43,22 @@ def topology() -> Iterator[ClusterTopology]:
         yield topology
 
 
+@pytest.fixture(scope="module")
+def movable_cluster() -> Iterator[ClusterTopology]:
+    """Three servers whose slots are moved, and that are well again after each move."""
+    with ClusterTopology(replicas=0) as topology:
+        yield topology
+
+
+@pytest.fixture
+def movable(movable_cluster: ClusterTopology) -> ClusterTopology:
+    """The same, emptied."""
+    movable_cluster.wait_ok()
+    for server in movable_cluster.servers:
+        server.command("FLUSHALL")
+    return movable_cluster
+
+
 @pytest.fixture
 def tags(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing waits for the next regular look."""
@@ -95,10 +111,10 @@ async def test_unsubscribing_ends_it(shared_cluster: ClusterTopology) -> None:
         assert one.cluster._homes.at.keys() == one.cluster._homes.handlers.keys()
 
 
-async def test_what_moves_meanwhile_is_found_and_followed(topology: ClusterTopology, tags: None) -> None:
+async def test_what_moves_meanwhile_is_found_and_followed(movable: ClusterTopology, tags: None) -> None:
     """A slot moves under load: no publish fails, all are kept in order, and the subscription is where the slot is."""
     moving = slot(TAGS[5])
-    async with node(topology) as one, node(topology, "n2") as two:
+    async with node(movable) as one, node(movable, "n2") as two:
         room = next(name for name in ROOMS if slot(one.cluster.keys.of(b"c", name)) == moving)
         await one.broker.subscribe(room)
         done = asyncio.Event()
@@ -111,8 +127,8 @@ async def test_what_moves_meanwhile_is_found_and_followed(topology: ClusterTopol
 
         task = asyncio.create_task(load())
         await until(lambda: one.heard.publications)
-        await asyncio.to_thread(topology.migrate_slots, [moving])
-        home = topology.master(moving).port
+        await asyncio.to_thread(movable.migrate_slots, [moving])
+        home = movable.master(moving).port
 
         def there() -> bool:
             server = one.cluster._homes.at.get(one.cluster.keys.of(b"c", room))
@@ -131,10 +147,10 @@ async def test_what_moves_meanwhile_is_found_and_followed(topology: ClusterTopol
         await until(lambda: len(one.heard.publications) > before)
 
 
-async def test_many_publications_under_way_keep_their_order_while_their_slot_moves(topology: ClusterTopology) -> None:
+async def test_many_publications_under_way_keep_their_order_while_their_slot_moves(movable: ClusterTopology) -> None:
     """Nobody waits for the answer to the one before; each is published once."""
     moving = slot(TAGS[5])
-    async with node(topology) as one:
+    async with node(movable) as one:
         room = next(name for name in ROOMS if slot(one.cluster.keys.of(b"c", name)) == moving)
         under_way: list[asyncio.Task[int]] = []
 
@@ -145,7 +161,7 @@ async def test_many_publications_under_way_keep_their_order_while_their_slot_mov
 
         task = asyncio.create_task(load())
         await until(lambda: len(under_way) > 2000)
-        await asyncio.to_thread(topology.migrate_slots, [moving])
+        await asyncio.to_thread(movable.migrate_slots, [moving])
         before = len(under_way)
         await until(lambda: len(under_way) > before + 2000)
         task.cancel()
@@ -165,13 +181,13 @@ async def test_a_command_that_is_led_somewhere_when_all_is_closed_is_answered() 
         await confirmed
 
 
-async def test_a_server_that_has_lost_a_slot_can_be_connected_with_again(topology: ClusterTopology, tags: None) -> None:
+async def test_a_server_that_has_lost_a_slot_can_be_connected_with_again(movable: ClusterTopology, tags: None) -> None:
     moving = slot(TAGS[5])
-    async with node(topology) as one:
+    async with node(movable) as one:
         name = one.cluster.keys.of(b"c", next(r for r in ROOMS if slot(one.cluster.keys.of(b"c", r)) == moving))
         await one.cluster.subscribe(name, lambda message: None)
         old = one.cluster._homes.at[name]
-        await asyncio.to_thread(topology.migrate_slots, [moving])
+        await asyncio.to_thread(movable.migrate_slots, [moving])
         await until(lambda: one.cluster._homes.at.get(name) not in (None, old))
         # what it is told late, or not at all, is no reason to stay away either
         old._subscriptions.handlers[name] = lambda message: None
@@ -293,14 +309,14 @@ async def test_what_a_former_home_says_late_changes_nothing() -> None:
     assert cluster._homes.at == {b"news": cast(Server, two)}
 
 
-async def test_keys_on_their_way(topology: ClusterTopology) -> None:
+async def test_keys_on_their_way(movable: ClusterTopology) -> None:
     """Of a slot in transit some keys are here and some there, each asked for where it is."""
     moving = slot(TAGS[7])
-    async with node(topology) as one:
+    async with node(movable) as one:
         rooms = [name for name in map("r{}".format, range(3000)) if slot(one.cluster.keys.of(b"c", name)) == moving]
         old, new = rooms[:2]
         await one.publish(old)
-        with topology.migrating(moving):
+        with movable.migrating(moving):
             assert await one.cluster.execute("EXISTS", one.cluster.keys.of(b"m", old)) == 1
             assert await one.cluster.execute("SET", one.cluster.keys.of(b"r", new), "there") == b"OK"
             assert await one.cluster.execute("GET", one.cluster.keys.of(b"r", new)) == b"there"

@@ -103,10 +103,10 @@ async def test_passwords_of_its_own() -> None:
             assert await says(shard, b"hello")
 
 
-async def test_a_name_that_nobody_knows(topology: SentinelTopology) -> None:
-    async with opened(topology.url, sentinel_master_name="") as known:
+async def test_a_name_that_nobody_knows(shared_group: SentinelTopology) -> None:
+    async with opened(shared_group.url, sentinel_master_name="") as known:
         assert known.connected
-    async with opened(topology.url.replace(topology.master_name, "nobody")) as shard:
+    async with opened(shared_group.url.replace(shared_group.master_name, "nobody")) as shard:
         assert not shard.connected
         assert "knows a master nobody; is sentinel_master_name right?" in shard._commands.problem
         with pytest.raises(BrokerUnavailable):
