@@ -5,7 +5,7 @@ import { createInterface } from 'node:readline';
 // `begin(tell)` is called for each connection, and gives what takes its messages and what ends it. The program ends
 // with its standard input, after `finish`.
 export function serve(begin, finish = () => {}) {
-  const server = createServer({ allowHalfOpen: true }, (socket) => {
+  const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
     const tell = (message) => socket.writable && socket.write(`${JSON.stringify(message)}\n`);
     const { take, end } = begin(tell);
     socket.on('error', () => {}); // the test is gone
