@@ -3,7 +3,7 @@
 import faulthandler
 import gc
 import signal
-from collections.abc import Generator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from functools import cache
 from pathlib import Path
 from types import FrameType
@@ -13,6 +13,7 @@ import httpx._transports.default as httpx_transports
 import pytest
 
 from gateway.core import tasks
+from tests.browsing import Browser
 from tests.kafka_server import KafkaServer
 from tests.postgres_server import PostgresServer
 from tests.redis_server import RedisServer
@@ -111,6 +112,13 @@ def kafka() -> Iterator[KafkaServer]:
     """One broker for the tests that leave it in peace."""
     with KafkaServer() as server:
         yield server
+
+
+@pytest.fixture
+async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
+    """``async with browser.window(url) as window: ...``"""
+    async with Browser(tmp_path) as running:
+        yield running
 
 
 @pytest.fixture(params=[on_uvicorn, on_plain_uvicorn, on_hypercorn], ids=["ours", "uvicorn", "hypercorn"])

@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 from ast import PyCF_ALLOW_TOP_LEVEL_AWAIT
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
@@ -20,8 +20,8 @@ from gateway import Gateway
 from gateway.session import base, subscription
 from gateway.testing import Kit, Refused
 from tests import engines
-from tests.integration.clients.javascript import DIRECTORY
 from tests.integration.processes import program
+from tests.node import PACKAGES
 from tests.postgres_server import PostgresServer
 
 ROOT = Path(__file__).parent.parent
@@ -188,23 +188,13 @@ def run(directory: Path, *command: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize(("tests", "passed"), [("test_chat.py", "3 passed"), ("test_first.py", "1 passed")])
-def test_the_chat_passes_the_tests_that_are_shown(chat: Path, tests: str, passed: str) -> None:
-    assert passed in run(chat, "pytest", "-q", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto", tests)
-
-
-def test_the_chat_of_embed_is_typed(chat: Path) -> None:
-    """As strictly as the project, from whose directory: so what has been checked there is not checked once more."""
-    run(ROOT, "mypy", "--strict", *(str(chat / name) for name in ("chat.py", "test_chat.py", "test_first.py")))
-    assert (ROOT / "gateway" / "py.typed").exists(), "or its types count for nothing where it is installed"
+def test_the_chat_passes_the_tests_that_are_shown(chat: Path) -> None:
+    shown = ("test_chat.py", "test_first.py")
+    assert "4 passed" in run(chat, "pytest", "-q", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto", *shown)
 
 
 def test_the_rooms_pass_the_tests_that_are_shown(plain: Path) -> None:
     assert "2 passed" in run(plain, "pytest", "-q", "-p", "no:cacheprovider", "test_rooms.py")
-
-
-def test_plain_sockets_are_typed(plain: Path) -> None:
-    run(ROOT, "mypy", "--strict", *(str(plain / name) for name in ("rooms.py", "test_rooms.py", "resume.py")))
 
 
 async def test_a_page_resumes_as_shown(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,12 +221,10 @@ async def test_a_page_resumes_as_shown(plain: Path, monkeypatch: pytest.MonkeyPa
         assert [(await page.receive_json())["data"] for _ in range(3)] == ["one", "two", "three"]
 
 
-def test_the_program_of_tokens_passes_its_test_and_is_typed(tmp_path: Path) -> None:
-    names = ("jwt_app.py", "test_jwt_app.py")
-    for name in names:
+def test_the_program_of_tokens_passes_its_test(tmp_path: Path) -> None:
+    for name in ("jwt_app.py", "test_jwt_app.py"):
         (tmp_path / name).write_text(block("tokens.md", name))
     assert "2 passed" in run(tmp_path, "pytest", "-q", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto")
-    run(ROOT, "mypy", "--strict", *(str(tmp_path / name) for name in names))
 
 
 def test_the_chat_of_embed_has_typescript(chat: Path) -> None:
@@ -260,10 +248,6 @@ def test_the_program_of_modules_passes_its_tests(shop: Path) -> None:
     assert "5 passed" in run(shop, "pytest", "-q", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto", "test_main.py")
 
 
-def test_the_program_of_modules_is_typed(shop: Path) -> None:
-    run(ROOT, "mypy", "--strict", *(str(shop / name) for name in SHOP))
-
-
 def test_the_program_of_modules_has_typescript(shop: Path) -> None:
     written = run(shop, "gateway", "client", "--typescript", "main:gateway")
     line = '{ event: "line"; data: SaidLine }'
@@ -278,7 +262,7 @@ def test_the_program_of_modules_has_typescript(shop: Path) -> None:
 
 def compiled(directory: Path, name: str, written: str, page: str) -> str:
     """What the compiler has to say about a page that imports the generated client as ``name``."""
-    (directory / "node_modules").symlink_to(DIRECTORY / "node_modules")
+    (directory / "node_modules").symlink_to(PACKAGES / "node_modules")
     (directory / f"{name}.ts").write_text(written)
     (directory / "page.ts").write_text(page)
     options = ["--noEmit", "--strict", "--target", "es2022", "--module", "esnext", "--moduleResolution", "bundler"]
@@ -293,13 +277,9 @@ def news(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("tests", ["test_main.py", "test_scale.py"])
-def test_the_news_pass_the_tests_that_are_shown(news: Path, tests: str) -> None:
-    assert "1 passed" in run(news, "pytest", "-q", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto", tests)
-
-
-def test_the_news_are_typed(news: Path) -> None:
-    run(ROOT, "mypy", "--strict", *(str(news / name) for name in ("main.py", "test_main.py", "test_scale.py")))
+def test_the_news_pass_the_tests_that_are_shown(news: Path) -> None:
+    shown = ("test_main.py", "test_scale.py")
+    assert "2 passed" in run(news, "pytest", "-q", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto", *shown)
 
 
 async def test_the_shop_announces_what_is_committed_and_nothing_else(
@@ -334,9 +314,32 @@ async def test_the_shop_announces_what_is_committed_and_nothing_else(
         await shop.sessions.kw["bind"].dispose()
 
 
-def test_the_shop_is_typed(tmp_path: Path) -> None:
-    (tmp_path / "shop.py").write_text(block("postgres.md", "shop.py"))
-    run(ROOT, "mypy", "--strict", str(tmp_path / "shop.py"))
+TYPED: list[dict[str, tuple[str, ...]]] = [
+    {
+        "embed.md": ("chat.py", "test_chat.py"),
+        "testing.md": ("test_first.py",),
+        "plain.md": ("rooms.py", "test_rooms.py", "resume.py"),
+        "tokens.md": ("jwt_app.py", "test_jwt_app.py"),
+        "postgres.md": ("shop.py",),
+        "broadcaster.md": ("after.py",),
+        "start.md": ("main.py", "test_main.py"),
+        "scale.md": ("test_scale.py",),
+    },
+    {"events.md": SHOP},
+]
+"""Programs by page; those of one name are apart, as for the type checker a module has one name."""
+
+
+@pytest.mark.parametrize("pages", TYPED, ids=" ".join)
+def test_the_programs_are_typed(pages: Mapping[str, Sequence[str]], tmp_path: Path) -> None:
+    """As strictly as the project, from whose directory: so what has been checked there is not checked once more."""
+    files = []
+    for page, names in pages.items():
+        for name in names:
+            (tmp_path / name).write_text(block(page, name))
+            files.append(str(tmp_path / name))
+    run(ROOT, "mypy", "--strict", *files)
+    assert (ROOT / "gateway" / "py.typed").exists(), "or its types count for nothing where it is installed"
 
 
 def test_the_table_of_engines_is_that_of_the_suites() -> None:

@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.integration.processes import Process, free_port
 from tests.postgres_server import PostgresServer
-from tests.test_docs import ROOT, block, run
+from tests.test_docs import ROOT, block
 from tests.waiting import until
 
 PAGE = "broadcaster.md"
@@ -86,10 +86,6 @@ async def test_the_chat_after(directory: Path, stack: AsyncExitStack, postgres_s
         return False
 
     await until(heard, deadline=30)
-
-
-def test_the_program_after_is_typed(directory: Path) -> None:
-    run(ROOT, "mypy", "--strict", str(directory / "after.py"))
 
 
 async def test_what_is_said_of_two_first_subscribers(postgres_server: PostgresServer) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from gateway.config.settings import Settings
 from tests.admin.mock import STATIC, Cluster, Site
-from tests.integration.clients.javascript import DIRECTORY
 from tests.integration.processes import program
+from tests.node import PACKAGES
 from tests.serving import on_plain_uvicorn
 
 HERE = Path(__file__).parent
@@ -32,7 +32,7 @@ async def test_the_page_in_a_browser() -> None:
         on_plain_uvicorn(sites[1].app, Settings()) as open_to_all,
     ):
         urls = [f"http://127.0.0.1:{port}/admin/" for port in (guarded, open_to_all)]
-        output = await node(HERE / "page.mjs", program("chromium", "chromium"), DIRECTORY, *urls)
+        output = await node(HERE / "page.mjs", program("chromium", "chromium"), PACKAGES, *urls)
     assert output.count("ok ") == STEPS, output
 
 

@@ -14,9 +14,9 @@ from gateway.contracts.asyncapi import asyncapi
 from gateway.contracts.reading import contract_of
 from gateway.errors import DisconnectCode, ErrorCode
 from tests.contracts.program import gateway
-from tests.integration.clients.javascript import DIRECTORY
+from tests.node import PACKAGES
 
-SPECIFICATION = DIRECTORY / "node_modules" / "@asyncapi" / "specs" / "schemas" / "3.0.0.json"
+SPECIFICATION = PACKAGES / "node_modules" / "@asyncapi" / "specs" / "schemas" / "3.0.0.json"
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from gateway import Gateway, Settings
 from gateway.contracts.reading import contract_of
 from gateway.contracts.typescript import typescript
 from tests.contracts.program import app, gateway
-from tests.integration.clients.javascript import DIRECTORY
 from tests.integration.processes import program
+from tests.node import PACKAGES
 from tests.serving import on_plain_uvicorn
 
 HERE = Path(__file__).parent
@@ -27,7 +27,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A directory with the generated client and what uses it, as a front end has it."""
     directory = tmp_path_factory.mktemp("client")
     (directory / "package.json").write_text('{"type": "module"}')
-    (directory / "node_modules").symlink_to(DIRECTORY / "node_modules")
+    (directory / "node_modules").symlink_to(PACKAGES / "node_modules")
     (directory / "client.ts").write_text(typescript(contract_of(gateway._program, gateway.settings)))
     for name in ("use.ts", "wrong.ts", "run.mjs"):
         (directory / name).write_text((HERE / name).read_text())

@@ -6,7 +6,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.examples.browsing import Browser
 from tests.examples.running import Cluster
 from tests.integration.clients.javascript import JavaScriptSDK
 from tests.integration.conftest import pytest_runtest_makereport as pytest_runtest_makereport  # logs beside failures
@@ -17,13 +16,6 @@ from tests.redis_server import RedisServer
 def cluster(server: RedisServer, tmp_path: Path) -> Iterator[Cluster]:
     """``a, b = cluster("chat")``: base URLs of an example's instances, which share one Redis."""
     with Cluster(server, tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
-    """``async with browser.window(url) as window: ...``"""
-    async with Browser(tmp_path) as running:
         yield running
 
 

@@ -1,15 +1,13 @@
 """Examples as a user runs them: uvicorn processes on one Redis."""
 
 import os
-import sys
+import socket
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 from uuid import uuid4
-
-import httpx
 
 from tests.integration.servers import START, TROUBLE, Server
 from tests.redis_server import RedisServer
@@ -29,17 +27,13 @@ class Instance(Server):
 
     def start(self) -> None:
         """Start it, or start it again on the same port."""
-        program = [sys.executable, "-m", "uvicorn", f"examples.{self._example}:app"]
-        self.spawn([*program, "--port", str(self.port)], self._environment)
+        self.run_module("uvicorn", [f"examples.{self._example}:app", "--port", str(self.port)], self._environment)
 
     def wait_until_open(self) -> None:
         def answers() -> bool:
             assert self.alive, f"{self.name} ended while it started:\n{self.log}"
-            try:
-                httpx.get(self.url, timeout=2.0)
-            except httpx.TransportError:
-                return False
-            return True
+            with socket.socket() as client:  # which uvicorn takes once the application has started
+                return client.connect_ex((self.host, self.port)) == 0
 
         until_blocking(answers, START, f"{self.name} answers")
 

@@ -6,7 +6,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from examples.authenticated import app
-from tests.examples.browsing import Browser
+from tests.browsing import Browser
 from tests.examples.running import Cluster, websocket
 
 

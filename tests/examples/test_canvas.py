@@ -1,4 +1,4 @@
-from tests.examples.browsing import Browser
+from tests.browsing import Browser
 from tests.examples.running import Cluster
 
 EMPTY = "!new Uint32Array(pen.getImageData(0, 0, canvas.width, canvas.height).data.buffer).some(Boolean)"

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from tests.examples.browsing import Browser, Window
+from tests.browsing import Browser, Window
 from tests.examples.running import Cluster, websocket
 from tests.integration.clients.base import CallFailed
 from tests.integration.clients.javascript import JavaScriptSDK

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from websockets.asyncio.client import ClientConnection, connect
 
-from tests.examples.browsing import Browser
+from tests.browsing import Browser
 from tests.examples.running import ROOT, Cluster, websocket
 
 ONE_PROCESS = """

@@ -6,7 +6,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.examples.browsing import Browser
+from tests.browsing import Browser
 from tests.examples.running import Cluster, websocket
 
 

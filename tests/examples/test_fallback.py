@@ -1,4 +1,4 @@
-from tests.examples.browsing import Browser
+from tests.browsing import Browser
 from tests.examples.running import Cluster
 
 

@@ -1,4 +1,4 @@
-from tests.examples.browsing import Browser, Window
+from tests.browsing import Browser, Window
 from tests.examples.running import Cluster
 from tests.waiting import until
 

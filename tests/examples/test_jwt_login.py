@@ -2,7 +2,7 @@
 
 import httpx
 
-from tests.examples.browsing import Browser, Window
+from tests.browsing import Browser, Window
 from tests.examples.running import Cluster, websocket
 from tests.integration.clients.javascript import JavaScriptSDK
 

@@ -1,7 +1,7 @@
 import httpx
 import pytest
 
-from tests.examples.browsing import Browser, Window
+from tests.browsing import Browser, Window
 from tests.examples.running import Cluster
 
 KEY = "not to be guessed"

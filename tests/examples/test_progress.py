@@ -2,7 +2,7 @@ from uuid import uuid4
 
 import httpx
 
-from tests.examples.browsing import Browser
+from tests.browsing import Browser
 from tests.examples.running import Cluster
 
 

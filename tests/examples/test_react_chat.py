@@ -2,7 +2,7 @@ import subprocess
 
 import pytest
 
-from tests.examples.browsing import Browser, Window
+from tests.browsing import Browser, Window
 from tests.examples.running import ROOT, Cluster
 from tests.integration.processes import program
 

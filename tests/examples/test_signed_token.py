@@ -5,7 +5,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from tests.examples.browsing import Browser
+from tests.browsing import Browser
 from tests.examples.running import Cluster, websocket
 
 SECRET = {"SECRET": "of the tests alone"}

@@ -1,8 +1,6 @@
 import os
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -12,6 +10,7 @@ from gateway.auth.tokens import sign_connection
 from tests.examples.running import ROOT, Cluster, websocket
 from tests.integration.clients.base import Client
 from tests.integration.clients.javascript import JavaScriptSDK
+from tests.integration.forked import Forked
 from tests.redis_server import RedisServer
 from tests.redis_topologies import ClusterTopology
 from tests.waiting import until
@@ -24,7 +23,8 @@ WRONG_CELL = 4500
 class Service:
     """Two cells of two nodes each."""
 
-    def __init__(self, cluster: Cluster, *redis: str) -> None:
+    def __init__(self, cluster: Cluster, directory: Path, *redis: str) -> None:
+        self._directory = directory
         self.cells = [Cell(f"wss://{number}.example.com", each) for number, each in enumerate(redis)]
         self._environment = {
             "CELLS": " ".join("=".join(cell) for cell in self.cells),
@@ -45,23 +45,20 @@ class Service:
     def publish(self, *words: str) -> None:
         """As from a shell, somewhere else than on a node."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
-        command = [sys.executable, "-m", "examples.ten_million", *words]
-        subprocess.run(command, cwd=ROOT, env={**inherited, **self._environment}, check=True, timeout=30)
-
-
-@pytest.fixture(scope="module")
-def redis_cluster() -> Iterator[ClusterTopology]:
-    with ClusterTopology(replicas=0) as topology:
-        yield topology
+        output = self._directory / "publisher.log"
+        publisher = Forked("examples.ten_million", words, ROOT, {**inherited, **self._environment}, output)
+        assert publisher.wait(30) == 0, output.read_text()
 
 
 @pytest.fixture
-def service(cluster: Cluster, server: RedisServer, redis_cluster: ClusterTopology) -> Iterator[Service]:
+def service(
+    cluster: Cluster, server: RedisServer, second_server: RedisServer, shared_cluster: ClusterTopology, tmp_path: Path
+) -> Service:
     """One cell on two servers as shards, the other on a Cluster."""
-    for primary in redis_cluster.primaries():
-        primary.command("FLUSHALL")
-    with RedisServer() as further:
-        yield Service(cluster, f"{server.url},{further.url}", redis_cluster.url)
+    for client in (second_server.client(), *(primary.client() for primary in shared_cluster.primaries())):
+        with client:
+            client.flushall()
+    return Service(cluster, tmp_path, f"{server.url},{second_server.url}", shared_cluster.url)
 
 
 async def client(sdk: JavaScriptSDK, node: str, user: str) -> Client:

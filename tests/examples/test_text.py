@@ -9,7 +9,7 @@ import httpx
 import pytest
 from pycrdt import Doc, Text
 
-from tests.examples.browsing import Browser, Window
+from tests.browsing import Browser, Window
 from tests.examples.running import ROOT, Cluster, websocket
 from tests.integration.clients.base import CallFailed
 from tests.integration.clients.javascript import JavaScriptSDK

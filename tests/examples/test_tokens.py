@@ -1,6 +1,6 @@
 import pytest
 
-from tests.examples.browsing import Browser
+from tests.browsing import Browser
 from tests.examples.running import Cluster
 from tests.waiting import until
 

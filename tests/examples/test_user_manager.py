@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
 
-from tests.examples.browsing import Browser
+from tests.browsing import Browser
 from tests.examples.running import Cluster, websocket
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.integration.forked import Forked
+
 GRACE = 10.0
 """Seconds that a process has to end by itself before it is killed."""
 
@@ -38,13 +40,18 @@ class Process:
         self.name = name
         self.directory = directory
         self.output = directory / f"{name}.log"
-        self._popen: subprocess.Popen[bytes] | None = None
+        self._popen: subprocess.Popen[bytes] | Forked | None = None
 
     def spawn(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         with self.output.open("ab") as output:
             self._popen = subprocess.Popen(
                 command, cwd=self.directory, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
+        self.running.append(self)
+
+    def run_module(self, module: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+        """``python -m module arguments``, without the second in which it would import the gateway."""
+        self._popen = Forked(module, arguments, self.directory, environment, self.output)
         self.running.append(self)
 
     @property

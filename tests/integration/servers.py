@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -80,8 +79,7 @@ class GatewayServer(Server):
 
     def start(self) -> None:
         """Start it, or start it again on the same port."""
-        command = [sys.executable, "-m", "gateway", "serve", "--config", str(self._config), *self._flags]
-        self.spawn(command, self._environment)
+        self.run_module("gateway", ["serve", "--config", str(self._config), *self._flags], self._environment)
 
     def check_log(self) -> None:
         """What was logged since the last look must not hold a traceback."""

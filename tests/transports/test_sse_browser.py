@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from tests.integration.processes import Process, program
+from tests.browsing import Browser
 from tests.integration.servers import Balancer, Server, haproxy, nginx
 from tests.serving import on_uvicorn
 from tests.transports.streams import running
@@ -74,20 +74,15 @@ async def balanced(balance: Callable[..., Balancer] | None, directory: Path, por
 
 
 @pytest.mark.parametrize("balance", [None, haproxy, nginx], ids=["directly", "haproxy", "nginx"])
-async def test_a_page_hears_and_comes_back(balance: Callable[..., Balancer] | None, tmp_path: Path) -> None:
+async def test_a_page_hears_and_comes_back(
+    balance: Callable[..., Balancer] | None, browser: Browser, tmp_path: Path
+) -> None:
     page = Page()
     async with (
         running(on_uvicorn, routes=page.routes, allowed_origins=["http://127.0.0.1:*"]) as gateway,
         balanced(balance, tmp_path, gateway.port) as port,
     ):
-        with Process("chromium", tmp_path) as browser:
-            browser.spawn(
-                [
-                    *(program("chromium", "chromium"), "--headless", "--no-sandbox", "--disable-gpu"),
-                    *(f"--user-data-dir={tmp_path / 'profile'}", f"http://127.0.0.1:{port}/"),
-                ]
-            )
-            await until(lambda: page.seen, 30, "the browser does not start")
+        async with browser.window(f"http://127.0.0.1:{port}/"):
             for life in ("first", "second"):  # it comes back by itself
                 assert await page.told() == "open"
                 assert (await page.event())["connect"]["subs"] == {"room": {}}

@@ -1,10 +1,7 @@
-"""npm ``centrifuge``: many clients in one Node process, driven over its standard input."""
+"""npm ``centrifuge``: the clients of all tests in one Node process."""
 
 import asyncio
 import itertools
-import json
-from asyncio.subprocess import PIPE, Process
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -23,11 +20,9 @@ from tests.integration.clients.base import (
     Subscription,
     Unauthorized,
 )
-from tests.integration.processes import program
+from tests.node import PACKAGES, NodeProgram
 
-DIRECTORY = Path(__file__).parents[1] / "sdk"
-LINE_LIMIT = 1 << 24
-"""Longest line that the driver may say, in bytes."""
+DRIVER = NodeProgram(PACKAGES / "driver.mjs")
 
 
 class JavaScriptSDK(SDK):
@@ -40,22 +35,14 @@ class JavaScriptSDK(SDK):
         self._tokens: dict[tuple[str, str], GetToken] = {}
 
     async def __aenter__(self) -> Self:
-        if not (DIRECTORY / "node_modules").is_dir():
-            raise RuntimeError(f"the tests need Node packages: npm ci in {DIRECTORY.name}, or bash tests/run")
-        node = program("node", "nodejs")
-        self._process: Process = await asyncio.create_subprocess_exec(
-            node, str(DIRECTORY / "driver.mjs"), stdin=PIPE, stdout=PIPE, limit=LINE_LIMIT
-        )
-        self._reader = asyncio.create_task(self._read())
+        self._connection = await DRIVER.connect()
+        self._reading = asyncio.create_task(self._read())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        await self._process.wait()
-        await self._reader
+        await self._connection.close(self._reading)
 
     async def client(self, url: str, token: str = "", get_token: GetToken | None = None) -> Client:
         client = JavaScriptClient(self, f"client {next(self._ids)}")
@@ -74,29 +61,24 @@ class JavaScriptSDK(SDK):
         """One operation of the driver."""
         number = next(self._ids)
         future = self._calls[number] = asyncio.get_running_loop().create_future()
-        self._write({"id": number, **call})
+        self._connection.tell({"id": number, **call})
         return await future
 
-    def _write(self, message: dict[str, Any]) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(message).encode() + b"\n")
-
     async def _read(self) -> None:
-        assert self._process.stdout is not None
-        async for line in self._process.stdout:
+        async for line in self._connection.lines():
             message = msgspec.json.decode(line)
             match message:
                 case {"event": event, "client": client}:
                     log = self._logs[message.get("subscription", client)]
                     log.append(msgspec.convert(event, Event))
                 case {"ask": number, "client": client}:
-                    self._write({"ask": number, **self._answer(client, message.get("channel", ""))})
+                    self._connection.tell({"ask": number, **self._answer(client, message.get("channel", ""))})
                 case {"id": number, "error": error}:
                     self._calls.pop(number).set_exception(CallFailed(error["code"], error["message"]))
                 case {"id": number, "result": result}:
                     self._calls.pop(number).set_result(result)
         for future in self._calls.values():
-            future.set_exception(CallFailed(0, "the driver has ended"))
+            future.set_exception(CallFailed(0, self._connection.obituary))
 
     def _answer(self, client: str, channel: str) -> dict[str, str]:
         try:

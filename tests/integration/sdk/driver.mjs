@@ -1,26 +1,13 @@
-// Drives the official JavaScript SDK for the tests: JSON lines in, JSON lines out.
+// Drives the official JavaScript SDK for the tests, each of which has clients of its own.
 //
 //   in    {"id": 1, "op": "publish", "client": "c1", ...}         a call
 //         {"ask": 1, "token": "..."}  {"ask": 1, "failure": "..."} the answer to a question
 //   out   {"id": 1, "result": ...}  {"id": 1, "error": {code, message}}
 //         {"client": "c1", "subscription": "s1", "event": {...}}  without subscription: of the client itself
 //         {"ask": 1, "client": "c1", "channel": "..."}            a token is wanted; without channel: to connect
-import { createInterface } from 'node:readline';
 import { Centrifuge, UnauthorizedError } from 'centrifuge';
 import WebSocket from 'ws';
-
-const clients = new Map();
-const subscriptions = new Map();
-const questions = new Map();
-
-const tell = (message) => process.stdout.write(JSON.stringify(message) + '\n');
-
-const ask = (client, channel) =>
-  new Promise((answer, reject) => {
-    const id = questions.size + 1;
-    questions.set(id, { answer, reject });
-    tell({ ask: id, client, channel });
-  });
+import { serve } from '../../node.mjs';
 
 const info = ({ user, client, connInfo, chanInfo }) => ({ user, client, conn_info: connInfo, chan_info: chanInfo });
 
@@ -50,82 +37,98 @@ const FIELDS = {
   message: ({ data }) => ({ data }),
 };
 
-const report = (emitter, names, from) => {
-  for (const name of names) {
-    emitter.on(name, (ctx) => tell({ ...from, event: { name, channel: ctx.channel, ...FIELDS[name](ctx) } }));
-  }
-};
-
 const OF_CLIENT = Object.keys(FIELDS);
 const OF_SUBSCRIPTION = ['subscribing', 'subscribed', 'unsubscribed', 'publication', 'join', 'leave', 'error'];
 
-const OPERATIONS = {
-  create({ client, url, token, asks, pingDelay }) {
-    const centrifuge = new Centrifuge(url, {
-      websocket: WebSocket,
-      token: token ?? '',
-      getToken: asks ? () => ask(client) : null,
-      minReconnectDelay: 50,
-      maxReconnectDelay: 500,
-      maxServerPingDelay: pingDelay,
+function begin(tell) {
+  const clients = new Map();
+  const subscriptions = new Map();
+  const questions = new Map();
+
+  const ask = (client, channel) =>
+    new Promise((answer, reject) => {
+      const id = questions.size + 1;
+      questions.set(id, { answer, reject });
+      tell({ ask: id, client, channel });
     });
-    clients.set(client, centrifuge);
-    report(centrifuge, OF_CLIENT, { client });
-  },
-  subscription({ client, subscription, channel, token, asks, recoverable, positioned, joinLeave, since }) {
-    const options = { recoverable, positioned, joinLeave, minResubscribeDelay: 50, maxResubscribeDelay: 500 };
-    if (token) options.token = token;
-    if (asks) options.getToken = () => ask(client, channel);
-    if (since) options.since = since;
-    const made = clients.get(client).newSubscription(channel, options);
-    subscriptions.set(subscription, made);
-    report(made, OF_SUBSCRIPTION, { client, subscription });
-  },
-  connect: ({ client }) => clients.get(client).connect(),
-  disconnect: ({ client }) => clients.get(client).disconnect(),
-  flicker({ client }) {
-    clients.get(client).connect();
-    clients.get(client).disconnect();
-  },
-  state: ({ client }) => clients.get(client).state,
-  subscribe: ({ subscription }) => subscriptions.get(subscription).subscribe(),
-  unsubscribe: ({ subscription }) => subscriptions.get(subscription).unsubscribe(),
-  remove: ({ client, subscription }) => clients.get(client).removeSubscription(subscriptions.get(subscription)),
-  async publish({ client, channel, items }) {
-    await Promise.all(items.map((item) => clients.get(client).publish(channel, item)));
-  },
-  async presence({ client, channel }) {
-    const result = await clients.get(client).presence(channel);
-    return Object.fromEntries(Object.entries(result.clients).map(([id, member]) => [id, info(member)]));
-  },
-  async presenceStats({ client, channel }) {
-    const { numClients, numUsers } = await clients.get(client).presenceStats(channel);
-    return [numClients, numUsers];
-  },
-  async history({ client, channel, limit, since, reverse }) {
-    const result = await clients.get(client).history(channel, { limit, since: since ?? undefined, reverse });
-    return { ...result, publications: result.publications.map(publication) };
-  },
-  async rpc({ client, method, data }) {
-    return (await clients.get(client).rpc(method, data)).data;
-  },
-  send: ({ client, data }) => clients.get(client).send(data),
-};
 
-const answer = ({ ask: id, token, failure }) => {
-  const { answer, reject } = questions.get(id);
-  if (failure === undefined) answer(token);
-  else reject(failure === 'unauthorized' ? new UnauthorizedError(failure) : new Error(failure));
-};
+  const report = (emitter, names, from) => {
+    for (const name of names) {
+      emitter.on(name, (ctx) => tell({ ...from, event: { name, channel: ctx.channel, ...FIELDS[name](ctx) } }));
+    }
+  };
 
-createInterface({ input: process.stdin })
-  .on('line', async (line) => {
-    const call = JSON.parse(line);
+  const operations = {
+    create({ client, url, token, asks, pingDelay }) {
+      const centrifuge = new Centrifuge(url, {
+        websocket: WebSocket,
+        token: token ?? '',
+        getToken: asks ? () => ask(client) : null,
+        minReconnectDelay: 50,
+        maxReconnectDelay: 500,
+        maxServerPingDelay: pingDelay,
+      });
+      clients.set(client, centrifuge);
+      report(centrifuge, OF_CLIENT, { client });
+    },
+    subscription({ client, subscription, channel, token, asks, recoverable, positioned, joinLeave, since }) {
+      const options = { recoverable, positioned, joinLeave, minResubscribeDelay: 50, maxResubscribeDelay: 500 };
+      if (token) options.token = token;
+      if (asks) options.getToken = () => ask(client, channel);
+      if (since) options.since = since;
+      const made = clients.get(client).newSubscription(channel, options);
+      subscriptions.set(subscription, made);
+      report(made, OF_SUBSCRIPTION, { client, subscription });
+    },
+    connect: ({ client }) => clients.get(client).connect(),
+    disconnect: ({ client }) => clients.get(client).disconnect(),
+    flicker({ client }) {
+      clients.get(client).connect();
+      clients.get(client).disconnect();
+    },
+    state: ({ client }) => clients.get(client).state,
+    subscribe: ({ subscription }) => subscriptions.get(subscription).subscribe(),
+    unsubscribe: ({ subscription }) => subscriptions.get(subscription).unsubscribe(),
+    remove: ({ client, subscription }) => clients.get(client).removeSubscription(subscriptions.get(subscription)),
+    async publish({ client, channel, items }) {
+      await Promise.all(items.map((item) => clients.get(client).publish(channel, item)));
+    },
+    async presence({ client, channel }) {
+      const result = await clients.get(client).presence(channel);
+      return Object.fromEntries(Object.entries(result.clients).map(([id, member]) => [id, info(member)]));
+    },
+    async presenceStats({ client, channel }) {
+      const { numClients, numUsers } = await clients.get(client).presenceStats(channel);
+      return [numClients, numUsers];
+    },
+    async history({ client, channel, limit, since, reverse }) {
+      const result = await clients.get(client).history(channel, { limit, since: since ?? undefined, reverse });
+      return { ...result, publications: result.publications.map(publication) };
+    },
+    async rpc({ client, method, data }) {
+      return (await clients.get(client).rpc(method, data)).data;
+    },
+    send: ({ client, data }) => clients.get(client).send(data),
+  };
+
+  const answer = ({ ask: id, token, failure }) => {
+    const { answer, reject } = questions.get(id);
+    if (failure === undefined) answer(token);
+    else reject(failure === 'unauthorized' ? new UnauthorizedError(failure) : new Error(failure));
+  };
+
+  const take = async (call) => {
     if (call.ask !== undefined) return answer(call);
     try {
-      tell({ id: call.id, result: (await OPERATIONS[call.op](call)) ?? null });
+      tell({ id: call.id, result: (await operations[call.op](call)) ?? null });
     } catch (error) {
       tell({ id: call.id, error: { code: error.code ?? 0, message: String(error.message ?? error) } });
     }
-  })
-  .on('close', () => process.exit(0));
+  };
+
+  const end = () => clients.forEach((client) => client.disconnect());
+
+  return { take, end };
+}
+
+serve(begin);

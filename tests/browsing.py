@@ -1,32 +1,33 @@
-"""Headless Chromium for the pages of the examples: one Node process, as many windows as a test wants."""
+"""Headless Chromium for tests: one for all of this process, windows for each of them."""
 
 import asyncio
 import itertools
 import json
 import os
-from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.integration.clients.javascript import DIRECTORY
 from tests.integration.processes import program
+from tests.node import PACKAGES, NodeProgram
 
-DRIVER = Path(__file__).with_name("browser.mjs")
-LINE_LIMIT = 1 << 24
-"""Longest line that the driver may say, in bytes."""
+
+@cache
+def chromium() -> NodeProgram:
+    """It ends with this process."""
+    return NodeProgram(Path(__file__).with_name("browser.mjs"), program("chromium", "chromium"), str(PACKAGES))
 
 
 class Browser:
-    """Chromium. It starts with its first window."""
+    """The windows of one test. With the first of all tests Chromium starts."""
 
     def __init__(self, screenshots: Path) -> None:
         self.screenshots = Path(os.environ.get("EXAMPLES_SCREENSHOTS", screenshots))
         self._ids = itertools.count(1)
         self._calls: dict[int, asyncio.Future[Any]] = {}
-        self._process: Process | None = None
 
     @asynccontextmanager
     async def window(
@@ -36,8 +37,6 @@ class Browser:
 
         A ``cuttable`` window's WebSockets can be closed by `Window.cut`.
         """
-        if self._process is None:
-            await self._start()
         window = Window(self, next(self._ids))
         await window.call("open", {"viewport": {"width": width, "height": height}, "cuttable": cuttable})
         if url:
@@ -47,24 +46,13 @@ class Browser:
         assert problems == [], problems
 
     async def call(self, window: int, call: str, args: tuple[Any, ...]) -> Any:
-        assert self._process is not None
-        assert self._process.stdin is not None
         number = next(self._ids)
         future = self._calls[number] = asyncio.get_running_loop().create_future()
-        self._process.stdin.write(json.dumps({"id": number, "window": window, "call": call, "args": args}).encode())
-        self._process.stdin.write(b"\n")
+        self._connection.tell({"id": number, "window": window, "call": call, "args": args})
         return await future
 
-    async def _start(self) -> None:
-        if not (DIRECTORY / "node_modules").is_dir():
-            raise RuntimeError(f"the tests need Node packages: npm ci in {DIRECTORY.name}, or bash tests/run")
-        command = [program("node", "nodejs"), str(DRIVER), program("chromium", "chromium"), str(DIRECTORY)]
-        self._process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, limit=LINE_LIMIT)
-        self._reader = asyncio.create_task(self._read(self._process))
-
-    async def _read(self, process: Process) -> None:
-        assert process.stdout is not None
-        async for line in process.stdout:
+    async def _read(self) -> None:
+        async for line in self._connection.lines():
             message = json.loads(line)
             future = self._calls.pop(message["id"])
             if "error" in message:
@@ -72,19 +60,17 @@ class Browser:
             else:
                 future.set_result(message["result"])
         for future in self._calls.values():
-            future.set_exception(AssertionError("the browser has ended"))
+            future.set_exception(AssertionError(self._connection.obituary))
 
     async def __aenter__(self) -> Self:
+        self._connection = await chromium().connect()
+        self._reading = asyncio.create_task(self._read())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._process is not None:
-            assert self._process.stdin is not None
-            self._process.stdin.close()
-            await self._process.wait()
-            await self._reader
+        await self._connection.close(self._reading)
 
 
 class Window:

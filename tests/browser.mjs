@@ -1,11 +1,11 @@
-// Windows of headless Chromium, driven over standard input: one JSON call a line, one JSON answer a line.
+// Windows of one headless Chromium for many tests: one JSON call a line, one JSON answer a line.
 //
 //   node browser.mjs CHROMIUM DIRECTORY    playwright-core is found in the node_modules of DIRECTORY
 //
 //   {"id": 1, "window": 7, "call": "fill", "args": ["#text", "hello"]}    {"id": 1, "result": null}
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
+import { serve } from './node.mjs';
 
 const [executablePath, directory] = process.argv.slice(2);
 const { chromium } = createRequire(join(directory, 'package.json'))('playwright-core');
@@ -13,21 +13,26 @@ const DEADLINE = 15_000;
 
 const args = ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage'];
 const browser = await chromium.launch({ executablePath, args });
-const windows = new Map();
+const gone = () => {
+  console.error('Chromium is gone');
+  process.exit(1);
+};
+browser.on('disconnected', gone);
 
 const calls = {
-  async open({ id }, { cuttable, ...options }) {
+  async open({ id, windows }, { cuttable, ...options }) {
     const context = await browser.newContext(options);
+    windows.set(id, { context });
     const page = await context.newPage();
     page.setDefaultTimeout(DEADLINE);
     const problems = [];
     page.on('pageerror', (error) => problems.push(String(error)));
-    windows.set(id, { page, problems, line: cuttable ? await tap(page) : null });
+    windows.set(id, { context, page, problems, line: cuttable ? await tap(page) : null });
   },
   // Answers what went wrong in the page
-  async close({ id, page, problems }) {
+  async close({ id, windows, context, problems }) {
     windows.delete(id);
-    await page.context().close();
+    await context.close();
     return problems;
   },
   // Every WebSocket fails, as behind a proxy that lets none through
@@ -80,8 +85,8 @@ const calls = {
 };
 
 // The rest are calls of playwright's page: fill, click, press, selectOption, innerText, evaluate, …
-async function run({ window: id, call, args: given }) {
-  const window = { id, ...windows.get(id) };
+async function run(windows, { window: id, call, args: given }) {
+  const window = { id, windows, ...windows.get(id) };
   return call in calls ? calls[call](window, ...given) : window.page[call](...given);
 }
 
@@ -119,17 +124,18 @@ async function tap(page) {
   };
 }
 
-const say = (message) => process.stdout.write(`${JSON.stringify(message)}\n`);
-
-async function answer(line) {
-  const message = JSON.parse(line);
-  try {
-    say({ id: message.id, result: (await run(message)) ?? null });
-  } catch (error) {
-    say({ id: message.id, error: `${message.call}: ${error.message}` });
-  }
+function begin(tell) {
+  const windows = new Map();
+  return {
+    async take(message) {
+      try {
+        tell({ id: message.id, result: (await run(windows, message)) ?? null });
+      } catch (error) {
+        tell({ id: message.id, error: `${message.call}: ${error.message}` });
+      }
+    },
+    end: () => Promise.all([...windows.values()].map(({ context }) => context.close())),
+  };
 }
 
-const lines = createInterface({ input: process.stdin });
-lines.on('line', (line) => void answer(line));
-lines.on('close', () => void browser.close());
+serve(begin, () => browser.off('disconnected', gone).close());
