@@ -25,7 +25,7 @@ from gateway.session.base import State
 from gateway.session.session import Session
 from gateway.session.subscribing import allowed
 from gateway.session.subscription import Subscription, SubscriptionEnded, SubscriptionState
-from gateway.session.tokens import check_moment, verified
+from gateway.session.tokens import check_moment, fetch_key, lacks_key, verified
 from gateway.version import __version__
 
 REFUSED_DELAY = 5.0
@@ -44,6 +44,10 @@ async def connect(session: Session, command_id: int, request: ConnectRequest) ->
     session.to(State.CONNECTING)
     began = session.node.wheel.clock()
     try:
+        if lacks_key(session.tokens, request):
+            _set_deadline(session, command_id)
+            await fetch_key(session, request)
+            _check(session)
         if decides_connect(session.application, request):
             admission = await _in_turn(session, command_id, request)
         else:
@@ -277,6 +281,8 @@ async def refresh(session: Session, command_id: int, request: RefreshRequest) ->
     """A new token for a connection that expires."""
     if not request.token or not session.expire_at or not session.refreshable:
         raise Disconnect(DisconnectCode.BAD_REQUEST)
+    if lacks_key(session.tokens, request):
+        await fetch_key(session, request)
     renewed = await _renew(session, request)
     if renewed.user != session.user:
         raise Disconnect(DisconnectCode.INVALID_TOKEN)
