@@ -12,11 +12,11 @@ from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-import jwt
 import msgspec
 from jwt import InvalidAlgorithmError, InvalidKeyError, InvalidSignatureError, PyJWTError
 from msgspec import Meta, Raw, Struct
 
+from gateway.auth.claims import MAX_TOKEN_LENGTH, Moment, header, seconds, user_id
 from gateway.auth.keys import KeyRefused, Keyring, Verified, configured, read, sign
 from gateway.config.settings import ChannelOptions, ClientSettings, TokenSettings
 from gateway.health import Condition
@@ -24,9 +24,6 @@ from gateway.messages import Payload
 
 if TYPE_CHECKING:
     from gateway.auth.remote_keys import RemoteKeys
-
-MAX_TOKEN_LENGTH = 8192
-"""Characters. Longer tokens are not looked at: headers of most servers end there, too."""
 
 _LATEST = 2**32 - 1
 """Expiry is held to this (the year 2106), since time to live is a 32-bit number on the wire."""
@@ -188,17 +185,6 @@ class TokenVerifier:
         return self._subscription.check(token, _subscription)
 
 
-def has_passed(token: str, now: float) -> bool:
-    """Whether it is a JWT whose ``exp`` has passed, whoever has signed it."""
-    if len(token) > MAX_TOKEN_LENGTH:
-        return False
-    try:
-        exp = jwt.decode(token, options={"verify_signature": False}).get("exp")
-    except (PyJWTError, RecursionError):
-        return False
-    return isinstance(exp, int | float) and exp <= now
-
-
 # — claims —
 
 
@@ -223,9 +209,9 @@ class _GrantClaims(Struct):
 
 
 class _Claims(_GrantClaims):
-    sub: str = ""
-    exp: float | None = None
-    nbf: float | None = None
+    sub: str | None = None
+    exp: Moment = None
+    nbf: Moment = None
     expire_at: Annotated[float, Meta(ge=0)] | None = None
     iss: str | None = None
     aud: str | list[str] | None = None
@@ -241,6 +227,8 @@ _Token = TypeVar("_Token")
 
 _claims = msgspec.json.Decoder(_Claims)
 _raw_claims = msgspec.json.Decoder(dict[str, Raw])
+
+_NULL = Raw(b"null")
 
 
 class _Checker:
@@ -294,18 +282,21 @@ class _Checker:
             return TokenInvalid(f"{self._section} has no key to verify it with", "key")
         if isinstance(error, InvalidAlgorithmError):
             known = ", ".join(sorted(self._algorithms))
-            return TokenInvalid(f"{_header(token)}, and {self._section} has keys for {known} only", "alg")
+            return TokenInvalid(f"{header(token)}, and {self._section} has keys for {known} only", "alg")
         if isinstance(error, InvalidSignatureError):
-            return TokenInvalid(f"{_header(token)}, and no key of {self._section} has signed it", "signature")
+            return TokenInvalid(f"{header(token)}, and no key of {self._section} has signed it", "signature")
         found = re.search(r"at `\$\.(\w+)", str(error)) if isinstance(error, msgspec.ValidationError) else None
         claim = found[1] if found and found[1] in _Claims.__struct_fields__ else "format"
-        return TokenInvalid(f"{str(error)!r:.200}", claim)
+        return TokenInvalid(f"{str(error).replace(' | null', '')!r:.200}", claim)
 
     def _user(self, claims: _Claims, payload: bytes) -> str:
         name = self._settings.user_id_claim
         if not name:
-            return claims.sub
-        return msgspec.json.decode(_raw_claims.decode(payload).get(name, b'""'), type=str)
+            return claims.sub or ""
+        try:
+            return user_id(_raw_claims.decode(payload).get(name, _NULL))
+        except (msgspec.DecodeError, UnicodeError) as error:
+            raise TokenInvalid(f"{name} is neither text nor a number", "sub") from error
 
     def _check_origin(self, claims: _Claims) -> None:
         settings = self._settings
@@ -321,20 +312,10 @@ class _Checker:
     def _check_times(self, claims: _Claims) -> None:
         # No leeway: a client whose token has just expired only fetches a new one.
         now = self._clock()
-        if claims.exp is not None and now >= claims.exp:
+        if (exp := _seconds(claims.exp, "exp")) is not None and now >= exp:
             raise TokenExpired("exp has passed", "exp")
-        if claims.nbf is not None and now < claims.nbf:
+        if (nbf := _seconds(claims.nbf, "nbf")) is not None and now < nbf:
             raise TokenExpired("nbf is not reached", "nbf")
-
-
-def _header(token: str) -> str:
-    """What it says of its signature, as it stands there."""
-    try:
-        header = jwt.get_unverified_header(token)
-    except PyJWTError:  # of other kinds than the library had when it refused it
-        header = {}
-    told = [f"{name} is {header[name]!r:.60}" for name in ("alg", "kid") if name in header]
-    return ", ".join(told)
 
 
 def _connection(claims: _Claims, user: str, key: str) -> ConnectionToken:
@@ -368,8 +349,15 @@ def _meets(exact: str, pattern: str, values: list[str]) -> bool:
 
 
 def _expire_at(claims: _Claims) -> int:
-    at = claims.exp if claims.expire_at is None else claims.expire_at
+    at = _seconds(claims.exp, "exp") if claims.expire_at is None else claims.expire_at
     return int(min(at or 0, _LATEST))
+
+
+def _seconds(moment: Moment, claim: str) -> float | None:
+    try:
+        return seconds(moment)
+    except msgspec.DecodeError as error:
+        raise TokenInvalid(f"{claim} is no number: {moment!r:.40}", claim) from error
 
 
 def _grant(claims: _GrantClaims) -> Grant:
@@ -402,14 +390,6 @@ def _meta(plain: Raw) -> Payload | None:
     if meta and not meta.startswith(b"{"):
         raise TokenInvalid("meta must be an object", "meta")
     return meta
-
-
-def claimed_user(token: str, claim: str = "") -> str:
-    """Whom a token names, without a look at who has signed it; empty if it cannot be read."""
-    try:
-        return str(jwt.decode(token, options={"verify_signature": False}).get(claim or "sub", ""))
-    except (PyJWTError, ValueError, RecursionError):
-        return ""
 
 
 # — signing, for the command line and the demo page; backends sign with a JWT library of their own —

@@ -68,7 +68,7 @@ async def unsubscribe(session: Session, command_id: int, request: UnsubscribeReq
 
 
 async def sub_refresh(session: Session, command_id: int, request: SubRefreshRequest) -> None:
-    """A new token for a subscription that expires. Without ``channel``, the token's claim names it."""
+    """A new token: the subscription ends with it, also one that had no end. Without ``channel``, its claim names it."""
     if not request.channel and not request.token:
         raise Disconnect(DisconnectCode.BAD_REQUEST)
     if lacks_key(session.tokens, request):
@@ -77,7 +77,7 @@ async def sub_refresh(session: Session, command_id: int, request: SubRefreshRequ
     subscription = session.subscriptions.get(name)
     if subscription is None or not subscription.live:
         raise Error(ErrorCode.PERMISSION_DENIED)
-    if not (subscription.expire_at and subscription.refreshable):
+    if not subscription.refreshable or (subscription.server_side and not subscription.expire_at):
         raise Disconnect(DisconnectCode.BAD_REQUEST)
     if not request.token:
         raise Error(ErrorCode.BAD_REQUEST)
