@@ -128,7 +128,8 @@ SUBSCRIBES: dict[str, tuple[Claims, str]] = {
 @pytest.mark.parametrize(("claims", "expected"), SUBSCRIBES.values(), ids=SUBSCRIBES)
 async def test_subscription_tokens(claims: Claims, expected: str) -> None:
     client = await (await Rig.open()).connected("alice")
-    token = client.rig.channel_token(**{"channel": "$a"} | claims)
+    meant: Claims = {"channel": "$a"}
+    token = client.rig.channel_token(**meant | claims)
     assert await ask(client, "subscribe", channel="$a", token=token) == expected
 
 
@@ -235,7 +236,8 @@ async def test_sub_refreshes(claims: Claims | str | None, expected: tuple[str, .
         if not isinstance(claims, str):
             token = "" if claims is None else rig.channel_token("a", **claims)
             await client.subscribe("a", token=token)
-        token = "" if refreshed is None else rig.channel_token(**{"channel": "a"} | refreshed)
+        meant: Claims = {"channel": "a"}
+        token = "" if refreshed is None else rig.channel_token(**meant | refreshed)
         found.append(await ask(client, "sub_refresh", channel="a", token=token))
     assert dict(zip(SUB_REFRESHED, found, strict=True)) == dict(zip(SUB_REFRESHED, expected, strict=True))
 
