@@ -384,14 +384,40 @@ async def test_nothing_is_fetched_that_nobody_looks_at(case: Case) -> None:
     assert case.tokens.connection(NEW).user == "ann"
 
 
-async def test_nothing_goes_on_after_the_end(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote_keys, "PAUSE", 0.01)
+def retry(case: Case) -> asyncio.TimerHandle:
+    """The timer that has a failed fetch tried again."""
+    keys = case.tokens.connection_keys
+    assert keys is not None
+    [published] = keys._sets.values()
+    assert published._retry is not None
+    return published._retry
+
+
+async def test_nothing_goes_on_after_the_end(case: Case) -> None:
     case.issuer.fail()
     await case.unavailable(OLD)
-    case.tokens.close()
-    asked = len(case.issuer.paths)
     case.issuer.silent.set()
+    asked = len(case.issuer.paths)
     waiting = asyncio.create_task(case.unavailable(OLD))
     await until(lambda: len(case.issuer.paths) > asked)
     case.tokens.close()
     assert await waiting == "the fetch was broken off"
+    assert retry(case).cancelled()
+
+
+async def test_keys_that_are_not_wanted_any_more_are_not_fetched(case: Case) -> None:
+    case.issuer.fail()
+    await case.unavailable(OLD)
+    before = retry(case)
+    case.tokens.reload(case.client)
+    assert not before.cancelled()
+    case.tokens.reload(ClientSettings())
+    assert before.cancelled()
+
+
+async def test_with_what_has_failed_nobody_is_waited_for_at_the_end(case: Case) -> None:
+    case.issuer.fail()
+    await case.unavailable(OLD)
+    assert not retry(case).cancelled()
+    case.tokens.close()
+    assert retry(case).cancelled()

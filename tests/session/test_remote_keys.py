@@ -160,6 +160,18 @@ async def test_a_refresh_while_the_issuer_is_away_is_to_be_tried_again(rig: Rig,
     assert (client.reply(7), client.closed) == (AWAY, None)
 
 
+async def test_a_refresh_of_one_who_leaves_meanwhile(rig: Rig, issuer: Issuer) -> None:
+    client = await expiring(rig)
+    expiry = client.session.expiry
+    issuer.publish(jwk(P256, "new"))
+    task = await waiting(client, issuer, {"id": 2, "refresh": {"token": new(exp=int(NOW) + 600)}})
+    await client.leave()
+    issuer.go_on()
+    await task
+    await rig.settle()
+    assert client.session.expiry is expiry, "nothing new is set for who has gone"
+
+
 # — subscriptions —
 
 
