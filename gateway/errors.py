@@ -143,6 +143,14 @@ class BrokerUnavailable(Error):  # noqa: N818
         self.stored = stored
 
 
+class KeysUnavailable(Error):  # noqa: N818
+    """The key that a token needs cannot be fetched just now. The text is for the log, not for the client."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(ErrorCode.INTERNAL, "keys unavailable, try again")
+        self.problem = problem
+
+
 def another(error: BaseException) -> BaseException:
     """Another exception like this one, for somebody else to raise: each gathers a traceback of its own."""
     other = type(error).__new__(type(error), *error.args)

@@ -121,6 +121,8 @@ class Metrics:
         self.recoveries: Counter[bool] = Counter()
         self.dropped: Counter[str] = Counter()
         """Publications that somebody did not get, by who: `held`, `listener`, `plain`."""
+        self.jwks_fetches: Counter[bool] = Counter()
+        """By whether they succeeded."""
         self.api_errors: Counter[tuple[str, int]] = Counter()
         """By method and code."""
         self.namespaces: dict[str, NamespaceCounts] = {}

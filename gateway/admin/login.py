@@ -13,7 +13,7 @@ import msgspec
 from jwt import PyJWTError
 from msgspec import Struct
 
-from gateway.auth.keys import Keyring, sign
+from gateway.auth.keys import Keyring, configured, sign
 from gateway.config.settings import AdminSettings, TokenSettings
 from gateway.limits.addresses import network_of
 from gateway.limits.buckets import Account, Accounts, Rules
@@ -97,6 +97,6 @@ class Login:
         if settings is not self._read:
             made_of = f"{settings.secret}\0{settings.password}".encode()
             key = hmac.digest(made_of, AUDIENCE.encode(), "sha256").hex()
-            self._keys = key, Keyring(TokenSettings(hmac_secret_key=key), "admin", self._clock)
+            self._keys = key, Keyring(configured(TokenSettings(hmac_secret_key=key), "admin", self._clock))
             self._read = settings
         return self._keys

@@ -1,7 +1,7 @@
 """The keys that tokens are verified with, each bound to the algorithms it is meant for."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, cast
 
@@ -17,10 +17,11 @@ from gateway.errors import SettingsError
 HEADERS = 64
 """Different headers of good tokens that are kept: libraries write them in their ways, with key ids or without."""
 
-_RSA_BITS = 2048
+RSA_BITS = 2048
 """Shorter keys have been factored or soon will be."""
 
-_ECDSA_ALGORITHMS = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
+RSA_ALGORITHMS = ("RS256", "RS384", "RS512")
+ECDSA_ALGORITHMS = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 
 _PEM_EXAMPLE = '"-----BEGIN PUBLIC KEY-----\\nMII...\\n-----END PUBLIC KEY-----"'
 
@@ -32,11 +33,23 @@ class NamedKey(NamedTuple):
     key: Any
 
 
+Bindings = Mapping[str, Callable[[], Sequence[NamedKey]]]
+"""By algorithm, the keys that are good now."""
+
+
 class Verified(NamedTuple):
     """What a token carries, and the name of the key that has signed it; empty if nobody looked at that."""
 
     payload: bytes
     key: str
+
+
+class KeyRefused(PyJWTError):  # noqa: N818  as TokenRefused
+    """A token's key is none of its issuer's, or not for its algorithm. The text is for the log."""
+
+    def __init__(self, text: str, claim: str) -> None:
+        super().__init__(text)
+        self.claim = claim
 
 
 class BoundAlgorithm(Algorithm):
@@ -75,18 +88,15 @@ class BoundAlgorithm(Algorithm):
 
 
 class Keyring:
-    """Verifies signatures by the keys in one section of the settings.
+    """Verifies signatures by keys, each bound to its algorithms.
 
-    Knows no algorithm without a key of its own, so that a token's header can only choose among what is
-    configured. Raises ``SettingsError`` for a key that cannot be used; ``section`` says where it stands.
+    Knows no algorithm without a key of its own, so that a token's header can only choose among what is there.
     """
 
-    def __init__(self, settings: TokenSettings, section: str, clock: Callable[[], float]) -> None:
+    def __init__(self, bindings: Bindings) -> None:
         self._jws = PyJWS(algorithms=[])
         known = get_default_algorithms()
-        self._bound = {
-            name: BoundAlgorithm(known[name], keys) for name, keys in _bindings(settings, section, clock).items()
-        }
+        self._bound = {name: BoundAlgorithm(known[name], keys) for name, keys in bindings.items()}
         for name, algorithm in self._bound.items():
             self._jws.register_algorithm(name, algorithm)
         self.algorithms = self._jws.get_algorithms()
@@ -108,17 +118,18 @@ class Keyring:
             self._headers[header] = algorithm, kid
         return _verified(algorithm, kid, header, rest) or Verified(cast(bytes, found["payload"]), "")
 
-    def read(self, token: str) -> Verified:
-        """What a token carries, whoever signed it. Raises ``PyJWTError``."""
-        return Verified(cast(bytes, self._jws.decode(token, options={"verify_signature": False})), "")
+
+def read(token: str) -> Verified:
+    """What a token carries, whoever signed it. Raises ``PyJWTError``."""
+    return Verified(cast(bytes, PyJWS().decode(token, options={"verify_signature": False})), "")
 
 
 def _verified(algorithm: BoundAlgorithm, kid: str, header: str, rest: str) -> Verified | None:
     """A token whose header is known to be good, taken apart; None if the token is not (RFC 7515, section 5.2)."""
     try:
         payload, _, signature = rest.encode("ascii").partition(b".")
-        name = algorithm.find(b"%b.%b" % (header.encode("ascii"), payload), _segment(signature), kid)
-        return None if name is None else Verified(_segment(payload), name)
+        name = algorithm.find(b"%b.%b" % (header.encode("ascii"), payload), segment(signature), kid)
+        return None if name is None else Verified(segment(payload), name)
     except (ValueError, PyJWTError):
         return None
 
@@ -127,12 +138,12 @@ def _check_spelling(token: str) -> None:
     """Raises ``DecodeError`` for what some releases of the library read, though it is written in another way."""
     try:
         for part in token.encode("ascii").split(b"."):
-            _segment(part)
+            segment(part)
     except ValueError as error:
         raise DecodeError("not base64url as RFC 7515 has it") from error
 
 
-def _segment(text: bytes) -> bytes:
+def segment(text: bytes) -> bytes:
     """Base64url without padding (RFC 7515, appendix C), written in the one way there is. Raises ``ValueError``."""
     data = urlsafe_b64decode(text + b"==="[: -len(text) % 4])
     if urlsafe_b64encode(data).rstrip(b"=") != text:
@@ -148,14 +159,15 @@ def sign(payload: bytes, secret: str) -> str:
     return jws.encode(payload, "", algorithm="HS256")
 
 
-def _bindings(
-    settings: TokenSettings, section: str, clock: Callable[[], float]
-) -> dict[str, Callable[[], list[NamedKey]]]:
-    """By algorithm, the keys that are good now."""
+def configured(settings: TokenSettings, section: str, clock: Callable[[], float]) -> Bindings:
+    """The keys in one section of the settings.
+
+    Raises ``SettingsError`` for a key that cannot be used; ``section`` says where it stands.
+    """
     secrets = _named(settings, section, "hmac_secret_key", _secret)
     previous = _named(settings, section, "hmac_previous_secret_key", _secret)
     rsa = _named(settings, section, "rsa_public_key", _rsa)
-    bindings: dict[str, Callable[[], list[NamedKey]]] = {}
+    bindings: dict[str, Callable[[], Sequence[NamedKey]]] = {}
     if secrets or previous:
         until = settings.hmac_previous_secret_key_valid_until
         always = secrets + previous
@@ -165,7 +177,7 @@ def _bindings(
 
         bindings.update(dict.fromkeys(("HS256", "HS384", "HS512"), good))
     if rsa:
-        bindings.update(dict.fromkeys(("RS256", "RS384", "RS512"), lambda: rsa))
+        bindings.update(dict.fromkeys(RSA_ALGORITHMS, lambda: rsa))
     by_curve: dict[str, list[NamedKey]] = {}
     for name, (key, algorithm) in _named(settings, section, "ecdsa_public_key", _ecdsa):
         by_curve.setdefault(algorithm, []).append(NamedKey(name, key))
@@ -195,18 +207,18 @@ def _rsa(pem: str, name: str) -> RSAPublicKey:
     key = _load(pem, name)
     if not isinstance(key, RSAPublicKey):
         raise SettingsError(f"{name} is not an RSA key; expected an RSA public key as PEM: {_PEM_EXAMPLE}")
-    if key.key_size < _RSA_BITS:
-        raise SettingsError(f"{name} has {key.key_size} bits; expected an RSA public key of at least {_RSA_BITS}")
+    if key.key_size < RSA_BITS:
+        raise SettingsError(f"{name} has {key.key_size} bits; expected an RSA public key of at least {RSA_BITS}")
     return key
 
 
 def _ecdsa(pem: str, name: str) -> tuple[EllipticCurvePublicKey, str]:
     key = _load(pem, name)
-    if not isinstance(key, EllipticCurvePublicKey) or key.curve.name not in _ECDSA_ALGORITHMS:
+    if not isinstance(key, EllipticCurvePublicKey) or key.curve.name not in ECDSA_ALGORITHMS:
         raise SettingsError(
             f"{name} is not an ECDSA key on P-256, P-384 or P-521; expected such a public key as PEM: {_PEM_EXAMPLE}"
         )
-    return key, _ECDSA_ALGORITHMS[key.curve.name]
+    return key, ECDSA_ALGORITHMS[key.curve.name]
 
 
 def _load(pem: str, name: str) -> object:

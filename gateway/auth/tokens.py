@@ -7,21 +7,23 @@ import base64
 import binascii
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-import jwt
 import msgspec
 from jwt import InvalidAlgorithmError, InvalidKeyError, InvalidSignatureError, PyJWTError
 from msgspec import Meta, Raw, Struct
 
-from gateway.auth.keys import Keyring, sign
+from gateway.auth.claims import MAX_TOKEN_LENGTH, Moment, header, seconds, user_id
+from gateway.auth.keys import KeyRefused, Keyring, Verified, configured, read, sign
 from gateway.config.settings import ChannelOptions, ClientSettings, TokenSettings
+from gateway.health import Condition
 from gateway.messages import Payload
 
-MAX_TOKEN_LENGTH = 8192
-"""Characters. Longer tokens are not looked at: headers of most servers end there, too."""
+if TYPE_CHECKING:
+    from gateway.auth.remote_keys import RemoteKeys
 
 _LATEST = 2**32 - 1
 """Expiry is held to this (the year 2106), since time to live is a 32-bit number on the wire."""
@@ -101,23 +103,78 @@ class SubscriptionToken(Struct, frozen=True):
 
 
 class TokenVerifier:
-    """Verifies tokens. Raises ``SettingsError`` for keys that cannot be used."""
+    """Verifies tokens, and waits for nothing: where keys are fetched, whoever has a token has them fetched before.
 
-    def __init__(self, settings: ClientSettings, clock: Callable[[], float] = time.time) -> None:
+    Raises ``SettingsError`` for keys that cannot be used. ``fetches`` counts those of keys, by whether they succeeded.
+    """
+
+    def __init__(
+        self,
+        settings: ClientSettings,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        fetches: Counter[bool] | None = None,
+    ) -> None:
         self._clock = clock
+        self._monotonic = monotonic
+        self._fetches: Counter[bool] = Counter() if fetches is None else fetches
+        self.connection_keys: RemoteKeys | None = None
+        """Keys of connection tokens that are fetched, if they are."""
+        self.subscription_keys: RemoteKeys | None = None
         self.reload(settings)
 
     def reload(self, settings: ClientSettings) -> None:
         """Go by other keys from now on. Raises ``SettingsError``, and then goes by those it has."""
-        skip = settings.insecure_skip_token_signature_verify
-        connection = _Checker(settings.token, "client.token", skip, self._clock)
-        subscription = connection
+        connection, keys = self._checker(settings, "token", self.connection_keys)
+        subscription, subscription_keys = connection, keys
         if settings.subscription_token.enabled:
-            subscription = _Checker(settings.subscription_token, "client.subscription_token", skip, self._clock)
+            subscription, subscription_keys = self._checker(settings, "subscription_token", self.subscription_keys)
+        before = self._fetched
         self._connection, self._subscription = connection, subscription
-        self.has_keys = skip or connection.has_keys
+        self.connection_keys, self.subscription_keys = keys, subscription_keys
+        self.fetches_keys = bool(self._fetched)
+        """Whether any keys are."""
+        for gone in before - self._fetched:
+            gone.close()
+        self.has_keys = connection.has_keys
         """Whether any connection token can be verified here."""
-        self.has_subscription_keys = skip or subscription.has_keys
+        self.has_subscription_keys = subscription.has_keys
+
+    def _checker(
+        self, settings: ClientSettings, name: str, before: "RemoteKeys | None"
+    ) -> "tuple[_Checker, RemoteKeys | None]":
+        """What checks tokens of a kind, and the keys that are to be fetched for it; ``before``, if they do."""
+        tokens: TokenSettings = getattr(settings, name)
+        section = f"client.{name}"
+        if settings.insecure_skip_token_signature_verify:
+            return _Checker(tokens, section, read, self._clock), None
+        if not tokens.jwks_public_endpoint:
+            keyring = Keyring(configured(tokens, section, self._clock))
+            return _Checker(tokens, section, keyring.verify, self._clock, keyring.algorithms), None
+        from gateway.auth.remote_keys import RemoteKeys  # its HTTP client takes a while to import, for nothing mostly
+
+        keys = RemoteKeys(tokens, section, self._monotonic, self._fetches)
+        if before is not None and before.serves(keys):
+            keys = before
+        return _Checker(tokens, section, keys.verify, self._clock), keys
+
+    def fetch_keys(self) -> None:
+        """Fetch those that are published, and those that are here anew. In a running event loop."""
+        for keys in self._fetched:
+            keys.renew()
+
+    def close(self) -> None:
+        """Fetch none any more."""
+        for keys in self._fetched:
+            keys.close()
+
+    def condition(self) -> Condition | None:
+        """Keys that cannot be fetched just now, if there are any."""
+        return next((found for keys in self._fetched if (found := keys.condition()) is not None), None)
+
+    @property
+    def _fetched(self) -> "set[RemoteKeys]":
+        return {keys for keys in (self.connection_keys, self.subscription_keys) if keys is not None}
 
     def connection(self, token: str) -> ConnectionToken:
         """Raises ``TokenInvalid`` or ``TokenExpired``."""
@@ -126,17 +183,6 @@ class TokenVerifier:
     def subscription(self, token: str) -> SubscriptionToken:
         """Raises ``TokenInvalid`` or ``TokenExpired``."""
         return self._subscription.check(token, _subscription)
-
-
-def has_passed(token: str, now: float) -> bool:
-    """Whether it is a JWT whose ``exp`` has passed, whoever has signed it."""
-    if len(token) > MAX_TOKEN_LENGTH:
-        return False
-    try:
-        exp = jwt.decode(token, options={"verify_signature": False}).get("exp")
-    except (PyJWTError, RecursionError):
-        return False
-    return isinstance(exp, int | float) and exp <= now
 
 
 # — claims —
@@ -163,9 +209,9 @@ class _GrantClaims(Struct):
 
 
 class _Claims(_GrantClaims):
-    sub: str = ""
-    exp: float | None = None
-    nbf: float | None = None
+    sub: str | None = None
+    exp: Moment = None
+    nbf: Moment = None
     expire_at: Annotated[float, Meta(ge=0)] | None = None
     iss: str | None = None
     aud: str | list[str] | None = None
@@ -182,14 +228,24 @@ _Token = TypeVar("_Token")
 _claims = msgspec.json.Decoder(_Claims)
 _raw_claims = msgspec.json.Decoder(dict[str, Raw])
 
+_NULL = Raw(b"null")
+
 
 class _Checker:
     """Signature, then issuer and audience, then times: a stranger learns nothing from the answer."""
 
-    def __init__(self, settings: TokenSettings, section: str, skip_signature: bool, clock: Callable[[], float]) -> None:
-        keyring = self._keyring = Keyring(settings, section, clock)
-        self.has_keys = bool(keyring.algorithms)
-        self._open = keyring.read if skip_signature else keyring.verify
+    def __init__(
+        self,
+        settings: TokenSettings,
+        section: str,
+        unseal: Callable[[str], Verified],
+        clock: Callable[[], float],
+        algorithms: Collection[str] | None = None,
+    ) -> None:
+        """``unseal`` looks at the signature; ``algorithms`` are those that there are keys for, where that is known."""
+        self.has_keys = algorithms is None or bool(algorithms)
+        self._unseal = unseal
+        self._algorithms = algorithms or ()
         self._settings = settings
         self._section = section
         self._clock = clock
@@ -199,7 +255,7 @@ class _Checker:
         if len(token) > MAX_TOKEN_LENGTH:
             raise TokenInvalid(f"longer than {MAX_TOKEN_LENGTH} characters", "size")
         try:
-            payload, key = self._open(token)
+            payload, key = self._unseal(token)
         except (PyJWTError, UnicodeError, RecursionError) as error:
             raise self._invalid(error, token) from error
         try:
@@ -220,22 +276,27 @@ class _Checker:
 
     def _invalid(self, error: Exception, token: str = "") -> TokenInvalid:
         """Which claim is wrong, or which key is missing."""
+        if isinstance(error, KeyRefused):
+            return TokenInvalid(str(error), error.claim)
         if isinstance(error, InvalidKeyError):
             return TokenInvalid(f"{self._section} has no key to verify it with", "key")
         if isinstance(error, InvalidAlgorithmError):
-            known = ", ".join(sorted(self._keyring.algorithms))
-            return TokenInvalid(f"{_header(token)}, and {self._section} has keys for {known} only", "alg")
+            known = ", ".join(sorted(self._algorithms))
+            return TokenInvalid(f"{header(token)}, and {self._section} has keys for {known} only", "alg")
         if isinstance(error, InvalidSignatureError):
-            return TokenInvalid(f"{_header(token)}, and no key of {self._section} has signed it", "signature")
+            return TokenInvalid(f"{header(token)}, and no key of {self._section} has signed it", "signature")
         found = re.search(r"at `\$\.(\w+)", str(error)) if isinstance(error, msgspec.ValidationError) else None
         claim = found[1] if found and found[1] in _Claims.__struct_fields__ else "format"
-        return TokenInvalid(f"{str(error)!r:.200}", claim)
+        return TokenInvalid(f"{str(error).replace(' | null', '')!r:.200}", claim)
 
     def _user(self, claims: _Claims, payload: bytes) -> str:
         name = self._settings.user_id_claim
         if not name:
-            return claims.sub
-        return msgspec.json.decode(_raw_claims.decode(payload).get(name, b'""'), type=str)
+            return claims.sub or ""
+        try:
+            return user_id(_raw_claims.decode(payload).get(name, _NULL))
+        except (msgspec.DecodeError, UnicodeError) as error:
+            raise TokenInvalid(f"{name} is neither text nor a number", "sub") from error
 
     def _check_origin(self, claims: _Claims) -> None:
         settings = self._settings
@@ -251,20 +312,10 @@ class _Checker:
     def _check_times(self, claims: _Claims) -> None:
         # No leeway: a client whose token has just expired only fetches a new one.
         now = self._clock()
-        if claims.exp is not None and now >= claims.exp:
+        if (exp := _seconds(claims.exp, "exp")) is not None and now >= exp:
             raise TokenExpired("exp has passed", "exp")
-        if claims.nbf is not None and now < claims.nbf:
+        if (nbf := _seconds(claims.nbf, "nbf")) is not None and now < nbf:
             raise TokenExpired("nbf is not reached", "nbf")
-
-
-def _header(token: str) -> str:
-    """What it says of its signature, as it stands there."""
-    try:
-        header = jwt.get_unverified_header(token)
-    except PyJWTError:  # of other kinds than the library had when it refused it
-        header = {}
-    told = [f"{name} is {header[name]!r:.60}" for name in ("alg", "kid") if name in header]
-    return ", ".join(told)
 
 
 def _connection(claims: _Claims, user: str, key: str) -> ConnectionToken:
@@ -298,8 +349,15 @@ def _meets(exact: str, pattern: str, values: list[str]) -> bool:
 
 
 def _expire_at(claims: _Claims) -> int:
-    at = claims.exp if claims.expire_at is None else claims.expire_at
+    at = _seconds(claims.exp, "exp") if claims.expire_at is None else claims.expire_at
     return int(min(at or 0, _LATEST))
+
+
+def _seconds(moment: Moment, claim: str) -> float | None:
+    try:
+        return seconds(moment)
+    except msgspec.DecodeError as error:
+        raise TokenInvalid(f"{claim} is no number: {moment!r:.40}", claim) from error
 
 
 def _grant(claims: _GrantClaims) -> Grant:
@@ -332,14 +390,6 @@ def _meta(plain: Raw) -> Payload | None:
     if meta and not meta.startswith(b"{"):
         raise TokenInvalid("meta must be an object", "meta")
     return meta
-
-
-def claimed_user(token: str, claim: str = "") -> str:
-    """Whom a token names, without a look at who has signed it; empty if it cannot be read."""
-    try:
-        return str(jwt.decode(token, options={"verify_signature": False}).get(claim or "sub", ""))
-    except (PyJWTError, ValueError, RecursionError):
-        return ""
 
 
 # — signing, for the command line and the demo page; backends sign with a JWT library of their own —

@@ -6,15 +6,24 @@ import re
 from collections.abc import Iterator
 from importlib.util import find_spec
 from ipaddress import ip_network
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from gateway.auth.keys import Keyring
+from gateway.auth.endpoint import KeyEndpoint
+from gateway.auth.keys import configured
 from gateway.auth.tokens import TokenVerifier
 from gateway.broadcast.backends import problem_of
 from gateway.config.origins import problem_of_origin
 from gateway.config.places import Place
-from gateway.config.settings import ChannelOptions, ChannelSettings, HTTPServerSettings, RedisSettings, Settings
+from gateway.config.settings import (
+    ChannelOptions,
+    ChannelSettings,
+    ClientSettings,
+    HTTPServerSettings,
+    RedisSettings,
+    Settings,
+)
 from gateway.config.settings.channels import META_TTL
 from gateway.config.settings.limits import read_buckets
 from gateway.config.weak import find_weak
@@ -182,6 +191,7 @@ def find_warnings(settings: Settings) -> Iterator[str]:
     for pattern in client.allowed_origins:
         if wrong := problem_of_origin(pattern):
             yield f"client.allowed_origins: {json.dumps(pattern, ensure_ascii=False):.100} {wrong}"
+    yield from _unused_keys(client)
     yield from find_weak(settings)
     if settings._needless:
         yield (
@@ -200,6 +210,22 @@ def find_warnings(settings: Settings) -> Iterator[str]:
             'nobody can connect: give client.token.hmac_secret_key the output of "openssl rand -hex 32", '
             "for short GATEWAY_CLIENT__TOKEN__HMAC_SECRET_KEY; for trying out on this machine, take --dev"
         )
+
+
+_KEYS = tuple(f"{kind}_key{many}" for kind in ("hmac_secret", "rsa_public", "ecdsa_public") for many in ("", "s"))
+
+
+def _unused_keys(client: ClientSettings) -> Iterator[str]:
+    """Keys that fetched ones take the place of, and endpoints whose answers anybody on the way can change."""
+    for section, tokens in (("client.token", client.token), ("client.subscription_token", client.subscription_token)):
+        endpoint = tokens.jwks_public_endpoint
+        if endpoint and (unused := [kind for kind in _KEYS if getattr(tokens, kind)]):
+            yield (
+                f"{section}.{unused[0]} is not used, for with jwks_public_endpoint only the keys of that are: take "
+                "away one of the two"
+            )
+        if endpoint.startswith("http:") and not Place(urlsplit(endpoint).hostname or "").is_loopback:
+            yield f"{section}.jwks_public_endpoint has no TLS: who changes what it answers lets anybody in; take https"
 
 
 def _meta_problems(channel: ChannelSettings) -> Iterator[Problem]:
@@ -287,11 +313,19 @@ def _token_problems(settings: Settings) -> Iterator[Problem]:
         for name in sorted({name for name in names if names.count(name) > 1}):
             yield Problem(key, f'two keys are named "{name}"; give each a name of its own, which logs tell')
         try:
-            Keyring(tokens, key, float)
+            configured(tokens, key, float)
+            if tokens.jwks_public_endpoint:
+                KeyEndpoint(tokens, key)
         except SettingsError as error:  # its text begins with the key
             name, _, text = str(error).partition(" ")
             yield Problem(name, text)
-    if settings.demo.enabled and not client.token.signing_secret:
+    if settings.demo.enabled and client.token.jwks_public_endpoint:
+        yield Problem(
+            "demo.enabled",
+            "the page signs tokens by client.token.hmac_secret_key, which jwks_public_endpoint takes the place of; set "
+            "demo.enabled = false",
+        )
+    elif settings.demo.enabled and not client.token.signing_secret:
         yield Problem(
             "demo.enabled",
             "the page needs tokens: set client.token.hmac_secret_key to the output of "

@@ -9,8 +9,10 @@ from urllib.parse import urlsplit
 import msgspec
 
 from gateway.auth.tokens import TokenExpired, TokenInvalid, TokenVerifier
+from gateway.config.masking import masked
 from gateway.config.settings import Settings, TokenSettings
 from gateway.doctor.finding import About, Finding
+from gateway.errors import KeysUnavailable
 from gateway.metrics import Metrics
 from gateway.transports import admission
 
@@ -52,8 +54,26 @@ def _origin_of(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}" if parts.scheme and parts.netloc else ""
 
 
-def examine_token(settings: Settings, token: str, clock: Clock = time.time) -> Iterator[Finding]:
-    """A connection token, or one for a channel, by what it claims."""
+async def look_at_token(settings: Settings, token: str, clock: Clock = time.time) -> list[Finding]:
+    """The same as `examine_token`, where keys may have to be fetched."""
+    verifier = TokenVerifier(settings.client, clock)
+    is_subscription = (read_claims(token) or {}).get("channel") is not None
+    keys = verifier.subscription_keys if is_subscription else verifier.connection_keys
+    try:
+        if keys is not None:
+            await keys.fetch(token)
+    except KeysUnavailable as error:
+        remedy = "see that this machine reaches it, and that it answers with keys; the gateway asks it just so"
+        return [About("token").problem(f"its key cannot be fetched: {error.problem}", remedy)]
+    finally:
+        verifier.close()
+    return list(examine_token(settings, token, clock, verifier))
+
+
+def examine_token(
+    settings: Settings, token: str, clock: Clock = time.time, verifier: TokenVerifier | None = None
+) -> Iterator[Finding]:
+    """A connection token, or one for a channel, by what it claims. ``verifier`` has the keys that are fetched."""
     about = About("token")
     claims = read_claims(token)
     if claims is None:
@@ -66,7 +86,7 @@ def examine_token(settings: Settings, token: str, clock: Clock = time.time) -> I
     section = "client.subscription_token" if is_subscription and settings.client.subscription_token.enabled else ""
     keys: TokenSettings = settings.client.subscription_token if section else settings.client.token
     section = section or "client.token"
-    verifier = TokenVerifier(settings.client, clock)
+    verifier = verifier or TokenVerifier(settings.client, clock)
     try:
         if is_subscription:
             subscription = verifier.subscription(token)
@@ -118,6 +138,11 @@ def _remedy(claim: str, token: str, keys: TokenSettings, section: str) -> str:
         case "iss":
             wanted = keys.issuer or keys.issuer_regex
             return f"sign with iss = {wanted!r}, which {section} wants; it has {claims.get('iss')!r}"
+        case "alg" | "key" if keys.jwks_public_endpoint:
+            return (
+                f"have its kid name a key at {masked(keys.jwks_public_endpoint)}, which has use = sig and is for the "
+                "token's alg"
+            )
         case "signature":
             return f"it was signed with another key than those of {section}: give both sides the same"
         case "alg" | "key":
@@ -127,7 +152,7 @@ def _remedy(claim: str, token: str, keys: TokenSettings, section: str) -> str:
     return "sign it as docs/tokens.md says"
 
 
-_KEYS = {"HS": "hmac_secret_key", "RS": "rsa_public_key", "ES": "ecdsa_public_key"}
+_KEYS = {"HS": "hmac_secret_key", "RS": "rsa_public_key", "ES": "ecdsa_public_key", "Ed": "jwks_public_endpoint"}
 _ANY_KEY = ", ".join(_KEYS.values())
 
 

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from gateway.config.contradictions import find_warnings
 from gateway.config.settings import Settings
-from gateway.doctor.clients import examine_origin, examine_token
+from gateway.doctor.clients import examine_origin, look_at_token
 from gateway.doctor.edge import Edge
 from gateway.doctor.finding import About, Finding
 from gateway.doctor.http import Address
@@ -38,7 +38,7 @@ async def examine(patient: Patient) -> list[Finding]:
     if patient.origin:
         found += examine_origin(settings, patient.origin, address.authority, same_origin=embedded)
     if patient.token:
-        found += examine_token(settings, patient.token)
+        found += await look_at_token(settings, patient.token)
     engine, listening = await _engine(settings)
     found += engine
     known = None

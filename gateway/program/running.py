@@ -55,7 +55,10 @@ class Running:
         answer_pages(self.node)
         self.node.limiter.store = self.engine.limits
         self.engine.set_rules(stream_rules(settings, routes))
-        self.tokens = TokenVerifier(settings.client, environment.clock)
+        self.tokens = TokenVerifier(
+            settings.client, environment.clock, self.node.wheel.clock, self.node.metrics.jwks_fetches
+        )
+        self.node.conditions.append(self.tokens.condition)
         self.streams = program.streams = Streams(self.node)
         self.listeners = Listeners(self.node, program.types)
         self.cluster_events = ClusterEvents(program, self.node, self.engine.leases, self.engine.occupancy, tracing.told)
@@ -76,6 +79,8 @@ class Running:
     def reload(self, settings: Settings) -> None:
         """Tell each part that keeps something made of settings. Raises `SettingsError`, and nothing has changed."""
         self.tokens.reload(settings.client)  # the one that may refuse
+        if self.started:
+            self.tokens.fetch_keys()
         self.node.reload(settings)
         self.engine.set_rules(stream_rules(settings, self._routes))
         self.acceptor.reload()
@@ -86,6 +91,8 @@ class Running:
             self.started = True
             self.node.loop = asyncio.get_running_loop()
             stack.push_async_callback(self.tracing.close)
+            stack.callback(self.tokens.close)
+            self.tokens.fetch_keys()
             stack.push_async_callback(self.engine.close)
             await self.engine.start()
             await self.node.start()

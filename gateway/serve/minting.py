@@ -43,6 +43,11 @@ def mint(settings: Settings, user: str, ttl: float, channel: str | None, now: fl
     section = "client.token"
     if channel is not None and client.subscription_token.enabled:
         keys, section = client.subscription_token, "client.subscription_token"
+    if keys.jwks_public_endpoint:
+        raise SettingsError(
+            f"{section}.jwks_public_endpoint is set, so that only its issuer can sign tokens: have that do it, or "
+            "leave it out where you try things out, and take --dev"
+        )
     if not keys.signing_secret:
         name = f"GATEWAY_{section}.hmac_secret_key".upper().replace(".", "__")
         raise SettingsError(

@@ -25,7 +25,7 @@ from gateway.session.base import State
 from gateway.session.session import Session
 from gateway.session.subscribing import allowed
 from gateway.session.subscription import Subscription, SubscriptionEnded, SubscriptionState
-from gateway.session.tokens import check_moment, verified
+from gateway.session.tokens import check_moment, fetch_key, lacks_key, verified
 from gateway.version import __version__
 
 REFUSED_DELAY = 5.0
@@ -44,6 +44,10 @@ async def connect(session: Session, command_id: int, request: ConnectRequest) ->
     session.to(State.CONNECTING)
     began = session.node.wheel.clock()
     try:
+        if lacks_key(session.tokens, request):
+            _set_deadline(session, command_id)
+            await fetch_key(session, request)
+            _check(session)
         if decides_connect(session.application, request):
             admission = await _in_turn(session, command_id, request)
         else:
@@ -274,14 +278,17 @@ def _known(session: Session, name: str) -> Channel | None:
 
 
 async def refresh(session: Session, command_id: int, request: RefreshRequest) -> None:
-    """A new token for a connection that expires."""
-    if not request.token or not session.expire_at or not session.refreshable:
+    """A new token: the connection ends with it, also one that had no end before."""
+    if not request.token or not session.refreshable:
         raise Disconnect(DisconnectCode.BAD_REQUEST)
+    if lacks_key(session.tokens, request):
+        await fetch_key(session, request)
     renewed = await _renew(session, request)
     if renewed.user != session.user:
         raise Disconnect(DisconnectCode.INVALID_TOKEN)
     if renewed.subs.keys() != session.granted:
         raise Disconnect(DisconnectCode.INSUFFICIENT_STATE)
+    check_moment(session.node, renewed.expire_at)
     if session.application is not NO_APPLICATION:
         session.token = request.token
     session.expire(renewed.expire_at)
@@ -300,6 +307,8 @@ async def _renew(session: Session, request: RefreshRequest) -> Admission:
     if refresh is None:
         return _refresh_token(session, request.token)
     known = _refresh_token(session, request.token) if session.tokens.has_keys else None
+    if known is not None:
+        check_moment(session.node, known.expire_at)
     try:
         renewed = await refresh(session, request, known)
     except Error as error:
@@ -314,5 +323,4 @@ async def _renew(session: Session, request: RefreshRequest) -> Admission:
 
 def _refresh_token(session: Session, text: str) -> Admission:
     token = verified(session.tokens.connection, text, expired=DisconnectCode.EXPIRED)
-    check_moment(session.node, token.expire_at)
     return Admission(token.user, token.expire_at, token.info, dict.fromkeys(token.subs, AS_THE_OPTIONS_SAY))

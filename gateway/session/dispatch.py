@@ -26,6 +26,7 @@ from gateway.session import asking, connecting, subscribing
 from gateway.session.application import NO_APPLICATION, decides_connect, route_of
 from gateway.session.base import GONE, State
 from gateway.session.session import Session
+from gateway.session.tokens import lacks_key
 
 FAIR = 32
 """Commands of one client carried out in a row, before others have their turn."""
@@ -46,7 +47,8 @@ class ClientSession(Session):
         if frame == self.wire.protocol.pong and self.state is State.CONNECTED:
             self.pong()
             return
-        carry_out = self._carry_out if self.application is NO_APPLICATION else self._dispatch
+        at_once = self.application is NO_APPLICATION and not self.tokens.fetches_keys
+        carry_out = self._carry_out if at_once else self._dispatch
         limits, limiter = self.node.limiter.of_commands(self.spender.network), self.node.limiter
         over = limits is not None and not limiter.allows(limits, self.spender, self.user, BYTES, len(frame))
         try:
@@ -91,8 +93,9 @@ class ClientSession(Session):
         return allowed
 
     async def _dispatch(self, command: Command) -> None:
-        """Carry the command out here, or in a task of its own if the program decides it."""
-        if _is_decided(self, command.request) or (self.lanes is not None and self.lanes.busy(command.request)):
+        """Carry the command out here, or in a task of its own if the program decides it, or its key is fetched."""
+        waits = lacks_key(self.tokens, command.request) or _is_decided(self, command.request)
+        if waits or (self.lanes is not None and self.lanes.busy(command.request)):
             lanes = self.in_turn()
             await lanes.add(command.request, self._carry_out_apart(command))
             if isinstance(command.request, ConnectRequest):  # nothing may overtake it
@@ -128,6 +131,8 @@ class ClientSession(Session):
 
 def _is_decided(session: Session, request: Any) -> bool:
     """Whether code of the program may run for the request."""
+    if session.application is NO_APPLICATION:
+        return False
     match request:
         case ConnectRequest():
             return decides_connect(session.application, request)

@@ -19,7 +19,7 @@ from gateway.messages import (
 from gateway.session.application import AS_THE_OPTIONS_SAY, Admitted, route_of
 from gateway.session.session import Session
 from gateway.session.subscription import NOTHING, Subscription, SubscriptionEnded
-from gateway.session.tokens import INVALID, Code, check_moment, verified
+from gateway.session.tokens import INVALID, Code, check_moment, fetch_key, lacks_key, verified
 
 REJECT_UNRECOVERED = 2
 """Bit of a request's ``flag``: answer error 112 rather than ``recovered: false``."""
@@ -28,6 +28,8 @@ REJECT_UNRECOVERED = 2
 async def subscribe(session: Session, command_id: int, request: SubscribeRequest) -> None:
     if not request.channel or request.delta not in ("", "fossil"):
         raise Disconnect(DisconnectCode.BAD_REQUEST)
+    if lacks_key(session.tokens, request):
+        await fetch_key(session, request)
     channel = session.channel(request.channel)
     if channel.name in session.subscriptions:
         raise Error(ErrorCode.ALREADY_SUBSCRIBED)
@@ -66,14 +68,16 @@ async def unsubscribe(session: Session, command_id: int, request: UnsubscribeReq
 
 
 async def sub_refresh(session: Session, command_id: int, request: SubRefreshRequest) -> None:
-    """A new token for a subscription that expires. Without ``channel``, the token's claim names it."""
+    """A new token: the subscription ends with it, also one that had no end. Without ``channel``, its claim names it."""
     if not request.channel and not request.token:
         raise Disconnect(DisconnectCode.BAD_REQUEST)
+    if lacks_key(session.tokens, request):
+        await fetch_key(session, request)
     name = request.channel or _verified(session, request.token).channel
     subscription = session.subscriptions.get(name)
     if subscription is None or not subscription.live:
         raise Error(ErrorCode.PERMISSION_DENIED)
-    if not (subscription.expire_at and subscription.refreshable):
+    if not subscription.refreshable or (subscription.server_side and not subscription.expire_at):
         raise Disconnect(DisconnectCode.BAD_REQUEST)
     if not request.token:
         raise Error(ErrorCode.BAD_REQUEST)

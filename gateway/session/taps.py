@@ -7,7 +7,7 @@ nothing asks, as long as nobody records, whether somebody does, but for a client
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from gateway.auth.tokens import claimed_user
+from gateway.auth.claims import claimed_user
 from gateway.brokers.base import HistoryFilter, PublishOptions
 from gateway.channels import Channel
 from gateway.core.audience import AudienceKey, Connection, LocalChannel, Subscriber

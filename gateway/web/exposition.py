@@ -165,6 +165,7 @@ DEFINITIONS: tuple[Definition, ...] = (
     _counters("gateway_refusals", "reason", "What was refused or cut off", lambda m: m.refusals),
     _counters("gateway_over_limit", "layer command dry_run", "What was over a rate limit", lambda m: m.over_limit),
     _counters("gateway_disconnects", "code", "Connections ended, by code", lambda m: m.disconnects),
+    _counters("gateway_jwks_fetches", "ok", "Fetches of token keys from their endpoints", lambda m: m.jwks_fetches),
     _histogram("gateway_connect_seconds", "Time from a connect command to its answer", lambda m: m.connect_time),
     _histogram("gateway_ping_seconds", "Time from a ping to the client's pong", lambda m: m.ping_round_trip),
     Definition(

@@ -116,12 +116,53 @@ def test_settings_made_in_code_know_the_short_form_of_redis(monkeypatch: pytest.
         ({"allow_anonymous_connect_without_token": True}, ""),
         ({"user_id_http_header": "X-User"}, ""),
         ({"token": {"hmac_secret_keys": {"2027": "as long as openssl rand -hex 32 has it"}}}, ""),
+        ({"token": {"jwks_public_endpoint": "https://issuer.example.com/jwks"}}, ""),
+        ({"token": {"jwks_public_endpoint": "http://[::1]:9/jwks"}}, ""),
+        ({"token": {"jwks_public_endpoint": "http://issuer/jwks"}}, "client.token.jwks_public_endpoint has no TLS"),
     ],
 )
 def test_doors_that_stand_open_or_shut_are_told(client: dict[str, Any], warning: str) -> None:
     warnings = list(find_warnings(Settings(client=ClientSettings(**client))))
     assert len(warnings) == bool(warning)
     assert not warning or re.match(warning, warnings[0])
+
+
+def test_keys_that_are_fetched_take_the_place_of_others() -> None:
+    endpoint = {"jwks_public_endpoint": "https://issuer.example.com/jwks"}
+    secrets = {"hmac_secret_keys": {"2027": "as long as openssl rand -hex 32 has it"}}
+    client = {"token": endpoint, "subscription_token": {"enabled": True, **secrets, **endpoint}}
+    (told,) = find_warnings(Settings.model_validate({"client": client}))
+    assert told.startswith("client.subscription_token.hmac_secret_keys is not used, for with jwks_public_endpoint only")
+
+
+@pytest.mark.parametrize(
+    ("token", "key", "text"),
+    [
+        (
+            {"jwks_public_endpoint": "issuer/jwks"},
+            "client.token.jwks_public_endpoint",
+            "is no address of http or https",
+        ),
+        ({"jwks_public_endpoint": "https://{{x}}/"}, "client.token.jwks_public_endpoint", "has {{x}}, and no pattern"),
+        (
+            {"jwks_public_endpoint": "https://{{x}}/", "issuer_regex": "(?P<x>.*)"},
+            "client.token.issuer_regex",
+            "has in its group x more than a list of words",
+        ),
+    ],
+)
+def test_endpoints_that_cannot_be_used(token: dict[str, str], key: str, text: str) -> None:
+    (problem,) = find_problems(Settings.model_validate({"client": {"token": token}}))
+    assert problem.key == key
+    assert problem.text.startswith(text)
+
+
+def test_the_page_for_trying_out_cannot_sign_for_another_issuer() -> None:
+    token = {"jwks_public_endpoint": "https://issuer.example.com/jwks", "hmac_secret_key": "s"}
+    settings = Settings.model_validate({"client": {"token": token}, "demo": {"enabled": True}})
+    (problem,) = find_problems(settings)
+    assert problem.key == "demo.enabled"
+    assert "which jwks_public_endpoint takes the place of" in problem.text
 
 
 def test_a_page_for_operators_that_is_open_is_told() -> None:

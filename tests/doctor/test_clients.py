@@ -8,9 +8,10 @@ import pytest
 
 from gateway import Settings
 from gateway.auth.tokens import sign_connection, sign_subscription
-from gateway.doctor.clients import examine_origin, examine_token, read_claims
+from gateway.doctor.clients import examine_origin, examine_token, look_at_token, read_claims
 from gateway.doctor.finding import Finding, Level
 from gateway.transports import admission
+from tests.auth.issuer import ED25519, P256, issuing, jwk, signed
 from tests.doctor.looking import one, texts
 
 SECRET, OTHER = "one of more than thirty-two letters", "another of more than thirty-two letters"
@@ -141,3 +142,31 @@ def test_what_is_no_token(token: str) -> None:
     assert read_claims(token) is None
     [found] = of_token(token)
     assert found.text.startswith("is no JWT")
+
+
+# — keys that are fetched —
+
+
+async def test_the_key_of_a_token_is_fetched_for_it() -> None:
+    async with issuing(jwk(P256, "k")) as issuer:
+        settings = Settings.model_validate({"client": {"token": {"jwks_public_endpoint": issuer.url}}})
+        [good] = await look_at_token(settings, signed(P256, "ES256"), lambda: NOW)
+        assert (good.level, good.text.partition(",")[0]) == (Level.OK, 'lets the user "ann" connect')
+        [channel] = await look_at_token(settings, signed(P256, "ES256", channel="news"), lambda: NOW)
+        assert channel.text == 'lets the user "ann" subscribe to news'
+        [unknown] = await look_at_token(settings, signed(P256, "ES256", "other"), lambda: NOW)
+        assert (unknown.level, issuer.url in unknown.remedy) == (Level.PROBLEM, True)
+        issuer.fail()
+        [away] = await look_at_token(settings, signed(P256, "ES256"), lambda: NOW)
+        assert away.text == f"its key cannot be fetched: {issuer.url}: HTTP 503 Service Unavailable"
+
+
+async def test_without_an_endpoint_nothing_is_fetched() -> None:
+    settings = Settings.model_validate({"client": {"token": {"hmac_secret_key": SECRET}}})
+    [found] = await look_at_token(settings, sign_connection(SECRET, "ann"), lambda: NOW)
+    assert found.level is Level.OK
+
+
+def test_an_algorithm_that_only_published_keys_have() -> None:
+    [found] = of_token(signed(ED25519, "EdDSA"))
+    assert found.remedy == "it is signed by EdDSA: give client.token a key for that (jwks_public_endpoint)"

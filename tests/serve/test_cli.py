@@ -138,6 +138,13 @@ def test_a_subscription_token_is_minted() -> None:
     assert "exp" not in found
 
 
+def test_tokens_of_another_issuer_are_not_minted() -> None:
+    endpoint = "https://issuer.example.com/jwks"
+    result = run("token", "--user", "7", GATEWAY_CLIENT__TOKEN__JWKS_PUBLIC_ENDPOINT=endpoint)
+    assert result.exit_code == 2
+    assert "client.token.jwks_public_endpoint is set, so that only its issuer can sign tokens" in result.output
+
+
 def test_tokens_meet_what_the_settings_require(tmp_path: Path) -> None:
     file = tmp_path / "gateway.json"
     token = {"hmac_secret_key": SECRET, "issuer": "me", "audience": "you", "user_id_claim": "uid"}

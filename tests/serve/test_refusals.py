@@ -29,6 +29,7 @@ from gateway.messages import Payload, Publication
 from gateway.serve.app import create_app
 from gateway.session.rejections import KINDS
 from gateway.web.workers import read_node
+from tests.auth.issuer import P256, signed
 from tests.serving import on_uvicorn
 from tests.transports.sockets import Peer, client_frame, upgrade_request
 from tests.waiting import until
@@ -296,6 +297,9 @@ REFUSED: dict[str, Refused] = {
     "token_signature": Refused(connects(token(secret="x" * 40))),
     "token_alg": Refused(connects(f"eyJhbGciOiJub25lIn0.{token().split('.')[1]}.")),
     "token_key": Refused(connects(token()), tokens(hmac_secret_key="")),
+    "keys_away": Refused(
+        connects(signed(P256, "ES256"), answered=True), tokens(jwks_public_endpoint="http://127.0.0.1:1/jwks")
+    ),
     "token_format": Refused(connects("not a token")),
     "token_size": Refused(connects(token("x" * 9000))),
     "token_sub": Refused(connects(token(sub=42))),

@@ -112,11 +112,13 @@ async def test_a_refresh_with_a_connection_that_is_over() -> None:
     assert client.closed is None
 
 
-async def test_a_connection_that_never_expires_is_not_refreshed() -> None:
-    rig = await Rig.open()
+async def test_a_refresh_gives_an_end_to_a_connection_that_had_none() -> None:
+    rig = await Rig.open(ping_interval=0, pong_timeout=0)
     client = await rig.connected("alice")
-    await client.say({"id": 2, "refresh": {"token": rig.token()}})
-    assert client.closed == (3501, "bad request")
+    reply = await client.ask("refresh", token=rig.token(ttl=60))
+    assert (reply["refresh"]["expires"], reply["refresh"]["ttl"]) == (True, 60)
+    rig.pass_time(86)
+    assert client.closed == (3005, "connection expired")
 
 
 async def test_refresh_by_the_server() -> None:
@@ -268,10 +270,23 @@ async def test_a_forged_token_does_not_even_name_a_channel() -> None:
     assert client.closed == (3500, "invalid token")
 
 
-async def test_a_subscription_that_never_expires_is_not_refreshed() -> None:
-    client = await alice()
+async def test_a_sub_refresh_gives_an_end_to_a_subscription_that_had_none() -> None:
+    client = await alice(ping_interval=0, pong_timeout=0)
     await client.subscribe("news")
-    await client.say({"id": 9, "sub_refresh": {"channel": "news", "token": client.rig.channel_token("news", ttl=60)}})
+    reply = await client.ask("sub_refresh", channel="news", token=client.rig.channel_token("news", ttl=60, info=1))
+    assert reply == {"sub_refresh": {"expires": True, "ttl": 60}}
+    assert client.session.subscriptions["news"].info.chan_info == b"1"
+    client.take()
+    client.rig.pass_time(86)
+    gone = {"code": 2501, "reason": "subscription expired"}
+    assert client.take() == [{"channel": "news", "unsubscribe": gone}]
+
+
+async def test_what_the_server_has_subscribed_a_client_does_not_refresh() -> None:
+    rig = await Rig.open()
+    client = rig.client()
+    await client.connect(token=rig.token(channels=["news"]))
+    await client.say({"id": 9, "sub_refresh": {"channel": "news", "token": rig.channel_token("news", ttl=60)}})
     assert client.closed == (3501, "bad request")
 
 

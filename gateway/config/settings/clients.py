@@ -30,6 +30,8 @@ class TokenSettings(Section):
     """PEM of the key of ES256, ES384 and ES512."""
     ecdsa_public_keys: Keys = Field(default={})
     """More such keys by name."""
+    jwks_public_endpoint: str = ""
+    """URL of the issuer's keys (JWKS): RSA, EC, Ed25519. With it the keys above are not used."""
     audience: str = ""
     """Required `aud` claim."""
     audience_regex: str = ""

@@ -8,7 +8,7 @@ from anyio import from_thread
 from starlette.requests import HTTPConnection, Request
 from starlette.websockets import WebSocket, WebSocketState
 
-from gateway.auth.tokens import has_passed
+from gateway.auth.claims import has_passed
 from gateway.core.cluster import ControlCommand, SubscribeUser, UnsubscribeUser
 from gateway.core.node import Node
 from gateway.errors import Disconnect, DisconnectCode, UnsubscribeCode

@@ -14,7 +14,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from gateway.auth.tokens import TokenExpired, TokenRefused, TokenVerifier
 from gateway.channels import check_names
 from gateway.core.node import Node
-from gateway.errors import BrokerUnavailable, Disconnect, Error
+from gateway.errors import BrokerUnavailable, Disconnect, Error, KeysUnavailable
 from gateway.program.encoding import encode_data
 from gateway.program.keywords import check_keywords
 from gateway.program.sockets.connection import ClientLeft, PlainConnection
@@ -159,7 +159,7 @@ class Sockets:
             raise TypeError("give expires with user only: a token says itself when it expires")
         if refusal := self._acceptor.refuse(websocket.scope, check_origin=options.get("check_origin", False)):
             raise WebSocketException(*_REFUSALS[refusal.status])
-        admission = self._identify(options, websocket)
+        admission = await self._identify(options, websocket)
         try:
             if admission is None:
                 raise Disconnect(EXPIRED, "token expired")
@@ -183,22 +183,28 @@ class Sockets:
             raise
         return connection
 
-    def _identify(self, options: Options, websocket: WebSocket) -> Admission | None:
+    async def _identify(self, options: Options, websocket: WebSocket) -> Admission | None:
         """Who the client is, None if its token's time has passed."""
         expire_at = unix_seconds(options.get("expires"))
         admission: Admission | None = Admission(user_id(options.get("user")), expire_at, refreshable=False)
         if 0 < expire_at <= self.node.clock():
             admission = None
         if "token" in options:
-            admission = self._by_token(options["token"] or "", websocket)
+            admission = await self._by_token(options["token"] or "", websocket)
         if admission is not None and "info" in options:
             admission = structs.replace(admission, info=encode_data(options["info"]))
         return admission
 
-    def _by_token(self, token: str, websocket: WebSocket) -> Admission | None:
-        client = self.node.settings.client
+    async def _by_token(self, token: str, websocket: WebSocket) -> Admission | None:
+        client, keys = self.node.settings.client, self._tokens.connection_keys
         try:
+            if keys is not None and not keys.has(token):
+                await keys.fetch(token)
             known = self._tokens.connection(token)
+        except KeysUnavailable as error:
+            where = self._acceptor.address(websocket.scope)
+            self.node.refusals.happened("keys_away", "%s: token not looked at: %s", where, error.problem)
+            raise WebSocketException(TRY_AGAIN, "try again later") from error
         except TokenRefused as error:
             self._tell(error, websocket)
             if isinstance(error, TokenExpired):

@@ -14,6 +14,7 @@ from gateway import Client as GatewayClient
 from gateway.core.cluster import DisconnectUser, RefreshUser
 from gateway.errors import BrokerUnavailable, DisconnectCode, Error
 from gateway.program.sockets import ClientLeft, ConnectionManager
+from tests.auth.issuer import P256, issuing, jwk, signed
 from tests.program.sockets.client import Client, SocketRig
 from tests.session.rig import NOW
 from tests.waiting import settle, until
@@ -215,6 +216,19 @@ async def test_a_forged_token(rig: SocketRig) -> None:
     token = rig.token("ann", key="not the secret, but as long as it has to be")
     assert await refused(rig, client, token=token) == (1008, "invalid token")
     assert client.sent == []
+
+
+async def test_a_token_by_a_key_that_is_published() -> None:
+    async with issuing(jwk(P256, "k")) as issuer:
+        rig = await SocketRig.open(token={"jwks_public_endpoint": issuer.url})
+        async with rig.sockets.attach(Client().websocket, token=signed(P256, "ES256")) as connection:
+            assert connection.user == "ann"
+        issuer.fail()
+        client = Client()
+        assert await refused(rig, client, token=signed(P256, "ES256", "another")) == (1013, "try again later")
+        assert client.sent == []
+        assert rig.node.metrics.refusals == {"keys_away": 1}
+        rig.tokens.close()
 
 
 async def test_who_is_refused_is_told_of_and_counted(caplog: pytest.LogCaptureFixture) -> None:
