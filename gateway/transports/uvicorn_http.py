@@ -167,11 +167,13 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _pass_over_upgrade(self) -> None:
         """Have the head read again without its offer, by a parser that takes what follows for its body."""
+        headers = self.headers
         line = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
-        fields = [b"%b: %b\r\n" % field for field in self.headers if field[0] != b"upgrade"]
+        fields = [b"%b: %b\r\n" % field for field in headers if field[0] != b"upgrade"]
         self.parser = HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn: it is thrown away
         self.parser.feed_data(b"%b%b\r\n" % (line, b"".join(fields)))
+        self.headers[:] = headers
 
     def pause_writing(self) -> None:
         lift_user_timeout(self.transport.get_extra_info("socket"))  # an event stream has a deadline of its own

@@ -12,7 +12,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from tests.transports.sockets import TEXT, Peer, Running, client_frame, running, upgrade_request
 from tests.waiting import until
 
-H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r\n"
+H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n"
 """What Java's HttpClient offers with every request in clear, and ``curl --http2``."""
 WEBSOCKET = (
     b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
@@ -71,7 +71,7 @@ async def test_who_offers_an_upgrade_is_served_with_its_body(
             await asyncio.sleep(0)
         assert await answered(peer) == (200, SIZE)
     assert paths(run) == ["/real", "/real"]
-    assert (b"upgrade", b"h2c") not in run.app.scopes[0]["headers"]
+    assert [name for name, _ in run.app.scopes[0]["headers"]].count(b"upgrade") == 1
 
 
 async def test_a_body_that_comes_later_is_no_request(run: Running, offer: bytes, body: tuple[bytes, bytes]) -> None:
