@@ -37,8 +37,14 @@ def reader(kind: type[Any]) -> Read:
     return read
 
 
+LOST = (
+    "the server has lost the body, for the request offers an upgrade; start uvicorn with "
+    "--http gateway.transports.uvicorn_http:HttpProtocol, or have the caller offer none"
+)
+
+
 async def body_of(request: Request, limit: int) -> bytes:
-    """The whole of it. Raises ``HTTPException`` 413 for more than ``limit`` bytes."""
+    """The whole of it. Raises ``HTTPException``: 413 for more than ``limit`` bytes, 400 if the server has lost it."""
     parts: list[bytes] = []
     size = 0
     try:
@@ -49,6 +55,9 @@ async def body_of(request: Request, limit: int) -> bytes:
             parts.append(part)
     except ClientDisconnect:
         raise HTTPException(400) from None  # nobody is there to read it, and it is not our failure
+    if not size and request.headers.get("upgrade") and request.headers.get("content-length", "chunked") != "0":
+        # what is left of it would be run as a request
+        raise HTTPException(400, LOST, {"Connection": "close"})
     return b"".join(parts)
 
 
