@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect
 
 from gateway.errors import Error, ErrorCode
 from gateway.protocols.centrifuge_json import encode
+from gateway.protocols.nulls import without_nulls
 
 BODY_LIMIT = 16 * 1024 * 1024
 """Bytes of a request. A broadcast to thousands of channels fits."""
@@ -26,7 +27,10 @@ def reader(kind: type[Any]) -> Read:
     def read(body: bytes) -> Any:
         try:
             body.decode()  # payloads are passed on unread, so nobody later would find a broken character
-            return decode(body)
+            try:
+                return decode(body)
+            except ValidationError:
+                return decode(without_nulls(body, kind))
         except UnicodeDecodeError:
             raise _unreadable("the body is not UTF-8") from None
         except ValidationError as error:
