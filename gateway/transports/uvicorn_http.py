@@ -159,7 +159,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _should_upgrade(self) -> bool:
         """Whether the request opens a WebSocket. It does not while an answer is due to one before it."""
-        idle = self.cycle is None or self.cycle.response_complete
+        idle = getattr(self.cycle, "response_complete", True)  # there may be none yet
         version = self.parser.get_http_version()
         return (
             idle and self._should_upgrade_to_ws() and offers_websocket(self.parser.get_method(), version, self.headers)
