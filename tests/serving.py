@@ -37,9 +37,9 @@ def on_uvicorn(app: Any, settings: Settings) -> AbstractAsyncContextManager[int]
     return _on_uvicorn(uvicorn_config(settings, app))
 
 
-def on_plain_uvicorn(app: Any, settings: Settings) -> AbstractAsyncContextManager[int]:
-    """As somebody runs it who has not read how to make it faster."""
-    return _on_uvicorn(uvicorn.Config(app, log_config=None))
+def on_plain_uvicorn(app: Any, settings: Settings, http: Any = "auto") -> AbstractAsyncContextManager[int]:
+    """As somebody runs it who has not read how to make it faster; with ``http`` as in ``uvicorn --http``."""
+    return _on_uvicorn(uvicorn.Config(app, http=http, log_config=None))
 
 
 def on_fast_uvicorn(app: Any, settings: Settings) -> AbstractAsyncContextManager[int]:

@@ -117,6 +117,16 @@ class Hub:
         if channel.empty:
             self._forget(channel)
 
+    def place(self, subscriber: Subscriber) -> Position | None:
+        """Where a positioned subscriber stands, who has then been written all before it; None for others."""
+        channel = self.channels.get(subscriber.channel)
+        for key, audience in channel.audiences.items() if channel else ():
+            if key.positioned and subscriber in audience.members:
+                self._write_early(audience)
+                assert channel is not None
+                return key.behind or channel.position or Position()
+        return None
+
     def reroute(self, subscribers: Iterable[Subscriber]) -> None:
         """A connection is to be written to in another way from now on. May be called amid a fan-out."""
         for subscriber in subscribers:

@@ -47,7 +47,7 @@ from gateway.program.unavailable import answer_unavailable
 from gateway.program.unsupported import check_supported
 from gateway.tracing import around_api
 from gateway.transports.sse import sse_routes
-from gateway.transports.upgrade import UpgradeNeeded
+from gateway.transports.upgrade import WEBSOCKET_PATHS, UpgradeNeeded
 from gateway.web.api import api_router
 from gateway.web.health import health_router
 
@@ -211,8 +211,9 @@ class Gateway(Operations, BaseRouter):
         """``/connection/…``, ``/api/…``, ``/health``, ``/admin/``, …: for ``app.include_router``, with any prefix."""
         router = APIRouter(lifespan=self._run)
         websocket = _Late(lambda: self._started().websocket)
-        router.routes.append(WebSocketRoute("/connection/websocket", websocket, name=WEBSOCKET))
-        router.routes.append(Route("/connection/websocket", UpgradeNeeded(lambda: self._started().acceptor)))
+        needed = UpgradeNeeded(lambda: self._started().acceptor)
+        for path in WEBSOCKET_PATHS:
+            router.routes += [WebSocketRoute(path, websocket, name=WEBSOCKET), Route(path, needed)]
         router.routes += sse_routes(lambda: (self._started().acceptor, self.node.wheel), self.settings)
         around = around_api(self.settings.opentelemetry, lambda: self._started().tracing)
         router.include_router(api_router(lambda: self.node, lambda: self.settings.http_api, around))

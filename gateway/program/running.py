@@ -24,7 +24,7 @@ from gateway.session import NO_APPLICATION
 from gateway.tracing import open_tracing
 from gateway.transports.base import Acceptor
 from gateway.transports.endpoint import WebSocketEndpoint
-from gateway.transports.hint import hint_at_speed
+from gateway.transports.hint import hint_at_server
 from gateway.web.workers import telling
 
 
@@ -108,7 +108,7 @@ class Running:
             if not self.drained_by_server:
                 stack.enter_context(on_stop(self._told_to_stop))
             if self.environment == Environment():  # a test kit brings its own, and no server
-                hint_at_speed()
+                hint_at_server()
                 check_sharing(self.node)
             yield
 

@@ -47,6 +47,7 @@ from gateway.messages import (
     UnsubscribeRequest,
     UnsubscribeResult,
 )
+from gateway.protocols.nulls import without_nulls
 
 _PONG = Pong()
 
@@ -211,6 +212,11 @@ def without_lone_surrogates(line: bytes) -> bytes:
     return _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], line)
 
 
+def _mended(line: bytes) -> bytes:
+    """What may be read where the line as it is cannot."""
+    return without_nulls(without_lone_surrogates(line), _Command)
+
+
 class CentrifugeJson:
     """Centrifuge JSON. Holds no state: one instance serves every connection."""
 
@@ -233,7 +239,7 @@ class CentrifugeJson:
             try:
                 return [self._command(line) for line in frame.split(b"\n")]
             except DecodeError:
-                return [self._command(without_lone_surrogates(line)) for line in frame.split(b"\n")]
+                return [self._command(_mended(line)) for line in frame.split(b"\n")]
         except UNREADABLE as error:
             raise unreadable(error) from error
 

@@ -19,6 +19,7 @@ from gateway.protocols.centrifuge_json import (
     unreadable,
     without_lone_surrogates,
 )
+from gateway.protocols.nulls import without_nulls
 
 REFUSALS: dict[int, DisconnectCode] = {
     ErrorCode.TOKEN_EXPIRED: DisconnectCode.EXPIRED,
@@ -50,7 +51,7 @@ class CentrifugeJsonUni:
             try:
                 request = self._decode(frame)
             except DecodeError:
-                request = self._decode(without_lone_surrogates(frame))
+                request = self._decode(without_nulls(without_lone_surrogates(frame), ConnectRequest))
         except UNREADABLE as error:
             raise unreadable(error) from error
         return [Command(1, request or ConnectRequest())]

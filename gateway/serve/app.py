@@ -9,6 +9,7 @@ from gateway.config.settings import AsyncAPISettings, Settings
 from gateway.config.sources import load
 from gateway.messages import Payload
 from gateway.program.gateway import Gateway
+from gateway.transports.upgrade import WEBSOCKET_PATHS
 from gateway.version import __version__
 from gateway.web.demo import demo_router
 
@@ -24,7 +25,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.lame_duck = partial(setattr, running.node, "lame_duck", True)  # the server calls it at SIGTERM
     app.state.drain = running.acceptor.drain  # and this one after a while
     app.state.reload = lambda changed: gateway.reload(_undescribed(changed))  # at SIGHUP
-    app.state.endpoints = {"/connection/websocket": running.websocket}  # and gives these their connections itself
+    app.state.endpoints = dict.fromkeys(WEBSOCKET_PATHS, running.websocket)  # and gives these their connections itself
     app.include_router(gateway.router)
     if settings.demo.enabled:
         running.node.greeting = Payload(msgspec.json.encode({"node": running.node.name}))

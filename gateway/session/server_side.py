@@ -11,7 +11,7 @@ from msgspec import convert
 from gateway.auth.tokens import Grant, Override
 from gateway.core.cluster import SubscribeUser, UnsubscribeUser
 from gateway.errors import Disconnect, DisconnectCode, Error
-from gateway.messages import Subscribe, Unsubscribe
+from gateway.messages import Position, Subscribe, Unsubscribe
 from gateway.session.application import Admitted
 from gateway.session.base import GONE
 from gateway.session.subscription import Owner, Subscription, SubscriptionEnded, SubscriptionState
@@ -22,7 +22,11 @@ log = logging.getLogger(__name__)
 async def subscribe(owner: Owner, command: SubscribeUser) -> None:
     """Subscribe the connection, if that can be; it takes its place before it first waits."""
     try:
-        await _subscribe(owner, command)
+        there = owner.subscriptions.get(command.channel)
+        if there is not None and there.live:
+            _tell_again(owner, there, command)
+        else:
+            await _subscribe(owner, command)
     except (SubscriptionEnded, Disconnect):
         pass  # as somebody has said since
     except Error as error:
@@ -46,6 +50,18 @@ def unsubscribe(owner: Owner, command: UnsubscribeUser) -> None:
         subscription.end(push)
     elif owner.state not in GONE:
         owner.push(command.channel, push)
+
+
+def _tell_again(owner: Owner, there: Subscription, command: SubscribeUser) -> None:
+    """Tell a client that is subscribed where it stands, with what the server says now. It misses nothing.
+
+    What it is to others in the channel stays as it is, and so do its features.
+    """
+    if command.expire_at:
+        there.expire(command.expire_at)
+    position = owner.node.hub.place(there) or Position()
+    push = Subscribe(there.recoverable, position.epoch, position.offset, there.positioned, command.data)
+    owner.push(there.channel, push)
 
 
 async def _subscribe(owner: Owner, command: SubscribeUser) -> None:

@@ -49,7 +49,8 @@ def _error(response: Response) -> ErrorBody | None:
     body = bytes(response.body)
     if response.status_code != HTTPStatus.OK:
         return _transported.decode(body)
-    return _failed.decode(body).error if body.startswith(b'{"error":') else None
+    first, _, _ = body.partition(b"\n")  # of several commands
+    return _failed.decode(first).error if body.startswith(b'{"error":') else None
 
 
 def _parent(command: Any, request: Request) -> Context:

@@ -32,6 +32,8 @@ _ACCEPTED = (
 _USUAL = {b"upgrade": b"websocket", b"connection": b"Upgrade", b"sec-websocket-version": b"13"}
 """What nearly every client sends, letter for letter."""
 
+_BODY = frozenset({b"content-length", b"transfer-encoding"})
+
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -56,9 +58,30 @@ class UpgradeRequest(Struct):
 
     def values(self, name: bytes) -> list[str]:
         """Elements of a header that is a list, over all its lines; empty ones left out."""
-        found = [value for key, value in self.headers if key == name]
-        elements = b",".join(found).decode("latin-1").split(",") if found else ()
-        return [element for each in elements if (element := each.strip())]
+        return _elements(self.headers, name)
+
+
+def offers_websocket(method: bytes, version: str, headers: Headers) -> bool:
+    """Whether a request that offers to upgrade the connection offers to open a WebSocket on it.
+
+    HTTP/1.0 knows no upgrade (RFC 9110, section 7.8). With another method or a body it is a request like any other:
+    a proxy in front would take for its body what is read here as frames. Names of headers are in lower case.
+    """
+    offered = _elements(headers, b"upgrade")
+    websocket = any(value.lower() == "websocket" for value in offered)
+    return websocket and method == b"GET" and version == "1.1" and not _has_body(headers)
+
+
+def _elements(headers: Headers, name: bytes) -> list[str]:
+    found = [value for key, value in headers if key == name]
+    elements = b",".join(found).decode("latin-1").split(",") if found else ()
+    return [element for each in elements if (element := each.strip())]
+
+
+def _has_body(headers: Headers) -> bool:
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value.strip(b" \t0")) for name, value in headers
+    )
 
 
 def read_request(arrived: bytearray) -> tuple[UpgradeRequest, bytes] | None:
@@ -91,8 +114,15 @@ def _check(request: UpgradeRequest) -> None:
     """Raise `Refusal` for what is not an upgrade to WebSocket."""
     headers = request.headers
     fields = dict(headers)
-    if len(fields) == len(headers) and b"host" in fields and _USUAL.items() <= fields.items():
+    if (
+        len(fields) == len(headers)
+        and b"host" in fields
+        and _USUAL.items() <= fields.items()
+        and not _BODY & fields.keys()
+    ):
         return
+    if _has_body(headers):
+        raise Refusal(HTTPStatus.BAD_REQUEST, "A request that opens a WebSocket has no body.")
     if [name for name, _ in headers].count(b"host") != 1:
         raise Refusal(HTTPStatus.BAD_REQUEST, "Host is needed, once.")
     if not any(value.lower() == "websocket" for value in request.values(b"upgrade")):

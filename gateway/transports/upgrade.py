@@ -3,10 +3,14 @@
 from collections.abc import Callable
 from http import HTTPStatus
 
+from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from gateway.transports.base import Acceptor
+
+WEBSOCKET_PATHS = ("/connection/websocket", "/connection/websocket/")
+"""Where they are opened. A router would send the second away to the first, where no WebSocket follows."""
 
 CURE = (
     "A proxy that stands in front must pass WebSockets on. nginx: proxy_http_version 1.1; "
@@ -15,6 +19,8 @@ CURE = (
 )
 
 OLD = "It has come as HTTP/1.0, which knows no Upgrade: so nginx speaks unless it is told proxy_http_version 1.1."
+MISSING = "The request has no header Upgrade: websocket."
+PASSED_OVER = "A WebSocket is opened by GET, with Connection: Upgrade and without a body, when no answer is due before."
 
 
 class UpgradeNeeded:
@@ -25,10 +31,18 @@ class UpgradeNeeded:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         version = scope["http_version"]
-        found = f"The request has no header Upgrade: websocket. {OLD if version == '1.0' else ''}".rstrip()
+        found = _found(scope)
         text = "%s: no WebSocket is opened at %s: %s"
         acceptor = self._acceptor()
         acceptor.refusals.happened("upgrade", text, acceptor.address(scope), scope["path"], found)
         headers = {"upgrade": "websocket", "connection": "upgrade"} if version.startswith("1.") else {}  # no HTTP/2 has
         body = f"This address opens WebSockets. {found}\n{CURE}\n"
         await PlainTextResponse(body, HTTPStatus.UPGRADE_REQUIRED, headers)(scope, receive, send)
+
+
+def _found(scope: Scope) -> str:
+    """What is wrong with the request."""
+    offered = "websocket" in Headers(scope=scope).get("upgrade", "").lower()
+    if scope["http_version"] == "1.0":
+        return OLD if offered else f"{MISSING} {OLD}"
+    return PASSED_OVER if offered else MISSING

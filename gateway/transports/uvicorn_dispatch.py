@@ -17,6 +17,8 @@ from gateway.transports.handshake import HEAD_LIMIT
 from gateway.transports.uvicorn_http import HttpProtocol
 
 _WEBSOCKET = re.compile(rb"\r\nupgrade:[ \t]*websocket[ \t]*\r\n", re.IGNORECASE)
+_LEFT_TO_HTTP = re.compile(rb" HTTP/1\.0\r\n|\r\n(?:content-length|transfer-encoding)[ \t]*:", re.IGNORECASE)
+"""Where it stands in the head, HTTP knows whether a WebSocket is meant (`handshake.offers_websocket`)."""
 
 
 class DispatchProtocol(asyncio.Protocol):
@@ -67,8 +69,7 @@ class DispatchProtocol(asyncio.Protocol):
         if end < 0 and len(self._head) < HEAD_LIMIT:
             return
         self._leave()
-        websocket = end >= 0 and _WEBSOCKET.search(self._head, 0, end + 2)
-        kind: Any = self._config.ws_protocol_class if websocket else self.http
+        kind: Any = self._config.ws_protocol_class if self._opens_websocket(end + 2) else self.http
         protocol = kind(
             config=self._config, server_state=self._server_state, app_state=self._app_state, _loop=self._loop
         )
@@ -77,6 +78,14 @@ class DispatchProtocol(asyncio.Protocol):
             protocol.come_from(self.peer)
         self._transport.set_protocol(protocol)
         protocol.data_received(self._head)
+
+    def _opens_websocket(self, end: int) -> bool:
+        head = self._head
+        return (
+            head.startswith(b"GET ")
+            and _WEBSOCKET.search(head, 0, end) is not None
+            and _LEFT_TO_HTTP.search(head, 0, end) is None
+        )
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave()

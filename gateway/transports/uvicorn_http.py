@@ -1,7 +1,9 @@
-"""Uvicorn's HTTP protocol class, with an end to every wait for a client.
+"""Uvicorn's HTTP protocol class, with an end to every wait for a client, and of one mind with it where a request ends.
 
 Uvicorn waits without end for a request's head, its body, and a client that must read before its connection can
-close. `protocol_class` gives the class for ``uvicorn.Config(http=)``.
+close. And it loses the body of a request that offers an upgrade which nobody takes, as Java's HttpClient offers h2c:
+httptools takes all behind such a head for another protocol, so that the body has gone, or is read as a request.
+`protocol_class` gives the class for ``uvicorn.Config(http=)``.
 """
 
 import asyncio
@@ -10,9 +12,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from gateway.transports.handshake import HEAD_LIMIT
+from gateway.transports.handshake import HEAD_LIMIT, offers_websocket
 from gateway.transports.kernel import lift_user_timeout
 
 DEFAULT_TIMEOUT = 10.0
@@ -90,7 +93,10 @@ class HeadWithBody:
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """HTTP/1.1: a request's head and its body each arrive in time, and the head is of limited size."""
+    """HTTP/1.1: a request's head and its body each arrive in time, and the head is of limited size.
+
+    Source: RFC 9110 and 9112; of the former section 7.8 for offered upgrades, 6.5 for trailers.
+    """
 
     timeout = DEFAULT_TIMEOUT
 
@@ -116,7 +122,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._let_go()
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._parse(data)
         if self.transport.is_closing() or self.transport.get_protocol() is not self:
             return
         if self._in_head:
@@ -130,6 +137,43 @@ class HttpProtocol(HttpToolsProtocol):
             self._deadline.begin(excused=self.flow.read_paused)
         else:
             self._deadline.end()
+
+    def _parse(self, data: bytes) -> None:
+        """Take in what has arrived, to its end: httptools stops behind every head that offers an upgrade."""
+        try:
+            while data:
+                try:
+                    self.parser.feed_data(data)
+                    return
+                except HttpParserUpgrade as offer:
+                    data = data[offer.args[0] :]
+                if self._should_upgrade():
+                    self.handle_websocket_upgrade()
+                    if data:  # frames
+                        self.transport.get_protocol().data_received(data)  # type: ignore[attr-defined]  # it is set
+                    return
+                self._pass_over_upgrade()
+        except HttpParserError:
+            self.logger.warning(message := "Invalid HTTP request received.")
+            self.send_400_response(message)
+
+    def _should_upgrade(self) -> bool:
+        """Whether the request opens a WebSocket. It does not while an answer is due to one before it."""
+        idle = getattr(self.cycle, "response_complete", True)  # there may be none yet
+        version = self.parser.get_http_version()
+        return (
+            idle and self._should_upgrade_to_ws() and offers_websocket(self.parser.get_method(), version, self.headers)
+        )
+
+    def _pass_over_upgrade(self) -> None:
+        """Have the head read again without its offer, by a parser that takes what follows for its body."""
+        headers = self.headers
+        line = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        fields = [b"%b: %b\r\n" % field for field in headers if field[0] != b"upgrade"]
+        self.parser = HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn: it is thrown away
+        self.parser.feed_data(b"%b%b\r\n" % (line, b"".join(fields)))
+        self.headers[:] = headers
 
     def pause_writing(self) -> None:
         lift_user_timeout(self.transport.get_extra_info("socket"))  # an event stream has a deadline of its own
@@ -145,10 +189,15 @@ class HttpProtocol(HttpToolsProtocol):
         self._count(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        super().on_header(name, value)
         self._count(len(name) + len(value))
+        if self._in_head:  # a trailer, which no proxy has looked at, must not pass for a header
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        if self.parser.get_method() == b"CONNECT":
+            raise ValueError("no proxy")
+        if self.parser.should_upgrade() and not self._should_upgrade():
+            return  # the head is read again
         former = self.cycle
         super().on_headers_complete()
         self._in_head = False
@@ -161,8 +210,9 @@ class HttpProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False  # the server stops, as ours says: the next request goes elsewhere
 
     def on_message_complete(self) -> None:
-        super().on_message_complete()
-        self._reading = False
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
+            self._reading = False
 
     def handle_websocket_upgrade(self) -> None:
         self._deadline.end()

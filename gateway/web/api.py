@@ -1,14 +1,13 @@
-"""The server API over HTTP: ``POST /api/<method>``, for backends in any language."""
+"""The server API over HTTP: ``POST /api/<method>``, for backends in any language, ``/api/batch`` and ``/api``."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import msgspec
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
-from fastapi.security import APIKeyHeader
-from msgspec import DecodeError
+from fastapi.security import APIKeyHeader, APIKeyQuery
+from msgspec import Raw
 
 from gateway.config.settings import HTTPAPISettings
 from gateway.core.node import Node
@@ -16,9 +15,11 @@ from gateway.core.tasks import CHUNK, at_once
 from gateway.errors import Error, ErrorCode
 from gateway.recurring import Address
 from gateway.web import api_messages as api
+from gateway.web.api_document import BATCH, EXAMPLES, ONE, described, envelope, schema, wrapped
 from gateway.web.api_keys import APIKeys
-from gateway.web.bodies import BODY_LIMIT, body_of, json_response, reader
-from gateway.web.methods import METHODS, error_body
+from gateway.web.bodies import BODY_LIMIT, Read, body_of, json_response, reader
+from gateway.web.methods import METHODS, READERS, error_body, measured
+from gateway.web.one_endpoint import OneCommand, one_endpoint, read_commands
 from gateway.web.pages import is_of_another
 
 _STATUS: dict[int, int] = {
@@ -48,45 +49,41 @@ def unchanged(_name: str, answer: Answer) -> Answer:
     return answer
 
 
+_KEYS = (
+    APIKeyHeader(name="X-API-Key", auto_error=False, description="The setting http_api.key"),
+    APIKeyHeader(name="Authorization", scheme_name="Authorization", auto_error=False, description="`apikey <key>`"),
+    APIKeyQuery(name="api_key", auto_error=False, description="For callers that can set no header"),
+)
+"""Where a key may stand: what the document says of it."""
+
+_REPLIES = {"type": "object", "properties": {"replies": {"type": "array", "items": {"type": "object"}}}}
+_REPLY = {"type": "object", "properties": {"id": {"type": "integer"}, "result": {}, "error": schema(api.ErrorBody)}}
+
+
 def api_router(
     node: Callable[[], Node], settings: Callable[[], HTTPAPISettings], around: Around = unchanged
 ) -> APIRouter:
     """All methods, with the API key checked first; ``node`` and ``settings`` are asked for with each request."""
-    key = APIKeyHeader(name="X-API-Key", auto_error=False, description="The setting http_api.key")
-    router = APIRouter(prefix="/api", tags=["server API"], dependencies=[Depends(key)])
+    router = APIRouter(prefix="/api", tags=["server API"], dependencies=[Depends(each) for each in _KEYS])
     keys = APIKeys(settings)
+
+    def add(name: str, path: str, read: Read, answer: Answer, described: dict[str, Any]) -> None:
+        endpoint = _endpoint(node, keys, read, around(name, answer))
+        router.add_api_route(path, endpoint, methods=["POST"], response_class=Response, **described)
+
     for name, method in METHODS.items():
-        answer = around(name, _single(node, name, settings))
-        _add(router, name, method.request, _envelope(method.result), _endpoint(node, keys, method.request, answer))
-    replies = {"type": "object", "properties": {"replies": {"type": "array", "items": {"type": "object"}}}}
-    batch = _endpoint(node, keys, api.BatchRequest, around("batch", _batch(node)))
-    _add(router, "batch", api.BatchRequest, replies, batch)
+        about = described(name, method.request, envelope(method.result), wrapped(EXAMPLES[name]))
+        add(name, f"/{name}", READERS[name], _single(node, name, settings), about)
+    batch = described("batch", api.BatchRequest, _REPLIES, BATCH)
+    add("batch", "/batch", reader(api.BatchRequest), _batch(node), batch)
+    add("commands", "", read_commands, one_endpoint(node), described("commands", OneCommand, _REPLY, ONE))
     return router
-
-
-def _add(router: APIRouter, name: str, request: type, answer: dict[str, Any], endpoint: Endpoint) -> None:
-    router.add_api_route(
-        f"/{name}",
-        endpoint,
-        methods=["POST"],
-        name=name,
-        summary=(request.__doc__ or name).strip().splitlines()[0],
-        response_class=Response,
-        responses={
-            200: {"description": "The result or an error", "content": {"application/json": {"schema": answer}}},
-            400: {"description": "The body is not a request of this method"},
-            401: {"description": "Wrong or missing API key"},
-        },
-        openapi_extra={
-            "requestBody": {"required": True, "content": {"application/json": {"schema": _schema(request)}}}
-        },
-    )
 
 
 def _single(node: Callable[[], Node], name: str, settings: Callable[[], HTTPAPISettings]) -> Answer:
     async def answer(command: Any, request: Request) -> Response:
         try:
-            return json_response({"result": await _measured(node(), name, command)})
+            return json_response({"result": await measured(node(), name, command)})
         except Error as error:
             if "transport" in (settings().error_mode, request.headers.get("x-centrifugo-error-mode")):
                 return json_response(error_body(error), _STATUS.get(error.code, 500))
@@ -110,9 +107,8 @@ def _batch(node: Callable[[], Node]) -> Answer:
     return answer
 
 
-def _endpoint(node: Callable[[], Node], keys: APIKeys, kind: type[Any], answer: Answer) -> Endpoint:
-    """Checks the key, and reads the body as ``kind``: anything else gets status 400, and what is wrong with it."""
-    read = reader(kind)
+def _endpoint(node: Callable[[], Node], keys: APIKeys, read: Read, answer: Answer) -> Endpoint:
+    """Checks the key, and reads the body; what cannot be read gets status 400, and what is wrong with it."""
 
     async def endpoint(request: Request) -> Response:
         key = keys.find(request)
@@ -149,50 +145,13 @@ def _refused(node: Node, request: Request, why: str) -> None:
     node.refusals.happened("api_key", "%s: call of %s refused: %s", caller, request.scope["path"], why)
 
 
-async def _one_of_batch(node: Node, command: dict[str, Any]) -> dict[str, Any]:
+async def _one_of_batch(node: Node, command: dict[str, Raw]) -> dict[str, Any]:
     try:
-        if len(command) != 1:
+        if len(command) > 1:
             raise Error(ErrorCode.BAD_REQUEST, "bad request: a command is an object with one method")
-        [(name, request)] = command.items()
-        method = METHODS.get(name)
-        if method is None:
+        [(name, request)] = command.items() or [("", Raw(b"null"))]
+        if name not in METHODS or bytes(request) == b"null":
             raise Error(ErrorCode.METHOD_NOT_FOUND)
-        try:
-            decoded = msgspec.json.decode(request, type=method.request)
-        except (DecodeError, RecursionError) as error:
-            raise Error(ErrorCode.BAD_REQUEST, f"bad request: {error}") from error
-        return {name: await _measured(node, name, decoded)}
+        return {name: await measured(node, name, READERS[name](bytes(request)))}
     except Error as error:
         return {"error": error_body(error)}
-
-
-async def _measured(node: Node, name: str, command: Any) -> Any:
-    """What the method answers; its time is kept, and its errors are counted."""
-    began = node.wheel.clock()
-    try:
-        return await METHODS[name].call(node, command)
-    except Error as error:
-        node.metrics.api_errors[name, error.code] += 1
-        raise
-    finally:
-        node.metrics.api_time[name].observe(node.wheel.clock() - began)
-
-
-def _envelope(result: type) -> dict[str, Any]:
-    return {"type": "object", "properties": {"result": _schema(result), "error": _schema(api.ErrorBody)}}
-
-
-def _schema(kind: type) -> dict[str, Any]:
-    """JSON schema of a message, complete in itself: a router cannot add components to the document."""
-    (schema,), components = msgspec.json.schema_components(
-        [kind], schema_hook=lambda _payload: {"description": "any JSON"}, ref_template="{name}"
-    )
-
-    def inline(value: Any) -> Any:
-        if isinstance(value, dict):
-            reference = value.get("$ref")
-            return inline(components[reference]) if reference else {key: inline(each) for key, each in value.items()}
-        return [inline(each) for each in value] if isinstance(value, list) else value
-
-    complete: dict[str, Any] = inline(schema)
-    return complete

@@ -26,6 +26,8 @@ class APIKeys:
             self._keys = [(name, key.encode()) for name, key in {"key": settings.key, **settings.keys}.items() if key]
             self._read = settings
         found = "" if settings.insecure else self._compare(_sent(request))
+        if "api_key" in request.query_params:
+            request.scope["query_string"] = b"api_key=***"  # servers log it with their line of the request
         request.state.api_key = found
         return found
 

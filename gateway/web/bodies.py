@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect
 
 from gateway.errors import Error, ErrorCode
 from gateway.protocols.centrifuge_json import encode
+from gateway.protocols.nulls import without_nulls
 
 BODY_LIMIT = 16 * 1024 * 1024
 """Bytes of a request. A broadcast to thousands of channels fits."""
@@ -26,7 +27,10 @@ def reader(kind: type[Any]) -> Read:
     def read(body: bytes) -> Any:
         try:
             body.decode()  # payloads are passed on unread, so nobody later would find a broken character
-            return decode(body)
+            try:
+                return decode(body)
+            except ValidationError:
+                return decode(without_nulls(body, kind))
         except UnicodeDecodeError:
             raise _unreadable("the body is not UTF-8") from None
         except ValidationError as error:
@@ -37,8 +41,14 @@ def reader(kind: type[Any]) -> Read:
     return read
 
 
+LOST = (
+    "the server has lost the body, for the request offers an upgrade; start uvicorn with "
+    "--http gateway.transports.uvicorn_http:HttpProtocol, or have the caller offer none"
+)
+
+
 async def body_of(request: Request, limit: int) -> bytes:
-    """The whole of it. Raises ``HTTPException`` 413 for more than ``limit`` bytes."""
+    """The whole of it. Raises ``HTTPException``: 413 for more than ``limit`` bytes, 400 if the server has lost it."""
     parts: list[bytes] = []
     size = 0
     try:
@@ -49,6 +59,9 @@ async def body_of(request: Request, limit: int) -> bytes:
             parts.append(part)
     except ClientDisconnect:
         raise HTTPException(400) from None  # nobody is there to read it, and it is not our failure
+    if not size and request.headers.get("upgrade") and request.headers.get("content-length", "chunked") != "0":
+        # what is left of it would be run as a request
+        raise HTTPException(400, LOST, {"Connection": "close"})
     return b"".join(parts)
 
 

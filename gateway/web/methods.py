@@ -23,6 +23,7 @@ from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode, Unsubsc
 from gateway.messages import Payload, Publication
 from gateway.protocols.centrifuge_json import encode, wire_publication
 from gateway.web import api_messages as api
+from gateway.web.bodies import Read, reader
 
 MEMBERS = 2000
 """Members of a channel written in one go: more would hold up everybody else."""
@@ -63,6 +64,8 @@ async def broadcast(node: Node, request: api.BroadcastRequest) -> api.BroadcastR
 
 async def subscribe(node: Node, request: api.SubscribeRequest) -> api.Done:
     channel = _channel(node, request.channel)
+    if 0 < request.expire_at <= node.clock():
+        raise Error(ErrorCode.BAD_REQUEST, "bad request: expire_at must be in the future, in Unix seconds; 0 is never")
     flags = structs.asdict(request.override) if request.override else {}
     await node.cluster.command(
         SubscribeUser(
@@ -71,7 +74,7 @@ async def subscribe(node: Node, request: api.SubscribeRequest) -> api.Done:
             info=_payload(request.info, request.b64info),
             data=_payload(request.data, request.b64data),
             override={name: flag.value for name, flag in flags.items() if flag is not None},
-            expire_at=request.expire_at,
+            expire_at=max(request.expire_at, 0),
             since=request.recover_since,
         )
     )
@@ -176,8 +179,10 @@ async def info(node: Node, _request: api.InfoRequest) -> api.InfoResult:
     return api.InfoResult(convert(node.cluster.nodes(), list[api.NodeResult], from_attributes=True))
 
 
-async def rpc(_node: Node, _request: api.RPCRequest) -> api.Done:
+async def rpc(_node: Node, request: api.RPCRequest) -> api.Done:
     """No application is attached to answer."""
+    if not request.method:
+        raise Error(ErrorCode.BAD_REQUEST, "bad request: method must be given")
     raise Error(ErrorCode.METHOD_NOT_FOUND)
 
 
@@ -199,6 +204,22 @@ METHODS: Mapping[str, Method] = {
     "info": Method(api.InfoRequest, api.InfoResult, info),
     "rpc": Method(api.RPCRequest, api.Done, rpc),
 }
+
+
+READERS: Mapping[str, Read] = {name: reader(method.request) for name, method in METHODS.items()}
+"""Each reads what its method takes."""
+
+
+async def measured(node: Node, name: str, request: Any) -> Any:
+    """What the method answers; its time is kept, and its errors are counted."""
+    began = node.wheel.clock()
+    try:
+        return await METHODS[name].call(node, request)
+    except Error as error:
+        node.metrics.api_errors[name, error.code] += 1
+        raise
+    finally:
+        node.metrics.api_time[name].observe(node.wheel.clock() - began)
 
 
 def error_body(error: Error) -> api.ErrorBody:

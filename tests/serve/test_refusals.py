@@ -174,10 +174,10 @@ async def _no_upgrade(ground: Ground) -> str:
     return told(answer.status_code, answer.content)
 
 
-async def _old_http(ground: Ground) -> str:
-    async with ground.peer(upgrade_request(PATH).replace(b"HTTP/1.1", b"HTTP/1.0")) as peer:
+async def _old_version(ground: Ground) -> str:
+    async with ground.peer(upgrade_request(PATH).replace(b"Version: 13", b"Version: 8")) as peer:
         head = await peer.head()
-        assert b"upgrade: websocket" in head
+        assert b"sec-websocket-version: 13" in head
         return f"{head.split()[1].decode()}: {(await peer.rest()).decode().strip()}"
 
 
@@ -289,7 +289,7 @@ REFUSED: dict[str, Refused] = {
     "file_limit": Refused(_scarce),
     "draining": Refused(_draining),
     "upgrade": Refused(_no_upgrade),
-    "handshake": Refused(_old_http),
+    "handshake": Refused(_old_version),
     "api_key": Refused(_no_key, {"http_api": {"key": "right"}}),
     "admin_password": Refused(_guess, {"admin": {"enabled": True, "password": "right"}}),
     "admin_host": Refused(_rebound, {"admin": {"enabled": True, "insecure": True}}),
@@ -395,11 +395,33 @@ async def test_an_event_stream_is_refused_in_the_same_words(caplog: pytest.LogCa
     assert "127.0.0.1: connect of more than 65536 bytes refused" in caplog.text
 
 
-async def test_a_proxy_that_speaks_http_1_0_is_named() -> None:
+@pytest.mark.parametrize("path", [PATH, f"{PATH}/"])
+@pytest.mark.parametrize("head", [b"GET %b HTTP/1.0\r\nHost: x\r\n\r\n", None], ids=["without Upgrade", "with it"])
+async def test_a_proxy_that_speaks_http_1_0_is_named(
+    path: str, head: bytes | None, caplog: pytest.LogCaptureFixture
+) -> None:
     """As nginx does unless it is told otherwise, which then leaves out Upgrade as well."""
-    async with ground({}) as place, place.peer(f"GET {PATH} HTTP/1.0\r\nHost: x\r\n\r\n".encode()) as peer:
+    request = head % path.encode() if head else upgrade_request(path).replace(b"HTTP/1.1", b"HTTP/1.0")
+    async with ground({}) as place, place.peer(request) as peer:
         assert b" 426 " in await peer.head()
-        assert b"HTTP/1.0" in await peer.rest()
+        rest = await peer.rest()
+    assert b"It has come as HTTP/1.0" in rest
+    assert (b"no header Upgrade" in rest) is (head is not None)
+    [line] = [each for each in caplog.records if getattr(each, "reason", "") == "upgrade"]
+    assert f"no WebSocket is opened at {path}" in line.getMessage()
+    assert "It has come as HTTP/1.0" in line.getMessage()
+
+
+async def test_a_handshake_that_is_passed_over_is_told_why() -> None:
+    request = upgrade_request(PATH, b"Content-Length: 3", b"Connection: close, Upgrade") + b"abc"
+    async with ground({}) as place, place.peer(request) as peer:
+        assert b" 426 " in await peer.head()
+        assert b"without a body" in await peer.rest()
+
+
+async def test_with_a_slash_behind_it_is_the_same_place() -> None:
+    async with ground({}) as place, place.peer(upgrade_request(f"{PATH}/")) as peer:
+        assert b" 101 " in await peer.head()
 
 
 async def test_the_address_is_that_which_a_proxy_tells(caplog: pytest.LogCaptureFixture) -> None:
@@ -415,13 +437,16 @@ async def test_the_address_is_that_which_a_proxy_tells(caplog: pytest.LogCapture
 async def test_it_is_so_of_a_handshake_that_is_none(caplog: pytest.LogCaptureFixture) -> None:
     """Unless its headers make no sense: then nobody knows what of it the proxy has written."""
     forwarded = b"X-Forwarded-For: 6.6.6.6, 203.0.113.9"
-    for headers, told in ((forwarded,), "203.0.113.9"), ((forwarded, b"of no name"), "127.0.0.1"):
+    for headers, told, why in (
+        ((forwarded,), "203.0.113.9", "Sec-WebSocket-Version must be 13."),
+        ((forwarded, b"of no name"), "127.0.0.1", "Invalid header."),
+    ):
         caplog.clear()
-        request = upgrade_request(PATH, *headers).replace(b"HTTP/1.1", b"HTTP/1.0")
+        request = upgrade_request(PATH, *headers).replace(b"Version: 13", b"Version: 8")
         async with ground({}) as place, place.peer(request) as peer:
-            assert b" 426 " in await peer.head()
+            assert (await peer.rest()).endswith(f"\r\n\r\n{why}\n".encode())
         [line] = [each for each in caplog.records if getattr(each, "reason", "") == "handshake"]
-        assert line.getMessage().startswith(f"{told}: no WebSocket is opened: HTTP/1.0")
+        assert line.getMessage() == f"{told}: no WebSocket is opened: {why}"
 
 
 async def test_an_attack_is_one_line_and_a_count(caplog: pytest.LogCaptureFixture) -> None:

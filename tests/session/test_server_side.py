@@ -80,14 +80,45 @@ async def test_binary_publications_missed_since_end_the_connection() -> None:
     await rig.assert_empty()
 
 
-async def test_who_is_subscribed_already_is_left_alone() -> None:
-    rig, client = await given("news")
+@pytest.mark.parametrize("by_client", [True, False])
+async def test_who_is_subscribed_already_is_told_again(by_client: bool) -> None:
+    rig = await Rig.open(ping_interval=0, pong_timeout=0)
+    client = await rig.connected("alice")
+    if by_client:
+        await client.subscribe("news")
+    else:
+        rig.control(SubscribeUser(user="alice", channel="news"))
+    await rig.settle()
     client.take()
     rig.control(SubscribeUser(user="alice", channel="news", data=Payload(b"1")))
     await rig.settle()
-    assert client.take() == []
+    assert client.take() == [{"channel": "news", "subscribe": {"data": 1}}]
     await rig.publish("news", "once")
     assert client.data() == ["once"]
+
+
+async def test_it_is_told_where_it_stands_behind_what_it_has_been_sent() -> None:
+    rig, client = await given("room:1", published=2)
+    epoch = (await rig.position("room:1")).epoch
+    client.take()
+    rig.control(SubscribeUser(user="alice", channel="room:1"))
+    await rig.settle()
+    told = {"recoverable": True, "epoch": epoch, "offset": 2, "positioned": True}
+    assert client.take() == [{"channel": "room:1", "subscribe": told}]
+    rig.node.deliver("room:1", Publication(Payload(b"3"), offset=3, epoch=epoch))
+    rig.control(SubscribeUser(user="alice", channel="room:1"))  # while that waits for the end of the tick
+    await rig.settle()
+    publication, push = client.take()
+    assert publication["pub"]["offset"] == 3
+    assert push["subscribe"] == {**told, "offset": 3}
+
+
+async def test_it_may_be_told_that_its_subscription_ends() -> None:
+    rig, client = await given("news")
+    rig.control(SubscribeUser(user="alice", channel="news", expire_at=NOW + 5))
+    await rig.settle()
+    rig.pass_time(40)
+    assert client.closed == (3006, "subscription expired")
 
 
 async def test_expiry_ends_the_connection() -> None:

@@ -119,7 +119,7 @@ async def test_subscribe(api: API, commands: list[Any]) -> None:
         "subscribe",
         user="ann",
         channel="kept:a",
-        expire_at=99,
+        expire_at=2_000_000_000,
         info={"a": 1},
         b64data=base64.b64encode(b"[1]").decode(),
         client="c",
@@ -137,7 +137,7 @@ async def test_subscribe(api: API, commands: list[Any]) -> None:
             info=Payload(b'{"a": 1}'),
             data=Payload(b"[1]"),
             override={"presence": True, "force_recovery": False},
-            expire_at=99,
+            expire_at=2_000_000_000,
             since=Position(4, "abcd"),
         ),
     ]
