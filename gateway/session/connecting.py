@@ -20,7 +20,15 @@ from gateway.messages import (
     SubscribeRequest,
     SubscribeResult,
 )
-from gateway.session.application import AS_THE_OPTIONS_SAY, NO_APPLICATION, Admission, Admitted, decides_connect
+from gateway.session.application import (
+    AS_THE_OPTIONS_SAY,
+    NO_APPLICATION,
+    Admission,
+    Admitted,
+    decides_connect,
+    judges,
+    route_of,
+)
 from gateway.session.base import State
 from gateway.session.session import Session
 from gateway.session.subscribing import allowed
@@ -42,6 +50,9 @@ async def connect(session: Session, command_id: int, request: ConnectRequest) ->
     if session.node.witness is not None:
         session.node.witness.connecting(session, request)
     session.to(State.CONNECTING)
+    if request.headers and (kept := session.application.headers):
+        named = {name.lower(): value for name, value in request.headers.items()}
+        session.headers = {name: named[name] for name in kept if name in named}
     began = session.node.wheel.clock()
     try:
         if decides_connect(session.application, request):
@@ -140,7 +151,7 @@ async def _authenticate(session: Session, request: ConnectRequest) -> Admission:
     if session.application is not NO_APPLICATION:
         session.token = request.token
     connect = session.application.connect
-    if connect is None:
+    if connect is None or not judges(session.application, request):
         admission = _identify(session, request)
     else:
         # a token that no key here can verify is the program's own, and for the program to judge
@@ -178,10 +189,10 @@ def _by_token(session: Session, token: str) -> Admission:
     expire_at = 0 if client.insecure else known.expire_at
     check_moment(session.node, expire_at)
     if not known.subs:
-        return Admission(known.user, expire_at, known.info)
+        return Admission(known.user, expire_at, known.info, meta=known.meta)
     session.granted = frozenset(known.subs)
     subs = {name: Admitted(grant) for name, grant in known.subs.items()}
-    return Admission(known.user, expire_at, known.info, subs)
+    return Admission(known.user, expire_at, known.info, subs, meta=known.meta)
 
 
 def admit(session: Session, admission: Admission) -> None:
@@ -197,7 +208,8 @@ def admit(session: Session, admission: Admission) -> None:
         raise Disconnect(DisconnectCode.CONNECTION_LIMIT)
     if not session.node.limiter.admits(session.spender, admission.user):
         raise Error(ErrorCode.TOO_MANY_REQUESTS)
-    session.refreshable = admission.refreshable
+    session.refreshable = admission.refreshable and session.application.renew is None
+    session.meta = admission.meta
     session.since = session.node.clock()
     if admission.expire_at:
         session.expire(admission.expire_at)
@@ -252,10 +264,13 @@ async def _plan(session: Session, granted: Mapping[str, Admitted], requests: Map
     for name, request in requests.items():
         if name in plan or not (channel := _known(session, name)):
             continue
+        route = route_of(channel)
+        if route and route.subscribe and not route.server_side:
+            continue
         try:
             await allowed(session, channel, request, server_side=True)
         except Error:
-            refused += channel.route is not None  # the program has been asked, and is not to be asked without end
+            refused += route is not None  # the program has been asked, and is not to be asked without end
         _check(session)
         if len(session.subscriptions) + refused > most:
             raise Disconnect(DisconnectCode.CHANNEL_LIMIT)
@@ -285,8 +300,7 @@ async def refresh(session: Session, command_id: int, request: RefreshRequest) ->
     if session.application is not NO_APPLICATION:
         session.token = request.token
     session.expire(renewed.expire_at)
-    if renewed.info is not None:
-        session.info = renewed.info
+    session.keep(renewed)
     session.answer(command_id, RefreshResult(session.client, __version__, *session.lasts(renewed.expire_at)))
 
 
@@ -315,4 +329,5 @@ async def _renew(session: Session, request: RefreshRequest) -> Admission:
 def _refresh_token(session: Session, text: str) -> Admission:
     token = verified(session.tokens.connection, text, expired=DisconnectCode.EXPIRED)
     check_moment(session.node, token.expire_at)
-    return Admission(token.user, token.expire_at, token.info, dict.fromkeys(token.subs, AS_THE_OPTIONS_SAY))
+    subs = dict.fromkeys(token.subs, AS_THE_OPTIONS_SAY)
+    return Admission(token.user, token.expire_at, token.info, subs, meta=token.meta)
