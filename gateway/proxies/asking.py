@@ -23,7 +23,7 @@ from gateway.session import Session
 R = TypeVar("R")
 T = TypeVar("T")
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("gateway.proxies")
 
 
 class Asking:

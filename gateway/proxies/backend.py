@@ -1,7 +1,6 @@
 """One backend: how it is called, how many calls at a time, and what is told of it."""
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TypeVar
@@ -31,8 +30,6 @@ ACTS = frozenset(("publish", "rpc"))
 T = TypeVar("T")
 
 Headers = Iterable[tuple[str, str]]
-
-log = logging.getLogger("gateway.proxies")
 
 
 class Backend:

@@ -29,6 +29,7 @@ from gateway.proxies.envelopes import (
 from gateway.proxies.failures import Failure
 from gateway.session import Session
 from gateway.session.application import AS_THE_OPTIONS_SAY, Accepted, Admitted
+from gateway.session.tokens import check_moment
 
 EXTENSION = 60.0
 """Seconds for which what is to be renewed goes on while its backend is away; some have a quarter more, by chance, so
@@ -75,7 +76,7 @@ class ProxiedChannels:
             raise Error(ErrorCode.PERMISSION_DENIED)  # takes a token, which would have been looked at before
         if channel.users is not None and channel.options.allow_user_limited_channels:
             return AS_THE_OPTIONS_SAY  # the name says who may
-        return await self._asking.ask(
+        admitted = await self._asking.ask(
             envelopes.SUBSCRIBE,
             self._options.subscribe_proxy_name,
             session,
@@ -85,6 +86,8 @@ class ProxiedChannels:
             channel=channel.name,
             token=request.token,
         )
+        check_moment(self._asking.node, admitted.expire_at)
+        return admitted
 
     async def _publish(self, session: Session, channel: Channel, publication: Publication) -> Accepted:
         return await self._asking.ask(

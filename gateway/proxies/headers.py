@@ -24,7 +24,7 @@ class ForwardedHeaders:
         if session is None or not (self.wanted or self.emulated):
             return self._static.values()
         found = dict(self._static)
-        for key, value in session.headers.items():
+        for key, value in (session.headers or {}).items():
             if key in self.emulated and not any(each in value for each in _FORBIDDEN):
                 found[key] = (self.emulated[key], value)
         own = [(key, value) for key, value in _own(session.handshake.scope) if key in self.wanted]

@@ -30,6 +30,7 @@ from gateway.proxies.envelopes import (
 from gateway.proxies.failures import Failure
 from gateway.session import Session
 from gateway.session.application import Admission, Admitted
+from gateway.session.tokens import check_moment
 
 
 class Proxies:
@@ -79,6 +80,8 @@ class Proxies:
         if admission is None and known is None:
             none = TokenInvalid("there is none, the backend names nobody, and nobody anonymous may connect", "missing")
             raise Disconnect(DisconnectCode.BAD_REQUEST) from none
+        if admission is not None:
+            check_moment(self._asking.node, admission.expire_at)
         return admission or known or Admission()
 
     def _admission(self, answer: ConnectAnswer | None) -> Admission | None:

@@ -6,7 +6,6 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import Context
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from gateway.auth.tokens import TokenVerifier
 from gateway.channels import Channel
@@ -33,7 +32,6 @@ from gateway.session.pipeline import Pipeline
 from gateway.session.rejections import TOO_MANY, tell, tell_of_token
 from gateway.session.subscription import Subscription
 
-NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 YEAR = 365 * 86400
 FOR_EVER = False, 0
 
@@ -78,7 +76,7 @@ class Session:
     info: Payload | None = None
     meta: Payload | None = None
     """What is known of the connection and not told to its client, for backends that are asked about it."""
-    headers: Mapping[str, str] = NO_HEADERS
+    headers: Mapping[str, str] | None = None
     """What its connect command has called headers, of those that the application wants: not to be trusted."""
     expire_at: int = 0
     """When the credentials end (Unix seconds); 0 is never."""
