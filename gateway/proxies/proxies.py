@@ -96,6 +96,7 @@ class Proxies:
             subs,
             payload(answer.data, answer.b64data),
             meta=an_object(answer.meta),
+            on_request=False,
         )
 
     def _granted(self, name: str, answer: GrantAnswer | None) -> Grant:
@@ -130,7 +131,7 @@ class Proxies:
     def _options(self, method: str) -> RPCOptions:
         """Raises ``Error``: method not found, if there is no such namespace, or not available, if it asks nobody."""
         name, boundary, _ = method.partition(self._rpc_settings.namespace_boundary)
-        options = self._rpc_namespaces.get(name) if boundary else self._rpc_settings.without_namespace
+        options = self._rpc_namespaces.get(name) if name and boundary else self._rpc_settings.without_namespace
         if options is None:
             raise Error(ErrorCode.METHOD_NOT_FOUND)
         if not options.proxy_enabled:
@@ -146,4 +147,6 @@ def _renewed(answer: RenewalAnswer | None) -> Admission | None:
 
 
 def _answered(answer: DataAnswer | None) -> Payload | None:
-    return content(answer.data, answer.b64data) if answer is not None else None
+    if answer is None:
+        return None
+    return content(answer.data, answer.b64data) or (Payload(answer.data) or None)  # null is an answer, too

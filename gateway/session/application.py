@@ -29,7 +29,8 @@ S = TypeVar("S", contravariant=True)
 class Admission(Struct, frozen=True):
     """Who a client is. ``expire_at`` is in Unix seconds, 0 is never; ``subs`` are made by the server.
 
-    ``refreshable`` says whether the client can move the expiry by a new token.
+    ``refreshable`` says whether the client can move the expiry by a new token, ``on_request`` whether it gets the
+    subscriptions that its connect command asks for, as far as the options allow; of ``subs`` it may say where it stood.
     """
 
     user: str = ""
@@ -40,6 +41,7 @@ class Admission(Struct, frozen=True):
     refreshable: bool = True
     meta: Payload | None = None
     """What is known of the connection and not told to its client, an object of JSON."""
+    on_request: bool = True
 
 
 class Admitted(Struct, frozen=True):

@@ -105,7 +105,7 @@ async def _let_in(session: Session, request: ConnectRequest) -> Admission:
             raise Error(ErrorCode.TOO_MANY_REQUESTS)
     admit(session, admission)
     if admission.subs or request.subs or session.node.channels.personal(session.user):
-        await _plan(session, admission.subs, request.subs)
+        await _plan(session, admission, request.subs)
     return admission
 
 
@@ -246,13 +246,13 @@ def _result(session: Session, admission: Admission, subs: dict[str, SubscribeRes
 # — the subscriptions that come with connect —
 
 
-async def _plan(session: Session, granted: Mapping[str, Admitted], requests: Mapping[str, SubscribeRequest]) -> None:
+async def _plan(session: Session, admission: Admission, requests: Mapping[str, SubscribeRequest]) -> None:
     """Begin them: from the token, personal, and those asked for that the client might also subscribe to by itself.
 
     Raises ``Error`` or ``Disconnect`` if the client may not connect so.
     """
     channels, most = session.node.channels, session.node.settings.client.channel_limit
-    plan = dict(granted)
+    plan = dict(admission.subs)
     if personal := channels.personal(session.user):
         plan.setdefault(personal, AS_THE_OPTIONS_SAY)
     if len(plan) > most:
@@ -261,7 +261,7 @@ async def _plan(session: Session, granted: Mapping[str, Admitted], requests: Map
         since = requests[name].since if name in requests else None
         Subscription(session, channels.resolve(name), since, server_side=True).grant(admitted)
     refused = 0
-    for name, request in requests.items():
+    for name, request in requests.items() if admission.on_request else ():
         if name in plan or not (channel := _known(session, name)):
             continue
         route = route_of(channel)

@@ -45,6 +45,7 @@ async def test_a_call(backend: Backend) -> None:
     [
         ("orders:list", {}, "/orders"),
         ("", {}, "/rpc"),
+        (":list", {}, "/rpc"),
         ("nope:list", {"code": 104, "message": "method not found"}, ""),
         ("closed:list", {"code": 108, "message": "not available"}, ""),
     ],
@@ -60,7 +61,7 @@ async def test_which_backend_is_asked(backend: Backend, method: str, expected: A
     [
         ({}, {}),
         ({"result": {}}, {}),
-        ({"result": {"data": None}}, {}),
+        ({"result": {"data": None}}, {"data": None}),
         ({"result": {"b64data": base64.b64encode(b"[ 1 ]").decode()}}, {"data": [1]}),
         ({"result": {"b64data": base64.b64encode(b"\xff").decode()}}, (3506, "inappropriate protocol")),
         ({"error": {"code": 404, "message": "no such order"}}, {"code": 404, "message": "no such order"}),

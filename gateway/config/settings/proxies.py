@@ -104,7 +104,7 @@ class NamedProxySettings(ProxySettings):
 
 
 class ClientProxySettings(Section):
-    """Backends that decide about connections."""
+    """Backends that decide who may connect, and how long they stay."""
 
     connect: EventProxySettings = EventProxySettings()
     """Who a client without token is, and whether it may connect."""
