@@ -41,7 +41,7 @@ class Proxies:
 
     refresh = None
     disconnect = None
-    judges_tokens = False
+    judges_tokens = judges_subs = False
 
     def __init__(self, settings: Settings, node: Callable[[], Node]) -> None:
         self._rpc_settings = settings.rpc

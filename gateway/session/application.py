@@ -139,6 +139,10 @@ class Application(Protocol[S]):
         """Whether ``connect`` is asked for clients with a token, too."""
 
     @property
+    def judges_subs(self) -> bool:
+        """Whether any `Route.subscribe` is asked for what a connect command asks for."""
+
+    @property
     def headers(self) -> Collection[str]:
         """Headers of a connect command, in lower case, that are kept for the application (`Session.headers`)."""
 
@@ -155,7 +159,7 @@ class NoApplication:
     """Nothing but the gateway."""
 
     connect = refresh = renew = disconnect = rpc = None
-    judges_tokens = False
+    judges_tokens = judges_subs = False
     headers: Collection[str] = ()
 
 
@@ -164,7 +168,7 @@ NO_APPLICATION = NoApplication()
 
 def decides_connect(application: Application[Any] | NoApplication, request: ConnectRequest) -> bool:
     """Whether code of the program may run before the client is connected."""
-    return judges(application, request) or (bool(request.subs) and application is not NO_APPLICATION)
+    return judges(application, request) or (bool(request.subs) and application.judges_subs)
 
 
 def judges(application: Application[Any] | NoApplication, request: ConnectRequest) -> bool:

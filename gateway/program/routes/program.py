@@ -40,7 +40,7 @@ class Program:
 
     streams: Streams
     renew = None
-    judges_tokens = True
+    judges_tokens = judges_subs = True
     headers: Sequence[str] = ()
 
     def __init__(self, names: ChannelSettings = CHANNEL_NAMES, gateway: Operating | None = None) -> None:
