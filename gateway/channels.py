@@ -1,7 +1,7 @@
 """A channel's name, and the options that hold for it."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Protocol
 
@@ -39,6 +39,10 @@ class Route(Protocol):
         """The parameters that stand in a name, None if it is not one of the route's."""
 
 
+Ask = Callable[[ChannelOptions], object]
+"""What decides in the channels of a namespace (`session.application.Route`), by its options; None is they alone."""
+
+
 class Channel(Struct, frozen=True):
     """A name, taken apart.
 
@@ -55,6 +59,8 @@ class Channel(Struct, frozen=True):
     """What the program does in the channel (`session.application.Route`)."""
     params: Mapping[str, str] = {}
     """The route's path parameters, as they stand in the name."""
+    asks: object = None
+    """What decides in the channel (`session.application.Route`) because its namespace says so; a route comes before."""
 
     def shuts_out(self, user: str) -> bool:
         """Whether the name is for other users alone."""
@@ -69,8 +75,10 @@ class Channels:
         settings: ChannelSettings,
         routes: Sequence[Route] = (),
         personal: PersonalChannelSettings = NO_PERSONAL_CHANNELS,
+        ask: Ask | None = None,
     ) -> None:
         self._routes = routes
+        self._ask = ask
         self._has_personal = personal.enabled
         self._personal = personal
         self.reload(settings)
@@ -84,6 +92,7 @@ class Channels:
         self._patterns = {
             name: re.compile(options.channel_regex) for name, options in self._options.items() if options.channel_regex
         }
+        self._asked = {name: self._ask(options) for name, options in self._options.items()} if self._ask else {}
         self._closed: dict[str, ChannelOptions] = {}
         # read out of the models, which answer slowly, for each name that has not been seen
         self._boundary, self._private = settings.namespace_boundary, settings.private_prefix
@@ -150,7 +159,8 @@ class Channels:
         namespace, _ = self._split(name)
         options = self._options_for(name, namespace, self._options[namespace])
         private = name.startswith(self._private)
-        return Channel(name, options, namespace, private, self._users(name, options))
+        asked = self._asked.get(namespace)
+        return Channel(name, options, namespace, private, self._users(name, options), asks=asked)
 
     def _resolve_for_client(self, name: str) -> Channel:
         if not 0 < _bytes(name) <= self._settings.max_length or _CONTROL.search(name):

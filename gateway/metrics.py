@@ -2,7 +2,7 @@
 
 import time
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -136,6 +136,12 @@ class Metrics:
         """By method."""
         self.handler_time = Histograms()
         """By event."""
+        self.proxy_time: defaultdict[tuple[str, str], Histogram] = defaultdict(Histogram)
+        """What backends took that decide events, by event and name of the proxy."""
+        self.proxy_errors: Counter[tuple[str, str, str]] = Counter()
+        """What they did not decide, by event, name and kind."""
+        self.proxy_calls: Counter[tuple[str, str]] = Counter()
+        """Calls that are under way, by event and name."""
         self.slow: set[SlowClient] = set()
         """Clients that are slow just now."""
 

@@ -301,3 +301,19 @@ def test_a_parameter_stands_for_no_private_and_no_personal_channel() -> None:
         assert channels.resolve(name).route is None
     named = Channels(settings, [Prefix("$secret"), Prefix("room:#"), Prefix("#")])
     assert all(named.resolve(name).route is not None for name in ("$secret", "#bob", "room:#bob"))
+
+
+def test_what_namespaces_ask() -> None:
+    """It stands in their channels, beside routes, and holds names to what the namespace says of them."""
+    asking = ChannelSettings(namespaces=(Namespace(name="word", channel_regex="^[äa-z]+$"), Namespace(name="room")))
+    silent = ChannelSettings(namespaces=(Namespace(name="word"),))
+    channels = Channels(asking, [Prefix("room:own")], ask=lambda options: options.channel_regex)
+    assert channels.resolve_for_client("word:wärd").asks == "^[äa-z]+$"
+    with pytest.raises(Error, match="107"):
+        channels.resolve_for_client("word:1")
+    assert channels.resolve("room:1").asks == channels.resolve("x").asks == ""
+    assert channels.resolve("room:own").asks is None
+    assert channels.resolve("word:a").route is None
+    channels.reload(silent)
+    assert channels.resolve("word:a").asks == ""
+    assert Channels(asking).resolve("word:a").asks is None

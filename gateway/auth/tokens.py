@@ -49,13 +49,14 @@ class TokenExpired(TokenRefused):
 
 
 class Override(Struct, frozen=True):
-    """Channel options that a token changes for its subscription; None leaves one as it is."""
+    """Channel options that are changed for one subscription, as by its token; None leaves one as it is."""
 
     presence: bool | None = None
     join_leave: bool | None = None
     force_push_join_leave: bool | None = None
     force_recovery: bool | None = None
     force_positioning: bool | None = None
+    replay: bool | None = None
 
     def apply(self, options: ChannelOptions) -> ChannelOptions:
         return options if self == _NO_OVERRIDE else _overridden(options, self)

@@ -14,6 +14,8 @@ from gateway.auth.endpoint import KeyEndpoint
 from gateway.auth.keys import configured
 from gateway.auth.tokens import TokenVerifier
 from gateway.broadcast.backends import problem_of
+from gateway.config.backend_problems import find_backend_problems
+from gateway.config.backends import find_backends
 from gateway.config.origins import problem_of_origin
 from gateway.config.places import Place
 from gateway.config.settings import (
@@ -57,6 +59,9 @@ def find_problems(settings: Settings) -> Iterator[Problem]:
     yield from _meta_problems(channel)
     yield from _personal_problems(settings)
     yield from _token_problems(settings)
+    yield from (Problem(key, text) for key, text in find_backend_problems(settings))
+    if any(find_backends(settings)) and not _has_modules("aiohttp"):
+        yield Problem(_first_backend(settings), 'needs an HTTP client: pip install "wsgateway[proxy]"')
     if settings.engine.type == "postgres":
         yield from _postgres_problems(settings.engine.postgres.dsn)
     server = settings.http_server
@@ -82,6 +87,11 @@ def find_problems(settings: Settings) -> Iterator[Problem]:
         yield Problem("admin.enabled", 'needs admin.password: take the output of "openssl rand -hex 32"')
     if settings.opentelemetry.enabled and not _has_modules(*TRACING):
         yield Problem("opentelemetry.enabled", 'needs the libraries of OpenTelemetry: pip install "wsgateway[otel]"')
+
+
+def _first_backend(settings: Settings) -> str:
+    place, _ = next(find_backends(settings))
+    return f"{place}.endpoint"
 
 
 def _has_modules(*names: str) -> bool:
@@ -204,7 +214,12 @@ def find_warnings(settings: Settings) -> Iterator[str]:
             f'engine.redis is set and not used, for engine.type = "{engine.type}": let it join the nodes with '
             'engine.type = "redis", or take it away'
         )
-    doors = (client.insecure, client.allow_anonymous_connect_without_token, client.user_id_http_header)
+    doors = (
+        client.insecure,
+        client.allow_anonymous_connect_without_token,
+        client.user_id_http_header,
+        client.proxy.connect.enabled,
+    )
     if not (any(doors) or TokenVerifier(client).has_keys):
         yield (
             'nobody can connect: give client.token.hmac_secret_key the output of "openssl rand -hex 32", '

@@ -1,11 +1,12 @@
 """Secrets among settings: which names hold one, and how an address is shown without."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 MASK = "***"
 
-_SECRET = re.compile(r"(secret|password|(?<!public_)key)(?!\w*_valid_until)")
+_SECRET = re.compile(r"(secret|password|static_headers|(?<!public_)key)(?!\w*_valid_until)")
 _NEXT_ADDRESS = re.compile(r"(,\s*)(?=[a-z+]+://)", re.IGNORECASE)
 _CUT = re.compile(r":(?![0-9a-fA-F:.]*\]?(?::\d+)?(?:[/?#]|$))[^/?#]*")
 """Of an address that a comma in its password has cut in two: what stands for a port, and is none."""
@@ -24,6 +25,8 @@ def without_secret(key: str, value: Any) -> Any:
         return MASK
     if isinstance(value, list | tuple):
         return [without_secret(key, each) for each in value]
+    if isinstance(value, Mapping):
+        return {name: without_secret(f"{key}.{name}", each) for name, each in value.items()}
     if isinstance(value, str) and "PRIVATE KEY-----" in value:  # some have it in one file with its certificate
         return MASK
     hides = isinstance(value, str) and ("://" in value or key.endswith(("address", "dsn", "url")))

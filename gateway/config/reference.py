@@ -25,7 +25,8 @@ Where a setting has a second name, as `key` and `key_file`, that is the path of 
 
 Durations are written `"300ms"`, `"10s"`, `"1h30m"`, or as a number of seconds. `gateway config check` says what is
 wrong and what would be right, `gateway config show` what holds. What `channel.without_namespace` has,
-`gateway.channel(…)` takes, too, save `channel_regex`, for there the pattern says which names there are.
+`gateway.channel(…)` takes, too, save `channel_regex`, for there the pattern says which names there are, and proxies,
+for there handlers decide.
 """
 
 
@@ -44,7 +45,9 @@ def _sections(model: type[BaseModel], key: str, shown: dict[type[BaseModel], str
         if name not in known or each.default != known[name].default
     }
     values = {name: each for name, each in fields.items() if _section_of(each) is None}
-    if values:
+    if base is not None and not values:
+        yield f"## {key}\n\n{model.__doc__} It has all of `{shown[base]}`.\n"
+    elif values:
         yield f"## {key}\n\n{model.__doc__}" + (f" Beside these, it has all of `{shown[base]}`." if base else "")
         yield "\n| setting | default | meaning |\n|---|---|---|"
         for name, each in values.items():

@@ -14,7 +14,7 @@ from gateway.blocks.base import BlockStore
 from gateway.brokers.base import Broker, HistoryFilter, PublishOptions, StreamOptions
 from gateway.brokers.publish_queue import PublishQueue
 from gateway.brokers.single_flight import SingleFlight
-from gateway.channels import Channel, Channels, Route
+from gateway.channels import Ask, Channel, Channels, Route
 from gateway.config.settings import Settings
 from gateway.core.blocked import Blocked
 from gateway.core.cluster import Cluster, ControlCommand, NodeInfo
@@ -62,9 +62,10 @@ class Node:
         clock: Callable[[], float] = time.time,
         wheel: Wheel | None = None,
         routes: Sequence[Route] = (),
+        ask: Ask | None = None,
         presence_servers: Callable[[], Sequence[ServerHealth]] = tuple,
     ) -> None:
-        """``presence_servers`` tells how those are that presence has for itself."""
+        """``presence_servers`` tells how those are that presence has for itself; ``ask`` as in `Channels`."""
         self.uid = uuid.uuid4().hex
         self.settings = settings
         self.clock = clock
@@ -75,7 +76,7 @@ class Node:
         """Who is turned away or cut off, and why."""
         self.wheel.late = self._look_at_times
         self.limiter = Limiter(settings.client, self.metrics, self.wheel.clock, self.refusals)
-        self.channels = Channels(settings.channel, routes, settings.client.subscribe_to_user_personal_channel)
+        self.channels = Channels(settings.channel, routes, settings.client.subscribe_to_user_personal_channel, ask)
         max_lag = settings.client.channel_position_max_time_lag
         self.hub = Hub(self.metrics, max_lag=max_lag, clock=clock, wheel=self.wheel)
         self.broker = broker

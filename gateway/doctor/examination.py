@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from gateway.config.contradictions import find_warnings
 from gateway.config.settings import Settings
+from gateway.doctor.backends import examine_backends
 from gateway.doctor.clients import examine_origin, look_at_token
 from gateway.doctor.edge import Edge
 from gateway.doctor.finding import About, Finding
@@ -39,6 +40,7 @@ async def examine(patient: Patient) -> list[Finding]:
         found += examine_origin(settings, patient.origin, address.authority, same_origin=embedded)
     if patient.token:
         found += await look_at_token(settings, patient.token)
+    found += await examine_backends(settings)
     engine, listening = await _engine(settings)
     found += engine
     known = None

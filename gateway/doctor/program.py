@@ -16,7 +16,7 @@ def examine_namespaces(settings: Settings) -> Iterator[Finding]:
     """Namespaces that nobody can use."""
     for namespace in settings.channel.namespaces:
         about = About(f"namespace {namespace.name}")
-        yield from _subscribers(about, settings, namespace, decides=False)
+        yield from _subscribers(about, settings, namespace, decides=namespace.subscribe_proxy_enabled)
 
 
 def examine_program(gateway: Gateway) -> Iterator[Finding]:

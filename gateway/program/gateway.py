@@ -26,6 +26,7 @@ from gateway.core.node import Node
 from gateway.errors import SettingsError
 from gateway.limits.limit import Key, Limits, Quota, RateLimit
 from gateway.program.engine import ENVIRONMENT
+from gateway.program.joined import find_unasked
 from gateway.program.keywords import Sections, check_keywords
 from gateway.program.late import LateStart
 from gateway.program.operations import Operations
@@ -129,7 +130,8 @@ class Gateway(Operations, BaseRouter):
         """The node and what belongs to it; another one after each stop."""
         if self._running is None:
             self._program.close()
-            for warning in check_supported(self.settings.engine, self._program.channels, self._limits):
+            warnings = check_supported(self.settings.engine, self._program.channels, self._limits)
+            for warning in (*warnings, *find_unasked(self.settings, self._program)):
                 log.warning(warning)
             self._running = Running(self.settings, self._program, self._same_origin, ENVIRONMENT.get())
         return self._running

@@ -1,6 +1,6 @@
 """Keywords that a call does not take: refused, though Python itself would let a ``**options`` take them."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, TypedDict
 
@@ -15,6 +15,8 @@ class Sections(TypedDict, total=False):
     uni_sse: Mapping[str, Any]
     shutdown: Mapping[str, Any]
     channel: Mapping[str, Any]
+    rpc: Mapping[str, Any]
+    proxies: Sequence[Mapping[str, Any]]
     engine: Mapping[str, Any]
     presence: Mapping[str, Any]
     http_api: Mapping[str, Any]

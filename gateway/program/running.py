@@ -1,15 +1,18 @@
 """The composition root of a program's gateway: settings and the program in, what runs of it out."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
+
+from starlette.types import Scope
 
 from gateway.admin.methods import answer_pages
 from gateway.auth.tokens import TokenVerifier
 from gateway.config.settings import Settings
 from gateway.core.node import Node
 from gateway.program.engine import Environment
+from gateway.program.joined import join
 from gateway.program.routes.client import kept
 from gateway.program.routes.cluster_events import ClusterEvents
 from gateway.program.routes.listening import Listeners
@@ -20,6 +23,7 @@ from gateway.program.sharing import check_sharing
 from gateway.program.sockets.attaching import Sockets
 from gateway.program.stopping import on_stop
 from gateway.protocols.centrifuge_json import CentrifugeJson
+from gateway.proxies import open_proxies
 from gateway.session import NO_APPLICATION
 from gateway.tracing import open_tracing
 from gateway.transports.base import Acceptor
@@ -42,6 +46,7 @@ class Running:
             *([unnamed()] if program.decides else []),
             *(each.route for each in program.channels),
         ]
+        proxies = self._proxies = open_proxies(settings, lambda: self.node)
         self.node = Node(
             settings,
             tracing.broker(self.engine.broker),
@@ -51,7 +56,10 @@ class Running:
             clock=environment.clock,
             wheel=environment.wheel(),
             routes=[tracing.route(each) for each in routes],
+            ask=proxies.channels if proxies else None,
         )
+        if proxies:
+            proxies.start()
         answer_pages(self.node)
         self.node.limiter.store = self.engine.limits
         self.engine.set_rules(stream_rules(settings, routes))
@@ -62,11 +70,12 @@ class Running:
         self.streams = program.streams = Streams(self.node)
         self.listeners = Listeners(self.node, program.types)
         self.cluster_events = ClusterEvents(program, self.node, self.engine.leases, self.engine.occupancy, tracing.told)
+        keep: Callable[[Scope], Mapping[str, Any]] | None = proxies.keep if proxies else None
         self.acceptor = Acceptor(
             self.node,
             self.tokens,
-            tracing.application(program) if program.decides else NO_APPLICATION,
-            kept if program.decides else None,
+            join(tracing.application(program) if program.decides else None, proxies) or NO_APPLICATION,
+            kept if program.decides else keep,
             same_origin=same_origin,
         )
         self.node.isolation.move = self.acceptor.move
@@ -94,6 +103,8 @@ class Running:
             stack.callback(self.tokens.close)
             self.tokens.fetch_keys()
             stack.push_async_callback(self.engine.close)
+            if self._proxies:
+                stack.push_async_callback(self._proxies.close)
             await self.engine.start()
             await self.node.start()
             stack.push_async_callback(self.node.stop)

@@ -3,13 +3,12 @@
 Everything here is optional. Where the program says nothing, tokens and channel options decide.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 from msgspec import Struct
 
-from gateway import channels
 from gateway.auth.tokens import Grant
 from gateway.brokers.base import PublishOptions
 from gateway.channels import Channel
@@ -30,7 +29,8 @@ S = TypeVar("S", contravariant=True)
 class Admission(Struct, frozen=True):
     """Who a client is. ``expire_at`` is in Unix seconds, 0 is never; ``subs`` are made by the server.
 
-    ``refreshable`` says whether the client can move the expiry by a new token.
+    ``refreshable`` says whether the client can move the expiry by a new token, ``on_request`` whether it gets the
+    subscriptions that its connect command asks for, as far as the options allow; of ``subs`` it may say where it stood.
     """
 
     user: str = ""
@@ -39,14 +39,21 @@ class Admission(Struct, frozen=True):
     subs: Mapping[str, "Admitted"] = {}
     data: Payload | None = None
     refreshable: bool = True
+    meta: Payload | None = None
+    """What is known of the connection and not told to its client, an object of JSON."""
+    on_request: bool = True
 
 
 class Admitted(Struct, frozen=True):
-    """What a subscription is granted, and until when (Unix seconds; 0 is without end)."""
+    """What a subscription is granted, and until when (Unix seconds; 0 is without end).
+
+    ``on_request`` says whether the client gets what it asks for of that which the options allow.
+    """
 
     grant: Grant = Grant()
     expire_at: int = 0
     refreshable: bool = True
+    on_request: bool = True
 
 
 AS_THE_OPTIONS_SAY = Admitted()
@@ -59,8 +66,8 @@ class Accepted(Struct, frozen=True):
     extras: PublishOptions = PublishOptions()
 
 
-class Route(channels.Route, Protocol[S]):
-    """What the program does in a channel. Each is None where it says nothing; all raise ``Error`` or ``Disconnect``."""
+class Route(Protocol[S]):
+    """What is decided in a channel. Each is None where it says nothing; all raise ``Error`` or ``Disconnect``."""
 
     @property
     def subscribe(self) -> Callable[[S, Channel, SubscribeRequest], Awaitable[Admitted]] | None: ...
@@ -68,6 +75,17 @@ class Route(channels.Route, Protocol[S]):
     @property
     def refresh(self) -> Callable[[S, Channel, SubRefreshRequest], Awaitable[Admitted]] | None:
         """Renew a subscription that ``subscribe`` has admitted by a token."""
+
+    @property
+    def renew(self) -> Callable[[S, Channel], Awaitable[Admitted | None]] | None:
+        """Renew a subscription whose time is over, unasked by its client, which cannot then; None ends it.
+
+        Without info it keeps what it has.
+        """
+
+    @property
+    def server_side(self) -> bool:
+        """Whether ``subscribe`` is asked for the subscriptions that a connect command asks for; else there are none."""
 
     @property
     def publish(self) -> Callable[[S, Channel, Publication], Awaitable[Accepted]] | None:
@@ -110,6 +128,25 @@ class Application(Protocol[S]):
         """Renew a connection by another token; the last argument is what is known of that, if a key verifies it."""
 
     @property
+    def renew(self) -> Callable[[S], Awaitable[Admission | None]] | None:
+        """Renew a connection whose time is over, unasked by its client, which cannot then; None ends it.
+
+        Of the admission count the end, and info and meta, where it has them.
+        """
+
+    @property
+    def judges_tokens(self) -> bool:
+        """Whether ``connect`` is asked for clients with a token, too."""
+
+    @property
+    def judges_subs(self) -> bool:
+        """Whether any `Route.subscribe` is asked for what a connect command asks for."""
+
+    @property
+    def headers(self) -> Collection[str]:
+        """Headers of a connect command, in lower case, that are kept for the application (`Session.headers`)."""
+
+    @property
     def disconnect(self) -> Callable[[S], Awaitable[None]] | None:
         """A connection that was admitted has ended."""
 
@@ -121,7 +158,9 @@ class Application(Protocol[S]):
 class NoApplication:
     """Nothing but the gateway."""
 
-    connect = refresh = disconnect = rpc = None
+    connect = refresh = renew = disconnect = rpc = None
+    judges_tokens = judges_subs = False
+    headers: Collection[str] = ()
 
 
 NO_APPLICATION = NoApplication()
@@ -129,7 +168,12 @@ NO_APPLICATION = NoApplication()
 
 def decides_connect(application: Application[Any] | NoApplication, request: ConnectRequest) -> bool:
     """Whether code of the program may run before the client is connected."""
-    return application.connect is not None or (bool(request.subs) and application is not NO_APPLICATION)
+    return judges(application, request) or (bool(request.subs) and application.judges_subs)
+
+
+def judges(application: Application[Any] | NoApplication, request: ConnectRequest) -> bool:
+    """Whether the program is asked who the client is."""
+    return application.connect is not None and (not request.token or application.judges_tokens)
 
 
 def unix_seconds(moment: float | datetime | None) -> int:
@@ -151,4 +195,4 @@ def user_id(user: str | int | None) -> str:
 
 
 def route_of(channel: Channel) -> Route[Any] | None:
-    return channel.route  # type: ignore[return-value]
+    return channel.route or channel.asks  # type: ignore[return-value]

@@ -20,7 +20,15 @@ from gateway.messages import (
     SubscribeRequest,
     SubscribeResult,
 )
-from gateway.session.application import AS_THE_OPTIONS_SAY, NO_APPLICATION, Admission, Admitted, decides_connect
+from gateway.session.application import (
+    AS_THE_OPTIONS_SAY,
+    NO_APPLICATION,
+    Admission,
+    Admitted,
+    decides_connect,
+    judges,
+    route_of,
+)
 from gateway.session.base import State
 from gateway.session.session import Session
 from gateway.session.subscribing import allowed
@@ -42,6 +50,9 @@ async def connect(session: Session, command_id: int, request: ConnectRequest) ->
     if session.node.witness is not None:
         session.node.witness.connecting(session, request)
     session.to(State.CONNECTING)
+    if request.headers and (kept := session.application.headers):
+        named = {name.lower(): value for name, value in request.headers.items()}
+        session.headers = {name: named[name] for name in kept if name in named}
     began = session.node.wheel.clock()
     try:
         if lacks_key(session.tokens, request):
@@ -98,7 +109,7 @@ async def _let_in(session: Session, request: ConnectRequest) -> Admission:
             raise Error(ErrorCode.TOO_MANY_REQUESTS)
     admit(session, admission)
     if admission.subs or request.subs or session.node.channels.personal(session.user):
-        await _plan(session, admission.subs, request.subs)
+        await _plan(session, admission, request.subs)
     return admission
 
 
@@ -144,7 +155,7 @@ async def _authenticate(session: Session, request: ConnectRequest) -> Admission:
     if session.application is not NO_APPLICATION:
         session.token = request.token
     connect = session.application.connect
-    if connect is None:
+    if connect is None or not judges(session.application, request):
         admission = _identify(session, request)
     else:
         # a token that no key here can verify is the program's own, and for the program to judge
@@ -182,10 +193,10 @@ def _by_token(session: Session, token: str) -> Admission:
     expire_at = 0 if client.insecure else known.expire_at
     check_moment(session.node, expire_at)
     if not known.subs:
-        return Admission(known.user, expire_at, known.info)
+        return Admission(known.user, expire_at, known.info, meta=known.meta)
     session.granted = frozenset(known.subs)
     subs = {name: Admitted(grant) for name, grant in known.subs.items()}
-    return Admission(known.user, expire_at, known.info, subs)
+    return Admission(known.user, expire_at, known.info, subs, meta=known.meta)
 
 
 def admit(session: Session, admission: Admission) -> None:
@@ -201,7 +212,8 @@ def admit(session: Session, admission: Admission) -> None:
         raise Disconnect(DisconnectCode.CONNECTION_LIMIT)
     if not session.node.limiter.admits(session.spender, admission.user):
         raise Error(ErrorCode.TOO_MANY_REQUESTS)
-    session.refreshable = admission.refreshable
+    session.refreshable = admission.refreshable and session.application.renew is None
+    session.meta = admission.meta
     session.since = session.node.clock()
     if admission.expire_at:
         session.expire(admission.expire_at)
@@ -238,13 +250,13 @@ def _result(session: Session, admission: Admission, subs: dict[str, SubscribeRes
 # — the subscriptions that come with connect —
 
 
-async def _plan(session: Session, granted: Mapping[str, Admitted], requests: Mapping[str, SubscribeRequest]) -> None:
+async def _plan(session: Session, admission: Admission, requests: Mapping[str, SubscribeRequest]) -> None:
     """Begin them: from the token, personal, and those asked for that the client might also subscribe to by itself.
 
     Raises ``Error`` or ``Disconnect`` if the client may not connect so.
     """
     channels, most = session.node.channels, session.node.settings.client.channel_limit
-    plan = dict(granted)
+    plan = dict(admission.subs)
     if personal := channels.personal(session.user):
         plan.setdefault(personal, AS_THE_OPTIONS_SAY)
     if len(plan) > most:
@@ -253,13 +265,16 @@ async def _plan(session: Session, granted: Mapping[str, Admitted], requests: Map
         since = requests[name].since if name in requests else None
         Subscription(session, channels.resolve(name), since, server_side=True).grant(admitted)
     refused = 0
-    for name, request in requests.items():
+    for name, request in requests.items() if admission.on_request else ():
         if name in plan or not (channel := _known(session, name)):
+            continue
+        route = route_of(channel)
+        if route and route.subscribe and not route.server_side:
             continue
         try:
             await allowed(session, channel, request, server_side=True)
         except Error:
-            refused += channel.route is not None  # the program has been asked, and is not to be asked without end
+            refused += route is not None  # the program has been asked, and is not to be asked without end
         _check(session)
         if len(session.subscriptions) + refused > most:
             raise Disconnect(DisconnectCode.CHANNEL_LIMIT)
@@ -292,8 +307,7 @@ async def refresh(session: Session, command_id: int, request: RefreshRequest) ->
     if session.application is not NO_APPLICATION:
         session.token = request.token
     session.expire(renewed.expire_at)
-    if renewed.info is not None:
-        session.info = renewed.info
+    session.keep(renewed)
     session.answer(command_id, RefreshResult(session.client, __version__, *session.lasts(renewed.expire_at)))
 
 
@@ -323,4 +337,5 @@ async def _renew(session: Session, request: RefreshRequest) -> Admission:
 
 def _refresh_token(session: Session, text: str) -> Admission:
     token = verified(session.tokens.connection, text, expired=DisconnectCode.EXPIRED)
-    return Admission(token.user, token.expire_at, token.info, dict.fromkeys(token.subs, AS_THE_OPTIONS_SAY))
+    subs = dict.fromkeys(token.subs, AS_THE_OPTIONS_SAY)
+    return Admission(token.user, token.expire_at, token.info, subs, meta=token.meta)

@@ -3,7 +3,7 @@
 import logging
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import Context
 from dataclasses import dataclass, field
 
@@ -25,7 +25,7 @@ from gateway.messages import Payload, Publication, Push, Refresh, Result
 from gateway.protocols.base import Wire
 from gateway.recurring import Named
 from gateway.session import server_side
-from gateway.session.application import NO_APPLICATION, Application, NoApplication
+from gateway.session.application import NO_APPLICATION, Admission, Application, NoApplication
 from gateway.session.base import GONE, LIFE, NOWHERE, Handshake, State, Transport, replace_expiry
 from gateway.session.lanes import Lanes
 from gateway.session.pipeline import Pipeline
@@ -74,6 +74,10 @@ class Session:
     """What the client has connected with, or refreshed it by since, where there is a program to see it."""
     user: str = ""
     info: Payload | None = None
+    meta: Payload | None = None
+    """What is known of the connection and not told to its client, for backends that are asked about it."""
+    headers: Mapping[str, str] | None = None
+    """What its connect command has called headers, of those that the application wants: not to be trusted."""
     expire_at: int = 0
     """When the credentials end (Unix seconds); 0 is never."""
     refreshable: bool = True
@@ -325,8 +329,34 @@ class Session:
     def _stale(self) -> None:
         self.reject(Disconnect(DisconnectCode.STALE))
 
+    def keep(self, renewed: Admission) -> None:
+        """What is new of the client, beside its end."""
+        if renewed.info is not None:
+            self.info = renewed.info
+        if renewed.meta is not None:
+            self.meta = renewed.meta
+
     def _expired(self) -> None:
-        self.disconnect(Disconnect(DisconnectCode.EXPIRED))
+        if (renew := self.application.renew) is not None and self.state is State.CONNECTED:
+            self.node.spawn(self._renew(renew), self.context)
+        else:
+            self.disconnect(Disconnect(DisconnectCode.EXPIRED))
+
+    async def _renew(self, renew: Callable[["Session"], Awaitable[Admission | None]]) -> None:
+        """Go on if the application says so: to the end, if it does not know when that is."""
+        expire_at = self.expire_at
+        try:
+            renewed = await renew(self)
+        except Disconnect as reason:
+            self.disconnect(reason)
+            return
+        if self.closed or self.expire_at != expire_at:
+            return  # the server has moved it meanwhile
+        if renewed is None or renewed.expire_at <= self.node.clock():
+            self.disconnect(Disconnect(DisconnectCode.EXPIRED))
+            return
+        self.keep(renewed)
+        self.expire(renewed.expire_at)
 
     def _ping(self) -> None:
         client = self.node.settings.client

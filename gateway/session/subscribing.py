@@ -3,8 +3,6 @@
 Source: Centrifuge protocol, "Subscribing and unsubscribing", "Subscription expiry and sub_refresh".
 """
 
-from msgspec.structs import replace
-
 from gateway.auth.permissions import may_subscribe
 from gateway.auth.tokens import SubscriptionToken
 from gateway.channels import Channel
@@ -89,13 +87,9 @@ async def sub_refresh(session: Session, command_id: int, request: SubRefreshRequ
             subscription.make_anew(UnsubscribeCode.EXPIRED, DisconnectCode.SUBSCRIPTION_EXPIRED)
         raise
     check_moment(session.node, renewed.expire_at)
-    if renewed.grant.info is not None:
-        # another object: publications and presence of before keep what they were made with
-        subscription.info = replace(subscription.info, chan_info=renewed.grant.info)
     subscription.expire(renewed.expire_at)
     session.answer(command_id, SubRefreshResult(*session.lasts(renewed.expire_at)))
-    if subscription.options.presence:
-        session.node.begin(session.node.show(subscription.channel, subscription.info))
+    subscription.show(renewed.grant.info)
 
 
 async def _renewed(session: Session, subscription: Subscription, request: SubRefreshRequest) -> Admitted:

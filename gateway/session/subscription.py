@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol, Self
 
+from msgspec.structs import replace
+
 from gateway.auth.permissions import Features, granted_features
 from gateway.channels import Channel
 from gateway.config.settings import ChannelOptions
@@ -175,6 +177,8 @@ class Subscription:
     def grant(self, admitted: Admitted, request: SubscribeRequest = NOTHING) -> Self:
         """Grant it what the options force, and what they let it have of what was asked for."""
         session = self.connection
+        if not admitted.on_request:
+            request = NOTHING
         self.options = options = admitted.grant.override.apply(self.options)
         insecure = session.node.settings.client.insecure
         self.admit(admitted, granted_features(options, session.user, request, insecure=insecure))
@@ -189,7 +193,7 @@ class Subscription:
         self.info = ClientInfo(session.user, session.client, session.info, grant.info)
         self.data = grant.data
         self.expire_at = admitted.expire_at
-        self.refreshable = admitted.refreshable
+        self.refreshable = admitted.refreshable and self._renewal() is None
         if features.positioned:
             self.held = []
         else:
@@ -288,8 +292,40 @@ class Subscription:
         self.connection.node.metrics.lost_positions += 1
         self.make_anew(UnsubscribeCode.INSUFFICIENT_STATE, DisconnectCode.INSUFFICIENT_STATE)
 
+    def _renewal(self) -> Callable[[Any, Channel], Awaitable[Admitted | None]] | None:
+        """What renews it without its client."""
+        route = route_of(self.resolved)
+        return route.renew if route else None
+
     def _expired(self) -> None:
-        self.make_anew(UnsubscribeCode.EXPIRED, DisconnectCode.SUBSCRIPTION_EXPIRED)
+        if (renew := self._renewal()) is not None and self.live:
+            self.connection.node.spawn(self._renew(renew), self.connection.context)
+        else:
+            self.make_anew(UnsubscribeCode.EXPIRED, DisconnectCode.SUBSCRIPTION_EXPIRED)
+
+    async def _renew(self, renew: Callable[[Any, Channel], Awaitable[Admitted | None]]) -> None:
+        """Go on if the application says so."""
+        node, expire_at = self.connection.node, self.expire_at
+        try:
+            renewed = await renew(self.connection, self.resolved)
+        except Disconnect as reason:
+            self.connection.disconnect(reason)
+            return
+        if not self.live or self.expire_at != expire_at:
+            return  # it has been ended meanwhile, or moved
+        if renewed is None or 0 < renewed.expire_at <= node.clock():
+            self.make_anew(UnsubscribeCode.EXPIRED, DisconnectCode.SUBSCRIPTION_EXPIRED)
+            return
+        self.show(renewed.grant.info)
+        self.expire(renewed.expire_at)
+
+    def show(self, info: Payload | None) -> None:
+        """Appear with other info from now on; None leaves it as it is."""
+        if info is not None:
+            # another object: publications and presence of before keep what they were made with
+            self.info = replace(self.info, chan_info=info)
+        if self.options.presence:
+            self.connection.node.begin(self.connection.node.show(self.resolved.name, self.info))
 
     def make_anew(self, code: UnsubscribeCode, reconnect: DisconnectCode) -> None:
         """Have the client subscribe again; what the server subscribed takes a new connection."""

@@ -190,6 +190,26 @@ DEFINITIONS: tuple[Definition, ...] = (
         "Time of the program's handlers, with dependencies",
         lambda m: m.handler_time,
     ),
+    Definition(
+        "histogram",
+        "gateway_proxy_seconds",
+        "Time of a backend's answers to proxied events, failures counted",
+        _by(lambda reading: reading.metrics.proxy_time),
+        ("event", "name"),
+    ),
+    _counters(
+        "gateway_proxy_errors",
+        "event name kind",
+        "Proxied events that a backend did not decide, by what was wrong",
+        lambda m: m.proxy_errors,
+    ),
+    Definition(
+        "gauge",
+        "gateway_proxy_calls",
+        "Calls of backends that are under way",
+        _by(lambda reading: reading.metrics.proxy_calls),
+        ("event", "name"),
+    ),
     _histograms("gateway_api_seconds", "method", "Time of calls of the server API", lambda m: m.api_time),
     _counters("gateway_api_errors", "method code", "Errors answered by the server API", lambda m: m.api_errors),
     # — publications —

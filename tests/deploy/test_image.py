@@ -21,7 +21,7 @@ from gateway.version import __version__
 from tests.deploy.balancers import ROOT
 from tests.deploy.test_deploy import run
 
-EXTRAS = ["otel", "postgres"]
+EXTRAS = ["otel", "postgres", "proxy"]
 FILES = [ROOT / f"deploy/requirements{each}.txt" for each in ("", "-build", *(f"-{extra}" for extra in EXTRAS))]
 LARGEST = 60_000_000
 """Bytes of the layer: nearly a third is bytecode, which saves time at each start."""

@@ -32,7 +32,9 @@ from gateway.session.dispatch import _is_decided as is_decided
 EVENTS = ("subscribe", "refresh", "publish", "presence", "history", "unsubscribe", "cache_empty")
 
 
-def session(*events: str, connect: Any = None, refresh: Any = None, rpc: Any = None, route: bool = True) -> Any:
+def session(
+    *events: str, connect: Any = None, refresh: Any = None, rpc: Any = None, route: bool = True, judges: bool = True
+) -> Any:
     found: Any = SimpleNamespace(**{event: event in events for event in EVENTS}) if route else None
 
     def channel(name: str) -> Channel:
@@ -40,7 +42,9 @@ def session(*events: str, connect: Any = None, refresh: Any = None, rpc: Any = N
             raise Error(ErrorCode.UNKNOWN_CHANNEL)
         return Channel(name, ChannelOptions(), route=found)
 
-    application = SimpleNamespace(connect=connect, refresh=refresh, rpc=rpc, disconnect=None)
+    application = SimpleNamespace(
+        connect=connect, refresh=refresh, rpc=rpc, disconnect=None, judges_tokens=judges, judges_subs=judges
+    )
     return SimpleNamespace(application=application, channel=channel)
 
 
@@ -74,6 +78,10 @@ def test_connect_refresh_and_calls() -> None:
     assert is_decided(session(connect=print), ConnectRequest())
     assert not is_decided(session(), ConnectRequest())
     assert is_decided(session(), ConnectRequest(subs={"a": SubscribeRequest()}))
+    assert not is_decided(session(judges=False), ConnectRequest(subs={"a": SubscribeRequest()}))
+    assert is_decided(session(connect=print), ConnectRequest(token="x"))
+    assert not is_decided(session(connect=print, judges=False), ConnectRequest(token="x"))
+    assert is_decided(session(connect=print, judges=False), ConnectRequest())
     assert is_decided(session(rpc=print), RPCRequest(method="x"))
     assert not is_decided(session(), RPCRequest(method="x"))
 
@@ -84,6 +92,15 @@ def test_what_is_admitted_unless_said_otherwise() -> None:
     route = session("subscribe").channel("a").route
     assert route_of(Channel("a", ChannelOptions(), route=route)) is route
     assert Admission(data=Payload(b"1")).data == b"1"
+    assert Admission().on_request
+    assert Admitted().on_request
+
+
+def test_a_route_comes_before_what_a_namespace_asks() -> None:
+    route, asked = session("subscribe").channel("a").route, session("publish").channel("a").route
+    assert route_of(Channel("a", ChannelOptions(), asks=asked)) is asked
+    assert route_of(Channel("a", ChannelOptions(), route=route, asks=asked)) is route
+    assert route_of(Channel("a", ChannelOptions())) is None
 
 
 def test_moments() -> None:

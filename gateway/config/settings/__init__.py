@@ -5,7 +5,7 @@ Names and nesting follow Centrifugo v6 where the option exists there.
 
 import os
 
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -39,6 +39,14 @@ from gateway.config.settings.limits import (
     UserCommandLimits,
 )
 from gateway.config.settings.logs import LogSettings
+from gateway.config.settings.proxies import (
+    EventProxySettings,
+    NamedProxySettings,
+    ProxySettings,
+    RPCNamespace,
+    RPCOptions,
+    RPCSettings,
+)
 from gateway.config.settings.section import Section
 from gateway.config.settings.serving import (
     AsyncAPISettings,
@@ -65,10 +73,12 @@ __all__ = [
     "ClientSettings",
     "DemoSettings",
     "EngineSettings",
+    "EventProxySettings",
     "HTTPAPISettings",
     "HTTPServerSettings",
     "HealthSettings",
     "LogSettings",
+    "NamedProxySettings",
     "Namespace",
     "NodeSettings",
     "OpenTelemetrySettings",
@@ -77,6 +87,10 @@ __all__ = [
     "PostgresSettings",
     "PresenceSettings",
     "PrometheusSettings",
+    "ProxySettings",
+    "RPCNamespace",
+    "RPCOptions",
+    "RPCSettings",
     "RateLimitSettings",
     "RedisSettings",
     "Section",
@@ -140,6 +154,12 @@ class Settings(BaseSettings):
     """Stopping."""
     channel: ChannelSettings = ChannelSettings()
     """Channels."""
+    rpc: RPCSettings = RPCSettings()
+    """Calls of clients."""
+    proxies: tuple[NamedProxySettings, ...] = Field(
+        default=(), examples=[[{"name": "orders", "endpoint": "http://127.0.0.1:3000/orders"}]]
+    )
+    """Backends by name."""
     engine: EngineSettings = EngineSettings()
     """Broker and presence."""
     presence: PresenceSettings = PresenceSettings()

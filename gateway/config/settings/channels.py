@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from gateway.config.durations import Duration
+from gateway.config.settings.proxies import DEFAULT, ChannelProxySettings
 from gateway.config.settings.section import Section
 
 META_TTL = 12 * 3600.0
@@ -73,6 +74,22 @@ class ChannelOptions(Section):
     """What the part after the namespace must match when a client names it; empty allows any ASCII name."""
     publication_data_format: Literal["", "json", "json_object", "binary"] = ""
     """What data must be: empty any non-empty bytes, `json`, `json_object`, or `binary` (may be empty)."""
+    subscribe_proxy_enabled: bool = False
+    """Ask a backend who may subscribe."""
+    subscribe_proxy_name: str = DEFAULT
+    """Which: `default` is `channel.proxy.subscribe`, others stand in `proxies`."""
+    publish_proxy_enabled: bool = False
+    """Ask a backend what clients may publish."""
+    publish_proxy_name: str = DEFAULT
+    """Which: `default` is `channel.proxy.publish`."""
+    sub_refresh_proxy_enabled: bool = False
+    """Ask a backend whether a subscription goes on whose time is over; clients cannot refresh it by a token then."""
+    sub_refresh_proxy_name: str = DEFAULT
+    """Which: `default` is `channel.proxy.sub_refresh`."""
+    cache_empty_proxy_enabled: bool = False
+    """Ask a backend to fill a cache (`force_recovery_mode = "cache"`) that has nothing for a new subscriber."""
+    cache_empty_proxy_name: str = DEFAULT
+    """Which: `default` is `channel.proxy.cache_empty`."""
 
     @property
     def keeps_history(self) -> bool:
@@ -101,6 +118,8 @@ class ChannelSettings(Section):
     """Stands between users."""
     history_meta_ttl: Annotated[Duration, Field(gt=0)] = META_TTL
     """How long offset and epoch of a channel outlive its last use, once something has been published."""
+    proxy: ChannelProxySettings = ChannelProxySettings()
+    """Backends that decide what happens in channels."""
     without_namespace: ChannelOptions = ChannelOptions()
     """Options of the channels without namespace."""
     namespaces: tuple[Namespace, ...] = ()

@@ -8,6 +8,7 @@ from gateway.config.durations import Duration
 from gateway.config.secrets import FROM_FILE, Keys
 from gateway.config.settings.channels import PersonalChannelSettings
 from gateway.config.settings.limits import RateLimitSettings
+from gateway.config.settings.proxies import ClientProxySettings
 from gateway.config.settings.section import Section
 
 
@@ -65,6 +66,8 @@ class ClientSettings(Section):
     """Subscription tokens."""
     subscribe_to_user_personal_channel: PersonalChannelSettings = PersonalChannelSettings()
     """Personal channels."""
+    proxy: ClientProxySettings = ClientProxySettings()
+    """Backends that decide about connections."""
     allowed_origins: tuple[str, ...] = ()
     """Origins of pages that may connect, `*` for all; patterns such as `https://*.example.com`."""
     allow_anonymous_connect_without_token: bool = False

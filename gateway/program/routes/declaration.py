@@ -61,5 +61,5 @@ class Declaration:
             problems = "; ".join(f"{each['loc'][0] if each['loc'] else ''}: {each['msg']}" for each in error.errors())
             raise SettingsError(
                 f'gateway.channel("{pattern}"): {problems}; for example gateway.channel("{pattern}", history_size=100, '
-                "presence=True); there are " + ", ".join(ChannelOptions.model_fields)
+                "presence=True); there are " + ", ".join(Options.__annotations__)
             ) from error

@@ -39,6 +39,9 @@ class Program:
     """Satisfies `session.application.Application`. One for each `Gateway`."""
 
     streams: Streams
+    renew = None
+    judges_tokens = judges_subs = True
+    headers: Sequence[str] = ()
 
     def __init__(self, names: ChannelSettings = CHANNEL_NAMES, gateway: Operating | None = None) -> None:
         self._names = Channels(names)

@@ -32,6 +32,8 @@ class Route:
         self.read_unsubscribed = read == "anyone"
         self.subscribe: Callable[[Session, Channel, SubscribeRequest], Any] | None = None
         self.refresh: Callable[[Session, Channel, SubRefreshRequest], Any] | None = None
+        self.renew: Callable[[Session, Channel], Any] | None = None
+        self.server_side = True
         self.publish: Callable[[Session, Channel, Publication], Any] | None = None
         self.presence: Callable[[Session, Channel], Any] | None = None
         self.history: Callable[[Session, Channel], Any] | None = None
