@@ -20,6 +20,7 @@ from gateway.program.sharing import check_sharing
 from gateway.program.sockets.attaching import Sockets
 from gateway.program.stopping import on_stop
 from gateway.protocols.centrifuge_json import CentrifugeJson
+from gateway.protocols.centrifuge_protobuf import CentrifugeProtobuf
 from gateway.session import NO_APPLICATION
 from gateway.tracing import open_tracing
 from gateway.transports.base import Acceptor
@@ -69,9 +70,10 @@ class Running:
         self.node.isolation.move = self.acceptor.move
         self.node.conditions.append(self.acceptor.condition)
         self.sockets = Sockets(self.acceptor, self.node, self.tokens)
-        json = CentrifugeJson()
-        protocols: Mapping[str, Any] = {"": json, "centrifuge-json": json}
-        self.websocket = WebSocketEndpoint(self.acceptor, protocols, settings, self.node.wheel)
+        json, protobuf = CentrifugeJson(), CentrifugeProtobuf()
+        protocols: Mapping[str, Any] = {"": json, json.name: json, protobuf.name: protobuf}
+        formats = {"protobuf": protobuf}
+        self.websocket = WebSocketEndpoint(self.acceptor, protocols, settings, self.node.wheel, formats)
 
     def reload(self, settings: Settings) -> None:
         """Tell each part that keeps something made of settings. Raises `SettingsError`, and nothing has changed."""
