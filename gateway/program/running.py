@@ -23,6 +23,7 @@ from gateway.program.sharing import check_sharing
 from gateway.program.sockets.attaching import Sockets
 from gateway.program.stopping import on_stop
 from gateway.protocols.centrifuge_json import CentrifugeJson
+from gateway.protocols.centrifuge_protobuf import CentrifugeProtobuf
 from gateway.proxies import open_proxies
 from gateway.session import NO_APPLICATION
 from gateway.tracing import open_tracing
@@ -81,9 +82,10 @@ class Running:
         self.node.isolation.move = self.acceptor.move
         self.node.conditions.append(self.acceptor.condition)
         self.sockets = Sockets(self.acceptor, self.node, self.tokens)
-        json = CentrifugeJson()
-        protocols: Mapping[str, Any] = {"": json, "centrifuge-json": json}
-        self.websocket = WebSocketEndpoint(self.acceptor, protocols, settings, self.node.wheel)
+        json, protobuf = CentrifugeJson(), CentrifugeProtobuf()
+        protocols: Mapping[str, Any] = {"": json, json.name: json, protobuf.name: protobuf}
+        formats = {"protobuf": protobuf}
+        self.websocket = WebSocketEndpoint(self.acceptor, protocols, settings, self.node.wheel, formats)
 
     def reload(self, settings: Settings) -> None:
         """Tell each part that keeps something made of settings. Raises `SettingsError`, and nothing has changed."""

@@ -16,7 +16,7 @@ class WireProtocol(Protocol):
     name: ClassVar[str]
     """What operators call it: ``centrifuge-json``, ``plain-text``."""
     binary: ClassVar[bool]
-    """Whether frames are binary."""
+    """Whether frames are binary. Then payloads in commands may be anything, and are JSON elsewhere."""
     ping: ClassVar[bytes]
     pong: ClassVar[bytes]
     """The usual bytes of a pong, so that it is known before any parsing."""
@@ -47,16 +47,19 @@ class Wire:
     and transport, and compared by identity.
     """
 
-    __slots__ = ("frame", "ping", "protocol")
+    __slots__ = ("frame", "ping", "pings_apart", "protocol")
 
     in_order: ClassVar[bool] = False
     """Whether what comes on several channels is told in the order in which it comes; plain clients always are."""
 
-    def __init__(self, protocol: WireProtocol, frame: Callable[[bytes], Any]) -> None:
+    def __init__(self, protocol: WireProtocol, frame: Callable[[bytes], Any], ping: Any = None) -> None:
+        """``ping`` is what the transport itself has for one, in place of the protocol's."""
         self.protocol = protocol
         self.frame = frame
         """A frame's payload to what the transport's ``send`` takes."""
-        self.ping = frame(protocol.ping)
+        self.pings_apart = ping is not None
+        """Whether pings, and their pongs, are the transport's own, of which the client is not told."""
+        self.ping = ping if self.pings_apart else frame(protocol.ping)
 
     def pack(self, messages: Sequence[bytes]) -> Any:
         """Several messages as one frame."""

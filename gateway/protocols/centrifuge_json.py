@@ -52,7 +52,7 @@ from gateway.protocols.nulls import without_nulls
 _PONG = Pong()
 
 
-class _Command(Struct):
+class Envelope(Struct):
     """A command as it stands on the wire. If several bodies are set, the first in this order counts."""
 
     id: int = 0
@@ -69,7 +69,16 @@ class _Command(Struct):
     refresh: RefreshRequest | None = None
     sub_refresh: SubRefreshRequest | None = None
 
-    def body(self) -> Request | None:
+    def command(self) -> Command:
+        """The same without what is around it. Raises ``Disconnect`` (bad request) if nothing known is asked for."""
+        request = self._body()
+        if self.id == 0 and type(request) is not SendRequest:
+            return Command(0, _PONG)
+        if request is None or not 0 <= self.id <= 0xFFFFFFFF:
+            raise Disconnect(DisconnectCode.BAD_REQUEST)
+        return Command(self.id, request)
+
+    def _body(self) -> Request | None:
         return (
             self.connect
             or self.ping
@@ -228,7 +237,7 @@ class CentrifugeJson:
     omits: ClassVar[bool] = False
 
     def __init__(self) -> None:
-        self._decode = Decoder(_Command).decode
+        self._decode = Decoder(Envelope).decode
 
     def decode(self, frame: bytes) -> list[Command]:
         """The commands of one frame. Raises ``Disconnect`` (bad request) if any line is not a command."""
@@ -237,20 +246,11 @@ class CentrifugeJson:
         try:
             frame.decode()  # payloads are passed on unread, so nobody later would find a broken character
             try:
-                return [self._command(line) for line in frame.split(b"\n")]
+                return [self._decode(line).command() for line in frame.split(b"\n")]
             except DecodeError:
-                return [self._command(_mended(line)) for line in frame.split(b"\n")]
+                return [self._decode(_mended(line)).command() for line in frame.split(b"\n")]
         except UNREADABLE as error:
             raise unreadable(error) from error
-
-    def _command(self, line: bytes) -> Command:
-        command = self._decode(line)
-        request = command.body()
-        if command.id == 0 and type(request) is not SendRequest:
-            return Command(0, _PONG)
-        if request is None or not 0 <= command.id <= 0xFFFFFFFF:
-            raise Disconnect(DisconnectCode.BAD_REQUEST)
-        return Command(command.id, request)
 
     def encode_result(self, command_id: int, result: Result) -> bytes:
         return b'{"id":%d,%b}' % (command_id, encode_result(result))

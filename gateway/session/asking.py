@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 
-from gateway.auth.permissions import check_payload, may_publish, may_read_history, may_read_presence
+from gateway.auth.permissions import check_payload, is_json, may_publish, may_read_history, may_read_presence
 from gateway.brokers.base import HistoryFilter, PublishOptions
 from gateway.channels import Channel
 from gateway.core.node import NO_EXTRAS
@@ -24,7 +24,7 @@ from gateway.messages import (
     RPCResult,
     SendRequest,
 )
-from gateway.session.application import route_of
+from gateway.session.application import NO_APPLICATION, route_of
 from gateway.session.pipeline import Pipeline
 from gateway.session.session import Session
 
@@ -33,13 +33,15 @@ log = logging.getLogger(__name__)
 
 async def publish(session: Session, command_id: int, request: PublishRequest) -> None:
     channel = _channel(session, request.channel)
-    publication, extras = Publication(Payload(request.data), _info(session, channel)), NO_EXTRAS
+    data = Payload(request.data)
+    binary = bool(data) and session.wire.protocol.binary and not is_json(data)  # else it is part of what was read
+    publication, extras = Publication(data, _info(session, channel), binary=binary), NO_EXTRAS
     decide = None
     if (route := route_of(channel)) and (decide := route.publish):
         _check_subscribed(session, channel, "publish", route.publish_unsubscribed)
     else:
         _check_may(session, channel, may_publish)
-    check_payload(channel.options, publication.data, known_json=True)
+    check_payload(channel.options, data, known_json=not binary)
     if decide is not None:
         accepted = await decide(session, channel, publication)
         if accepted.publication is None:
@@ -93,7 +95,8 @@ async def history(session: Session, command_id: int, request: HistoryRequest) ->
 
 async def rpc(session: Session, command_id: int, request: RPCRequest) -> None:
     if session.application.rpc is None:
-        raise Error(ErrorCode.METHOD_NOT_FOUND)
+        nobody = session.application is NO_APPLICATION
+        raise Error(ErrorCode.NOT_AVAILABLE if nobody else ErrorCode.METHOD_NOT_FOUND)
     session.answer(command_id, RPCResult(await session.application.rpc(session, request)))
 
 

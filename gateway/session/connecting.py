@@ -233,15 +233,16 @@ def _refuse(session: Session, error: Exception) -> None:
 
 
 def _result(session: Session, admission: Admission, subs: dict[str, SubscribeResult]) -> ConnectResult:
-    client = session.node.settings.client
+    client, wire = session.node.settings.client, session.wire
+    pings = bool(client.ping_interval) and not wire.pings_apart
     return ConnectResult(
         session.client,
         __version__,
         *session.lasts(session.expire_at if session.refreshable else 0),
         data=admission.data or session.node.greeting,
         subs=subs,
-        ping=max(1, round(client.ping_interval)) if client.ping_interval else 0,
-        pong=bool(client.ping_interval and client.pong_timeout) and not session.wire.protocol.unidirectional,
+        ping=max(1, round(client.ping_interval)) if pings else 0,
+        pong=bool(pings and client.pong_timeout) and not wire.protocol.unidirectional,
         session=session.session_id,
         time=int(session.node.clock() * 1000) if client.connect_include_server_time else 0,
     )

@@ -2,7 +2,7 @@
 
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from math import ceil
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from gateway.transports.handshake import Headers
 
 log = logging.getLogger(__name__)
 
-FORBIDDEN, TOO_MANY_REQUESTS, UNAVAILABLE = 403, 429, 503
+BAD_REQUEST, FORBIDDEN, TOO_MANY_REQUESTS, UNAVAILABLE = 400, 403, 429, 503
 
 LONGEST_WAIT = 30
 """Most seconds after which somebody refused is asked to come again."""
@@ -78,6 +78,13 @@ class Admission:
         shown = origin.decode("latin-1")
         self._count(address, "origin", "client.allowed_origins has no %.100r", shown, hint=shown[:100])
         return Refusal(FORBIDDEN, [], _origin_advice(shown))
+
+    def reject_subprotocols(self, offered: Sequence[str], spoken: Sequence[str], address: Address) -> Refusal:
+        """How one is refused that offers subprotocols, and none of those that are spoken."""
+        shown, ours = ", ".join(offered)[:100], " or ".join(spoken)
+        self._count(address, "subprotocol", "it offers %r, and %s is spoken, or none", shown, ours, hint=shown)
+        text = f"None of the subprotocols {shown!a} is spoken here: offer {ours}, or no subprotocol.\n"
+        return Refusal(BAD_REQUEST, [], text.encode())
 
     def refuse(self, connections: int, *, draining: bool, address: Address = NOWHERE) -> Refusal | None:
         """How one more is refused where there are so many; None if it may come in, and then it counts as new."""

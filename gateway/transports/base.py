@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
 from math import ceil
 from sys import intern
@@ -124,6 +124,10 @@ class Acceptor:
                 address,
             )
         return self._admission.refuse(len(self.sessions), draining=self._node.draining, address=address)
+
+    def reject_subprotocols(self, scope: Scope, offered: Sequence[str], spoken: Sequence[str]) -> Refusal:
+        """How a client is refused that may come in, and offers nothing that is spoken here."""
+        return self._admission.reject_subprotocols(offered, spoken, self.address(scope))
 
     @property
     def slow(self) -> set[SlowClient]:

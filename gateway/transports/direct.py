@@ -117,6 +117,10 @@ class DirectTransport:
             self._slow.end()
             self.catch_up()
 
+    def hear_pong(self, _payload: bytes) -> None:
+        if self.session.wire.pings_apart and self.session.awaits_pong is not None:
+            self.session.pong()
+
     def drain(self) -> None:
         self.session.disconnect(Disconnect(DisconnectCode.SHUTDOWN))
 

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Iterable, Mapping
 from functools import partial
+from typing import NamedTuple
+from urllib.parse import parse_qs
 
 from starlette.types import Receive, Scope, Send
 
@@ -13,72 +15,108 @@ from gateway.transports.admission import Refusal
 from gateway.transports.base import UNAUTHENTICATED, Acceptor
 from gateway.transports.deflate import Compression
 from gateway.transports.direct import DirectTransport
-from gateway.transports.frames import ABNORMAL, BINARY, TEXT, message_frame
+from gateway.transports.frames import ABNORMAL, BINARY, PING, TEXT, frame, message_frame
 from gateway.transports.handshake import Headers, UpgradeRequest, response
 from gateway.transports.raw import AskedConnection, RawConnection, raw_connection
-from gateway.transports.websocket import WebSocketTransport, converse, text_frame
+from gateway.transports.websocket import converse, portable_wire, transport_of
+
+_PING = frame(PING, b"")
+
+
+class Spoken(NamedTuple):
+    """What a client and we speak."""
+
+    protocol: WireProtocol
+    subprotocol: str | None
+    """The one of those offered, by which it was agreed."""
+    pings_apart: bool
+    """Whether the client wants to be pinged by control frames, which any WebSocket library answers by itself."""
 
 
 class WebSocketEndpoint:
     """A raw ASGI application for WebSocket connections; to our own server, a `RawEndpoint`.
 
     ``protocols`` maps subprotocols that clients may offer to what is spoken then; the empty name is for clients
-    that offer none of them.
+    that offer none. ``formats`` has those that clients may ask for in the address, whatever they offer.
+
+    Source: Centrifuge client protocol v2, "WebSocket: choosing the format".
     """
 
     def __init__(
-        self, acceptor: Acceptor, protocols: Mapping[str, WireProtocol], settings: Settings, wheel: Wheel
+        self,
+        acceptor: Acceptor,
+        protocols: Mapping[str, WireProtocol],
+        settings: Settings,
+        wheel: Wheel,
+        formats: Mapping[str, WireProtocol] | None = None,
     ) -> None:
         self._acceptor = acceptor
         self._protocols = protocols
+        self._formats = formats or {}
         self._wheel = wheel
         self._largest = settings.client.message_size_limit
-        self._portable = {protocol: Wire(protocol, text_frame) for protocol in protocols.values()}
-        self._direct: dict[tuple[WireProtocol, Compression | None], Wire] = {}
+        self._portable = {protocol: portable_wire(protocol) for protocol in protocols.values()}
+        self._direct: dict[tuple[WireProtocol, Compression | None, bool], Wire] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
         if refusal := self._acceptor.refuse(scope):
             await _deny(scope, send, refusal)
             return
-        subprotocol = self._choose(scope.get("subprotocols", ()))
-        await send({"type": "websocket.accept", "subprotocol": subprotocol})
-        protocol = self._protocols[subprotocol or ""]
+        query = scope.get("query_string", b"").decode("latin-1")
+        spoken = self._choose(scope, scope.get("subprotocols", ()), query)
+        if isinstance(spoken, Refusal):
+            await _deny(scope, send, spoken)
+            return
+        await send({"type": "websocket.accept", "subprotocol": spoken.subprotocol})
         connection = raw_connection(scope)
         if connection is None:
-            await self._converse(protocol, scope, receive, send)
+            await self._converse(spoken.protocol, scope, receive, send)
         else:
-            self._attach(protocol, scope, connection)
+            self._attach(spoken, scope, connection)
 
     def open(self, connection: AskedConnection, request: UpgradeRequest) -> None:
         scope = {"client": connection.client, "headers": request.headers}
         if refusal := self._acceptor.refuse(scope):
             connection.refuse(response(*refusal))
             return
-        subprotocol = self._choose(request.values(b"sec-websocket-protocol"))
-        connection.accept(subprotocol, [])
-        self._attach(self._protocols[subprotocol or ""], scope, connection)
+        query = request.target.partition("?")[2]
+        spoken = self._choose(scope, request.values(b"sec-websocket-protocol"), query)
+        if isinstance(spoken, Refusal):
+            connection.refuse(response(*spoken))
+            return
+        connection.accept(spoken.subprotocol, [])
+        self._attach(spoken, scope, connection)
 
     def turn_away(self, client: tuple[str, int] | None, headers: Headers, reason: str) -> None:
         where = self._acceptor.address({"client": client, "headers": headers})
         self._acceptor.refusals.happened("handshake", "%s: no WebSocket is opened: %s", where, reason)
 
-    def _choose(self, subprotocols: Iterable[str]) -> str | None:
-        return next((each for each in subprotocols if each and each in self._protocols), None)
+    def _choose(self, scope: Scope, subprotocols: Iterable[str], query: str) -> Spoken | Refusal:
+        """What is spoken with a client that has offered these. Some offer an empty one, which stands for none."""
+        offered = [each for each in subprotocols if each]
+        subprotocol = next((each for each in offered if each in self._protocols), None)
+        if offered and subprotocol is None:
+            return self._acceptor.reject_subprotocols(scope, offered, [each for each in self._protocols if each])
+        asked = parse_qs(query) if query else {}
+        formats = (self._formats.get(asked[each][0]) for each in ("format", "cf_protocol") if each in asked)
+        protocol = next(filter(None, formats), self._protocols[subprotocol or ""])
+        return Spoken(protocol, subprotocol, asked.get("cf_ws_frame_ping_pong", ())[:1] == ["true"])
 
-    def _attach(self, protocol: WireProtocol, scope: Scope, connection: RawConnection) -> None:
+    def _attach(self, spoken: Spoken, scope: Scope, connection: RawConnection) -> None:
         """Hand the connection over to a session. The application call ends, and the connection lives on."""
         transport = DirectTransport(connection, self._acceptor, self._wheel, self._acceptor.write_limits, self._largest)
-        key = protocol, connection.compression
+        key = spoken.protocol, connection.compression, spoken.pings_apart
         wire = self._direct.get(key)
         if wire is None:
-            opcode = BINARY if protocol.binary else TEXT
-            wire = self._direct[key] = Wire(protocol, partial(message_frame, opcode, compression=key[1]))
+            opcode = BINARY if spoken.protocol.binary else TEXT
+            framed = partial(message_frame, opcode, compression=connection.compression)
+            wire = self._direct[key] = Wire(spoken.protocol, framed, _PING if spoken.pings_apart else None)
         transport.session = self._acceptor.open(wire, transport, scope)
         connection.attach(transport, min(self._largest, UNAUTHENTICATED))
 
     async def _converse(self, protocol: WireProtocol, scope: Scope, receive: Receive, send: Send) -> None:
-        transport = WebSocketTransport(send, self._wheel, self._acceptor.write_limits)
+        transport = transport_of(protocol)(send, self._wheel, self._acceptor.write_limits)
         session = self._acceptor.open(self._portable[protocol], transport, scope)
         transport.session = session
         code, reason = ABNORMAL, ""

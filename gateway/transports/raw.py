@@ -51,6 +51,9 @@ class Receiver(Protocol):
     def resume(self) -> None:
         """What waited has been written, nearly all of it."""
 
+    def hear_pong(self, payload: bytes) -> None:
+        """A control frame that answers a ping, or comes unasked."""
+
     def drain(self) -> None:
         """The server is stopping: close."""
 

@@ -327,7 +327,7 @@ class WebSocketProtocol(asyncio.Protocol):
         for opcode, payload in control:
             if opcode == PING:
                 self._answer_ping(payload)
-            elif opcode == PONG and isinstance(self._receiver, Conversation):
+            elif opcode == PONG and self._receiver is not None:
                 self._receiver.hear_pong(payload)
             elif opcode == CLOSE:
                 self._answer_close(*parse_close(payload))

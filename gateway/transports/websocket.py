@@ -3,19 +3,29 @@
 from starlette.types import Message, Receive
 
 from gateway.errors import Disconnect
+from gateway.protocols.base import Wire, WireProtocol
 from gateway.session import ClientSession
 from gateway.transports.asgi import AsgiTransport
 from gateway.transports.base import UNAUTHENTICATED, is_unauthenticated
 from gateway.transports.frames import NO_CODE, TOO_BIG
 
 
-def text_frame(payload: bytes) -> str:
-    """What ``send`` takes: ASGI wants text frames decoded."""
-    return payload.decode()
+def portable_wire(protocol: WireProtocol) -> Wire:
+    """ASGI wants text frames decoded."""
+    return Wire(protocol, bytes if protocol.binary else bytes.decode)
 
 
-class WebSocketTransport(AsgiTransport):
+class _Transport(AsgiTransport):
     """One client's WebSocket."""
+
+    __slots__ = ()
+
+    def farewell(self, reason: Disconnect) -> Message:
+        return {"type": "websocket.close", "code": reason.code, "reason": reason.reason}
+
+
+class WebSocketTransport(_Transport):
+    """Frames are text."""
 
     __slots__ = ()
 
@@ -25,8 +35,22 @@ class WebSocketTransport(AsgiTransport):
     def size(self, frame: str) -> int:
         return len(frame.encode())
 
-    def farewell(self, reason: Disconnect) -> Message:
-        return {"type": "websocket.close", "code": reason.code, "reason": reason.reason}
+
+class BinaryWebSocketTransport(_Transport):
+    """Frames are binary."""
+
+    __slots__ = ()
+
+    def message(self, frame: bytes) -> Message:
+        return {"type": "websocket.send", "bytes": frame}
+
+    def size(self, frame: bytes) -> int:
+        return len(frame)
+
+
+def transport_of(protocol: WireProtocol) -> type[AsgiTransport]:
+    """What takes the frames of its `portable_wire`."""
+    return BinaryWebSocketTransport if protocol.binary else WebSocketTransport
 
 
 async def converse(session: ClientSession, receive: Receive, largest: int) -> tuple[int, str]:

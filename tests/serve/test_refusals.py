@@ -137,6 +137,10 @@ async def _foreign(ground: Ground) -> str:
     return await handshake(ground, origin=EVIL)
 
 
+async def _other_protocol(ground: Ground) -> str:
+    return await handshake(ground, subprotocols=["mqtt"])
+
+
 async def _full(ground: Ground) -> str:
     async with ground.client():
         return await handshake(ground)
@@ -282,6 +286,7 @@ def program(settings: Settings) -> FastAPI:
 
 REFUSED: dict[str, Refused] = {
     "origin": Refused(_foreign),
+    "subprotocol": Refused(_other_protocol),
     "connection_limit": Refused(_full, client(connection_limit=1)),
     "connection_rate_limit": Refused(_full, client(connection_rate_limit=1)),
     "address_connection_limit": Refused(_full, client(address_connection_limit=1)),

@@ -261,6 +261,6 @@ async def test_history_with_binary_data() -> None:
 # — rpc and send —
 
 
-async def test_no_rpc_method_is_known() -> None:
+async def test_nobody_answers_rpc() -> None:
     reply = await (await alice()).ask("rpc", method="add", data=[1, 2])
-    assert reply == {"error": {"code": 104, "message": "method not found"}}
+    assert reply == {"error": {"code": 108, "message": "not available"}}

@@ -40,6 +40,9 @@ class Recorder:
     def resume(self) -> None:
         self.events.append("resume")
 
+    def hear_pong(self, payload: bytes) -> None:
+        self.events.append(payload)
+
     def drain(self) -> None:
         self.events.append("drain")
         self.connection.close(3001, "shutdown")

@@ -155,9 +155,11 @@ async def test_one_publishes_and_others_hear(gateway: Gateway) -> None:
     ("offered", "chosen"),
     [
         (None, None),
+        ("", None),  # as centrifuge-python sends it
         ("centrifuge-json", "centrifuge-json"),
+        ("centrifuge-protobuf", "centrifuge-protobuf"),
         ("mqtt, centrifuge-json", "centrifuge-json"),
-        ("mqtt", None),
+        ("centrifuge-protobuf, centrifuge-json", "centrifuge-protobuf"),
     ],
 )
 async def test_subprotocols(gateway: Gateway, offered: str | None, chosen: str | None) -> None:

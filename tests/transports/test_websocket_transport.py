@@ -10,7 +10,7 @@ from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect, DisconnectCode
 from gateway.transports.raw import CLOSE_TIMEOUT
 from gateway.transports.slow_consumer import WriteLimits
-from gateway.transports.websocket import WebSocketTransport, text_frame
+from gateway.transports.websocket import WebSocketTransport
 from tests.core.test_wheel import Clock
 from tests.waiting import until
 
@@ -20,7 +20,7 @@ SLOW = Disconnect(DisconnectCode.SLOW)
 
 
 def text(frame: str) -> Any:
-    return text_frame(frame.encode())
+    return frame
 
 
 class Wire:

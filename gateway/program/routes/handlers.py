@@ -95,7 +95,7 @@ class Handler:
         began = time.monotonic()
         try:
             if self._plan is not None and not _overrides(connection):
-                return await self._run(await self._plan.values(connection, _decode(data)))
+                return await self._run(await self._plan.values(connection, self._read(data)))
             async with self._opened(connection, data, spawn) as values:
                 return await self._run(values)
             raise RuntimeError(_SWALLOWED)
@@ -135,6 +135,10 @@ class Handler:
                 await generator.aclose()
         raise RuntimeError(_SWALLOWED)
 
+    def _read(self, data: bytes) -> Any:
+        """The data as what JSON has, if anybody takes it: clients that do not speak JSON may send anything."""
+        return _decode(data) if self.takes_indirectly else NO_DATA
+
     async def _run(self, values: dict[str, Any]) -> Any:
         value = await (run_in_threadpool(self.call, **values) if self._in_thread else self.call(**values))
         if value is None and self._always_gives:
@@ -168,7 +172,7 @@ class Handler:
             dependency_overrides_provider=scope["app"] if overrides else None,
             async_exit_stack=outer,
             embed_body_fields=False,
-            body=_decode(data),
+            body=self._read(data),
             **shortcuts,
         )
         if solved.errors:
