@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Protocol
 
-from gateway.errors import Error
+from gateway.errors import Disconnect, Error
 from gateway.messages import Command, Push, Result
 
 FRAME_SIZE = 131072
@@ -40,6 +40,12 @@ class WireProtocol(Protocol):
         """Several messages as the payload of one frame."""
 
 
+class StreamProtocol(WireProtocol, Protocol):
+    """One for transports that end without a word: its clients are told why by a last message."""
+
+    def encode_disconnect(self, reason: Disconnect) -> bytes: ...
+
+
 class Wire:
     """How messages become what one kind of transport writes: a protocol and its framing.
 
@@ -47,15 +53,17 @@ class Wire:
     and transport, and compared by identity.
     """
 
-    __slots__ = ("frame", "ping", "protocol")
+    __slots__ = ("emulated", "frame", "ping", "protocol")
 
     in_order: ClassVar[bool] = False
     """Whether what comes on several channels is told in the order in which it comes; plain clients always are."""
 
-    def __init__(self, protocol: WireProtocol, frame: Callable[[bytes], Any]) -> None:
+    def __init__(self, protocol: WireProtocol, frame: Callable[[bytes], Any], *, emulated: bool = False) -> None:
         self.protocol = protocol
         self.frame = frame
         """A frame's payload to what the transport's ``send`` takes."""
+        self.emulated = emulated
+        """Whether clients give their commands by requests of their own, to any node: they are told session and node."""
         self.ping = frame(protocol.ping)
 
     def pack(self, messages: Sequence[bytes]) -> Any:

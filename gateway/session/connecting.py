@@ -227,6 +227,7 @@ def _result(session: Session, admission: Admission, subs: dict[str, SubscribeRes
         ping=max(1, round(client.ping_interval)) if client.ping_interval else 0,
         pong=bool(client.ping_interval and client.pong_timeout) and not session.wire.protocol.unidirectional,
         session=session.session_id,
+        node=session.node.uid if session.wire.emulated else "",
         time=int(session.node.clock() * 1000) if client.connect_include_server_time else 0,
     )
 

@@ -19,7 +19,6 @@ from gateway.config.settings.clients import (
     ClientSettings,
     SubscriptionTokenSettings,
     TokenSettings,
-    UniSSESettings,
     WebSocketSettings,
 )
 from gateway.config.settings.engines import (
@@ -52,6 +51,15 @@ from gateway.config.settings.serving import (
     ShutdownSettings,
 )
 from gateway.config.settings.telemetry import OpenTelemetrySettings
+from gateway.config.settings.transports import (
+    EmulationSettings,
+    HTTPStreamSettings,
+    SSESettings,
+    StreamSettings,
+    UniHTTPStreamSettings,
+    UniSSESettings,
+    UniWebSocketSettings,
+)
 
 __all__ = [
     "AddressCommandLimits",
@@ -64,9 +72,11 @@ __all__ = [
     "ClientErrorLimits",
     "ClientSettings",
     "DemoSettings",
+    "EmulationSettings",
     "EngineSettings",
     "HTTPAPISettings",
     "HTTPServerSettings",
+    "HTTPStreamSettings",
     "HealthSettings",
     "LogSettings",
     "Namespace",
@@ -79,15 +89,19 @@ __all__ = [
     "PrometheusSettings",
     "RateLimitSettings",
     "RedisSettings",
+    "SSESettings",
     "Section",
     "ServerTLSSettings",
     "Settings",
     "SharedCommandLimits",
     "ShutdownSettings",
+    "StreamSettings",
     "SubscriptionTokenSettings",
     "TLSSettings",
     "TokenSettings",
+    "UniHTTPStreamSettings",
     "UniSSESettings",
+    "UniWebSocketSettings",
     "UserCommandLimits",
     "WebSocketSettings",
 ]
@@ -134,8 +148,18 @@ class Settings(BaseSettings):
     """Connections."""
     websocket: WebSocketSettings = WebSocketSettings()
     """WebSockets."""
-    uni_sse: UniSSESettings = UniSSESettings()
+    http_stream: HTTPStreamSettings = HTTPStreamSettings()
+    """HTTP streams."""
+    sse: SSESettings = SSESettings()
     """Server-sent events."""
+    emulation: EmulationSettings = EmulationSettings()
+    """Commands to both."""
+    uni_websocket: UniWebSocketSettings = UniWebSocketSettings()
+    """WebSockets, one way."""
+    uni_http_stream: UniHTTPStreamSettings = UniHTTPStreamSettings()
+    """HTTP streams, one way."""
+    uni_sse: UniSSESettings = UniSSESettings()
+    """Server-sent events, one way."""
     shutdown: ShutdownSettings = ShutdownSettings()
     """Stopping."""
     channel: ChannelSettings = ChannelSettings()
