@@ -46,7 +46,8 @@ from gateway.program.typed import T
 from gateway.program.unavailable import answer_unavailable
 from gateway.program.unsupported import check_supported
 from gateway.tracing import around_api
-from gateway.transports.sse import sse_routes
+from gateway.transports.emulation_endpoint import emulation_routes
+from gateway.transports.http_stream import stream_routes
 from gateway.transports.upgrade import UpgradeNeeded
 from gateway.web.api import api_router
 from gateway.web.health import health_router
@@ -213,7 +214,8 @@ class Gateway(Operations, BaseRouter):
         websocket = _Late(lambda: self._started().websocket)
         router.routes.append(WebSocketRoute("/connection/websocket", websocket, name=WEBSOCKET))
         router.routes.append(Route("/connection/websocket", UpgradeNeeded(lambda: self._started().acceptor)))
-        router.routes += sse_routes(lambda: (self._started().acceptor, self.node.wheel), self.settings)
+        router.routes += stream_routes(lambda: self._started().acceptor, self.settings)
+        router.routes += emulation_routes(lambda: self._started().acceptor, self.settings)
         around = around_api(self.settings.opentelemetry, lambda: self._started().tracing)
         router.include_router(api_router(lambda: self.node, lambda: self.settings.http_api, around))
         router.include_router(health_router(lambda: self.node, self.settings))

@@ -1,5 +1,7 @@
 """WebSocket over plain ASGI: runs on any server."""
 
+from typing import ClassVar
+
 from starlette.types import Message, Receive
 
 from gateway.errors import Disconnect
@@ -18,6 +20,8 @@ class WebSocketTransport(AsgiTransport):
     """One client's WebSocket."""
 
     __slots__ = ()
+
+    name: ClassVar[str] = "websocket"
 
     def message(self, frame: str) -> Message:
         return {"type": "websocket.send", "text": frame}

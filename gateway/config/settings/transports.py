@@ -14,7 +14,7 @@ class StreamSettings(Section):
     enabled: bool = False
     """Serve it."""
     max_request_body_size: int = Field(default=BODY_SIZE, ge=256)
-    """Largest request, in bytes; never over 65536, for its client has not been let in, nor client.message_size_limit."""
+    """Largest request, in bytes; 65536 at most, as before a client is let in, and client.message_size_limit."""
 
 
 class HTTPStreamSettings(StreamSettings):

@@ -120,6 +120,8 @@ class PlainPortableTransport(AsgiTransport):
 
     __slots__ = ("_over", "_reader")
 
+    name: ClassVar[str] = "websocket"
+
     _over: bool
     _reader: asyncio.Task[Any] | None
 
