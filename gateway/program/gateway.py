@@ -48,6 +48,7 @@ from gateway.program.unsupported import check_supported
 from gateway.tracing import around_api
 from gateway.transports.emulation_endpoint import emulation_routes
 from gateway.transports.http_stream import stream_routes
+from gateway.transports.uni_websocket import PATH as UNI_WEBSOCKET
 from gateway.transports.upgrade import UpgradeNeeded
 from gateway.web.api import api_router
 from gateway.web.health import health_router
@@ -214,6 +215,10 @@ class Gateway(Operations, BaseRouter):
         websocket = _Late(lambda: self._started().websocket)
         router.routes.append(WebSocketRoute("/connection/websocket", websocket, name=WEBSOCKET))
         router.routes.append(Route("/connection/websocket", UpgradeNeeded(lambda: self._started().acceptor)))
+        if self.settings.uni_websocket.enabled:
+            listening = _Late(lambda: self._started().uni_websocket)
+            router.routes.append(WebSocketRoute(UNI_WEBSOCKET, listening))
+            router.routes.append(Route(UNI_WEBSOCKET, UpgradeNeeded(lambda: self._started().acceptor)))
         router.routes += stream_routes(lambda: self._started().acceptor, self.settings)
         router.routes += emulation_routes(lambda: self._started().acceptor, self.settings)
         around = around_api(self.settings.opentelemetry, lambda: self._started().tracing)

@@ -20,11 +20,13 @@ from gateway.program.sharing import check_sharing
 from gateway.program.sockets.attaching import Sockets
 from gateway.program.stopping import on_stop
 from gateway.protocols.centrifuge_json import CentrifugeJson
+from gateway.protocols.centrifuge_json_uni import CentrifugeJsonUni
 from gateway.session import NO_APPLICATION
 from gateway.tracing import open_tracing
 from gateway.transports.base import Acceptor
 from gateway.transports.endpoint import WebSocketEndpoint
 from gateway.transports.hint import hint_at_speed
+from gateway.transports.uni_websocket import UniWebSocketEndpoint
 from gateway.web.workers import telling
 
 
@@ -72,6 +74,7 @@ class Running:
         json = CentrifugeJson()
         protocols: Mapping[str, Any] = {"": json, "centrifuge-json": json}
         self.websocket = WebSocketEndpoint(self.acceptor, protocols, settings, self.node.wheel)
+        self.uni_websocket = UniWebSocketEndpoint(self.acceptor, CentrifugeJsonUni(), settings)
 
     def reload(self, settings: Settings) -> None:
         """Tell each part that keeps something made of settings. Raises `SettingsError`, and nothing has changed."""

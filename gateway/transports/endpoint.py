@@ -39,7 +39,7 @@ class WebSocketEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
         if refusal := self._acceptor.refuse(scope):
-            await _deny(scope, send, refusal)
+            await deny(scope, send, refusal)
             return
         subprotocol = self._choose(scope.get("subprotocols", ()))
         await send({"type": "websocket.accept", "subprotocol": subprotocol})
@@ -92,7 +92,7 @@ class WebSocketEndpoint:
             self._acceptor.close(session, code, reason)
 
 
-async def _deny(scope: Scope, send: Send, refusal: Refusal) -> None:
+async def deny(scope: Scope, send: Send, refusal: Refusal) -> None:
     """Refuse the handshake by HTTP status, where the server can."""
     if "websocket.http.response" not in (scope.get("extensions") or {}):
         await send({"type": "websocket.close"})

@@ -30,7 +30,18 @@ class WebSocketTransport(AsgiTransport):
         return len(frame.encode())
 
     def farewell(self, reason: Disconnect) -> Message:
-        return {"type": "websocket.close", "code": reason.code, "reason": reason.reason}
+        return websocket_farewell(reason)
+
+
+def websocket_farewell(reason: Disconnect) -> Message:
+    return {"type": "websocket.close", "code": reason.code, "reason": reason.reason}
+
+
+def payload_of(message: Message) -> bytes:
+    """What a client has sent, text or not."""
+    text = message.get("text")
+    payload: bytes = message["bytes"] if text is None else text.encode()
+    return payload
 
 
 async def converse(session: ClientSession, receive: Receive, largest: int) -> tuple[int, str]:
@@ -41,8 +52,7 @@ async def converse(session: ClientSession, receive: Receive, largest: int) -> tu
     While one is carried out no other is received: what comes meanwhile is the server's to bound.
     """
     while (message := await receive())["type"] == "websocket.receive":
-        text = message.get("text")
-        payload = message["bytes"] if text is None else text.encode()
+        payload = payload_of(message)
         if len(payload) > (min(largest, UNAUTHENTICATED) if is_unauthenticated(session) else largest):
             session.reject(Disconnect(TOO_BIG, "message is too big"))
         else:

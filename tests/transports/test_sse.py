@@ -26,8 +26,8 @@ from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect, DisconnectCode
 from gateway.protocols.centrifuge_json_uni import CentrifugeJsonUni
 from gateway.transports import asgi as module
-from gateway.transports.slow_consumer import WriteLimits
 from gateway.transports.http_stream import StreamTransport, StreamWire, stream_routes
+from gateway.transports.slow_consumer import WriteLimits
 from gateway.transports.stream_kinds import UNI_SSE, event_frame
 from tests.deploy.balancers import ROOT
 from tests.integration.servers import Server
@@ -397,10 +397,11 @@ async def stubborn() -> AsyncIterator[tuple[Gateway, Stubborn, "asyncio.Task[Non
     scope = {"type": "http", "http_version": "1.1", "method": "GET", "path": PATH, "query_string": b"", "headers": []}
     async with gateway.lifespan(Starlette()):
         [route] = stream_routes(gateway.source, gateway.settings)
-        endpoint = route.app
-        task: asyncio.Task[None] = asyncio.ensure_future(
-            asyncio.get_running_loop().create_task(endpoint(scope, server.incoming.get, server.send))
-        )
+
+        async def call() -> None:
+            await route.app(scope, server.incoming.get, server.send)
+
+        task = asyncio.create_task(call())
         await until(lambda: gateway.node.hub.connections)
         yield gateway, server, task
         await asyncio.wait([task], timeout=10)
