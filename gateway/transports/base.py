@@ -155,6 +155,7 @@ class Acceptor:
 
     def add(self, session: Session) -> None:
         """Count an open connection; ``remove`` counts it no more."""
+        self._node.metrics.opened_connections[session.transport.name] += 1
         self._node.limiter.enter(session.spender.network)
         self.sessions.add(session)
 

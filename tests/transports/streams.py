@@ -23,7 +23,7 @@ from gateway.program.stopping import on_stop
 from gateway.transports.base import Acceptor
 from gateway.transports.emulation_endpoint import emulation_routes
 from gateway.transports.http_stream import stream_routes
-from gateway.transports.stream_kinds import UNI_SSE
+from gateway.transports.stream_kinds import HTTP_STREAM, SSE, UNI_HTTP_STREAM, UNI_SSE
 from tests.serving import Serve
 
 PATH = UNI_SSE.path
@@ -125,7 +125,8 @@ class Gateway:
 
 def settings(**client: Any) -> Settings:
     options = {"insecure": True, "ping_interval": 0, "allowed_origins": [PAGE], "token": {"hmac_secret_key": SECRET}}
-    return Settings.model_validate({"client": options | client, "uni_sse": {"enabled": True}})
+    kinds = HTTP_STREAM, SSE, UNI_HTTP_STREAM, UNI_SSE
+    return Settings.model_validate({"client": options | client, **{each.name: {"enabled": True} for each in kinds}})
 
 
 def application(

@@ -7,6 +7,7 @@
 //         {"ask": 1, "client": "c1", "channel": "..."}            a token is wanted; without channel: to connect
 import { createInterface } from 'node:readline';
 import { Centrifuge, UnauthorizedError } from 'centrifuge';
+import { EventSource } from 'eventsource';
 import WebSocket from 'ws';
 
 const clients = new Map();
@@ -38,7 +39,7 @@ const subscribed = (ctx) => ({
 
 const FIELDS = {
   connecting: ({ code, reason }) => ({ code, reason }),
-  connected: ({ client }) => ({ client }),
+  connected: ({ client, transport }) => ({ client, transport }),
   disconnected: ({ code, reason }) => ({ code, reason }),
   error: ({ error }) => ({ code: error.code, reason: error.message }),
   subscribing: ({ code, reason }) => ({ code, reason }),
@@ -60,9 +61,13 @@ const OF_CLIENT = Object.keys(FIELDS);
 const OF_SUBSCRIPTION = ['subscribing', 'subscribed', 'unsubscribed', 'publication', 'join', 'leave', 'error'];
 
 const OPERATIONS = {
-  create({ client, url, token, asks, pingDelay }) {
-    const centrifuge = new Centrifuge(url, {
+  create({ client, endpoints, emulation, token, asks, pingDelay }) {
+    const centrifuge = new Centrifuge(endpoints, {
       websocket: WebSocket,
+      eventsource: EventSource,
+      fetch,
+      readableStream: ReadableStream,
+      emulationEndpoint: emulation,
       token: token ?? '',
       getToken: asks ? () => ask(client) : null,
       minReconnectDelay: 50,
