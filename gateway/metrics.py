@@ -112,6 +112,8 @@ class Metrics:
         self.commands: Counter[str] = Counter()
         self.errors: Counter[int] = Counter()
         self.disconnects: Counter[int] = Counter()
+        self.opened_connections: Counter[str] = Counter()
+        """By transport."""
         self.refused_connections: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
         self.failed_publications: Counter[str] = Counter()

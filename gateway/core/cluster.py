@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
@@ -230,6 +231,11 @@ class Cluster:
         now = self._clock()
         self._known = {uid: seen for uid, seen in self._known.items() if seen[0] > now - REMEMBERED}
         return [self._local.describe(), *(info for at, info in self._known.values() if at > now - SILENCE)]
+
+    def knows(self, uid: str) -> bool:
+        """Whether it is this node's id, or that of one heard of lately."""
+        at, _ = self._known.get(uid, (-math.inf, None))
+        return uid == self.uid or at > self._clock() - SILENCE
 
     def siblings(self) -> list[NodeInfo]:
         """The others that share a port with this node, and were heard of lately."""

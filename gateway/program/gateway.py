@@ -47,7 +47,9 @@ from gateway.program.typed import T
 from gateway.program.unavailable import answer_unavailable
 from gateway.program.unsupported import check_supported
 from gateway.tracing import around_api
-from gateway.transports.sse import sse_routes
+from gateway.transports.emulation_endpoint import emulation_routes
+from gateway.transports.http_stream import stream_routes
+from gateway.transports.uni_websocket import PATH as UNI_WEBSOCKET
 from gateway.transports.upgrade import WEBSOCKET_PATHS, UpgradeNeeded
 from gateway.web.api import api_router
 from gateway.web.health import health_router
@@ -216,7 +218,11 @@ class Gateway(Operations, BaseRouter):
         needed = UpgradeNeeded(lambda: self._started().acceptor)
         for path in WEBSOCKET_PATHS:
             router.routes += [WebSocketRoute(path, websocket, name=WEBSOCKET), Route(path, needed)]
-        router.routes += sse_routes(lambda: (self._started().acceptor, self.node.wheel), self.settings)
+        if self.settings.uni_websocket.enabled:
+            listening = _Late(lambda: self._started().uni_websocket)
+            router.routes += [WebSocketRoute(UNI_WEBSOCKET, listening), Route(UNI_WEBSOCKET, needed)]
+        router.routes += stream_routes(lambda: self._started().acceptor, self.settings)
+        router.routes += emulation_routes(lambda: self._started().acceptor, self.settings)
         around = around_api(self.settings.opentelemetry, lambda: self._started().tracing)
         router.include_router(api_router(lambda: self.node, lambda: self.settings.http_api, around))
         router.include_router(health_router(lambda: self.node, self.settings))

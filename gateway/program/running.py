@@ -23,6 +23,7 @@ from gateway.program.sharing import check_sharing
 from gateway.program.sockets.attaching import Sockets
 from gateway.program.stopping import on_stop
 from gateway.protocols.centrifuge_json import CentrifugeJson
+from gateway.protocols.centrifuge_json_uni import CentrifugeJsonUni
 from gateway.protocols.centrifuge_protobuf import CentrifugeProtobuf
 from gateway.proxies import open_proxies
 from gateway.session import NO_APPLICATION
@@ -30,6 +31,7 @@ from gateway.tracing import open_tracing
 from gateway.transports.base import Acceptor
 from gateway.transports.endpoint import WebSocketEndpoint
 from gateway.transports.hint import hint_at_server
+from gateway.transports.uni_websocket import UniWebSocketEndpoint
 from gateway.web.workers import telling
 
 
@@ -86,6 +88,7 @@ class Running:
         protocols: Mapping[str, Any] = {"": json, json.name: json, protobuf.name: protobuf}
         formats = {"protobuf": protobuf}
         self.websocket = WebSocketEndpoint(self.acceptor, protocols, settings, self.node.wheel, formats)
+        self.uni_websocket = UniWebSocketEndpoint(self.acceptor, CentrifugeJsonUni(), settings)
 
     def reload(self, settings: Settings) -> None:
         """Tell each part that keeps something made of settings. Raises `SettingsError`, and nothing has changed."""

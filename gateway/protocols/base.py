@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Protocol
 
-from gateway.errors import Error
+from gateway.errors import Disconnect, Error
 from gateway.messages import Command, Push, Result
 
 FRAME_SIZE = 131072
@@ -40,6 +40,12 @@ class WireProtocol(Protocol):
         """Several messages as the payload of one frame."""
 
 
+class StreamProtocol(WireProtocol, Protocol):
+    """One for transports that end without a word: its clients are told why by a last message."""
+
+    def encode_disconnect(self, reason: Disconnect) -> bytes: ...
+
+
 class Wire:
     """How messages become what one kind of transport writes: a protocol and its framing.
 
@@ -47,16 +53,20 @@ class Wire:
     and transport, and compared by identity.
     """
 
-    __slots__ = ("frame", "ping", "pings_apart", "protocol")
+    __slots__ = ("emulated", "frame", "ping", "pings_apart", "protocol")
 
     in_order: ClassVar[bool] = False
     """Whether what comes on several channels is told in the order in which it comes; plain clients always are."""
 
-    def __init__(self, protocol: WireProtocol, frame: Callable[[bytes], Any], ping: Any = None) -> None:
+    def __init__(
+        self, protocol: WireProtocol, frame: Callable[[bytes], Any], ping: Any = None, *, emulated: bool = False
+    ) -> None:
         """``ping`` is what the transport itself has for one, in place of the protocol's."""
         self.protocol = protocol
         self.frame = frame
         """A frame's payload to what the transport's ``send`` takes."""
+        self.emulated = emulated
+        """Whether clients give their commands by requests of their own, to any node: they are told session and node."""
         self.pings_apart = ping is not None
         """Whether pings, and their pongs, are the transport's own, of which the client is not told."""
         self.ping = ping if self.pings_apart else frame(protocol.ping)

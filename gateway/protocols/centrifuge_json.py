@@ -170,6 +170,11 @@ def encode_push(channel: str, push: Push) -> bytes:
     return b"{%b%b}" % (b'"channel":%b,' % encode(channel) if channel else b"", body)
 
 
+def encode_disconnect(reason: Disconnect) -> bytes:
+    """The last push, where the transport itself cannot say why it ends, without its envelope."""
+    return b'{"disconnect":{"code":%d,"reason":%b}}' % (reason.code, encode(reason.reason))
+
+
 def _result_body(result: Result) -> bytes:
     if isinstance(result, HistoryResult) or (isinstance(result, SubscribeResult) and result.publications):
         return encode(_with_publications(result))
@@ -223,7 +228,7 @@ def without_lone_surrogates(line: bytes) -> bytes:
 
 def _mended(line: bytes) -> bytes:
     """What may be read where the line as it is cannot."""
-    return without_nulls(without_lone_surrogates(line), _Command)
+    return without_nulls(without_lone_surrogates(line), Envelope)
 
 
 class CentrifugeJson:
@@ -266,6 +271,9 @@ class CentrifugeJson:
 
     def encode_push(self, channel: str, push: Push) -> bytes:
         return b'{"push":%b}' % encode_push(channel, push)
+
+    def encode_disconnect(self, reason: Disconnect) -> bytes:
+        return b'{"push":%b}' % encode_disconnect(reason)
 
     def join(self, messages: Sequence[bytes]) -> bytes:
         return messages[0] if len(messages) == 1 else b"\n".join(messages)

@@ -13,7 +13,7 @@ from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
 from gateway.messages import Command, ConnectRequest, Push, Result
 from gateway.protocols.centrifuge_json import (
     UNREADABLE,
-    encode,
+    encode_disconnect,
     encode_push,
     encode_result,
     unreadable,
@@ -68,8 +68,7 @@ class CentrifugeJsonUni:
         return encode_push(channel, push)
 
     def encode_disconnect(self, reason: Disconnect) -> bytes:
-        """The last push, where the transport itself cannot say why it ends."""
-        return b'{"disconnect":{"code":%d,"reason":%b}}' % (reason.code, encode(reason.reason))
+        return encode_disconnect(reason)
 
     def join(self, messages: Sequence[bytes]) -> bytes:
         return b"\n".join(messages)

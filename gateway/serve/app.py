@@ -9,6 +9,7 @@ from gateway.config.settings import AsyncAPISettings, Settings
 from gateway.config.sources import load
 from gateway.messages import Payload
 from gateway.program.gateway import Gateway
+from gateway.transports.uni_websocket import PATH as UNI_WEBSOCKET
 from gateway.transports.upgrade import WEBSOCKET_PATHS
 from gateway.version import __version__
 from gateway.web.demo import demo_router
@@ -26,6 +27,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.drain = running.acceptor.drain  # and this one after a while
     app.state.reload = lambda changed: gateway.reload(_undescribed(changed))  # at SIGHUP
     app.state.endpoints = dict.fromkeys(WEBSOCKET_PATHS, running.websocket)  # and gives these their connections itself
+    if settings.uni_websocket.enabled:
+        app.state.endpoints[UNI_WEBSOCKET] = running.uni_websocket
     app.include_router(gateway.router)
     if settings.demo.enabled:
         running.node.greeting = Payload(msgspec.json.encode({"node": running.node.name}))

@@ -244,6 +244,7 @@ def _result(session: Session, admission: Admission, subs: dict[str, SubscribeRes
         ping=max(1, round(client.ping_interval)) if pings else 0,
         pong=bool(pings and client.pong_timeout) and not wire.protocol.unidirectional,
         session=session.session_id,
+        node=session.node.uid if session.wire.emulated else "",
         time=int(session.node.clock() * 1000) if client.connect_include_server_time else 0,
     )
 

@@ -103,7 +103,7 @@ class Session:
     reason: Disconnect | None = None
 
     def __post_init__(self) -> None:
-        if self.wire.protocol.unidirectional:
+        if self.wire.protocol.unidirectional or self.wire.emulated:
             self.session_id = _new_id()
         self.heartbeat = self.node.wheel.after(self.node.settings.client.stale_close_delay, self._stale)
 

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable
 from types import CoroutineType
-from typing import Any, ClassVar
+from typing import Any
 
 from starlette.types import Message, Send
 
@@ -46,8 +46,6 @@ class AsgiTransport(ABC):
         "_writable",
         "session",
     )
-
-    name: ClassVar[str] = "websocket"
 
     def __init__(self, send: Send, wheel: Wheel, limits: WriteLimits) -> None:
         _tell_sniffio()

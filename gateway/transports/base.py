@@ -31,6 +31,7 @@ from gateway.session import (
     Transport,
 )
 from gateway.transports.admission import Admission, Refusal, header
+from gateway.transports.emulation import Emulation
 from gateway.transports.slow_consumer import write_limits
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,9 @@ class Acceptor:
         self.sessions: set[Session] = set()
         """Every open connection, also those that have not said connect."""
         self._node = node
+        self.wheel = node.wheel
+        self.emulation = Emulation(node)
+        """Those of them that are commanded by requests of their own."""
         self._tokens = tokens
         self._application = application
         self._keep = keep
@@ -149,10 +153,13 @@ class Acceptor:
         session = ClientSession(self._node, self._tokens, wire, transport, handshake, self._application, context)
         self.locate(session, scope)
         self.add(session)
+        if wire.emulated:
+            self.emulation.open(session)
         return session
 
     def add(self, session: Session) -> None:
         """Count an open connection; ``remove`` counts it no more."""
+        self._node.metrics.opened_connections[session.transport.name] += 1
         self._node.limiter.enter(session.spender.network)
         self.sessions.add(session)
 
@@ -164,6 +171,7 @@ class Acceptor:
     def close(self, session: Session, code: int = DisconnectCode.CONNECTION_CLOSED, reason: str | None = None) -> None:
         """The session's transport is closed: so says the client, or its network, unless the session has closed it."""
         self.remove(session)
+        self.emulation.close(session)
         closed = Disconnect(code)
         closed.reason = closed.reason if reason is None else reason
         # not awaited here: a server that cancels its application must not keep the session from leaving

@@ -10,81 +10,40 @@ from collections import deque
 from collections.abc import Awaitable, Iterable
 from typing import ClassVar
 
-from gateway.core.audience import Write
 from gateway.core.tasks import begin
 from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect, DisconnectCode
-from gateway.session import FAIR, ClientSession, tell
+from gateway.session import FAIR, tell
 from gateway.transports.base import UNAUTHENTICATED, Acceptor, is_unauthenticated
+from gateway.transports.direct_writing import DirectWriting
 from gateway.transports.frames import TOO_BIG
-from gateway.transports.raw import MESSAGE_COST, QUEUED, RawConnection, discard
-from gateway.transports.slow_consumer import SlowConsumer, WriteLimits
-
-CALM = 16384
-"""Bytes on their way to a client that it can take within ``client.pong_timeout``, however bad its line."""
+from gateway.transports.raw import MESSAGE_COST, QUEUED, RawConnection
+from gateway.transports.slow_consumer import WriteLimits
 
 log = logging.getLogger(__name__)
 
 
-class DirectTransport:
-    """Satisfies `session.Transport`, `raw.Receiver` and `slow_consumer.Writing`.
+class DirectTransport(DirectWriting):
+    """Satisfies `session.Transport` and `raw.Receiver`. Set ``session`` before it is attached."""
 
-    Set ``session`` before it is attached.
-    """
-
-    __slots__ = (
-        "_acceptor",
-        "_connection",
-        "_largest",
-        "_limits",
-        "_open",
-        "_pump",
-        "_queued",
-        "_slow",
-        "_waiting",
-        "_wheel",
-        "session",
-        "write",
-    )
+    __slots__ = ("_acceptor", "_largest", "_pump", "_queued", "_waiting")
 
     name: ClassVar[str] = "websocket"
-    session: ClientSession
+
+    _connection: RawConnection
 
     def __init__(
         self, connection: RawConnection, acceptor: Acceptor, wheel: Wheel, limits: WriteLimits, largest: int
     ) -> None:
-        self._connection = connection
-        self.write: Write = connection.write
-        """The socket's own, as long as there is nothing to look after."""
+        super().__init__(connection, wheel, limits)
         self._acceptor = acceptor
-        self._wheel = wheel
-        self._limits = limits
         self._largest = largest
         """Bytes of a message, as soon as the client is let in; 0 if that has been seen to."""
-        self._open = True
-        self._slow: SlowConsumer | None = None
         self._pump: asyncio.Task[None] | None = None
         self._waiting: deque[bytes] | None = None
         """Frames behind the one that is being carried out; None while there is none."""
         self._queued = 0
         """What they count for, in bytes."""
-
-    # — for the session —
-
-    def send(self, frame: bytes) -> None:
-        if self._open:
-            self._connection.write(frame)
-            if self._slow is not None:
-                self._slow.wrote(len(frame))
-
-    def behind(self) -> bool:
-        if self._slow is None and self._connection.unread() > CALM:
-            self._watch()  # the kernel has it, and may keep it for as long as this process would
-        return self._slow is not None
-
-    async def drained(self) -> None:
-        if self._slow is not None:
-            await self._slow.over()
 
     def close(self, reason: Disconnect) -> None:
         self._shut()
@@ -108,15 +67,6 @@ class DirectTransport:
         if self._largest:
             self._raise_limit()
 
-    def pause(self) -> None:
-        if self._slow is None:
-            self._watch()
-
-    def resume(self) -> None:
-        if self._slow is not None:
-            self._slow.end()
-            self.catch_up()
-
     def hear_pong(self, _payload: bytes) -> None:
         if self.session.wire.pings_apart and self.session.awaits_pong is not None:
             self.session.pong()
@@ -131,44 +81,6 @@ class DirectTransport:
     def lose(self, code: int, reason: str) -> None:
         self._shut()
         self._acceptor.close(self.session, code, reason)
-
-    def _shut(self) -> None:
-        """Write nothing more."""
-        if self._slow is not None:
-            self._slow.end()
-            self._slow = None
-        self._open = False
-        self._route(discard)  # a method of its own would have it keep itself
-
-    def _route(self, write: Write) -> None:
-        self.write = write
-        self.session.reroute()
-
-    # — slow clients —
-
-    def waiting(self) -> int:
-        return self._connection.waiting()
-
-    def unread(self) -> int:
-        return self._connection.unread()
-
-    def slow(self) -> bool:
-        return self._connection.waiting() > 0 or self._connection.unread() > CALM
-
-    def step(self) -> int:
-        return 0
-
-    def catch_up(self) -> None:
-        self._slow = None
-        self._route(self._connection.write)
-
-    def give_up(self) -> None:
-        self.session.reject(Disconnect(DisconnectCode.SLOW))
-
-    def _watch(self) -> None:
-        if self._open:
-            self._slow = SlowConsumer(self, self._wheel, self._limits)
-            self._route(self.send)
 
     # — frames that must wait —
 

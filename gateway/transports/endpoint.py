@@ -61,12 +61,12 @@ class WebSocketEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
         if refusal := self._acceptor.refuse(scope):
-            await _deny(scope, send, refusal)
+            await deny(scope, send, refusal)
             return
         query = scope.get("query_string", b"").decode("latin-1")
         spoken = self._choose(scope, scope.get("subprotocols", ()), query)
         if isinstance(spoken, Refusal):
-            await _deny(scope, send, spoken)
+            await deny(scope, send, spoken)
             return
         await send({"type": "websocket.accept", "subprotocol": spoken.subprotocol})
         connection = raw_connection(scope)
@@ -130,7 +130,7 @@ class WebSocketEndpoint:
             self._acceptor.close(session, code, reason)
 
 
-async def _deny(scope: Scope, send: Send, refusal: Refusal) -> None:
+async def deny(scope: Scope, send: Send, refusal: Refusal) -> None:
     """Refuse the handshake by HTTP status, where the server can."""
     if "websocket.http.response" not in (scope.get("extensions") or {}):
         await send({"type": "websocket.close"})

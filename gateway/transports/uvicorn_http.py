@@ -13,10 +13,11 @@ from functools import partial
 from typing import Any
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from gateway.transports.handshake import HEAD_LIMIT, offers_websocket
-from gateway.transports.kernel import lift_user_timeout
+from gateway.transports.kernel import lift_user_timeout, unacknowledged
+from gateway.transports.raw_response import EXTENSION, Overseer
 
 DEFAULT_TIMEOUT = 10.0
 """Seconds for a class used as it stands, as in ``uvicorn --http gateway.transports.uvicorn_http:HttpProtocol``."""
@@ -56,6 +57,8 @@ class Deadline:
 
 
 ANNOUNCED = b"\r\ncontent-length: "
+IN_CHUNKS = b"\r\ntransfer-encoding: chunked\r\n"
+ENCODED = b"\r\ncontent-encoding: "
 NOTHING_ANNOUNCED = b"\r\ncontent-length: 0\r\n"
 
 
@@ -67,12 +70,14 @@ class HeadWithBody:
     (golang/go issue 40747): a body that comes in a segment of its own is lost, once in some 30,000 requests.
     """
 
-    __slots__ = ("_head", "_transport", "_waits", "is_closing")
+    __slots__ = ("_head", "_transport", "_waits", "chunked", "is_closing")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._waits = True
         self._head = b""
+        self.chunked = False
+        """Whether a head has left that announces chunks of the body as it is."""
         self.is_closing = transport.is_closing
 
     def write(self, data: bytes) -> None:
@@ -81,6 +86,9 @@ class HeadWithBody:
             if NOTHING_ANNOUNCED not in data:
                 self._head = data
                 return
+        elif self._waits and IN_CHUNKS in data:
+            self._waits = False
+            self.chunked = ENCODED not in data
         elif self._head:
             data = self._head + data
             self._head = b""
@@ -95,6 +103,8 @@ class HeadWithBody:
 class HttpProtocol(HttpToolsProtocol):
     """HTTP/1.1: a request's head and its body each arrive in time, and the head is of limited size.
 
+    Satisfies `raw_response.RawResponse`, for the response that is under way.
+
     Source: RFC 9110 and 9112; of the former section 7.8 for offered upgrades, 6.5 for trailers.
     """
 
@@ -106,9 +116,13 @@ class HttpProtocol(HttpToolsProtocol):
         self._reading = True
         self._in_head = True
         self._head_size = 0
+        self._overseer: Overseer | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
+        self.write = transport.write
+        self.waiting = transport.get_write_buffer_size
+        self.abort = transport.abort
         self._deadline = Deadline(self.loop, self.timeout, transport.abort)
         self._deadline.begin()
 
@@ -119,6 +133,9 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._deadline.end()
         super().connection_lost(exc)
+        if (overseer := self._overseer) is not None:
+            self._overseer = None
+            overseer.lose()
         self._let_go()
 
     def data_received(self, data: bytes) -> None:
@@ -178,6 +195,13 @@ class HttpProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         lift_user_timeout(self.transport.get_extra_info("socket"))  # an event stream has a deadline of its own
         super().pause_writing()
+        if self._overseer is not None:
+            self._overseer.pause()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._overseer is not None:
+            self._overseer.resume()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -204,6 +228,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._deadline.end()
         if self.cycle is former:
             return  # an upgrade
+        self.scope["extensions"] = {EXTENSION: self}  # type: ignore[dict-item]  # not an empty one, as it has it
         if self.scope["method"] != "HEAD":
             self.cycle.transport = HeadWithBody(self.transport)  # type: ignore[assignment]  # it has all that is called
         if not getattr(self.server_state, "keep_alive", True):
@@ -213,6 +238,25 @@ class HttpProtocol(HttpToolsProtocol):
         if not self.parser.should_upgrade():
             super().on_message_complete()
             self._reading = False
+
+    def on_response_complete(self) -> None:
+        self._overseer = None
+        super().on_response_complete()
+
+    # — for who writes a response's body past ASGI —
+
+    def ready(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle  # of the latest request, for which others may wait
+        transport: object = cycle and cycle.transport
+        return isinstance(transport, HeadWithBody) and transport.chunked and not self.pipeline
+
+    def attach(self, overseer: Overseer) -> None:
+        self._overseer = overseer
+        if self.flow.write_paused:
+            overseer.pause()
+
+    def unread(self) -> int:
+        return self.waiting() + unacknowledged(self.transport.get_extra_info("socket"))
 
     def handle_websocket_upgrade(self) -> None:
         self._deadline.end()
@@ -233,7 +277,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _let_go(self) -> None:
         """Keep nothing that keeps this object: a closed connection is freed at once, not when a collector comes by."""
         self._unset_keepalive_if_required()  # uvicorn leaves it to fire after a reset
-        self.parser = self.cycle = None  # type: ignore[assignment]  # as uvicorn has it
+        self.parser = self.cycle = self.scope = None  # type: ignore[assignment]  # as uvicorn has it
         self.pipeline.clear()
 
 

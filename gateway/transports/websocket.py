@@ -1,5 +1,7 @@
 """WebSocket over plain ASGI: runs on any server."""
 
+from typing import ClassVar
+
 from starlette.types import Message, Receive
 
 from gateway.errors import Disconnect
@@ -20,8 +22,10 @@ class _Transport(AsgiTransport):
 
     __slots__ = ()
 
+    name: ClassVar[str] = "websocket"
+
     def farewell(self, reason: Disconnect) -> Message:
-        return {"type": "websocket.close", "code": reason.code, "reason": reason.reason}
+        return websocket_farewell(reason)
 
 
 class WebSocketTransport(_Transport):
@@ -53,6 +57,17 @@ def transport_of(protocol: WireProtocol) -> type[AsgiTransport]:
     return BinaryWebSocketTransport if protocol.binary else WebSocketTransport
 
 
+def websocket_farewell(reason: Disconnect) -> Message:
+    return {"type": "websocket.close", "code": reason.code, "reason": reason.reason}
+
+
+def payload_of(message: Message) -> bytes:
+    """What a client has sent, text or not."""
+    text = message.get("text")
+    payload: bytes = message["bytes"] if text is None else text.encode()
+    return payload
+
+
 async def converse(session: ClientSession, receive: Receive, largest: int) -> tuple[int, str]:
     """Give the session its frames until the connection ends, or one is of more than ``largest`` bytes (1009).
 
@@ -61,8 +76,7 @@ async def converse(session: ClientSession, receive: Receive, largest: int) -> tu
     While one is carried out no other is received: what comes meanwhile is the server's to bound.
     """
     while (message := await receive())["type"] == "websocket.receive":
-        text = message.get("text")
-        payload = message["bytes"] if text is None else text.encode()
+        payload = payload_of(message)
         if len(payload) > (min(largest, UNAUTHENTICATED) if is_unauthenticated(session) else largest):
             session.reject(Disconnect(TOO_BIG, "message is too big"))
         else:

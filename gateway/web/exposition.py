@@ -159,6 +159,7 @@ DEFINITIONS: tuple[Definition, ...] = (
     _gauge("gateway_draining", "Whether the node sends its clients away and lets nobody in", lambda g: g.draining),
     _gauge("gateway_warnings", "What the health check warns of", lambda g: g.warnings),
     # — connections —
+    _counters("gateway_opened_connections", "transport", "Connections admitted", lambda m: m.opened_connections),
     _counters(
         "gateway_refused_connections", "reason", "Connections not admitted", lambda m: m.refused_connections + files.CUT
     ),

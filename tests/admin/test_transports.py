@@ -19,6 +19,7 @@ OPEN: dict[str, Any] = {
     **SETTINGS,
     "admin": {"enabled": True, "insecure": True},
     "uni_sse": {"enabled": True},
+    "http_stream": {"enabled": True},
     "client": {**SETTINGS["client"], "queue_max_size": 1 << 26},
 }
 
@@ -40,12 +41,16 @@ async def test_how_they_have_come_and_what_waits(serve: Serve) -> None:
     ):
         await websocket.send('{"id":1,"connect":{}}')
         await websocket.recv()
-        async with http.stream("POST", "/connection/uni_sse", content=b'{"subs":{}}') as stream:
-            await anext(aiter(stream.aiter_lines()))
-            await until(lambda: len(app.state.node.hub.connections) == 2)
+        async with (
+            http.stream("POST", "/connection/uni_sse", content=b'{"subs":{}}'),
+            http.stream("POST", "/connection/http_stream", content=b'{"id":1,"connect":{}}'),
+        ):
+            await until(lambda: len(app.state.node.hub.connections) == 3)
             found = {(each["transport"], each["protocol"]): each for each in await listed(http)}
-            assert sorted(found) == [("sse", "centrifuge-json-uni"), ("websocket", "centrifuge-json")]
+            json, uni = "centrifuge-json", "centrifuge-json-uni"
+            assert sorted(found) == [("http_stream", json), ("uni_sse", uni), ("websocket", json)]
             assert {each["queued"] for each in found.values()} == {0}
+        assert app.state.node.metrics.opened_connections == {"http_stream": 1, "uni_sse": 1, "websocket": 1}
         await until(lambda: len(app.state.node.hub.connections) == 1)
         peer = Peer(*await asyncio.open_connection("127.0.0.1", port))
         try:

@@ -9,7 +9,7 @@ import cent
 import pytest
 
 from tests.integration.clients.base import SDK
-from tests.integration.clients.javascript import JavaScriptSDK
+from tests.integration.clients.javascript import SSESDK, HTTPStreamSDK, JavaScriptSDK
 from tests.integration.clients.python import PythonSDK
 from tests.integration.processes import Process
 from tests.integration.servers import Cluster, GatewayServer, Server, cluster
@@ -18,6 +18,8 @@ from tests.integration.tokens import API_KEY
 from tests.redis_server import RedisServer
 
 SDKS: list[type[SDK]] = [JavaScriptSDK, PythonSDK]
+WAYS: list[type[SDK]] = [*SDKS, HTTPStreamSDK, SSESDK]
+"""Each over every transport that it has."""
 TAIL = 8000
 """How much of each log a failing test shows, in characters."""
 
@@ -69,9 +71,9 @@ def pinging(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayServer]
         yield server
 
 
-@pytest.fixture(params=SDKS, ids=lambda sdk: sdk.name)
+@pytest.fixture(params=WAYS, ids=lambda sdk: sdk.name)
 async def sdk(request: pytest.FixtureRequest) -> AsyncIterator[SDK]:
-    """Each official SDK in turn."""
+    """Each official SDK in turn, over each of its transports."""
     async with request.param() as running:
         yield running
 

@@ -31,6 +31,8 @@ SETTINGS: dict[str, Any] = {
     "client": {"token": {"hmac_secret_key": SECRET}},
     "http_api": {"key": API_KEY},
     "channel": {"namespaces": NAMESPACES},
+    "http_stream": {"enabled": True},
+    "sse": {"enabled": True},
 }
 
 IMPATIENT: dict[str, Any] = {

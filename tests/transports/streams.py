@@ -17,13 +17,16 @@ from gateway.blocks.memory import MemoryBlocks
 from gateway.brokers.memory import MemoryBroker
 from gateway.config.settings import Settings
 from gateway.core.node import Node
-from gateway.core.wheel import Wheel
 from gateway.messages import Payload, Publication
 from gateway.presence.memory import MemoryPresence
 from gateway.program.stopping import on_stop
 from gateway.transports.base import Acceptor
-from gateway.transports.sse import PATH, sse_routes
+from gateway.transports.emulation_endpoint import emulation_routes
+from gateway.transports.http_stream import stream_routes
+from gateway.transports.stream_kinds import HTTP_STREAM, SSE, UNI_HTTP_STREAM, UNI_SSE
 from tests.serving import Serve
+
+PATH = UNI_SSE.path
 
 PAGE = "https://example.com"
 SECRET = "a secret of more than thirty-two bytes, as all should be"
@@ -78,8 +81,8 @@ class Gateway:
         self.started = asyncio.Event()
         self.http = httpx.AsyncClient(timeout=10, trust_env=False)
 
-    def source(self) -> tuple[Acceptor, Wheel]:
-        return self.acceptor, self.node.wheel
+    def source(self) -> Acceptor:
+        return self.acceptor
 
     @asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
@@ -122,7 +125,8 @@ class Gateway:
 
 def settings(**client: Any) -> Settings:
     options = {"insecure": True, "ping_interval": 0, "allowed_origins": [PAGE], "token": {"hmac_secret_key": SECRET}}
-    return Settings.model_validate({"client": options | client, "uni_sse": {"enabled": True}})
+    kinds = HTTP_STREAM, SSE, UNI_HTTP_STREAM, UNI_SSE
+    return Settings.model_validate({"client": options | client, **{each.name: {"enabled": True} for each in kinds}})
 
 
 def application(
@@ -130,7 +134,8 @@ def application(
 ) -> Starlette:
     """The application around a gateway; without one, around its own: what a server of its own process is given."""
     gateway = gateway or Gateway(settings())
-    routes = [*sse_routes(gateway.source, gateway.settings), Route("/health/live", lambda _: Response()), *routes]
+    ours = stream_routes(gateway.source, gateway.settings) + emulation_routes(gateway.source, gateway.settings)
+    routes = [*ours, Route("/health/live", lambda _: Response()), *routes]
     return Starlette(routes=routes, middleware=middleware, lifespan=gateway.lifespan)
 
 

@@ -21,7 +21,13 @@ from gateway.protocols.centrifuge_json import CentrifugeJson
 from gateway.session import ClientSession
 from gateway.transports.admission import FORBIDDEN, TOO_MANY_REQUESTS, UNAVAILABLE, header
 from gateway.transports.base import Acceptor
-from tests.core.test_hub import Client
+from tests.core.test_hub import Client as HubClient
+
+
+class Client(HubClient):
+    """Its own transport."""
+
+    name = "of tests"
 
 
 def acceptor(**client: Any) -> tuple[Acceptor, Node]:

@@ -10,7 +10,8 @@ from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect, DisconnectCode
 from gateway.session import FAIR, State
 from gateway.transports.base import UNAUTHENTICATED, Acceptor
-from gateway.transports.direct import CALM, DirectTransport
+from gateway.transports.direct import DirectTransport
+from gateway.transports.direct_writing import CALM
 from gateway.transports.frames import TEXT, TOO_BIG
 from gateway.transports.raw import MESSAGE_COST, QUEUED, RawConnection, discard
 from gateway.transports.slow_consumer import WriteLimits

@@ -26,12 +26,13 @@ from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect, DisconnectCode
 from gateway.protocols.centrifuge_json_uni import CentrifugeJsonUni
 from gateway.transports import asgi as module
+from gateway.transports.http_stream import StreamTransport, StreamWire, stream_routes
 from gateway.transports.slow_consumer import WriteLimits
-from gateway.transports.sse import PATH, SseEndpoint, SseTransport, event_frame, sse_routes
+from gateway.transports.stream_kinds import UNI_SSE, event_frame
 from tests.deploy.balancers import ROOT
 from tests.integration.servers import Server
 from tests.serving import Serve, at_a_standstill, on_plain_uvicorn, on_uvicorn
-from tests.transports.streams import PAGE, ROOM, SECRET, Gateway, Stream, running
+from tests.transports.streams import PAGE, PATH, ROOM, SECRET, Gateway, Stream, running
 from tests.waiting import until
 
 BIG = "x" * 10_000
@@ -203,7 +204,7 @@ async def test_one_who_goes_before_the_request_is_there(gateway: Gateway, caplog
 
 
 def test_the_route_is_there_when_it_is_wanted() -> None:
-    assert sse_routes(lambda: pytest.fail("not yet"), Settings()) == []
+    assert stream_routes(lambda: pytest.fail("not yet"), Settings()) == []
 
 
 # — life —
@@ -368,7 +369,8 @@ async def test_one_who_has_gone_is_told_nothing() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    transport = SseTransport(CentrifugeJsonUni(), send, Wheel(), WriteLimits(100, 1.0))
+    wire = StreamWire(UNI_SSE, CentrifugeJsonUni(), direct=False)
+    transport = StreamTransport(wire, send, Wheel(), WriteLimits(100, 1.0))
     transport.close(Disconnect(DisconnectCode.CONNECTION_CLOSED))
     await until(lambda: sent)
     assert sent == [{"type": "http.response.body", "body": b"", "more_body": False}]
@@ -389,14 +391,17 @@ class Stubborn:
 @asynccontextmanager
 async def stubborn() -> AsyncIterator[tuple[Gateway, Stubborn, "asyncio.Task[None]"]]:
     """Such a server, and the task of its one connected client."""
-    gateway = Gateway(Settings.model_validate({"client": {"insecure": True}}))
+    given = {"client": {"insecure": True}, "uni_sse": {"enabled": True}}
+    gateway = Gateway(Settings.model_validate(given))
     server = Stubborn()
-    scope = {"type": "http", "method": "GET", "path": PATH, "query_string": b"", "headers": []}
+    scope = {"type": "http", "http_version": "1.1", "method": "GET", "path": PATH, "query_string": b"", "headers": []}
     async with gateway.lifespan(Starlette()):
-        endpoint = SseEndpoint(gateway.source, gateway.settings)
-        task: asyncio.Task[None] = asyncio.ensure_future(
-            asyncio.get_running_loop().create_task(endpoint(scope, server.incoming.get, server.send))
-        )
+        [route] = stream_routes(gateway.source, gateway.settings)
+
+        async def call() -> None:
+            await route.app(scope, server.incoming.get, server.send)
+
+        task = asyncio.create_task(call())
         await until(lambda: gateway.node.hub.connections)
         yield gateway, server, task
         await asyncio.wait([task], timeout=10)

@@ -82,6 +82,7 @@ def test_counts(metrics: Metrics) -> None:
     metrics.errors[103] += 8
     metrics.disconnects[3001] += 9
     metrics.refused_connections["connection_limit"] += 12
+    metrics.opened_connections["http_stream"] += 13
     metrics.failed_publications["maybe"] += 13
     metrics.over_limit["client_command", "publish", False] += 15
     metrics.recoveries[True] += 10
@@ -104,6 +105,7 @@ def test_counts(metrics: Metrics) -> None:
         ("gateway_errors_total", "103"): 8,
         ("gateway_disconnects_total", "3001"): 9,
         ("gateway_refused_connections_total", "connection_limit"): 12,
+        ("gateway_opened_connections_total", "http_stream"): 13,
         ("gateway_failed_publications_total", "maybe"): 13,
         ("gateway_over_limit_total", "publish", "false", "client_command"): 15,
         ("gateway_recoveries_total", "true"): 10,

@@ -19,7 +19,6 @@ from gateway.config.settings.clients import (
     ClientSettings,
     SubscriptionTokenSettings,
     TokenSettings,
-    UniSSESettings,
     WebSocketSettings,
 )
 from gateway.config.settings.engines import (
@@ -60,6 +59,15 @@ from gateway.config.settings.serving import (
     ShutdownSettings,
 )
 from gateway.config.settings.telemetry import OpenTelemetrySettings
+from gateway.config.settings.transports import (
+    EmulationSettings,
+    HTTPStreamSettings,
+    SSESettings,
+    StreamSettings,
+    UniHTTPStreamSettings,
+    UniSSESettings,
+    UniWebSocketSettings,
+)
 
 __all__ = [
     "AddressCommandLimits",
@@ -72,10 +80,12 @@ __all__ = [
     "ClientErrorLimits",
     "ClientSettings",
     "DemoSettings",
+    "EmulationSettings",
     "EngineSettings",
     "EventProxySettings",
     "HTTPAPISettings",
     "HTTPServerSettings",
+    "HTTPStreamSettings",
     "HealthSettings",
     "LogSettings",
     "NamedProxySettings",
@@ -93,15 +103,19 @@ __all__ = [
     "RPCSettings",
     "RateLimitSettings",
     "RedisSettings",
+    "SSESettings",
     "Section",
     "ServerTLSSettings",
     "Settings",
     "SharedCommandLimits",
     "ShutdownSettings",
+    "StreamSettings",
     "SubscriptionTokenSettings",
     "TLSSettings",
     "TokenSettings",
+    "UniHTTPStreamSettings",
     "UniSSESettings",
+    "UniWebSocketSettings",
     "UserCommandLimits",
     "WebSocketSettings",
 ]
@@ -148,8 +162,18 @@ class Settings(BaseSettings):
     """Connections."""
     websocket: WebSocketSettings = WebSocketSettings()
     """WebSockets."""
-    uni_sse: UniSSESettings = UniSSESettings()
+    http_stream: HTTPStreamSettings = HTTPStreamSettings()
+    """HTTP streams."""
+    sse: SSESettings = SSESettings()
     """Server-sent events."""
+    emulation: EmulationSettings = EmulationSettings()
+    """Commands to both."""
+    uni_websocket: UniWebSocketSettings = UniWebSocketSettings()
+    """WebSockets, one way."""
+    uni_http_stream: UniHTTPStreamSettings = UniHTTPStreamSettings()
+    """HTTP streams, one way."""
+    uni_sse: UniSSESettings = UniSSESettings()
+    """Server-sent events, one way."""
     shutdown: ShutdownSettings = ShutdownSettings()
     """Stopping."""
     channel: ChannelSettings = ChannelSettings()

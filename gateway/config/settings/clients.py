@@ -146,10 +146,3 @@ class WebSocketSettings(Section):
     """From 1, fast, to 9, small."""
     write_timeout: Annotated[Duration, Field(gt=0)] = 10.0
     """How long a client may take nothing of what waits for it, before it is cut off."""
-
-
-class UniSSESettings(Section):
-    """Server-sent events at /connection/uni_sse, for pages that only listen and where WebSockets are blocked."""
-
-    enabled: bool = False
-    """Serve them."""

@@ -19,7 +19,7 @@ from gateway.program.encoding import encode_data
 from gateway.program.keywords import check_keywords
 from gateway.program.sockets.connection import ClientLeft, PlainConnection
 from gateway.program.sockets.session import EXPIRED, PlainSession
-from gateway.program.sockets.writing import DirectWire, PlainDirectTransport, PlainPortableTransport, PortableWire
+from gateway.program.sockets.writing import PlainDirectTransport, PlainPortableTransport
 from gateway.protocols.base import Wire
 from gateway.protocols.plain import Plain, PlainBytes, PlainJson, PlainText
 from gateway.session import Handshake, connecting, tell
@@ -27,6 +27,7 @@ from gateway.session.application import Admission, unix_seconds, user_id
 from gateway.transports.base import Acceptor
 from gateway.transports.deflate import Compression
 from gateway.transports.raw import raw_connection
+from gateway.transports.single_frames import DirectWire, PortableWire
 
 Format = Literal["text", "json", "bytes"]
 

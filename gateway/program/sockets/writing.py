@@ -5,8 +5,7 @@ all clients of a channel. A plain client takes no message apart, so each is a fr
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
 from starlette.types import Message, Receive
@@ -14,13 +13,9 @@ from starlette.types import Message, Receive
 from gateway.core.audience import Write
 from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect, DisconnectCode
-from gateway.protocols.base import Wire
-from gateway.protocols.plain import Plain
 from gateway.session import Session, Transport
 from gateway.transports.asgi import AsgiTransport
 from gateway.transports.conversation import ServerConnection
-from gateway.transports.deflate import Compression
-from gateway.transports.frames import BINARY, TEXT, message_frame
 from gateway.transports.raw import ReadyState
 from gateway.transports.slow_consumer import SlowConsumer, WriteLimits
 
@@ -88,37 +83,12 @@ class Threshold:
             transport.close(self._reason)
 
 
-class PortableWire(Wire):
-    """Frames for `PlainPortableTransport`: text or bytes, many of them."""
-
-    __slots__ = ()
-
-    def __init__(self, protocol: Plain) -> None:
-        super().__init__(protocol, bytes if protocol.binary else bytes.decode)
-
-    def pack(self, messages: Sequence[bytes]) -> list[Any]:
-        return [self.frame(message) for message in messages]
-
-
-class DirectWire(Wire):
-    """Frames for `PlainDirectTransport`: whole, one after the other."""
-
-    __slots__ = ()
-
-    def __init__(self, protocol: Plain, compression: Compression | None) -> None:
-        opcode = BINARY if protocol.binary else TEXT
-        super().__init__(protocol, partial(message_frame, opcode, compression=compression))
-
-    def pack(self, messages: Sequence[bytes]) -> bytes:
-        if len(messages) == 1:
-            return self.frame(messages[0])  # type: ignore[no-any-return]
-        return b"".join(map(self.frame, messages))
-
-
 class PlainPortableTransport(AsgiTransport):
     """Writes by the server's ``send``."""
 
     __slots__ = ("_over", "_reader")
+
+    name: ClassVar[str] = "websocket"
 
     _over: bool
     _reader: asyncio.Task[Any] | None

@@ -45,6 +45,7 @@ class Event(Struct):
     code: int = 0
     reason: str = ""
     client: str = ""
+    transport: str = ""
     data: Any = None
     offset: int | None = None
     epoch: str | None = None

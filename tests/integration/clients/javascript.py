@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import msgspec
+from msgspec import Struct
 
 from tests.integration.clients.base import (
     PING_DELAY,
@@ -25,8 +26,17 @@ from tests.node import PACKAGES, NodeProgram
 DRIVER = NodeProgram(PACKAGES / "driver.mjs")
 
 
+class Endpoint(Struct):
+    """One way to the server, as the SDK is told of it."""
+
+    transport: str
+    endpoint: str
+
+
 class JavaScriptSDK(SDK):
     name = "javascript"
+    transports: tuple[str, ...] = ()
+    """Those that a client tries, in order; none: a WebSocket, given by its URL alone."""
 
     def __init__(self) -> None:
         self._ids = itertools.count(1)
@@ -45,8 +55,17 @@ class JavaScriptSDK(SDK):
         await self._connection.close(self._reading)
 
     async def client(self, url: str, token: str = "", get_token: GetToken | None = None) -> Client:
+        return await self.emulated(url, url, token, get_token)
+
+    async def emulated(self, url: str, emulation: str, token: str = "", get_token: GetToken | None = None) -> Client:
+        """A new client that gives its commands to another server than it hears, where its transport lets it."""
         client = JavaScriptClient(self, f"client {next(self._ids)}")
-        connection = {"url": url, "token": token, "pingDelay": PING_DELAY * 1000}
+        connection = {
+            "endpoints": [msgspec.structs.asdict(_endpoint(url, each)) for each in self.transports] or url,
+            "emulation": _over_http(emulation, "/emulation"),
+            "token": token,
+            "pingDelay": PING_DELAY * 1000,
+        }
         await self.create(client.key, "", client.events, get_token, op="create", **connection)
         return client
 
@@ -87,6 +106,25 @@ class JavaScriptSDK(SDK):
             return {"failure": "unauthorized"}
         except Exception as error:
             return {"failure": str(error)}
+
+
+class HTTPStreamSDK(JavaScriptSDK):
+    name = "javascript-http_stream"
+    transports = ("http_stream",)
+
+
+class SSESDK(JavaScriptSDK):
+    name = "javascript-sse"
+    transports = ("sse",)
+
+
+def _over_http(url: str, path: str) -> str:
+    """Another path of the server whose WebSockets have this URL."""
+    return url.replace("ws", "http", 1).replace("/connection/websocket", path)
+
+
+def _endpoint(url: str, transport: str) -> Endpoint:
+    return Endpoint(transport, url if transport == "websocket" else _over_http(url, f"/connection/{transport}"))
 
 
 class JavaScriptSubscription(Subscription):

@@ -6,6 +6,7 @@
 //         {"client": "c1", "subscription": "s1", "event": {...}}  without subscription: of the client itself
 //         {"ask": 1, "client": "c1", "channel": "..."}            a token is wanted; without channel: to connect
 import { Centrifuge, UnauthorizedError } from 'centrifuge';
+import { EventSource } from 'eventsource';
 import WebSocket from 'ws';
 import { serve } from '../../node.mjs';
 
@@ -25,7 +26,7 @@ const subscribed = (ctx) => ({
 
 const FIELDS = {
   connecting: ({ code, reason }) => ({ code, reason }),
-  connected: ({ client }) => ({ client }),
+  connected: ({ client, transport }) => ({ client, transport }),
   disconnected: ({ code, reason }) => ({ code, reason }),
   error: ({ error }) => ({ code: error.code, reason: error.message }),
   subscribing: ({ code, reason }) => ({ code, reason }),
@@ -59,9 +60,13 @@ function begin(tell) {
   };
 
   const operations = {
-    create({ client, url, token, asks, pingDelay }) {
-      const centrifuge = new Centrifuge(url, {
+    create({ client, endpoints, emulation, token, asks, pingDelay }) {
+      const centrifuge = new Centrifuge(endpoints, {
         websocket: WebSocket,
+        eventsource: EventSource,
+        fetch,
+        readableStream: ReadableStream,
+        emulationEndpoint: emulation,
         token: token ?? '',
         getToken: asks ? () => ask(client) : null,
         minReconnectDelay: 50,

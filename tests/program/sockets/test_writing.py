@@ -8,7 +8,7 @@ from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect, DisconnectCode
 from gateway.messages import Payload, Publication
 from gateway.program.sockets.inbox import Inbox
-from gateway.program.sockets.writing import CALM, DirectWire, PlainDirectTransport, PortableWire, Threshold
+from gateway.program.sockets.writing import CALM, PlainDirectTransport, Threshold
 from gateway.protocols.objects import Delivery
 from gateway.protocols.plain import PlainBytes, PlainText
 from gateway.session import Session as GatewaySession
@@ -16,6 +16,7 @@ from gateway.transports.conversation import Conversation, ServerConnection
 from gateway.transports.deflate import Compression
 from gateway.transports.frames import BINARY, TEXT, frame
 from gateway.transports.raw import ReadyState
+from gateway.transports.single_frames import DirectWire, PortableWire
 from gateway.transports.slow_consumer import WriteLimits
 from tests.core.test_wheel import Clock
 from tests.waiting import until

@@ -1,0 +1,228 @@
+"""Clients that hear by a response that does not end: HTTP streams and server-sent events, both ways or one way.
+
+Source: Centrifuge protocol, "http_stream", "SSE (bidirectional)", "Unidirectional transports".
+"""
+
+import asyncio
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from starlette.datastructures import Headers as HeaderList
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.routing import Route
+from starlette.types import Message, Send
+
+from gateway.config.settings import Settings, StreamSettings
+from gateway.core.wheel import Timer, Wheel
+from gateway.errors import Disconnect, DisconnectCode
+from gateway.protocols.base import StreamProtocol, Wire
+from gateway.protocols.centrifuge_json import CentrifugeJson
+from gateway.protocols.centrifuge_json_uni import CentrifugeJsonUni
+from gateway.session import ClientSession
+from gateway.transports.admission import Refusal
+from gateway.transports.asgi import AsgiTransport
+from gateway.transports.base import UNAUTHENTICATED, Acceptor
+from gateway.transports.cross_origin import CrossOrigin, Headers, Source, body_of, check_size
+from gateway.transports.direct_writing import DirectWriting
+from gateway.transports.raw import CLOSE_TIMEOUT
+from gateway.transports.raw_response import RawResponse, chunk, raw_response
+from gateway.transports.slow_consumer import WriteLimits
+from gateway.transports.stream_kinds import HTTP_STREAM, SSE, UNCHANGED, UNI_HTTP_STREAM, UNI_SSE, StreamKind
+
+Protocols = Mapping[str, StreamProtocol]
+"""What is spoken, by the content type of the request; the empty one is for all others."""
+
+
+def stream_routes(source: Source, settings: Settings) -> list[Route]:
+    """The routes that the settings ask for. What stands around them must not compress or keep back their responses."""
+    json: Protocols = {"": CentrifugeJson()}
+    uni: Protocols = {"": CentrifugeJsonUni()}
+    served: list[tuple[StreamKind, StreamSettings, Protocols]] = [
+        (HTTP_STREAM, settings.http_stream, json),
+        (SSE, settings.sse, json),
+        (UNI_HTTP_STREAM, settings.uni_http_stream, uni),
+        (UNI_SSE, settings.uni_sse, uni),
+    ]
+    return [
+        Route(kind.path, CrossOrigin(source, kind.methods, StreamEndpoint(kind, protocols, section, settings).open))
+        for kind, section, protocols in served
+        if section.enabled
+    ]
+
+
+class StreamWire(Wire):
+    """One kind of stream, in one protocol, by the server's ``send`` or past it."""
+
+    __slots__ = ("kind",)
+
+    protocol: StreamProtocol
+
+    def __init__(self, kind: StreamKind, protocol: StreamProtocol, *, direct: bool) -> None:
+        frame = kind.frame(protocol)
+        framed = (lambda payload: chunk(frame(payload))) if direct else frame
+        super().__init__(protocol, framed, emulated=not protocol.unidirectional)
+        self.kind = kind
+
+    def farewell(self, reason: Disconnect) -> bytes:
+        """What tells the client the reason; nothing if it has gone, or if that is for WebSockets to say."""
+        told = reason.code > DisconnectCode.CONNECTION_CLOSED
+        return self.pack([self.protocol.encode_disconnect(reason)]) if told else b""
+
+
+class StreamTransport(AsgiTransport):
+    """One client's stream, on any server."""
+
+    __slots__ = ("_wire", "name")
+
+    def __init__(self, wire: StreamWire, send: Send, wheel: Wheel, limits: WriteLimits) -> None:
+        super().__init__(send, wheel, limits)
+        self.name = wire.kind.name
+        self._wire = wire
+
+    def message(self, frame: bytes) -> Message:
+        return {"type": "http.response.body", "body": frame, "more_body": True}
+
+    def size(self, frame: bytes) -> int:
+        return len(frame)
+
+    def farewell(self, reason: Disconnect) -> Message:
+        return {"type": "http.response.body", "body": self._wire.farewell(reason), "more_body": False}
+
+
+class DirectStreamTransport(DirectWriting):
+    """One client's stream, written past the server. Satisfies `session.Transport` and `raw_response.Overseer`."""
+
+    __slots__ = ("_ending", "_send", "_timer", "_wire", "name")
+
+    _connection: RawResponse
+
+    def __init__(self, wire: StreamWire, response: RawResponse, send: Send, acceptor: Acceptor) -> None:
+        super().__init__(response, acceptor.wheel, acceptor.write_limits)
+        self.name = wire.kind.name
+        self._wire = wire
+        self._send = send
+        self._ending = False
+        self._timer: Timer | None = None
+
+    def close(self, reason: Disconnect) -> None:
+        if self._ending:
+            return
+        self._ending = True
+        if self._open and (farewell := self._wire.farewell(reason)):
+            self._connection.write(farewell)
+        self._shut()
+        self._timer = self._wheel.after(CLOSE_TIMEOUT, self._connection.abort)
+        self.session.node.spawn(self._end())
+
+    def lose(self) -> None:
+        self._ending = True
+        self._shut()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    closed = lose
+
+    async def _end(self) -> None:
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class StreamEndpoint:
+    """Opens streams of one kind."""
+
+    def __init__(self, kind: StreamKind, protocols: Protocols, section: StreamSettings, settings: Settings) -> None:
+        self._kind = kind
+        self._protocols = protocols
+        self._portable = {each: StreamWire(kind, each, direct=False) for each in protocols.values()}
+        self._direct = {each: StreamWire(kind, each, direct=True) for each in protocols.values()}
+        self._largest = min(section.max_request_body_size, settings.client.message_size_limit, UNAUTHENTICATED)
+
+    async def open(self, acceptor: Acceptor, request: Request, headers: Headers, send: Send) -> None:
+        """Answer with a stream. Raises ``HTTPException`` for who may not come in, ``ClientDisconnect`` if it goes."""
+        _admit(acceptor.refuse(request.scope))
+        protocol = self._protocols.get(request.headers.get("content-type", ""), self._protocols[""])
+        frame = await self._first_frame(acceptor, request, protocol)
+        _admit(acceptor.repel(request.scope))  # the body may have taken its time
+        head = {"Content-Type": self._kind.content_type(protocol), **UNCHANGED, **headers}
+        if request.scope["http_version"].startswith("1"):
+            head["Connection"] = "keep-alive"
+        await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": HeaderList(head).raw})
+        response = raw_response(request.scope)
+        if response is not None and response.ready():
+            await self._converse_directly(acceptor, request, protocol, frame, response, send)
+        else:
+            await self._converse(acceptor, request, protocol, frame, send)
+
+    async def _first_frame(self, acceptor: Acceptor, request: Request, protocol: StreamProtocol) -> bytes:
+        """What the client says to begin with. Raises ``HTTPException`` for what is nothing to begin a stream for."""
+        if request.method == "GET":
+            text = request.query_params.get("cf_connect", "")
+            check_size(acceptor, request, len(frame := text.encode()), self._largest)
+        else:
+            frame = await body_of(acceptor, request, self._largest)
+        if not protocol.unidirectional:
+            if not frame and request.method == "GET":
+                raise HTTPException(HTTPStatus.BAD_REQUEST)
+            return frame  # what is no command ends the stream, with a code that clients understand
+        try:
+            protocol.decode(frame)
+        except Disconnect as error:
+            raise HTTPException(HTTPStatus.BAD_REQUEST) from error
+        return frame
+
+    async def _converse(
+        self, acceptor: Acceptor, request: Request, protocol: StreamProtocol, frame: bytes, send: Send
+    ) -> None:
+        if self._kind.opening:
+            await send({"type": "http.response.body", "body": self._kind.opening, "more_body": True})
+        wire = self._portable[protocol]
+        transport = StreamTransport(wire, send, acceptor.wheel, acceptor.write_limits)
+        session = transport.session = acceptor.open(wire, transport, request.scope)
+        await _carry_on(acceptor, transport, session, frame, request)
+
+    async def _converse_directly(
+        self,
+        acceptor: Acceptor,
+        request: Request,
+        protocol: StreamProtocol,
+        frame: bytes,
+        response: RawResponse,
+        send: Send,
+    ) -> None:
+        """On our own server: nothing of the response waits for the program's side any more, but its end."""
+        wire = self._direct[protocol]
+        if self._kind.opening:
+            response.write(chunk(self._kind.opening))
+        transport = DirectStreamTransport(wire, response, send, acceptor)
+        session = transport.session = acceptor.open(wire, transport, request.scope)
+        response.attach(transport)
+        await _carry_on(acceptor, transport, session, frame, request)
+
+
+async def _carry_on(
+    acceptor: Acceptor,
+    transport: StreamTransport | DirectStreamTransport,
+    session: ClientSession,
+    frame: bytes,
+    request: Request,
+) -> None:
+    """Give the session its first frame, and hold the response open until client or session ends it."""
+    try:
+        if session.wire.emulated:
+            acceptor.emulation.take(session.session_id, frame)
+        else:
+            await session.receive(frame)
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+    except asyncio.CancelledError:
+        if not session.closed:  # cancelled by the server; otherwise by the transport, after its close timeout
+            raise
+    finally:
+        transport.closed()
+        acceptor.close(session)
+
+
+def _admit(refusal: Refusal | None) -> None:
+    if refusal is not None:
+        raise HTTPException(refusal.status, headers={name.decode(): value.decode() for name, value in refusal.headers})
