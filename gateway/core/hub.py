@@ -7,10 +7,14 @@ audiences that want it, and each audience is written once a tick.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Collection, Iterable, Set
+
+from msgspec.structs import replace
 
 from gateway.core.audience import Audience, AudienceKey, Connection, LocalChannel, Subscriber
 from gateway.core.losses import Losses, tell
+from gateway.core.tags import TagsFilters
+from gateway.core.variants import Variants
 from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect
 from gateway.messages import Exclusion, Join, Leave, Position, Publication
@@ -56,6 +60,9 @@ class Hub:
         """When the pending publication of which it is taken was published (Unix ms)."""
         self._unfit: set[str] = set()
         self._losses = Losses(wheel or Wheel())
+        self._variants = Variants(self._send, self._move)
+        self.patches = self._variants.patches
+        self.filters = TagsFilters()
 
     # — connections —
 
@@ -82,8 +89,8 @@ class Hub:
             channel = self.channels[subscriber.channel] = LocalChannel(subscriber.channel)
         channel.joining.add(subscriber)
 
-    def enter(self, subscriber: Subscriber, position: Position | None) -> None:
-        """Begin live delivery: of what comes after ``position``, where there is one.
+    def enter(self, subscriber: Subscriber, position: Position | None, had: Publication | None = None) -> None:
+        """Begin live delivery: of what comes after ``position``, where there is one, and after ``had``.
 
         What is pending for the others is written first: it is older than this subscription. Raises ``LookupError`` for
         one that has not joined, or has left since.
@@ -92,6 +99,8 @@ class Hub:
         channel.joining.remove(subscriber)
         behind = position if position != channel.position else None
         key = AudienceKey(subscriber.connection.wire, subscriber.joins, subscriber.positioned, behind)
+        if subscriber.delta or subscriber.tags is not None:
+            key = self._variants.enter(channel, subscriber, key, position, had)
         audience = channel.audiences.get(key)
         if audience is None:
             audience = channel.audiences[key] = Audience(key, subscriber.batch_delay)
@@ -113,6 +122,7 @@ class Hub:
                 self.subscriptions -= 1
                 if not audience.members:
                     del channel.audiences[key]
+                    self._variants.left(channel)
                 break
         if channel.empty:
             self._forget(channel)
@@ -145,6 +155,18 @@ class Hub:
         if channel.plain and channel is not self._latest:
             self._turn_to(channel, readers)
         excluded = self._excluded(name, publication.exclude) if publication.exclude else _NOBODY
+        if channel.varied:
+            readers = self._variants.deliver(channel, publication, readers, excluded)
+        self._send(name, publication, readers, excluded)
+        if self.measures and self._scheduled and readers:
+            self.measures, self._measured = False, publication.time
+        for audience in following:
+            self._promote(channel, audience, Position(publication.offset, publication.epoch))
+
+    def _send(
+        self, name: str, publication: Publication, readers: Iterable[Audience], excluded: Set[Subscriber]
+    ) -> None:
+        """Give a publication to audiences, encoded once for each wire."""
         encoded: dict[int, bytes] = {}
         for audience in readers:
             wire = audience.key.wire
@@ -160,10 +182,6 @@ class Hub:
                         subscriber.connection.disconnect(reason)
                     continue
             self._append(audience, message, excluded)
-        if self.measures and encoded and self._scheduled:
-            self.measures, self._measured = False, publication.time
-        for audience in following:
-            self._promote(channel, audience, Position(publication.offset, publication.epoch))
 
     def _hold(self, channel: LocalChannel, publication: Publication) -> None:
         """Keep it for subscriptions that are being made."""
@@ -207,6 +225,7 @@ class Hub:
                     tell(subscriber)
             else:
                 self._losses.add(audience.members)
+        self._variants.left(channel)
         if channel.empty and self.channels.get(channel.name) is channel:
             self._forget(channel)
 
@@ -241,17 +260,25 @@ class Hub:
 
     def _promote(self, channel: LocalChannel, audience: Audience, behind: Position | None) -> Audience:
         """The stream has reached those who were ahead of it: they join the others."""
-        if channel.audiences.get(audience.key) is not audience:
+        return self._move(channel, audience, replace(audience.key, behind=behind), audience.members)
+
+    def _move(
+        self, channel: LocalChannel, audience: Audience, key: AudienceKey, members: Collection[Subscriber]
+    ) -> Audience:
+        """Have members of an audience, or all, be in another one from now on. Answers which."""
+        if not members or channel.audiences.get(audience.key) is not audience:
             return audience  # it has gone
-        key = AudienceKey(audience.key.wire, audience.key.joins, audience.key.positioned, behind)
         self._write_early(audience)
         target = channel.audiences.get(key)
         if target is not None:
             self._write_early(target)  # both, while all members can be found: a write may have one take another way
-        del channel.audiences[audience.key]
-        if target is None:
+        else:
             target = channel.audiences[key] = Audience(key, audience.delay)
-        target.members.update(audience.members)
+        if len(members) == len(audience.members):
+            target.members.update(audience.members)
+            del channel.audiences[audience.key]
+        else:
+            target.members.update((each, audience.members.pop(each)) for each in members)
         return target
 
     # — writing —

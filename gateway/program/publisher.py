@@ -200,7 +200,9 @@ class Publisher:
         channel = find_channel(self._channels, name)
         check_publication(channel, publication)
         options = channel.options
-        return StreamOptions(options.history_size, options.history_ttl, options.history_meta_ttl)
+        return StreamOptions(
+            options.history_size, options.history_ttl, options.history_meta_ttl, delta_publish=options.delta_publish
+        )
 
     # — Redis —
 

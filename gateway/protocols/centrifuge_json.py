@@ -30,6 +30,7 @@ from gateway.messages import (
     PublishRequest,
     PublishResult,
     Push,
+    Quoted,
     Refresh,
     RefreshRequest,
     RefreshResult,
@@ -119,20 +120,30 @@ class WirePublication(Struct, omit_defaults=True):
     info: Any = None
     offset: int = 0
     tags: dict[str, str] | None = None
+    delta: bool = False
     epoch: str = ""
+    version: int = 0
 
 
 def wire_publication(publication: Publication) -> WirePublication:
     if publication.binary:
         raise Disconnect(DisconnectCode.INAPPROPRIATE_PROTOCOL)
     return WirePublication(
-        data=Raw(_one_line(publication.data) or b"null"),
+        data=_data(publication.data),
         info=publication.info,
         offset=publication.offset,
         tags=publication.tags or None,
+        delta=publication.delta,
         # a client that subscribed before the stream existed learns its epoch from the first publication
         epoch=publication.epoch if publication.offset == 1 else "",
+        version=publication.version,
     )
+
+
+def _data(payload: Payload) -> Raw:
+    if type(payload) is Quoted:
+        return Raw(encode(payload.decode()))
+    return Raw(_one_line(payload) or b"null")
 
 
 def _raw(value: Any) -> Any:

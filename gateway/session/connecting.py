@@ -24,7 +24,7 @@ from gateway.session.application import AS_THE_OPTIONS_SAY, NO_APPLICATION, Admi
 from gateway.session.base import State
 from gateway.session.session import Session
 from gateway.session.subscribing import allowed
-from gateway.session.subscription import Subscription, SubscriptionEnded, SubscriptionState
+from gateway.session.subscription import NOTHING, Subscription, SubscriptionEnded, SubscriptionState
 from gateway.session.tokens import check_moment, verified
 from gateway.version import __version__
 
@@ -246,14 +246,16 @@ async def _plan(session: Session, granted: Mapping[str, Admitted], requests: Map
     if len(plan) > most:
         raise Disconnect(DisconnectCode.CHANNEL_LIMIT)
     for name, admitted in plan.items():
-        since = requests[name].since if name in requests else None
-        Subscription(session, channels.resolve(name), since, server_side=True).grant(admitted)
+        request = requests.get(name, NOTHING)
+        subscription = Subscription(session, channels.resolve(name), request.since, server_side=True).grant(admitted)
+        subscription.choose(None, request.delta)
     refused = 0
     for name, request in requests.items():
         if name in plan or not (channel := _known(session, name)):
             continue
         try:
-            await allowed(session, channel, request, server_side=True)
+            subscription = await allowed(session, channel, request, server_side=True)
+            subscription.choose(None, request.delta)
         except Error:
             refused += channel.route is not None  # the program has been asked, and is not to be asked without end
         _check(session)
