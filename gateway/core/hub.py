@@ -19,7 +19,7 @@ from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect
 from gateway.messages import Exclusion, Join, Leave, Position, Publication
 from gateway.metrics import Metrics
-from gateway.protocols.base import FRAME_SIZE
+from gateway.protocols.base import FRAME_SIZE, Wire
 
 HELD = 4096
 """Publications held back for a subscription that is being made. Who misses more is found out, and recovers."""
@@ -157,16 +157,6 @@ class Hub:
         excluded = self._excluded(name, publication.exclude) if publication.exclude else _NOBODY
         if channel.varied:
             readers = self._variants.deliver(channel, publication, readers, excluded)
-        self._send(name, publication, readers, excluded)
-        if self.measures and self._scheduled and readers:
-            self.measures, self._measured = False, publication.time
-        for audience in following:
-            self._promote(channel, audience, Position(publication.offset, publication.epoch))
-
-    def _send(
-        self, name: str, publication: Publication, readers: Iterable[Audience], excluded: Set[Subscriber]
-    ) -> None:
-        """Give a publication to audiences, encoded once for each wire."""
         encoded: dict[int, bytes] = {}
         for audience in readers:
             wire = audience.key.wire
@@ -175,13 +165,35 @@ class Hub:
                 try:
                     message = encoded[id(wire)] = wire.protocol.encode_push(name, publication)
                 except Disconnect as reason:
-                    if wire.protocol.omits:
-                        self.pass_over(name)
-                        continue
-                    for subscriber in list(audience.members):
-                        subscriber.connection.disconnect(reason)
+                    self._turn_away(name, audience, reason)
                     continue
             self._append(audience, message, excluded)
+        if self.measures and encoded and self._scheduled:
+            self.measures, self._measured = False, publication.time
+        for audience in following:
+            self._promote(channel, audience, Position(publication.offset, publication.epoch))
+
+    def _send(
+        self, name: str, publication: Publication, readers: Iterable[Audience], excluded: Set[Subscriber]
+    ) -> None:
+        """Give a publication to some audiences apart from the others, encoded once for each wire."""
+        encoded: dict[Wire, bytes] = {}
+        for audience in readers:
+            wire = audience.key.wire
+            try:
+                message = encoded.get(wire) or encoded.setdefault(wire, wire.protocol.encode_push(name, publication))
+            except Disconnect as reason:
+                self._turn_away(name, audience, reason)
+            else:
+                self._append(audience, message, excluded)
+
+    def _turn_away(self, name: str, audience: Audience, reason: Disconnect) -> None:
+        """A publication is nothing that these can be sent: plain clients go without, others are told to go."""
+        if audience.key.wire.protocol.omits:
+            self.pass_over(name)
+            return
+        for subscriber in list(audience.members):
+            subscriber.connection.disconnect(reason)
 
     def _hold(self, channel: LocalChannel, publication: Publication) -> None:
         """Keep it for subscriptions that are being made."""

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from msgspec import DecodeError, Raw, Struct, ValidationError
+from msgspec import DecodeError, Raw, Struct, ValidationError, structs
 from msgspec.json import Decoder, Encoder
 
 from gateway.errors import LONGEST_REASON, Disconnect, DisconnectCode, Error
@@ -120,30 +120,36 @@ class WirePublication(Struct, omit_defaults=True):
     info: Any = None
     offset: int = 0
     tags: dict[str, str] | None = None
-    delta: bool = False
     epoch: str = ""
+
+
+class _Varied(WirePublication, omit_defaults=True):
+    """One with fields that few have: each takes its time for all that have them."""
+
+    delta: bool = False
     version: int = 0
 
 
 def wire_publication(publication: Publication) -> WirePublication:
     if publication.binary:
         raise Disconnect(DisconnectCode.INAPPROPRIATE_PROTOCOL)
-    return WirePublication(
-        data=_data(publication.data),
+    data = publication.data
+    shown = WirePublication(
+        data=Raw(_one_line(data) or b"null"),
         info=publication.info,
         offset=publication.offset,
         tags=publication.tags or None,
-        delta=publication.delta,
         # a client that subscribed before the stream existed learns its epoch from the first publication
         epoch=publication.epoch if publication.offset == 1 else "",
-        version=publication.version,
     )
+    return _varied(publication, shown) if publication.version or type(data) is Quoted else shown
 
 
-def _data(payload: Payload) -> Raw:
-    if type(payload) is Quoted:
-        return Raw(encode(payload.decode()))
-    return Raw(_one_line(payload) or b"null")
+def _varied(publication: Publication, shown: WirePublication) -> WirePublication:
+    """What few publications have: a version, or the form that goes with delta."""
+    data = publication.data
+    shown.data = Raw(encode(data.decode())) if type(data) is Quoted else shown.data
+    return _Varied(*structs.astuple(shown), publication.delta, publication.version)
 
 
 def _raw(value: Any) -> Any:
