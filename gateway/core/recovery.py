@@ -65,8 +65,9 @@ def recover_cache(
     """
     if since.offset and since == top:
         return Recovery(True, [], top)
-    if stream and stream[0].offset == top.offset:
-        return Recovery(True, newest(stream, tags), top)
+    found = newest(stream, tags)
+    if found and stream[0].offset == top.offset:
+        return Recovery(True, found, top)
     return Recovery(since == top, [], top)
 
 

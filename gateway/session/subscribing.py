@@ -47,7 +47,8 @@ async def subscribe(session: Session, command_id: int, request: SubscribeRequest
             raise Error(ErrorCode.ALREADY_SUBSCRIBED) from None
         raise
     result = subscription.result()
-    if request.flag & REJECT_UNRECOVERED and subscription.recoverable and request.recover and not result.recovered:
+    recovers_stream = request.recover and subscription.recoverable and not subscription.recovers_newest
+    if request.flag & REJECT_UNRECOVERED and recovers_stream and not result.recovered:
         session.fail(command_id, Error(ErrorCode.UNRECOVERABLE_POSITION))
         subscription.end()
         if subscription.instead is not None:

@@ -197,7 +197,7 @@ class Subscription:
         self.refreshable = admitted.refreshable
         if features.positioned:
             self.held = []
-        if self.since is None and self._is_cache and (self.options.auto_cache_recover or grant.cache_recover):
+        if self.since is None and self.recovers_newest and (self.options.auto_cache_recover or grant.cache_recover):
             self.since = Position()  # as of somebody who has seen nothing
         self._to(SubscriptionState.ADMITTED)
 
@@ -257,7 +257,7 @@ class Subscription:
             found,
             self.held or (),
             recovering=since is not None or found.replayed,
-            newest_only=self._is_cache and not self.delta,
+            newest_only=self.recovers_newest and not self.delta,
             tags=self.tags,
         )
         self.held = None
@@ -296,7 +296,8 @@ class Subscription:
     # — while it lasts —
 
     @property
-    def _is_cache(self) -> bool:
+    def recovers_newest(self) -> bool:
+        """Whether it recovers the newest publication alone, for the channel is a cell and not a log."""
         return self.recoverable and self.options.force_recovery_mode == "cache"
 
     @property

@@ -384,7 +384,7 @@ async def test_a_cell_gives_the_newest_that_passes() -> None:
     assert [each["offset"] for each in result["publications"]] == [3]
     none = await rig.connected()
     result = await returning(rig, none, "cell:1", since, tf={"key": "kind", "cmp": "nex"})
-    assert (result["recovered"], "publications" in result) == (True, False)
+    assert (result["was_recovering"], "recovered" in result, "publications" in result) == (True, False, False)
 
 
 async def test_a_filter_excludes_patches() -> None:
@@ -426,6 +426,16 @@ async def test_the_newest_is_given_unasked() -> None:
     assert [each["offset"] for each in made["publications"]] == [2]
     empty = await (await rig.connected()).subscribe("given:2")
     assert empty == {"recoverable": True, "positioned": True, "was_recovering": True, "epoch": empty["epoch"]}
+
+
+async def test_only_a_stream_can_refuse_to_be_recovered_in_part() -> None:
+    rig = await opened()
+    lost = {"recover": True, "epoch": "other", "offset": 4, "flag": 2}
+    client = await rig.connected()
+    assert await client.refused("subscribe", channel="flow:1", **lost) == ErrorCode.UNRECOVERABLE_POSITION
+    for channel in ("cell:1", "loose:1"):
+        result = await client.subscribe(channel, **lost)
+        assert (result["was_recovering"], "recovered" in result) == (True, False)
 
 
 async def test_versions_are_shown() -> None:
