@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from msgspec import DecodeError, Raw, Struct, ValidationError, structs
+from msgspec import DecodeError, Raw, Struct, ValidationError
 from msgspec.json import Decoder, Encoder
 
 from gateway.errors import LONGEST_REASON, Disconnect, DisconnectCode, Error
@@ -148,8 +148,15 @@ def wire_publication(publication: Publication) -> WirePublication:
 def _varied(publication: Publication, shown: WirePublication) -> WirePublication:
     """What few publications have: a version, or the form that goes with delta."""
     data = publication.data
-    shown.data = Raw(encode(data.decode())) if type(data) is Quoted else shown.data
-    return _Varied(*structs.astuple(shown), publication.delta, publication.version)
+    return _Varied(
+        data=Raw(encode(data.decode())) if type(data) is Quoted else shown.data,
+        info=shown.info,
+        offset=shown.offset,
+        tags=shown.tags,
+        epoch=shown.epoch,
+        delta=publication.delta,
+        version=publication.version,
+    )
 
 
 def _raw(value: Any) -> Any:

@@ -114,7 +114,7 @@ def test_all_of_them_are_bounded() -> None:
         filters.find(node(**leaf("eq", "d" * (MOST_BYTES // 4))))
     assert caught.value.code == ErrorCode.LIMIT_EXCEEDED
     del kept[0]
-    assert filters.find(node(**leaf("eq", "d" * (MOST_BYTES // 4))))
+    filters.find(node(**leaf("eq", "d" * (MOST_BYTES // 4))))
 
 
 def test_numbers() -> None:
