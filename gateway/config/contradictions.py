@@ -242,9 +242,7 @@ def _options_problems(key: str, options: ChannelOptions) -> Iterator[Problem]:
 def _delta_problems(key: str, options: ChannelOptions) -> Iterator[Problem]:
     """Patches that nobody would get, and a newest publication that nobody is given."""
     if options.allowed_delta_types and not options.keeps_history:
-        text = (
-            'needs history, whose publications patches are made of, for example history_size = 1, history_ttl = "300s"'
-        )
+        text = 'needs history, for patches are made of it; for example history_size = 1 and history_ttl = "300s"'
         yield Problem(f"{key}.allowed_delta_types", text)
     if options.delta_publish and not options.allowed_delta_types:
         yield Problem(f"{key}.delta_publish", 'needs allowed_delta_types = ["fossil"], or nobody may ask for patches')

@@ -60,7 +60,10 @@ class TagsFilters:
 
     def find(self, node: FilterNode) -> TagsFilter:
         """The filter that is described. Raises ``Error``: bad request if it is none, limit exceeded for too many."""
-        written = _canonical(node)
+        try:
+            written = _canonical(node)
+        except RecursionError:
+            raise _bad("it has too many levels") from None
         known = self._known.get(written)
         found = None if known is None else known()
         if found is None:

@@ -90,8 +90,9 @@ def test_levels() -> None:
         return node(**leaf("ex")) if levels == 1 else FilterNode(op="not", nodes=[deep(levels - 1)])
 
     TagsFilters().find(deep(DEEPEST))
-    with pytest.raises(Error):
-        TagsFilters().find(deep(DEEPEST + 1))
+    for levels in (DEEPEST + 1, 900):
+        with pytest.raises(Error):
+            TagsFilters().find(deep(levels))
 
 
 def test_the_same_words_are_one_filter_as_long_as_somebody_has_it() -> None:

@@ -43,7 +43,7 @@ class ChannelOptions(Section):
     """`stream` gives all missed publications, `cache` the newest alone."""
     auto_cache_recover: bool = False
     """Give the newest publication to every new subscriber, asked or not; needs `cache`, and force_recovery."""
-    allowed_delta_types: tuple[Literal["fossil"], ...] = ()
+    allowed_delta_types: tuple[Literal["fossil"], ...] = Field(default=(), examples=[["fossil"]])
     """Ways in which clients may ask for patches in place of publications: `["fossil"]`, or none."""
     delta_publish: bool = False
     """Let everything that is published go as patches, not only what is published with `delta`."""
