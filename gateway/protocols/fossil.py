@@ -21,9 +21,15 @@ BLOCKS = 2048
 """Blocks of the source at most: those of larger payloads are larger."""
 
 MISSES = 4096
-"""Places at which no block of the source begins; after that no more are searched: it is a millisecond or so."""
+"""Places at which no block of the source begins; after that no more are searched: it is a few milliseconds at most."""
 
-_COMPARED = 1024
+_COPY = 12
+"""Misses that a copy takes the time of."""
+
+_NEAR = 64
+"""Bytes behind the last copy, in both, in which the next one is looked for first."""
+
+_COMPARED = 256
 """Bytes compared at once, in C."""
 
 _DIGITS = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz~"
@@ -41,9 +47,9 @@ class FossilError(ValueError):
 def create(source: bytes, target: bytes) -> bytes:
     """The patch that makes ``target`` of ``source``. If the target is UTF-8, so is the patch: it may go as text."""
     written = [number(len(target)), b"\n"]
-    end = 0
+    end, ascii_only = 0, target.isascii()
     for start, stop, at in _copies(source, target):
-        if not target.isascii():
+        if not ascii_only:
             start, stop, at = _whole(target, start, stop, at)
         size = b"%b@%b," % (number(stop - start), number(at))
         if stop - start <= len(size):
@@ -139,23 +145,53 @@ def _copies(source: bytes, target: bytes) -> Iterator[_Copy]:
 
 def _blocks(source: bytes, target: bytes, begin: int, source_end: int, end: int) -> Iterator[_Copy]:
     """Copies between the common ends."""
-    block = max(BLOCK, (source_end - begin) // BLOCKS)
-    # from the back, so that of equal blocks the first is found
-    places = {source[at : at + block]: at for at in range(source_end - block, begin - 1, -block)}
-    find = places.get
-    position = done = begin
+    places: dict[bytes, int] = {}
+    done, source_done = begin, begin
     missed = 0
-    while position <= end - block and missed < MISSES:
-        at = find(target[position : position + block])
-        if at is None:
-            position += 1
-            missed += 1
-            continue
+    while missed < MISSES:
+        position, at = _nearby(source, target, done, end, source_done, source_end)
+        missed += position - done
+        if at < 0:
+            places = places or _places(source, begin, source_end)
+            position, at = _anywhere(target, places, done, min(end, done + MISSES - missed))
+            missed += position - done
+        if at < 0:
+            return
+        block = min(BLOCK, end - position)
         back = _common_back(source, target, at, position, min(at - begin, position - done))
-        most = min(source_end - at, end - position) - block
-        size = block + _common(source, target, at + block, position + block, most)
+        most = min(source_end - at, end - position)
+        size = block + _common(source, target, at + block, position + block, most - block)
         yield position - back, position + size, at - back
-        position = done = position + size
+        done, source_done, missed = position + size, at + size, missed + _COPY
+
+
+def _nearby(source: bytes, target: bytes, done: int, end: int, source_done: int, source_end: int) -> tuple[int, int]:
+    """Where the target goes on as the source does soon after the last copy: mostly some value is another one.
+
+    Of blocks that are there many times, as the rows of a table have them, this one goes furthest.
+    """
+    source_end = min(source_done + _NEAR, source_end)
+    last = min(done + _NEAR, end - BLOCK + 1)
+    for position in range(done, last):
+        at = source.find(target[position : position + BLOCK], source_done, source_end)
+        if at >= 0:
+            return position, at
+    return max(done, last), -1
+
+
+def _places(source: bytes, begin: int, end: int) -> dict[bytes, int]:
+    """Where its blocks begin, the first of several that are equal."""
+    block = max(BLOCK, (end - begin) // BLOCKS)
+    return {source[at : at + block]: at for at in range(end - block, begin - 1, -block)}
+
+
+def _anywhere(target: bytes, places: dict[bytes, int], done: int, end: int) -> tuple[int, int]:
+    """Where the target has a block of the source next."""
+    find, block = places.get, len(next(iter(places)))
+    for position in range(done, end - block + 1):
+        if (at := find(target[position : position + block])) is not None:
+            return position, at
+    return end, -1
 
 
 def _common(source: bytes, target: bytes, at: int, to: int, most: int) -> int:

@@ -19,7 +19,7 @@ PADDING = "a text that is the same each time"
 
 
 class Forms(Text):
-    """Messages that tell the form of a publication: w1 is a whole one, p1 a patch, n1 what others get, without delta."""
+    """Messages that tell the form of a publication: w1 is a whole one, p1 a patch, n1 what others get without delta."""
 
     name: ClassVar[str] = "forms"
 

@@ -114,3 +114,11 @@ BROKEN: dict[str, bytes] = {
 def test_what_is_no_patch(patch: bytes) -> None:
     with pytest.raises(FossilError):
         apply(SOURCE, patch)
+
+
+def test_what_has_changed_everywhere_is_given_up() -> None:
+    source = bytes(range(256)) * 100
+    target = b"".join(source[at : at + 15] + b"?" for at in range(0, len(source), 16))
+    patch = create(source, target)
+    assert apply(source, patch) == target
+    assert MISSES // 16 < patch.count(b"@") < MISSES // 8
