@@ -21,6 +21,12 @@ class Payload(bytes):
     __slots__ = ()
 
 
+class Quoted(Payload):
+    """What somebody gets who has negotiated delta: where payloads are JSON, its text is a string there."""
+
+    __slots__ = ()
+
+
 class Position(Struct, omit_defaults=True, frozen=True):
     """Where a subscriber stands in a channel's stream."""
 
@@ -60,6 +66,7 @@ class Publication(Struct, omit_defaults=True):
     ``binary`` marks data that is not valid JSON; ``time`` is when it was published (Unix ms) and is not sent
     to clients; ``epoch`` and ``exclude`` are only set on live publications. One in no channel is a message to one
     client. ``trace`` is the span that has published it (a traceparent), if its trace is sampled: for nodes alone.
+    ``patchable`` says that whoever has negotiated delta may be sent a patch, and ``delta`` that the data is one.
     """
 
     data: Payload
@@ -71,9 +78,23 @@ class Publication(Struct, omit_defaults=True):
     epoch: str = ""
     exclude: Exclusion | None = None
     trace: str = ""
+    delta: bool = False
+    version: int = 0
+    patchable: bool = False
 
 
 # — requests —
+
+
+class FilterNode(Struct, omit_defaults=True):
+    """Part of a filter by tags. Which fields it has goes by ``op``: see `gateway.core.tags`."""
+
+    op: str = ""
+    key: str = ""
+    cmp: str = ""
+    val: str = ""
+    vals: list[str] = []
+    nodes: "list[FilterNode]" = []
 
 
 class SubscribeRequest(Struct):
@@ -87,7 +108,7 @@ class SubscribeRequest(Struct):
     recoverable: bool = False
     join_leave: bool = False
     delta: str = ""
-    tf: Raw = NO_PAYLOAD
+    tf: FilterNode | None = None
     flag: int = 0
     type: int = 0
 
@@ -196,6 +217,7 @@ class SubscribeResult(Struct, omit_defaults=True):
     positioned: bool = False
     data: Payload | None = None
     was_recovering: bool = False
+    delta: bool = False
 
 
 class ConnectResult(Struct, omit_defaults=True):

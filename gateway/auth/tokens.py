@@ -77,6 +77,8 @@ class Grant(Struct, frozen=True):
     info: Payload | None = None
     data: Payload | None = None
     override: Override = _NO_OVERRIDE
+    cache_recover: bool = False
+    """Whether it is given the newest publication unasked, in a channel that recovers by that."""
 
 
 class ConnectionToken(Struct, frozen=True):

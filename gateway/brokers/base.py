@@ -5,12 +5,15 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.config.settings.channels import META_TTL
 from gateway.errors import Error, ErrorCode
 from gateway.health import ServerHealth
 from gateway.messages import ClientInfo, Position, Publication, Receipt
 from gateway.metrics import Reads
+
+NOWHERE = Position()
 
 IDEMPOTENCY_TTL = 300.0
 """Seconds for which the result of a publish with an idempotency key is remembered."""
@@ -25,13 +28,15 @@ class StreamOptions(Struct, frozen=True):
     """How a channel keeps its stream. History is on when both size and ttl (seconds) are positive.
 
     Offset and epoch outlive the last use by ``history_meta_ttl``, once something has been published. The epoch of a
-    stream that has only been read lasts ``unpublished_ttl``, and longer while it is verified.
+    stream that has only been read lasts ``unpublished_ttl``, and longer while it is verified. With ``delta_publish``
+    all that is published into it is patchable.
     """
 
     history_size: int = 0
     history_ttl: float = 0.0
     history_meta_ttl: float = META_TTL
     unpublished_ttl: float = 60.0
+    delta_publish: bool = False
 
     @property
     def keeps_history(self) -> bool:
@@ -45,7 +50,7 @@ class PublishOptions(Struct, frozen=True):
     same ``version_epoch``. A repeat with the same ``idempotency_key`` publishes nothing and answers as the
     first did, for ``idempotency_ttl`` seconds. ``skip_history`` delivers without offset. With a ``fence`` (that of a
     lease named like the channel) the broker accepts the publication only while that lease is held, else it is
-    ``Fenced``.
+    ``Fenced``. With ``delta`` it is patchable.
     """
 
     skip_history: bool = False
@@ -54,6 +59,21 @@ class PublishOptions(Struct, frozen=True):
     version_epoch: str = ""
     fence: str = ""
     idempotency_ttl: float = IDEMPOTENCY_TTL
+    delta: bool = False
+
+
+def outgoing(
+    publication: Publication, stream: StreamOptions, options: PublishOptions, now: float, position: Position = NOWHERE
+) -> Publication:
+    """What leaves for the nodes. ``now`` (Unix seconds) is when it was published, unless it says so itself."""
+    return replace(
+        publication,
+        offset=position.offset,
+        epoch=position.epoch,
+        time=publication.time or int(now * 1000),
+        version=options.version,
+        patchable=options.delta or stream.delta_publish,
+    )
 
 
 class Fenced(Error):  # noqa: N818  a state, like BrokerUnavailable

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 
 from msgspec import DecodeError
-from msgspec.structs import replace
 
 from gateway.batches import batches
 from gateway.broadcast.peers import Peers
@@ -19,6 +18,7 @@ from gateway.brokers.base import (
     HistoryFilter,
     PublishOptions,
     StreamOptions,
+    outgoing,
 )
 from gateway.errors import BrokerUnavailable, Error, ErrorCode
 from gateway.messages import ClientInfo, Position, Publication, Receipt, pack, unpacker
@@ -106,8 +106,7 @@ class BroadcastBroker:
         if options.idempotency_key:
             raise Error(ErrorCode.NOT_AVAILABLE, NO_RESULTS)
         assert not options.fence, "who needs a lease has been refused at the start"
-        sent = publication.time or int(self._clock() * 1000)
-        data = pack(replace(publication, offset=0, epoch="", time=sent))
+        data = pack(outgoing(publication, stream, options, self._clock()))
         await self._line.publish(CHANNEL, channel, envelope.WITHOUT_OFFSET + data)
         return Receipt(nodes=UNKNOWN)
 

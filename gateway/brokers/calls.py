@@ -3,10 +3,8 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from msgspec.structs import replace
-
 from gateway.brokers import envelope
-from gateway.brokers.base import PublishOptions, StreamOptions, new_epoch
+from gateway.brokers.base import PublishOptions, StreamOptions, new_epoch, outgoing
 from gateway.messages import Publication, Receipt, pack
 from gateway.redis.identity import REPLICATION_ID
 from gateway.redis.keys import Keys
@@ -34,7 +32,7 @@ def publish_call(
 ) -> Call:
     """``now`` (Unix seconds) is when it was published, unless the publication says so itself."""
     # Position stays out of the stored bytes: Redis decides it.
-    data = pack(replace(publication, offset=0, epoch="", time=publication.time or int(now * 1000)))
+    data = pack(outgoing(publication, stream, options, now))
     if stream.keeps_history and not options.skip_history:
         return _append_call(keys, channel, data, stream, options)
     message = envelope.WITHOUT_OFFSET + data

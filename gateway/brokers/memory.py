@@ -21,6 +21,7 @@ from gateway.brokers.base import (
     PublishOptions,
     StreamOptions,
     new_epoch,
+    outgoing,
 )
 from gateway.messages import ClientInfo, Position, Publication, Receipt
 
@@ -60,7 +61,9 @@ class _Stream:
     def append(self, publication: Publication, size: int, options: PublishOptions) -> None:
         self.offset += 1
         self.version, self.version_epoch = options.version, options.version_epoch
-        self.publications.append(replace(publication, offset=self.offset, epoch="", time=0, exclude=None))
+        self.publications.append(
+            replace(publication, offset=self.offset, epoch="", time=0, exclude=None, version=options.version)
+        )
         while len(self.publications) > size:
             self.publications.popleft()
 
@@ -192,10 +195,7 @@ class MemoryBroker:
             position = found.position
         events = self._events if channel in self._channels else None
         if events is not None:
-            sent = publication.time or int(now * 1000)
-            events.on_publication(
-                channel, replace(publication, offset=position.offset, epoch=position.epoch, time=sent)
-            )
+            events.on_publication(channel, outgoing(publication, stream, options, now, position))
         return Receipt(position.offset, position.epoch, int(events is not None))
 
     def _stream(self, channel: str, options: StreamOptions, now: float) -> _Stream:

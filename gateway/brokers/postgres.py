@@ -12,8 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from msgspec.structs import replace
-
 from gateway.batches import batches
 from gateway.brokers import envelope
 from gateway.brokers.base import (
@@ -25,6 +23,7 @@ from gateway.brokers.base import (
     HistoryFilter,
     PublishOptions,
     StreamOptions,
+    outgoing,
 )
 from gateway.brokers.rules import Rule
 from gateway.brokers.single_flight import SingleFlight
@@ -174,8 +173,7 @@ class PostgresBroker:
         if options.version > HIGHEST:
             raise Error(ErrorCode.BAD_REQUEST, f"bad request: version must be {HIGHEST} at most")
         # Position stays out of the stored bytes: PostgreSQL decides it.
-        sent = publication.time or int(self._clock() * 1000)
-        data = pack(replace(publication, offset=0, epoch="", time=sent))
+        data = pack(outgoing(publication, stream, options, self._clock()))
         keeps = stream.keeps_history and not options.skip_history
         for word in (options.idempotency_key, options.version_epoch, options.fence):
             text(word)

@@ -282,6 +282,18 @@ def _options_problems(key: str, options: ChannelOptions) -> Iterator[Problem]:
             yield problem(name, "needs presence = true")
     if wrong := _regex_error(options.channel_regex):
         yield problem("channel_regex", f'{wrong}; for example channel_regex = "^[a-z0-9]+$"')
+    yield from _delta_problems(key, options)
+
+
+def _delta_problems(key: str, options: ChannelOptions) -> Iterator[Problem]:
+    """Patches that nobody would get, and a newest publication that nobody is given."""
+    if options.allowed_delta_types and not options.keeps_history:
+        text = 'needs history, for patches are made of it; for example history_size = 1 and history_ttl = "300s"'
+        yield Problem(f"{key}.allowed_delta_types", text)
+    if options.delta_publish and not options.allowed_delta_types:
+        yield Problem(f"{key}.delta_publish", 'needs allowed_delta_types = ["fossil"], or nobody may ask for patches')
+    if options.auto_cache_recover and not (options.force_recovery and options.force_recovery_mode == "cache"):
+        yield Problem(f"{key}.auto_cache_recover", 'needs force_recovery = true and force_recovery_mode = "cache"')
 
 
 def _broadcaster_problems(settings: Settings) -> Iterator[Problem]:

@@ -1,10 +1,11 @@
 """Who the fan-out writes to: connections, their subscriptions, and the audiences of a channel."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
+from gateway.core.tags import TagsFilter
 from gateway.errors import Disconnect
 from gateway.messages import Position, Publication
 from gateway.protocols.base import Wire
@@ -67,6 +68,14 @@ class Subscriber(Protocol):
         """Seconds that the channel's publications may wait to leave together."""
 
     @property
+    def tags(self) -> TagsFilter | None:
+        """Which publications it wants; None is all. It has this or ``delta``, never both."""
+
+    @property
+    def delta(self) -> bool:
+        """Has negotiated patches."""
+
+    @property
     def held(self) -> list[Publication] | None:
         """Publications that arrive while the subscription is being made."""
 
@@ -77,16 +86,19 @@ class Subscriber(Protocol):
 class AudienceKey(Struct, frozen=True):
     """Those who receive byte-identical frames.
 
-    ``behind`` is set until the stream has reached them; who is not ``positioned`` does not care how it does.
+    ``behind`` is set until the stream has reached them; who is not ``positioned`` does not care how it does. Those with
+    ``delta`` either can read a patch, or need a full publication first: see `gateway.core.variants`.
     """
 
     wire: Wire
     joins: bool
     positioned: bool
     behind: Position | None = None
+    tags: TagsFilter | None = None
+    delta: Literal["", "full", "patch"] = ""
 
     def __hash__(self) -> int:
-        return hash((id(self.wire), self.joins, self.positioned, self.behind))
+        return hash((id(self.wire), self.joins, self.positioned, self.behind, self.tags, self.delta))
 
 
 class Audience:
@@ -116,7 +128,18 @@ class Audience:
 class LocalChannel:
     """One channel's subscribers on this node, and the position that the node has seen."""
 
-    __slots__ = ("audiences", "checked_at", "interval", "joining", "name", "plain", "position", "seen_at")
+    __slots__ = (
+        "audiences",
+        "checked_at",
+        "deltas",
+        "interval",
+        "joining",
+        "name",
+        "plain",
+        "position",
+        "seen_at",
+        "varied",
+    )
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -125,6 +148,10 @@ class LocalChannel:
         self.position: Position | None = None
         self.plain = False
         """Whether plain clients hear it, or have."""
+        self.varied = False
+        """Whether some have a filter, or have negotiated delta; or have had."""
+        self.deltas = False
+        """Whether somebody has negotiated delta."""
         self.seen_at = 0.0
         """When its last publication came."""
         self.checked_at = 0.0
@@ -171,6 +198,11 @@ class LocalChannel:
         # a stream that goes over old ground does not bring those who follow it to the channel's position
         following = [each for each in arrived if each.key.positioned] if stale else []
         return readers, arrived, following, lost
+
+    def filters(self) -> set[TagsFilter]:
+        """The filters of its subscribers, and of those who are about to be."""
+        there = {key.tags for key in self.audiences} | {each.tags for each in self.joining}
+        return {each for each in there if each is not None}
 
     def positions(self) -> set[Position]:
         """Where its positioned subscribers stand."""

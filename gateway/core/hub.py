@@ -7,15 +7,19 @@ audiences that want it, and each audience is written once a tick.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Collection, Iterable, Set
+
+from msgspec.structs import replace
 
 from gateway.core.audience import Audience, AudienceKey, Connection, LocalChannel, Subscriber
 from gateway.core.losses import Losses, tell
+from gateway.core.tags import TagsFilters
+from gateway.core.variants import Variants
 from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect
 from gateway.messages import Exclusion, Join, Leave, Position, Publication
 from gateway.metrics import Metrics
-from gateway.protocols.base import FRAME_SIZE
+from gateway.protocols.base import FRAME_SIZE, Wire
 
 HELD = 4096
 """Publications held back for a subscription that is being made. Who misses more is found out, and recovers."""
@@ -56,6 +60,9 @@ class Hub:
         """When the pending publication of which it is taken was published (Unix ms)."""
         self._unfit: set[str] = set()
         self._losses = Losses(wheel or Wheel())
+        self._variants = Variants(self._send, self._move)
+        self.patches = self._variants.patches
+        self.filters = TagsFilters()
 
     # — connections —
 
@@ -82,8 +89,8 @@ class Hub:
             channel = self.channels[subscriber.channel] = LocalChannel(subscriber.channel)
         channel.joining.add(subscriber)
 
-    def enter(self, subscriber: Subscriber, position: Position | None) -> None:
-        """Begin live delivery: of what comes after ``position``, where there is one.
+    def enter(self, subscriber: Subscriber, position: Position | None, had: Publication | None = None) -> None:
+        """Begin live delivery: of what comes after ``position``, where there is one, and after ``had``.
 
         What is pending for the others is written first: it is older than this subscription. Raises ``LookupError`` for
         one that has not joined, or has left since.
@@ -92,6 +99,8 @@ class Hub:
         channel.joining.remove(subscriber)
         behind = position if position != channel.position else None
         key = AudienceKey(subscriber.connection.wire, subscriber.joins, subscriber.positioned, behind)
+        if subscriber.delta or subscriber.tags is not None:
+            key = self._variants.enter(channel, subscriber, key, position, had)
         audience = channel.audiences.get(key)
         if audience is None:
             audience = channel.audiences[key] = Audience(key, subscriber.batch_delay)
@@ -113,6 +122,7 @@ class Hub:
                 self.subscriptions -= 1
                 if not audience.members:
                     del channel.audiences[key]
+                    self._variants.left(channel)
                 break
         if channel.empty:
             self._forget(channel)
@@ -155,6 +165,8 @@ class Hub:
         if channel.plain and channel is not self._latest:
             self._turn_to(channel, readers)
         excluded = self._excluded(name, publication.exclude) if publication.exclude else _NOBODY
+        if channel.varied:
+            readers = self._variants.deliver(channel, publication, readers, excluded)
         encoded: dict[int, bytes] = {}
         for audience in readers:
             wire = audience.key.wire
@@ -163,17 +175,35 @@ class Hub:
                 try:
                     message = encoded[id(wire)] = wire.protocol.encode_push(name, publication)
                 except Disconnect as reason:
-                    if wire.protocol.omits:
-                        self.pass_over(name)
-                        continue
-                    for subscriber in list(audience.members):
-                        subscriber.connection.disconnect(reason)
+                    self._turn_away(name, audience, reason)
                     continue
             self._append(audience, message, excluded)
         if self.measures and encoded and self._scheduled:
             self.measures, self._measured = False, publication.time
         for audience in following:
             self._promote(channel, audience, Position(publication.offset, publication.epoch))
+
+    def _send(
+        self, name: str, publication: Publication, readers: Iterable[Audience], excluded: Set[Subscriber]
+    ) -> None:
+        """Give a publication to some audiences apart from the others, encoded once for each wire."""
+        encoded: dict[Wire, bytes] = {}
+        for audience in readers:
+            wire = audience.key.wire
+            try:
+                message = encoded.get(wire) or encoded.setdefault(wire, wire.protocol.encode_push(name, publication))
+            except Disconnect as reason:
+                self._turn_away(name, audience, reason)
+            else:
+                self._append(audience, message, excluded)
+
+    def _turn_away(self, name: str, audience: Audience, reason: Disconnect) -> None:
+        """A publication is nothing that these can be sent: plain clients go without, others are told to go."""
+        if audience.key.wire.protocol.omits:
+            self.pass_over(name)
+            return
+        for subscriber in list(audience.members):
+            subscriber.connection.disconnect(reason)
 
     def _hold(self, channel: LocalChannel, publication: Publication) -> None:
         """Keep it for subscriptions that are being made."""
@@ -217,6 +247,7 @@ class Hub:
                     tell(subscriber)
             else:
                 self._losses.add(audience.members)
+        self._variants.left(channel)
         if channel.empty and self.channels.get(channel.name) is channel:
             self._forget(channel)
 
@@ -251,17 +282,25 @@ class Hub:
 
     def _promote(self, channel: LocalChannel, audience: Audience, behind: Position | None) -> Audience:
         """The stream has reached those who were ahead of it: they join the others."""
-        if channel.audiences.get(audience.key) is not audience:
+        return self._move(channel, audience, replace(audience.key, behind=behind), audience.members)
+
+    def _move(
+        self, channel: LocalChannel, audience: Audience, key: AudienceKey, members: Collection[Subscriber]
+    ) -> Audience:
+        """Have members of an audience, or all, be in another one from now on. Answers which."""
+        if not members or channel.audiences.get(audience.key) is not audience:
             return audience  # it has gone
-        key = AudienceKey(audience.key.wire, audience.key.joins, audience.key.positioned, behind)
         self._write_early(audience)
         target = channel.audiences.get(key)
         if target is not None:
             self._write_early(target)  # both, while all members can be found: a write may have one take another way
-        del channel.audiences[audience.key]
-        if target is None:
+        else:
             target = channel.audiences[key] = Audience(key, audience.delay)
-        target.members.update(audience.members)
+        if len(members) == len(audience.members):
+            target.members.update(audience.members)
+            del channel.audiences[audience.key]
+        else:
+            target.members.update((each, audience.members.pop(each)) for each in members)
         return target
 
     # — writing —

@@ -176,7 +176,8 @@ class Node:
             options = channel.options
             # until those who have read it are looked at for the first time, and some
             unpublished_ttl = max(60.0, 2 * self.settings.client.channel_position_check_delay)
-            found = StreamOptions(options.history_size, options.history_ttl, options.history_meta_ttl, unpublished_ttl)
+            ttl, meta_ttl = options.history_ttl, options.history_meta_ttl
+            found = StreamOptions(options.history_size, ttl, meta_ttl, unpublished_ttl, options.delta_publish)
             self._streams[channel.namespace] = found
         return found
 

@@ -3,11 +3,13 @@
 Source: Centrifuge protocol, "History and recovery".
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 
 from msgspec import Struct
 
 from gateway.brokers.base import Continued
+from gateway.core.tags import TagsFilter
 from gateway.errors import Disconnect, DisconnectCode
 from gateway.messages import Position, Publication
 
@@ -54,17 +56,35 @@ def recover_stream(since: Position, stream: Sequence[Publication], top: Position
     return Recovery(whole, list(stream) if whole else [], top)
 
 
-def recover_cache(since: Position, newest: Publication | None, top: Position) -> Recovery:
-    """The newest publication alone, unless the client has it: the channel is a cell, not a log."""
+def recover_cache(
+    since: Position, stream: Sequence[Publication], top: Position, tags: TagsFilter | None = None
+) -> Recovery:
+    """The newest publication alone, unless the client has it: the channel is a cell, not a log.
+
+    ``stream`` holds the newest, of which the first that passes ``tags`` is given.
+    """
     if since.offset and since == top:
         return Recovery(True, [], top)
-    if newest is not None and newest.offset == top.offset:
-        return Recovery(True, [newest], top)
+    found = newest(stream, tags)
+    if found and stream[0].offset == top.offset:
+        return Recovery(True, found, top)
     return Recovery(since == top, [], top)
 
 
-def merge(found: Recovery, live: Sequence[Publication], *, recovering: bool, newest_only: bool = False) -> Recovery:
-    """Join what was stored with what arrived ``live`` meanwhile.
+def newest(stream: Iterable[Publication], tags: TagsFilter | None) -> list[Publication]:
+    """The first that passes, of a stream that begins with the newest; if there is one."""
+    return list(islice((each for each in stream if tags is None or tags.passes(each.tags)), 1))
+
+
+def merge(
+    found: Recovery,
+    live: Sequence[Publication],
+    *,
+    recovering: bool,
+    newest_only: bool = False,
+    tags: TagsFilter | None = None,
+) -> Recovery:
+    """Join what was stored with what arrived ``live`` meanwhile, as far as it passes ``tags``.
 
     Raises ``Disconnect`` (insufficient state) when a publication is missing between the two.
     """
@@ -79,4 +99,6 @@ def merge(found: Recovery, live: Sequence[Publication], *, recovering: bool, new
     recovered = found.recovered or (newest_only and bool(publications))
     if not (recovering and recovered):
         publications = []
+    if tags is not None:
+        publications = [each for each in publications if tags.passes(each.tags)]
     return Recovery(recovered, publications[-1:] if newest_only else publications, position)

@@ -27,6 +27,9 @@ class Options(TypedDict, total=False):
     tags: dict[str, str] | None
     idempotency_key: str
     skip_history: bool
+    delta: bool
+    version: int
+    version_epoch: str
 
 
 class Message(Struct, frozen=True):

@@ -83,6 +83,12 @@ def check_publication(channel: Channel, publication: Publication) -> None:
         raise ChannelError(ErrorCode.BAD_REQUEST, f'"{channel.name}" takes {takes}, which this is not') from None
 
 
+def check_version(version: int) -> None:
+    """Raises ``ValueError`` for what brokers cannot compare."""
+    if not 0 <= version < 2**63:
+        raise ValueError(f"version = {version} must lie between 1 and 2**63 - 1, for example 7; 0 is none")
+
+
 def _unknown(channels: Channels, name: str) -> str:
     """Which patterns there are that are nearly this, or that there are at all."""
     known = [pattern for pattern in channels.declared() if not pattern.startswith("gateway:")]  # our own

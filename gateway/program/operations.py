@@ -29,7 +29,14 @@ from gateway.messages import Exclusion, Position, Receipt
 from gateway.presence.base import Members
 from gateway.program.commits import CommitOutbox, Message
 from gateway.program.encoding import encode_data, encode_publication
-from gateway.program.errors import check_history, check_presence, check_publication, find_channel, history_error
+from gateway.program.errors import (
+    check_history,
+    check_presence,
+    check_publication,
+    check_version,
+    find_channel,
+    history_error,
+)
 from gateway.program.routes.client import Client
 from gateway.program.routes.handle import AnyClient, Options
 from gateway.program.routes.named_events import ChannelEvent, Named
@@ -86,6 +93,9 @@ class Operations(ABC):
         skip_history: bool = False,
         idempotency_key: str = "",
         exclude: AnyClient | Collection[AnyClient] | None = None,
+        delta: bool = False,
+        version: int = 0,
+        version_epoch: str = "",
     ) -> Receipt:
         """Publish to everybody who is subscribed, on all nodes. Returns when the broker has accepted it.
 
@@ -93,7 +103,9 @@ class Operations(ABC):
 
         ``data`` is anything that JSON can say: pydantic models, dataclasses, dict, str, …; ``bytes`` make a binary
         publication, for plain sockets of bytes. A repeat with the same ``idempotency_key`` within five minutes
-        publishes nothing. ``exclude`` does without one client or several, see `exclude`. Answers where the
+        publishes nothing; nor does a ``version`` that is no newer than the latest of the same ``version_epoch`` in the
+        channel's history. With ``delta`` clients that have negotiated it may be sent what has changed alone.
+        ``exclude`` does without one client or several, see `exclude`. Answers where the
         publication stands in the channel's stream (``offset`` 0 without history), and how many ``nodes`` took it, none
         of them if nobody is subscribed. What cannot be sent waits for the broker for ``engine.publish_wait``; then
         ``BrokerUnavailable`` says, as ``stored``, whether it may have been published all the same. Raises ``TypeError``
@@ -102,7 +114,9 @@ class Operations(ABC):
         node = self._here
         publication = encode_publication(data, tags)
         [resolved] = self.exclude(*_several(exclude))._resolved([channel], publication)
-        receipt = await node.publish(resolved, publication, PublishOptions(skip_history, idempotency_key))
+        check_version(version)
+        extras = PublishOptions(skip_history, idempotency_key, version, version_epoch, delta=delta)
+        receipt = await node.publish(resolved, publication, extras)
         await arrive(node, [channel])
         return receipt
 

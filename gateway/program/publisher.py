@@ -45,7 +45,7 @@ from gateway.messages import Publication, Receipt
 from gateway.program.blocking import BlockingShard, UnreachableError, open_blocking
 from gateway.program.commits import CommitOutbox, Message, Options
 from gateway.program.encoding import encode_publication
-from gateway.program.errors import check_publication, find_channel
+from gateway.program.errors import check_publication, check_version, find_channel
 from gateway.redis.resp import CommandRefused
 
 if TYPE_CHECKING:
@@ -122,6 +122,9 @@ class Publisher:
         tags: dict[str, str] | None = None,
         idempotency_key: str = "",
         skip_history: bool = False,
+        delta: bool = False,
+        version: int = 0,
+        version_epoch: str = "",
     ) -> list[Receipt]:
         """Publish the same to many channels; raises as ``publish`` does.
 
@@ -129,7 +132,8 @@ class Publisher:
         """
         check_names(channels)
         publication = encode_publication(data, tags)
-        options = PublishOptions(skip_history=skip_history, idempotency_key=idempotency_key)
+        check_version(version)
+        options = PublishOptions(skip_history, idempotency_key, version, version_epoch, delta=delta)
         streams = [(name, self._stream(name, publication)) for name in channels]
         now = self._clock()
         shares: dict[BlockingShard, list[tuple[int, Call]]] = {}
@@ -200,7 +204,9 @@ class Publisher:
         channel = find_channel(self._channels, name)
         check_publication(channel, publication)
         options = channel.options
-        return StreamOptions(options.history_size, options.history_ttl, options.history_meta_ttl)
+        return StreamOptions(
+            options.history_size, options.history_ttl, options.history_meta_ttl, delta_publish=options.delta_publish
+        )
 
     # — Redis —
 

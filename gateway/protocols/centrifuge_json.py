@@ -30,6 +30,7 @@ from gateway.messages import (
     PublishRequest,
     PublishResult,
     Push,
+    Quoted,
     Refresh,
     RefreshRequest,
     RefreshResult,
@@ -132,16 +133,39 @@ class WirePublication(Struct, omit_defaults=True):
     epoch: str = ""
 
 
+class _Varied(WirePublication, omit_defaults=True):
+    """One with fields that few have: each takes its time for all that have them."""
+
+    delta: bool = False
+    version: int = 0
+
+
 def wire_publication(publication: Publication) -> WirePublication:
     if publication.binary:
         raise Disconnect(DisconnectCode.INAPPROPRIATE_PROTOCOL)
-    return WirePublication(
-        data=Raw(_one_line(publication.data) or b"null"),
+    data = publication.data
+    shown = WirePublication(
+        data=Raw(_one_line(data) or b"null"),
         info=publication.info,
         offset=publication.offset,
         tags=publication.tags or None,
         # a client that subscribed before the stream existed learns its epoch from the first publication
         epoch=publication.epoch if publication.offset == 1 else "",
+    )
+    return _varied(publication, shown) if publication.version or type(data) is Quoted else shown
+
+
+def _varied(publication: Publication, shown: WirePublication) -> WirePublication:
+    """What few publications have: a version, or the form that goes with delta."""
+    data = publication.data
+    return _Varied(
+        data=Raw(encode(data.decode())) if type(data) is Quoted else shown.data,
+        info=shown.info,
+        offset=shown.offset,
+        tags=shown.tags,
+        epoch=shown.epoch,
+        delta=publication.delta,
+        version=publication.version,
     )
 
 

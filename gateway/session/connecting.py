@@ -32,7 +32,7 @@ from gateway.session.application import (
 from gateway.session.base import State
 from gateway.session.session import Session
 from gateway.session.subscribing import allowed
-from gateway.session.subscription import Subscription, SubscriptionEnded, SubscriptionState
+from gateway.session.subscription import NOTHING, Subscription, SubscriptionEnded, SubscriptionState
 from gateway.session.tokens import check_moment, fetch_key, lacks_key, verified
 from gateway.version import __version__
 
@@ -264,8 +264,9 @@ async def _plan(session: Session, admission: Admission, requests: Mapping[str, S
     if len(plan) > most:
         raise Disconnect(DisconnectCode.CHANNEL_LIMIT)
     for name, admitted in plan.items():
-        since = requests[name].since if name in requests else None
-        Subscription(session, channels.resolve(name), since, server_side=True).grant(admitted)
+        request = requests.get(name, NOTHING)
+        subscription = Subscription(session, channels.resolve(name), request.since, server_side=True).grant(admitted)
+        subscription.choose(None, request.delta)
     refused = 0
     for name, request in requests.items() if admission.on_request else ():
         if name in plan or not (channel := _known(session, name)):
@@ -274,7 +275,8 @@ async def _plan(session: Session, admission: Admission, requests: Mapping[str, S
         if route and route.subscribe and not route.server_side:
             continue
         try:
-            await allowed(session, channel, request, server_side=True)
+            subscription = await allowed(session, channel, request, server_side=True)
+            subscription.choose(None, request.delta)
         except Error:
             refused += route is not None  # the program has been asked, and is not to be asked without end
         _check(session)

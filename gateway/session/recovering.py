@@ -7,7 +7,8 @@ from gateway.brokers.base import HistoryFilter
 from gateway.channels import Channel
 from gateway.config.settings import ChannelOptions
 from gateway.core.node import Node
-from gateway.core.recovery import Recovery, recover_cache, recover_stream, resume
+from gateway.core.recovery import Recovery, newest, recover_cache, recover_stream, resume
+from gateway.core.tags import TagsFilter
 from gateway.messages import Position
 
 NEWEST = HistoryFilter(limit=1, reverse=True)
@@ -16,24 +17,31 @@ ALL = HistoryFilter(limit=-1)
 
 
 async def look_up(
-    node: Node, channel: Channel, options: ChannelOptions, since: Position | None, *, recoverable: bool
+    node: Node,
+    channel: Channel,
+    options: ChannelOptions,
+    since: Position | None,
+    *,
+    recoverable: bool,
+    tags: TagsFilter | None = None,
 ) -> Recovery:
     """What a subscriber gets that stood at ``since``; None is one that has seen nothing."""
     cache = options.force_recovery_mode == "cache"
     recovers = since is not None and recoverable
     replays = since is None and options.replay
+    most = node.settings.client.recovery_max_publication_limit
     if cache and (recovers or replays):
-        which = NEWEST
+        which = NEWEST if tags is None else HistoryFilter(limit=most, reverse=True)
     elif recovers:
-        which = HistoryFilter(limit=node.settings.client.recovery_max_publication_limit, since=since)
+        which = HistoryFilter(limit=most, since=since)
     else:
         which = ALL if replays else TOP
     stream, top = await node.broker.history(channel.name, which, node.stream(channel))
     since, top = resume(since, top)
     if since is None or not recovers:
-        return Recovery(replays, stream, top, replays)
+        return Recovery(replays, newest(stream, tags) if cache else stream, top, replays)
     if cache:
-        return recover_cache(since, stream[0] if stream else None, top)
+        return recover_cache(since, stream, top, tags)
     found = recover_stream(since, stream, top, node.settings.client.recovery_max_size)
     if not found.recovered and options.replay:  # it begins anew, as a newcomer does
         stream, top = await node.broker.history(channel.name, ALL, node.stream(channel))
@@ -42,5 +50,5 @@ async def look_up(
 
 
 async def is_empty(node: Node, channel: Channel) -> bool:
-    newest, _ = await node.broker.history(channel.name, NEWEST, node.stream(channel))
-    return not newest
+    stream, _ = await node.broker.history(channel.name, NEWEST, node.stream(channel))
+    return not stream

@@ -6,6 +6,7 @@ Source: Centrifuge protocol, "Subscribing and unsubscribing", "Subscription expi
 from gateway.auth.permissions import may_subscribe
 from gateway.auth.tokens import SubscriptionToken
 from gateway.channels import Channel
+from gateway.core.tags import TagsFilter
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode, UnsubscribeCode
 from gateway.messages import (
     SubRefreshRequest,
@@ -35,17 +36,19 @@ async def subscribe(session: Session, command_id: int, request: SubscribeRequest
         raise Error(ErrorCode.LIMIT_EXCEEDED)
     if request.type:
         raise Error(ErrorCode.PERMISSION_DENIED)
-    if bytes(request.tf) not in (b"", b"null"):
-        raise Error(ErrorCode.BAD_REQUEST)
+    tags = _filter(session, channel, request)
     try:
         subscription = await _admitted(session, channel, request)
+        if request.delta or tags is not None:
+            subscription.choose(tags, request.delta)
         await subscription.open()
     except SubscriptionEnded:
         if channel.name in session.subscriptions:  # the server has been quicker
             raise Error(ErrorCode.ALREADY_SUBSCRIBED) from None
         raise
     result = subscription.result()
-    if request.flag & REJECT_UNRECOVERED and result.was_recovering and not result.recovered:
+    recovers_stream = request.recover and subscription.recoverable and not subscription.recovers_newest
+    if request.flag & REJECT_UNRECOVERED and recovers_stream and not result.recovered:
         session.fail(command_id, Error(ErrorCode.UNRECOVERABLE_POSITION))
         subscription.end()
         if subscription.instead is not None:
@@ -105,6 +108,15 @@ async def _renewed(session: Session, subscription: Subscription, request: SubRef
 
 
 # — who may subscribe, and how —
+
+
+def _filter(session: Session, channel: Channel, request: SubscribeRequest) -> TagsFilter | None:
+    """The filter that a client asks for. Raises ``Error``: 107 where there is none to be had, or it is none."""
+    if request.tf is None:
+        return None
+    if not channel.options.allow_tags_filter:
+        raise Error(ErrorCode.BAD_REQUEST, "bad request: the channel takes no tags filter")
+    return session.node.hub.filters.find(request.tf)
 
 
 async def _admitted(session: Session, channel: Channel, request: SubscribeRequest) -> Subscription:

@@ -26,6 +26,7 @@ from gateway.core.audience import Connection
 from gateway.core.cluster import SubscribeUser
 from gateway.core.node import Node
 from gateway.core.recovery import Recovery, merge
+from gateway.core.tags import TagsFilter
 from gateway.core.wheel import Timer
 from gateway.errors import BrokerUnavailable, Disconnect, DisconnectCode, Error, ErrorCode, UnsubscribeCode
 from gateway.messages import (
@@ -127,6 +128,10 @@ class Subscription:
     joins: bool = False
     positioned: bool = False
     recoverable: bool = False
+    tags: TagsFilter | None = None
+    """Which publications the client wants; None is all."""
+    delta: bool = False
+    """Whether it has negotiated patches."""
     info: ClientInfo = field(init=False)
     data: Payload | None = None
     expire_at: int = 0
@@ -196,9 +201,22 @@ class Subscription:
         self.refreshable = admitted.refreshable and self._renewal() is None
         if features.positioned:
             self.held = []
-        else:
-            self.since = None
+        if self.since is None and self.recovers_newest and (self.options.auto_cache_recover or grant.cache_recover):
+            self.since = Position()  # as of somebody who has seen nothing
         self._to(SubscriptionState.ADMITTED)
+
+    def choose(self, tags: TagsFilter | None, delta: str) -> None:
+        """Say which publications the client wants, and in which form. A filter excludes patches: their base would fail.
+
+        Raises ``Error`` (106) for a filter more than the channel may have here.
+        """
+        self.delta = tags is None and delta in self.options.allowed_delta_types
+        if tags is not None and (there := self.connection.node.hub.channels.get(self.channel)):
+            filters = there.filters()
+            if tags not in filters and len(filters) >= self.options.tags_filter_limit:
+                self.end()
+                raise Error(ErrorCode.LIMIT_EXCEEDED, "limit exceeded: too many different tags filters")
+        self.tags = tags
 
     async def open(self) -> None:
         """Hear the channel, appear in its presence, read its stream. A failure leaves nothing.
@@ -221,7 +239,9 @@ class Subscription:
             if self.positioned:
                 if self.options.force_recovery_mode == "cache":
                     await self._fill()
-                self.found = await look_up(node, self.resolved, self.options, self.since, recoverable=self.recoverable)
+                self.found = await look_up(
+                    node, self.resolved, self.options, self.since, recoverable=self.recoverable, tags=self.tags
+                )
             self._to(SubscriptionState.READY)
         except BaseException:
             await self._abandon()
@@ -234,19 +254,20 @@ class Subscription:
         """
         result = SubscribeResult(*self.connection.lasts(self.expire_at if self.refreshable else 0), data=self.data)
         found, since = self.found, self.since
+        result.delta, result.was_recovering = self.delta, since is not None
         if found is None:
             return result
         self.found = recovered = merge(
             found,
             self.held or (),
             recovering=since is not None or found.replayed,
-            newest_only=self.recoverable and self.options.force_recovery_mode == "cache",
+            newest_only=self.recovers_newest and not self.delta,
+            tags=self.tags,
         )
         self.held = None
         result.positioned, result.recoverable = True, self.recoverable
         result.epoch, result.offset = recovered.position.epoch, recovered.position.offset
         if since is not None:
-            result.was_recovering = True
             result.recovered = recovered.recovered and not found.replayed
             self.connection.node.metrics.recoveries[result.recovered] += 1
             if result.recovered:
@@ -258,6 +279,8 @@ class Subscription:
             result.offset = recovered.publications[0].offset - 1
             # the JavaScript SDK looks at those of a server-side subscription only then
             result.recovered = self.server_side
+        if self.delta:
+            result.publications = self.connection.node.hub.patches.chain(result.publications)
         return result
 
     def start(self) -> None:
@@ -265,13 +288,21 @@ class Subscription:
         self._to(SubscriptionState.LIVE)
         node, found, self.found = self.connection.node, self.found, None
         self.started = True
-        node.hub.enter(self, found.position if found else None)
+        if found is None:
+            node.hub.enter(self, None)
+        else:
+            node.hub.enter(self, found.position, found.publications[-1] if found.publications else None)
         if self.expire_at:
             self.expire(self.expire_at)
         if self.options.join_leave:
             node.begin(node.announce_join(self.channel, self.info))
 
     # — while it lasts —
+
+    @property
+    def recovers_newest(self) -> bool:
+        """Whether it recovers the newest publication alone, for the channel is a cell and not a log."""
+        return self.recoverable and self.options.force_recovery_mode == "cache"
 
     @property
     def live(self) -> bool:

@@ -198,6 +198,8 @@ class Taps:
         for subscriber in self._subscribers.get(channel.name, ()):
             if subscriber.connection.client in exclude.clients or subscriber.connection.user in exclude.users:
                 continue
+            if subscriber.tags is not None and not subscriber.tags.passes(publication.tags):
+                continue
             key = _audience(channel, subscriber)
             if key is not None and _is_new(publication, key.behind or (channel.position if key.positioned else None)):
                 found.append(subscriber)
@@ -224,8 +226,8 @@ class Taps:
             if subscriber.joins:
                 self.tell(subscriber.connection, "push", f"{kind} of {who}", name)
 
-    def _enter(self, subscriber: Subscriber, position: Position | None) -> None:
-        Hub.enter(self._hub, subscriber, position)
+    def _enter(self, subscriber: Subscriber, position: Position | None, had: Publication | None = None) -> None:
+        Hub.enter(self._hub, subscriber, position, had)
         if subscriber.connection in self._watched:
             self._subscribers.setdefault(subscriber.channel, set()).add(subscriber)
         since: Position | None = getattr(subscriber, "since", None)

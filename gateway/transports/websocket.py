@@ -52,7 +52,7 @@ class BinaryWebSocketTransport(_Transport):
         return len(frame)
 
 
-def transport_of(protocol: WireProtocol) -> type[AsgiTransport]:
+def transport_of(protocol: WireProtocol) -> type[_Transport]:
     """What takes the frames of its `portable_wire`."""
     return BinaryWebSocketTransport if protocol.binary else WebSocketTransport
 

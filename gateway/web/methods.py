@@ -238,7 +238,9 @@ def _publication(request: api.Publishing, channel: Channel) -> tuple[Publication
     check_payload(channel.options, data, known_json=not request.b64data)
     binary = bool(data and request.b64data) and not is_json(data)
     publication = Publication(Payload(data), tags=request.tags, binary=binary)
-    extras = PublishOptions(request.skip_history, request.idempotency_key, request.version, request.version_epoch)
+    extras = PublishOptions(
+        request.skip_history, request.idempotency_key, request.version, request.version_epoch, delta=request.delta
+    )
     return publication, extras
 
 

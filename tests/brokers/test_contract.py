@@ -7,6 +7,7 @@ paused with its data kept, so that faults are tested with real servers alone (te
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.brokers.base import Broker, Claim, HistoryFilter, PublishOptions, StreamOptions
 from gateway.brokers.broadcast import UNKNOWN
@@ -309,6 +310,21 @@ async def test_version_drops_what_is_not_newer(broker: Broker, recorder: Recorde
     assert await versioned("f", 1) == 6
     await until(lambda: len(recorder.publications) == 6)
     assert "".join(recorder.texts) == "abcdef"
+
+
+@over(history=True)
+async def test_publications_tell_their_version_and_whether_they_may_be_patched(
+    broker: Broker, recorder: Recorder
+) -> None:
+    await broker.subscribe("news")
+    await say(broker, "a", options=PublishOptions(version=2**62, delta=True))
+    await say(broker, "b", stream=replace(KEPT, delta_publish=True))
+    await say(broker, "c", options=PublishOptions(idempotency_key="k", version=3))
+    await until(lambda: len(recorder.publications) == 3)
+    told = [(each.version, each.patchable) for _, each in recorder.publications]
+    assert told == [(2**62, True), (0, True), (3, False)]
+    stored, _ = await broker.history("news", HistoryFilter(limit=-1), KEPT)
+    assert [each.version for each in stored] == [2**62, 0, 3]
 
 
 @over(history=True)

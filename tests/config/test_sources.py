@@ -324,6 +324,26 @@ HISTORY = {WITHOUT + "history_size": 1, WITHOUT + "history_ttl": "1s"}
             "needs recovery, for example force_recovery = true",
         ),
         (
+            {WITHOUT + "allowed_delta_types": ["fossil"]},
+            WITHOUT + "allowed_delta_types",
+            "needs history, for patches are made of it; for example history_size = 1",
+        ),
+        (
+            {WITHOUT + "allowed_delta_types": ["xdelta"]},
+            WITHOUT + 'allowed_delta_types.0 = "xdelta"',
+            "should be 'fossil'; for example allowed_delta_types = [\"fossil\"]",
+        ),
+        (
+            {WITHOUT + "delta_publish": True},
+            WITHOUT + "delta_publish = true",
+            'needs allowed_delta_types = ["fossil"]',
+        ),
+        (
+            {WITHOUT + "auto_cache_recover": True},
+            WITHOUT + "auto_cache_recover = true",
+            'needs force_recovery = true and force_recovery_mode = "cache"',
+        ),
+        (
             {WITHOUT + "force_push_join_leave": True},
             WITHOUT + "force_push_join_leave = true",
             "needs join_leave = true",

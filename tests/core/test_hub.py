@@ -10,6 +10,7 @@ import pytest
 
 from gateway.core.audience import Write
 from gateway.core.hub import Hub
+from gateway.core.tags import TagsFilter
 from gateway.errors import Disconnect, DisconnectCode
 from gateway.messages import ClientInfo, Command, Exclusion, Join, Leave, Payload, Position, Publication, Push, Result
 from gateway.metrics import Metrics
@@ -105,6 +106,8 @@ class Reader:
     held: list[Publication] | None = None
     losses: int = 0
     batch_delay: float = 0.0
+    tags: TagsFilter | None = None
+    delta: bool = False
 
     def __post_init__(self) -> None:
         self.connection.subscriptions[self.channel] = self

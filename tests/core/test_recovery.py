@@ -103,14 +103,14 @@ CELLS: dict[str, tuple[Position, int | None, bool, list[int]]] = {
 
 @pytest.mark.parametrize(("since", "newest", "recovered", "sent"), CELLS.values(), ids=CELLS)
 def test_cells(since: Position, newest: int | None, recovered: bool, sent: list[int]) -> None:
-    found = recover_cache(since, stored(newest)[0] if newest else None, TOP)
+    found = recover_cache(since, stored(newest) if newest else [], TOP)
     assert (found.recovered, offsets(found), found.position) == (recovered, sent, TOP)
 
 
 def test_cells_that_never_held_anything() -> None:
     top = Position(0, EPOCH)
-    assert recover_cache(top, None, top) == Recovery(True, [], top)
-    assert recover_cache(Position(3, EPOCH), None, top) == Recovery(False, [], top)
+    assert recover_cache(top, [], top) == Recovery(True, [], top)
+    assert recover_cache(Position(3, EPOCH), [], top) == Recovery(False, [], top)
 
 
 # — stored and live —

@@ -23,6 +23,10 @@ NAMESPACES: list[dict[str, Any]] = [
     {"name": "chat", **CHAT},
     {"name": "short", **CHAT, "history_size": 2},
     {"name": "plain", "allow_subscribe_for_client": True, "allow_publish_for_subscriber": True},
+    {"name": "flow", **CHAT, "allowed_delta_types": ["fossil"], "delta_publish": True},
+    {"name": "picked", **CHAT, "allow_tags_filter": True},
+    {"name": "cell", **CHAT, "force_recovery_mode": "cache", "auto_cache_recover": True}
+    | {"allowed_delta_types": ["fossil"], "delta_publish": True},
     {"name": "closed", "presence": True, "history_size": 10, "history_ttl": "300s"},
 ]
 """``plain`` keeps nothing; nobody may do anything in ``closed`` without a token."""

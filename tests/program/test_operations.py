@@ -15,7 +15,7 @@ from starlette.requests import HTTPConnection
 
 from gateway import BrokerUnavailable, Error, Gateway
 from gateway import Client as GatewayClient
-from gateway.messages import Payload, Position, Receipt
+from gateway.messages import Payload, Position, Publication, Receipt
 from tests.program.routes.clients import Client, gateway_with, running, settled
 from tests.waiting import until
 
@@ -73,6 +73,25 @@ async def test_a_key_publishes_once_and_history_may_be_skipped(gateway: Gateway)
     await gateway.publish("chat:a", "fleeting", skip_history=True)
     await client.hears("once", "fleeting")
     assert [each.data for each in (await gateway.history("chat:a"))[0]] == ["once"]
+
+
+async def test_versions_and_what_may_be_patched(gateway: Gateway) -> None:
+    client = await opened(gateway, "", "chat:a")
+    publications: list[Publication] = []
+    deliver = gateway.node.deliver
+
+    def noted(name: str, publication: Publication) -> None:
+        publications.append(publication)
+        deliver(name, publication)
+
+    gateway.node.deliver = noted
+    for version in (2, 1, 2, 3):
+        await gateway.publish("chat:a", version, version=version, version_epoch="e", delta=version == 3)
+    await client.hears(2, 3)
+    assert [(each.version, each.patchable) for each in publications] == [(2, False), (3, True)]
+    for wrong in (-1, 2**63):
+        with pytest.raises(ValueError, match="version"):
+            await gateway.publish("chat:a", 1, version=wrong)
 
 
 @pytest.mark.parametrize("channel", ["nowhere:a", "", "chat:a:b", "chat:\n"])

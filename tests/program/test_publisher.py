@@ -94,6 +94,10 @@ async def test_a_node_hears_what_was_published_with_its_offset(server: RedisServ
         stored, top = await broker.history("kept:a", ALL, KEPT)
         assert [each.data for each in stored] == [b'{"text":"hi"}', b"2", b"3"]
         assert top == Position(third.offset, third.epoch)
+        publisher.publish("kept:a", 4, version=7, delta=True)
+        assert publisher.publish("kept:a", 5, version=7).offset == 4
+        await until(lambda: len(heard.publications) == 4)
+        assert [(each.version, each.patchable) for _, each in heard.publications[2:]] == [(0, False), (7, True)]
 
 
 async def test_without_history(server: RedisServer, publisher: Publisher) -> None:

@@ -10,6 +10,7 @@ from gateway.errors import Disconnect, DisconnectCode
 from gateway.messages import (
     Command,
     ConnectRequest,
+    FilterNode,
     HistoryRequest,
     PingRequest,
     Pong,
@@ -70,7 +71,7 @@ COMMANDS: dict[bytes, tuple[type[Request], dict[str, Any]]] = {
     b'"tf":{"op":"and"},"data":[1]}': (
         SubscribeRequest,
         {"channel": "a", "token": "t", "positioned": True, "join_leave": True, "delta": "fossil", "flag": 2}
-        | {"type": 1, "tf": b'{"op":"and"}', "data": b"[1]"},
+        | {"type": 1, "tf": FilterNode(op="and"), "data": b"[1]"},
     ),
     b'"unsubscribe":{"channel":"a"}': (UnsubscribeRequest, {"channel": "a"}),
     b'"publish":{"channel":"a","data":{"text":"hi"}}': (PublishRequest, {"channel": "a", "data": b'{"text":"hi"}'}),

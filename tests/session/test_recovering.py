@@ -104,7 +104,7 @@ async def test_without_position_there_is_no_recovery() -> None:
     rig = await Rig.open()
     client = await rig.connected()
     for channel in ("news", "asked:1"):
-        assert await client.subscribe(channel, recover=True, offset=3, epoch="x") == {}
+        assert await client.subscribe(channel, recover=True, offset=3, epoch="x") == {"was_recovering": True}
 
 
 CELL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {

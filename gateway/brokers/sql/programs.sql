@@ -1,4 +1,4 @@
--- version: 1
+-- version: 2
 -- Publishing by SQL: for programs, inside their own transactions.
 
 -- How channels keep their streams, for those who publish by SQL: the first pattern that matches holds.
@@ -26,12 +26,15 @@ CREATE OR REPLACE FUNCTION gateway_packed_text(p_text text) RETURNS bytea LANGUA
 $$;
 
 -- A publication as nodes pack it: a map in MessagePack.
-CREATE OR REPLACE FUNCTION gateway_packed_publication(p_data bytea, p_binary boolean, p_tags jsonb) RETURNS bytea
+CREATE OR REPLACE FUNCTION gateway_packed_publication(
+  p_data bytea, p_binary boolean, p_tags jsonb, p_version bigint
+) RETURNS bytea
 LANGUAGE sql VOLATILE AS $$
-  SELECT set_byte('\x80'::bytea, 0, 130 + p_binary::int + (p_tags IS NOT NULL)::int)
+  SELECT set_byte('\x80'::bytea, 0, 130 + p_binary::int + (p_tags IS NOT NULL)::int + (p_version > 0)::int)
     || gateway_packed_text('data') || '\xc6'::bytea || int4send(octet_length(p_data)) || p_data
     || gateway_packed_text('time') || '\xcf'::bytea || int8send((extract(epoch FROM clock_timestamp()) * 1000)::bigint)
     || CASE WHEN p_binary THEN gateway_packed_text('binary') || '\xc3'::bytea ELSE '' END
+    || CASE WHEN p_version > 0 THEN gateway_packed_text('version') || '\xcf'::bytea || int8send(p_version) ELSE '' END
     || CASE WHEN p_tags IS NULL THEN '' ELSE gateway_packed_text('tags') || (
       SELECT '\xdf'::bytea || int4send(count(*)::int)
         || coalesce(string_agg(gateway_packed_text(t.key) || gateway_packed_text(t.value), ''), '')
@@ -44,7 +47,7 @@ CREATE OR REPLACE FUNCTION gateway_publish_bytes(
 ) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
   rule gateway_rules;
-  packed bytea := gateway_packed_publication(p_data, p_binary, p_tags);
+  packed bytea := gateway_packed_publication(p_data, p_binary, p_tags, p_version);
   kept boolean;
   answer bigint;
 BEGIN

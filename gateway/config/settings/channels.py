@@ -42,6 +42,16 @@ class ChannelOptions(Section):
     """Let it recover when the client asks."""
     force_recovery_mode: Literal["", "stream", "cache"] = ""
     """`stream` gives all missed publications, `cache` the newest alone."""
+    auto_cache_recover: bool = False
+    """Give the newest publication to every new subscriber, asked or not; needs `cache`, and force_recovery."""
+    allowed_delta_types: tuple[Literal["fossil"], ...] = Field(default=(), examples=[["fossil"]])
+    """Ways in which clients may ask for patches in place of publications: `["fossil"]`, or none."""
+    delta_publish: bool = False
+    """Let everything that is published go as patches, not only what is published with `delta`."""
+    allow_tags_filter: bool = False
+    """Let clients choose publications by their tags."""
+    tags_filter_limit: int = Field(default=1000, ge=1)
+    """How many different filters the subscribers of one channel may have on a node; others are refused (106)."""
     replay: bool = False
     """Give a new subscriber what the channel keeps, before what comes."""
     allow_subscribe_for_client: bool = False

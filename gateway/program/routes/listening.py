@@ -28,7 +28,9 @@ class Listener(Generic[T]):
     joins = False
     positioned = False
     batch_delay = 0.0
+    delta = False
     held = None
+    tags = None
     user = ""
     subscriptions: Mapping[str, "Listener"] = {}
     wire: Wire = OBJECTS

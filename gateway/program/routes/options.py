@@ -1,5 +1,6 @@
 """What `Gateway.channel` takes by keyword."""
 
+from collections.abc import Sequence
 from typing import Literal, TypedDict
 
 Who = Literal["subscribers", "anyone"]
@@ -23,6 +24,11 @@ class Options(TypedDict, total=False):
     force_recovery: bool
     allow_recovery: bool
     force_recovery_mode: Literal["", "stream", "cache"]
+    auto_cache_recover: bool
+    allowed_delta_types: Sequence[Literal["fossil"]]
+    delta_publish: bool
+    allow_tags_filter: bool
+    tags_filter_limit: int
     replay: bool
     allow_subscribe_for_client: bool
     allow_subscribe_for_anonymous: bool

@@ -81,6 +81,7 @@ class Message(Generic[T]):
     tags: dict[str, str] | None = field(default=None, kw_only=True)
     skip_history: bool = field(default=False, kw_only=True)
     idempotency_key: str = field(default="", kw_only=True)
+    delta: bool = field(default=False, kw_only=True)
     exclude: Client | None = field(default=None, kw_only=True)
 
 

@@ -135,6 +135,7 @@ def steps(node: Pieces) -> Iterator[tuple[str, Callable[[], Awaitable[Any]]]]:
     yield "publication, kept, binary", lambda: publish("kept", BINARY, KEPT, PublishOptions())
     yield "publication, newest", lambda: publish("newest", SHORT, NEWEST, PublishOptions())
     yield "publication, version", lambda: publish("versions", SHORT, KEPT, PublishOptions(version=7, version_epoch="v"))
+    yield "publication, delta", lambda: publish("deltas", FULL, KEPT, PublishOptions(delta=True, version=2**62))
     yield "publication, plain", lambda: publish("plain", FULL, PLAIN, PublishOptions())
     yield "publication, plain, once", lambda: publish("plain", SHORT, PLAIN, once)
     yield "", lambda: node.broker.history("unpublished", HistoryFilter(), KEPT)

@@ -164,6 +164,8 @@ class Client(ABC):
         recoverable: bool = False,
         positioned: bool = False,
         join_leave: bool = False,
+        delta: bool = False,
+        tags_filter: dict[str, Any] | None = None,
     ) -> Subscription:
         """A new subscription, not yet subscribed."""
 

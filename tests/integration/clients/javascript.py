@@ -139,6 +139,11 @@ class JavaScriptSubscription(Subscription):
     async def unsubscribe(self) -> None:
         await self._sdk.call(op="unsubscribe", subscription=self.key)
 
+    async def forms(self) -> tuple[int, int]:
+        """How many publications have come whole, and how many as patches."""
+        stats = await self._sdk.call(op="deltaStats", subscription=self.key)
+        return stats["numFullPayloads"], stats["numDeltaPayloads"]
+
 
 class JavaScriptClient(Client):
     def __init__(self, sdk: JavaScriptSDK, key: str) -> None:
@@ -168,6 +173,8 @@ class JavaScriptClient(Client):
         recoverable: bool = False,
         positioned: bool = False,
         join_leave: bool = False,
+        delta: bool = False,
+        tags_filter: dict[str, Any] | None = None,
         since: tuple[int, str] | None = None,
     ) -> Subscription:
         """As the base says; ``since`` starts from a position that the application kept."""
@@ -184,6 +191,8 @@ class JavaScriptClient(Client):
             recoverable=recoverable,
             positioned=positioned,
             joinLeave=join_leave,
+            delta="fossil" if delta else None,
+            tagsFilter=tags_filter,
             since=_position(since),
         )
         return subscription

@@ -104,6 +104,8 @@ class PythonClient(Client):
         recoverable: bool = False,
         positioned: bool = False,
         join_leave: bool = False,
+        delta: bool = False,
+        tags_filter: dict[str, Any] | None = None,
     ) -> Subscription:
         subscription = PythonSubscription(channel)
         subscription.subscription = self._client.new_subscription(
@@ -114,6 +116,8 @@ class PythonClient(Client):
             recoverable=recoverable,
             positioned=positioned,
             join_leave=join_leave,
+            delta=centrifuge.DeltaType.FOSSIL if delta else None,
+            tags_filter=centrifuge.FilterNode(tags_filter) if tags_filter else None,
             min_resubscribe_delay=0.05,
             max_resubscribe_delay=0.5,
         )

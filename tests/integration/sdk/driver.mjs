@@ -76,11 +76,13 @@ function begin(tell) {
       clients.set(client, centrifuge);
       report(centrifuge, OF_CLIENT, { client });
     },
-    subscription({ client, subscription, channel, token, asks, recoverable, positioned, joinLeave, since }) {
+    subscription({ client, subscription, channel, token, asks, recoverable, positioned, joinLeave, since, ...more }) {
       const options = { recoverable, positioned, joinLeave, minResubscribeDelay: 50, maxResubscribeDelay: 500 };
       if (token) options.token = token;
       if (asks) options.getToken = () => ask(client, channel);
       if (since) options.since = since;
+      if (more.delta) options.delta = more.delta;
+      if (more.tagsFilter) options.tagsFilter = more.tagsFilter;
       const made = clients.get(client).newSubscription(channel, options);
       subscriptions.set(subscription, made);
       report(made, OF_SUBSCRIPTION, { client, subscription });
@@ -94,6 +96,7 @@ function begin(tell) {
     state: ({ client }) => clients.get(client).state,
     subscribe: ({ subscription }) => subscriptions.get(subscription).subscribe(),
     unsubscribe: ({ subscription }) => subscriptions.get(subscription).unsubscribe(),
+    deltaStats: ({ subscription }) => subscriptions.get(subscription).deltaStats(),
     remove: ({ client, subscription }) => clients.get(client).removeSubscription(subscriptions.get(subscription)),
     async publish({ client, channel, items }) {
       await Promise.all(items.map((item) => clients.get(client).publish(channel, item)));
