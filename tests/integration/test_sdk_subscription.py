@@ -9,7 +9,7 @@ import pytest
 
 from tests.integration.cable import Cable
 from tests.integration.clients.base import SDK, CallFailed, Event
-from tests.integration.clients.javascript import JavaScriptClient, JavaScriptSDK
+from tests.integration.clients.javascript import DrivenClient, JavaScriptSDK
 from tests.integration.clients.raw import raw
 from tests.integration.conftest import ConnectAPI
 from tests.integration.servers import Cluster
@@ -194,7 +194,7 @@ async def test_the_beginning_of_a_stream_is_a_position(gateways: Cluster, channe
     async with JavaScriptSDK() as sdk:
         client = await sdk.connected(gateways.a.ws_url, connection_token("archivist"))
         await client.publish(channel, *range(5))
-        assert isinstance(client, JavaScriptClient)
+        assert isinstance(client, DrivenClient)
         subscription = await client.subscription(channel, since=(0, ""))
         assert outcome(await subscription.subscribe()) == (True, True)
         await subscription.wait_received(list(range(5)))

@@ -1,8 +1,10 @@
-"""npm ``centrifuge``: many clients in one Node process, driven over its standard input."""
+"""npm ``centrifuge``: many clients in one Node process, driven over its standard input; so are other programs."""
 
 import asyncio
+import base64
 import itertools
 import json
+from abc import abstractmethod
 from asyncio.subprocess import PIPE, Process
 from pathlib import Path
 from types import TracebackType
@@ -30,8 +32,14 @@ LINE_LIMIT = 1 << 24
 """Longest line that the driver may say, in bytes."""
 
 
-class JavaScriptSDK(SDK):
-    name = "javascript"
+class DrivenSDK(SDK):
+    """Clients in a process of their own, which speaks lines of JSON as ``sdk/driver.mjs`` does."""
+
+    protobuf = False
+
+    @abstractmethod
+    def command(self) -> list[str]:
+        """What to run."""
 
     def __init__(self) -> None:
         self._ids = itertools.count(1)
@@ -40,11 +48,8 @@ class JavaScriptSDK(SDK):
         self._tokens: dict[tuple[str, str], GetToken] = {}
 
     async def __aenter__(self) -> Self:
-        if not (DIRECTORY / "node_modules").is_dir():
-            raise RuntimeError(f"the tests need Node packages: npm ci in {DIRECTORY.name}, or bash tests/run")
-        node = program("node", "nodejs")
         self._process: Process = await asyncio.create_subprocess_exec(
-            node, str(DIRECTORY / "driver.mjs"), stdin=PIPE, stdout=PIPE, limit=LINE_LIMIT
+            *self.command(), stdin=PIPE, stdout=PIPE, limit=LINE_LIMIT
         )
         self._reader = asyncio.create_task(self._read())
         return self
@@ -58,8 +63,8 @@ class JavaScriptSDK(SDK):
         await self._reader
 
     async def client(self, url: str, token: str = "", get_token: GetToken | None = None) -> Client:
-        client = JavaScriptClient(self, f"client {next(self._ids)}")
-        connection = {"url": url, "token": token, "pingDelay": PING_DELAY * 1000}
+        client = DrivenClient(self, f"client {next(self._ids)}")
+        connection = {"url": url, "token": token, "pingDelay": PING_DELAY * 1000, "protobuf": self.protobuf}
         await self.create(client.key, "", client.events, get_token, op="create", **connection)
         return client
 
@@ -79,12 +84,12 @@ class JavaScriptSDK(SDK):
 
     def _write(self, message: dict[str, Any]) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(message).encode() + b"\n")
+        self._process.stdin.write(json.dumps(message, default=_wrapped).encode() + b"\n")
 
     async def _read(self) -> None:
         assert self._process.stdout is not None
         async for line in self._process.stdout:
-            message = msgspec.json.decode(line)
+            message = json.loads(line, object_hook=_unwrapped)
             match message:
                 case {"event": event, "client": client}:
                     log = self._logs[message.get("subscription", client)]
@@ -107,8 +112,30 @@ class JavaScriptSDK(SDK):
             return {"failure": str(error)}
 
 
-class JavaScriptSubscription(Subscription):
-    def __init__(self, sdk: JavaScriptSDK, channel: str, key: str) -> None:
+def _wrapped(value: bytes) -> dict[str, str]:
+    return {"$bytes": base64.b64encode(value).decode()}
+
+
+def _unwrapped(value: dict[str, Any]) -> Any:
+    return base64.b64decode(value["$bytes"]) if "$bytes" in value else value
+
+
+class JavaScriptSDK(DrivenSDK):
+    name = "javascript"
+
+    def command(self) -> list[str]:
+        if not (DIRECTORY / "node_modules").is_dir():
+            raise RuntimeError(f"the tests need Node packages: npm ci in {DIRECTORY.name}, or bash tests/run")
+        return [program("node", "nodejs"), str(DIRECTORY / "driver.mjs")]
+
+
+class JavaScriptProtobufSDK(JavaScriptSDK):
+    name = "javascript-protobuf"
+    protobuf = True
+
+
+class DrivenSubscription(Subscription):
+    def __init__(self, sdk: DrivenSDK, channel: str, key: str) -> None:
         super().__init__(channel)
         self._sdk = sdk
         self.key = key
@@ -120,8 +147,8 @@ class JavaScriptSubscription(Subscription):
         await self._sdk.call(op="unsubscribe", subscription=self.key)
 
 
-class JavaScriptClient(Client):
-    def __init__(self, sdk: JavaScriptSDK, key: str) -> None:
+class DrivenClient(Client):
+    def __init__(self, sdk: DrivenSDK, key: str) -> None:
         super().__init__()
         self._sdk = sdk
         self.key = key
@@ -152,7 +179,7 @@ class JavaScriptClient(Client):
     ) -> Subscription:
         """As the base says; ``since`` starts from a position that the application kept."""
         key = f"{self.key} subscription {next(self._subscriptions)}"
-        subscription = JavaScriptSubscription(self._sdk, channel, key)
+        subscription = DrivenSubscription(self._sdk, channel, key)
         await self._sdk.create(
             self.key,
             channel,
@@ -169,7 +196,7 @@ class JavaScriptClient(Client):
         return subscription
 
     async def remove(self, subscription: Subscription) -> None:
-        assert isinstance(subscription, JavaScriptSubscription)
+        assert isinstance(subscription, DrivenSubscription)
         await self._call("remove", subscription=subscription.key)
 
     async def publish(self, channel: str, *items: Any) -> None:
