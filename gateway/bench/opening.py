@@ -75,8 +75,11 @@ class Opening:
         self.number = number
         self._target = target
         self._request = request
+        channel = plan.channel(number % plan.channels)
         self._hello = [
-            client_frame(fill(frame, channel=plan.channel(number % plan.channels), token=plan.token(number)))
+            client_frame(
+                plan.dialect.encode(fill(frame, channel=channel, token=plan.token(number))), plan.dialect.first
+            )
             for frame in plan.dialect.hello
         ]
         self._awaited = [*plan.dialect.steps] or [b""] * len(self._hello)
