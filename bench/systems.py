@@ -8,7 +8,7 @@ from msgspec import structs
 from bench.environment import HERE, PEERS, Compiled, Environment, Here, Node, Virtualenv
 from bench.redises import Layout
 from bench.servers import Server, free_port
-from gateway.bench.dialect import CENTRIFUGE, Dialect
+from gateway.bench.dialect import CENTRIFUGE, CENTRIFUGE_PROTOBUF, Dialect
 
 PLAIN = Dialect(path="/ws")
 """Every text frame is a message to all, and nothing is said before."""
@@ -127,6 +127,7 @@ def with_many_channels(name: str, title: str, redis: Layout) -> System:
 SYSTEMS: Sequence[System] = (
     System(name="limit", title="limit (C)", packages=("gcc",), environment=LIMIT, words=("{port}",)),
     gateway("gateway", "**gateway**"),
+    structs.replace(gateway("gateway-protobuf", "**gateway**, Protobuf"), dialect=CENTRIFUGE_PROTOBUF),
     gateway("gateway-redis", "**gateway** + Redis", *_REDIS),
     gateway("gateway-two", "**two gateways** + Redis", *_REDIS, "--workers", "2"),
     with_history("gateway-history", "**gateway** + history in Redis", Layout()),

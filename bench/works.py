@@ -40,6 +40,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
 
 _PEERS = ("tutorial", "tutorial-redis", "broadcaster", "channels", "python-socketio", "socket.io", "ws")
 _GATEWAYS = ("gateway", "gateway-redis")
+_FAN_OUT = ("limit", "gateway", "gateway-protobuf", "gateway-redis")
 _D = measures.DELIVERIES
 
 WORKS: Sequence[Work] = (
@@ -47,14 +48,14 @@ WORKS: Sequence[Work] = (
         name="fanout-2",
         title="One channel, 1,000 subscribers, 2 messages in flight",
         measure=measures.fan_out,
-        systems=("limit", *_GATEWAYS, *_PEERS),
+        systems=(*_FAN_OUT, *_PEERS),
         bars=(Bar(value=_D, of="limit", least=1.0), Bar(value=_D, of="tutorial", least=4.0)),
     ),
     Work(
         name="fanout-32",
         title="One channel, 1,000 subscribers, 32 messages in flight",
         measure=partial(measures.fan_out, inflight=32),
-        systems=("limit", *_GATEWAYS, *_PEERS),
+        systems=(*_FAN_OUT, *_PEERS),
         bars=(Bar(value=_D, of="limit", least=6.0), Bar(value=_D, of="tutorial", least=25.0)),
     ),
     Work(

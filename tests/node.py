@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tests.integration.clients.driven import wrapped
 from tests.integration.processes import GRACE, program
 
 PACKAGES = Path(__file__).parent / "integration" / "sdk"
@@ -88,7 +89,7 @@ class Connection:
 
     def tell(self, message: dict[str, Any]) -> None:
         assert not self._reader.at_eof(), self.obituary
-        self._writer.write(json.dumps(message).encode() + b"\n")
+        self._writer.write(json.dumps(message, default=wrapped).encode() + b"\n")
 
     async def lines(self) -> AsyncIterator[bytes]:
         """What the program says, until it has nothing more to say."""

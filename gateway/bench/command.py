@@ -59,6 +59,7 @@ def command(mint: Mint, locate: Locate) -> Callable[..., None]:
             str | None, typer.Option(help="Connection token, by default one of the settings' key.")
         ] = None,
         user: Annotated[str, typer.Option("--user", "-u", help="User id to connect as.")] = "bench",
+        protobuf: Annotated[bool, typer.Option("--protobuf", help="Speak Protobuf, instead of JSON.")] = False,
         insecure: Annotated[bool, typer.Option("--insecure", help="Accept any certificate.")] = False,
         json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
         dev: Annotated[bool, typer.Option("--dev", help="Dev mode, as in gateway serve --dev.")] = False,
@@ -73,9 +74,10 @@ def command(mint: Mint, locate: Locate) -> Callable[..., None]:
         allow_publish_for_client of the channels that --prefix names. What else their options ask for is measured
         with it: --dev, for one, keeps history and tells everybody of everybody who joins.
         """
-        from gateway.bench.dialect import CENTRIFUGE  # the other commands start faster without
+        from gateway.bench.dialect import CENTRIFUGE, CENTRIFUGE_PROTOBUF  # the other commands start faster without
         from gateway.bench.plan import Plan
 
+        dialect = CENTRIFUGE_PROTOBUF if protobuf else CENTRIFUGE
         settings = configuration.load(file, dev=dev)
         own = url is None
         secure, host, port, path = parse_address(locate(settings, url))
@@ -88,7 +90,7 @@ def command(mint: Mint, locate: Locate) -> Callable[..., None]:
             port=port,
             secure=secure,
             verify=not (insecure or own),  # whose certificate is made for another name than this machine has for it
-            dialect=msgspec.structs.replace(CENTRIFUGE, path=path or CENTRIFUGE.path),
+            dialect=msgspec.structs.replace(dialect, path=path or dialect.path),
             tokens=(token,) if token else (),
             connections=connections,
             channels=channels,

@@ -2,16 +2,20 @@
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
+
+from gateway.protocols.centrifuge_fields import COMMAND
+from gateway.protocols.centrifuge_json import Envelope
+from gateway.protocols.protobuf import delimited
 
 MARK = b'"t":'
 """Stands once in each message, and nowhere else in what a server sends: deliveries are counted by it."""
 DIGITS = 16
 """Length of the time behind the mark, in microseconds."""
 
-TEXT, CLOSE, PING, PONG = 0x81, 0x88, 0x89, 0x8A
+TEXT, BINARY, CLOSE, PING, PONG = 0x81, 0x82, 0x88, 0x89, 0x8A
 """First bytes of whole frames (RFC 6455, section 5.2)."""
 CONTROL_LIMIT = 125
 """Longest payload of a control frame, and of any frame whose length takes one byte."""
@@ -45,6 +49,10 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     pong: bytes = b""
     names: tuple[str, ...] = ()
     """Subprotocols to ask for."""
+    first: int = TEXT
+    """First byte of frames that are no control frames."""
+    encode: Callable[[bytes], bytes] = bytes
+    """What makes of a template, once it is filled in, what is sent."""
 
 
 CENTRIFUGE = Dialect(
@@ -56,6 +64,24 @@ CENTRIFUGE = Dialect(
     pong=b"{}",
 )
 """Centrifuge JSON, as this gateway speaks it."""
+
+_command = msgspec.json.Decoder(Envelope).decode
+
+
+def to_protobuf(frame: bytes) -> bytes:
+    """Commands of Centrifuge JSON in Protobuf."""
+    return b"".join(delimited(COMMAND.write(_command(line))) for line in frame.split(b"\n"))
+
+
+CENTRIFUGE_PROTOBUF = msgspec.structs.replace(
+    CENTRIFUGE,
+    ready=b"\x08\x02\x32",  # id 2, subscribe
+    ping=b"\x00",
+    pong=b"\x00",
+    names=("centrifuge-protobuf",),
+    first=BINARY,
+    encode=to_protobuf,
+)
 
 
 def fill(template: bytes, *, channel: str, token: str = "") -> bytes:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from gateway.bench.connecting import Connector
-from gateway.bench.dialect import PONG, TEXT, client_frame, troubles
+from gateway.bench.dialect import PONG, client_frame, troubles
 from gateway.bench.plan import Plan
 from gateway.bench.publishing import STALLED, ClosedLoop, Messages, OpenLoop
 from gateway.bench.reader import NOTHING, Reader, Receive, Watch
@@ -50,7 +50,8 @@ class Load:
         """How many connections here are subscribed to each channel."""
         self._everywhere: Sequence[Sequence[int]] = [self.subscribers]  # by process
         self._hook, self._flush, self._passed = publish, flush, passed
-        self._reader = Reader(plan.channels, self, plan.dialect.ping, plan.dialect.pong)
+        dialect = plan.dialect
+        self._reader = Reader(plan.channels, self, dialect.ping, dialect.pong, dialect.first)
         self._connector = Connector(plan, self._reader, self._opened, self.errors)
         self._sockets: dict[int, socket.socket] = {}
         self._members: list[list[int]] = [[] for _ in range(plan.channels)]
@@ -291,7 +292,7 @@ class Load:
                 self._reader.wait_for(fd, select.EPOLLIN)
 
     def asked(self, fd: int, answer: bytes, *, control: bool) -> None:
-        self._send(fd, client_frame(answer, PONG if control else TEXT))
+        self._send(fd, client_frame(answer, PONG if control else self.plan.dialect.first))
 
     def told(self, fd: int, data: bytes) -> None:
         if any(word in data for word in _TROUBLES):

@@ -75,12 +75,13 @@ class Opening:
         self.number = number
         self._target = target
         self._request = request
+        dialect, channel = plan.dialect, plan.channel(number % plan.channels)
         self._hello = [
-            client_frame(fill(frame, channel=plan.channel(number % plan.channels), token=plan.token(number)))
-            for frame in plan.dialect.hello
+            client_frame(dialect.encode(fill(frame, channel=channel, token=plan.token(number))), dialect.first)
+            for frame in dialect.hello
         ]
-        self._awaited = [*plan.dialect.steps] or [b""] * len(self._hello)
-        self._ready = plan.dialect.ready
+        self._awaited = [*dialect.steps] or [b""] * len(self._hello)
+        self._ready = dialect.ready
         self._pause = select.EPOLLIN
         self._received = bytearray()
         self._source = str(IPv4Address(_SOURCES + number % plan.sources)) if plan.sources > 1 else ""

@@ -111,8 +111,10 @@ class Messages:
         around = self._frames.get(channel)
         if around is None:
             time = self._time()
-            payload = fill(self._plan.dialect.publish, channel=self._plan.channel(channel))
-            frame = client_frame(payload.replace(b"{data}", message(time, self._plan.size)))
+            dialect = self._plan.dialect
+            payload = fill(dialect.publish, channel=self._plan.channel(channel))
+            payload = dialect.encode(payload.replace(b"{data}", message(time, self._plan.size)))
+            frame = client_frame(payload, dialect.first)
             head, _, tail = frame.partition(b"%d" % time)
             around = self._frames[channel] = head, tail
         return b"%b%d%b" % (around[0], self._time(), around[1])

@@ -47,7 +47,9 @@ class Reader:
     before is compared, which is many times faster than counting, and taken over.
     """
 
-    def __init__(self, channels: int, handler: Handler, ping: bytes = b"", pong: bytes = b"") -> None:
+    def __init__(
+        self, channels: int, handler: Handler, ping: bytes = b"", pong: bytes = b"", first: int = TEXT
+    ) -> None:
         self.delivered = [0] * channels
         self.got: list[int] = []
         """Deliveries by descriptor."""
@@ -58,7 +60,8 @@ class Reader:
         self.reads = 0
         self.curious: set[int] = set()  # descriptors whose every read may hold a reply
         self._handler = handler
-        self._ping = bytes((TEXT, len(ping))) + ping if ping else b""
+        self._first = first
+        self._ping = bytes((first, len(ping))) + ping if ping else b""
         self._pong = pong
         self._epoll = select.epoll()
         self._receivers: list[Receive] = []
@@ -177,9 +180,9 @@ class Reader:
         return count
 
     def _is_frame(self, size: int) -> bool:
-        """Whether the read is a frame of text from its first to its last byte, as most are."""
+        """Whether the read is a message's frame from its first to its last byte, as most are."""
         head, length, high, low = self._buffer[:4]
-        return head == TEXT and (length == size - 2 or (length == LONG and high << 8 | low == size - 4))
+        return head == self._first and (length == size - 2 or (length == LONG and high << 8 | low == size - 4))
 
     def _across(self, fd: int, size: int) -> int:
         """Count a mark that began in the read before, and remember the end of this one."""
@@ -190,7 +193,7 @@ class Reader:
         return head.count(MARK)
 
     def _pings(self, fd: int, size: int) -> bool:
-        """Answer pings. Payloads are ASCII: what is looked for stands in heads of frames alone."""
+        """Answer pings. Payloads are ASCII, or have no zeros: what is looked for stands in heads of frames alone."""
         buffer, found = self._buffer, False
         if self._ping and buffer.find(self._ping[1], 0, size) >= 0:
             for _ in range(buffer.count(self._ping, 0, size)):

@@ -88,6 +88,7 @@ async def sub_refresh(session: Session, command_id: int, request: SubRefreshRequ
         if error.code == ErrorCode.TOKEN_EXPIRED:
             # clients take an error for the end, but subscribe again after this, and then hear of the token
             subscription.make_anew(UnsubscribeCode.EXPIRED, DisconnectCode.SUBSCRIPTION_EXPIRED)
+            error.temporary = True  # centrifuge-go ends also a subscription that is being made again by any other
         raise
     check_moment(session.node, renewed.expire_at)
     subscription.expire(renewed.expire_at)

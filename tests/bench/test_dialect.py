@@ -5,7 +5,9 @@ import json
 import pytest
 
 from gateway.bench.dialect import (
+    BINARY,
     CENTRIFUGE,
+    CENTRIFUGE_PROTOBUF,
     MARK,
     client_frame,
     closing,
@@ -14,6 +16,8 @@ from gateway.bench.dialect import (
     now,
     troubles,
 )
+from gateway.messages import ConnectRequest, PublishRequest, SubscribeRequest, SubscribeResult
+from gateway.protocols.centrifuge_protobuf import CentrifugeProtobuf
 
 
 def test_messages_are_json_of_the_size_asked_for() -> None:
@@ -31,6 +35,22 @@ def test_the_centrifuge_frames_are_filled() -> None:
     assert json.loads(subscribe) == {"id": 2, "subscribe": {"channel": "news"}}
     publish = fill(CENTRIFUGE.publish, channel="news").replace(b"{data}", message(now(), 50))
     assert json.loads(publish)["publish"]["channel"] == "news"
+
+
+def test_the_same_in_protobuf() -> None:
+    hello = CENTRIFUGE_PROTOBUF.encode(fill(CENTRIFUGE_PROTOBUF.hello[0], channel="news", token="secret"))
+    connect, subscribe = CentrifugeProtobuf().decode(hello)
+    assert isinstance(connect.request, ConnectRequest)
+    assert isinstance(subscribe.request, SubscribeRequest)
+    assert (connect.id, connect.request.token) == (1, "secret")
+    assert (subscribe.id, subscribe.request.channel) == (2, "news")
+    assert CENTRIFUGE_PROTOBUF.ready in CentrifugeProtobuf().encode_result(2, SubscribeResult())
+    data = message(now(), 200)
+    publish = fill(CENTRIFUGE_PROTOBUF.publish, channel="news").replace(b"{data}", data)
+    [command] = CentrifugeProtobuf().decode(CENTRIFUGE_PROTOBUF.encode(publish))
+    assert isinstance(command.request, PublishRequest)
+    assert (command.request.channel, bytes(command.request.data)) == ("news", data)
+    assert client_frame(b"\x00", CENTRIFUGE_PROTOBUF.first)[0] == BINARY
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from websockets.sync.server import ServerConnection
 
 from gateway.auth.tokens import sign_connection
 from gateway.bench import limits
-from gateway.bench.dialect import CENTRIFUGE, Dialect, message, now
+from gateway.bench.dialect import CENTRIFUGE, CENTRIFUGE_PROTOBUF, Dialect, message, now
 from gateway.bench.load import Load
 from gateway.bench.plan import LoadError, Plan
 from gateway.bench.report import Report
@@ -64,8 +64,9 @@ def measured(gateway: GatewayServer, **changes: Any) -> Report:
         return load.measure()
 
 
-def test_a_closed_loop_delivers_to_everybody(gateway: GatewayServer) -> None:
-    report = measured(gateway, inflight=3)
+@pytest.mark.parametrize("dialect", [CENTRIFUGE, CENTRIFUGE_PROTOBUF], ids=["json", "protobuf"])
+def test_a_closed_loop_delivers_to_everybody(gateway: GatewayServer, dialect: Dialect) -> None:
+    report = measured(gateway, inflight=3, dialect=dialect)
     assert report.errors == {}
     assert report.connected == report.asked == 6
     assert report.connects_per_second > 0

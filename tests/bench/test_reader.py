@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.bench.dialect import message, now
+from gateway.bench.dialect import BINARY, TEXT, message, now
 from gateway.bench.latency import Latency
 from gateway.bench.reader import NOTHING, Reader, Watch
 
@@ -44,9 +44,9 @@ class Notes:
 class Wires:
     """A reader with some connections, and the servers' ends of these."""
 
-    def __init__(self, count: int = 3, ping: bytes = b"{}") -> None:
+    def __init__(self, count: int = 3, ping: bytes = b"{}", first: int = TEXT) -> None:
         self.notes = Notes()
-        self.reader = self.notes.reader = Reader(2, self.notes, ping, b"pong")
+        self.reader = self.notes.reader = Reader(2, self.notes, ping, b"pong", first)
         pairs = [socket.socketpair() for _ in range(count)]
         self.servers = [server for server, _ in pairs]
         self.clients = [client for _, client in pairs]
@@ -182,6 +182,14 @@ def test_without_one_nothing_is_looked_for() -> None:
     wires = Wires(ping=b"")
     wires.give(b"\x81\x02{}")
     assert not wires.notes.pings
+    wires.close()
+
+
+def test_a_ping_may_be_a_binary_frame() -> None:
+    wires = Wires(ping=b"\x00", first=BINARY)
+    data = b"\x82" + frame()[1:]
+    wires.give(data + b"\x82\x01\x00", data)
+    assert (wires.notes.pings, wires.count) == ([(b"pong", False)], 2)
     wires.close()
 
 

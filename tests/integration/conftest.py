@@ -9,8 +9,9 @@ import cent
 import pytest
 
 from tests.integration.clients.base import SDK
-from tests.integration.clients.javascript import SSESDK, HTTPStreamSDK, JavaScriptSDK
-from tests.integration.clients.python import PythonSDK
+from tests.integration.clients.go import GoSDK
+from tests.integration.clients.javascript import SSESDK, HTTPStreamSDK, JavaScriptProtobufSDK, JavaScriptSDK
+from tests.integration.clients.python import PythonProtobufSDK, PythonSDK
 from tests.integration.processes import Process
 from tests.integration.servers import Cluster, GatewayServer, Server, cluster
 from tests.integration.settings import IMPATIENT, PINGING, on_redis
@@ -20,6 +21,9 @@ from tests.redis_server import RedisServer
 SDKS: list[type[SDK]] = [JavaScriptSDK, PythonSDK]
 WAYS: list[type[SDK]] = [*SDKS, HTTPStreamSDK, SSESDK]
 """Each over every transport that it has."""
+PROTOBUF: list[type[SDK]] = [JavaScriptProtobufSDK, PythonProtobufSDK, GoSDK]
+ON_ALL = {"test_sdk_connection", "test_sdk_subscription", "test_messages"}
+"""What is about the SDKs themselves, and so on those that speak Protobuf, too."""
 TAIL = 8000
 """How much of each log a failing test shows, in characters."""
 
@@ -71,7 +75,13 @@ def pinging(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayServer]
         yield server
 
 
-@pytest.fixture(params=WAYS, ids=lambda sdk: sdk.name)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "sdk" in metafunc.fixturenames:
+        kinds = [*WAYS, *PROTOBUF] if metafunc.definition.path.stem in ON_ALL else WAYS
+        metafunc.parametrize("sdk", kinds, ids=[kind.name for kind in kinds], indirect=True)
+
+
+@pytest.fixture
 async def sdk(request: pytest.FixtureRequest) -> AsyncIterator[SDK]:
     """Each official SDK in turn, over each of its transports."""
     async with request.param() as running:

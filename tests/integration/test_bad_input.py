@@ -175,7 +175,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"history": {"channel": "chat:x", "limit": 1, "since": {"offset": 0}, "reverse": True}},
         BAD,
     ),
-    "unknown method": ({"rpc": {"method": "fly", "data": {}}}, {"code": 104, "message": "method not found"}),
+    "rpc": ({"rpc": {"method": "fly", "data": {}}}, {"code": 108, "message": "not available"}),
     "refresh of a subscription one has not": (
         {"sub_refresh": {"channel": "chat:x", "token": channel_token("chat:x")}},
         DENIED,

@@ -74,17 +74,17 @@ async def test_commands_given_before_the_connection_are_answered(gateways: Clust
     await published
     for subscription in subscriptions:
         await subscription.events.wait("subscribed")
-    assert [(error.code, error.message) for error in await rpc if isinstance(error, CallFailed)] == [NO_METHOD]
+    assert [(error.code, error.message) for error in await rpc if isinstance(error, CallFailed)] == [NOT_AVAILABLE]
 
 
-NO_METHOD = (104, "method not found")
+NOT_AVAILABLE = (108, "not available")
 
 
 async def test_rpc_without_a_handler(gateways: Cluster, sdk: SDK, name: str) -> None:
     client = await sdk.connected(gateways.a.ws_url, connection_token(name))
     with pytest.raises(CallFailed) as failed:
         await client.rpc("fly", {"high": True})
-    assert (failed.value.code, failed.value.message) == NO_METHOD
+    assert (failed.value.code, failed.value.message) == NOT_AVAILABLE
 
 
 async def test_anonymous_tokens_without_expiry(gateways: Cluster, sdk: SDK, channel: str) -> None:

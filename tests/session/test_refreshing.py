@@ -242,7 +242,7 @@ async def test_an_expired_sub_refresh_has_the_client_subscribe_again() -> None:
     client.take()
     await client.say({"id": 9, "sub_refresh": {"channel": "$news", "token": client.rig.channel_token("$news", ttl=-1)}})
     gone = {"code": 2501, "reason": "subscription expired"}
-    expired = {"id": 9, "error": {"code": 109, "message": "token expired"}}
+    expired = {"id": 9, "error": {"code": 109, "message": "token expired", "temporary": True}}
     assert client.take() == [{"channel": "$news", "unsubscribe": gone}, expired]
     await client.subscribe("$news", token=client.rig.channel_token("$news", ttl=60))
 

@@ -1,6 +1,7 @@
 """PyPI ``centrifuge-python``: clients in this process."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -27,6 +28,7 @@ T = TypeVar("T")
 
 class PythonSDK(SDK):
     name = "python"
+    protobuf = False
 
     def __init__(self) -> None:
         self._clients: list[PythonClient] = []
@@ -41,9 +43,14 @@ class PythonSDK(SDK):
             await client.end()
 
     async def client(self, url: str, token: str = "", get_token: GetToken | None = None) -> Client:
-        client = PythonClient(url, token, get_token)
+        client = PythonClient(url, token, get_token, self.protobuf)
         self._clients.append(client)
         return client
+
+
+class PythonProtobufSDK(PythonSDK):
+    name = "python-protobuf"
+    protobuf = True
 
 
 class PythonSubscription(Subscription):
@@ -59,7 +66,7 @@ class PythonSubscription(Subscription):
 
 
 class PythonClient(Client):
-    def __init__(self, url: str, token: str, get_token: GetToken | None) -> None:
+    def __init__(self, url: str, token: str, get_token: GetToken | None, protobuf: bool) -> None:
         super().__init__()
         self._begun: asyncio.Task[None] | None = None
         self._client = centrifuge.Client(
@@ -71,7 +78,9 @@ class PythonClient(Client):
             max_reconnect_delay=0.5,
             max_server_ping_delay=PING_DELAY,
             proxy=None,
+            use_protobuf=protobuf,
         )
+        self._wrap = _to_bytes if protobuf else _as_it_is
 
     async def begin(self) -> None:
         # connect() of this SDK returns after its first attempt, successful or not
@@ -128,7 +137,7 @@ class PythonClient(Client):
         self._client.remove_subscription(subscription.subscription)
 
     async def publish(self, channel: str, *items: Any) -> None:
-        await _call(asyncio.gather(*(self._client.publish(channel, item) for item in items)))
+        await _call(asyncio.gather(*(self._client.publish(channel, self._wrap(item)) for item in items)))
 
     async def presence(self, channel: str) -> dict[str, Info]:
         result = await _call(self._client.presence(channel))
@@ -146,7 +155,7 @@ class PythonClient(Client):
         return History([_publication(each, channel) for each in page.publications], page.offset, page.epoch)
 
     async def rpc(self, method: str, data: Any) -> Any:
-        return (await _call(self._client.rpc(method, data))).data
+        return _data((await _call(self._client.rpc(method, self._wrap(data)))).data)
 
 
 class _ClientEvents(centrifuge.ClientEventHandler):  # type: ignore[misc]
@@ -208,13 +217,32 @@ class _SubscriptionEvents(centrifuge.SubscriptionEventHandler):  # type: ignore[
         self._log.append(_error(ctx, self._channel))
 
 
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _to_bytes(value: Any) -> bytes:
+    """What a client that speaks Protobuf sends."""
+    return value if isinstance(value, bytes) else json.dumps(value).encode()
+
+
+def _data(value: Any) -> Any:
+    """What has arrived; of a client that speaks Protobuf bytes, which mostly are JSON."""
+    if not isinstance(value, bytes):
+        return value
+    try:
+        return json.loads(value) if value else None
+    except ValueError:
+        return value
+
+
 def _info(info: Any) -> Info:
-    return Info(info.user, info.client, info.conn_info, info.chan_info)
+    return Info(info.user, info.client, _data(info.conn_info), _data(info.chan_info))
 
 
 def _publication(pub: Any, channel: str) -> Event:
     info = _info(pub.info) if pub.info is not None else None
-    return Event("publication", channel, data=pub.data, offset=pub.offset, info=info, tags=pub.tags)
+    return Event("publication", channel, data=_data(pub.data), offset=pub.offset, info=info, tags=pub.tags)
 
 
 def _subscribed(ctx: Any) -> Event:
@@ -222,7 +250,7 @@ def _subscribed(ctx: Any) -> Event:
     return Event(
         "subscribed",
         ctx.channel,
-        data=ctx.data,
+        data=_data(ctx.data),
         offset=position.offset if position is not None else None,
         epoch=position.epoch if position is not None else None,
         positioned=ctx.positioned,

@@ -1,27 +1,57 @@
-// Drives the official JavaScript SDK for the tests, each of which has clients of its own.
+// Drives the official JavaScript SDK for the tests: JSON lines in, JSON lines out.
 //
 //   in    {"id": 1, "op": "publish", "client": "c1", ...}         a call
 //         {"ask": 1, "token": "..."}  {"ask": 1, "failure": "..."} the answer to a question
 //   out   {"id": 1, "result": ...}  {"id": 1, "error": {code, message}}
 //         {"client": "c1", "subscription": "s1", "event": {...}}  without subscription: of the client itself
 //         {"ask": 1, "client": "c1", "channel": "..."}            a token is wanted; without channel: to connect
+//
+// A client made with "protobuf" speaks that. What is bytes there and no JSON stands in lines as {"$bytes": "<base64>"}.
 import { Centrifuge, UnauthorizedError } from 'centrifuge';
+import { Centrifuge as ProtobufCentrifuge, UnauthorizedError as ProtobufUnauthorizedError } from 'centrifuge/build/protobuf';
 import { EventSource } from 'eventsource';
 import WebSocket from 'ws';
 import { serve } from '../../node.mjs';
 
-const info = ({ user, client, connInfo, chanInfo }) => ({ user, client, conn_info: connInfo, chan_info: chanInfo });
+const AS_IT_IS = { wrap: (value) => value, unwrap: (value) => value, Unauthorized: UnauthorizedError };
+const AS_BYTES = {
+  wrap: (value) =>
+    value?.$bytes === undefined
+      ? new TextEncoder().encode(JSON.stringify(value ?? null))
+      : Uint8Array.from(Buffer.from(value.$bytes, 'base64')),
+  unwrap(bytes) {
+    if (!bytes?.length) return undefined;
+    try {
+      return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+    } catch {
+      return { $bytes: Buffer.from(bytes).toString('base64') };
+    }
+  },
+  Unauthorized: ProtobufUnauthorizedError,
+};
 
-const publication = ({ data, offset, tags, info: by }) => ({ data, offset, tags, info: by && info(by) });
+const info = ({ user, client, connInfo, chanInfo }, { unwrap }) => ({
+  user,
+  client,
+  conn_info: unwrap(connInfo),
+  chan_info: unwrap(chanInfo),
+});
 
-const subscribed = (ctx) => ({
+const publication = ({ data, offset, tags, info: by }, form) => ({
+  data: form.unwrap(data),
+  offset,
+  tags,
+  info: by && info(by, form),
+});
+
+const subscribed = (ctx, { unwrap }) => ({
   recoverable: ctx.recoverable,
   positioned: ctx.positioned,
   was_recovering: ctx.wasRecovering,
   recovered: ctx.recovered,
   offset: ctx.streamPosition?.offset,
   epoch: ctx.streamPosition?.epoch,
-  data: ctx.data,
+  data: unwrap(ctx.data),
 });
 
 const FIELDS = {
@@ -33,9 +63,9 @@ const FIELDS = {
   subscribed,
   unsubscribed: ({ code, reason }) => ({ code, reason }),
   publication,
-  join: (ctx) => ({ info: info(ctx.info) }),
-  leave: (ctx) => ({ info: info(ctx.info) }),
-  message: ({ data }) => ({ data }),
+  join: (ctx, form) => ({ info: info(ctx.info, form) }),
+  leave: (ctx, form) => ({ info: info(ctx.info, form) }),
+  message: ({ data }, { unwrap }) => ({ data: unwrap(data) }),
 };
 
 const OF_CLIENT = Object.keys(FIELDS);
@@ -43,25 +73,27 @@ const OF_SUBSCRIPTION = ['subscribing', 'subscribed', 'unsubscribed', 'publicati
 
 function begin(tell) {
   const clients = new Map();
+  const forms = new Map();
   const subscriptions = new Map();
   const questions = new Map();
 
   const ask = (client, channel) =>
     new Promise((answer, reject) => {
       const id = questions.size + 1;
-      questions.set(id, { answer, reject });
+      questions.set(id, { answer, reject, Unauthorized: forms.get(client).Unauthorized });
       tell({ ask: id, client, channel });
     });
 
   const report = (emitter, names, from) => {
+    const form = forms.get(from.client);
     for (const name of names) {
-      emitter.on(name, (ctx) => tell({ ...from, event: { name, channel: ctx.channel, ...FIELDS[name](ctx) } }));
+      emitter.on(name, (ctx) => tell({ ...from, event: { name, channel: ctx.channel, ...FIELDS[name](ctx, form) } }));
     }
   };
 
   const operations = {
-    create({ client, endpoints, emulation, token, asks, pingDelay }) {
-      const centrifuge = new Centrifuge(endpoints, {
+    create({ client, endpoints, emulation, protobuf, token, asks, pingDelay }) {
+      const centrifuge = new (protobuf ? ProtobufCentrifuge : Centrifuge)(endpoints, {
         websocket: WebSocket,
         eventsource: EventSource,
         fetch,
@@ -74,6 +106,7 @@ function begin(tell) {
         maxServerPingDelay: pingDelay,
       });
       clients.set(client, centrifuge);
+      forms.set(client, protobuf ? AS_BYTES : AS_IT_IS);
       report(centrifuge, OF_CLIENT, { client });
     },
     subscription({ client, subscription, channel, token, asks, recoverable, positioned, joinLeave, since, ...more }) {
@@ -99,11 +132,12 @@ function begin(tell) {
     deltaStats: ({ subscription }) => subscriptions.get(subscription).deltaStats(),
     remove: ({ client, subscription }) => clients.get(client).removeSubscription(subscriptions.get(subscription)),
     async publish({ client, channel, items }) {
-      await Promise.all(items.map((item) => clients.get(client).publish(channel, item)));
+      await Promise.all(items.map((item) => clients.get(client).publish(channel, forms.get(client).wrap(item))));
     },
     async presence({ client, channel }) {
       const result = await clients.get(client).presence(channel);
-      return Object.fromEntries(Object.entries(result.clients).map(([id, member]) => [id, info(member)]));
+      const form = forms.get(client);
+      return Object.fromEntries(Object.entries(result.clients).map(([id, member]) => [id, info(member, form)]));
     },
     async presenceStats({ client, channel }) {
       const { numClients, numUsers } = await clients.get(client).presenceStats(channel);
@@ -111,18 +145,19 @@ function begin(tell) {
     },
     async history({ client, channel, limit, since, reverse }) {
       const result = await clients.get(client).history(channel, { limit, since: since ?? undefined, reverse });
-      return { ...result, publications: result.publications.map(publication) };
+      return { ...result, publications: result.publications.map((each) => publication(each, forms.get(client))) };
     },
     async rpc({ client, method, data }) {
-      return (await clients.get(client).rpc(method, data)).data;
+      const { wrap, unwrap } = forms.get(client);
+      return unwrap((await clients.get(client).rpc(method, wrap(data))).data);
     },
-    send: ({ client, data }) => clients.get(client).send(data),
+    send: ({ client, data }) => clients.get(client).send(forms.get(client).wrap(data)),
   };
 
   const answer = ({ ask: id, token, failure }) => {
-    const { answer, reject } = questions.get(id);
+    const { answer, reject, Unauthorized } = questions.get(id);
     if (failure === undefined) answer(token);
-    else reject(failure === 'unauthorized' ? new UnauthorizedError(failure) : new Error(failure));
+    else reject(failure === 'unauthorized' ? new Unauthorized(failure) : new Error(failure));
   };
 
   const take = async (call) => {

@@ -1,0 +1,72 @@
+"""Official SDKs that speak Protobuf and such that speak JSON, in the same channels."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import cent
+import pytest
+
+from tests.integration.clients.base import SDK
+from tests.integration.conftest import PROTOBUF, SDKS, ConnectAPI
+from tests.integration.servers import Cluster
+from tests.integration.tokens import connection_token
+from tests.waiting import until
+
+BYTES = bytes(range(256))
+
+
+@pytest.fixture
+async def every() -> AsyncIterator[dict[str, SDK]]:
+    """All SDKs at once, by their names."""
+    async with AsyncExitStack() as stack:
+        yield {kind.name: await stack.enter_async_context(kind()) for kind in (*SDKS, *PROTOBUF)}
+
+
+async def test_all_hear_each_other(
+    gateways: Cluster, every: dict[str, SDK], api: ConnectAPI, channel: str, name: str
+) -> None:
+    """As JSON, on both nodes, whoever speaks."""
+    urls = [gateways.a.ws_url, gateways.b.ws_url]
+    clients = {
+        each: await sdk.connected(urls[number % 2], connection_token(f"{name}-{each}", info={"by": each}))
+        for number, (each, sdk) in enumerate(every.items())
+    }
+    subscriptions = [await client.subscribe(channel) for client in clients.values()]
+    said = [{"by": each, "ü": [1, 2.5, None]} for each in clients]
+    for client, data in zip(clients.values(), said, strict=True):
+        await client.publish(channel, data)
+    await api(gateways.a).publish(cent.PublishRequest(channel=channel, data={"by": "api"}, tags={"lang": "en"}))
+    for subscription in subscriptions:
+        await subscription.wait_received([*said, {"by": "api"}])
+        events = subscription.events.named("publication")
+        assert [event.info.client for event in events if event.info] == [each.id for each in clients.values()]
+        assert [event.info.conn_info for event in events if event.info] == [{"by": each} for each in clients]
+        assert (events[-1].tags, events[-1].offset) == ({"lang": "en"}, len(said) + 1)
+    for client in clients.values():
+        assert {key: (info.user, info.conn_info) for key, info in (await client.presence(channel)).items()} == {
+            clients[each].id: (f"{name}-{each}", {"by": each}) for each in clients
+        }
+        page = await client.history(channel, limit=-1)
+        assert [each.data for each in page.publications] == [*said, {"by": "api"}]
+
+
+async def test_bytes_reach_those_who_speak_protobuf(gateways: Cluster, every: dict[str, SDK], channel: str) -> None:
+    """A client that speaks JSON is sent away, and does not come back."""
+    clients = {each: await sdk.connected(gateways.a.ws_url, connection_token(each)) for each, sdk in every.items()}
+    subscriptions = {each: await client.subscribe(channel) for each, client in clients.items()}
+    writers = [kind.name for kind in PROTOBUF]
+    for each in writers:
+        await clients[each].publish(channel, BYTES)
+    for each in writers:
+        await subscriptions[each].wait_received([BYTES] * len(writers))
+        assert [found.data for found in (await clients[each].history(channel, limit=-1)).publications] == [BYTES] * 3
+    for kind in SDKS:
+        ended = await clients[kind.name].events.wait("disconnected")
+        assert (ended.code, ended.reason) == (3506, "inappropriate protocol")
+        assert subscriptions[kind.name].received == []
+    for each in writers:
+        await clients[each].disconnect()
+        await clients[each].connect()
+        again = await subscriptions[each].events.wait("subscribed", 2)
+        assert (again.was_recovering, again.recovered) == (True, True)
+    await until(lambda: all(len(subscriptions[each].received) == len(writers) for each in writers))
