@@ -17,7 +17,7 @@ from starlette.types import Send
 from gateway.config.settings import Settings
 from gateway.transports.base import Acceptor
 from gateway.transports.cross_origin import CrossOrigin, Headers, Source, body_of, check_size
-from gateway.transports.emulation import Outcome
+from gateway.transports.emulation import MOST, Outcome
 
 PATH = "/emulation"
 
@@ -92,4 +92,7 @@ class EmulationEndpoint:
             raise HTTPException(HTTPStatus.BAD_REQUEST) from error
         check_size(acceptor, request, len(asked.data), self._largest_data)
         outcome = await acceptor.emulation.hand(asked.node, asked.session, asked.data)
+        if outcome is Outcome.TOO_MANY:
+            text = "%s: commands dropped, more than %d bytes of those before them wait"
+            acceptor.refusals.happened("waiting_commands", text, acceptor.address(request.scope), MOST)
         await Response(status_code=STATUSES[outcome], headers=headers)(request.scope, request.receive, send)

@@ -11,6 +11,7 @@ from tests.transports.sockets import Running, running
 ON_BOTH = {
     "test_conversation",
     "test_raw",
+    "test_raw_response",
     "test_unauthenticated",
     "test_uvicorn_dispatch",
     "test_uvicorn_http",
