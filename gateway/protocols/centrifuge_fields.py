@@ -7,6 +7,7 @@ from gateway.messages import (
     ClientInfo,
     ConnectRequest,
     ConnectResult,
+    FilterNode,
     HistoryRequest,
     HistoryResult,
     Join,
@@ -48,7 +49,9 @@ from gateway.protocols.protobuf import (
     payload,
     raw,
     text,
+    texts,
     uint32,
+    uint64,
 )
 
 CLIENT_INFO = Message(
@@ -64,12 +67,15 @@ PUBLICATION = Message(
     info=message(5, CLIENT_INFO),
     offset=offset(6),
     tags=mapping(7),
+    delta=boolean(8),
     # a client that subscribed before the stream existed learns its epoch from the first publication
     epoch=text(14, when="message.offset == 1"),
+    version=uint64(16),
 )
 
 # — requests —
 
+FILTER = Message(FilterNode, op=text(1), key=text(2), cmp=text(3), val=text(4), vals=texts(5), nodes=messages(6))
 SUBSCRIBE_REQUEST = Message(
     SubscribeRequest,
     channel=text(1),
@@ -82,7 +88,7 @@ SUBSCRIBE_REQUEST = Message(
     recoverable=boolean(10),
     join_leave=boolean(11),
     delta=text(12),
-    tf=raw(13),
+    tf=message(13, FILTER),
     flag=int64(14),
     type=int32(15),
 )
@@ -134,6 +140,7 @@ SUBSCRIBE_RESULT = Message(
     positioned=boolean(10),
     data=payload(11),
     was_recovering=boolean(12),
+    delta=boolean(13),
 )
 CONNECT_RESULT = Message(
     ConnectResult,

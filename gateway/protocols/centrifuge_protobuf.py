@@ -34,6 +34,11 @@ def encode_push(channel: str, push: Push) -> bytes:
     return b"\x12" + delimited(channel.encode()) + body if channel else body
 
 
+def encode_disconnect(reason: Disconnect) -> bytes:
+    """The same of the push that is the last."""
+    return b"\x5a" + delimited(b"\x08" + varint(reason.code) + b"\x12" + delimited(reason.reason.encode()))
+
+
 def messages(frame: bytes) -> Iterator[bytes]:
     """What stands behind each length. Raises one of `UNREADABLE`."""
     at, end = 0, len(frame)
@@ -77,6 +82,10 @@ class CentrifugeProtobuf:
 
     def encode_push(self, channel: str, push: Push) -> bytes:
         return delimited(b"\x22" + delimited(encode_push(channel, push)))
+
+    def encode_disconnect(self, reason: Disconnect) -> bytes:
+        """The last push, where the transport itself cannot say why it ends."""
+        return delimited(b"\x22" + delimited(encode_disconnect(reason)))
 
     def join(self, messages: Sequence[bytes]) -> bytes:
         return messages[0] if len(messages) == 1 else b"".join(messages)

@@ -10,8 +10,8 @@ from gateway.errors import Disconnect, DisconnectCode, Error
 from gateway.messages import Command, ConnectResult, Push, Result
 from gateway.protocols.centrifuge_fields import CONNECT_REQUEST, PUSHES
 from gateway.protocols.centrifuge_json_uni import REFUSALS
-from gateway.protocols.centrifuge_protobuf import encode_push
-from gateway.protocols.protobuf import UNREADABLE, delimited, varint
+from gateway.protocols.centrifuge_protobuf import encode_disconnect, encode_push
+from gateway.protocols.protobuf import UNREADABLE, delimited
 
 _CONNECT = next(each for each in PUSHES.values() if each.struct is ConnectResult)
 
@@ -46,8 +46,7 @@ class CentrifugeProtobufUni:
 
     def encode_disconnect(self, reason: Disconnect) -> bytes:
         """The last push, where the transport itself cannot say why it ends."""
-        body = b"\x08" + varint(reason.code) + b"\x12" + delimited(reason.reason.encode())
-        return delimited(b"\x5a" + delimited(body))
+        return delimited(encode_disconnect(reason))
 
     def join(self, messages: Sequence[bytes]) -> bytes:
         return b"".join(messages)

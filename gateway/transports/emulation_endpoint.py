@@ -15,9 +15,11 @@ from starlette.routing import Route
 from starlette.types import Send
 
 from gateway.config.settings import Settings
+from gateway.protocols.protobuf import UNREADABLE, Message, raw, text
 from gateway.transports.base import Acceptor
 from gateway.transports.cross_origin import CrossOrigin, Headers, Source, body_of, check_size
-from gateway.transports.emulation import Outcome
+from gateway.transports.emulation import MOST, Outcome
+from gateway.transports.stream_kinds import OCTETS
 
 PATH = "/emulation"
 
@@ -63,7 +65,18 @@ def read_json(body: bytes) -> EmulationRequest:
         raise ValueError("no emulation request") from error
 
 
-READERS: Mapping[str, Read] = {"": read_json}
+_PROTOBUF = Message(EmulationRequest, node=text(1), session=text(2), data=raw(3))
+
+
+def read_protobuf(body: bytes) -> EmulationRequest:
+    try:
+        request: EmulationRequest = _PROTOBUF.decode(body)
+    except UNREADABLE as error:
+        raise ValueError("no emulation request") from error
+    return EmulationRequest(request.node, request.session, bytes(request.data))
+
+
+READERS: Mapping[str, Read] = {"": read_json, OCTETS: read_protobuf}
 """How requests are read, by their content type; the empty one is for all others."""
 
 
@@ -92,4 +105,7 @@ class EmulationEndpoint:
             raise HTTPException(HTTPStatus.BAD_REQUEST) from error
         check_size(acceptor, request, len(asked.data), self._largest_data)
         outcome = await acceptor.emulation.hand(asked.node, asked.session, asked.data)
+        if outcome is Outcome.TOO_MANY:
+            text = "%s: commands dropped, more than %d bytes of those before them wait"
+            acceptor.refusals.happened("waiting_commands", text, acceptor.address(request.scope), MOST)
         await Response(status_code=STATUSES[outcome], headers=headers)(request.scope, request.receive, send)

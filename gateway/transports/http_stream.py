@@ -19,6 +19,8 @@ from gateway.errors import Disconnect, DisconnectCode
 from gateway.protocols.base import StreamProtocol, Wire
 from gateway.protocols.centrifuge_json import CentrifugeJson
 from gateway.protocols.centrifuge_json_uni import CentrifugeJsonUni
+from gateway.protocols.centrifuge_protobuf import CentrifugeProtobuf
+from gateway.protocols.centrifuge_protobuf_uni import CentrifugeProtobufUni
 from gateway.session import ClientSession
 from gateway.transports.admission import Refusal
 from gateway.transports.asgi import AsgiTransport
@@ -28,7 +30,7 @@ from gateway.transports.direct_writing import DirectWriting
 from gateway.transports.raw import CLOSE_TIMEOUT
 from gateway.transports.raw_response import RawResponse, chunk, raw_response
 from gateway.transports.slow_consumer import WriteLimits
-from gateway.transports.stream_kinds import HTTP_STREAM, SSE, UNCHANGED, UNI_HTTP_STREAM, UNI_SSE, StreamKind
+from gateway.transports.stream_kinds import HTTP_STREAM, OCTETS, SSE, UNCHANGED, UNI_HTTP_STREAM, UNI_SSE, StreamKind
 
 Protocols = Mapping[str, StreamProtocol]
 """What is spoken, by the content type of the request; the empty one is for all others."""
@@ -36,13 +38,12 @@ Protocols = Mapping[str, StreamProtocol]
 
 def stream_routes(source: Source, settings: Settings) -> list[Route]:
     """The routes that the settings ask for. What stands around them must not compress or keep back their responses."""
-    json: Protocols = {"": CentrifugeJson()}
-    uni: Protocols = {"": CentrifugeJsonUni()}
+    json, uni = CentrifugeJson(), CentrifugeJsonUni()
     served: list[tuple[StreamKind, StreamSettings, Protocols]] = [
-        (HTTP_STREAM, settings.http_stream, json),
-        (SSE, settings.sse, json),
-        (UNI_HTTP_STREAM, settings.uni_http_stream, uni),
-        (UNI_SSE, settings.uni_sse, uni),
+        (HTTP_STREAM, settings.http_stream, {"": json, OCTETS: CentrifugeProtobuf()}),
+        (SSE, settings.sse, {"": json}),
+        (UNI_HTTP_STREAM, settings.uni_http_stream, {"": uni, OCTETS: CentrifugeProtobufUni()}),
+        (UNI_SSE, settings.uni_sse, {"": uni}),
     ]
     return [
         Route(kind.path, CrossOrigin(source, kind.methods, StreamEndpoint(kind, protocols, section, settings).open))

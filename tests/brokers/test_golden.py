@@ -10,13 +10,14 @@ import msgspec
 import pytest
 
 from gateway.brokers.base import Claim, HistoryFilter, PublishOptions
-from gateway.core.cluster import Cluster, ControlCommand, NodeInfo
+from gateway.core.cluster import Answer, Cluster, ControlCommand, NodeInfo
 from gateway.core.survey import Page, Question
 from gateway.leases.base import Lease, Taken
 from gateway.messages import Payload, Position, Publication, pack
 from gateway.redis.keys import Keys
 from gateway.redis.owned import Intervals
 from gateway.skipped import SKIPPED
+from gateway.transports.emulation import QUESTION, Commands, Outcome
 from tests.brokers.golden import FILES, Recording, load
 from tests.brokers.golden.play import (
     ANN,
@@ -169,7 +170,7 @@ class Member:
 
 async def test_control_messages(recording: Recording) -> None:
     member = Member()
-    commands = []
+    commands, questions = [], []
     for label, _, data in recording.messages:
         if not label.startswith("control, "):
             continue
@@ -177,15 +178,29 @@ async def test_control_messages(recording: Recording) -> None:
         member.cluster.receive(data)
         if isinstance(CONTROL[kind], ControlCommand):
             commands.append(CONTROL[kind])
+        elif isinstance(CONTROL[kind], Question):
+            questions.append(CONTROL[kind])
         elif kind == "info":
             assert member.cluster.nodes()[1:] == [CONTROL["info"]]
         elif kind == "shutdown":
             assert member.cluster.nodes()[1:] == []
     await settle()
     assert member.local.applied == commands != []
-    assert member.local.questions == [CONTROL["question"]]
+    assert member.local.questions == questions != []
     assert member.notices == ["chat:a"]
     assert not SKIPPED
+
+
+async def test_commands_of_clients_are_handed_on() -> None:
+    """Recorded as a question, whose argument is what nodes of today write and read."""
+    question = CONTROL["commands"]
+    assert isinstance(question, Question)
+    assert question.kind == QUESTION
+    assert msgspec.json.encode(Commands("s1", b"{}")).decode() == question.argument
+    assert msgspec.json.decode(question.argument, type=Commands) == Commands("s1", b"{}")
+    answer = CONTROL["commands, answer"]
+    assert isinstance(answer, Answer)
+    assert Outcome(answer.body) is Outcome.TAKEN
 
 
 # — what is kept —

@@ -182,8 +182,10 @@ async def test_silent_nodes_are_forgotten(nodes: Nodes) -> None:
     await nodes.pauses.end(module.HEARTBEAT)
     await nodes.pauses.end(SILENCE - module.HEARTBEAT - 0.01)
     assert nodes.known("a") == {"a", "b"}
+    assert all(nodes.network.clusters["a"].knows(each) for each in ("a", "b"))
     nodes.clock.now += 0.02
     assert nodes.known("a") == {"a"}
+    assert [nodes.network.clusters["a"].knows(each) for each in ("a", "b", "c")] == [True, False, False]
     nodes.network.away = False
     await nodes.pauses.end(module.HEARTBEAT)
     assert nodes.known("a") == nodes.known("b") == {"a", "b"}

@@ -122,7 +122,7 @@ async def test_who_is_excluded_on_old_ground_goes_on_and_gets_the_next_whole(hub
     others = follower(hub, at(10))
     publish(hub, 11)
     behind = follower(hub, at(9), had(9))
-    hub.connections = {"gone": behind.connection}  # type: ignore[dict-item]
+    hub.connections = {"gone": behind.connection}
     behind.connection.subscriptions["room"] = behind
     publish(hub, 10)
     again = publication(11)

@@ -32,7 +32,7 @@ NAMESPACES: list[dict[str, Any]] = [
 """``plain`` keeps nothing; nobody may do anything in ``closed`` without a token."""
 
 SETTINGS: dict[str, Any] = {
-    "client": {"token": {"hmac_secret_key": SECRET}},
+    "client": {"token": {"hmac_secret_key": SECRET}, "allowed_origins": ["http://127.0.0.1:*"]},
     "http_api": {"key": API_KEY},
     "channel": {"namespaces": NAMESPACES},
     "http_stream": {"enabled": True},

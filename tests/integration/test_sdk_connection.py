@@ -8,8 +8,9 @@ import cent
 import pytest
 
 from tests.integration.clients.base import SDK, CallFailed, Client, Unauthorized
+from tests.integration.clients.javascript import SSESDK, HTTPStreamSDK
 from tests.integration.clients.raw import raw
-from tests.integration.conftest import ConnectAPI
+from tests.integration.conftest import SDKS, ConnectAPI
 from tests.integration.servers import Cluster, GatewayServer
 from tests.integration.settings import CHAT, NAMESPACES, PINGING, SETTINGS
 from tests.integration.tokens import connection_token, subscription_token
@@ -209,19 +210,34 @@ NO_PING = 2
 """The SDKs' own code for a connection on which nothing arrived in time."""
 
 
-async def test_messages_over_the_limit_end_the_connection(gateways: Cluster, sdk: SDK, channel: str) -> None:
-    client = await sdk.connected(gateways.a.ws_url, connection_token("loud"))
-    subscription = await client.subscribe(channel)
-    fits = "x" * 65_000
-    await client.publish(channel, fits)
-    await subscription.wait_received([fits])
-
-    with pytest.raises(CallFailed):
-        await client.publish(channel, "x" * 65_536)
-    # For the JavaScript SDK this is final, the Python SDK connects again
-    await until(lambda: client.events[2:], what="the end of the connection")
-    assert client.events[2].code == MESSAGE_SIZE_LIMIT
+@pytest.mark.parametrize("kind", SDKS, ids=lambda kind: kind.name)
+async def test_messages_over_the_limit_end_the_connection(gateways: Cluster, kind: type[SDK], channel: str) -> None:
+    async with kind() as sdk:
+        client = await sdk.connected(gateways.a.ws_url, connection_token("loud"))
+        await _publish_too_much(client, channel)
+        # For the JavaScript SDK this is final, the Python SDK connects again
+        await until(lambda: client.events[2:], what="the end of the connection")
+        assert client.events[2].code == MESSAGE_SIZE_LIMIT
 
 
 MESSAGE_SIZE_LIMIT = 3
 """The SDKs' own code for close code 1009."""
+
+
+@pytest.mark.parametrize("kind", [HTTPStreamSDK, SSESDK], ids=lambda kind: kind.name)
+async def test_over_http_they_are_refused_alone(gateways: Cluster, kind: type[SDK], channel: str) -> None:
+    """Nobody answers the command, and the connection goes on."""
+    async with kind() as sdk:
+        client = await sdk.connected(gateways.a.ws_url, connection_token("loud"))
+        await _publish_too_much(client, channel)
+        await client.publish(channel, "small")
+        assert [event.name for event in client.events] == ["connecting", "connected"]
+
+
+async def _publish_too_much(client: Client, channel: str) -> None:
+    subscription = await client.subscribe(channel)
+    fits = "x" * 65_000
+    await client.publish(channel, fits)
+    await subscription.wait_received([fits])
+    with pytest.raises(CallFailed):
+        await client.publish(channel, "x" * 65_536)

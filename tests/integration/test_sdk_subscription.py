@@ -9,7 +9,8 @@ import pytest
 
 from tests.integration.cable import Cable
 from tests.integration.clients.base import SDK, CallFailed, Event
-from tests.integration.clients.javascript import DrivenClient, JavaScriptSDK
+from tests.integration.clients.driven import DrivenClient
+from tests.integration.clients.javascript import JavaScriptSDK
 from tests.integration.clients.raw import raw
 from tests.integration.conftest import ConnectAPI
 from tests.integration.servers import Cluster

@@ -6,7 +6,7 @@ import cent
 
 from tests.integration.cable import Cable
 from tests.integration.clients.base import SDK, Subscription
-from tests.integration.clients.javascript import JavaScriptSubscription
+from tests.integration.clients.driven import DrivenSubscription
 from tests.integration.clients.raw import raw
 from tests.integration.conftest import ConnectAPI
 from tests.integration.servers import Cluster
@@ -21,7 +21,7 @@ def state(number: int) -> dict[str, Any]:
 
 
 async def forms(subscription: Subscription) -> tuple[int, int] | None:
-    return await subscription.forms() if isinstance(subscription, JavaScriptSubscription) else None
+    return await subscription.forms() if isinstance(subscription, DrivenSubscription) else None
 
 
 async def test_patches_live_and_after_a_return(gateways: Cluster, sdk: SDK, api: ConnectAPI, name: str) -> None:

@@ -252,6 +252,12 @@ def test_any_payload_reaches_others_as_it_was_published(value: Any, indent: int 
     assert json.loads(message)["push"]["pub"]["data"] == value
 
 
+def test_the_last_push() -> None:
+    assert codec.encode_disconnect(Disconnect(DisconnectCode.SHUTDOWN)) == (
+        b'{"push":{"disconnect":{"code":3001,"reason":"shutdown"}}}'
+    )
+
+
 # — frames —
 
 

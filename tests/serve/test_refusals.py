@@ -7,6 +7,7 @@ import asyncio
 import json
 import logging
 import re
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ from gateway.errors import BrokerUnavailable
 from gateway.messages import Payload, Publication
 from gateway.serve.app import create_app
 from gateway.session.rejections import KINDS
+from gateway.transports.emulation import MOST, QUESTION
 from gateway.web.workers import read_node
 from tests.auth.issuer import P256, signed
 from tests.serving import on_uvicorn
@@ -262,6 +264,22 @@ async def _large_stream(ground: Ground) -> str:
     return told(answer.status_code, answer.content)
 
 
+async def _hasty(ground: Ground) -> str:
+    """Commands that come while a mebibyte of others waits."""
+    url = f"http://127.0.0.1:{ground.port}"
+    words = json.dumps({"id": 1, "connect": {"token": token()}})
+    async with (
+        httpx.AsyncClient() as http,
+        http.stream("POST", f"{url}/connection/http_stream", content=words) as stream,
+    ):
+        told = json.loads(await anext(stream.aiter_lines()))["connect"]
+        emulation = ground.node.answers[QUESTION].__self__  # type: ignore[attr-defined]  # a method's
+        upstream = emulation._upstreams[told["session"]]
+        upstream._waiting, upstream._size = deque(), MOST
+        answer = await http.post(f"{url}/emulation", json={**told, "data": "{}"})
+        return str(answer.status_code)
+
+
 def client(**settings: Any) -> dict[str, Any]:
     return {"client": settings}
 
@@ -327,6 +345,7 @@ REFUSED: dict[str, Refused] = {
     "bad_frame": Refused(_unmasked),
     "message_timeout": Refused(_unfinished, client(message_timeout="200ms")),
     "message_size": Refused(says("x" * 70000)),
+    "waiting_commands": Refused(_hasty, {"http_stream": {"enabled": True}}),
     "rate_limit": Refused(_too_often, rates("client_command", publish="1/day")),
     "too_many_errors": Refused(
         says(*[{"id": 2, "publish": {"channel": "news", "data": 1}}] * 2), rates("client_error", total="1/day")
@@ -397,7 +416,7 @@ async def test_an_event_stream_is_refused_in_the_same_words(caplog: pytest.LogCa
             answer = await http.get(f"http://127.0.0.1:{place.port}/connection/uni_sse", headers={"Origin": EVIL})
         assert (answer.status_code, "client.allowed_origins" in answer.text) == (403, True)
         assert place.node.metrics.refusals == {"message_size": 1, "origin": 1}
-    assert "127.0.0.1: connect of more than 65536 bytes refused" in caplog.text
+    assert "127.0.0.1: request of more than 65536 bytes to /connection/uni_sse refused" in caplog.text
 
 
 @pytest.mark.parametrize("path", [PATH, f"{PATH}/"])

@@ -11,6 +11,7 @@ from tests.transports.sockets import Running, running
 ON_BOTH = {
     "test_conversation",
     "test_raw",
+    "test_raw_response",
     "test_unauthenticated",
     "test_uvicorn_dispatch",
     "test_uvicorn_http",
@@ -20,7 +21,7 @@ ON_BOTH = {
     "test_uvicorn_websocket",
 }
 
-ON_UVLOOP = {"test_freed", "test_freed_http", "test_freed_program"}
+ON_UVLOOP = {"test_freed", "test_freed_http", "test_freed_program", "test_uni_websocket"}
 """Asyncio keeps a timer that is cancelled until its time comes."""
 
 ASYNCIO = {"asyncio": asyncio.new_event_loop}

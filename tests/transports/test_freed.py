@@ -51,12 +51,12 @@ class Server:
         """Called by clients."""
         asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
-    async def call(self, clients: "Clients", *headers: bytes) -> None:
+    async def call(self, clients: "Clients", *headers: bytes, path: str = "/connection/websocket") -> None:
         """Many connections, which end as the clients have it, and are forgotten by the server."""
-        await asyncio.to_thread(self._call, clients, headers)
+        await asyncio.to_thread(self._call, clients, path, headers)
 
-    def _call(self, clients: "Clients", headers: tuple[bytes, ...]) -> None:
-        with calling(MANY, self.port, "/connection/websocket", *headers) as callers:
+    def _call(self, clients: "Clients", path: str, headers: tuple[bytes, ...]) -> None:
+        with calling(MANY, self.port, path, *headers) as callers:
             clients(callers, self)
 
 

@@ -25,7 +25,7 @@ SETTINGS = Settings.model_validate(
     {
         "client": {"token": {"hmac_secret_key": SECRET}, "allowed_origins": ["https://page.example"]},
         "http_api": {"key": KEY},
-        "uni_sse": {"enabled": True},
+        **{each: {"enabled": True} for each in ("http_stream", "sse", "uni_http_stream", "uni_sse")},
         "channel": {"without_namespace": {"presence": True, "history_size": 5, "history_ttl": 60}},
     }
 )
@@ -111,9 +111,15 @@ def _repeat(call: Callable[[int], None], port: int) -> None:
         call(port)
 
 
-@pytest.mark.parametrize("end", ["close", "reset", "server", "refused", "forbidden"])
+KINDS = "http_stream", "sse", "uni_http_stream", "uni_sse"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("end", ["close", "reset", "server", "refused", "forbidden", "commanded"])
 @pytest.mark.parametrize("serve", [on_uvicorn, on_plain_uvicorn])
-async def test_nothing_is_left_of_event_streams(serve: Any, end: str) -> None:
+async def test_nothing_is_left_of_streams(serve: Any, end: str, kind: str) -> None:
+    if end == "commanded" and kind.startswith("uni_"):
+        return
     app = create_app(SETTINGS)
     async with serve(app, SETTINGS) as port:
         loop = asyncio.get_running_loop()
@@ -124,26 +130,45 @@ async def test_nothing_is_left_of_event_streams(serve: Any, end: str) -> None:
             asyncio.run_coroutine_threadsafe(work, loop).result(10)
 
         def streams() -> None:
-            opened = [Request(port, _stream(end)) for _ in range(MANY)]
+            opened = [Request(port, _stream(kind, end)) for _ in range(MANY)]
             for each in opened:
                 assert each.status() == (403 if end == "forbidden" else 200)
                 if end not in ("refused", "forbidden"):
-                    while b"connect" not in each.file.readline():
-                        pass
+                    told = _until(each, b"connect")
+                    if end == "commanded":
+                        _command(port, told)
+                        _until(each, b'"id":2')
             if end == "server":
                 disconnect()
             for each in opened:
-                if end in ("server", "refused", "forbidden"):
-                    while end == "refused" and b"disconnect" not in each.file.readline():
-                        pass
+                if end in ("server", "refused"):
+                    _until(each, b"disconnect")
                 each.close(reset=end == "reset")
 
         await assert_freed(lambda: asyncio.to_thread(streams), only="" if serve is on_uvicorn else "gateway.")
 
 
-def _stream(end: str) -> str:
+def _until(stream: Request, word: bytes) -> bytes:
+    """The line with this word in it."""
+    while word not in (line := stream.file.readline()):
+        assert line, f"{word!r} has not come"
+    return line
+
+
+def _command(port: int, told: bytes) -> None:
+    """Give a command to the session that the connect reply tells of."""
+    connected = json.loads(told.removeprefix(b"data: "))["connect"]
+    body = {"session": connected["session"], "node": connected["node"], "data": '{"id":2,"presence":{"channel":"x"}}'}
+    answered(post("/emulation", json.dumps(body)), 204)(port)
+
+
+def _stream(kind: str, end: str) -> str:
     key = "a key of somebody else, of thirty-two bytes" if end == "refused" else SECRET
     token = connection_token("ada", key=key, subs={"room": {}})
     origin = "Origin: https://evil.example\r\n" if end == "forbidden" else ""
-    asked = quote(json.dumps({"token": token}))
-    return f"GET /connection/uni_sse?cf_connect={asked} HTTP/1.1\r\nHost: test\r\n{origin}\r\n"
+    request = json.dumps({"token": token} if kind.startswith("uni_") else {"id": 1, "connect": {"token": token}})
+    if kind.endswith("http_stream"):
+        return (
+            f"POST /connection/{kind} HTTP/1.1\r\nHost: test\r\n{origin}Content-Length: {len(request)}\r\n\r\n{request}"
+        )
+    return f"GET /connection/{kind}?cf_connect={quote(request)} HTTP/1.1\r\nHost: test\r\n{origin}\r\n"

@@ -80,6 +80,8 @@ CONTROL: dict[str, Any] = {
     "question": Question("q1", "older-uid", "channels", "chat:*", "chat:a", 100, "s1"),
     "answer": Answer("q1", "older-uid", {"chat:b": 2}, more=True),
     "notice": Notice("stream", "chat:a"),
+    "commands": Question("q2", "older-uid", "emulation", '{"session":"s1","frame":"e30="}'),
+    "commands, answer": Answer("q2", "older-uid", {}, body=b"taken"),
 }
 
 
