@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.clients.javascript import SSESDK, HTTPStreamSDK, JavaScriptSDK
 from tests.integration.processes import program
 from tests.integration.servers import Balancer, Cluster, GatewayServer, Server, caddy, haproxy, nginx
 from tests.integration.settings import SETTINGS
 from tests.integration.tokens import connection_token
-from tests.node import PACKAGES, SSESDK, HTTPStreamSDK, JavaScriptSDK
+from tests.node import PACKAGES
 from tests.waiting import until
 
 EMULATED = [HTTPStreamSDK, SSESDK]
