@@ -3,16 +3,19 @@
 import asyncio
 import logging
 import ssl
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from gateway.auth import fetching, remote_keys
 from gateway.auth.fetching import LARGEST
+from gateway.auth.jwks import read_key_set
 from gateway.auth.remote_keys import BURST, LASTS, PAUSE
 from gateway.auth.tokens import TokenInvalid, TokenVerifier
 from gateway.config.settings import ClientSettings, SubscriptionTokenSettings, TokenSettings
@@ -72,6 +75,23 @@ async def test_a_key_is_fetched_when_a_token_needs_it_and_kept(case: Case) -> No
     assert case.issuer.paths == ["/jwks"]
     assert case.tokens.connection(OLD).key == "old"
     assert case.fetches == {True: 1}
+
+
+async def test_what_takes_time_is_done_beside_the_event_loop(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[threading.Thread] = []
+
+    def beside(work: Callable[..., Any]) -> Callable[..., Any]:
+        def tell(*arguments: Any) -> Any:
+            threads.append(threading.current_thread())
+            return work(*arguments)
+
+        return tell
+
+    monkeypatch.setattr(remote_keys, "read_key_set", beside(read_key_set))
+    monkeypatch.setattr(httpx, "create_ssl_context", beside(httpx.create_ssl_context))
+    assert await case.user(OLD) == "ann"
+    assert len(threads) == 2
+    assert threading.main_thread() not in threads
 
 
 async def test_one_fetch_serves_all_who_ask_in_a_tick(case: Case) -> None:
