@@ -9,6 +9,7 @@ from jwt import InvalidTokenError
 from msgspec import Struct
 
 from gateway.auth.keys import segment
+from gateway.config.masking import masked
 from gateway.config.settings import TokenSettings
 from gateway.errors import SettingsError
 
@@ -69,6 +70,11 @@ class KeyEndpoint:
         if issuer is None or audience is None or any(chosen[name] is None for name in self._names):
             raise InvalidTokenError("its issuer or audience is none of those whose keys are known")
         return _PLACEHOLDER.sub(lambda found: str(chosen[found[1]]), self.template)
+
+
+def name_of(address: str) -> str:
+    """The address as logs and health may show it: a password or a query may be a secret."""
+    return masked(address.partition("?")[0])
 
 
 def _is_address(text: str) -> bool:

@@ -11,11 +11,10 @@ from jwt import DecodeError, InvalidAlgorithmError, PyJWTError
 from msgspec import Struct
 
 from gateway.auth.claims import MAX_TOKEN_LENGTH
-from gateway.auth.endpoint import KeyEndpoint
+from gateway.auth.endpoint import KeyEndpoint, name_of
 from gateway.auth.fetching import FetchFailed, fetch
 from gateway.auth.jwks import KeySet, read_key_set
 from gateway.auth.keys import KeyRefused, Verified, segment
-from gateway.config.masking import masked
 from gateway.config.settings import TokenSettings
 from gateway.core.tasks import Tasks
 from gateway.errors import KeysUnavailable
@@ -128,7 +127,7 @@ class PublishedSet:
     """The keys at one address. Whoever lacks one waits for a fetch that begins after he has asked, as all do then."""
 
     def __init__(self, address: str, section: str, clock: Callable[[], float], fetches: Counter[bool]) -> None:
-        self.name = masked(address)
+        self.name = name_of(address)
         self.keys = KeySet()
         self.problem = ""
         """Why the last fetch has failed; empty if it has not."""

@@ -239,6 +239,19 @@ async def test_while_the_issuer_is_away_known_keys_go_on(case: Case, caplog: pyt
     assert lines[0].startswith(f"client.token: no keys from {case.issuer.url}: HTTP 503 Service Unavailable; tokens")
 
 
+async def test_secrets_of_an_address_are_told_nobody(case: Case, caplog: pytest.LogCaptureFixture) -> None:
+    url = case.issuer.url.replace("http://", "http://ann:pa55@") + "?key=s3cret"
+    own = Case(case.issuer, jwks_public_endpoint=url)
+    case.issuer.fail()
+    told = await own.unavailable(OLD)
+    condition = own.tokens.condition()
+    assert condition is not None
+    assert condition.detail.endswith("@" + case.issuer.url.removeprefix("http://") + ": " + told)
+    assert not [secret for secret in ("pa55", "s3cret") if secret in condition.detail + caplog.text]
+    assert case.issuer.paths[0] == "/jwks?key=s3cret", "but to the issuer"
+    own.tokens.close()
+
+
 async def test_it_is_tried_again_by_itself(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_keys, "PAUSE", 0.01)
     case.issuer.fail()
