@@ -42,8 +42,9 @@ def has_passed(token: str, now: float) -> bool:
     if len(token) > MAX_TOKEN_LENGTH:
         return False
     try:
-        exp = jwt.decode(token, options={"verify_signature": False}).get("exp")
-    except (PyJWTError, RecursionError):
+        claimed = jwt.decode(token, options={"verify_signature": False}).get("exp")
+        exp = seconds(claimed)
+    except (PyJWTError, msgspec.DecodeError, RecursionError):
         return False
     return isinstance(exp, int | float) and exp <= now
 

@@ -9,6 +9,7 @@ from jwt import InvalidTokenError
 from msgspec import Struct
 
 from gateway.auth.keys import segment
+from gateway.config.masking import masked
 from gateway.config.settings import TokenSettings
 from gateway.errors import SettingsError
 
@@ -71,6 +72,11 @@ class KeyEndpoint:
         return _PLACEHOLDER.sub(lambda found: str(chosen[found[1]]), self.template)
 
 
+def name_of(address: str) -> str:
+    """The address as logs and health may show it: a password or a query may be a secret."""
+    return masked(address.partition("?")[0])
+
+
 def _is_address(text: str) -> bool:
     try:
         parts = urlsplit(text)
@@ -80,20 +86,24 @@ def _is_address(text: str) -> bool:
 
 
 def _check_choice(name: str, patterns: Mapping[str, str], section: str) -> None:
-    """Raises ``SettingsError`` unless the group ``name`` of one of the patterns is a list of words."""
-    for setting, pattern in patterns.items():
-        group = dict(_GROUP.findall(pattern)).get(name)
-        if group is not None:
-            if all(_WORD.fullmatch(word) for word in group.split("|")):
-                return
+    """Raises ``SettingsError`` unless one of the patterns has the group ``name``, and each that has it as a list."""
+    having = [setting for setting, pattern in patterns.items() if name in re.compile(pattern).groupindex]
+    for setting in having:
+        words = dict(_GROUP.findall(patterns[setting])).get(name, "").split("|")
+        if not all(_WORD.fullmatch(word) for word in words):
             raise SettingsError(
                 f"{section}.{setting} has in its group {name} more than a list of words, and anybody could have keys "
-                f'of his own fetched: write for example {setting} = "^https://(?P<{name}>one|two)\\\\.example\\\\.com$"'
+                f"of his own fetched: write for example {setting} = {_example(name)}"
             )
-    raise SettingsError(
-        f"{section}.jwks_public_endpoint has {{{{{name}}}}}, and no pattern says what that is: write for example "
-        f'issuer_regex = "^https://(?P<{name}>one|two)\\\\.example\\\\.com$"'
-    )
+    if not having:
+        raise SettingsError(
+            f"{section}.jwks_public_endpoint has {{{{{name}}}}}, and no pattern says what that is: write for example "
+            f"issuer_regex = {_example(name)}"
+        )
+
+
+def _example(name: str) -> str:
+    return f'"^https://(?P<{name}>one|two)\\\\.example\\\\.com$"'
 
 
 def _origin(token: str) -> Origin:

@@ -21,6 +21,10 @@ _READERS: dict[str, Any] = {"RSA": RSAAlgorithm, "EC": ECAlgorithm, "OKP": OKPAl
 """By type of key. There is no symmetric one: what is published is no secret."""
 
 
+_OTHER_NAMES = {"Ed25519": "EdDSA"}
+"""Of algorithms (RFC 9864)."""
+
+
 class KeySet(Struct, frozen=True):
     """The keys that can verify tokens, by id, and of the others why they cannot."""
 
@@ -87,7 +91,8 @@ def _read(key: Raw) -> tuple[str, tuple[str, ...], object]:
     except (PyJWTError, UnsupportedAlgorithm, ValueError, TypeError, AttributeError) as error:
         raise Unsuitable(f"{terms.kid!r:.80} cannot be read") from error
     fitting = _algorithms(public)
-    algorithms = tuple(each for each in fitting if terms.alg in (None, each))
+    meant = _OTHER_NAMES.get(terms.alg or "", terms.alg)
+    algorithms = tuple(each for each in fitting if meant in (None, each))
     if not algorithms:
         raise Unsuitable(f"{terms.kid!r:.80} is none for these algorithms, or too short (alg is {terms.alg!r:.40})")
     return terms.kid, algorithms, public

@@ -10,11 +10,11 @@ import msgspec
 from jwt import DecodeError, InvalidAlgorithmError, PyJWTError
 from msgspec import Struct
 
-from gateway.auth.endpoint import KeyEndpoint
+from gateway.auth.claims import MAX_TOKEN_LENGTH
+from gateway.auth.endpoint import KeyEndpoint, name_of
 from gateway.auth.fetching import FetchFailed, fetch
 from gateway.auth.jwks import KeySet, read_key_set
 from gateway.auth.keys import KeyRefused, Verified, segment
-from gateway.config.masking import masked
 from gateway.config.settings import TokenSettings
 from gateway.core.tasks import Tasks
 from gateway.errors import KeysUnavailable
@@ -108,6 +108,8 @@ class RemoteKeys:
             each.close()
 
     def _find(self, token: str) -> tuple[_Header, "PublishedSet"]:
+        if len(token) > MAX_TOKEN_LENGTH:
+            raise DecodeError("it is too long")
         try:
             header = msgspec.json.decode(segment(token.partition(".")[0].encode("ascii")), type=_Header)
         except (ValueError, msgspec.DecodeError, RecursionError) as error:
@@ -125,7 +127,7 @@ class PublishedSet:
     """The keys at one address. Whoever lacks one waits for a fetch that begins after he has asked, as all do then."""
 
     def __init__(self, address: str, section: str, clock: Callable[[], float], fetches: Counter[bool]) -> None:
-        self.name = masked(address)
+        self.name = name_of(address)
         self.keys = KeySet()
         self.problem = ""
         """Why the last fetch has failed; empty if it has not."""
@@ -140,6 +142,7 @@ class PublishedSet:
         self._landing: asyncio.Future[None] | None = None
         """Of the fetch under way, or about to be."""
         self._retry: asyncio.TimerHandle | None = None
+        self._closed = False
         self._left, self._counted_at = float(BURST), clock()
         """Fetches that may still come of tokens."""
 
@@ -166,10 +169,15 @@ class PublishedSet:
         self._take_off()
 
     def close(self) -> None:
+        """Fetch nothing any more. Who waits is asked to come again."""
+        self._closed = True
         if self._retry is not None:
             self._retry.cancel()
         for task in self._tasks.running:
             task.cancel()
+        if self._landing is not None:  # its task may not even have begun
+            self._landing.set_result(None)
+            self._landing = None
 
     def _may_fetch(self) -> bool:
         now = self._clock()
@@ -182,6 +190,8 @@ class PublishedSet:
 
     def _take_off(self) -> asyncio.Future[None]:
         """Begin a fetch at the end of this tick, so that all who ask in it share it; or join the one under way."""
+        if self._closed:
+            raise KeysUnavailable(f"{self.name} is not asked any more")
         if self._landing is None:
             self._landing = asyncio.get_running_loop().create_future()
             self._tasks.spawn(self._fly(self._landing))
@@ -196,7 +206,8 @@ class PublishedSet:
             problem = await self._look()
         finally:
             self.problem, self._ended, self._landing = problem, self._begun, None
-            landing.set_result(None)
+            if not landing.done():
+                landing.set_result(None)
         self._fetches[not self.problem] += 1
         if self.problem:
             text = "%s: no keys from %s: %s; tokens whose key is known go on, others are asked to come again"

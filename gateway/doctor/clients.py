@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from gateway.auth.endpoint import name_of
 from gateway.auth.tokens import TokenExpired, TokenInvalid, TokenVerifier
-from gateway.config.masking import masked
 from gateway.config.settings import Settings, TokenSettings
 from gateway.doctor.finding import About, Finding
 from gateway.errors import KeysUnavailable
@@ -140,7 +140,7 @@ def _remedy(claim: str, token: str, keys: TokenSettings, section: str) -> str:
             return f"sign with iss = {wanted!r}, which {section} wants; it has {claims.get('iss')!r}"
         case "alg" | "key" if keys.jwks_public_endpoint:
             return (
-                f"have its kid name a key at {masked(keys.jwks_public_endpoint)}, which has use = sig and is for the "
+                f"have its kid name a key at {name_of(keys.jwks_public_endpoint)}, which has use = sig and is for the "
                 "token's alg"
             )
         case "signature":

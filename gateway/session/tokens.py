@@ -1,4 +1,7 @@
-"""What becomes of a token that is no good: a code says whether that closes the connection, or answers a command."""
+"""What becomes of a token that is no good, and of one whose key is to be fetched.
+
+A code says whether a bad one closes the connection, or answers a command.
+"""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar

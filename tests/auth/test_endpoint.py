@@ -108,6 +108,7 @@ def test_what_is_no_address(url: str) -> None:
         "^https://(?P<tenant>)$",
         "^https://(?P<tenant>a|)$",
         "^https://(?P<tenant>a/b)$",
+        "^https://(?P<tenant>(a|b))$",
     ],
 )
 def test_a_stranger_must_not_choose_where_keys_come_from(pattern: str) -> None:
@@ -115,7 +116,13 @@ def test_a_stranger_must_not_choose_where_keys_come_from(pattern: str) -> None:
         endpoint(SHARED, issuer_regex=pattern)
 
 
-@pytest.mark.parametrize("pattern", ["", "^(?P<other>a|b)$", "^(?P<tenant>(a|b))$"])
+@pytest.mark.parametrize("pattern", [".*/(?P<tenant>.*)", "(?P<tenant>(.*))"])
+def test_nor_by_a_second_group_of_the_name(pattern: str) -> None:
+    with pytest.raises(SettingsError, match=r"^client\.token\.audience_regex has in its group tenant more than a list"):
+        endpoint(SHARED, issuer_regex=SITES, audience_regex=pattern)
+
+
+@pytest.mark.parametrize("pattern", ["", "^(?P<other>a|b)$"])
 def test_a_placeholder_has_its_group(pattern: str) -> None:
     with pytest.raises(SettingsError, match=r"^client\.token\.jwks_public_endpoint has \{\{tenant\}\}, and no pattern"):
         endpoint(SHARED, issuer_regex=pattern)

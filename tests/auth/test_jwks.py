@@ -33,6 +33,11 @@ def test_keys_of_all_kinds(algorithm: str, key: Any, names_algorithm: bool) -> N
     assert keys.keyrings["k"].verify(signed(key, algorithm)).key == "k"
 
 
+def test_an_algorithm_by_its_newer_name() -> None:
+    keyring = read_key_set(document(jwk(ED25519, "k", alg="Ed25519"))).keyrings["k"]
+    assert keyring.verify(signed(ED25519, "EdDSA")).key == "k"
+
+
 SHORT = rsa.generate_private_key(65537, 1024)  # noqa: S505  a weak key on purpose
 PRIVATE = {**RSAAlgorithm.to_jwk(RSA, as_dict=True), "kid": "k", "use": "sig", "key_ops": ["verify"]}
 SECRET = {"kty": "oct", "k": "c2VjcmV0", "kid": "k", "use": "sig", "alg": "HS256"}

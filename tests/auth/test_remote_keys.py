@@ -3,16 +3,19 @@
 import asyncio
 import logging
 import ssl
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from gateway.auth import fetching, remote_keys
 from gateway.auth.fetching import LARGEST
+from gateway.auth.jwks import read_key_set
 from gateway.auth.remote_keys import BURST, LASTS, PAUSE
 from gateway.auth.tokens import TokenInvalid, TokenVerifier
 from gateway.config.settings import ClientSettings, SubscriptionTokenSettings, TokenSettings
@@ -72,6 +75,23 @@ async def test_a_key_is_fetched_when_a_token_needs_it_and_kept(case: Case) -> No
     assert case.issuer.paths == ["/jwks"]
     assert case.tokens.connection(OLD).key == "old"
     assert case.fetches == {True: 1}
+
+
+async def test_what_takes_time_is_done_beside_the_event_loop(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[threading.Thread] = []
+
+    def beside(work: Callable[..., Any]) -> Callable[..., Any]:
+        def tell(*arguments: Any) -> Any:
+            threads.append(threading.current_thread())
+            return work(*arguments)
+
+        return tell
+
+    monkeypatch.setattr(remote_keys, "read_key_set", beside(read_key_set))
+    monkeypatch.setattr(httpx, "create_ssl_context", beside(httpx.create_ssl_context))
+    assert await case.user(OLD) == "ann"
+    assert len(threads) == 2
+    assert threading.main_thread() not in threads
 
 
 async def test_one_fetch_serves_all_who_ask_in_a_tick(case: Case) -> None:
@@ -173,6 +193,7 @@ async def test_made_up_names_cause_few_fetches(case: Case) -> None:
         (signed(RSA, "RS256", ""), "key: it has no kid"),
         ("nonsense", "format: "),
         ("bm9uc2Vuc2U.e30.x", "format: "),
+        (signed(RSA, "RS256", "old", info="x" * 9000), "size: "),
     ],
 )
 async def test_what_names_no_key_causes_no_fetch(case: Case, token: str, reason: str) -> None:
@@ -216,6 +237,19 @@ async def test_while_the_issuer_is_away_known_keys_go_on(case: Case, caplog: pyt
     lines = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
     assert len(lines) == 1
     assert lines[0].startswith(f"client.token: no keys from {case.issuer.url}: HTTP 503 Service Unavailable; tokens")
+
+
+async def test_secrets_of_an_address_are_told_nobody(case: Case, caplog: pytest.LogCaptureFixture) -> None:
+    url = case.issuer.url.replace("http://", "http://ann:pa55@") + "?key=s3cret"
+    own = Case(case.issuer, jwks_public_endpoint=url)
+    case.issuer.fail()
+    told = await own.unavailable(OLD)
+    condition = own.tokens.condition()
+    assert condition is not None
+    assert condition.detail.endswith("@" + case.issuer.url.removeprefix("http://") + ": " + told)
+    assert not [secret for secret in ("pa55", "s3cret") if secret in condition.detail + caplog.text]
+    assert case.issuer.paths[0] == "/jwks?key=s3cret", "but to the issuer"
+    own.tokens.close()
 
 
 async def test_it_is_tried_again_by_itself(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -401,8 +435,18 @@ async def test_nothing_goes_on_after_the_end(case: Case) -> None:
     waiting = asyncio.create_task(case.unavailable(OLD))
     await until(lambda: len(case.issuer.paths) > asked)
     case.tokens.close()
-    assert await waiting == "the fetch was broken off"
+    assert await waiting in ("", "the fetch was broken off")
+    assert await case.unavailable(OLD) in ("", "the fetch was broken off")
     assert retry(case).cancelled()
+    assert len(case.issuer.paths) == asked + 1
+
+
+async def test_the_end_before_a_fetch_has_begun(case: Case) -> None:
+    waiting = asyncio.create_task(case.unavailable(OLD))
+    await asyncio.sleep(0)
+    case.tokens.close()
+    assert await waiting == ""
+    assert case.issuer.paths == []
 
 
 async def test_keys_that_are_not_wanted_any_more_are_not_fetched(case: Case) -> None:

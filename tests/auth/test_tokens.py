@@ -52,7 +52,8 @@ def public_pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed2
 
 
 RSA = rsa.generate_private_key(65537, 2048)
-EC = {name: ec.generate_private_key(curve) for name, curve in (("ES256", ec.SECP256R1()), ("ES384", ec.SECP384R1()))}
+CURVES: dict[str, ec.EllipticCurve] = {"ES256": ec.SECP256R1(), "ES384": ec.SECP384R1(), "ES512": ec.SECP521R1()}
+EC = {name: ec.generate_private_key(curve) for name, curve in CURVES.items()}
 
 # — connection tokens —
 
@@ -267,7 +268,7 @@ def test_rsa(algorithm: str) -> None:
         verifier().connection(token)
 
 
-@pytest.mark.parametrize("algorithm", ["ES256", "ES384"])
+@pytest.mark.parametrize("algorithm", CURVES)
 def test_ecdsa(algorithm: str) -> None:
     tokens = {name: jwt.encode({"sub": "alice"}, key, algorithm=name) for name, key in EC.items()}
     own = verifier(ecdsa_public_key=public_pem(EC[algorithm]))

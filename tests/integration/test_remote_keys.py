@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed
 from gateway.config.settings import Settings
 from gateway.serve.app import create_app
 from tests.auth.issuer import ED25519, P256, RSA, Issuer, issuing, jwk, signed
+from tests.integration.clients.base import SDK
 from tests.serving import on_uvicorn
 from tests.waiting import until
 
@@ -95,3 +96,23 @@ async def test_each_tenant_has_keys_of_its_own() -> None:
             assert await place.connect(signed(RSA, "RS256", iss="https://two.example.com")) == "connected"
             assert await place.connect(signed(RSA, "RS256", iss="https://six.example.com")) == "closed 3500"
         assert issuer.paths == ["/jwks/two"]
+
+
+async def test_sdks_come_again_while_the_issuer_is_away(sdk: SDK) -> None:
+    """Away for connect, then for a subscription: neither is the end of anything."""
+    async with issuing() as issuer, serving(settings(issuer)) as place:
+        issuer.fail()
+        client = await sdk.client(f"ws://127.0.0.1:{place.port}/connection/websocket", signed(RSA, "RS256", "r"))
+        await client.begin()
+        await client.events.wait("error")
+        issuer.publish(jwk(RSA, "r"))
+        await client.events.wait("connected")
+        assert {event.code for event in client.events.named("error")} == {100}
+        issuer.fail()
+        token = signed(P256, "ES256", "e", channel="$private")
+        subscription = await client.subscription("$private", get_token=lambda: token)
+        await subscription.begin()
+        await subscription.events.wait("error")
+        issuer.publish(jwk(P256, "e"))
+        await subscription.events.wait("subscribed")
+        assert client.events.named("disconnected") == []

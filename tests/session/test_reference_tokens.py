@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gateway.core.cluster import RefreshUser
 from tests.session.rig import NOW, Client, Rig
 
 SOON, PAST = int(NOW) + 600, int(NOW) - 600
@@ -198,6 +199,32 @@ async def test_a_refresh_without_end_may_be_followed_by_one_with_an_end() -> Non
     await client.connect(token=rig.token(ttl=60))
     assert await ask(client, "refresh", token=rig.token()) == "no end"
     assert await ask(client, "refresh", token=rig.token(exp=SOON)) == "600 s"
+
+
+SERVER_SIDE: dict[str, tuple[Claims, str]] = {
+    "until then": ({"expire_at": SOON}, "600 s"),
+    "with info": ({"expire_at": SOON, "info": b"1"}, "600 s"),
+    "without end": ({}, "no end"),
+    "over": ({"expire_at": PAST}, "closed 3005"),
+    "expired": ({"expired": True}, "closed 3005"),
+    "expired, until then": ({"expired": True, "expire_at": SOON}, "closed 3005"),
+}
+
+
+@pytest.mark.parametrize(("command", "expected"), SERVER_SIDE.values(), ids=SERVER_SIDE)
+@pytest.mark.parametrize("claims", [{"exp": SOON}, {}], ids=["with an end", "without end"])
+async def test_refreshes_by_the_server_and_then_by_the_client(claims: Claims, command: Claims, expected: str) -> None:
+    rig = await Rig.open()
+    client = rig.client()
+    await client.connect(token=rig.token(**claims))
+    rig.control(RefreshUser(user="alice", **command))
+    if client.closed is None:
+        [push] = client.take()
+        assert push == {"refresh": {"expires": True, "ttl": 600} if expected == "600 s" else {}}
+        assert await ask(client, "refresh", token=rig.token(exp=SOON)) == "600 s"
+        assert await ask(client, "refresh", token=rig.token()) == "no end"
+    else:
+        assert f"closed {client.closed[0]}" == expected
 
 
 # — sub_refresh —

@@ -59,6 +59,13 @@ async def test_connect_waits_for_the_key(rig: Rig) -> None:
     assert (client.session.user, client.session.info) == ("alice", b'{"a":1}')
 
 
+async def test_a_storm_is_one_fetch(rig: Rig, issuer: Issuer) -> None:
+    clients = [rig.client() for _ in range(300)]
+    await asyncio.gather(*(each.connect(token=old(sub=f"user {n}")) for n, each in enumerate(clients)))
+    assert len(issuer.paths) == 1
+    assert {each.session.user for each in clients} == {f"user {n}" for n in range(300)}
+
+
 async def test_what_comes_behind_a_connect_waits_with_it(rig: Rig, issuer: Issuer) -> None:
     client = rig.client()
     connect, subscribe = {"id": 1, "connect": {"token": old()}}, {"id": 2, "subscribe": {"channel": "news"}}
