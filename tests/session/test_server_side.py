@@ -115,7 +115,7 @@ async def test_it_is_told_where_it_stands_behind_what_it_has_been_sent() -> None
 
 async def test_it_may_be_told_that_its_subscription_ends() -> None:
     rig, client = await given("news")
-    rig.control(SubscribeUser(user="alice", channel="news", expire_at=NOW + 5))
+    rig.control(SubscribeUser(user="alice", channel="news", expire_at=int(NOW) + 5))
     await rig.settle()
     rig.pass_time(40)
     assert client.closed == (3006, "subscription expired")

@@ -28,13 +28,13 @@ BODIES = {
 }
 
 
-@pytest.fixture(params=OFFERS.values(), ids=OFFERS)
+@pytest.fixture(params=list(OFFERS.values()), ids=list(OFFERS))
 def offer(request: pytest.FixtureRequest) -> bytes:
     found: bytes = request.param
     return found
 
 
-@pytest.fixture(params=BODIES.values(), ids=BODIES)
+@pytest.fixture(params=list(BODIES.values()), ids=list(BODIES))
 def body(request: pytest.FixtureRequest) -> tuple[bytes, bytes]:
     found: tuple[bytes, bytes] = request.param
     return found

@@ -1,5 +1,8 @@
-"""What the OpenAPI document says of the server API is so."""
+"""What the OpenAPI document and the page say of the server API is so."""
 
+import json
+import re
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -18,6 +21,7 @@ REQUESTS: dict[str, type[Any]] = {
     "batch": api_messages.BatchRequest,
     "commands": OneCommand,
 }
+PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
 CHAT = {"name": "chat", "history_size": 10, "history_ttl": "60s", "presence": True}
 
 
@@ -73,3 +77,20 @@ async def test_examples_are_answered_so(name: str) -> None:
     else:
         shown = example.result if name in ("batch", "commands") else {"result": example.result}
         assert answer.keys() == shown.keys()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_page_names_every_field(name: str) -> None:
+    [row] = re.findall(rf"^\| `{name}` \|(.*)\|(.*)\|$", PAGE, re.MULTILINE)
+    fields, result = row
+    named = re.findall(r"`(\w+)`", fields)
+    if name == "broadcast":
+        named.remove("publish")  # for what they share
+        named += [field for field in METHODS["publish"].request.__struct_fields__ if field != "channel"]
+    assert set(named) == set(METHODS[name].request.__struct_fields__)
+    assert {f"`{field}`" for field in METHODS[name].result.__struct_fields__} <= set(re.findall(r"`\w+`", result))
+
+
+def test_the_page_shows_answers_as_they_are() -> None:
+    for shown in re.findall(r"^\{.*\}$", PAGE, re.MULTILINE):
+        assert json.dumps(json.loads(shown), separators=(",", ":")) == shown

@@ -18,7 +18,7 @@ from gateway.serve.app import create_app
 from tests.serving import on_uvicorn
 from tests.web.conftest import KEY, SETTINGS
 
-PACKAGE = Path(__file__).parent / "cent4" / "installed" / "cent" / "__init__.py"
+PACKAGE = Path(__file__).parents[2] / ".venv" / "cent4" / "cent" / "__init__.py"
 
 Call = Callable[..., Awaitable[Any]]
 
