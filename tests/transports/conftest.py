@@ -12,6 +12,7 @@ ON_BOTH = {
     "test_conversation",
     "test_raw",
     "test_unauthenticated",
+    "test_uvicorn_bodies",
     "test_uvicorn_dispatch",
     "test_uvicorn_http",
     "test_uvicorn_stopping",
