@@ -117,6 +117,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_head = True
         self._head_size = 0
         self._overseer: Overseer | None = None
+        self._answering: RequestResponseCycle | None = None
+        self._refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
@@ -139,9 +141,11 @@ class HttpProtocol(HttpToolsProtocol):
         self._let_go()
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
         self._unset_keepalive_if_required()
         self._parse(data)
-        if self.transport.is_closing() or self.transport.get_protocol() is not self:
+        if self._refused or self.transport.is_closing() or self.transport.get_protocol() is not self:
             return
         if self._in_head:
             # Headers are counted when whole. One that never ends would otherwise grow in the parser.
@@ -173,6 +177,29 @@ class HttpProtocol(HttpToolsProtocol):
         except HttpParserError:
             self.logger.warning(message := "Invalid HTTP request received.")
             self.send_400_response(message)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse the last request and all behind it. If others are still to be answered, they are, and no more is."""
+        due: RequestResponseCycle | None = self.cycle
+        broken_body = self._reading and not self._in_head
+        if broken_body and self.pipeline and self.pipeline[0][0] is due:
+            self.pipeline.popleft()
+            due = self.pipeline[0][0] if self.pipeline else self._answering
+        elif broken_body and due is not None and due.response_started:
+            self.transport.close()
+            return
+        elif broken_body:
+            due = None
+        if due is None or due.response_complete:
+            super().send_400_response(msg)
+            return
+        self._refused, due.keep_alive = True, False
+        self._deadline.end()
+        self.flow.resume_reading()  # to throw away: a socket that closes on what is unread takes the answers along
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _should_upgrade(self) -> bool:
         """Whether the request opens a WebSocket. It does not while an answer is due to one before it."""
@@ -277,7 +304,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _let_go(self) -> None:
         """Keep nothing that keeps this object: a closed connection is freed at once, not when a collector comes by."""
         self._unset_keepalive_if_required()  # uvicorn leaves it to fire after a reset
-        self.parser = self.cycle = self.scope = None  # type: ignore[assignment]  # as uvicorn has it
+        self.parser = self.cycle = self.scope = self._answering = None  # type: ignore[assignment]  # as uvicorn has it
         self.pipeline.clear()
 
 

@@ -13,6 +13,7 @@ ON_BOTH = {
     "test_raw",
     "test_raw_response",
     "test_unauthenticated",
+    "test_uvicorn_bodies",
     "test_uvicorn_dispatch",
     "test_uvicorn_http",
     "test_uvicorn_stopping",

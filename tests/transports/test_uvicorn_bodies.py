@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from gateway.transports.handshake import HEAD_LIMIT
 from tests.transports.sockets import TEXT, Peer, Running, client_frame, running, upgrade_request
 from tests.waiting import until
 
@@ -175,6 +176,55 @@ async def test_what_can_be_read_in_two_ways_is_not_read(run: Running, data: byte
     assert b" 400 " in await peer.head()
     await peer.rest()
     assert "/smuggled" not in paths(run)
+
+
+BROKEN = request_of(b"Transfer-Encoding: chunked\r\n", line=b"POST /broken HTTP/1.1") + b"3\r\nabcdef"
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        b"nonsense\r\n\r\n",
+        BROKEN,
+        request_of(line=b"CONNECT test:80 HTTP/1.1"),
+        b"GET / HTTP/1.1\r\nX: " + b"x" * HEAD_LIMIT,
+    ],
+    ids=["no request", "no body", "CONNECT", "too large"],
+)
+@pytest.mark.parametrize("before", [1, 2])
+async def test_who_is_to_be_answered_is_though_nonsense_follows(run: Running, behind: bytes, before: int) -> None:
+    peer = await run.connect()
+    run.app.http = held(run)
+    peer.write(request_of(line=b"GET /one HTTP/1.1") * before + behind)
+    await until(lambda: run.app.scopes)
+    peer.write(SMUGGLED)
+    await run.deadline_passes()  # which is for requests alone
+    run.app.go_on.set()
+    assert [await answered(peer) for _ in range(before)] == [(200, b"0")] * before
+    assert await peer.rest() == b""
+    assert paths(run) == ["/one"] * before
+
+
+async def test_nonsense_in_a_body_that_is_waited_for_is_answered_once(run: Running) -> None:
+    peer = await run.connect()
+    peer.write(BROKEN + SMUGGLED)
+    assert b" 400 " in await peer.head()
+    assert b"HTTP/1.1 " not in await peer.rest()
+
+
+async def test_nonsense_behind_the_beginning_of_an_answer_ends_it(run: Running) -> None:
+    async def early(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"abc", "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    run.app.http = early
+    peer = await run.connect()
+    peer.write(request_of(b"Transfer-Encoding: chunked\r\n"))
+    assert b" 200 " in await peer.head()
+    peer.write(b"nonsense\r\n")
+    assert await peer.rest() == b"3\r\nabc\r\n"
 
 
 async def test_a_trailer_is_no_header(run: Running) -> None:

@@ -2,8 +2,13 @@
 
 from typing import Any
 
-from gateway.config.settings import HTTPAPISettings
+import httpx
+import pytest
+
+from gateway.config.settings import HTTPAPISettings, Settings
+from gateway.serve.app import create_app
 from gateway.web.api_keys import APIKeys
+from tests.serving import on_plain_uvicorn
 from tests.web.conftest import running
 
 
@@ -13,6 +18,7 @@ class Request:
     def __init__(self, **headers: str) -> None:
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
         self.query_params: dict[str, str] = {}
+        self.scope: dict[str, bytes] = {"query_string": b""}
         self.state = self
         self.api_key: str | None = None
 
@@ -63,3 +69,17 @@ async def test_where_nobody_is_asked_no_page_of_another_origin_calls() -> None:
         assert (await api.post("info", headers=own)).status_code == 200
     async with running({"http_api": {"key": "one"}}) as api:  # a page that has the key is no stranger's
         assert (await api.post("info", headers={"X-API-Key": "one", **strange})).status_code == 200
+
+
+@pytest.mark.parametrize("query", ["api_key=two", "%61pi_key=two&x=1", "x=1&api_key=wrong-two"])
+@pytest.mark.parametrize("method", ["/publish", "/batch", ""])
+async def test_a_key_in_the_query_is_in_no_log(query: str, method: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Servers write the query down with their line of each request; ours does not."""
+    settings = Settings.model_validate({"http_api": {"key": "two"}})
+    caplog.set_level("DEBUG")
+    async with on_plain_uvicorn(create_app(settings), settings) as port, httpx.AsyncClient() as http:
+        answer = await http.post(f"http://127.0.0.1:{port}/api{method}?{query}", content=b"{}")
+    assert answer.status_code == (401 if "wrong" in query else 200)
+    lines = [each.getMessage() for each in caplog.records if not each.name.startswith("http")]
+    assert [line for line in lines if f'"POST /api{method}?api_key=***' in line]
+    assert [line for line in lines if "two" in line] == []

@@ -194,6 +194,27 @@ async def test_what_cannot_be_blocked(api: API, method: str, request_: dict[str,
     assert (error["code"], problem in error["message"]) == (107, True)
 
 
+async def test_a_subscription_that_has_expired_is_refused(api: API, commands: list[Any]) -> None:
+    now = int(api.node.clock())
+    for expire_at in (1, now - 1, now):
+        error = await api.error("subscribe", user="ann", channel="room", expire_at=expire_at)
+        assert (error["code"], "expire_at must be in the future" in error["message"]) == (107, True)
+    for expire_at in (0, -1, now + 100):
+        assert await api.result("subscribe", user="ann", channel="room", expire_at=expire_at) == {}
+    assert [each.expire_at for each in commands] == [0, 0, now + 100]
+
+
+@pytest.mark.parametrize("name", ["re:UPPER", "re:größe", "re:" + "x" * 300])
+async def test_the_server_subscribes_to_names_that_clients_may_not_use(name: str) -> None:
+    kept = {"name": "re", "channel_regex": "^[a-z]+$", "history_size": 1, "history_ttl": "60s", "presence": True}
+    async with running({"http_api": {"key": KEY}, "channel": {"namespaces": [kept]}}) as api:
+        for method in ("subscribe", "unsubscribe"):
+            assert await api.result(method, user="ann", channel=name) == {}
+        for method in ("history", "history_remove", "presence", "presence_stats"):
+            await api.result(method, channel=name)
+        assert (await api.result("broadcast", channels=[name], data=1))["responses"][0]["result"]["offset"] == 1
+
+
 async def test_refresh(api: API, commands: list[Any]) -> None:
     assert await api.result("refresh", user="ann", expired=True) == {}
     await api.result("refresh", user="ann", expire_at=99, info={})
