@@ -22,6 +22,7 @@ PROXIED = {"subscribe_proxy_enabled": True}
 
 
 def settings(backend: Backend, **slow: Any) -> dict[str, Any]:
+    slow = {"timeout": 60, **slow}
     proxies = [{"name": name, "endpoint": f"{backend.url}/{name}", **slow} for name in ("one", "two")]
     names = [{"name": name, "subscribe_proxy_name": name, **PROXIED} for name in ("one", "two")]
     connect = {"enabled": True, "endpoint": f"{backend.url}/connect", **slow}
@@ -38,7 +39,7 @@ async def test_a_slow_backend_delays_nobody_else(backend: Backend) -> None:
     """Neither others, nor its client's other commands, nor what another backend decides."""
     backend.answers["/connect"] = [{"result": {"user": "7"}}]
     async with (
-        gateway_running(settings(backend, timeout=60, concurrency=2)) as gateway,
+        gateway_running(settings(backend, concurrency=2)) as gateway,
         gateway.connected() as client,
         gateway.client() as stranger,
     ):
@@ -59,7 +60,7 @@ async def test_a_slow_backend_delays_nobody_else(backend: Backend) -> None:
 
 
 async def test_so_many_at_a_time_and_so_many_wait(backend: Backend) -> None:
-    values = settings(backend, timeout=60, concurrency=2, queue_size=3)
+    values = settings(backend, concurrency=2, queue_size=3)
     async with gateway_running(values) as gateway, gateway.connected() as client:
         backend.hold()
         numbers = [await client.send("subscribe", channel=f"one:{n}") for n in range(7)]
@@ -134,7 +135,7 @@ class Calls:
     def __init__(self, url: str, **settings: Any) -> None:
         self.metrics = Metrics()
         telling = Recurring(logging.getLogger("gateway.proxies"), time.monotonic)
-        made = ProxySettings.model_validate({"endpoint": url, **settings})
+        made = ProxySettings.model_validate({"endpoint": url, "timeout": 30, **settings})
         self.backend = module.Backend("default", made, self.metrics, time.monotonic, telling)
 
     async def ask(self, event: str = "subscribe") -> bytes:
