@@ -25,7 +25,10 @@ class Asked:
 
 @dataclass
 class Raw:
-    """An answer that is not just an object with status 200; without a body the connection ends unanswered."""
+    """An answer that is not just an object with status 200.
+
+    Without a body the connection ends unanswered; with status 0 the body is all that it is given.
+    """
 
     status: int = 200
     body: bytes | None = b"{}"
@@ -104,7 +107,10 @@ class Backend:
         answer = (given.pop(0) if len(given) > 1 else given[0]) if given else {}
         if not isinstance(answer, Raw):
             answer = Raw(body=json.dumps(answer).encode())
-        if answer.body is None:
+        if answer.status == 0 and answer.body:
+            writer.write(answer.body)
+            await writer.drain()
+        if answer.body is None or answer.status == 0:
             return False
         lines = [f"HTTP/1.1 {answer.status} Whatever", *(f"{name}: {value}" for name, value in answer.headers.items())]
         lines.append("Transfer-Encoding: chunked" if answer.chunked else f"Content-Length: {len(answer.body)}")

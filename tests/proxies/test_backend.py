@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from gateway.config.settings import ProxySettings
+from gateway.errors import Error
 from gateway.metrics import Metrics
 from gateway.proxies import backend as module
 from gateway.proxies.failures import Failure
@@ -159,6 +160,25 @@ async def test_a_kept_connection_that_the_server_has_closed(backend: Backend, ev
     else:
         assert await failure(calls, event) == "connection"
     assert len(backend.asked) == 1 + times
+    await calls.backend.close()
+
+
+async def test_what_is_no_http(backend: Backend, caplog: pytest.LogCaptureFixture) -> None:
+    backend.answers["/?key=hidden"] = [Raw(0, b"hidden\r\n\r\n")]
+    calls = Calls(f"{backend.url}/?key=hidden")
+    assert await failure(calls) == "connection"
+    assert caplog.messages == [f"proxy default: subscribe is not decided by {backend.url}/: ClientResponseError"]
+    await calls.backend.close()
+
+
+async def test_a_refusal_is_a_decision(backend: Backend, caplog: pytest.LogCaptureFixture) -> None:
+    backend.answers["/"] = [Raw(500), Raw(403)]
+    meanings = [{"status_code": 403, "to_error": {"code": 403, "message": "forbidden"}}]
+    calls = Calls(f"{backend.url}/", http={"status_to_code_transforms": meanings})
+    assert await failure(calls) == "status"
+    with pytest.raises(Error, match="403 forbidden"):
+        await calls.ask()
+    assert caplog.messages[-1].startswith(f"proxy default: subscribe is decided again by {backend.url}/ (")
     await calls.backend.close()
 
 
