@@ -47,6 +47,7 @@ class Backend:
         self._waiting = 0
         tls = settings.http.tls
         self._tls = tls_context(tls) if tls.enabled else None
+        self._server_name = tls.server_name or None if tls.enabled else None
         self._meanings = {each.status_code: each for each in settings.http.status_to_code_transforms}
         self._session: aiohttp.ClientSession | None = None
 
@@ -138,10 +139,14 @@ class Backend:
         return content
 
     async def _post(self, body: bytes, headers: Headers) -> tuple[int, bytes]:
-        session = self._open()
-        async with session.post(
-            self.settings.endpoint, data=body, headers=[*headers], allow_redirects=False
-        ) as response:
+        request = self._open().post(
+            self.settings.endpoint,
+            data=body,
+            headers=[*headers],
+            allow_redirects=False,
+            server_hostname=self._server_name,
+        )
+        async with request as response:
             content, limit = bytearray(), self.settings.response_size_limit
             async for chunk in response.content.iter_any():
                 content += chunk

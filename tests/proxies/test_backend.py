@@ -1,7 +1,9 @@
 """A backend that is slow, busy or away: what that costs others, and what is told of it."""
 
 import logging
+import ssl
 import time
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -14,7 +16,8 @@ from gateway.metrics import Metrics
 from gateway.proxies import backend as module
 from gateway.proxies.failures import Failure
 from gateway.recurring import Recurring
-from tests.proxies.backend import Backend, Raw
+from tests.certificates import Authority
+from tests.proxies.backend import Backend, Raw, backend_running
 from tests.proxies.client import gateway_running, token
 from tests.waiting import until
 
@@ -216,6 +219,24 @@ async def test_an_address_that_nobody_answers_is_asked_for_again(monkeypatch: py
     assert await failure(calls) == "connection"
     assert cleared == [True]
     await calls.backend.close()
+
+
+async def test_tls(tmp_path: Path) -> None:
+    """Whoever has no certificate for the name that is meant is not told anything."""
+    authority = Authority(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*authority.issue("backend.example"))
+    own: dict[str, Any] = {"enabled": True, "server_ca_pem": str(authority.path)}
+    async with backend_running(context) as backend:
+        for tls in ({}, own, {**own, "server_name": "other.example"}):
+            calls = Calls(backend.url, http={"tls": tls})
+            assert await failure(calls) == "connection"
+            await calls.backend.close()
+        assert not backend.asked
+        for tls in ({**own, "server_name": "backend.example"}, {"enabled": True, "insecure_skip_verify": True}):
+            calls = Calls(backend.url, http={"tls": tls})
+            assert await calls.ask() == b"{}"
+            await calls.backend.close()
 
 
 def test_certificates_that_cannot_be_used() -> None:
