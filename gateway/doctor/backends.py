@@ -26,7 +26,10 @@ async def _examine(place: str, backend: ProxySettings) -> Finding:
     try:
         context = _context(backend) if url.scheme == "https" else None
         async with asyncio.timeout(backend.timeout):
-            _, writer = await asyncio.open_connection(url.hostname, port, ssl=context)
+            name = backend.http.tls.server_name if context and backend.http.tls.enabled else ""
+            _, writer = await asyncio.open_connection(
+                url.hostname, port, ssl=context, server_hostname=name or url.hostname if context else None
+            )
             writer.close()
     except TimeoutError:
         text = f"{where} does not let connect within {backend.timeout:g} s"

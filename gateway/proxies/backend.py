@@ -1,7 +1,6 @@
 """One backend: how it is called, how many calls at a time, and what is told of it."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
@@ -9,7 +8,7 @@ import aiohttp
 
 from gateway.config.masking import masked
 from gateway.config.settings import ProxySettings
-from gateway.errors import Disconnect, DisconnectCode
+from gateway.errors import Disconnect, DisconnectCode, Error
 from gateway.metrics import Metrics
 from gateway.proxies.envelopes import closing, failing
 from gateway.proxies.failures import Failure
@@ -45,9 +44,10 @@ class Backend:
         self._telling = telling
         self._shown = masked(settings.endpoint).partition("?")[0]
         self._turns = asyncio.Semaphore(settings.concurrency)
-        self._waiting: Counter[str] = Counter()
+        self._waiting = 0
         tls = settings.http.tls
         self._tls = tls_context(tls) if tls.enabled else None
+        self._server_name = tls.server_name or None if tls.enabled else None
         self._meanings = {each.status_code: each for each in settings.http.status_to_code_transforms}
         self._session: aiohttp.ClientSession | None = None
 
@@ -59,15 +59,20 @@ class Backend:
         Raises `Failure`, as ``read`` may; what else that raises, or what a status stands for; and ``Disconnect`` when
         nobody waits any more.
         """
-        kind = f"{event} {self.name}"
         try:
             answer = read(await self._in_turn(event, body, headers, gone))
         except Failure as failure:
             self._metrics.proxy_errors[event, self.name, failure.kind] += 1
             text = "proxy %s: %s is not decided by %s: %s"
-            self._telling.happened(kind, text, self.name, event, self._shown, failure.text, reason=failure.kind)
+            self._telling.happened(
+                f"{event} {self.name}", text, self.name, event, self._shown, failure.text, reason=failure.kind
+            )
             raise
-        self._telling.over(kind, "proxy %s: %s is decided again by %s", self.name, event, self._shown)
+        except (Error, Disconnect):
+            if not gone():
+                self._decided(event)
+            raise
+        self._decided(event)
         return answer
 
     async def close(self) -> None:
@@ -76,8 +81,12 @@ class Backend:
 
     # — inside —
 
+    def _decided(self, event: str) -> None:
+        text = "proxy %s: %s is decided again by %s"
+        self._telling.over(f"{event} {self.name}", text, self.name, event, self._shown)
+
     async def _in_turn(self, event: str, body: bytes, headers: Headers, gone: Callable[[], bool]) -> bytes:
-        await self._turn(event)
+        await self._turn()
         try:
             if gone():
                 raise Disconnect(DisconnectCode.CONNECTION_CLOSED)
@@ -91,15 +100,15 @@ class Backend:
         finally:
             self._turns.release()
 
-    async def _turn(self, event: str) -> None:
+    async def _turn(self) -> None:
         """Wait for one, no longer than a call may take, so that who gets it has its whole time."""
         if not self._turns.locked():
             await self._turns.acquire()
             return
         settings = self.settings
-        if self._waiting.total() >= settings.queue_size:
+        if self._waiting >= settings.queue_size:
             raise Failure("overload", f"{settings.concurrency} calls are under way, and {settings.queue_size} wait")
-        self._waiting[event] += 1
+        self._waiting += 1
         try:
             async with asyncio.timeout(settings.timeout):
                 await self._turns.acquire()
@@ -107,7 +116,7 @@ class Backend:
             text = f"{settings.concurrency} calls are under way, and none has ended within {settings.timeout:g} s"
             raise Failure("overload", text) from None
         finally:
-            self._waiting[event] -= 1
+            self._waiting -= 1
 
     async def _call(self, event: str, body: bytes, headers: Headers) -> bytes:
         try:
@@ -122,16 +131,22 @@ class Backend:
             raise Failure("timeout", f"no answer within {self.settings.timeout:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
             self._connect_anew()
-            raise Failure("connection", f"{type(error).__name__}: {error}") from None
+            # others say what they have read, which is not for the log
+            why = f": {error}" if isinstance(error, OSError) else ""
+            raise Failure("connection", f"{type(error).__name__}{why}") from None
         if status != 200:
             raise self._meaning(status)
         return content
 
     async def _post(self, body: bytes, headers: Headers) -> tuple[int, bytes]:
-        session = self._open()
-        async with session.post(
-            self.settings.endpoint, data=body, headers=[*headers], allow_redirects=False
-        ) as response:
+        request = self._open().post(
+            self.settings.endpoint,
+            data=body,
+            headers=[*headers],
+            allow_redirects=False,
+            server_hostname=self._server_name,
+        )
+        async with request as response:
             content, limit = bytearray(), self.settings.response_size_limit
             async for chunk in response.content.iter_any():
                 content += chunk

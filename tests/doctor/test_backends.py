@@ -1,11 +1,14 @@
 """Backends of proxies, as the doctor finds them."""
 
+import ssl
+from pathlib import Path
 from typing import Any
 
 from gateway.config.settings import Settings
 from gateway.doctor.backends import examine_backends
 from gateway.doctor.program import examine_namespaces
 from gateway.serve.listening import bind
+from tests.certificates import Authority
 from tests.proxies.backend import backend_running
 
 
@@ -39,6 +42,17 @@ async def test_somebody_else_is_there() -> None:
         backend.hold()
         (finding,) = await examine_backends(settings(backend.url.replace("http", "https"), timeout=0.1))
         assert finding.level == "problem"
+
+
+async def test_the_name_that_is_meant(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*authority.issue("backend.example"))
+    own: dict[str, Any] = {"enabled": True, "server_ca_pem": str(authority.path)}
+    async with backend_running(context) as backend:
+        for name, level in (("backend.example", "ok"), ("", "problem")):
+            (finding,) = await examine_backends(settings(backend.url, http={"tls": {**own, "server_name": name}}))
+            assert finding.level == level
 
 
 def test_a_namespace_that_asks_is_not_closed() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -25,7 +26,10 @@ class Asked:
 
 @dataclass
 class Raw:
-    """An answer that is not just an object with status 200; without a body the connection ends unanswered."""
+    """An answer that is not just an object with status 200.
+
+    Without a body the connection ends unanswered; with status 0 the body is all that it is given.
+    """
 
     status: int = 200
     body: bytes | None = b"{}"
@@ -36,7 +40,8 @@ class Raw:
 class Backend:
     """Answers each path with what ``answers`` has for it, the last of them for ever; `{}` where it has nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.answers: defaultdict[str, list[Any]] = defaultdict(list)
         self.asked: list[Asked] = []
         self.connections = 0
@@ -51,7 +56,7 @@ class Backend:
     @property
     def url(self) -> str:
         assert self._server is not None
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return f"http{'s' if self._tls else ''}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     def of(self, path: str) -> list[dict[str, Any]]:
         """What has been asked there."""
@@ -65,7 +70,7 @@ class Backend:
         self._open.set()
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
 
     async def stop(self) -> None:
         assert self._server is not None
@@ -104,7 +109,10 @@ class Backend:
         answer = (given.pop(0) if len(given) > 1 else given[0]) if given else {}
         if not isinstance(answer, Raw):
             answer = Raw(body=json.dumps(answer).encode())
-        if answer.body is None:
+        if answer.status == 0 and answer.body:
+            writer.write(answer.body)
+            await writer.drain()
+        if answer.body is None or answer.status == 0:
             return False
         lines = [f"HTTP/1.1 {answer.status} Whatever", *(f"{name}: {value}" for name, value in answer.headers.items())]
         lines.append("Transfer-Encoding: chunked" if answer.chunked else f"Content-Length: {len(answer.body)}")
@@ -115,8 +123,8 @@ class Backend:
 
 
 @asynccontextmanager
-async def backend_running() -> AsyncIterator[Backend]:
-    backend = Backend()
+async def backend_running(tls: ssl.SSLContext | None = None) -> AsyncIterator[Backend]:
+    backend = Backend(tls)
     await backend.start()
     try:
         yield backend

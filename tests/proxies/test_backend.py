@@ -1,7 +1,9 @@
 """A backend that is slow, busy or away: what that costs others, and what is told of it."""
 
 import logging
+import ssl
 import time
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -9,11 +11,13 @@ import httpx
 import pytest
 
 from gateway.config.settings import ProxySettings
+from gateway.errors import Error
 from gateway.metrics import Metrics
 from gateway.proxies import backend as module
 from gateway.proxies.failures import Failure
 from gateway.recurring import Recurring
-from tests.proxies.backend import Backend, Raw
+from tests.certificates import Authority
+from tests.proxies.backend import Backend, Raw, backend_running
 from tests.proxies.client import gateway_running, token
 from tests.waiting import until
 
@@ -22,6 +26,7 @@ PROXIED = {"subscribe_proxy_enabled": True}
 
 
 def settings(backend: Backend, **slow: Any) -> dict[str, Any]:
+    slow = {"timeout": 60, **slow}
     proxies = [{"name": name, "endpoint": f"{backend.url}/{name}", **slow} for name in ("one", "two")]
     names = [{"name": name, "subscribe_proxy_name": name, **PROXIED} for name in ("one", "two")]
     connect = {"enabled": True, "endpoint": f"{backend.url}/connect", **slow}
@@ -38,7 +43,7 @@ async def test_a_slow_backend_delays_nobody_else(backend: Backend) -> None:
     """Neither others, nor its client's other commands, nor what another backend decides."""
     backend.answers["/connect"] = [{"result": {"user": "7"}}]
     async with (
-        gateway_running(settings(backend, timeout=60, concurrency=2)) as gateway,
+        gateway_running(settings(backend, concurrency=2)) as gateway,
         gateway.connected() as client,
         gateway.client() as stranger,
     ):
@@ -59,7 +64,7 @@ async def test_a_slow_backend_delays_nobody_else(backend: Backend) -> None:
 
 
 async def test_so_many_at_a_time_and_so_many_wait(backend: Backend) -> None:
-    values = settings(backend, timeout=60, concurrency=2, queue_size=3)
+    values = settings(backend, concurrency=2, queue_size=3)
     async with gateway_running(values) as gateway, gateway.connected() as client:
         backend.hold()
         numbers = [await client.send("subscribe", channel=f"one:{n}") for n in range(7)]
@@ -134,7 +139,7 @@ class Calls:
     def __init__(self, url: str, **settings: Any) -> None:
         self.metrics = Metrics()
         telling = Recurring(logging.getLogger("gateway.proxies"), time.monotonic)
-        made = ProxySettings.model_validate({"endpoint": url, **settings})
+        made = ProxySettings.model_validate({"endpoint": url, "timeout": 30, **settings})
         self.backend = module.Backend("default", made, self.metrics, time.monotonic, telling)
 
     async def ask(self, event: str = "subscribe") -> bytes:
@@ -158,6 +163,25 @@ async def test_a_kept_connection_that_the_server_has_closed(backend: Backend, ev
     else:
         assert await failure(calls, event) == "connection"
     assert len(backend.asked) == 1 + times
+    await calls.backend.close()
+
+
+async def test_what_is_no_http(backend: Backend, caplog: pytest.LogCaptureFixture) -> None:
+    backend.answers["/?key=hidden"] = [Raw(0, b"hidden\r\n\r\n")]
+    calls = Calls(f"{backend.url}/?key=hidden")
+    assert await failure(calls) == "connection"
+    assert caplog.messages == [f"proxy default: subscribe is not decided by {backend.url}/: ClientResponseError"]
+    await calls.backend.close()
+
+
+async def test_a_refusal_is_a_decision(backend: Backend, caplog: pytest.LogCaptureFixture) -> None:
+    backend.answers["/"] = [Raw(500), Raw(403)]
+    meanings = [{"status_code": 403, "to_error": {"code": 403, "message": "forbidden"}}]
+    calls = Calls(f"{backend.url}/", http={"status_to_code_transforms": meanings})
+    assert await failure(calls) == "status"
+    with pytest.raises(Error, match="403 forbidden"):
+        await calls.ask()
+    assert caplog.messages[-1].startswith(f"proxy default: subscribe is decided again by {backend.url}/ (")
     await calls.backend.close()
 
 
@@ -195,6 +219,24 @@ async def test_an_address_that_nobody_answers_is_asked_for_again(monkeypatch: py
     assert await failure(calls) == "connection"
     assert cleared == [True]
     await calls.backend.close()
+
+
+async def test_tls(tmp_path: Path) -> None:
+    """Whoever has no certificate for the name that is meant is not told anything."""
+    authority = Authority(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*authority.issue("backend.example"))
+    own: dict[str, Any] = {"enabled": True, "server_ca_pem": str(authority.path)}
+    async with backend_running(context) as backend:
+        for tls in ({}, own, {**own, "server_name": "other.example"}):
+            calls = Calls(backend.url, http={"tls": tls})
+            assert await failure(calls) == "connection"
+            await calls.backend.close()
+        assert not backend.asked
+        for tls in ({**own, "server_name": "backend.example"}, {"enabled": True, "insecure_skip_verify": True}):
+            calls = Calls(backend.url, http={"tls": tls})
+            assert await calls.ask() == b"{}"
+            await calls.backend.close()
 
 
 def test_certificates_that_cannot_be_used() -> None:

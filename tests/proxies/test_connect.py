@@ -2,9 +2,11 @@
 
 import asyncio
 import base64
+import json
 import time
 from typing import Any
 
+import httpx
 import pytest
 
 from gateway.messages import Payload, Publication
@@ -21,7 +23,7 @@ NAMESPACES = [
 
 
 def settings(backend: Backend, *, client: dict[str, Any] | None = None, **proxy: Any) -> dict[str, Any]:
-    connect = {"enabled": True, "endpoint": f"{backend.url}/connect", **proxy}
+    connect = {"enabled": True, "endpoint": f"{backend.url}/connect", "timeout": 30, **proxy}
     return {
         "client": {"proxy": {"connect": connect}, **(client or {})},
         "channel": {"namespaces": NAMESPACES},
@@ -235,7 +237,7 @@ async def test_a_cache_is_recovered_unasked(backend: Backend) -> None:
 
 def refreshed(backend: Backend, **client: Any) -> dict[str, Any]:
     values = settings(backend, client=client)
-    refresh = {"enabled": True, "endpoint": f"{backend.url}/refresh", "include_connection_meta": True, "timeout": 0.2}
+    refresh = {"enabled": True, "endpoint": f"{backend.url}/refresh", "include_connection_meta": True, "timeout": 30}
     values["client"]["proxy"]["refresh"] = refresh
     return values
 
@@ -293,14 +295,17 @@ async def test_a_connection_is_not_renewed(backend: Backend, answer: Any) -> Non
 async def test_while_the_backend_is_away_connections_go_on(backend: Backend, answer: Any) -> None:
     backend.answers["/connect"] = [{"result": {"user": "7", "expire_at": int(time.time()) + 3600}}]
     backend.answers["/refresh"] = [answer]
-    async with gateway_running(refreshed(backend)) as gateway, gateway.client() as client:
+    values = refreshed(backend)
+    if answer == "held":
+        values["client"]["proxy"]["refresh"]["timeout"] = 0.1
+    async with gateway_running(values) as gateway, gateway.client() as client:
         given = await client.ask("connect")
         if answer == "held":
             backend.hold()
         session = gateway.session(given["client"])
         now = int(time.time())
         session.expire(now)
-        await until(lambda: now + 60 <= session.expire_at <= now + 80)
+        await until(lambda: now + 60 <= session.expire_at <= now + 120)
 
 
 async def test_whoever_has_a_token_is_renewed_too(backend: Backend) -> None:
@@ -319,9 +324,7 @@ async def test_what_the_server_says_meanwhile_counts(backend: Backend) -> None:
     later = int(time.time()) + 3600
     backend.answers["/connect"] = [{"result": {"user": "7", "expire_at": later}}]
     backend.answers["/refresh"] = [{"result": {"expired": True}}]
-    values = refreshed(backend)
-    values["client"]["proxy"]["refresh"]["timeout"] = 10
-    async with gateway_running(values) as gateway, gateway.client() as client:
+    async with gateway_running(refreshed(backend)) as gateway, gateway.client() as client:
         given = await client.ask("connect")
         backend.hold()
         session = gateway.session(given["client"])
@@ -346,7 +349,7 @@ async def test_without_refresh_the_client_is_told_when_it_ends(backend: Backend)
 async def test_who_leaves_before_its_turn_costs_no_call(backend: Backend) -> None:
     backend.hold()
     backend.answers["/connect"] = [{"result": {"user": "7"}}]
-    async with gateway_running(settings(backend, concurrency=1, timeout=10)) as gateway:
+    async with gateway_running(settings(backend, concurrency=1)) as gateway:
         async with gateway.client() as first:
             number = await first.send("connect")
             await until(lambda: backend.under_way == 1)
@@ -362,3 +365,15 @@ async def test_who_leaves_before_its_turn_costs_no_call(backend: Backend) -> Non
             assert "client" in await first.reply(number, "connect")
         await asyncio.sleep(0)
     assert len(backend.asked) == 1
+
+
+async def test_a_client_that_only_listens(backend: Backend) -> None:
+    backend.answers["/connect"] = [{"result": {"user": "7", "channels": ["room:1"]}}]
+    values = settings(backend, http_headers=["Cookie"]) | {"uni_sse": {"enabled": True}}
+    async with gateway_running(values) as gateway, httpx.AsyncClient() as http:
+        url = f"http://127.0.0.1:{gateway.port}/connection/uni_sse"
+        async with http.stream("GET", url, headers={"Cookie": "a=1"}) as stream:
+            line = await anext(each async for each in stream.aiter_lines() if each.startswith("data: "))
+            assert json.loads(line.removeprefix("data: "))["connect"]["subs"] == {"room:1": {}}
+    (asked,) = backend.asked
+    assert (asked.body["transport"], asked.header("Cookie")) == ("uni_sse", ["a=1"])

@@ -19,7 +19,7 @@ PROXIED = {"subscribe_proxy_enabled": True}
 
 def settings(backend: Backend) -> Settings:
     def at(path: str, **more: Any) -> dict[str, Any]:
-        return {"endpoint": f"{backend.url}/{path}", "http_headers": ["Cookie"], **more}
+        return {"endpoint": f"{backend.url}/{path}", "http_headers": ["Cookie"], "timeout": 30, **more}
 
     proxy = {"connect": at("connect", enabled=True), "refresh": at("refresh", enabled=True)}
     return settings_of(

@@ -14,11 +14,11 @@ TEMPORARY = {"code": 100, "message": "internal server error", "temporary": True}
 def settings(backend: Backend, **proxy: Any) -> dict[str, Any]:
     return {
         "rpc": {
-            "proxy": {"endpoint": f"{backend.url}/rpc", **proxy},
+            "proxy": {"endpoint": f"{backend.url}/rpc", "timeout": 30, **proxy},
             "without_namespace": {"proxy_enabled": True},
             "namespaces": [{"name": "orders", "proxy_enabled": True, "proxy_name": "orders"}, {"name": "closed"}],
         },
-        "proxies": [{"name": "orders", "endpoint": f"{backend.url}/orders"}],
+        "proxies": [{"name": "orders", "endpoint": f"{backend.url}/orders", "timeout": 30}],
     }
 
 

@@ -170,3 +170,13 @@ async def test_another_subscription_to_the_channel_is_not_renewed_by_the_one_bef
     renewing.go_on.set()
     await rig.settle()
     assert client.session.subscriptions["lobby:1"].expire_at == expire_at != LATER
+
+
+async def test_a_token_brings_other_meta() -> None:
+    rig = await Rig.open()
+    client = rig.client()
+    await client.connect(token=rig.token(ttl=10, meta={"plan": "free"}))
+    await client.ask("refresh", token=rig.token(ttl=20))
+    assert client.session.meta == b'{"plan":"free"}'
+    await client.ask("refresh", token=rig.token(ttl=30, meta={"plan": "paid"}))
+    assert client.session.meta == b'{"plan":"paid"}'

@@ -91,7 +91,7 @@ class ClientSettings(Section):
     connect_timeout: Annotated[Duration, Field(gt=0)] = 20.0
     """How long the gateway may take to decide a connect command; then its client is asked to try again."""
     connecting_limit: int = Field(default=256, ge=1)
-    """Connect commands per node that the program decides at a time; the others wait their turn."""
+    """Connect commands per node that a program or a backend decides at a time; the others wait their turn."""
     message_timeout: Annotated[Duration, Field(gt=0)] = 10.0
     """How long a client may take to finish a message it has begun, or the handshake."""
     expired_close_delay: Duration = 25.0
