@@ -112,12 +112,22 @@ async def _renewed(session: Session, subscription: Subscription, request: SubRef
 
 
 def _filter(session: Session, channel: Channel, request: SubscribeRequest) -> TagsFilter | None:
-    """The filter that a client asks for. Raises ``Error``: 107 where there is none to be had, or it is none."""
+    """The filter that a client asks for.
+
+    Raises ``Error``: 107 where there is none to be had, or it is none; 106 if the channel would have too many here.
+    """
     if request.tf is None:
         return None
     if not channel.options.allow_tags_filter:
         raise Error(ErrorCode.BAD_REQUEST, "bad request: the channel takes no tags filter")
-    return session.node.hub.filters.find(request.tf)
+    node, most = session.node, channel.options.tags_filter_limit
+    tags = node.hub.filters.find(request.tf)
+    there = node.hub.channels[channel.name].filters() if channel.name in node.hub.channels else ()
+    if tags not in there and len(there) >= most:
+        what = "%s: subscription to %s refused: tags_filter_limit = %d different filters are there"
+        node.refusals.happened("tags_filter_limit", what, str(session), channel.name, most)
+        raise Error(ErrorCode.LIMIT_EXCEEDED, "limit exceeded: too many different tags filters")
+    return tags
 
 
 async def _admitted(session: Session, channel: Channel, request: SubscribeRequest) -> Subscription:

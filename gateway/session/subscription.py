@@ -206,17 +206,8 @@ class Subscription:
         self._to(SubscriptionState.ADMITTED)
 
     def choose(self, tags: TagsFilter | None, delta: str) -> None:
-        """Say which publications the client wants, and in which form. A filter excludes patches: their base would fail.
-
-        Raises ``Error`` (106) for a filter more than the channel may have here.
-        """
-        self.delta = tags is None and delta in self.options.allowed_delta_types
-        if tags is not None and (there := self.connection.node.hub.channels.get(self.channel)):
-            filters = there.filters()
-            if tags not in filters and len(filters) >= self.options.tags_filter_limit:
-                self.end()
-                raise Error(ErrorCode.LIMIT_EXCEEDED, "limit exceeded: too many different tags filters")
-        self.tags = tags
+        """Say which publications the client wants, and in which form. With a filter there are no patches."""
+        self.tags, self.delta = tags, tags is None and delta in self.options.allowed_delta_types
 
     async def open(self) -> None:
         """Hear the channel, appear in its presence, read its stream. A failure leaves nothing.

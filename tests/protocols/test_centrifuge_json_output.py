@@ -22,6 +22,7 @@ from gateway.messages import (
     PublishRequest,
     PublishResult,
     Push,
+    Quoted,
     Refresh,
     RefreshResult,
     Result,
@@ -146,6 +147,22 @@ PUSHES: list[tuple[str, Push, bytes]] = [
         b'"tags":{"k":"v"},"epoch":"Zx"}}',
     ),
     ("a", Publication(Payload(b"1"), offset=2, epoch="Zx"), b'{"channel":"a","pub":{"data":1,"offset":2}}'),
+    (
+        "a",
+        Publication(Payload(b"1"), offset=2, version=2**63 - 1, patchable=True),
+        b'{"channel":"a","pub":{"data":1,"offset":2,"version":9223372036854775807}}',
+    ),
+    (
+        "a",
+        Publication(Quoted('{"é":\n"\\n"}'.encode()), ANN, 1, {"k": "v"}, epoch="Zx", version=3),
+        rb'{"channel":"a","pub":{"data":"{\"\u00e9\":\n\"\\n\"}","info":{"user":"7","client":"b2","conn_info":{"name":'
+        rb'"Ann"}},"offset":1,"tags":{"k":"v"},"epoch":"Zx","version":3}}',
+    ),
+    (
+        "a",
+        Publication(Quoted(b"13\n11@0,2:9}3P2S2G;"), offset=2, delta=True),
+        rb'{"channel":"a","pub":{"data":"13\n11@0,2:9}3P2S2G;","offset":2,"delta":true}}',
+    ),
     ("lobby", Join(ANN), b'{"channel":"lobby","join":{"info":{"user":"7","client":"b2","conn_info":{"name":"Ann"}}}}'),
     ("lobby", Leave(ClientInfo("", "c7")), b'{"channel":"lobby","leave":{"info":{"user":"","client":"c7"}}}'),
     (

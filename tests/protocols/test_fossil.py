@@ -30,7 +30,7 @@ def test_numbers_and_checksums() -> None:
 
 
 def text(chance: random.Random) -> str:
-    alphabet = chance.choice(["ab", "abcdefgh", "aé漢🎉b", "0123456789"])
+    alphabet = chance.choice(["ab", "abcdefgh", "aé漢🎉b", "éèêë", "漢漣漥漫", "🎉🎊🎋a", "0123456789"])
     return "".join(chance.choices(alphabet, k=chance.randrange(400)))
 
 

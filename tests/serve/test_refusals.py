@@ -161,6 +161,15 @@ async def _too_often(ground: Ground) -> str:
         return f"error {error['code']} {error['message']}"
 
 
+async def _one_filter_more(ground: Ground) -> str:
+    async with ground.client() as first, ground.client() as second:
+        for number, client in enumerate((first, second)):
+            await reply(client, {"connect": {"token": token()}})
+            filtered = {"channel": "news", "tf": {"key": f"tag{number}", "cmp": "ex"}}
+            answer = await reply(client, {"subscribe": filtered})
+        return f"error {answer['error']['code']} {answer['error']['message']}"
+
+
 async def _away(ground: Ground) -> str:
     with patch.object(ground.node.broker, "subscribe", side_effect=BrokerUnavailable):
         async with ground.client("/ws") as client:
@@ -284,6 +293,11 @@ def client(**settings: Any) -> dict[str, Any]:
     return {"client": settings}
 
 
+def one_filter() -> dict[str, Any]:
+    options = {"allow_subscribe_for_client": True, "allow_tags_filter": True, "tags_filter_limit": 1}
+    return {"channel": {"without_namespace": options}}
+
+
 def tokens(**settings: Any) -> dict[str, Any]:
     return client(token=settings)
 
@@ -347,6 +361,7 @@ REFUSED: dict[str, Refused] = {
     "message_size": Refused(says("x" * 70000)),
     "waiting_commands": Refused(_hasty, {"http_stream": {"enabled": True}}),
     "rate_limit": Refused(_too_often, rates("client_command", publish="1/day")),
+    "tags_filter_limit": Refused(_one_filter_more, one_filter()),
     "too_many_errors": Refused(
         says(*[{"id": 2, "publish": {"channel": "news", "data": 1}}] * 2), rates("client_error", total="1/day")
     ),
