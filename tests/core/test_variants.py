@@ -258,7 +258,6 @@ def test_a_chain_takes_bounded_time_and_what_is_known_takes_none(monkeypatch: py
 
 def test_patches_are_made_once_and_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     created: list[bytes] = []
-    create = create
 
     def counted(base: bytes, target: bytes) -> bytes:
         created.append(target)
