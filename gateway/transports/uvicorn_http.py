@@ -141,8 +141,6 @@ class HttpProtocol(HttpToolsProtocol):
         self._let_go()
 
     def data_received(self, data: bytes) -> None:
-        if self._refused:
-            return
         self._unset_keepalive_if_required()
         self._parse(data)
         if self._refused or self.transport.is_closing() or self.transport.get_protocol() is not self:
@@ -162,7 +160,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _parse(self, data: bytes) -> None:
         """Take in what has arrived, to its end: httptools stops behind every head that offers an upgrade."""
         try:
-            while data:
+            while data and not self._refused:
                 try:
                     self.parser.feed_data(data)
                     return
