@@ -1,6 +1,7 @@
 """What google's runtime makes of ``centrifuge.proto``: another codec for the same bytes."""
 
 import tempfile
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from grpc_tools import protoc
 from hypothesis import strategies as st
 
 import gateway.protocols
-from gateway.protocols.protobuf import Message
+from gateway.protocols.protobuf import Message, read_varint
 
 HERE = Path(gateway.protocols.__file__).parent
 
@@ -45,6 +46,16 @@ def _pool() -> DescriptorPool:
 def google(name: str) -> Any:
     """The class of a message."""
     return GetMessageClass(_pool().FindMessageTypeByName(f"gateway.centrifuge.{name}"))
+
+
+def messages(frame: bytes) -> Iterator[bytes]:
+    """What stands behind each length."""
+    at = 0
+    while at < len(frame):
+        size, at = read_varint(frame, at)
+        assert at + size <= len(frame)
+        yield frame[at : at + size]
+        at += size
 
 
 def google_of(table: Message) -> Any:

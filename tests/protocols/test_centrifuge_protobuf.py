@@ -40,9 +40,9 @@ from gateway.messages import (
     UnsubscribeResult,
 )
 from gateway.protocols.base import Wire, WireProtocol
-from gateway.protocols.centrifuge_protobuf import CentrifugeProtobuf, messages
+from gateway.protocols.centrifuge_protobuf import CentrifugeProtobuf
 from gateway.protocols.protobuf import delimited, varint
-from tests.protocols.google import google, some
+from tests.protocols.google import google, messages, some
 from tests.protocols.test_centrifuge_json import fields
 
 codec = CentrifugeProtobuf()
