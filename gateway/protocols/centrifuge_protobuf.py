@@ -21,6 +21,7 @@ def _by_struct(numbered: dict[int, Message]) -> dict[type[Any], tuple[bytes, Wri
 
 _RESULTS = _by_struct(RESULTS)
 _PUSHES = _by_struct(PUSHES)
+_publication = PUBLICATION.write
 
 
 def encode_push(channel: str, push: Push) -> bytes:
@@ -28,7 +29,7 @@ def encode_push(channel: str, push: Push) -> bytes:
     if type(push) is Publication:
         if not channel:  # a message to one client
             return b"\x42" + delimited(b"\x0a" + delimited(push.data) if push.data else b"")
-        return b"\x12" + delimited(channel.encode()) + b"\x22" + delimited(PUBLICATION.write(push))
+        return b"\x12" + delimited(channel.encode()) + b"\x22" + delimited(_publication(push))
     tag, write = _PUSHES[type(push)]
     body = tag + delimited(write(push))
     return b"\x12" + delimited(channel.encode()) + body if channel else body
@@ -39,15 +40,19 @@ def encode_disconnect(reason: Disconnect) -> bytes:
     return b"\x5a" + delimited(b"\x08" + varint(reason.code) + b"\x12" + delimited(reason.reason.encode()))
 
 
-def messages(frame: bytes) -> Iterator[bytes]:
-    """What stands behind each length. Raises one of `UNREADABLE`."""
+def _commands(frame: bytes) -> Iterator[Command]:
+    """What stands behind each length. Raises one of `UNREADABLE`, or ``Disconnect``."""
     at, end = 0, len(frame)
     while at < end:
-        size, at = read_varint(frame, at)
-        if at + size > end:
+        size = frame[at]
+        at += 1
+        if size > 127:
+            size, at = read_varint(frame, at - 1)
+        stop = at + size
+        if stop > end:
             raise Malformed("cut off")
-        yield frame[at : at + size]
-        at += size
+        yield COMMAND.read(frame, at, stop).command()
+        at = stop
 
 
 class CentrifugeProtobuf:
@@ -63,7 +68,7 @@ class CentrifugeProtobuf:
     def decode(self, frame: bytes) -> list[Command]:
         """The commands of one frame. Raises ``Disconnect`` (bad request) if there is none, or what is no command."""
         try:
-            commands = [COMMAND.decode(each).command() for each in messages(frame)]
+            commands = list(_commands(frame))
         except UNREADABLE as error:
             raise Disconnect(DisconnectCode.BAD_REQUEST) from error
         if not commands:

@@ -5,11 +5,14 @@ from contextlib import AsyncExitStack
 
 import cent
 import pytest
+from fastapi import FastAPI
 
-from tests.integration.clients.base import SDK
+from gateway import Gateway
+from tests.integration.clients.base import SDK, CallFailed
 from tests.integration.conftest import PROTOBUF, SDKS, ConnectAPI
 from tests.integration.servers import Cluster
 from tests.integration.tokens import connection_token
+from tests.serving import on_uvicorn
 from tests.waiting import until
 
 BYTES = bytes(range(256))
@@ -70,3 +73,32 @@ async def test_bytes_reach_those_who_speak_protobuf(gateways: Cluster, every: di
         again = await subscriptions[each].events.wait("subscribed", 2)
         assert (again.was_recovering, again.recovered) == (True, True)
     await until(lambda: all(len(subscriptions[each].received) == len(writers) for each in writers))
+
+
+async def test_a_program_answers_calls_and_sends(every: dict[str, SDK]) -> None:
+    """Of whatever a client speaks; what is no JSON a handler cannot take."""
+    gateway = Gateway(client={"allow_anonymous_connect_without_token": True})
+
+    @gateway.rpc("add")
+    async def add(data: list[int]) -> dict[str, int]:
+        return {"sum": sum(data)}
+
+    app = FastAPI(lifespan=gateway.lifespan)
+    app.include_router(gateway.router)
+    async with on_uvicorn(app, gateway.settings) as port:
+        url = f"ws://127.0.0.1:{port}/connection/websocket"
+        clients = {each: await sdk.connected(url) for each, sdk in every.items()}
+        for each, client in clients.items():
+            assert await client.rpc("add", [1, 2]) == {"sum": 3}
+            with pytest.raises(CallFailed) as failed:
+                await client.rpc("subtract", [1, 2])
+            assert failed.value.code == 104
+            if each in {kind.name for kind in PROTOBUF}:
+                with pytest.raises(CallFailed) as failed:
+                    await client.rpc("add", BYTES)
+                assert (failed.value.code, "JSON" in str(failed.value)) == (107, True)
+        for each in ("javascript", "javascript-protobuf", "go-protobuf"):  # centrifuge-python has no such event
+            await gateway.send(clients[each].id, {"for": each})
+            assert (await clients[each].events.wait("message")).data == {"for": each}
+        for client in clients.values():
+            await client.disconnect()

@@ -1,6 +1,7 @@
 """What google's runtime makes of ``centrifuge.proto``: another codec for the same bytes."""
 
 import tempfile
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,14 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 from grpc_tools import protoc
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 import gateway.protocols
-from gateway.protocols.protobuf import Message
+from gateway.protocols.protobuf import Message, read_varint
+
+generously = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""A busy machine takes its time."""
 
 HERE = Path(gateway.protocols.__file__).parent
 
@@ -45,6 +50,16 @@ def _pool() -> DescriptorPool:
 def google(name: str) -> Any:
     """The class of a message."""
     return GetMessageClass(_pool().FindMessageTypeByName(f"gateway.centrifuge.{name}"))
+
+
+def messages(frame: bytes) -> Iterator[bytes]:
+    """What stands behind each length."""
+    at = 0
+    while at < len(frame):
+        size, at = read_varint(frame, at)
+        assert at + size <= len(frame)
+        yield frame[at : at + size]
+        at += size
 
 
 def google_of(table: Message) -> Any:

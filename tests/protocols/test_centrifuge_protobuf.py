@@ -40,9 +40,9 @@ from gateway.messages import (
     UnsubscribeResult,
 )
 from gateway.protocols.base import Wire, WireProtocol
-from gateway.protocols.centrifuge_protobuf import CentrifugeProtobuf, messages
+from gateway.protocols.centrifuge_protobuf import CentrifugeProtobuf
 from gateway.protocols.protobuf import delimited, varint
-from tests.protocols.google import google, some
+from tests.protocols.google import generously, google, messages, some
 from tests.protocols.test_centrifuge_json import fields
 
 codec = CentrifugeProtobuf()
@@ -186,6 +186,7 @@ def test_no_command(frame: bytes) -> None:
     assert_refused(frame)
 
 
+@generously
 @given(st.binary(max_size=100))
 def test_whatever_comes_is_commands_or_refused(frame: bytes) -> None:
     try:
@@ -196,6 +197,7 @@ def test_whatever_comes_is_commands_or_refused(frame: bytes) -> None:
         assert commands
 
 
+@generously
 @given(st.lists(some(google("Command")), min_size=1, max_size=3), st.integers(0, 400))
 def test_frames_that_are_cut_off(commands: list[Any], size: int) -> None:
     whole = b"".join(delimited(each.SerializeToString()) for each in commands)
@@ -346,6 +348,7 @@ def test_the_publishers_bytes_are_passed_on() -> None:
     assert read(codec.encode_push("room", Publication(data))).push.pub.data == data
 
 
+@generously
 @given(st.lists(st.binary(max_size=300), min_size=1, max_size=5))
 def test_messages_of_a_frame(data: list[bytes]) -> None:
     pushes = [codec.encode_push("room", Publication(Payload(each))) for each in data]

@@ -17,9 +17,8 @@ from gateway.messages import (
     Unsubscribe,
 )
 from gateway.protocols.base import Wire, WireProtocol
-from gateway.protocols.centrifuge_protobuf import messages
 from gateway.protocols.centrifuge_protobuf_uni import CentrifugeProtobufUni
-from tests.protocols.google import google
+from tests.protocols.google import google, messages
 from tests.session.rig import Rig
 
 codec = CentrifugeProtobufUni()

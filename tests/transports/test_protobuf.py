@@ -14,9 +14,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from gateway import Client, Gateway
 from gateway.config.settings import Settings
 from gateway.messages import Payload, Publication
-from gateway.protocols.centrifuge_protobuf import messages
 from gateway.protocols.protobuf import delimited
-from tests.protocols.google import google
+from tests.protocols.google import google, messages
 from tests.serving import Serve, on_uvicorn
 from tests.transports.sockets import CLOSE, PING, TEXT, Peer, client_frame, upgrade_request
 from tests.transports.test_websocket import SETTINGS, running, settings

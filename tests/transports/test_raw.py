@@ -22,6 +22,7 @@ class Recorder:
         self.connection = connection
         self.messages: list[bytes] = []
         self.events: list[object] = []
+        self.pongs: list[bytes] = []
         self.reads: list[int] = []
         """Bytes of each take."""
 
@@ -41,7 +42,7 @@ class Recorder:
         self.events.append("resume")
 
     def hear_pong(self, payload: bytes) -> None:
-        self.events.append(payload)
+        self.pongs.append(payload)
 
     def drain(self) -> None:
         self.events.append("drain")
@@ -110,8 +111,9 @@ async def test_the_connection_outlives_the_application(run: Running, app: Attach
     assert await peer.echoes(b"hello")
     peer.write(client_frame(b"", PING))
     assert await peer.frame() == (PONG, b"")
-    peer.write(client_frame(b"\xff", BINARY) + client_frame(b"", PONG))
+    peer.write(client_frame(b"\xff", BINARY) + client_frame(b"here", PONG))
     assert await peer.frame() == (BINARY, b"\xff")
+    assert recorder.pongs == [b"here"]
     peer.write(client_frame(struct.pack("!H", 4001) + b"lunch", CLOSE))
     assert await peer.frame() == closing(4001)
     await run.ended()
