@@ -25,7 +25,10 @@ _NO_CONSUMER = "the gateway reads no queue: let who writes to it publish by the 
 _FIXED_PATH = "paths are fixed, below http_server.root_path: have the proxy in front rewrite this one, or leave it out"
 
 MISSING: Mapping[str, str] = {
+    "*.connect_code_to_http_response.enabled": "a stream tells its end by a disconnect push; leave it out",
     "*.handler_prefix": _FIXED_PATH,
+    "*.insecure_skip_jwks_endpoint_safety_check": "addresses are made of words alone that issuer_regex and "
+    "audience_regex list; leave it out",
     "admin.web_path": "the admin page comes with the gateway; leave it out",
     "admin.web_proxy_address": "the admin page comes with the gateway; leave it out",
     "broker.enabled": 'one engine is both: set engine.type = "redis" or "postgres", and presence.enabled for another '
@@ -58,6 +61,10 @@ MISSING: Mapping[str, str] = {
 """What would be wanted of a setting that is not off, by key or pattern: it stops the start. What to do instead."""
 
 NEEDLESS: Mapping[str, str] = {
+    "*.connect_code_to_http_response.*": "belongs to its enabled",
+    "*.grpc.*": "backends are asked by HTTP",
+    "*.grpc_metadata": "backends are asked by HTTP",
+    "*.http.tls.client_ca_pem": "it is for servers",
     "*.presence_hash_field_ttl": "presence lives by the leases of nodes",
     "*.presence_ttl": "presence lives by the leases of nodes",
     "*.presence_user_mapping": "users are counted without",
@@ -104,6 +111,7 @@ NEEDLESS: Mapping[str, str] = {
     "shared_poll.*": "there are no shared polls yet",
     "swagger.*": "the API is described at /docs anyway",
     "uni_grpc.*": "belongs to uni_grpc.enabled",
+    "uni_websocket.*": "what websocket and client say of it holds",
     "usage_stats.*": "nothing is sent to anybody",
     "webtransport.*": "belongs to webtransport.enabled",
     "websocket.decompressed_message_size_limit": "client.message_size_limit holds for what is unpacked",

@@ -16,6 +16,10 @@ from gateway.redis.address import ClusterSeeds, SentinelGroup, read_addresses
 from gateway.serve.cli import app
 
 
+ALL = Path(__file__).parent / "centrifugo" / "defaults.json"
+"""Every setting of Centrifugo 6.9 at its default, as its command ``defaultconfig`` writes it."""
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "config.json"
@@ -58,6 +62,26 @@ def test_a_usual_file_starts_the_gateway(file: Path) -> None:
     assert settings.channel.namespaces[0].force_recovery
     assert settings.log.level == "debug"
     assert any("5 settings of the file are Centrifugo's" in each for each in find_warnings(settings))
+
+
+def test_backends_that_decide_are_asked_as_there(file: Path) -> None:
+    backend = "http://127.0.0.1:3000/centrifugo"
+    settings = loaded(
+        file,
+        client={"proxy": {"connect": {"enabled": True, "endpoint": f"{backend}/connect", "http_headers": ["Cookie"]}}},
+        channel={"namespaces": [{"name": "chat", "subscribe_proxy_enabled": True, "subscribe_proxy_name": "chats"}]},
+        rpc={"proxy": {"endpoint": f"{backend}/rpc"}, "without_namespace": {"proxy_enabled": True}},
+        proxies=[{"name": "chats", "endpoint": f"{backend}/subscribe", "timeout": "3s", "grpc_metadata": ["x"]}],
+    )
+    assert settings.client.proxy.connect.http_headers == ("Cookie",)
+    assert settings.proxies[0].timeout == 3
+    assert settings.channel.namespaces[0].subscribe_proxy_name == "chats"
+
+
+def test_every_setting_at_its_default_makes_no_difference(tmp_path: Path) -> None:
+    settings = load(ALL, environ={})
+    assert settings.channel.namespaces == ()
+    assert not settings.http_api.insecure
 
 
 def test_no_setting_of_ours_is_passed_over() -> None:
