@@ -41,7 +41,7 @@ def test_a_prefix_with_proxies_of_either_kind(tmp_path: Path) -> None:
         assert json.loads(gateway.run("publish", "news", "1")) == {}
         assert "Node" in gateway.run("info")
         listening = Gateway(tmp_path, {"root_path": "rt/", "port": port}, name="listen")
-        listening.spawn(listening.command("listen", "news"))
+        listening.listen("news")
         with listening:
             listening.logged("subscribed to news")
         behind = f"http://127.0.0.1:{port}"
