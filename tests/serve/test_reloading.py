@@ -43,9 +43,12 @@ class Served:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
         environment["GATEWAY_CLIENT__TOKEN__HMAC_SECRET_KEY_FILE"] = str(self.token)
         self.popen = Forked("gateway", arguments, folder, environment, folder / "log")
+
+    def ready(self) -> "Served":
         until_blocking(lambda: "ready on" in self.log or self.popen.poll() is not None, deadline=30)
         assert "ready on" in self.log, self.log
         self.port = int(self.log.split("ready on http://127.0.0.1:")[1].split()[0])
+        return self
 
     def write(self, *, names: tuple[str, ...] = ("chat",), client: dict[str, Any] | None = None, **others: Any) -> None:
         namespaces = [{"name": name, "allow_subscribe_for_client": True} for name in names]
@@ -91,7 +94,7 @@ async def serve(tmp_path: Path) -> AsyncIterator[Callable[..., Served]]:
 
     def start(**sections: Any) -> Served:
         started.append(Served(tmp_path, **sections))
-        return started[-1]
+        return started[-1].ready()
 
     yield start
     for each in started:
