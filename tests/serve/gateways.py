@@ -33,9 +33,10 @@ class Gateway(Process):
     def write(self, http: Mapping[str, Any]) -> None:
         """Write the file anew."""
         everybody = {"allow_subscribe_for_client": True, "allow_publish_for_client": True}
+        client = {"token": {"hmac_secret_key": SECRET}, "message_timeout": "3s", "ping_interval": 0}  # none is answered
         settings: dict[str, Any] = {
             "http_server": {"port": 0, **http},
-            "client": {"token": {"hmac_secret_key": SECRET}, "message_timeout": "3s"},
+            "client": client,
             "http_api": {"key": KEY},
             "channel": {"without_namespace": everybody},
             "shutdown": {"grace": 0, "drain_time": 0},
