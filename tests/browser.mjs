@@ -20,6 +20,15 @@ const gone = () => {
 browser.on('disconnected', gone);
 
 const calls = {
+  // The default export of a module, with a way to open pages and arguments; answers what that gives
+  async script({ windows }, path, ...given) {
+    const open = async (options) => {
+      const context = await browser.newContext(options);
+      windows.set(context, { context });
+      return context.newPage();
+    };
+    return (await import(path)).default(open, ...given);
+  },
   async open({ id, windows }, { cuttable, ...options }) {
     const context = await browser.newContext(options);
     windows.set(id, { context });

@@ -45,6 +45,10 @@ class Browser:
         problems = await window.call("close")
         assert problems == [], problems
 
+    async def script(self, path: Path, *arguments: object) -> Any:
+        """What the default export of a module gives, called with ``open(options)``, which gives pages, and these."""
+        return await self.call(next(self._ids), "script", (str(path), *map(str, arguments)))
+
     async def call(self, window: int, call: str, args: tuple[Any, ...]) -> Any:
         number = next(self._ids)
         future = self._calls[number] = asyncio.get_running_loop().create_future()

@@ -1,12 +1,7 @@
 """The load of an operator who asks again and again says what that costs."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 from bench.admin import QUESTIONS, Cost, page
-
-ROOT = Path(__file__).parent.parent
+from tests.forked import run
 
 
 def test_tells_of_each_question() -> None:
@@ -16,8 +11,7 @@ def test_tells_of_each_question() -> None:
 
 
 def test_a_small_one_asks_everything() -> None:
-    command = [sys.executable, "-m", "bench.admin", "--connections", "64", "--seconds", "0.2"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    done = run("bench.admin", ["--connections", "64", "--seconds", "0.2"])
     assert not done.stderr
     rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")][1:]
     assert [row[0] for row in rows if not row[0].startswith("---")] == ["nothing is asked", *QUESTIONS]

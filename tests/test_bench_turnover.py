@@ -1,14 +1,9 @@
 """The load of connections that come and go says what a node keeps of them."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from bench.turnover import Look, held, page, parse
-
-ROOT = Path(__file__).parent.parent
+from tests.forked import run
 
 
 def look(turnovers: int, memory: int, *, sessions: int = 64) -> Look:
@@ -33,8 +28,7 @@ def test_replaces_no_more_than_there_are() -> None:
 
 
 def test_a_small_one_leaves_nobody() -> None:
-    command = [sys.executable, "-m", "bench.turnover", "--alive", "64", "--turnovers", "640"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    done = run("bench.turnover", ["--alive", "64", "--turnovers", "640"])
     assert not done.stderr
     rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")][2:]
     assert [row[0] for row in rows] == ["0", *(str(64 * part) for part in range(1, 11))]

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from gateway import Gateway
 from gateway.session import base, subscription
 from gateway.testing import Kit, Refused
-from tests import engines
+from tests import engines, forked
 from tests.integration.processes import program
 from tests.node import PACKAGES
 from tests.postgres_server import PostgresServer
@@ -175,15 +175,8 @@ def test_what_is_shown_is_javascript(page: Path, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
 
 
-def run(directory: Path, *command: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", *command],
-        cwd=directory,
-        env={**os.environ, **SECRET},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def run(directory: Path, module: str, *arguments: str) -> str:
+    done = forked.run(module, arguments, {**os.environ, **SECRET}, directory)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

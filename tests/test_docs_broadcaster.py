@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -59,7 +58,7 @@ async def two_of(
     ports = [free_port(), free_port()]
     for port in ports:
         process = stack.enter_context(Process(f"{name}-{port}", directory))
-        process.spawn([sys.executable, "-m", "uvicorn", f"{name}:app", f"--port={port}"], environment)
+        process.run_module("uvicorn", [f"{name}:app", f"--port={port}"], environment)
     return await joined(stack, ports[0]), await joined(stack, ports[1])
 
 

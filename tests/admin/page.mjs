@@ -1,46 +1,38 @@
-// The admin page in headless Chromium, on a gateway that does not exist (mock.py).
-//
-//   node page.mjs CHROMIUM DIRECTORY URL URL-WITHOUT-PASSWORD    playwright-core is in the node_modules of DIRECTORY
+// The admin page, on a gateway that does not exist (mock.py). Gives the names of the steps that were taken.
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
-import { createRequire } from 'node:module';
-import { join } from 'node:path';
 
-const [executablePath, directory, url, openURL] = process.argv.slice(2);
-const { chromium } = createRequire(join(directory, 'package.json'))('playwright-core');
-const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--disable-background-networking',
-  '--disable-component-update', '--disable-sync', '--no-first-run'];
 const HOSTILE = `<img src=x onerror="document.title='taken'">`;
 const VIEWS = ['overview', 'connections', 'channels', 'channel/lobby', `channel/${encodeURIComponent(HOSTILE)}`, 'publish',
   'recorder?what=user&name=zoe', 'settings'];
 
-const browser = await chromium.launch({ executablePath, args: FLAGS });
-const page = await (await browser.newContext({ viewport: { width: 1280, height: 800 } })).newPage();
-page.setDefaultTimeout(10_000);
-const problems = [];
-page.on('pageerror', (error) => problems.push(String(error)));
-page.on('console', (message) => /Content Security Policy/.test(message.text()) && problems.push(message.text()));
+export default async function (open, url, openURL) {
+  const page = await open({ viewport: { width: 1280, height: 800 } });
+  page.setDefaultTimeout(10_000);
+  const problems = [];
+  const done = [];
+  page.on('pageerror', (error) => problems.push(String(error)));
+  page.on('console', (message) => /Content Security Policy/.test(message.text()) && problems.push(message.text()));
 
-const happen = (what) => fetch(new URL(`/mock/${what}`, url), { method: 'POST' });
-const view = (address) => page.evaluate((hash) => (location.hash = hash), `#/${address}`);
-const see = (text, where = 'main') => page.locator(where).getByText(text).first().waitFor();
-const rows = () => page.locator('main tbody tr');
-const press = async (...keys) => {
-  for (const key of keys) await page.keyboard.press(key);
-};
-const hash = (pattern) => page.waitForFunction((text) => new RegExp(text).test(location.hash), pattern.source);
+  const happen = (what) => fetch(new URL(`/mock/${what}`, url), { method: 'POST' });
+  const view = (address) => page.evaluate((hash) => (location.hash = hash), `#/${address}`);
+  const see = (text, where = 'main') => page.locator(where).getByText(text).first().waitFor();
+  const rows = () => page.locator('main tbody tr');
+  const press = async (...keys) => {
+    for (const key of keys) await page.keyboard.press(key);
+  };
+  const hash = (pattern) => page.waitForFunction((text) => new RegExp(text).test(location.hash), pattern.source);
 
-async function step(name, run) {
-  try {
-    await run();
-    assert.deepEqual(problems, []);
-    console.log('ok', name);
-  } catch (error) {
-    throw new Error(`${name}: ${error.message}`, { cause: error });
+  async function step(name, run) {
+    try {
+      await run();
+      assert.deepEqual(problems, []);
+      done.push(name);
+    } catch (error) {
+      throw new Error(`${name}: ${error.message}`, { cause: error });
+    }
   }
-}
 
-try {
   await step('where no password is needed, nobody is asked', async () => {
     await page.goto(openURL);
     await page.locator('tbody tr', { hasText: 'gateway-a' }).waitFor();
@@ -176,9 +168,5 @@ try {
       }
     }
   });
-} catch (error) {
-  console.error(error.message, problems);
-  process.exitCode = 1;
-} finally {
-  await browser.close();
+  return done;
 }

@@ -56,8 +56,11 @@ class ChaosNode(GatewayServer):
         self._struck_at: float | None = None
 
     def start(self) -> None:
-        words = [sys.executable, "-m", "tests.chaos.node", "serve", "--config", str(self._config), *self._flags]
-        self.spawn([*self._prefix, *words], self._environment)
+        module, arguments = "tests.chaos.node", ["serve", "--config", str(self._config), *self._flags]
+        if self._prefix or "LD_PRELOAD" in self._environment:  # which a process that runs cannot be given
+            self.spawn([*self._prefix, sys.executable, "-m", module, *arguments], self._environment)
+        else:
+            self.run_module(module, arguments, self._environment)
 
     # — what is done to it —
 

@@ -8,9 +8,9 @@ import pytest
 from examples.ten_million import Cell, cell_of
 from gateway.auth.tokens import sign_connection
 from tests.examples.running import ROOT, Cluster, websocket
+from tests.forked import Forked
 from tests.integration.clients.base import Client
 from tests.integration.clients.javascript import JavaScriptSDK
-from tests.integration.forked import Forked
 from tests.redis_server import RedisServer
 from tests.redis_topologies import ClusterTopology
 from tests.waiting import until

@@ -4,12 +4,13 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.integration.forked import Forked
+from tests.forked import Forked
 
 GRACE = 10.0
 """Seconds that a process has to end by itself before it is killed."""
@@ -94,6 +95,15 @@ class Process:
             self.kill()
             raise AssertionError(f"{self.name} did not end within {GRACE:g} s of SIGTERM:\n{self.log}") from None
         return self._reap()
+
+    @contextmanager
+    def or_killed(self) -> Iterator[None]:
+        """For ``__enter__``, what can fail once it runs: a ``with`` that has not been entered ends nothing."""
+        try:
+            yield
+        except BaseException:
+            self.kill()
+            raise
 
     def _reap(self) -> int:
         assert self._popen is not None

@@ -90,7 +90,8 @@ class GatewayServer(Server):
 
     def __enter__(self) -> "GatewayServer":
         self.start()
-        self.wait()
+        with self.or_killed():
+            self.wait()
         return self
 
     def __exit__(
@@ -114,7 +115,8 @@ class Balancer(Server):
     def __enter__(self) -> "Balancer":
         homes = dict.fromkeys(("XDG_CONFIG_HOME", "XDG_DATA_HOME"), str(self._file.parent))  # Caddy writes there
         self.spawn(self._command(str(self._file)), {**os.environ, **homes})
-        self.wait()
+        with self.or_killed():
+            self.wait()
         return self
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -98,7 +97,8 @@ class Instance(Server):
 
     def start(self) -> None:
         place = self.kind.bind.format(port=self.port)
-        self.spawn([sys.executable, "-m", *self.kind.command, place], self._environment)
+        module, *arguments = self.kind.command
+        self.run_module(module, [*arguments, place], self._environment)
 
     def check_log(self) -> None:
         bad = [word for word in TROUBLE if word in self.log]

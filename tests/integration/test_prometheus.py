@@ -52,7 +52,8 @@ class Prometheus(Server):
                 f"--web.listen-address=127.0.0.1:{self.port}",
             ]
         )
-        self.wait("/-/ready")
+        with self.or_killed():
+            self.wait("/-/ready")
         return self
 
     def ask(self, path: str, **params: str) -> Any:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.forked import run
 from tests.integration.processes import Process, free_port, program
 from tests.waiting import until_blocking
 
@@ -32,9 +33,10 @@ class Gateway(Process):
     def write(self, http: Mapping[str, Any]) -> None:
         """Write the file anew."""
         everybody = {"allow_subscribe_for_client": True, "allow_publish_for_client": True}
+        client = {"token": {"hmac_secret_key": SECRET}, "message_timeout": "3s", "ping_interval": 0}  # none is answered
         settings: dict[str, Any] = {
             "http_server": {"port": 0, **http},
-            "client": {"token": {"hmac_secret_key": SECRET}, "message_timeout": "3s"},
+            "client": client,
             "http_api": {"key": KEY},
             "channel": {"without_namespace": everybody},
             "shutdown": {"grace": 0, "drain_time": 0},
@@ -43,13 +45,16 @@ class Gateway(Process):
             settings["engine"] = {"type": "redis", "redis": {"address": self.redis}}
         self.config.write_text(json.dumps(settings))
 
-    def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "gateway", *arguments, "--config", str(self.config)]
+    def start(self, **environ: str) -> None:
+        self._run("serve", **environ)
 
-    def start(self, *before: str, **environ: str) -> None:
-        """Start it, by the command ``before`` it."""
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith("GATEWAY_")}
-        self.spawn([*before, *self.command("serve")], {**inherited, **environ})
+    def start_by(self, *before: str) -> None:
+        """Start it by a command that becomes the gateway, or has sockets for it."""
+        self.spawn([*before, sys.executable, "-m", "gateway", *self._arguments("serve")], _environment())
+
+    def listen(self, channel: str) -> None:
+        """In place of a gateway, with its settings: what is published goes to the log."""
+        self._run("listen", channel)
 
     def ready(self) -> "Gateway":
         until_blocking(lambda: "ready on" in self.log or not self.alive, deadline=30)
@@ -62,7 +67,8 @@ class Gateway(Process):
     def __enter__(self) -> "Gateway":
         if self._popen is None:
             self.start()
-            self.ready()
+            with self.or_killed():
+                self.ready()
         return self
 
     def __exit__(self, *failure: Any) -> None:
@@ -93,15 +99,22 @@ class Gateway(Process):
         return done.stdout
 
     def ran(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        environ = {key: value for key, value in os.environ.items() if not key.startswith("GATEWAY_")}
-        return subprocess.run(
-            self.command(*arguments), env=environ, capture_output=True, text=True, timeout=60, check=False
-        )
+        return run("gateway", self._arguments(*arguments), _environment())
+
+    def _arguments(self, *arguments: str) -> list[str]:
+        return [*arguments, "--config", str(self.config)]
+
+    def _run(self, *arguments: str, **environ: str) -> None:
+        self.run_module("gateway", self._arguments(*arguments), {**_environment(), **environ})
 
     def _told(self) -> tuple[str, str]:
         found = _READY.search(self.log)
         assert found, self.log
         return found[1], found[2] or ""
+
+
+def _environment() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if not key.startswith("GATEWAY_")}
 
 
 @contextmanager

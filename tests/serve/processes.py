@@ -19,6 +19,7 @@ from gateway.errors import SettingsError
 from gateway.serve.listening import ServeError
 from gateway.serve.serving import serve
 from gateway.serve.supervisor import Supervisor
+from tests.forked import ROOT, Forked
 from tests.waiting import until_blocking
 
 BASE = {
@@ -116,7 +117,7 @@ def settings_file(directory: Path, http: dict[str, Any], name: str = "settings.j
 
 
 def run_in_process(name: str, workers: str, file: str) -> None:
-    """What the processes of these tests run. With a file, the settings stand there."""
+    """What `tests.serve.served` does. With a file, the settings stand there."""
     Supervisor.backoff, Supervisor.stop_timeout = 0.05, 2.0
     Supervisor.tick = 0.3
     if name == "slow to start":
@@ -141,14 +142,19 @@ class Process:
         name: str = "",
         workers: int = 1,
         file: Path | None = None,
-        terminal: int = subprocess.DEVNULL,
+        terminal: int | None = None,
         **environ: str,
     ) -> None:
         self._log = log
-        code = "import sys; from tests.serve.processes import run_in_process; run_in_process(*sys.argv[1:])"
-        command = [sys.executable, "-c", code, name, str(workers), str(file or "")]
-        with log.open("wb") as output:
-            environment = {**os.environ, **environ}
+        log.touch()
+        module, arguments = "tests.serve.served", [name, str(workers), str(file or "")]
+        environment = {**os.environ, **environ}
+        self.popen: Forked | subprocess.Popen[bytes]
+        if terminal is None:
+            self.popen = Forked(module, arguments, ROOT, environment, log)
+            return
+        command = [sys.executable, "-m", module, *arguments]
+        with log.open("ab") as output:
             self.popen = subprocess.Popen(command, stdin=terminal, stderr=output, env=environment)
 
     @property

@@ -28,6 +28,7 @@ from gateway.config.weak import DEV_SECRET
 from gateway.serve import cli
 from gateway.serve.app import create_app
 from gateway.serve.listening import ServeError
+from tests import forked
 from tests.redis_server import RedisServer
 from tests.redis_topologies import SentinelTopology
 
@@ -60,8 +61,7 @@ def test_the_version_is_shown() -> None:
 def test_redis_of_another_kind_is_told_without_a_traceback() -> None:
     with RedisServer() as server:
         address = f"127.0.0.1:{server.port}"
-        command = [sys.executable, "-m", "gateway", "serve", "--port", "0", "--redis-url", f"redis+cluster://{address}"]
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        ended = forked.run("gateway", ["serve", "--port", "0", "--redis-url", f"redis+cluster://{address}"])
     assert ended.returncode == 2
     assert f"is no part of a cluster; write its address as redis://{address}" in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -108,9 +108,8 @@ def test_serve_tells_bad_settings_and_failures_apart(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_an_address_of_another_kind_ends_serve_in_words(shared_group: SentinelTopology, workers: str) -> None:
     place = shared_group.sentinels[0].address
-    command = [sys.executable, "-m", "gateway", "serve", "--dev", "--port", "0", "--workers", workers]
     environment = {**os.environ, "GATEWAY_REDIS_URL": f"redis://{place}"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = forked.run("gateway", ["serve", "--dev", "--port", "0", "--workers", workers], environment)
     assert done.returncode == 2
     lines = [line for line in done.stderr.splitlines() if "INFO" not in line and "INSECURE" not in line]
     right = f"redis+sentinel://{place}?sentinel_master_name=mymaster"

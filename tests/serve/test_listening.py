@@ -224,7 +224,7 @@ def test_a_gateway_on_a_unix_socket(server: RedisServer, tmp_path: Path, workers
         assert f"ready on unix:{path}" in gateway.log
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         listening = Gateway(tmp_path, http, server.url if workers > 1 else "", "listen")
-        listening.spawn(gateway.command("listen", "news"))
+        listening.listen("news")
         with listening:
             listening.logged("subscribed to news")
             gateway.run("publish", "news", '"hello"')
@@ -258,7 +258,7 @@ def test_systemd_opens_the_sockets(server: RedisServer, tmp_path: Path, workers:
     activate += [f"--listen=127.0.0.1:{port}", f"--listen=127.0.0.1:{inner}", "--fdname=clients:internal"]
     http = {"workers": workers, "port": 1}  # which nobody here may bind, and nobody does
     gateway = Gateway(tmp_path, http, server.url if workers > 1 else "")
-    gateway.start(*activate)
+    gateway.start_by(*activate)
     with gateway:
         until_blocking(lambda: listening_on(port) or None, deadline=20)
         assert httpx.get(f"http://127.0.0.1:{port}/", timeout=30).status_code == 404
@@ -282,7 +282,7 @@ def listening_on(port: int) -> bool:
 def test_a_descriptor_that_does_not_listen_is_told(tmp_path: Path) -> None:
     gateway = Gateway(tmp_path, {})
     shell = 'exec 3</dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; exec "$@"'
-    gateway.start("sh", "-c", shell, "sh")
+    gateway.start_by("sh", "-c", shell, "sh")
     with gateway:
         gateway.logged("descriptor 3, which systemd passes, is no listening stream socket")
         until_blocking(lambda: not gateway.alive)

@@ -41,7 +41,7 @@ def test_a_prefix_with_proxies_of_either_kind(tmp_path: Path) -> None:
         assert json.loads(gateway.run("publish", "news", "1")) == {}
         assert "Node" in gateway.run("info")
         listening = Gateway(tmp_path, {"root_path": "rt/", "port": port}, name="listen")
-        listening.spawn(listening.command("listen", "news"))
+        listening.listen("news")
         with listening:
             listening.logged("subscribed to news")
         behind = f"http://127.0.0.1:{port}"
@@ -89,8 +89,8 @@ def test_the_admin_page_is_for_operators_at_any_prefix(tmp_path: Path) -> None:
     http = {"internal_port": 0, "internal_address": "127.0.0.1", "root_path": "/rt"}
     gateway = Gateway(tmp_path, http)
     gateway.start(GATEWAY_ADMIN__ENABLED="true", GATEWAY_ADMIN__PASSWORD=SECRET)
-    with gateway.ready():
-        inner = gateway.operators
+    with gateway:
+        inner = gateway.ready().operators
         assert f"admin page: {inner}/admin/" in gateway.log
         behind = inner.removesuffix("/rt")
         strips = nginx(tmp_path, f"location /rt/ {{ proxy_pass {behind}/; }}", "strips")

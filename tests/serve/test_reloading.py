@@ -5,8 +5,6 @@ import json
 import logging
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +20,7 @@ from gateway.auth.tokens import sign_connection
 from gateway.config.settings import Settings
 from gateway.errors import SettingsError
 from gateway.serve.reloading import Reloading, set_log_level, take_over
+from tests.forked import Forked
 from tests.redis_server import RedisServer
 from tests.serve.processes import BASE, Process
 from tests.waiting import until, until_blocking
@@ -40,14 +39,16 @@ class Served:
         self.token.write_text(OLD + "\n")
         self.key.write_text("the old key of the API\n")
         self.write(**sections)
-        command = [sys.executable, "-m", "gateway", "serve", "--port", "0", "-c", str(folder / "gateway.json")]
+        arguments = ["serve", "--port", "0", "-c", str(folder / "gateway.json")]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
         environment["GATEWAY_CLIENT__TOKEN__HMAC_SECRET_KEY_FILE"] = str(self.token)
-        with (folder / "log").open("wb") as log:
-            self.popen = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log, env=environment)
+        self.popen = Forked("gateway", arguments, folder, environment, folder / "log")
+
+    def ready(self) -> "Served":
         until_blocking(lambda: "ready on" in self.log or self.popen.poll() is not None, deadline=30)
         assert "ready on" in self.log, self.log
         self.port = int(self.log.split("ready on http://127.0.0.1:")[1].split()[0])
+        return self
 
     def write(self, *, names: tuple[str, ...] = ("chat",), client: dict[str, Any] | None = None, **others: Any) -> None:
         namespaces = [{"name": name, "allow_subscribe_for_client": True} for name in names]
@@ -57,7 +58,7 @@ class Served:
 
     @property
     def log(self) -> str:
-        return (self.folder / "log").read_text()
+        return (self.folder / "log").read_text() if (self.folder / "log").exists() else ""
 
     def hang_up(self, expected: str, times: int = 1) -> None:
         self.popen.send_signal(signal.SIGHUP)
@@ -93,7 +94,7 @@ async def serve(tmp_path: Path) -> AsyncIterator[Callable[..., Served]]:
 
     def start(**sections: Any) -> Served:
         started.append(Served(tmp_path, **sections))
-        return started[-1]
+        return started[-1].ready()
 
     yield start
     for each in started:

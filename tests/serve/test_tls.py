@@ -233,7 +233,7 @@ def test_the_command_line_believes_the_certificate_and_no_other(tmp_path: Path, 
     with Gateway(tmp_path, {"tls": site.settings, "root_path": "/rt"}) as gateway:
         gateway.write({"tls": site.settings, "root_path": "/rt", "port": gateway.port})
         listening = Gateway(tmp_path, {"tls": site.settings, "root_path": "/rt", "port": gateway.port}, name="listen")
-        listening.spawn(listening.command("listen", "news"))
+        listening.listen("news")
         with listening:
             listening.logged("subscribed to news")
             gateway.run("publish", "news", '"hello"')

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import struct
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -263,8 +262,8 @@ async def test_drain_sends_everybody_elsewhere(gateway: Gateway) -> None:
 
 async def test_a_server_of_others_that_is_asked_to_stop(tmp_path: Path) -> None:
     with Server("uvicorn", tmp_path) as server:
-        command = [sys.executable, "-m", "uvicorn", "--factory", "tests.transports.streams:application"]
-        server.spawn([*command, "--port", str(server.port)], {**os.environ, "PYTHONPATH": str(ROOT)})
+        arguments = ["--factory", "tests.transports.streams:application", "--port", str(server.port)]
+        server.run_module("uvicorn", arguments, {**os.environ, "PYTHONPATH": str(ROOT)})
         await asyncio.to_thread(server.wait)
         async with httpx.AsyncClient(trust_env=False) as http, http.stream("GET", server.url + PATH) as response:
             stream = Stream(response)

@@ -1,27 +1,10 @@
-// Two people on the page in headless Chromium, each through a gateway of its own: Ann at a desk, Bob on a phone.
-//
-//   node page.mjs CHROMIUM URL-OF-ANN URL-OF-BOB DIRECTORY    screenshots go to the directory
+// Two people on the page, each through a gateway of its own: Ann at a desk, Bob on a phone. Screenshots go to the
+// directory. Gives the names of the steps that were taken.
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
-import { chromium } from 'playwright-core';
 
-const [executablePath, forAnn, forBob, directory] = process.argv.slice(2);
 const DESK = { viewport: { width: 1280, height: 800 } };
 const PHONE = { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true };
-
-const browser = await chromium.launch({ executablePath, args: ['--no-sandbox', '--disable-gpu'] });
-const problems = [];
-
-async function enter(name, url, device) {
-  const page = await (await browser.newContext(device)).newPage();
-  page.on('pageerror', (error) => problems.push(`${name}: ${error}`));
-  page.line = await tap(page);
-  await page.goto(url);
-  await page.getByLabel('Your name').fill(name);
-  await page.keyboard.press('Enter');
-  await online(page);
-  return page;
-}
 
 // Lets a test cut the connection of a page, and hold it down until it is mended
 async function tap(page) {
@@ -61,16 +44,30 @@ async function say(page, text) {
   await page.keyboard.press('Enter');
 }
 
-async function step(name, run) {
-  try {
-    await run();
-    console.log('ok', name);
-  } catch (error) {
-    throw new Error(`${name}: ${error.message}`, { cause: error });
-  }
-}
+export default async function (open, forAnn, forBob, directory) {
+  const problems = [];
+  const done = [];
 
-try {
+  async function enter(name, url, device) {
+    const page = await open(device);
+    page.on('pageerror', (error) => problems.push(`${name}: ${error}`));
+    page.line = await tap(page);
+    await page.goto(url);
+    await page.getByLabel('Your name').fill(name);
+    await page.keyboard.press('Enter');
+    await online(page);
+    return page;
+  }
+
+  async function step(name, run) {
+    try {
+      await run();
+      done.push(name);
+    } catch (error) {
+      throw new Error(`${name}: ${error.message}`, { cause: error });
+    }
+  }
+
   const ann = await enter('Ann', forAnn, DESK);
   const bob = await enter('Bob', forBob, PHONE);
 
@@ -141,9 +138,5 @@ try {
     await count(ann, 'person', 1);
   });
   assert.deepEqual(problems, []);
-} catch (error) {
-  console.error(error.message, problems);
-  process.exitCode = 1;
-} finally {
-  await browser.close();
+  return done;
 }

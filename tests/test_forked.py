@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.forked import Forked
+from tests.forked import Forked, run
 from tests.waiting import until_blocking
 
 PROGRAM = """
@@ -51,6 +51,12 @@ def test_it_is_waited_for_and_takes_signals(tmp_path: Path) -> None:
 def test_what_it_raises_is_in_its_output(tmp_path: Path) -> None:
     assert forked(tmp_path, "nonsense").wait() == 1
     assert "ValueError: invalid literal" in (tmp_path / "output").read_text()
+
+
+def test_what_it_says_and_its_errors_are_told_apart(tmp_path: Path) -> None:
+    done = run("program_of_forked", ["nonsense"], {}, tmp_path)
+    assert (done.returncode, done.stdout[:3], done.stderr[:9]) == (1, '["_', "Traceback")
+    assert done.stderr.count("ValueError: invalid literal") == 1
 
 
 def test_it_begins_where_the_imports_end(tmp_path: Path) -> None:

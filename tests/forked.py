@@ -14,11 +14,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import FrameType
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 IMPORTED = (
     "gateway.serve.cli",
     "gateway.serve.app",
@@ -33,7 +36,10 @@ LONGEST = 1 << 18
 
 
 class Forked:
-    """``python -m MODULE ARGUMENTS``, with what the tests use of a `subprocess.Popen`."""
+    """``python -m MODULE ARGUMENTS``, with what the tests use of a `subprocess.Popen`.
+
+    Errors go where output goes, unless they have a file of their own. Both files are appended to.
+    """
 
     def __init__(
         self,
@@ -42,11 +48,12 @@ class Forked:
         directory: Path,
         environment: Mapping[str, str],
         output: Path,
+        errors: Path | None = None,
     ) -> None:
         self._module = module
         self._code: int | None = None
         self._line, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
-        wanted = [module, [*arguments], str(directory), {**environment}, str(output)]
+        wanted = [module, [*arguments], str(directory), {**environment}, str(output), str(errors or output)]
         with theirs:
             socket.send_fds(_server(), [json.dumps(wanted).encode()], [theirs.fileno()])
         self.pid = int(self._line.recv(LONGEST))
@@ -71,8 +78,30 @@ class Forked:
         if self.poll() is None:
             os.kill(self.pid, number)
 
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
+
+
+def run(
+    module: str,
+    arguments: Sequence[str],
+    environment: Mapping[str, str] = os.environ,
+    directory: Path = ROOT,
+) -> subprocess.CompletedProcess[str]:
+    """``python -m MODULE ARGUMENTS`` to its end: its exit code and all that it says."""
+    with TemporaryDirectory() as own:
+        output, errors = Path(own, "output"), Path(own, "errors")
+        program = Forked(module, arguments, directory, environment, output, errors)
+        try:
+            code = program.wait()
+        except BaseException:
+            program.kill()
+            program.wait()
+            raise
+        return subprocess.CompletedProcess([module, *arguments], code, output.read_text(), errors.read_text())
 
 
 @cache
@@ -100,12 +129,12 @@ def serve() -> None:
         import_module(name)
     gc.freeze()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who wait for a program
+    signal.signal(signal.SIGCHLD, _reap)
     with socket.socket(fileno=os.dup(0)) as requests:
         while True:
             wanted, descriptors, *_ = socket.recv_fds(requests, LONGEST, 1)
             if not wanted:
-                return
+                os._exit(0)  # nothing of its own is to be told, such as coverage, which has been added up by now
             [line] = descriptors
             if os.fork() == 0:
                 break
@@ -120,9 +149,18 @@ def serve() -> None:
     _become(*json.loads(wanted))
 
 
-def _become(module: str, arguments: list[str], directory: str, environment: dict[str, str], output: str) -> None:
-    with open(os.devnull) as nothing, open(output, "ab") as file:
-        for stream, end in enumerate((nothing, file, file)):
+def _reap(_: int, __: FrameType | None) -> None:
+    """Those who wait for a program end with it; waited for, what it took counts as the tests' own."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _become(
+    module: str, arguments: list[str], directory: str, environment: dict[str, str], output: str, errors: str
+) -> None:
+    with open(os.devnull) as nothing, open(output, "ab") as said, open(errors, "ab") as complained:
+        for stream, end in enumerate((nothing, said, complained)):
             os.dup2(end.fileno(), stream)
     for text in (sys.stdout, sys.stderr):
         text.reconfigure(write_through=True)  # type: ignore[union-attr]  # as PYTHONUNBUFFERED would
