@@ -289,8 +289,7 @@ _READ_BYTES = (
     "size = data[at]",
     "at += 1",
     "if size > 127: size, at = read_varint(data, at - 1)",
-    "stop = at + size",
-    "if stop > end: raise Malformed('cut off')",
+    "stop = at + size",  # if that is too far, so is where the message ends
     "{keep}",
     "at = stop",
 )
