@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 from gateway.errors import Disconnect, DisconnectCode, Error
-from gateway.messages import Command, Publication, Push, Result
+from gateway.messages import Command, Pong, Publication, Push, Result
 from gateway.protocols.centrifuge_fields import COMMAND, PUBLICATION, PUSHES, RESULTS
 from gateway.protocols.protobuf import LEN, UNREADABLE, Malformed, Message, delimited, read_varint, varint
 
@@ -22,6 +22,9 @@ def _by_struct(numbered: dict[int, Message]) -> dict[type[Any], tuple[bytes, Wri
 _RESULTS = _by_struct(RESULTS)
 _PUSHES = _by_struct(PUSHES)
 _publication = PUBLICATION.write
+_read_command = COMMAND.read
+
+_PONG = Command(0, Pong())
 
 
 def encode_push(channel: str, push: Push) -> bytes:
@@ -51,7 +54,7 @@ def _commands(frame: bytes) -> Iterator[Command]:
         stop = at + size
         if stop > end:
             raise Malformed("cut off")
-        yield COMMAND.read(frame, at, stop).command()
+        yield _read_command(frame, at, stop).command() if size else _PONG  # of which a frame may have thousands
         at = stop
 
 

@@ -13,7 +13,8 @@ from gateway.protocols.centrifuge_json_uni import REFUSALS
 from gateway.protocols.centrifuge_protobuf import encode_disconnect, encode_push
 from gateway.protocols.protobuf import UNREADABLE, delimited
 
-_CONNECT = next(each for each in PUSHES.values() if each.struct is ConnectResult)
+_connect = next(each.write for each in PUSHES.values() if each.struct is ConnectResult)
+_read_request = CONNECT_REQUEST.read
 
 
 class CentrifugeProtobufUni:
@@ -29,13 +30,13 @@ class CentrifugeProtobufUni:
     def decode(self, frame: bytes) -> list[Command]:
         """The connect request, which has no length before it. Raises ``Disconnect`` (bad request)."""
         try:
-            return [Command(1, CONNECT_REQUEST.decode(frame))]
+            return [Command(1, _read_request(frame, 0, len(frame)))]
         except UNREADABLE as error:
             raise Disconnect(DisconnectCode.BAD_REQUEST) from error
 
     def encode_result(self, command_id: int, result: Result) -> bytes:
         """The connect push: there is no other command to answer."""
-        return delimited(b"\x52" + delimited(_CONNECT.write(result)))
+        return delimited(b"\x52" + delimited(_connect(result)))
 
     def encode_error(self, command_id: int, error: Error) -> bytes:
         """Raises ``Disconnect``: there are no replies, so an error ends the connection."""

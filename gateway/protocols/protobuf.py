@@ -8,6 +8,7 @@ Source: Protocol Buffers, "Encoding".
 """
 
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from itertools import takewhile
 from typing import Any
 
@@ -209,20 +210,27 @@ class Message:
     def __init__(self, struct: type[Struct], **fields: Field) -> None:
         self.struct = struct
         self.fields = fields
-        known: dict[str, Any] = {**_KNOWN, "Struct": struct}
-        for name, field in fields.items():
-            if field.of is not None:
-                known[f"write_{name}"], known[f"read_{name}"] = field.of.write, field.of.read
-        source = "\n".join([*_writing(fields), *_reading(struct, fields)])
-        exec(compile(source, f"<protobuf of {struct.__name__}>", "exec"), known)  # noqa: S102  no word of it is input
-        self.write: Callable[[Any], bytes] = known["write"]
-        """What a value looks like, without its length."""
-        self.read: Callable[..., Any] = known["read"]
+
+    @cached_property
+    def write(self) -> Callable[[Any], bytes]:
+        """What a value looks like, without its length. The function is made when it is first asked for."""
+        return self._made("write", _writing(self.fields))
+
+    @cached_property
+    def read(self) -> Callable[..., Any]:
         """What stands in ``data`` from ``at`` to ``end``, added to ``before`` if there is one. Raises `UNREADABLE`."""
+        return self._made("read", _reading(self.struct, self.fields))
 
     def decode(self, data: bytes) -> Any:
         """A whole message. Raises `UNREADABLE`."""
         return self.read(data, 0, len(data))
+
+    def _made(self, what: str, source: Iterator[str]) -> Any:
+        known: dict[str, Any] = {**_KNOWN, "Struct": self.struct}
+        known |= {f"{what}_{name}": getattr(field.of, what) for name, field in self.fields.items() if field.of}
+        code = compile("\n".join(source), f"<protobuf of {self.struct.__name__}>", "exec")
+        exec(code, known)  # noqa: S102  no word of it is input
+        return known[what]
 
 
 def _writing(fields: dict[str, Field]) -> Iterator[str]:
@@ -281,8 +289,7 @@ _READ_BYTES = (
     "size = data[at]",
     "at += 1",
     "if size > 127: size, at = read_varint(data, at - 1)",
-    "stop = at + size",
-    "if stop > end: raise Malformed('cut off')",
+    "stop = at + size",  # if that is too far, so is where the message ends
     "{keep}",
     "at = stop",
 )

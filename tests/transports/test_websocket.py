@@ -21,7 +21,7 @@ from gateway.messages import Payload, Publication
 from gateway.serve.app import create_app
 from gateway.transports import asgi as module
 from gateway.transports.direct import DirectTransport
-from tests.serving import Serve, at_a_standstill
+from tests.serving import Serve, at_a_standstill, on_uvicorn
 from tests.waiting import until
 
 PAGE = "https://example.com"
@@ -155,7 +155,6 @@ async def test_one_publishes_and_others_hear(gateway: Gateway) -> None:
     ("offered", "chosen"),
     [
         (None, None),
-        ("", None),  # as centrifuge-python sends it
         ("centrifuge-json", "centrifuge-json"),
         ("centrifuge-protobuf", "centrifuge-protobuf"),
         ("mqtt, centrifuge-json", "centrifuge-json"),
@@ -166,6 +165,13 @@ async def test_subprotocols(gateway: Gateway, offered: str | None, chosen: str |
     headers = [] if offered is None else [f"Sec-WebSocket-Protocol: {offered}"]
     status, answer = await gateway.handshake(*headers)
     assert (status, answer.get("sec-websocket-protocol")) == (101, chosen)
+
+
+async def test_an_empty_subprotocol_is_none() -> None:
+    """As centrifuge-python has it. Others' servers refuse it before an application hears of it."""
+    async with running(on_uvicorn, SETTINGS) as gateway:
+        status, answer = await gateway.handshake("Sec-WebSocket-Protocol: ")
+        assert (status, answer.get("sec-websocket-protocol")) == (101, None)
 
 
 async def test_pages_of_other_origins_are_refused(gateway: Gateway) -> None:
