@@ -150,10 +150,14 @@ def page(found: dict[str, dict[int, list[float]]], about: str) -> str:
     medians = {name: [statistics.median(by[each]) for each in flights] for name, by in found.items()}
     base = medians["websocket"]
     rows = [
-        [name, *(f"{each:.2f}" for each in of), *(f"{each / other:.2f}" for each, other in zip(of, base, strict=True))]
+        [name, *(f"{each:.2f}" for each in of), *(_ratio(each, other) for each, other in zip(of, base, strict=True))]
         for name, of in medians.items()
     ]
     return f"{about}\n\n{grid(head, rows, left=1)}\n"
+
+
+def _ratio(value: float, base: float) -> str:
+    return f"{value / base:.2f}" if base else ""  # too little for the kernel to count
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

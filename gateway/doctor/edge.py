@@ -50,7 +50,9 @@ class Edge:
         if answer.status == 101:
             found += await self._session(idle)
         if self._settings.uni_sse.enabled:
-            found += await self._stream()
+            found += await self._stream("uni_sse", {"token": self._token})
+        if self._settings.sse.enabled:
+            found += await self._stream("sse", {"id": 1, "connect": {"token": self._token}})
         return found
 
     # — over plain HTTP —
@@ -179,15 +181,16 @@ class Edge:
 
     # — streams —
 
-    async def _stream(self) -> list[Finding]:
+    async def _stream(self, kind: str, request: dict[str, Any]) -> list[Finding]:
         """Whether server-sent events come when they are sent."""
-        about = About(f"{self._address.http}/connection/uni_sse")
-        command = quote(msgspec.json.encode({"token": self._token}).decode())
+        path = f"/connection/{kind}"
+        about = About(f"{self._address.http}{path}")
+        command = quote(msgspec.json.encode(request).decode())
         headers = {"Accept": "text/event-stream", "Accept-Encoding": "gzip, deflate, br"}  # as browsers do
         if self._origin:
             headers["Origin"] = self._origin
         try:
-            async with ask(self._address, f"/connection/uni_sse?cf_connect={command}", headers, AT_ONCE) as line:
+            async with ask(self._address, f"{path}?cf_connect={command}", headers, AT_ONCE) as line:
                 if line.answer.status != 200:
                     return [about.problem(f"is answered {line.answer.status}", _LOG)]
                 async with asyncio.timeout(AT_ONCE):

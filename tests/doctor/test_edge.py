@@ -374,6 +374,14 @@ async def test_streams_that_are_not_served_or_break_off() -> None:
         assert one(every, text).level is Level.PROBLEM
 
 
+async def test_the_streams_of_sdks() -> None:
+    settings = make_settings(sse={"enabled": True})
+    async with running(settings) as port:
+        every = await look(port, settings)
+    fine = [finding.about for finding in every if "events come when they are sent" in finding.text]
+    assert [about.rpartition("/")[2] for about in fine] == ["uni_sse", "sse"]
+
+
 async def test_streams_that_come_compressed() -> None:
     packed = plain("200 OK", "Content-Encoding: gzip").replace(b"Content-Length: 0\r\n", b"") + b"\x1f\x8b"
     async with answering(plain("200 OK"), plain("200 OK"), packed, hold=True) as port:

@@ -543,6 +543,36 @@ async def test_event_streams_are_asked_like_everybody_else() -> None:
             assert (await _event(lines))["pub"]["data"] == "hello"
 
 
+@pytest.mark.parametrize("serve", [on_uvicorn, on_plain_uvicorn])
+async def test_commands_of_streams_are_those_of_who_opened_them(serve: Serve) -> None:
+    """By whichever request they come: handlers see the one that opened the stream. Under a prefix, as all routes."""
+    gateway = gateway_with(sse={"enabled": True})
+    news = gateway.channel("news", **OPEN)
+    seen: list[Any] = []
+
+    @news.on_publish
+    async def say(data: Annotated[str, Body()], client: Client) -> None:
+        seen.append((data, client.headers["user-agent"], client.scope["path"]))
+
+    app = FastAPI()
+    gateway.run_in(app)
+    app.include_router(gateway.router, prefix="/rt")
+    async with serve(app, gateway.settings) as port, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}/rt") as http:
+        words = {"cf_connect": '{"id":1,"connect":{}}\n{"id":2,"subscribe":{"channel":"news"}}'}
+        async with http.stream("GET", "/connection/sse", params=words, headers={"user-agent": "page"}) as stream:
+            lines = stream.aiter_lines()
+            told = (await _event(lines))["connect"]
+            assert (await _event(lines))["id"] == 2
+            commands = [{"id": n, "publish": {"channel": "news", "data": str(n)}} for n in range(3, 6)]
+            body = {"session": told["session"], "node": told["node"], "data": "\n".join(map(json.dumps, commands))}
+            assert (await http.post("/emulation", json=body, headers={"user-agent": "other"})).status_code == 204
+            found = [await _event(lines) for _ in range(6)]
+            assert [each["push"]["pub"]["data"] for each in found if "push" in each] == ["3", "4", "5"]
+            assert seen == [(each, "page", "/rt/connection/sse") for each in ("3", "4", "5")]
+        await until(lambda: not gateway.running.acceptor.sessions)
+        await assert_empty(gateway)
+
+
 async def _event(lines: AsyncIterator[str]) -> dict[str, Any]:
     async for line in lines:
         if line.startswith("data: "):
