@@ -29,7 +29,7 @@ from gateway.proxies.envelopes import (
 )
 from gateway.proxies.failures import Failure
 from gateway.session import Session
-from gateway.session.application import Admission, Admitted
+from gateway.session.application import Admission, Admitted, Route
 from gateway.session.tokens import check_moment
 
 
@@ -60,7 +60,7 @@ class Proxies:
         """What is needed of the scope of the request that opened a connection."""
         return {"headers": [(name, value) for name, value in scope["headers"] if name in self._kept]}
 
-    def channels(self, options: ChannelOptions) -> ProxiedChannels | None:
+    def channels(self, options: ChannelOptions) -> Route[Session] | None:
         """What a namespace asks; None if that is nothing."""
         found = ProxiedChannels(options, self._asking)
         return found if found.asks else None

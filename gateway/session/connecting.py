@@ -39,6 +39,9 @@ from gateway.version import __version__
 REFUSED_DELAY = 5.0
 """Seconds that a client has to leave by itself after connect was answered with an error."""
 
+LONGEST_HEADER = 8192
+"""Characters of what a connect command calls a header, to be kept: servers take no longer ones, either."""
+
 log = logging.getLogger(__name__)
 
 
@@ -51,7 +54,7 @@ async def connect(session: Session, command_id: int, request: ConnectRequest) ->
         session.node.witness.connecting(session, request)
     session.to(State.CONNECTING)
     if request.headers and (kept := session.application.headers):
-        named = {name.lower(): value for name, value in request.headers.items()}
+        named = {name.lower(): value for name, value in request.headers.items() if len(value) <= LONGEST_HEADER}
         session.headers = {name: named[name] for name in kept if name in named}
     began = session.node.wheel.clock()
     try:

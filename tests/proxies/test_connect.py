@@ -176,7 +176,9 @@ async def test_headers(backend: Backend) -> None:
     named = {"AUTHORIZATION": "emulated", "x-device": "phone", "Cookie": "forged", "X-Broken": "a\r\nX-Evil: 1"}
     async with gateway_running(values) as gateway:
         async with gateway.client(Cookie="a=1", Authorization="own", Other="x") as client:
-            await client.ask("connect", headers=named)
+            answer = await client.ask("connect", headers=named)
+            kept = gateway.session(answer["client"]).handshake.scope
+            assert {name for name, _ in kept["headers"]} == {b"cookie", b"authorization"}
         async with gateway.client(Cookie="a=2") as client:
             await client.ask("connect", headers=named)
         async with gateway.client() as client:

@@ -41,10 +41,10 @@ class Renewing:
 async def connected(renewing: Renewing, **claims: Any) -> tuple[Rig, Client]:
     rig = await Rig.open(**QUIET)
     client = rig.client()
-    more = {"judges_tokens": False, "judges_subs": False, "headers": ("x-device",)}
+    more = {"judges_tokens": False, "judges_subs": False, "headers": ("x-device", "x-large", "x-absent")}
     client.session.application = SimpleNamespace(**{**NOTHING, **more, "renew": renewing})
     token = rig.token(ttl=10, **claims)
-    result = await client.connect(token=token, headers={"X-Device": "phone", "x-other": "x"})
+    result = await client.connect(token=token, headers={"X-Device": "phone", "x-other": "x", "x-large": "x" * 8193})
     assert "expires" not in result
     return rig, client
 
@@ -53,7 +53,7 @@ async def test_a_connection_goes_on() -> None:
     renewing = Renewing(Admission(expire_at=LATER, info=Payload(b"[1]"), meta=Payload(b"{}")))
     rig, client = await connected(renewing, info={"a": 1}, meta={"plan": "free"})
     assert (client.session.info, client.session.meta) == (b'{"a":1}', b'{"plan":"free"}')
-    assert client.session.headers == {"x-device": "phone"}, "of others nothing is kept"
+    assert client.session.headers == {"x-device": "phone"}, "of others nothing is kept, nor what is too large"
     rig.pass_time(10.2)
     await rig.settle()
     assert [about for (about,) in renewing.asked] == [client.session]
