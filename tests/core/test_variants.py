@@ -76,7 +76,9 @@ def told(hub: Hub, reader: Reader) -> str:
     """The forms in which publications have come, which say what was published."""
     hub.flush()
     frames, reader.frames[:] = [*reader.frames], []
-    for message in " ".join(frames).split() if isinstance(reader, Follower) else ():
+    for message in " ".join(frames).split():
+        if not isinstance(reader, Follower):
+            break
         data = PROTOCOL.payloads[message]
         reader.base = apply(reader.base, data) if message[0] == "p" else data
         assert len(reader.base) == LARGEST + len(PADDING) + 1 or reader.base == publication(int(message[1:])).data
@@ -143,7 +145,7 @@ async def test_who_is_excluded_on_old_ground_goes_on_and_gets_the_next_whole(hub
     others = follower(hub, at(10))
     publish(hub, 11)
     behind = follower(hub, at(9), had(9))
-    hub.connections = {"gone": behind.connection}  # type: ignore[dict-item]
+    hub.connections = {"gone": behind.connection}
     behind.connection.subscriptions["room"] = behind
     publish(hub, 10)
     again = publication(11)
@@ -258,7 +260,6 @@ def test_a_chain_takes_bounded_time_and_what_is_known_takes_none(monkeypatch: py
 
 def test_patches_are_made_once_and_kept_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     created: list[bytes] = []
-    create = patches.create
 
     def counted(base: bytes, target: bytes) -> bytes:
         created.append(target)
