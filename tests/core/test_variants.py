@@ -76,7 +76,9 @@ def told(hub: Hub, reader: Reader) -> str:
     """The forms in which publications have come, which say what was published."""
     hub.flush()
     frames, reader.frames[:] = [*reader.frames], []
-    for message in " ".join(frames).split() if isinstance(reader, Follower) else ():
+    for message in " ".join(frames).split():
+        if not isinstance(reader, Follower):
+            break
         data = PROTOCOL.payloads[message]
         reader.base = apply(reader.base, data) if message[0] == "p" else data
         assert len(reader.base) == LARGEST + len(PADDING) + 1 or reader.base == publication(int(message[1:])).data

@@ -156,7 +156,10 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "unknown namespace": ({"subscribe": {"channel": "nowhere:x"}}, UNKNOWN),
     "channel too long": ({"subscribe": {"channel": "chat:" + "x" * 251}}, BAD),
     "channel not ASCII": ({"subscribe": {"channel": "chat:ü"}}, BAD),
-    "tags filter not allowed": ({"subscribe": {"channel": "chat:x", "tf": {"key": "a", "cmp": "ex"}}}, BAD),
+    "tags filter not allowed": (
+        {"subscribe": {"channel": "chat:x", "tf": {"key": "a", "cmp": "ex"}}},
+        {"code": 107, "message": "bad request: the channel takes no tags filter"},
+    ),
     "map subscription": ({"subscribe": {"channel": "chat:x", "type": 1}}, DENIED),
     "publish without right": ({"publish": {"channel": "closed:x", "data": {}}}, DENIED),
     "publish as a stranger": ({"publish": {"channel": "plain:x", "data": {}}}, DENIED),
