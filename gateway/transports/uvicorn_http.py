@@ -178,10 +178,6 @@ class HttpProtocol(HttpToolsProtocol):
         self._deadline.end()
         self.flow.resume_reading()  # to throw away: a socket that closes on what is unread takes the answers along
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self._answering = cycle
-        super()._start_asgi_task(cycle, app)
-
     def _should_upgrade(self) -> bool:
         """Whether the request opens a WebSocket. It does not while an answer is due to one before it."""
         idle = getattr(self.cycle, "response_complete", True)  # there may be none yet
@@ -229,6 +225,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._deadline.end()
         if self.cycle is former:
             return  # an upgrade
+        if not self.pipeline:
+            self._answering = self.cycle
         if self.scope["method"] != "HEAD":
             self.cycle.transport = HeadWithBody(self.transport)  # type: ignore[assignment]  # it has all that is called
         if not getattr(self.server_state, "keep_alive", True):
@@ -238,6 +236,11 @@ class HttpProtocol(HttpToolsProtocol):
         if not self.parser.should_upgrade():
             super().on_message_complete()
             self._reading = False
+
+    def on_response_complete(self) -> None:
+        if self.pipeline:
+            self._answering = self.pipeline[-1][0]
+        super().on_response_complete()
 
     def handle_websocket_upgrade(self) -> None:
         self._deadline.end()
