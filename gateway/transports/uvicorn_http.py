@@ -229,8 +229,9 @@ class HttpProtocol(HttpToolsProtocol):
             self._answering = self.cycle
         if self.scope["method"] != "HEAD":
             self.cycle.transport = HeadWithBody(self.transport)  # type: ignore[assignment]  # it has all that is called
-        if not getattr(self.server_state, "keep_alive", True):
-            self.cycle.keep_alive = False  # the server stops, as ours says: the next request goes elsewhere
+        if not (getattr(self.server_state, "keep_alive", True) and self.parser.should_keep_alive()):
+            # the server stops, as ours says: the next request goes elsewhere; or the client has said so in a list
+            self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         if not self.parser.should_upgrade():
