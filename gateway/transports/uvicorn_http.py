@@ -195,10 +195,6 @@ class HttpProtocol(HttpToolsProtocol):
         self._deadline.end()
         self.flow.resume_reading()  # to throw away: a socket that closes on what is unread takes the answers along
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self._answering = cycle
-        super()._start_asgi_task(cycle, app)
-
     def _should_upgrade(self) -> bool:
         """Whether the request opens a WebSocket. It does not while an answer is due to one before it."""
         idle = getattr(self.cycle, "response_complete", True)  # there may be none yet
@@ -254,10 +250,13 @@ class HttpProtocol(HttpToolsProtocol):
         if self.cycle is former:
             return  # an upgrade
         self.scope["extensions"] = {EXTENSION: self}  # type: ignore[dict-item]  # not an empty one, as it has it
+        if not self.pipeline:
+            self._answering = self.cycle
         if self.scope["method"] != "HEAD":
             self.cycle.transport = HeadWithBody(self.transport)  # type: ignore[assignment]  # it has all that is called
-        if not getattr(self.server_state, "keep_alive", True):
-            self.cycle.keep_alive = False  # the server stops, as ours says: the next request goes elsewhere
+        if not (getattr(self.server_state, "keep_alive", True) and self.parser.should_keep_alive()):
+            # the server stops, as ours says: the next request goes elsewhere; or the client has said so in a list
+            self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         if not self.parser.should_upgrade():
@@ -266,6 +265,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         self._overseer = None
+        if self.pipeline:
+            self._answering = self.pipeline[-1][0]
         super().on_response_complete()
 
     # — for who writes a response's body past ASGI —

@@ -52,7 +52,7 @@ def test_every_field_of_every_command(name: str) -> None:
     assert command == messages.Command(1, kind())
 
 
-@pytest.mark.parametrize("kind", {*(method.request for method in METHODS.values()), api.BatchRequest})
+@pytest.mark.parametrize("kind", dict.fromkeys([*(method.request for method in METHODS.values()), api.BatchRequest]))
 def test_every_field_of_every_request_of_the_server_api(kind: type[Any]) -> None:
     assert reader(kind)(json.dumps(nulls_of(kind)).encode()) == kind()
 
