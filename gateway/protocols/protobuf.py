@@ -214,12 +214,14 @@ class Message:
     @cached_property
     def write(self) -> Callable[[Any], bytes]:
         """What a value looks like, without its length. The function is made when it is first asked for."""
-        return self._made("write", _writing(self.fields))
+        made: Callable[[Any], bytes] = self._made("write", _writing(self.fields))
+        return made
 
     @cached_property
     def read(self) -> Callable[..., Any]:
         """What stands in ``data`` from ``at`` to ``end``, added to ``before`` if there is one. Raises `UNREADABLE`."""
-        return self._made("read", _reading(self.struct, self.fields))
+        made: Callable[..., Any] = self._made("read", _reading(self.struct, self.fields))
+        return made
 
     def decode(self, data: bytes) -> Any:
         """A whole message. Raises `UNREADABLE`."""

@@ -15,7 +15,6 @@ from gateway.errors import SettingsError
 from gateway.redis.address import ClusterSeeds, SentinelGroup, read_addresses
 from gateway.serve.cli import app
 
-
 ALL = Path(__file__).parent / "centrifugo" / "defaults.json"
 """Every setting of Centrifugo 6.9 at its default, as its command ``defaultconfig`` writes it."""
 
