@@ -279,7 +279,7 @@ async def expiring(gateway: Gateway, client: Any) -> Any:
     return subscription
 
 
-@pytest.mark.parametrize("later", [int(time.time()) + 3600, 0])
+@pytest.mark.parametrize("later", [int(time.time()) + 3600, 0], ids=["later", "never"])
 async def test_a_subscription_is_renewed(backend: Backend, later: int) -> None:
     backend.answers["/sub_refresh"] = [{"result": {"expire_at": later, "info": {"seat": 4}}}]
     async with gateway_running(settings(backend)) as gateway, gateway.connected() as client:
