@@ -383,3 +383,16 @@ async def test_all_who_come_to_an_empty_cache_ask_once(backend: Backend) -> None
         for each, number in numbers:
             assert "code" not in await each.reply(number, "subscribe")
     assert len(backend.asked) <= 2, "whoever comes while one is asked waits for the next, together"
+
+
+async def test_a_token_that_no_key_verifies_is_for_the_backend(backend: Backend) -> None:
+    """But for private channels: what guards these must be known here."""
+    backend.answers["/connect"] = [{"result": {"user": "7"}}]
+    values = settings(backend)
+    connect = {"enabled": True, "endpoint": f"{backend.url}/connect", "timeout": 30}
+    values["client"] = {"token": {}, "proxy": {"connect": connect}}
+    async with gateway_running(values) as gateway, gateway.client() as client:
+        await client.ask("connect")
+        assert await client.ask("subscribe", channel="room:1", token="its own") == {}
+        assert (await client.ask("subscribe", channel="$room:1", token="its own"))["code"] == 103
+    assert [each["token"] for each in backend.of("/subscribe")] == ["its own"]
