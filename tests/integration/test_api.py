@@ -270,7 +270,7 @@ async def test_batch_answers_in_order(call: cent.AsyncClient, channel: str, gate
             assert answer.status_code == 200
             replies = answer.json()["replies"]
             assert replies[1] == {"publish": {}}
-            assert [reply["error"]["code"] for reply in replies if "error" in reply] == [102, 107, 108]
+            assert [reply["error"]["code"] for reply in replies if "error" in reply] == [102, 104, 108]
 
 
 async def test_errors_are_exceptions_of_the_client(call: cent.AsyncClient) -> None:

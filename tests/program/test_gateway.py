@@ -692,3 +692,14 @@ async def test_plain_sockets_join_the_same_channels() -> None:
             await plain.send("hello")
             assert await client.heard("room") == "hello"
             assert await plain.recv() == "hello"
+
+
+async def test_a_slash_behind_the_path_is_the_same_place(serve: Serve) -> None:
+    gateway = gateway_with(client={"insecure": True})
+    async with serve(app_with(gateway), gateway.settings) as port, httpx.AsyncClient() as http:
+        for path in ("/connection/websocket", "/connection/websocket/"):
+            async with connect(f"ws://127.0.0.1:{port}{path}") as opened:
+                await opened.send('{"id":1,"connect":{}}')
+                assert "connect" in json.loads(await opened.recv())
+            answer = await http.get(f"http://127.0.0.1:{port}{path}", follow_redirects=False)
+            assert (answer.status_code, "proxy_set_header Upgrade" in answer.text) == (426, True)
