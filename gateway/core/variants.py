@@ -69,7 +69,7 @@ class Variants:
             self._send(channel.name, form, patch, excluded)
         if whole_readers := full if form is not None else full + patch:
             self._send(channel.name, whole(publication), whole_readers, excluded)
-        if Position(publication.offset, publication.epoch) == channel.position:
+        if channel.deltas and Position(publication.offset, publication.epoch) == channel.position:
             self._bases.keep(channel.name, channel.position, publication.data)
         for audience in full + patch:
             self._sort(channel, publication, audience, excluded)
