@@ -178,7 +178,7 @@ class Hub:
                     self._turn_away(name, audience, reason)
                     continue
             self._append(audience, message, excluded)
-        if self.measures and encoded and self._scheduled:
+        if self.measures and (encoded or channel.varied) and self._scheduled:
             self.measures, self._measured = False, publication.time
         for audience in following:
             self._promote(channel, audience, Position(publication.offset, publication.epoch))

@@ -65,12 +65,12 @@ class Variants:
         full = [each for each in readers if each.key.delta == "full"]
         patch = [each for each in readers if each.key.delta == "patch"]
         form = self._patched(channel, publication) if patch else None
+        if Position(publication.offset, publication.epoch) == channel.position:
+            self._bases.keep(channel.name, channel.position, publication.data)  # those sent away now take it along
         if form is not None:
             self._send(channel.name, form, patch, excluded)
         if whole_readers := full if form is not None else full + patch:
             self._send(channel.name, whole(publication), whole_readers, excluded)
-        if Position(publication.offset, publication.epoch) == channel.position:
-            self._bases.keep(channel.name, channel.position, publication.data)
         for audience in full + patch:
             self._sort(channel, publication, audience, excluded)
         return [each for each in readers if not each.key.delta]

@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 
+from gateway.auth.tokens import Grant
 from gateway.brokers.base import HistoryFilter, PublishOptions
 from gateway.core.tags import TagsFilter
 from gateway.errors import ErrorCode
 from gateway.messages import Exclusion, Payload, Position, Publication
 from gateway.protocols import fossil
+from gateway.session.application import Admitted
+from gateway.session.subscription import Subscription
 from tests.session.rig import HISTORY, OPEN, WRITABLE, Client, Rig
 
 FOSSIL: dict[str, Any] = {**OPEN, **WRITABLE, **HISTORY, "force_recovery": True, "allowed_delta_types": ["fossil"]}
@@ -304,6 +307,18 @@ async def test_a_base_is_kept_as_long_as_somebody_gets_patches() -> None:
     assert bases._size == 0
 
 
+async def test_binary_data_sends_them_away_and_leaves_nothing() -> None:
+    rig = await opened()
+    client = await rig.connected()
+    await client.subscribe("flow:1", delta="fossil")
+    await publish(rig, "flow:1", 1)
+    channel = rig.node.channels.resolve("flow:1")
+    await rig.node.publish(channel, Publication(Payload(b"\x00\xff"), binary=True))
+    assert client.closed == (3506, "inappropriate protocol")
+    await rig.settle()
+    assert rig.node.hub._variants._bases._size == 0
+
+
 # — filters —
 
 
@@ -431,6 +446,20 @@ async def test_the_newest_is_given_unasked() -> None:
     assert [each["offset"] for each in made["publications"]] == [2]
     empty = await (await rig.connected()).subscribe("given:2")
     assert empty == {"recoverable": True, "positioned": True, "was_recovering": True, "epoch": empty["epoch"]}
+
+
+async def test_a_grant_may_give_the_newest_unasked() -> None:
+    rig = await opened()
+    await publish(rig, "cell:1", 1, 2)
+    client = await rig.connected()
+    for cache_recover, forms in ((False, 0), (True, 1)):
+        channel = rig.node.channels.resolve("cell:1")
+        subscription = Subscription(client.session, channel, server_side=True)
+        await subscription.grant(Admitted(Grant(cache_recover=cache_recover))).open()
+        result = subscription.result()
+        assert (result.was_recovering, len(result.publications)) == (cache_recover, forms)
+        subscription.end()
+        await subscription.over()
 
 
 async def test_only_a_stream_can_refuse_to_be_recovered_in_part() -> None:
