@@ -148,6 +148,7 @@ def _accepted(answer: PublishAnswer | None, publication: Publication) -> Accepte
         idempotency_key=answer.idempotency_key or "",
         version=answer.version or 0,
         version_epoch=answer.version_epoch or "",
+        delta=bool(answer.delta),
     )
     return Accepted(publication, extras)
 
