@@ -176,6 +176,10 @@ class UniWebSocketEndpoint:
         if not text:
             return None
         request = text.encode()
+        if len(request) > self._largest:
+            told = "%s: connect request of more than %d bytes refused"
+            self._acceptor.refusals.happened("message_size", told, self._acceptor.address(scope), self._largest)
+            return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, [])
         try:
             self._protocol.decode(request)
         except Disconnect:

@@ -145,6 +145,14 @@ async def test_a_request_may_be_too_large(gateway: Gateway) -> None:
         assert (opcode, int.from_bytes(payload[:2], "big")) == (8, 1009)
 
 
+@pytest.mark.parametrize("serve", SERVERS)
+async def test_in_the_query_too(serve: Serve) -> None:
+    async with running(serve, {"message_size_limit": 256}) as gateway:
+        async with gateway.open(asks(f'{{"name":"{"x" * 256}"}}'), status=b" 413 "):
+            pass
+        assert gateway.node.metrics.refusals == {"message_size": 1}
+
+
 async def test_plain_http_is_told_what_is_missing(gateway: Gateway) -> None:
     async with httpx.AsyncClient(trust_env=False) as http:
         answer = await http.get(f"http://127.0.0.1:{gateway.port}{PATH}")
