@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from gateway.errors import Disconnect, DisconnectCode, Error
 from gateway.messages import Command, Pong, Publication, Push, Result
 from gateway.protocols.centrifuge_fields import COMMAND, PUBLICATION, PUSHES, RESULTS
-from gateway.protocols.protobuf import LEN, UNREADABLE, Malformed, Message, delimited, read_varint, varint
+from gateway.protocols.protobuf import LEN, SHORT, UNREADABLE, Malformed, Message, delimited, read_varint, varint
 
 Write = Callable[[Any], bytes]
 
@@ -50,7 +50,7 @@ def _commands(frame: bytes) -> Iterator[Command]:
         size = frame[at]
         at += 1
         if size > 127:
-            size, at = read_varint(frame, at - 1)
+            size, at = read_varint(frame, at - 1, SHORT)
         stop = at + size
         if stop > end:
             raise Malformed("cut off")

@@ -25,8 +25,8 @@ LARGEST_OFFSET = 2**53
 
 VARINT, I64, LEN, START_GROUP, END_GROUP, I32 = range(6)
 
-_VARINT_SIZE, _TAG_SIZE = 10, 5
-"""Bytes at most."""
+LONGEST, SHORT = 10, 5
+"""Bytes of a number at most, and of a tag or a length."""
 
 _SMALL = [bytes((each,)) for each in range(128)]
 
@@ -59,7 +59,7 @@ def delimited(message: bytes) -> bytes:
     return (_SMALL[size] if size < 128 else varint(size)) + message
 
 
-def read_varint(data: bytes, at: int, most: int = _VARINT_SIZE) -> tuple[int, int]:
+def read_varint(data: bytes, at: int, most: int = LONGEST) -> tuple[int, int]:
     """The number that begins there, of ``most`` bytes, and where it ends. Raises one of `UNREADABLE`."""
     first = data[at]
     if first > 127 and (second := data[at + 1]) < 128:  # the length of most messages
@@ -86,7 +86,7 @@ def skip(data: bytes, at: int, tag: int) -> int:
         if kind == VARINT:
             _, at = read_varint(data, at)
         elif kind == LEN:
-            size, at = read_varint(data, at)
+            size, at = read_varint(data, at, SHORT)
             at += size
         elif kind in (I32, I64):
             at += 4 if kind == I32 else 8
@@ -96,7 +96,7 @@ def skip(data: bytes, at: int, tag: int) -> int:
             raise Malformed("a group does not end, or there is no such wire type")
         if not groups:
             return at
-        tag, at = read_varint(data, at, _TAG_SIZE)
+        tag, at = read_varint(data, at, SHORT)
 
 
 class Field(Struct, frozen=True):
@@ -265,7 +265,7 @@ def _reading(struct: type[Struct], fields: dict[str, Field]) -> Iterator[str]:
     yield "    while at < end:"
     yield "        tag = data[at]"
     yield "        at += 1"
-    yield f"        if tag > 127: tag, at = read_varint(data, at - 1, {_TAG_SIZE})"
+    yield f"        if tag > 127: tag, at = read_varint(data, at - 1, {SHORT})"
     branch = "if"
     for name, field in fields.items():
         yield f"        {branch} tag == {field.tag}:"
@@ -290,7 +290,7 @@ _READ_NUMBER = (
 _READ_BYTES = (
     "size = data[at]",
     "at += 1",
-    "if size > 127: size, at = read_varint(data, at - 1)",
+    f"if size > 127: size, at = read_varint(data, at - 1, {SHORT})",
     "stop = at + size",  # if that is too far, so is where the message ends
     "{keep}",
     "at = stop",

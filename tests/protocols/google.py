@@ -1,13 +1,13 @@
 """What google's runtime makes of ``centrifuge.proto``: another codec for the same bytes."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 from grpc_tools import protoc
@@ -36,20 +36,34 @@ _NUMBERS = {
 
 
 @cache
-def _pool() -> DescriptorPool:
+def _described() -> bytes:
     with tempfile.TemporaryDirectory() as directory:
         out = Path(directory, "set")
         assert protoc.main(["protoc", f"-I{HERE}", f"--descriptor_set_out={out}", "centrifuge.proto"]) == 0
-        files = FileDescriptorSet.FromString(out.read_bytes())
-    pool = DescriptorPool()  # not the usual one, where centrifuge-python has names of its own
-    for file in files.file:
-        pool.Add(file)
-    return pool
+        return out.read_bytes()
 
 
-def google(name: str) -> Any:
+def pool(spoken: Mapping[str, Container[str]] | None = None) -> DescriptorPool:
+    """All messages; of those that are named here only these fields."""
+    [file] = FileDescriptorSet.FromString(_described()).file
+    for kind in file.message_type:
+        for field in [*kind.field]:
+            if field.name == "tf":  # nobody looks into it yet
+                field.type = FieldDescriptorProto.TYPE_BYTES
+                field.ClearField("type_name")
+            if spoken and field.name not in spoken.get(kind.name, (field.name,)):
+                kind.field.remove(field)
+    found = DescriptorPool()  # not the usual one, where centrifuge-python has names of its own
+    found.Add(file)
+    return found
+
+
+ALL = pool()
+
+
+def google(name: str, of: DescriptorPool = ALL) -> Any:
     """The class of a message."""
-    return GetMessageClass(_pool().FindMessageTypeByName(f"gateway.centrifuge.{name}"))
+    return GetMessageClass(of.FindMessageTypeByName(f"gateway.centrifuge.{name}"))
 
 
 def messages(frame: bytes) -> Iterator[bytes]:
@@ -93,27 +107,25 @@ def _one(field: Any, depth: int) -> st.SearchStrategy[Any]:
     return st.booleans() if field.type == FieldDescriptor.TYPE_BOOL else _NUMBERS[field.type]
 
 
-def plain(table: Message, value: Any, *, written: bool = False) -> dict[str, Any]:
+def plain(table: Message, value: Any, *, written: bool = False, maps: bool = True) -> dict[str, Any]:
     """The fields that the table has, those at their zero left out, of a struct of ours or a message of google's.
 
-    ``written``: only those of ours that are to be written.
+    ``written``: only those of ours that are to be written; ``maps``: with those that are maps.
     """
     ours = isinstance(value, table.struct)
     found: dict[str, Any] = {}
     for name, field in table.fields.items():
         one, of = getattr(value, name), table if field.read.startswith("read(") else field.of
-        if name == "tf" and not ours:  # nobody looks into it yet
-            one = one.SerializeToString()
-        elif field.each == "value.items()":
+        if field.each == "value.items()":
             of = of.fields["value"].of if of else None
-            one = {key: plain(of, each, written=written) if of else each for key, each in one.items()}
+            one = {key: plain(of, each, written=written, maps=maps) if of else each for key, each in one.items()}
         elif field.each:
-            one = [plain(of, each, written=written) if of else each for each in one]
+            one = [plain(of, each, written=written, maps=maps) if of else each for each in one]
         elif of:
             there = one is not None if ours else value.HasField(name)
-            one = plain(of, one, written=written) if there else None
+            one = plain(of, one, written=written, maps=maps) if there else None
         elif not isinstance(one, str | int):
             one = bytes(one or b"")
-        if not (written and field.when) or value.offset == 1:
+        if (maps or field.each != "value.items()") and (not (written and field.when) or value.offset == 1):
             found[name] = one
     return {name: one for name, one in found.items() if one or (isinstance(one, dict) and not table.fields[name].each)}

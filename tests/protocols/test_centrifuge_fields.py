@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.protocols.centrifuge_fields import COMMAND, PUSHES, RESULTS
 from gateway.protocols.protobuf import LEN, UNREADABLE, Message, varint
-from tests.protocols.google import generously, google, google_of, plain, some
+from tests.protocols.google import generously, google, google_of, plain, pool, some
 
 
 def _tables(*roots: Message) -> Iterator[Message]:
@@ -24,8 +24,11 @@ TABLES = {
     for each in _tables(COMMAND, *RESULTS.values(), *PUSHES.values())
     if each.struct.__name__ != "_Entry"
 }
-LENIENT = {"there is no such offset", "a number has more than 64 bits"}
-"""Where google's runtime goes on: it has offsets beyond JSON's, and drops bits."""
+SPOKEN = pool({name: table.fields for name, table in TABLES.items()})
+"""What is not spoken is looked into no more by google's runtime than by ours."""
+
+LENIENT = {"there is no such offset", "a number has more than 64 bits", "there is no such field number"}
+"""Where google's runtime goes on: it has offsets beyond JSON's, drops bits, and knows a field 0 within groups."""
 
 tables = st.sampled_from([*TABLES.values()])
 messages = tables.flatmap(lambda table: st.tuples(st.just(table), some(google_of(table))))
@@ -108,7 +111,7 @@ def test_broken_messages(given: tuple[Message, Any], data: st.DataObject) -> Non
 def _agree(table: Message, frame: bytes) -> None:
     """Both read the same, or both refuse."""
     try:
-        theirs = google_of(table).FromString(frame)
+        theirs = google(google_of(table).DESCRIPTOR.name, SPOKEN).FromString(frame)
     except DecodeError:
         with pytest.raises(UNREADABLE):
             table.decode(frame)
@@ -118,4 +121,5 @@ def _agree(table: Message, frame: bytes) -> None:
     except UNREADABLE as error:
         assert str(error) in LENIENT  # noqa: PT017  no other code is run that may raise it
         return
-    assert plain(table, ours) == plain(table, theirs)
+    # an entry with something else in it google's leaves out
+    assert plain(table, ours, maps=False) == plain(table, theirs, maps=False)

@@ -166,6 +166,7 @@ def test_an_entry_may_lack_its_parts() -> None:
         "0900000000000000",  # 64 bits
         "32020a05",  # a message that goes on behind its own end
         "80808080800a",  # a tag of six bytes
+        "0a808080808000",  # a length of six
     ],
 )
 def test_malformed(data: str) -> None:

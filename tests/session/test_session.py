@@ -60,7 +60,7 @@ async def test_after_the_end_commands_are_not_heard(kind: str) -> None:
 
 
 ANSWERS: dict[str, int | None] = {"subscribe": None, "unsubscribe": None, "publish": None, "history": None}
-ANSWERS |= {"presence": None, "presence_stats": None, "rpc": 104, "sub_refresh": 103}
+ANSWERS |= {"presence": None, "presence_stats": None, "rpc": 108, "sub_refresh": 103}
 
 
 @pytest.mark.parametrize(("kind", "error"), ANSWERS.items())

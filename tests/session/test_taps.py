@@ -89,7 +89,7 @@ async def test_commands_replies_and_errors_of_a_client(recorded: Recorded) -> No
         ("command", "#4 subscribe", "closed:1", '{"channel":"closed:1","token":"***"}'),
         ("error", events[8][1], "", ""),
         ("command", "#5 rpc sum", "", '{"method":"sum"}'),
-        ("error", "#5 104 method not found", "", ""),
+        ("error", "#5 108 not available", "", ""),
     ]
     assert events[8][1].startswith("#4 103 permission denied: ")
     assert json.loads(events[2][3])["positioned"]
