@@ -218,6 +218,7 @@ class SubscribeResult(Struct, omit_defaults=True):
     data: Payload | None = None
     was_recovering: bool = False
     delta: bool = False
+    id: int = 0
 
 
 class ConnectResult(Struct, omit_defaults=True):

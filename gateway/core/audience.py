@@ -76,6 +76,10 @@ class Subscriber(Protocol):
         """Has negotiated patches."""
 
     @property
+    def number(self) -> int:
+        """What its client knows the channel by in pushes; 0 is by name. See `Hub.number`."""
+
+    @property
     def held(self) -> list[Publication] | None:
         """Publications that arrive while the subscription is being made."""
 
@@ -104,10 +108,12 @@ class AudienceKey(Struct, frozen=True):
 class Audience:
     """The subscribers of one channel that receive byte-identical frames."""
 
-    __slots__ = ("apart", "delay", "key", "members", "pending", "plain", "size")
+    __slots__ = ("address", "apart", "delay", "key", "members", "pending", "plain", "size")
 
-    def __init__(self, key: AudienceKey, delay: float) -> None:
+    def __init__(self, key: AudienceKey, delay: float, address: str) -> None:
         self.key = key
+        self.address = address
+        """What the channel is called in its frames."""
         self.plain = key.wire.protocol.omits or key.wire.in_order
         self.delay = delay
         self.members: dict[Subscriber, Write] = {}
@@ -135,6 +141,7 @@ class LocalChannel:
         "interval",
         "joining",
         "name",
+        "number",
         "plain",
         "position",
         "seen_at",
@@ -145,6 +152,8 @@ class LocalChannel:
         self.name = name
         self.audiences: dict[AudienceKey, Audience] = {}
         self.joining: set[Subscriber] = set()
+        self.number = 0
+        """What it is called to clients that know it by number."""
         self.position: Position | None = None
         self.plain = False
         """Whether plain clients hear it, or have."""

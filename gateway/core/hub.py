@@ -5,6 +5,7 @@ audiences that want it, and each audience is written once a tick.
 """
 
 import asyncio
+import itertools
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Set
@@ -59,6 +60,7 @@ class Hub:
         self._measured = 0
         """When the pending publication of which it is taken was published (Unix ms)."""
         self._unfit: set[str] = set()
+        self._numbers = itertools.count(1)  # none is used twice: a push may still be under way to somebody
         self._losses = Losses(wheel or Wheel())
         self._variants = Variants(self._send, self._move)
         self.patches = self._variants.patches
@@ -89,6 +91,13 @@ class Hub:
             channel = self.channels[subscriber.channel] = LocalChannel(subscriber.channel)
         channel.joining.add(subscriber)
 
+    def number(self, name: str) -> int:
+        """What a channel, which somebody has joined, is called to clients that know it by number while it is here."""
+        channel = self.channels[name]
+        if not channel.number:
+            channel.number = next(self._numbers)
+        return channel.number
+
     def enter(self, subscriber: Subscriber, position: Position | None, had: Publication | None = None) -> None:
         """Begin live delivery: of what comes after ``position``, where there is one, and after ``had``.
 
@@ -98,12 +107,15 @@ class Hub:
         channel = self.channels[subscriber.channel]
         channel.joining.remove(subscriber)
         behind = position if position != channel.position else None
-        key = AudienceKey(subscriber.connection.wire, subscriber.joins, subscriber.positioned, behind)
+        wire, address = subscriber.connection.wire, channel.name
+        if subscriber.number and wire.compact is not None:
+            wire, address = wire.compact, str(subscriber.number)
+        key = AudienceKey(wire, subscriber.joins, subscriber.positioned, behind)
         if subscriber.delta or subscriber.tags is not None:
             key = self._variants.enter(channel, subscriber, key, position, had)
         audience = channel.audiences.get(key)
         if audience is None:
-            audience = channel.audiences[key] = Audience(key, subscriber.batch_delay)
+            audience = channel.audiences[key] = Audience(key, subscriber.batch_delay, address)
             channel.interval = 0.0  # nobody may have stood there: the next check is to look at it
             channel.plain |= audience.plain
         else:
@@ -173,7 +185,7 @@ class Hub:
             message = encoded.get(id(wire))
             if message is None:
                 try:
-                    message = encoded[id(wire)] = wire.protocol.encode_push(name, publication)
+                    message = encoded[id(wire)] = wire.protocol.encode_push(audience.address, publication)
                 except Disconnect as reason:
                     self._turn_away(name, audience, reason)
                     continue
@@ -191,7 +203,9 @@ class Hub:
         for audience in readers:
             wire = audience.key.wire
             try:
-                message = encoded.get(wire) or encoded.setdefault(wire, wire.protocol.encode_push(name, publication))
+                message = encoded.get(wire)
+                if message is None:
+                    message = encoded[wire] = wire.protocol.encode_push(audience.address, publication)
             except Disconnect as reason:
                 self._turn_away(name, audience, reason)
             else:
@@ -230,7 +244,7 @@ class Hub:
                 message = encoded.get(id(key.wire))
                 if message is None:
                     try:
-                        message = encoded[id(key.wire)] = key.wire.protocol.encode_push(name, push)
+                        message = encoded[id(key.wire)] = key.wire.protocol.encode_push(audience.address, push)
                     except Disconnect:  # plain clients, whom the server has subscribed, know of no joins
                         continue
                 self._append(audience, message)
@@ -295,7 +309,7 @@ class Hub:
         if target is not None:
             self._write_early(target)  # both, while all members can be found: a write may have one take another way
         else:
-            target = channel.audiences[key] = Audience(key, audience.delay)
+            target = channel.audiences[key] = Audience(key, audience.delay, audience.address)
         if len(members) == len(audience.members):
             target.members.update(audience.members)
             del channel.audiences[audience.key]

@@ -1,7 +1,8 @@
 """A wire protocol: bytes to commands, replies and pushes to bytes. No network here."""
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from gateway.errors import Disconnect, Error
 from gateway.messages import Command, Push, Result
@@ -46,6 +47,15 @@ class StreamProtocol(WireProtocol, Protocol):
     def encode_disconnect(self, reason: Disconnect) -> bytes: ...
 
 
+@runtime_checkable
+class Numbering(Protocol):
+    """A protocol whose pushes can have a number in place of the channel's name."""
+
+    @property
+    def compact(self) -> WireProtocol:
+        """The protocol that is given the number as the channel of a push."""
+
+
 class Wire:
     """How messages become what one kind of transport writes: a protocol and its framing.
 
@@ -53,7 +63,7 @@ class Wire:
     and transport, and compared by identity.
     """
 
-    __slots__ = ("emulated", "frame", "ping", "pings_apart", "protocol")
+    __slots__ = ("_compact", "emulated", "frame", "ping", "pings_apart", "protocol")
 
     in_order: ClassVar[bool] = False
     """Whether what comes on several channels is told in the order in which it comes; plain clients always are."""
@@ -70,6 +80,15 @@ class Wire:
         self.pings_apart = ping is not None
         """Whether pings, and their pongs, are the transport's own, of which the client is not told."""
         self.ping = ping if self.pings_apart else frame(protocol.ping)
+        self._compact: Wire | None = None
+
+    @property
+    def compact(self) -> "Wire | None":
+        """The same with numbers in place of channels in what is pushed there; None if the protocol has only names."""
+        if self._compact is None and isinstance(self.protocol, Numbering):
+            self._compact = copy.copy(self)
+            self._compact.protocol = self.protocol.compact
+        return self._compact
 
     def pack(self, messages: Sequence[bytes]) -> Any:
         """Several messages as one frame."""

@@ -141,6 +141,7 @@ SUBSCRIBE_RESULT = Message(
     data=payload(11),
     was_recovering=boolean(12),
     delta=boolean(13),
+    id=int64(14),
 )
 CONNECT_RESULT = Message(
     ConnectResult,

@@ -20,8 +20,8 @@ from gateway.session.session import Session
 from gateway.session.subscription import NOTHING, Subscription, SubscriptionEnded
 from gateway.session.tokens import INVALID, Code, check_moment, fetch_key, lacks_key, verified
 
-REJECT_UNRECOVERED = 2
-"""Bit of a request's ``flag``: answer error 112 rather than ``recovered: false``."""
+COMPACT, REJECT_UNRECOVERED = 1, 2
+"""Bits of a request's ``flag``: send a number in place of the channel; answer error 112, not ``recovered: false``."""
 
 
 async def subscribe(session: Session, command_id: int, request: SubscribeRequest) -> None:
@@ -41,6 +41,7 @@ async def subscribe(session: Session, command_id: int, request: SubscribeRequest
         subscription = await _admitted(session, channel, request)
         if request.delta or tags is not None:
             subscription.choose(tags, request.delta)
+        subscription.compact = bool(request.flag & COMPACT) and session.wire.compact is not None
         await subscription.open()
     except SubscriptionEnded:
         if channel.name in session.subscriptions:  # the server has been quicker

@@ -132,6 +132,10 @@ class Subscription:
     """Which publications the client wants; None is all."""
     delta: bool = False
     """Whether it has negotiated patches."""
+    compact: bool = False
+    """Whether the client takes a number in place of the channel's name."""
+    number: int = 0
+    """Which it has been given; 0 is none."""
     info: ClientInfo = field(init=False)
     data: Payload | None = None
     expire_at: int = 0
@@ -244,6 +248,8 @@ class Subscription:
         From then on ``found`` has the position from which live delivery goes on.
         """
         result = SubscribeResult(*self.connection.lasts(self.expire_at if self.refreshable else 0), data=self.data)
+        if self.compact and self.options.allow_channel_compaction:
+            result.id = self.number = self.connection.node.hub.number(self.channel)
         found, since = self.found, self.since
         result.delta, result.was_recovering = self.delta, since is not None
         if found is None:

@@ -108,6 +108,7 @@ class Reader:
     batch_delay: float = 0.0
     tags: TagsFilter | None = None
     delta: bool = False
+    number: int = 0
 
     def __post_init__(self) -> None:
         self.connection.subscriptions[self.channel] = self

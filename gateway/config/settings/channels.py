@@ -52,6 +52,8 @@ class ChannelOptions(Section):
     """Let clients choose publications by their tags."""
     tags_filter_limit: int = Field(default=1000, ge=1)
     """How many different filters the subscribers of one channel may have on a node; others are refused (106)."""
+    allow_channel_compaction: bool = True
+    """Let clients ask for a number in place of the channel's name in what they are sent, as the JavaScript SDK does."""
     replay: bool = False
     """Give a new subscriber what the channel keeps, before what comes."""
     allow_subscribe_for_client: bool = False

@@ -29,6 +29,7 @@ class Listener(Generic[T]):
     positioned = False
     batch_delay = 0.0
     delta = False
+    number = 0
     held = None
     tags = None
     user = ""

@@ -5,7 +5,7 @@ import base64
 import itertools
 import json
 from abc import abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -24,6 +24,9 @@ from tests.integration.clients.base import (
     Subscription,
     Unauthorized,
 )
+
+GetState = Callable[[], tuple[int, str]]
+"""Loads what the application keeps, and says up to which position of the stream that is."""
 
 
 class Line(Protocol):
@@ -93,6 +96,10 @@ class DrivenSDK(SDK):
         if get_token is not None:
             self._tokens[client, channel] = get_token
         await self.call(client=client, channel=channel, asks=get_token is not None, **call)
+
+    def answers(self, client: str, question: str, answer: Callable[[], str]) -> None:
+        """Have ``answer`` say what the client is told that asks this."""
+        self._tokens[client, question] = answer
 
     async def call(self, **call: Any) -> Any:
         """One operation of the driver."""
@@ -195,10 +202,13 @@ class DrivenClient(Client):
         delta: bool = False,
         tags_filter: dict[str, Any] | None = None,
         since: tuple[int, str] | None = None,
+        get_state: GetState | None = None,
     ) -> Subscription:
-        """As the base says; ``since`` starts from a position that the application kept."""
+        """As the base says; ``since`` starts from a position that the application kept, or reads by ``get_state``."""
         key = f"{self.key} subscription {next(self._subscriptions)}"
         subscription = DrivenSubscription(self._sdk, channel, key)
+        if get_state is not None:
+            self._sdk.answers(self.key, f"state of {channel}", lambda: json.dumps(_position(get_state())))
         await self._sdk.create(
             self.key,
             channel,
@@ -213,6 +223,7 @@ class DrivenClient(Client):
             delta="fossil" if delta else None,
             tagsFilter=tags_filter,
             since=_position(since),
+            loads=get_state is not None,
         )
         return subscription
 

@@ -116,6 +116,7 @@ function begin(tell) {
       if (since) options.since = since;
       if (more.delta) options.delta = more.delta;
       if (more.tagsFilter) options.tagsFilter = more.tagsFilter;
+      if (more.loads) options.getState = async () => JSON.parse(await ask(client, `state of ${channel}`));
       const made = clients.get(client).newSubscription(channel, options);
       subscriptions.set(subscription, made);
       report(made, OF_SUBSCRIPTION, { client, subscription });
