@@ -67,6 +67,9 @@ class Publication(Struct, omit_defaults=True):
     to clients; ``epoch`` and ``exclude`` are only set on live publications. One in no channel is a message to one
     client. ``trace`` is the span that has published it (a traceparent), if its trace is sampled: for nodes alone.
     ``patchable`` says that whoever has negotiated delta may be sent a patch, and ``delta`` that the data is one.
+
+    In a map it is what one ``key`` has now, or says that it is ``removed``. ``previous`` is what the key had before,
+    for nodes that make patches.
     """
 
     data: Payload
@@ -81,6 +84,9 @@ class Publication(Struct, omit_defaults=True):
     delta: bool = False
     version: int = 0
     patchable: bool = False
+    key: str = ""
+    removed: bool = False
+    previous: Payload | None = None
 
 
 # — requests —
