@@ -28,8 +28,8 @@ FOR_EVER = math.inf
 class MapOptions(StreamOptions, frozen=True, kw_only=True):
     """How a channel keeps its map. Its stream is as those of others; ``ephemeral`` maps have none.
 
-    A key goes ``key_ttl`` seconds after it was last published, unless that is 0; the whole map does when it has not been
-    used for ``history_meta_ttl``. ``key_limit`` is how many keys it may have; 0 is without limit.
+    A key goes ``key_ttl`` seconds after it was last published, unless that is 0; the whole map does when it has not
+    been used for ``history_meta_ttl``. ``key_limit`` is how many keys it may have; 0 is without limit.
     """
 
     mode: Mode = "ephemeral"
