@@ -117,6 +117,9 @@ class SubscribeRequest(Struct):
     tf: FilterNode | None = None
     flag: int = 0
     type: int = 0
+    phase: int = 0
+    cursor: str = ""
+    limit: int = 0
 
     @property
     def since(self) -> Position | None:
@@ -141,6 +144,8 @@ class PublishRequest(Struct):
     channel: str = ""
     data: Raw = NO_PAYLOAD
     type: int = 0
+    key: str = ""
+    removed: bool = False
 
 
 class PresenceRequest(Struct):
@@ -224,6 +229,11 @@ class SubscribeResult(Struct, omit_defaults=True):
     data: Payload | None = None
     was_recovering: bool = False
     delta: bool = False
+    type: int = 0
+    phase: int = 0
+    cursor: str = ""
+    state: list[Publication] = []
+    publish_debounce: int = 0
 
 
 class ConnectResult(Struct, omit_defaults=True):

@@ -8,8 +8,10 @@ from typing import Any, Protocol
 from gateway.brokers.base import Claim, StreamOptions
 from gateway.channels import Channel, Channels
 from gateway.config.settings import ChannelOptions, ChannelSettings
+from gateway.core.cluster import UnsubscribeUser
+from gateway.core.hub import Hub
 from gateway.core.wheel import Wheel
-from gateway.errors import BrokerUnavailable, Error, ErrorCode
+from gateway.errors import BrokerUnavailable, Error, ErrorCode, UnsubscribeCode
 from gateway.maps.base import FOR_EVER, MapOptions, MapStore
 
 SWEEP_INTERVAL = 1.0
@@ -48,6 +50,7 @@ class Maps:
     def __init__(
         self,
         store: MapStore | None,
+        hub: Hub,
         streams: Streams,
         channels: Channels,
         options: Callable[[Channel], StreamOptions],
@@ -55,6 +58,7 @@ class Maps:
         spawn: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
         self._store = store
+        self._hub = hub
         self._streams = streams
         self._channels = channels
         self._options = options
@@ -75,6 +79,14 @@ class Maps:
         if not isinstance(found, MapOptions):
             raise Error(ErrorCode.BAD_REQUEST, "bad request: the channel is no map")
         return found
+
+    def cleared(self, channel: str) -> None:
+        """A map has been cleared: have those who have loaded it do so again."""
+        code = UnsubscribeCode.STATE_INVALIDATED
+        for subscriber in self._hub.everybody(channel):
+            client = subscriber.connection.client
+            command = UnsubscribeUser(client=client, channel=channel, code=code, reason=code.reason)
+            subscriber.connection.control(command)
 
     # — positions —
 

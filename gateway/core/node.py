@@ -94,9 +94,10 @@ class Node:
         self.presence_store = presence
         self.presence_servers = presence_servers
         self.feeds = Feeds(broker, self.wheel)
+        self.maps = Maps(maps, self.hub, broker, self.channels, self.stream, self.wheel, self.spawn)
         self.cluster = Cluster(self.uid, broker, self, group=settings.node.group)
+        self.cluster.listeners["map_cleared"] = self.maps.cleared
         self.isolation = Isolation(self.cluster, self._hears, settings.health.isolated_after, self.wheel)
-        self.maps = Maps(maps, broker, self.channels, self.stream, self.wheel, self.spawn)
         self.watch = PositionWatch(
             self.hub,
             self.maps,

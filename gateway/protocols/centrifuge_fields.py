@@ -7,6 +7,7 @@ from gateway.messages import (
     ClientInfo,
     ConnectRequest,
     ConnectResult,
+    FilterNode,
     HistoryRequest,
     HistoryResult,
     Join,
@@ -48,6 +49,7 @@ from gateway.protocols.protobuf import (
     payload,
     raw,
     text,
+    texts,
     uint32,
 )
 
@@ -64,12 +66,24 @@ PUBLICATION = Message(
     info=message(5, CLIENT_INFO),
     offset=offset(6),
     tags=mapping(7),
+    delta=boolean(8),
+    key=text(11),
+    removed=boolean(12),
     # a client that subscribed before the stream existed learns its epoch from the first publication
     epoch=text(14, when="message.offset == 1"),
 )
 
 # — requests —
 
+FILTER_NODE = Message(
+    FilterNode,
+    op=text(1),
+    key=text(2),
+    cmp=text(3),
+    val=text(4),
+    vals=texts(5),
+    nodes=messages(6),
+)
 SUBSCRIBE_REQUEST = Message(
     SubscribeRequest,
     channel=text(1),
@@ -82,9 +96,12 @@ SUBSCRIBE_REQUEST = Message(
     recoverable=boolean(10),
     join_leave=boolean(11),
     delta=text(12),
-    tf=raw(13),
+    tf=message(13, FILTER_NODE),
     flag=int64(14),
     type=int32(15),
+    phase=int32(16),
+    cursor=text(17),
+    limit=int32(18),
 )
 CONNECT_REQUEST = Message(
     ConnectRequest,
@@ -109,7 +126,9 @@ COMMAND = Message(
     connect=message(4, CONNECT_REQUEST),
     subscribe=message(5, SUBSCRIBE_REQUEST),
     unsubscribe=message(6, Message(UnsubscribeRequest, channel=text(1))),
-    publish=message(7, Message(PublishRequest, channel=text(1), data=raw(2), type=int32(3))),
+    publish=message(
+        7, Message(PublishRequest, channel=text(1), data=raw(2), type=int32(3), key=text(4), removed=boolean(5))
+    ),
     presence=message(8, Message(PresenceRequest, channel=text(1))),
     presence_stats=message(9, Message(PresenceStatsRequest, channel=text(1))),
     history=message(10, HISTORY_REQUEST),
@@ -134,6 +153,12 @@ SUBSCRIBE_RESULT = Message(
     positioned=boolean(10),
     data=payload(11),
     was_recovering=boolean(12),
+    delta=boolean(13),
+    type=int32(15),
+    phase=int32(16),
+    cursor=text(17),
+    state=messages(18, PUBLICATION),
+    publish_debounce=uint32(19),
 )
 CONNECT_RESULT = Message(
     ConnectResult,

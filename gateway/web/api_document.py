@@ -82,7 +82,11 @@ EXAMPLES: dict[str, Example] = {
     "map_remove": Example({"channel": "board:1", "key": "ann"}, _POSITION),
     "map_read_state": Example(
         {"channel": "board:1", "limit": 1},
-        {"entries": [{"key": "ann", "data": {"x": 4}, "offset": 7, "time": 1795943095698}], **_POSITION, "cursor": "ann"},
+        {
+            "entries": [{"key": "ann", "data": {"x": 4}, "offset": 7, "time": 1795943095698}],
+            **_POSITION,
+            "cursor": "ann",
+        },
     ),
     "map_read_stream": Example(
         {"channel": "board:1", "limit": 1, "since_offset": 6, "since_epoch": "b1fd3af2"},
