@@ -21,6 +21,7 @@ from gateway.core.cluster import Cluster, ControlCommand, NodeInfo
 from gateway.core.feeds import Feeds
 from gateway.core.hub import Hub
 from gateway.core.isolation import Isolation
+from gateway.core.map_presence import MapPresence
 from gateway.core.maps import Maps, map_options
 from gateway.core.positions import PositionWatch
 from gateway.core.recorder import Witness
@@ -95,6 +96,7 @@ class Node:
         self.presence_servers = presence_servers
         self.feeds = Feeds(broker, self.wheel)
         self.maps = Maps(maps, self.hub, broker, self.channels, self.stream, self.wheel, self.spawn)
+        self.map_presence = MapPresence(self.maps, self.channels, self.wheel, self.begin)
         self.cluster = Cluster(self.uid, broker, self, group=settings.node.group)
         self.cluster.listeners["map_cleared"] = self.maps.cleared
         self.isolation = Isolation(self.cluster, self._hears, settings.health.isolated_after, self.wheel)

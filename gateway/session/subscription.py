@@ -336,6 +336,8 @@ class Subscription:
             node.hub.enter(self, found.position, found.publications[-1] if found.publications else None)
         if self.expire_at:
             self.expire(self.expire_at)
+        if self.options.shows_in_maps:
+            node.map_presence.came(self.channel, self.options, self.info)
         if self.options.join_leave:
             node.begin(node.announce_join(self.channel, self.info))
 
@@ -419,6 +421,8 @@ class Subscription:
         del session.subscriptions[self.channel]
         if self.expiry is not None:
             self.expiry.cancel()
+        if self.started and self.options.shows_in_maps:
+            node.map_presence.left(self.channel, self.options, self.info)
         node.hub.leave(self)
         if push is not None and session.state not in GONE:
             session.push(self.channel, push)

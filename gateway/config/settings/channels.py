@@ -126,6 +126,12 @@ class ChannelOptions(Section):
     def is_map(self) -> bool:
         return self.subscription_type in MAP_TYPES
 
+    @property
+    def shows_in_maps(self) -> bool:
+        """Whether subscribers are keys somewhere, which end with them."""
+        prefixes = self.map_clients_presence_channel_prefix or self.map_users_presence_channel_prefix
+        return bool(prefixes) or self.map.remove_client_on_unsubscribe
+
 
 class Namespace(ChannelOptions):
     """Options of the channels whose names begin with `name:`."""
