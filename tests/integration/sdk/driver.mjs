@@ -14,6 +14,8 @@ const info = ({ user, client, connInfo, chanInfo }) => ({ user, client, conn_inf
 
 const publication = ({ data, offset, tags, info: by }) => ({ data, offset, tags, info: by && info(by) });
 
+const entry = ({ key, ...ctx }) => ({ key, ...publication(ctx) });
+
 const subscribed = (ctx) => ({
   recoverable: ctx.recoverable,
   positioned: ctx.positioned,
@@ -22,6 +24,7 @@ const subscribed = (ctx) => ({
   offset: ctx.streamPosition?.offset,
   epoch: ctx.streamPosition?.epoch,
   data: ctx.data,
+  entries: ctx.state?.map(entry),
 });
 
 const FIELDS = {
@@ -39,7 +42,13 @@ const FIELDS = {
 };
 
 const OF_CLIENT = Object.keys(FIELDS);
+
+FIELDS.update = (ctx) => ({ ...entry(ctx), removed: ctx.removed ?? false });
+FIELDS.sync = ({ entries }) => ({ entries: entries.map(entry) });
+
 const OF_SUBSCRIPTION = ['subscribing', 'subscribed', 'unsubscribed', 'publication', 'join', 'leave', 'error'];
+const OF_MAP = ['subscribing', 'subscribed', 'unsubscribed', 'sync', 'update', 'error'];
+const MAPS = { 1: 'newMapSubscription', 2: 'newMapClientsSubscription', 3: 'newMapUsersSubscription' };
 
 function begin(tell) {
   const clients = new Map();
@@ -87,6 +96,19 @@ function begin(tell) {
       subscriptions.set(subscription, made);
       report(made, OF_SUBSCRIPTION, { client, subscription });
     },
+    map({ client, subscription, channel, asks, kind, options }) {
+      const made = clients.get(client)[MAPS[kind]](channel, {
+        minResubscribeDelay: 50,
+        maxResubscribeDelay: 500,
+        ...(asks ? { getToken: () => ask(client, channel) } : {}),
+        ...options,
+      });
+      subscriptions.set(subscription, made);
+      report(made, OF_MAP, { client, subscription });
+    },
+    mapPublish: ({ subscription, key, data }) => subscriptions.get(subscription).publish(key, data),
+    mapRemove: ({ subscription, key }) => subscriptions.get(subscription).remove(key),
+    setTagsFilter: ({ subscription, filter }) => subscriptions.get(subscription).setTagsFilter(filter),
     connect: ({ client }) => clients.get(client).connect(),
     disconnect: ({ client }) => clients.get(client).disconnect(),
     flicker({ client }) {
