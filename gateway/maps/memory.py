@@ -249,12 +249,12 @@ class MemoryMaps:
         previous = None if before is None else before.publication
         found.offset += options.streams
         extras = Published(version=write.version, delta=write.delta)
-        if publication.removed:
-            publication = replace(publication, tags=found.drop(key).tags)
-        else:
-            entry = found.set(kept(publication, found.offset), write)
-            self._renew(channel, found, entry, options, now)
         told = outgoing(publication, options, extras, now, found.position)
+        if told.removed:
+            told.tags = found.drop(key).tags
+        else:
+            entry = found.set(kept(told, found.offset), write)
+            self._renew(channel, found, entry, options, now)
         if options.streams:
             found.append(kept(told, found.offset), options, now)
             found.expires = now + options.history_meta_ttl

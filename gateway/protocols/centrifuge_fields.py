@@ -7,7 +7,6 @@ from gateway.messages import (
     ClientInfo,
     ConnectRequest,
     ConnectResult,
-    FilterNode,
     HistoryRequest,
     HistoryResult,
     Join,
@@ -49,7 +48,6 @@ from gateway.protocols.protobuf import (
     payload,
     raw,
     text,
-    texts,
     uint32,
 )
 
@@ -75,15 +73,6 @@ PUBLICATION = Message(
 
 # — requests —
 
-FILTER_NODE = Message(
-    FilterNode,
-    op=text(1),
-    key=text(2),
-    cmp=text(3),
-    val=text(4),
-    vals=texts(5),
-    nodes=messages(6),
-)
 SUBSCRIBE_REQUEST = Message(
     SubscribeRequest,
     channel=text(1),
@@ -96,7 +85,7 @@ SUBSCRIBE_REQUEST = Message(
     recoverable=boolean(10),
     join_leave=boolean(11),
     delta=text(12),
-    tf=message(13, FILTER_NODE),
+    tf=raw(13),
     flag=int64(14),
     type=int32(15),
     phase=int32(16),

@@ -54,33 +54,28 @@ async def subscribe(
     admit: Admit,
 ) -> None:
     subscription = session.subscriptions.get(channel.name)
+    if request.phase not in PHASES:
+        if subscription is not None and subscription.state is SubscriptionState.LOADING:
+            subscription.end()
+        raise Error(ErrorCode.BAD_REQUEST, "bad request: phase must be 0, 1 or 2")
+    if subscription is None:
+        subscription = await _begin(session, request, channel, tags, admit)
+    else:
+        _go_on(session, subscription, request)
+    loading = subscription.loading
+    assert loading is not None
+    loading.busy = True
     try:
-        if request.phase not in PHASES:
-            raise Error(ErrorCode.BAD_REQUEST, "bad request: phase must be 0, 1 or 2")
-        if subscription is None:
-            subscription = await _begin(session, request, channel, tags, admit)
-        else:
-            _go_on(session, subscription, request)
-        loading = subscription.loading
-        assert loading is not None
-        loading.busy = True
-        try:
-            result = await STEPS[request.phase](session, subscription, loading, request)
-        finally:
-            loading.busy = False
-    except Error as error:
-        if subscription is not None and error.code in FINAL and subscription.state is SubscriptionState.LOADING:
+        result = await STEPS[request.phase](session, subscription, loading, request)
+    except BaseException:
+        if subscription.state is SubscriptionState.LOADING:
             subscription.end()
         raise
+    finally:
+        loading.busy = False
     session.answer(command_id, result)
     if subscription.state is SubscriptionState.READY:
         subscription.start()
-
-
-FINAL = frozenset(
-    (ErrorCode.INTERNAL, ErrorCode.BAD_REQUEST, ErrorCode.UNRECOVERABLE_POSITION, ErrorCode.NOT_AVAILABLE)
-)
-"""Errors that end a load."""
 
 
 async def _begin(

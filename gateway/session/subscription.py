@@ -277,10 +277,18 @@ class Subscription:
             if not self.positioned:
                 self.held = []
                 await self.hear()
+                timeout = loading.settings.catch_up_timeout
+                self.connection.node.wheel.after(timeout + 1.0, self._stop_holding)
             self._to(SubscriptionState.LOADING)
         except BaseException:
             await self._abandon()
             raise
+
+    def _stop_holding(self) -> None:
+        """Nothing is kept for a client that does not go on to load: it is too late for that."""
+        if self.state is SubscriptionState.LOADING:
+            self.connection.node.hub.leave(self)
+            self.held = None
 
     def check(self) -> None:
         """To be called after every await: it may have been ended meanwhile."""

@@ -1,12 +1,13 @@
 """Subscribing to maps, their life, and writing into them."""
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 
 from gateway.core import hub
-from gateway.errors import DisconnectCode, ErrorCode
+from gateway.errors import BrokerUnavailable, DisconnectCode, ErrorCode
 from gateway.maps.base import MapReceipt, MapWrite
 from gateway.messages import Payload, Publication
 from gateway.protocols import fossil
@@ -302,6 +303,51 @@ async def test_an_ephemeral_map_that_changes_too_much_is_loaded_anew(monkeypatch
     request = {"channel": "pages:1", "type": 1, "phase": 2, "cursor": "b"}
     assert await client.refused("subscribe", **request) == ErrorCode.UNRECOVERABLE_POSITION
     assert not client.session.subscriptions
+
+
+async def test_nothing_is_kept_for_who_does_not_go_on_loading() -> None:
+    rig = await opened(ping_interval=0)
+    for key in "abc":
+        await put(rig, "pages:1", key)
+    client = await rig.connected()
+    await load(client, "pages:1")
+    for _ in range(61):
+        rig.clock.tick()
+        rig.wheel.turn()
+    assert rig.node.hub.everybody("pages:1") == []
+    await client.say({"id": 9, "subscribe": {"channel": "pages:1", "type": 1, "phase": 2, "cursor": "b"}})
+    assert client.closed == (DisconnectCode.SLOW, DisconnectCode.SLOW.reason)
+
+
+async def test_a_load_that_fails_leaves_nothing() -> None:
+    rig = await opened()
+    for key in "abc":
+        epoch = (await put(rig, "page:1", key)).epoch
+    client = await rig.connected()
+    await load(client, "page:1")
+    assert await client.refused("subscribe", channel="page:1", type=1, phase=5) == ErrorCode.BAD_REQUEST
+    await load(client, "page:1")
+    rig.broker.faults = {"subscribe": BrokerUnavailable()}
+    request = {"channel": "page:1", "type": 1, "phase": 2, "cursor": "b", "offset": 3, "epoch": epoch}
+    assert await client.refused("subscribe", **request) == ErrorCode.INTERNAL
+    rig.broker.faults = {}
+    assert not client.session.subscriptions
+    await load(client, "page:1")
+
+
+async def test_changes_that_come_while_it_goes_live_are_neither_lost_nor_told_twice() -> None:
+    rig = await opened()
+    await put(rig, "board:1", "a")
+    client = await rig.connected()
+    gate = rig.broker.gate("subscribe", "board:1")
+    asking = asyncio.create_task(load(client, "board:1"))
+    await gate.reached()
+    await put(rig, "board:1", "b")
+    gate.open()
+    loaded = await asking
+    assert (keys(loaded["state"]), keys(loaded["publications"]), loaded["offset"]) == (["a"], ["b"], 2)
+    await put(rig, "board:1", "c")
+    assert keys(changes(client)) == ["c"]
 
 
 @pytest.mark.parametrize("channel", ["page:1", "pages:1"])
