@@ -67,6 +67,9 @@ class Publication(Struct, omit_defaults=True):
     to clients; ``epoch`` and ``exclude`` are only set on live publications. One in no channel is a message to one
     client. ``trace`` is the span that has published it (a traceparent), if its trace is sampled: for nodes alone.
     ``patchable`` says that whoever has negotiated delta may be sent a patch, and ``delta`` that the data is one.
+
+    In a map it is what one ``key`` has now, or says that it is ``removed``. ``previous`` is what the key had before,
+    for nodes that make patches.
     """
 
     data: Payload
@@ -81,6 +84,9 @@ class Publication(Struct, omit_defaults=True):
     delta: bool = False
     version: int = 0
     patchable: bool = False
+    key: str = ""
+    removed: bool = False
+    previous: Payload | None = None
 
 
 # — requests —
@@ -111,6 +117,9 @@ class SubscribeRequest(Struct):
     tf: FilterNode | None = None
     flag: int = 0
     type: int = 0
+    phase: int = 0
+    cursor: str = ""
+    limit: int = 0
 
     @property
     def since(self) -> Position | None:
@@ -135,6 +144,8 @@ class PublishRequest(Struct):
     channel: str = ""
     data: Raw = NO_PAYLOAD
     type: int = 0
+    key: str = ""
+    removed: bool = False
 
 
 class PresenceRequest(Struct):
@@ -219,6 +230,11 @@ class SubscribeResult(Struct, omit_defaults=True):
     was_recovering: bool = False
     delta: bool = False
     id: int = 0
+    type: int = 0
+    phase: int = 0
+    cursor: str = ""
+    state: list[Publication] = []
+    publish_debounce: int = 0
 
 
 class ConnectResult(Struct, omit_defaults=True):

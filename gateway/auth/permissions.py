@@ -51,6 +51,16 @@ def may_publish(options: ChannelOptions, user: str, subscribed: bool, *, insecur
     )
 
 
+def may_write(options: ChannelOptions, user: str, subscribed: bool, *, removes: bool, insecure: bool = False) -> bool:
+    """Whether the user may set, or remove, keys of a map."""
+    found = options.map
+    if removes:
+        allowed = found.allow_remove_for_client, found.allow_remove_for_subscriber, found.allow_remove_for_anonymous
+    else:
+        allowed = found.allow_publish_for_client, found.allow_publish_for_subscriber, found.allow_publish_for_anonymous
+    return insecure or _allows(user, subscribed, *allowed)
+
+
 def may_read_presence(options: ChannelOptions, user: str, subscribed: bool, *, insecure: bool = False) -> bool:
     return insecure or _allows(
         user,
@@ -78,7 +88,8 @@ def granted_features(
 
     ``options`` are those of the channel after the token's override, if any.
     """
-    if not (options.keeps_history or options.join_leave):
+    streams = options.is_map and options.map.streams
+    if not (options.keeps_history or options.join_leave or streams):
         return NO_FEATURES
 
     def reads(may_read: Callable[..., bool]) -> bool:
@@ -96,7 +107,7 @@ def granted_features(
     join_leave = options.join_leave and (
         options.force_push_join_leave or (request.join_leave and reads(may_read_presence))
     )
-    return Features(positioned, recoverable, join_leave)
+    return Features(positioned or streams, recoverable or streams, join_leave)
 
 
 def check_payload(options: ChannelOptions, data: bytes, *, known_json: bool) -> None:

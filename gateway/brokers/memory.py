@@ -193,10 +193,15 @@ class MemoryBroker:
                 found.watched = True
                 heappush(self._expiries, (found.expires, channel))
             position = found.position
-        events = self._events if channel in self._channels else None
-        if events is not None:
-            events.on_publication(channel, outgoing(publication, stream, options, now, position))
-        return Receipt(position.offset, position.epoch, int(events is not None))
+        heard = self.deliver(channel, outgoing(publication, stream, options, now, position))
+        return Receipt(position.offset, position.epoch, int(heard))
+
+    def deliver(self, channel: str, publication: Publication) -> bool:
+        """Tell the node, if it hears the channel; answers whether it does."""
+        if self._events is None or channel not in self._channels:
+            return False
+        self._events.on_publication(channel, publication)
+        return True
 
     def _stream(self, channel: str, options: StreamOptions, now: float) -> _Stream:
         """The channel's stream, which is made if there is none."""

@@ -141,7 +141,7 @@ class RedisBroker:
         offset, epoch, entries, former = await self._shard.run(_HISTORY, self._keys.stream(channel), args)
         stored = (self._reader.stored(fields[1], int(entry.partition(b"-")[0])) for entry, fields in entries)
         publications = [publication for publication in stored if publication is not None]
-        return publications, _top(int(offset), epoch.decode(), former)
+        return publications, read_top(int(offset), epoch.decode(), former)
 
     async def verify(self, claims: Sequence[Claim]) -> list[bool]:
         """Batched by partition, so that all keys of a script have the same hash tag."""
@@ -202,7 +202,8 @@ class RedisBroker:
         return self._shard.run(call.script, call.keys, call.args)
 
 
-def _top(offset: int, epoch: str, former: bytes | None) -> Position:
+def read_top(offset: int, epoch: str, former: bytes | None) -> Position:
+    """Where a stream stands, as scripts tell it."""
     if not former:
         return Position(offset, epoch)
     links = (link.rsplit(":", 1) for link in former.decode().split(","))

@@ -33,11 +33,12 @@ MISSING: Mapping[str, str] = {
     "admin.web_proxy_address": "the admin page comes with the gateway; leave it out",
     "broker.enabled": 'one engine is both: set engine.type = "redis" or "postgres", and presence.enabled for another '
     "Redis of presence",
-    "channel.namespaces.map_clients_presence_channel_prefix": "there are no maps yet; leave it out",
-    "channel.namespaces.map_users_presence_channel_prefix": "there are no maps yet; leave it out",
+    "channel.namespaces.map.publish_proxy_enabled": "no backend is asked about maps: let clients ask it by themselves, "
+    "and let it write by the server API",
+    "channel.namespaces.map.remove_proxy_enabled": "no backend is asked about maps: let clients ask it by themselves, "
+    "and let it write by the server API",
     "channel.namespaces.subscribe_stream_proxy_enabled": "there are no streams from a backend: let it publish by the "
     "server API while channels are occupied",
-    "channel.namespaces.subscription_type": "there are no maps and no shared polls yet: leave them to Centrifugo",
     "client.connect_code_to_unidirectional_disconnect.enabled": "these codes are fixed; leave it out",
     "consumers": _NO_CONSUMER,
     "controller.enabled": "nodes talk by the engine; leave it out",
@@ -50,7 +51,7 @@ MISSING: Mapping[str, str] = {
     "files of http_server.tls, which are read anew when they change",
     "init.enabled": "there is no such endpoint; leave it out",
     "log.file": "the log goes to standard error: let systemd, Docker or the shell write the file",
-    "map_broker.type": "there are no maps yet; leave it out",
+    "map_broker.type": "maps are kept by the engine: give engine.type the same value, or leave it out",
     "opentelemetry.google_cloud_adc_auth": "send spans to a collector, which logs in there",
     "pid_file": "let the service manager hold the process: deploy/systemd has a unit",
     "rpc.ping.enabled": "ping by the protocol's own pings, or answer it in the RPC proxy",
@@ -79,10 +80,10 @@ NEEDLESS: Mapping[str, str] = {
     "*.write_buffer_size": "buffers size themselves",
     "admin.external": "the page has a port of its own if http_server.internal_port says so",
     "broker.*": "belongs to broker.enabled",
-    "channel.namespaces.map.*": "there are no maps yet",
+    "channel.namespaces.map.*_proxy_name": "belongs to publish_proxy_enabled and remove_proxy_enabled",
     "channel.namespaces.shared_poll.*": "there are no shared polls yet",
     "channel.namespaces.subscribe_stream_proxy_*": "belongs to subscribe_stream_proxy_enabled",
-    "channel.proxy.map_*": "there are no maps yet",
+    "channel.proxy.map_*": "belongs to map.publish_proxy_enabled and map.remove_proxy_enabled of a namespace",
     "channel.proxy.shared_poll_refresh.*": "there are no shared polls yet",
     "channel.proxy.subscribe_stream.*": "belongs to subscribe_stream_proxy_enabled of a namespace",
     "client.connect_code_to_unidirectional_disconnect.*": "belongs to its enabled",
@@ -100,7 +101,7 @@ NEEDLESS: Mapping[str, str] = {
     "http_server.h2c_external": "HTTP/2 is the proxy's in front",
     "http_server.tls_autocert.*": "belongs to http_server.tls_autocert.enabled",
     "init.*": "belongs to init.enabled",
-    "map_broker.*": "belongs to map_broker.type",
+    "map_broker.*": "maps are kept by the engine, with its settings",
     "node.info_metrics_aggregate_interval": "metrics are told as they are",
     "opentelemetry.consuming": "there are no consumers",
     "presence_manager.type": "presence.enabled stands for Redis",
@@ -139,8 +140,6 @@ PREFIXES: Mapping[str, str] = {
 
 _OFF: Mapping[str, Any] = {
     **{f"{section}.handler_prefix": path for section, path in PREFIXES.items()},
-    "channel.namespaces.subscription_type": "stream",
-    "map_broker.type": "memory",
 }
 """Values that ask for nothing, beside the empty ones."""
 
@@ -160,6 +159,8 @@ def adopt(values: Mapping[str, Any], known: Iterable[str]) -> Adopted:
     ours = frozenset(known)
     given = {key: value for key, value in values.items() if (key, value) != ("http_server.internal_port", "")}
     _spread_format(given)
+    if given.get("map_broker.type") == given.get("engine.type", "memory"):
+        given.pop("map_broker.type", None)
     for section in ("engine.redis", "presence_manager.redis"):
         _join_addresses(given, section)
     for key, value in sorted(given.items(), key=lambda item: _moved(_general(item[0])) is not None):

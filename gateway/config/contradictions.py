@@ -16,6 +16,7 @@ from gateway.auth.tokens import TokenVerifier
 from gateway.broadcast.backends import problem_of
 from gateway.config.backend_problems import find_backend_problems
 from gateway.config.backends import find_backends
+from gateway.config.map_problems import find_map_problems
 from gateway.config.origins import problem_of_origin
 from gateway.config.places import Place
 from gateway.config.settings import (
@@ -60,6 +61,7 @@ def find_problems(settings: Settings) -> Iterator[Problem]:
     yield from _personal_problems(settings)
     yield from _token_problems(settings)
     yield from (Problem(key, text) for key, text in find_backend_problems(settings))
+    yield from (Problem(key, text) for key, text in find_map_problems(settings))
     if any(find_backends(settings)) and not _has_modules("aiohttp"):
         yield Problem(_first_backend(settings), 'needs an HTTP client: pip install "wsgateway[proxy]"')
     if settings.engine.type == "postgres":
@@ -287,7 +289,7 @@ def _options_problems(key: str, options: ChannelOptions) -> Iterator[Problem]:
 
 def _delta_problems(key: str, options: ChannelOptions) -> Iterator[Problem]:
     """Patches that nobody would get, and a newest publication that nobody is given."""
-    if options.allowed_delta_types and not options.keeps_history:
+    if options.allowed_delta_types and not (options.keeps_history or options.is_map):
         text = 'needs history, for patches are made of it; for example history_size = 1 and history_ttl = "300s"'
         yield Problem(f"{key}.allowed_delta_types", text)
     if options.delta_publish and not options.allowed_delta_types:

@@ -161,6 +161,13 @@ class Hub:
         found = self.channels.get(channel)
         return sum(len(audience.members) for audience in found.audiences.values()) if found else 0
 
+    def everybody(self, channel: str) -> list[Subscriber]:
+        """Its subscribers, with those that are about to be."""
+        found = self.channels.get(channel)
+        if found is None:
+            return []
+        return [*found.joining, *(each for audience in found.audiences.values() for each in audience.members)]
+
     # — fan-out —
 
     def publish(self, name: str, publication: Publication) -> None:
@@ -168,7 +175,7 @@ class Hub:
         channel = self.channels.get(name)
         if channel is None:
             return
-        if channel.joining and publication.offset:
+        if channel.joining and (publication.offset or publication.key):
             self._hold(channel, publication)
         if publication.offset:
             readers, following = self._advance(channel, publication)

@@ -21,6 +21,8 @@ from gateway.core.cluster import Cluster, ControlCommand, NodeInfo
 from gateway.core.feeds import Feeds
 from gateway.core.hub import Hub
 from gateway.core.isolation import Isolation
+from gateway.core.map_presence import MapPresence
+from gateway.core.maps import Maps, map_options
 from gateway.core.positions import PositionWatch
 from gateway.core.recorder import Witness
 from gateway.core.recovery import resume
@@ -30,6 +32,7 @@ from gateway.core.wheel import Wheel
 from gateway.errors import BrokerUnavailable, Error, ErrorCode
 from gateway.health import Condition, ServerHealth
 from gateway.limits.limiter import Limiter
+from gateway.maps.base import MapStore
 from gateway.messages import ClientInfo, Join, Leave, Payload, Position, Publication, Receipt
 from gateway.metrics import Gauges, Metrics, NamespaceCounts
 from gateway.presence.base import PresenceStore
@@ -64,8 +67,12 @@ class Node:
         routes: Sequence[Route] = (),
         ask: Ask | None = None,
         presence_servers: Callable[[], Sequence[ServerHealth]] = tuple,
+        maps: MapStore | None = None,
     ) -> None:
-        """``presence_servers`` tells how those are that presence has for itself; ``ask`` as in `Channels`."""
+        """``presence_servers`` tells how those are that presence has for itself; ``ask`` as in `Channels`.
+
+        Without ``maps`` no channel is one.
+        """
         self.uid = uuid.uuid4().hex
         self.settings = settings
         self.clock = clock
@@ -88,11 +95,14 @@ class Node:
         self.presence_store = presence
         self.presence_servers = presence_servers
         self.feeds = Feeds(broker, self.wheel)
+        self.maps = Maps(maps, self.hub, broker, self.channels, self.stream, self.wheel, self.spawn)
+        self.map_presence = MapPresence(self.maps, self.channels, self.wheel, self.begin)
         self.cluster = Cluster(self.uid, broker, self, group=settings.node.group)
+        self.cluster.listeners["map_cleared"] = self.maps.cleared
         self.isolation = Isolation(self.cluster, self._hears, settings.health.isolated_after, self.wheel)
         self.watch = PositionWatch(
             self.hub,
-            broker,
+            self.maps,
             lambda name: self.stream(self.channels.resolve(name)),
             delay=settings.client.channel_position_check_delay,
             clock=clock,
@@ -127,6 +137,7 @@ class Node:
         await self.blocked.store.start(self.blocked)
         self.cluster.start()
         self.watch.start()
+        self.maps.start(self.settings.channel)
         self.isolation.start()
 
     async def stop(self) -> None:
@@ -144,6 +155,7 @@ class Node:
         """Go by other settings, where these are asked each time. See ``config.reloading`` for what may differ."""
         self.settings = settings
         self.channels.reload(settings.channel)
+        self.maps.reload(settings.channel)
         self._streams.clear()
 
     def spawn(self, work: Coroutine[Any, Any, None], context: Context | None = None) -> None:
@@ -176,8 +188,11 @@ class Node:
             options = channel.options
             # until those who have read it are looked at for the first time, and some
             unpublished_ttl = max(60.0, 2 * self.settings.client.channel_position_check_delay)
-            ttl, meta_ttl = options.history_ttl, options.history_meta_ttl
-            found = StreamOptions(options.history_size, ttl, meta_ttl, unpublished_ttl, options.delta_publish)
+            if options.is_map:
+                found = map_options(options, unpublished_ttl)
+            else:
+                ttl, meta_ttl = options.history_ttl, options.history_meta_ttl
+                found = StreamOptions(options.history_size, ttl, meta_ttl, unpublished_ttl, options.delta_publish)
             self._streams[channel.namespace] = found
         return found
 

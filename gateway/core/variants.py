@@ -3,6 +3,9 @@
 Somebody who has negotiated delta is in one of two audiences. In that of ``patch`` are those whose latest publication
 is the one at their position, so that a patch on that one can be read by all of them; in that of ``full`` those who have
 just come, were excluded from one, or have got one without offset since. After a whole one these are among the former.
+
+In a map a patch is on what the same key had before. Those in ``patch`` have loaded all of it; those in ``full`` have
+come back, and may know some keys no more, so that they stay there.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence, Set
@@ -12,7 +15,10 @@ from msgspec.structs import replace
 from gateway.core.audience import Audience, AudienceKey, LocalChannel, Subscriber
 from gateway.core.patches import Bases, Patches, patched, whole
 from gateway.core.tags import TagsFilter
-from gateway.messages import Position, Publication
+from gateway.messages import Payload, Position, Publication
+
+EVERYTHING = Publication(Payload())
+"""Stands for what somebody was given who has all that a map has."""
 
 Send = Callable[[str, Publication, Iterable[Audience], Set[Subscriber]], None]
 """Has a channel's publication delivered to audiences, but for those excluded."""
@@ -43,6 +49,8 @@ class Variants:
         if not subscriber.delta:
             return replace(key, tags=subscriber.tags)
         channel.deltas = True
+        if had is EVERYTHING:
+            return replace(key, delta="patch")
         if position is None or had is None or had.offset != position.offset:
             return replace(key, delta="full")
         if channel.name not in self._bases:
@@ -65,12 +73,14 @@ class Variants:
         full = [each for each in readers if each.key.delta == "full"]
         patch = [each for each in readers if each.key.delta == "patch"]
         form = self._patched(channel, publication) if patch else None
-        if Position(publication.offset, publication.epoch) == channel.position:
+        if not publication.key and Position(publication.offset, publication.epoch) == channel.position:
             self._bases.keep(channel.name, channel.position, publication.data)  # those sent away now take it along
         if form is not None:
             self._send(channel.name, form, patch, excluded)
         if whole_readers := full if form is not None else full + patch:
             self._send(channel.name, whole(publication), whole_readers, excluded)
+        if publication.key:  # what patches are of goes with each, and who has it does not change by it
+            return [each for each in readers if not each.key.delta]
         for audience in full + patch:
             self._sort(channel, publication, audience, excluded)
         return [each for each in readers if not each.key.delta]
@@ -78,7 +88,7 @@ class Variants:
     def _patched(self, channel: LocalChannel, publication: Publication) -> Publication | None:
         if not (publication.patchable and publication.offset):
             return None
-        base = self._bases.before(channel.name, publication)
+        base = publication.previous if publication.key else self._bases.before(channel.name, publication)
         patch = None if base is None else self.patches.between(base, publication.data)
         return None if patch is None else patched(publication, patch)
 

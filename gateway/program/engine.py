@@ -34,6 +34,10 @@ from gateway.limits.base import LimitStore
 from gateway.limits.memory import MemoryLimits
 from gateway.limits.redis import RedisLimits
 from gateway.limits.sharded import ShardedLimits
+from gateway.maps.base import MapStore
+from gateway.maps.memory import MemoryMaps
+from gateway.maps.redis import RedisMaps
+from gateway.maps.sharded import ShardedMaps
 from gateway.occupancy.base import Occupancy
 from gateway.occupancy.memory import MemoryOccupancy
 from gateway.occupancy.redis import RedisOccupancy
@@ -70,10 +74,13 @@ class Engine:
         self.occupancy: Occupancy
         self.limits: LimitStore
         self.blocks: BlockStore
+        self.maps: MapStore | None = None
+        """None where there are none."""
         self._rules: Callable[[Sequence[Rule]], None] = lambda _rules: None
         if settings.engine.type == "memory":
             leases = MemoryLeases()
-            self.broker, self.presence = MemoryBroker(clock, leases.holds), MemoryPresence()
+            broker = MemoryBroker(clock, leases.holds)
+            self.broker, self.presence, self.maps = broker, MemoryPresence(), MemoryMaps(broker.deliver, clock)
             self.leases, self.occupancy, self.limits = leases, MemoryOccupancy(), MemoryLimits(clock)
             self.blocks = MemoryBlocks(clock)
         elif settings.engine.type == "postgres":
@@ -95,6 +102,8 @@ class Engine:
         limits: list[LimitStore] = [RedisLimits(shard) for shard in shards]
         self.limits = one_of(ShardedLimits, limits)
         self.blocks = one_of(ShardedBlocks, [RedisBlocks(shard) for shard in shards])
+        maps: list[MapStore] = [RedisMaps(shard, clock) for shard in shards]
+        self.maps = one_of(ShardedMaps, maps)
 
     def _join_by_postgres(self, settings: Settings, clock: Callable[[], float]) -> None:
         try:  # an extra, which most do without

@@ -56,6 +56,7 @@ class Running:
             self.engine.presence,
             blocks=self.engine.blocks,
             presence_servers=self.engine.presence_servers,
+            maps=self.engine.maps,
             clock=environment.clock,
             wheel=environment.wheel(),
             routes=[tracing.route(each) for each in routes],

@@ -68,6 +68,8 @@ PUBLICATION = Message(
     offset=offset(6),
     tags=mapping(7),
     delta=boolean(8),
+    key=text(11),
+    removed=boolean(12),
     # a client that subscribed before the stream existed learns its epoch from the first publication
     epoch=text(14, when="message.offset == 1"),
     version=uint64(16),
@@ -91,6 +93,9 @@ SUBSCRIBE_REQUEST = Message(
     tf=message(13, FILTER),
     flag=int64(14),
     type=int32(15),
+    phase=int32(16),
+    cursor=text(17),
+    limit=int32(18),
 )
 CONNECT_REQUEST = Message(
     ConnectRequest,
@@ -115,7 +120,9 @@ COMMAND = Message(
     connect=message(4, CONNECT_REQUEST),
     subscribe=message(5, SUBSCRIBE_REQUEST),
     unsubscribe=message(6, Message(UnsubscribeRequest, channel=text(1))),
-    publish=message(7, Message(PublishRequest, channel=text(1), data=raw(2), type=int32(3))),
+    publish=message(
+        7, Message(PublishRequest, channel=text(1), data=raw(2), type=int32(3), key=text(4), removed=boolean(5))
+    ),
     presence=message(8, Message(PresenceRequest, channel=text(1))),
     presence_stats=message(9, Message(PresenceStatsRequest, channel=text(1))),
     history=message(10, HISTORY_REQUEST),
@@ -142,6 +149,11 @@ SUBSCRIBE_RESULT = Message(
     was_recovering=boolean(12),
     delta=boolean(13),
     id=int64(14),
+    type=int32(15),
+    phase=int32(16),
+    cursor=text(17),
+    state=messages(18, PUBLICATION),
+    publish_debounce=uint32(19),
 )
 CONNECT_RESULT = Message(
     ConnectResult,

@@ -12,6 +12,7 @@ from msgspec.json import Decoder, Encoder
 
 from gateway.errors import LONGEST_REASON, Disconnect, DisconnectCode, Error
 from gateway.messages import (
+    NO_PAYLOAD,
     Command,
     ConnectRequest,
     ConnectResult,
@@ -140,9 +141,25 @@ class _Varied(WirePublication, omit_defaults=True):
     version: int = 0
 
 
-def wire_publication(publication: Publication) -> WirePublication:
+class _Keyed(Struct, omit_defaults=True):
+    """An entry or a change of a map, which may have no data."""
+
+    data: Raw = NO_PAYLOAD
+    info: Any = None
+    offset: int = 0
+    tags: dict[str, str] | None = None
+    epoch: str = ""
+    delta: bool = False
+    key: str = ""
+    removed: bool = False
+    version: int = 0
+
+
+def wire_publication(publication: Publication) -> "WirePublication | _Keyed":
     if publication.binary:
         raise Disconnect(DisconnectCode.INAPPROPRIATE_PROTOCOL)
+    if publication.key:
+        return _keyed(publication)
     data = publication.data
     shown = WirePublication(
         data=Raw(_one_line(data) or b"null"),
@@ -165,6 +182,26 @@ def _varied(publication: Publication, shown: WirePublication) -> WirePublication
         tags=shown.tags,
         epoch=shown.epoch,
         delta=publication.delta,
+        version=publication.version,
+    )
+
+
+def _keyed(publication: Publication) -> _Keyed:
+    data = publication.data
+    if type(data) is Quoted:
+        # the text of some JSON also where there is none, or the JavaScript SDK fails to read it, and all that follows
+        shown = Raw(encode(data.decode() or "null"))
+    else:
+        shown = Raw(_one_line(data)) if data else NO_PAYLOAD
+    return _Keyed(
+        data=shown,
+        info=publication.info,
+        offset=publication.offset,
+        tags=publication.tags or None,
+        epoch=publication.epoch if publication.offset == 1 else "",
+        delta=publication.delta,
+        key=publication.key,
+        removed=publication.removed,
         version=publication.version,
     )
 
@@ -200,7 +237,9 @@ def encode_disconnect(reason: Disconnect) -> bytes:
 
 
 def _result_body(result: Result) -> bytes:
-    if isinstance(result, HistoryResult) or (isinstance(result, SubscribeResult) and result.publications):
+    if isinstance(result, HistoryResult) or (
+        isinstance(result, SubscribeResult) and (result.publications or result.state)
+    ):
         return encode(_with_publications(result))
     if isinstance(result, ConnectResult) and any(sub.publications for sub in result.subs.values()):
         subs = {name: _with_publications(sub) for name, sub in result.subs.items()}
@@ -210,8 +249,9 @@ def _result_body(result: Result) -> bytes:
 
 def _with_publications(result: SubscribeResult | HistoryResult) -> dict[str, Any]:
     fields = _fields(result)
-    if "publications" in fields:
-        fields["publications"] = [wire_publication(each) for each in result.publications]
+    for name in ("publications", "state"):
+        if name in fields:
+            fields[name] = [wire_publication(each) for each in fields[name]]
     return fields
 
 

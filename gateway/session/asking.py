@@ -24,6 +24,7 @@ from gateway.messages import (
     RPCResult,
     SendRequest,
 )
+from gateway.session import mapping
 from gateway.session.application import NO_APPLICATION, route_of
 from gateway.session.pipeline import Pipeline
 from gateway.session.session import Session
@@ -33,6 +34,9 @@ log = logging.getLogger(__name__)
 
 async def publish(session: Session, command_id: int, request: PublishRequest) -> None:
     channel = _channel(session, request.channel)
+    if request.type or channel.options.is_map:
+        await mapping.write(session, command_id, request, channel)
+        return
     data = Payload(request.data)
     binary = bool(data) and session.wire.protocol.binary and not is_json(data)  # else it is part of what was read
     publication, extras = Publication(data, _info(session, channel), binary=binary), NO_EXTRAS

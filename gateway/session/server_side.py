@@ -10,7 +10,7 @@ from msgspec import convert
 
 from gateway.auth.tokens import Grant, Override
 from gateway.core.cluster import SubscribeUser, UnsubscribeUser
-from gateway.errors import Disconnect, DisconnectCode, Error
+from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
 from gateway.messages import Position, Subscribe, Unsubscribe
 from gateway.session.application import Admitted
 from gateway.session.base import GONE
@@ -75,6 +75,8 @@ async def _subscribe(owner: Owner, command: SubscribeUser) -> None:
         if len(owner.subscriptions) >= owner.node.settings.client.channel_limit:
             raise Disconnect(DisconnectCode.CHANNEL_LIMIT)
         channel = owner.node.channels.resolve(command.channel)
+        if channel.options.is_map:
+            raise Error(ErrorCode.BAD_REQUEST)
         grant = Grant(command.info, command.data, convert(command.override, Override))
         subscription = Subscription(owner, channel, command.since, server_side=True)
         await subscription.grant(Admitted(grant, command.expire_at)).open()

@@ -15,6 +15,7 @@ from gateway.messages import (
     UnsubscribeRequest,
     UnsubscribeResult,
 )
+from gateway.session import mapping
 from gateway.session.application import AS_THE_OPTIONS_SAY, Admitted, route_of
 from gateway.session.session import Session
 from gateway.session.subscription import NOTHING, Subscription, SubscriptionEnded
@@ -25,17 +26,18 @@ COMPACT, REJECT_UNRECOVERED = 1, 2
 
 
 async def subscribe(session: Session, command_id: int, request: SubscribeRequest) -> None:
-    if not request.channel or request.delta not in ("", "fossil"):
+    if not request.channel or (request.delta not in ("", "fossil") and not request.type):
         raise Disconnect(DisconnectCode.BAD_REQUEST)
     if lacks_key(session.tokens, request):
         await fetch_key(session, request)
     channel = session.channel(request.channel)
+    if channel.options.is_map or request.type:
+        await _subscribe_to_map(session, command_id, request, channel)
+        return
     if channel.name in session.subscriptions:
         raise Error(ErrorCode.ALREADY_SUBSCRIBED)
     if len(session.subscriptions) >= session.node.settings.client.channel_limit:
         raise Error(ErrorCode.LIMIT_EXCEEDED)
-    if request.type:
-        raise Error(ErrorCode.PERMISSION_DENIED)
     tags = _filter(session, channel, request)
     try:
         subscription = await _admitted(session, channel, request)
@@ -57,6 +59,14 @@ async def subscribe(session: Session, command_id: int, request: SubscribeRequest
         return
     session.answer(command_id, result)
     subscription.start()
+
+
+async def _subscribe_to_map(session: Session, command_id: int, request: SubscribeRequest, channel: Channel) -> None:
+    if request.type != mapping.TYPES.get(channel.options.subscription_type, 0):
+        other = request.type == mapping.SHARED_POLL
+        raise Error(ErrorCode.NOT_AVAILABLE if other else ErrorCode.PERMISSION_DENIED)
+    tags = _filter(session, channel, request)
+    await mapping.subscribe(session, command_id, request, channel, tags, lambda: _admitted(session, channel, request))
 
 
 async def unsubscribe(session: Session, command_id: int, request: UnsubscribeRequest) -> None:

@@ -2,9 +2,10 @@
 
 ``LIFE`` says what may follow what. It begins with its object, which takes the channel's place in the session at once.
 ``admit`` says what it is granted; ``open`` hears the channel and reads its stream, holding live publications back;
-``result`` joins the two; when the client has been told, ``start`` begins live delivery. Nothing waits between the last
-three, so nothing can slip in between. ``end`` ends it in any state: at once nothing more is delivered, and what it had
-is cleared away by whoever is at work on it, else right there.
+``result`` joins the two (``loading`` a map takes the steps in which the client asks for it); when the client has been
+told, ``start`` begins live delivery. Nothing waits between the last three, so nothing can slip in between. ``end`` ends
+it in any state: at once nothing more is delivered, and what it had is cleared away by whoever is at work on it, else
+right there.
 
 Source: Centrifuge protocol, "Race between live and stored", "Position control while subscribed".
 """
@@ -42,6 +43,7 @@ from gateway.messages import (
 from gateway.session.application import NO_APPLICATION, Admitted, route_of
 from gateway.session.base import GONE, State, replace_expiry
 from gateway.session.lanes import Lanes
+from gateway.session.loading import Loading
 from gateway.session.recovering import is_empty, look_up
 from gateway.session.tokens import check_moment
 
@@ -51,6 +53,7 @@ class SubscriptionState(Enum):
 
     DECIDING = "it is being decided whether there is to be one"
     ADMITTED = "granted, and not begun yet"
+    LOADING = "the client asks for the map, page by page"
     OPENING = "its channel is being heard, its stream read"
     READY = "open, and the client is not told yet"
     LIVE = "the client has been told, and gets what is published"
@@ -62,8 +65,13 @@ class SubscriptionState(Enum):
 
 LIFE: dict[SubscriptionState, frozenset[SubscriptionState]] = {
     SubscriptionState.DECIDING: frozenset((SubscriptionState.ADMITTED, SubscriptionState.ENDING)),
-    SubscriptionState.ADMITTED: frozenset((SubscriptionState.OPENING, SubscriptionState.ENDING)),
-    SubscriptionState.OPENING: frozenset((SubscriptionState.READY, SubscriptionState.ENDING)),
+    SubscriptionState.ADMITTED: frozenset(
+        (SubscriptionState.OPENING, SubscriptionState.LOADING, SubscriptionState.ENDING)
+    ),
+    SubscriptionState.LOADING: frozenset((SubscriptionState.OPENING, SubscriptionState.ENDING)),
+    SubscriptionState.OPENING: frozenset(
+        (SubscriptionState.READY, SubscriptionState.LOADING, SubscriptionState.ENDING)
+    ),
     SubscriptionState.READY: frozenset((SubscriptionState.LIVE, SubscriptionState.ENDING)),
     SubscriptionState.LIVE: frozenset((SubscriptionState.ENDING,)),
     SubscriptionState.ENDING: frozenset((SubscriptionState.ENDED,)),
@@ -154,6 +162,8 @@ class Subscription:
     """Whether it has been live: then all hear of its end."""
     instead: SubscribeUser | None = None
     """What the server has ordered meanwhile, for if it fails."""
+    loading: Loading | None = None
+    """How far its client has come with a map."""
     filling: asyncio.Task[Payload | None] | None = None
     """The program's code that is asked what an empty cache begins with."""
     _over: asyncio.Event | None = None
@@ -219,19 +229,12 @@ class Subscription:
         Raises ``SubscriptionEnded`` if it has been meanwhile.
         """
         node = self.connection.node
-        self._to(SubscriptionState.OPENING)
         try:
-            for each in self.connection.ending:
-                if each.channel == self.channel:
-                    await each.over()  # else what is cleared away of that one would be this one's
-            await node.feeds.hold(self.channel)
-            self.heard = True
-            self._check()
-            node.hub.join(self)
-            if self.options.presence:
-                await node.presence_store.add(self.channel, self.info)
+            await self.hear()
+            if self.loading is not None:
+                self.found = await self.loading.look_up(node, self.resolved)
                 self._check()
-            if self.positioned:
+            elif self.positioned:
                 if self.options.force_recovery_mode == "cache":
                     await self._fill()
                 self.found = await look_up(
@@ -241,6 +244,50 @@ class Subscription:
         except BaseException:
             await self._abandon()
             raise
+
+    async def hear(self) -> None:
+        """Hear the channel, unless it does already, and appear in its presence. A failure leaves what there is."""
+        node = self.connection.node
+        self._to(SubscriptionState.OPENING)
+        if self.heard:
+            return
+        for each in self.connection.ending:
+            if each.channel == self.channel:
+                await each.over()  # else what is cleared away of that one would be this one's
+        await node.feeds.hold(self.channel)
+        self.heard = True
+        self._check()
+        node.hub.join(self)
+        if self.options.presence:
+            await node.presence_store.add(self.channel, self.info)
+            self._check()
+
+    async def load(self, loading: Loading) -> None:
+        """Let the client load the map, in its own time. What has no stream is heard meanwhile.
+
+        Raises ``SubscriptionEnded`` if it has been meanwhile.
+        """
+        self.loading = loading
+        try:
+            if not self.positioned:
+                self.held = []
+                await self.hear()
+                timeout = loading.settings.catch_up_timeout
+                self.connection.node.wheel.after(timeout + 1.0, self._stop_holding)
+            self._to(SubscriptionState.LOADING)
+        except BaseException:
+            await self._abandon()
+            raise
+
+    def _stop_holding(self) -> None:
+        """Nothing is kept for a client that does not go on to load: it is too late for that."""
+        if self.state is SubscriptionState.LOADING:
+            self.connection.node.hub.leave(self)
+            self.held = None
+
+    def check(self) -> None:
+        """To be called after every await: it may have been ended meanwhile."""
+        self._check()
 
     def result(self) -> SubscribeResult:
         """What the client is told. Raises ``Disconnect`` when a publication is missing.
@@ -285,12 +332,17 @@ class Subscription:
         self._to(SubscriptionState.LIVE)
         node, found, self.found = self.connection.node, self.found, None
         self.started = True
-        if found is None:
+        if self.loading is not None:
+            node.hub.enter(self, None if found is None else found.position, self.loading.had)
+            self.loading = None
+        elif found is None:
             node.hub.enter(self, None)
         else:
             node.hub.enter(self, found.position, found.publications[-1] if found.publications else None)
         if self.expire_at:
             self.expire(self.expire_at)
+        if self.options.shows_in_maps:
+            node.map_presence.came(self.channel, self.options, self.info)
         if self.options.join_leave:
             node.begin(node.announce_join(self.channel, self.info))
 
@@ -374,6 +426,8 @@ class Subscription:
         del session.subscriptions[self.channel]
         if self.expiry is not None:
             self.expiry.cancel()
+        if self.started and self.options.shows_in_maps:
+            node.map_presence.left(self.channel, self.options, self.info)
         node.hub.leave(self)
         if push is not None and session.state not in GONE:
             session.push(self.channel, push)

@@ -30,6 +30,7 @@ class Exchange:
         engine.broker = ExchangeBroker(self, self.engine.broker)
         engine.presence = _Shared(self.engine.presence)
         engine.leases, engine.limits = self.engine.leases, self.engine.limits
+        engine.maps = self.engine.maps
         engine.occupancy = MemoryOccupancy(self.occupied)
         engine.blocks = MemoryBlocks(self._clock, self._blocks)
         return engine

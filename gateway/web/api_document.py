@@ -75,6 +75,25 @@ EXAMPLES: dict[str, Example] = {
             ]
         },
     ),
+    "map_publish": Example(
+        {"channel": "board:1", "key": "ann", "data": {"x": 4}, "key_mode": "if_new"},
+        {**_POSITION, "suppressed": True, "suppress_reason": "key_exists"},
+    ),
+    "map_remove": Example({"channel": "board:1", "key": "ann"}, _POSITION),
+    "map_read_state": Example(
+        {"channel": "board:1", "limit": 1},
+        {
+            "entries": [{"key": "ann", "data": {"x": 4}, "offset": 7, "time": 1795943095698}],
+            **_POSITION,
+            "cursor": "ann",
+        },
+    ),
+    "map_read_stream": Example(
+        {"channel": "board:1", "limit": 1, "since_offset": 6, "since_epoch": "b1fd3af2"},
+        {"entries": [{"key": "ann", "data": {"x": 4}, "offset": 7, "time": 1795943095698}], **_POSITION},
+    ),
+    "map_stats": Example({"channel": "board:1"}, {"num_keys": 3}),
+    "map_clear": Example({"channel": "board:1"}, {}),
     "rpc": Example({"method": "weather", "params": {"city": "Graz"}}, {}),
 }
 

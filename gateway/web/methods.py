@@ -5,13 +5,12 @@ Source: Centrifuge protocol, "Server HTTP API".
 
 import asyncio
 import base64
-import binascii
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypedDict
 
 from msgspec import Raw, Struct, convert, structs
 
-from gateway.auth.permissions import check_payload, is_json
+from gateway.auth.permissions import is_json
 from gateway.batches import batches
 from gateway.blocks.base import FOR_EVER
 from gateway.brokers.base import HistoryFilter, PublishOptions
@@ -23,6 +22,8 @@ from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode, Unsubsc
 from gateway.messages import Payload, Publication
 from gateway.protocols.centrifuge_json import encode, wire_publication
 from gateway.web import api_messages as api
+from gateway.web import map_messages, map_methods
+from gateway.web.arguments import decode, find_channel, published
 from gateway.web.bodies import Read, reader
 
 MEMBERS = 2000
@@ -41,7 +42,7 @@ class Method(Struct, frozen=True):
 
 
 async def publish(node: Node, request: api.PublishRequest) -> api.PublishResult:
-    channel = _channel(node, request.channel)
+    channel = find_channel(node, request.channel)
     publication, extras = _publication(request, channel)
     position = await node.publish(channel, publication, extras)
     return api.PublishResult(position.offset, position.epoch)
@@ -53,7 +54,7 @@ async def broadcast(node: Node, request: api.BroadcastRequest) -> api.BroadcastR
 
     async def one(name: str) -> api.PublishReply:
         try:
-            channel = _channel(node, name)
+            channel = find_channel(node, name)
             position = await node.publish(channel, *_publication(request, channel))
         except Error as error:
             return api.PublishReply(error=error_body(error))
@@ -63,7 +64,9 @@ async def broadcast(node: Node, request: api.BroadcastRequest) -> api.BroadcastR
 
 
 async def subscribe(node: Node, request: api.SubscribeRequest) -> api.Done:
-    channel = _channel(node, request.channel)
+    channel = find_channel(node, request.channel)
+    if channel.options.is_map:
+        raise Error(ErrorCode.BAD_REQUEST, "bad request: clients subscribe to maps by themselves")
     if 0 < request.expire_at <= node.clock():
         raise Error(ErrorCode.BAD_REQUEST, "bad request: expire_at must be in the future, in Unix seconds; 0 is never")
     flags = structs.asdict(request.override) if request.override else {}
@@ -86,7 +89,7 @@ async def unsubscribe(node: Node, request: api.UnsubscribeRequest) -> api.Done:
     await node.cluster.command(
         UnsubscribeUser(
             **_target(request),
-            channel=_channel(node, request.channel).name,
+            channel=find_channel(node, request.channel).name,
             code=code,
             reason=code.reason,
         )
@@ -138,7 +141,7 @@ async def blocked_users(node: Node, request: api.BlockedUsersRequest) -> api.Blo
 
 
 async def presence(node: Node, request: api.PresenceRequest) -> api.PresenceResult:
-    channel = _channel(node, request.channel)
+    channel = find_channel(node, request.channel)
     if request.limit > 0:
         return api.PresenceResult(*await node.presence_page(channel, min(request.limit, MEMBERS), request.cursor))
     written: list[bytes] = []
@@ -150,17 +153,17 @@ async def presence(node: Node, request: api.PresenceRequest) -> api.PresenceResu
 
 
 async def presence_stats(node: Node, request: api.ChannelRequest) -> api.PresenceStatsResult:
-    return api.PresenceStatsResult(*await node.presence_stats(_channel(node, request.channel)))
+    return api.PresenceStatsResult(*await node.presence_stats(find_channel(node, request.channel)))
 
 
 async def history(node: Node, request: api.HistoryRequest) -> api.HistoryResult:
     which = HistoryFilter(max(request.limit, -1), request.since, request.reverse)
-    publications, top = await node.history(_channel(node, request.channel), which)
+    publications, top = await node.history(find_channel(node, request.channel), which)
     return api.HistoryResult([_stored(each) for each in publications], top.offset, top.epoch)
 
 
 async def history_remove(node: Node, request: api.ChannelRequest) -> api.Done:
-    await node.remove_history(_channel(node, request.channel))
+    await node.remove_history(find_channel(node, request.channel))
     return api.Done()
 
 
@@ -202,6 +205,12 @@ METHODS: Mapping[str, Method] = {
     "history_remove": Method(api.ChannelRequest, api.Done, history_remove),
     "channels": Method(api.ChannelsRequest, api.ChannelsResult, channels),
     "info": Method(api.InfoRequest, api.InfoResult, info),
+    "map_publish": Method(map_messages.MapPublishRequest, map_messages.MapWriteResult, map_methods.publish),
+    "map_remove": Method(map_messages.MapRemoveRequest, map_messages.MapWriteResult, map_methods.remove),
+    "map_read_state": Method(map_messages.MapReadStateRequest, map_messages.MapStateResult, map_methods.read_state),
+    "map_read_stream": Method(map_messages.MapReadStreamRequest, map_messages.MapStreamResult, map_methods.read_stream),
+    "map_stats": Method(api.ChannelRequest, map_messages.MapStatsResult, map_methods.stats),
+    "map_clear": Method(api.ChannelRequest, api.Done, map_methods.clear),
     "rpc": Method(api.RPCRequest, api.Done, rpc),
 }
 
@@ -227,17 +236,11 @@ def error_body(error: Error) -> api.ErrorBody:
     return api.ErrorBody(error.code, message, error.temporary)
 
 
-def _channel(node: Node, name: str) -> Channel:
-    if not name:
-        raise Error(ErrorCode.BAD_REQUEST, "bad request: channel must be given")
-    return node.channels.resolve(name)
-
-
 def _publication(request: api.Publishing, channel: Channel) -> tuple[Publication, PublishOptions]:
-    data = _decode(request.b64data) if request.b64data else bytes(request.data)
-    check_payload(channel.options, data, known_json=not request.b64data)
-    binary = bool(data and request.b64data) and not is_json(data)
-    publication = Publication(Payload(data), tags=request.tags, binary=binary)
+    if channel.options.is_map:
+        raise Error(ErrorCode.BAD_REQUEST, "bad request: the channel is a map; its keys are set by map_publish")
+    data, binary = published(request.data, request.b64data, channel)
+    publication = Publication(data, tags=request.tags, binary=binary)
     extras = PublishOptions(
         request.skip_history, request.idempotency_key, request.version, request.version_epoch, delta=request.delta
     )
@@ -263,19 +266,12 @@ def _target(request: api.Addressed) -> _Target:
 
 
 def _payload(plain: Raw, encoded: str) -> Payload | None:
-    data = _decode(encoded) if encoded else bytes(plain)
+    data = decode(encoded) if encoded else bytes(plain)
     if data in (b"", b"null"):
         return None
     if encoded and not is_json(data):
         raise Error(ErrorCode.BAD_REQUEST, "bad request: b64info and b64data must hold JSON")
     return Payload(data)
-
-
-def _decode(encoded: str) -> bytes:
-    try:
-        return base64.b64decode(encoded, validate=True)
-    except binascii.Error as error:
-        raise Error(ErrorCode.BAD_REQUEST, "bad request: not base64") from error
 
 
 def _stored(publication: Publication) -> Any:

@@ -108,6 +108,7 @@ def test_what_there_is_not_stops_the_start_and_says_what_to_do(file: Path, key: 
         {"uni_grpc": {"enabled": False, "port": 11000}},
         {"pid_file": ""},
         {"channel": {"namespaces": [{"name": "chat", "subscription_type": "stream"}]}},
+        {"map_broker": {"type": "memory", "redis": {"prefix": "x"}}},
         {"broker": {"enabled": False, "type": "nats", "nats": {"url": "nats://127.0.0.1:4222"}}},
     ],
     ids=str,
@@ -117,8 +118,10 @@ def test_what_is_off_stops_nothing(file: Path, sections: dict[str, Any]) -> None
 
 
 def test_what_is_wanted_of_a_namespace_is_told_with_its_place(file: Path) -> None:
-    told = complaint(file, channel={"namespaces": [{"name": "one"}, {"name": "two", "subscription_type": "map"}]})
-    assert "channel.namespaces.1.subscription_type" in told
+    told = complaint(
+        file, channel={"namespaces": [{"name": "one"}, {"name": "two", "subscribe_stream_proxy_enabled": True}]}
+    )
+    assert "channel.namespaces.1.subscribe_stream_proxy_enabled" in told
 
 
 def test_all_that_is_wrong_is_told_at_once(file: Path) -> None:

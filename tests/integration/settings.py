@@ -19,7 +19,32 @@ CHAT: dict[str, Any] = {
 }
 """Everything on, and open to every user."""
 
+WRITTEN: dict[str, Any] = {
+    f"allow_{what}_for_{who}": True for what in ("publish", "remove") for who in ("client", "anonymous")
+}
+MAP: dict[str, Any] = {"subscription_type": "map", "allow_subscribe_for_client": True}
+EPHEMERAL: dict[str, Any] = {"mode": "ephemeral", "key_ttl": "60s", **WRITTEN}
+PERSISTENT: dict[str, Any] = {"mode": "persistent", **WRITTEN}
+
+MAPS: list[dict[str, Any]] = [
+    {"name": "streamless", **MAP, "map": EPHEMERAL},
+    {"name": "debounced", **MAP, "map": EPHEMERAL, "client_publish_debounce_interval": "300ms"},
+    {"name": "positioned", **MAP, "map": PERSISTENT},
+    {"name": "smallstream", **MAP, "map": {**PERSISTENT, "stream_size": 2, "stream_ttl": "60s"}},
+    {"name": "mapdelta", **MAP, "map": PERSISTENT, "allowed_delta_types": ["fossil"], "delta_publish": True},
+    {"name": "tagged", **MAP, "map": PERSISTENT, "allow_tags_filter": True},
+    {"name": "shortttl", **MAP, "map": {**EPHEMERAL, "key_ttl": "3s"}},
+    {"name": "clientkey", **MAP, "map": {**EPHEMERAL, "client_key": "client_id"}},
+    {"name": "mapclosed", "subscription_type": "map", "map": PERSISTENT},
+    {"name": "prestest", **MAP, "map": EPHEMERAL, "map_clients_presence_channel_prefix": "prescli:"}
+    | {"map_users_presence_channel_prefix": "presuse:"},
+    {"name": "prescli", **MAP, "subscription_type": "map_clients", "map": EPHEMERAL},
+    {"name": "presuse", **MAP, "subscription_type": "map_users", "map": EPHEMERAL},
+]
+"""Those of the SDK's own tests, and more."""
+
 NAMESPACES: list[dict[str, Any]] = [
+    *MAPS,
     {"name": "chat", **CHAT},
     {"name": "short", **CHAT, "history_size": 2},
     {"name": "plain", "allow_subscribe_for_client": True, "allow_publish_for_subscriber": True},

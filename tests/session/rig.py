@@ -18,6 +18,7 @@ from gateway.core.cluster import ControlCommand
 from gateway.core.node import Node
 from gateway.core.wheel import Wheel
 from gateway.errors import BrokerUnavailable, Disconnect
+from gateway.maps.memory import MemoryMaps
 from gateway.messages import ClientInfo, Payload, Position, Publication, Receipt
 from gateway.presence.memory import MemoryPresence
 from gateway.protocols.base import Wire
@@ -293,6 +294,7 @@ class Rig:
         )
         self.broker = Broker(self.clock)
         self.presence = Presence()
+        self.maps = MemoryMaps(self.broker.deliver, self.clock)
         self.wheel = Wheel(self.clock)
         self.node = Node(
             self.settings,
@@ -301,6 +303,7 @@ class Rig:
             blocks=MemoryBlocks(self.clock),
             clock=self.clock,
             wheel=self.wheel,
+            maps=self.maps,
         )
         self.tokens = TokenVerifier(self.settings.client, self.clock)
         self.wire = Wire(CentrifugeJson(), bytes)

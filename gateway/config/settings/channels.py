@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from gateway.config.durations import Duration
+from gateway.config.settings.maps import MapSettings
 from gateway.config.settings.proxies import DEFAULT, ChannelProxySettings
 from gateway.config.settings.section import Section
 
@@ -15,8 +16,24 @@ longer, since a channel that was ever published to costs Redis some 180 bytes fo
 where each visit or order has its own, that is 156 MB for twelve hours, but 9 GB for the month it once was."""
 
 
+SubscriptionType = Literal["", "stream", "map", "map_clients", "map_users"]
+PRESENCE_TYPES: tuple[SubscriptionType, ...] = ("map_clients", "map_users")
+MAP_TYPES: tuple[SubscriptionType, ...] = ("map", *PRESENCE_TYPES)
+
+
 class ChannelOptions(Section):
     """What holds for the channels of one namespace."""
+
+    subscription_type: SubscriptionType = ""
+    """`map` keeps what each key has, `map_clients` and `map_users` who is present elsewhere; else it is a stream."""
+    map: MapSettings = MapSettings()
+    """Of a map, how it is kept."""
+    client_publish_debounce_interval: Duration = 0.0
+    """In what time clients publish a key of a map at most once, which they see to by themselves."""
+    map_clients_presence_channel_prefix: str = ""
+    """Keep who is connected here in the channel of this name before that of the channel, of type `map_clients`."""
+    map_users_presence_channel_prefix: str = ""
+    """The same by users, of type `map_users`."""
 
     presence: bool = False
     """Keep who is subscribed."""
@@ -106,6 +123,16 @@ class ChannelOptions(Section):
     @property
     def keeps_history(self) -> bool:
         return self.history_size > 0 and self.history_ttl > 0
+
+    @property
+    def is_map(self) -> bool:
+        return self.subscription_type in MAP_TYPES
+
+    @property
+    def shows_in_maps(self) -> bool:
+        """Whether subscribers are keys somewhere, which end with them."""
+        prefixes = self.map_clients_presence_channel_prefix or self.map_users_presence_channel_prefix
+        return bool(prefixes) or self.map.remove_client_on_unsubscribe
 
 
 class Namespace(ChannelOptions):

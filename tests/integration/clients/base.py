@@ -55,6 +55,9 @@ class Event(Struct):
     recoverable: bool = False
     was_recovering: bool = False
     recovered: bool = False
+    key: str = ""
+    removed: bool = False
+    entries: list[dict[str, Any]] | None = None
 
 
 class History(Struct):

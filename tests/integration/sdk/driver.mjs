@@ -44,14 +44,17 @@ const publication = ({ data, offset, tags, info: by }, form) => ({
   info: by && info(by, form),
 });
 
-const subscribed = (ctx, { unwrap }) => ({
+const entry = ({ key, ...ctx }, form) => ({ key, ...publication(ctx, form) });
+
+const subscribed = (ctx, form) => ({
   recoverable: ctx.recoverable,
   positioned: ctx.positioned,
   was_recovering: ctx.wasRecovering,
   recovered: ctx.recovered,
   offset: ctx.streamPosition?.offset,
   epoch: ctx.streamPosition?.epoch,
-  data: unwrap(ctx.data),
+  data: form.unwrap(ctx.data),
+  entries: ctx.state?.map((each) => entry(each, form)),
 });
 
 const FIELDS = {
@@ -69,7 +72,13 @@ const FIELDS = {
 };
 
 const OF_CLIENT = Object.keys(FIELDS);
+
+FIELDS.update = (ctx, form) => ({ ...entry(ctx, form), removed: ctx.removed ?? false });
+FIELDS.sync = ({ entries }, form) => ({ entries: entries.map((each) => entry(each, form)) });
+
 const OF_SUBSCRIPTION = ['subscribing', 'subscribed', 'unsubscribed', 'publication', 'join', 'leave', 'error'];
+const OF_MAP = ['subscribing', 'subscribed', 'unsubscribed', 'sync', 'update', 'error'];
+const MAPS = { 1: 'newMapSubscription', 2: 'newMapClientsSubscription', 3: 'newMapUsersSubscription' };
 
 function begin(tell) {
   const clients = new Map();
@@ -121,6 +130,19 @@ function begin(tell) {
       subscriptions.set(subscription, made);
       report(made, OF_SUBSCRIPTION, { client, subscription });
     },
+    map({ client, subscription, channel, asks, kind, options }) {
+      const made = clients.get(client)[MAPS[kind]](channel, {
+        minResubscribeDelay: 50,
+        maxResubscribeDelay: 500,
+        ...(asks ? { getToken: () => ask(client, channel) } : {}),
+        ...options,
+      });
+      subscriptions.set(subscription, made);
+      report(made, OF_MAP, { client, subscription });
+    },
+    mapPublish: ({ subscription, key, data }) => subscriptions.get(subscription).publish(key, data),
+    mapRemove: ({ subscription, key }) => subscriptions.get(subscription).remove(key),
+    setTagsFilter: ({ subscription, filter }) => subscriptions.get(subscription).setTagsFilter(filter),
     connect: ({ client }) => clients.get(client).connect(),
     disconnect: ({ client }) => clients.get(client).disconnect(),
     flicker({ client }) {

@@ -1,0 +1,1 @@
+"""Maps: channels whose state is kept by key, and the changes of it in order."""

@@ -1,0 +1,109 @@
+"""The methods of the server API that are about maps. Source: Centrifuge protocol, "Server API" of maps."""
+
+import base64
+from typing import Any
+
+from gateway.brokers.base import HistoryFilter
+from gateway.channels import Channel
+from gateway.core.node import Node
+from gateway.core.recovery import resume
+from gateway.errors import Error, ErrorCode
+from gateway.maps.base import MapOptions, MapReceipt, MapStore, MapWrite
+from gateway.messages import Position, Publication
+from gateway.protocols.centrifuge_json import wire_publication
+from gateway.web import map_messages as messages
+from gateway.web.api_messages import ChannelRequest, Done
+from gateway.web.arguments import find_channel, published
+
+ALL = -1
+
+
+async def publish(node: Node, request: messages.MapPublishRequest) -> messages.MapWriteResult:
+    store, channel, options = _map(node, request.channel)
+    data, binary = published(request.data, request.b64data, channel)
+    publication = Publication(data, key=request.key, tags=request.tags, binary=binary)
+    write = MapWrite(
+        key_mode=request.key_mode,
+        idempotency_key=request.idempotency_key,
+        version=request.version,
+        version_epoch=request.version_epoch,
+        delta=request.delta,
+    )
+    check_key(channel, request.key)
+    return _written(await store.publish(channel.name, publication, options, write))
+
+
+async def remove(node: Node, request: messages.MapRemoveRequest) -> messages.MapWriteResult:
+    store, channel, options = _map(node, request.channel)
+    write = MapWrite(idempotency_key=request.idempotency_key)
+    return _written(await store.remove(channel.name, request.key, options, write))
+
+
+async def read_state(node: Node, request: messages.MapReadStateRequest) -> messages.MapStateResult:
+    store, channel, options = _map(node, request.channel)
+    if request.key:
+        page = await store.read_key(channel.name, options, request.key)
+    else:
+        page = await store.read_state(channel.name, options, max(request.limit, ALL), request.cursor)
+    _, top = resume(None, page.position)
+    if request.revision_epoch and request.revision_epoch != top.epoch:
+        raise Error(ErrorCode.UNRECOVERABLE_POSITION)
+    return messages.MapStateResult([_entry(each) for each in page.entries], top.offset, top.epoch, page.cursor)
+
+
+async def read_stream(node: Node, request: messages.MapReadStreamRequest) -> messages.MapStreamResult:
+    store, channel, options = _map(node, request.channel)
+    since = None
+    if request.since_offset or request.since_epoch:
+        since = Position(request.since_offset, request.since_epoch)
+    which = HistoryFilter(max(request.limit, ALL), since, request.reverse)
+    changes, position = await store.read_stream(channel.name, options, which)
+    since, top = resume(since, position)
+    if since is not None and since.epoch not in ("", top.epoch):
+        raise Error(ErrorCode.UNRECOVERABLE_POSITION)
+    if since is not None and since.offset and not request.reverse and request.limit:
+        missed = since.offset < top.offset and (not changes or changes[0].offset != since.offset + 1)
+        if missed or since.offset > top.offset:
+            raise Error(ErrorCode.UNRECOVERABLE_POSITION)
+    return messages.MapStreamResult([_entry(each) for each in changes], top.offset, top.epoch)
+
+
+async def stats(node: Node, request: ChannelRequest) -> messages.MapStatsResult:
+    store, channel, _ = _map(node, request.channel)
+    return messages.MapStatsResult(await store.count(channel.name))
+
+
+async def clear(node: Node, request: ChannelRequest) -> Done:
+    """Its subscribers load it anew."""
+    store, channel, _ = _map(node, request.channel)
+    await store.clear(channel.name)
+    await node.cluster.notify("map_cleared", channel.name)
+    return Done()
+
+
+def check_key(channel: Channel, key: str) -> None:
+    """Raises ``Error`` (bad request) for a key longer than the channel's may be."""
+    if len(key.encode()) > channel.options.map.max_key_length:
+        raise Error(ErrorCode.BAD_REQUEST, "bad request: the key is too long")
+
+
+def _map(node: Node, name: str) -> tuple[MapStore, Channel, MapOptions]:
+    channel = find_channel(node, name)
+    options = node.maps.options(channel)
+    return node.maps.store, channel, options
+
+
+def _written(receipt: MapReceipt) -> messages.MapWriteResult:
+    return messages.MapWriteResult(receipt.offset, receipt.epoch, bool(receipt.suppressed), receipt.suppressed)
+
+
+def _entry(publication: Publication) -> Any:
+    entry: dict[str, Any] = {"key": publication.key}
+    if publication.binary:
+        entry["b64data"] = base64.b64encode(publication.data).decode()
+    elif publication.data:
+        entry["data"] = wire_publication(publication).data
+    for name in ("info", "offset", "tags", "removed", "time"):
+        if value := getattr(publication, name):
+            entry[name] = value
+    return entry

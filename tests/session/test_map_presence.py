@@ -1,0 +1,103 @@
+"""Who is present, as entries of a map."""
+
+from typing import Any
+
+from gateway.config.map_problems import TICK
+from tests.session.rig import OPEN, Client, Rig
+from tests.session.test_mapping import EPHEMERAL, changes, keys
+
+NAMESPACES: list[dict[str, Any]] = [
+    {"name": "room", **OPEN, "map_clients_presence_channel_prefix": "online:"}
+    | {"map_users_presence_channel_prefix": "users:"},
+    {"name": "online", "subscription_type": "map_clients", **OPEN, "map": EPHEMERAL},
+    {"name": "users", "subscription_type": "map_users", **OPEN, "map": EPHEMERAL},
+    {"name": "closed", "map_clients_presence_channel_prefix": "online:"},
+    {"name": "cursors", "subscription_type": "map", **OPEN}
+    | {"map": {**EPHEMERAL, "client_key": "client_id", "remove_client_on_unsubscribe": True}}
+    | {"map_clients_presence_channel_prefix": "online:"},
+]
+
+
+async def opened() -> Rig:
+    rig = await Rig.open(channel={"namespaces": NAMESPACES}, insecure=True, ping_interval=0)
+    rig.node.maps.start(rig.node.settings.channel)
+    return rig
+
+
+async def watch(rig: Rig, channel: str, kind: int) -> tuple[Client, list[dict[str, Any]]]:
+    client = await rig.connected()
+    loaded = await client.subscribe(channel, type=kind, phase=2)
+    state: list[dict[str, Any]] = loaded.get("state", [])
+    return client, state
+
+
+def pass_time(rig: Rig, seconds: float) -> None:
+    for _ in range(int(10 * seconds)):
+        rig.clock.tick()
+        rig.wheel.turn()
+
+
+async def test_each_connection_is_an_entry_while_it_is_there() -> None:
+    rig = await opened()
+    watcher, state = await watch(rig, "online:room:7", 2)
+    assert state == []
+    eve = await rig.connected("eve")
+    await eve.subscribe("room:7")
+    entry = {"info": {"user": "eve", "client": eve.session.client}, "key": eve.session.client}
+    assert changes(watcher) == [entry]
+    assert (await watch(rig, "online:room:7", 2))[1] == [entry]
+    await eve.ask("unsubscribe", channel="room:7")
+    assert changes(watcher) == [{"key": eve.session.client, "removed": True}]
+    await eve.subscribe("room:7")
+    await eve.session.end()
+    assert keys(changes(watcher)) == [eve.session.client, "-" + eve.session.client]
+
+
+async def test_users_are_there_a_while_longer_than_their_connections() -> None:
+    rig = await opened()
+    watcher, _ = await watch(rig, "users:room:7", 3)
+    one, two, nobody = await rig.connected("bob"), await rig.connected("bob"), await rig.connected()
+    for client in (one, two, nobody):
+        await client.subscribe("room:7")
+    assert changes(watcher) == [{"key": "bob"}]
+    await one.ask("unsubscribe", channel="room:7")
+    assert changes(watcher) == []
+
+
+async def test_who_stays_is_renewed_without_being_told_of_again() -> None:
+    rig = await opened()
+    watcher, _ = await watch(rig, "online:room:7", 2)
+    users, _ = await watch(rig, "users:room:7", 3)
+    eve, bob = await rig.connected("eve"), await rig.connected("bob")
+    await eve.subscribe("room:7")
+    await bob.subscribe("room:7")
+    first = len(changes(watcher)) + len(changes(users))
+    assert first == 4
+    for _ in range(4):
+        pass_time(rig, TICK)
+        await rig.node._work.finish(within=5)
+    await bob.session.end()
+    assert keys(changes(watcher)) == ["-" + bob.session.client]
+    assert changes(users) == []
+    for _ in range(4):
+        pass_time(rig, TICK)
+        await rig.node._work.finish(within=5)
+    assert keys(changes(users)) == ["-bob"]
+    assert changes(watcher) == []
+
+
+async def test_options_hold_for_those_with_a_token_and_in_maps_too() -> None:
+    rig = await opened()
+    watcher, _ = await watch(rig, "online:closed:1", 2)
+    alice = await rig.connected("alice")
+    await alice.subscribe("closed:1", token=rig.channel_token("closed:1"))
+    assert keys(changes(watcher)) == [alice.session.client]
+    board, _ = await watch(rig, "cursors:1", 1)
+    online, _ = await watch(rig, "online:cursors:1", 2)
+    await alice.subscribe("cursors:1", type=1, phase=2)
+    await alice.ask("publish", channel="cursors:1", type=1, data=1)
+    assert keys(changes(board)) == [alice.session.client]
+    assert keys(changes(online)) == [alice.session.client]
+    await alice.ask("unsubscribe", channel="cursors:1")
+    assert keys(changes(board)) == ["-" + alice.session.client]
+    assert keys(changes(online)) == ["-" + alice.session.client]
