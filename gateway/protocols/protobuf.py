@@ -227,12 +227,13 @@ class Message:
         """A whole message. Raises `UNREADABLE`."""
         return self.read(data, 0, len(data))
 
-    def _made(self, what: str, source: Iterator[str]) -> Any:
+    def _made(self, what: str, source: Iterator[str]) -> Callable[..., Any]:
         known: dict[str, Any] = {**_KNOWN, "Struct": self.struct}
         known |= {f"{what}_{name}": getattr(field.of, what) for name, field in self.fields.items() if field.of}
         code = compile("\n".join(source), f"<protobuf of {self.struct.__name__}>", "exec")
         exec(code, known)  # noqa: S102  no word of it is input
-        return known[what]
+        made: Callable[..., Any] = known[what]
+        return made
 
 
 def _writing(fields: dict[str, Field]) -> Iterator[str]:
