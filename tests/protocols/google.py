@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorSet
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 from grpc_tools import protoc
@@ -48,9 +48,6 @@ def pool(spoken: Mapping[str, Container[str]] | None = None) -> DescriptorPool:
     [file] = FileDescriptorSet.FromString(_described()).file
     for kind in file.message_type:
         for field in [*kind.field]:
-            if field.name == "tf":  # nobody looks into it yet
-                field.type = FieldDescriptorProto.TYPE_BYTES
-                field.ClearField("type_name")
             if spoken and field.name not in spoken.get(kind.name, (field.name,)):
                 kind.field.remove(field)
     found = DescriptorPool()  # not the usual one, where centrifuge-python has names of its own
