@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gateway.core.map_presence import TICK
+from gateway.config.map_problems import TICK
 from tests.session.rig import OPEN, Client, Rig
 from tests.session.test_mapping import EPHEMERAL, changes, keys
 
