@@ -19,7 +19,7 @@ ALL = -1
 
 
 async def publish(node: Node, request: messages.MapPublishRequest) -> messages.MapWriteResult:
-    store, channel, options = _map(node, request.channel)
+    _, channel, _ = _map(node, request.channel)
     data, binary = published(request.data, request.b64data, channel)
     publication = Publication(data, key=request.key, tags=request.tags, binary=binary)
     write = MapWrite(
@@ -30,13 +30,13 @@ async def publish(node: Node, request: messages.MapPublishRequest) -> messages.M
         delta=request.delta,
     )
     check_key(channel, request.key)
-    return _written(await store.publish(channel.name, publication, options, write))
+    return _written(await node.maps.publish(channel, publication, write))
 
 
 async def remove(node: Node, request: messages.MapRemoveRequest) -> messages.MapWriteResult:
-    store, channel, options = _map(node, request.channel)
+    _, channel, _ = _map(node, request.channel)
     write = MapWrite(idempotency_key=request.idempotency_key)
-    return _written(await store.remove(channel.name, request.key, options, write))
+    return _written(await node.maps.remove(channel, request.key, write))
 
 
 async def read_state(node: Node, request: messages.MapReadStateRequest) -> messages.MapStateResult:

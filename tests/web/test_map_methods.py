@@ -59,7 +59,9 @@ async def test_writes_that_change_nothing_are_no_errors(api: API) -> None:
     assert await put(api, "a", key_mode="if_new") == {**suppressed, "suppress_reason": "key_exists"}
     assert await put(api, "b", key_mode="if_exists") == {**suppressed, "suppress_reason": "key_not_found"}
     assert await put(api, "a", version=4) == {**suppressed, "suppress_reason": "version"}
+    assert api.node.metrics.publications_in == 1
     gone = await api.result("map_remove", channel="board:1", key="a", idempotency_key="k")
+    assert api.node.metrics.publications_in == 2
     assert gone == {"offset": 2, "epoch": epoch}
     again = await api.result("map_remove", channel="board:1", key="a", idempotency_key="k")
     assert again == {**gone, "suppressed": True, "suppress_reason": "idempotency"}
