@@ -92,15 +92,13 @@ class MapPresence:
         if member not in (self._users if info is None else self._clients):
             return  # it has left before its turn
         try:
-            options = self._maps.options(self._channels.resolve(member.channel))
             publication = Publication(Payload(), info, key=member.key)
-            await self._maps.store.publish(member.channel, publication, options, RENEWAL)
+            await self._maps.publish(self._channels.resolve(member.channel), publication, RENEWAL)
         except (Error, BrokerUnavailable) as error:
             log.debug("%s: somebody present is not shown: %s", member.channel, error)
 
     async def _remove(self, member: Member) -> None:
         try:
-            options = self._maps.options(self._channels.resolve(member.channel))
-            await self._maps.store.remove(member.channel, member.key, options)
+            await self._maps.remove(self._channels.resolve(member.channel), member.key)
         except (Error, BrokerUnavailable) as error:
             log.debug("%s: somebody who has left is shown until the key ends: %s", member.channel, error)

@@ -12,7 +12,8 @@ from gateway.core.cluster import UnsubscribeUser
 from gateway.core.hub import Hub
 from gateway.core.wheel import Wheel
 from gateway.errors import BrokerUnavailable, Error, ErrorCode, UnsubscribeCode
-from gateway.maps.base import FOR_EVER, MapOptions, MapStore
+from gateway.maps.base import FOR_EVER, NO_EXTRAS, MapOptions, MapReceipt, MapStore, MapWrite
+from gateway.messages import Publication
 
 SWEEP_INTERVAL = 1.0
 """Seconds between two sweeps: so long may a key be seen after its time."""
@@ -45,7 +46,10 @@ def map_options(options: ChannelOptions, unpublished_ttl: float) -> MapOptions:
 
 
 class Maps:
-    """The store, and what a node does about it. ``spawn`` runs work that nobody waits for."""
+    """The store, and what a node does about it.
+
+    ``spawn`` runs work that nobody waits for; ``accepted`` counts what has been published.
+    """
 
     def __init__(
         self,
@@ -56,6 +60,7 @@ class Maps:
         options: Callable[[Channel], StreamOptions],
         wheel: Wheel,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
+        accepted: Callable[[Channel], None],
     ) -> None:
         self._store = store
         self._hub = hub
@@ -64,6 +69,7 @@ class Maps:
         self._options = options
         self._wheel = wheel
         self._spawn = spawn
+        self._accepted = accepted
         self._used = False
 
     @property
@@ -79,6 +85,20 @@ class Maps:
         if not isinstance(found, MapOptions):
             raise Error(ErrorCode.BAD_REQUEST, "bad request: the channel is no map")
         return found
+
+    async def publish(self, channel: Channel, publication: Publication, write: MapWrite = NO_EXTRAS) -> MapReceipt:
+        """As `MapStore.publish`, in a channel that is one."""
+        receipt = await self.store.publish(channel.name, publication, self.options(channel), write)
+        if not receipt.suppressed:
+            self._accepted(channel)
+        return receipt
+
+    async def remove(self, channel: Channel, key: str, write: MapWrite = NO_EXTRAS) -> MapReceipt:
+        """As `MapStore.remove`, in a channel that is one."""
+        receipt = await self.store.remove(channel.name, key, self.options(channel), write)
+        if not receipt.suppressed:
+            self._accepted(channel)
+        return receipt
 
     def cleared(self, channel: str) -> None:
         """A map has been cleared: have those who have loaded it do so again."""

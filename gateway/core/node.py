@@ -95,7 +95,7 @@ class Node:
         self.presence_store = presence
         self.presence_servers = presence_servers
         self.feeds = Feeds(broker, self.wheel)
-        self.maps = Maps(maps, self.hub, broker, self.channels, self.stream, self.wheel, self.spawn)
+        self.maps = Maps(maps, self.hub, broker, self.channels, self.stream, self.wheel, self.spawn, self.accepted)
         self.map_presence = MapPresence(self.maps, self.channels, self.wheel, self.begin)
         self.cluster = Cluster(self.uid, broker, self, group=settings.node.group)
         self.cluster.listeners["map_cleared"] = self.maps.cleared
@@ -199,10 +199,14 @@ class Node:
     async def publish(self, channel: Channel, publication: Publication, extras: PublishOptions = NO_EXTRAS) -> Receipt:
         """Hand a publication to the broker; returns once it has been accepted there."""
         receipt = await self.publishing.publish(channel.name, publication, self.stream(channel), extras)
+        self.accepted(channel)
+        return receipt
+
+    def accepted(self, channel: Channel) -> None:
+        """Count what has been published."""
         self.metrics.publications_in += 1
         if self.metrics.namespaces and (counts := self._counts(channel)) is not None:
             counts.publications_in += 1
-        return receipt
 
     async def history(self, channel: Channel, which: HistoryFilter) -> tuple[list[Publication], Position]:
         """Part of a channel's stream and its top position.

@@ -100,7 +100,7 @@ def check_continuity(since: Position, changes: Sequence[Publication], top: Posit
     if limit >= 0:
         wanted = min(wanted, limit)
     follows = all(each.offset == number for number, each in enumerate(changes, since.offset + 1))
-    if since.epoch != top.epoch or wanted < 0 or len(changes) != wanted or not follows:
+    if since.epoch != top.epoch or len(changes) != wanted or not follows:
         raise Error(ErrorCode.UNRECOVERABLE_POSITION)
 
 

@@ -16,7 +16,7 @@ from gateway.core.patches import whole
 from gateway.core.recovery import merge
 from gateway.core.tags import TagsFilter
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
-from gateway.maps.base import MapPage, MapWrite
+from gateway.maps.base import MapPage
 from gateway.messages import (
     ClientInfo,
     Payload,
@@ -256,9 +256,9 @@ async def _write(
     try:
         maps = session.node.maps
         if publication is None:
-            await maps.store.remove(channel.name, key, maps.options(channel), MapWrite())
+            await maps.remove(channel, key)
         else:
-            await maps.store.publish(channel.name, publication, maps.options(channel), MapWrite())
+            await maps.publish(channel, publication)
     except Exception as error:
         session.fail(command_id, error)
     else:

@@ -1,6 +1,6 @@
 """Requests and results of the server API that are about maps. Source: Centrifuge protocol, "Server API" of maps."""
 
-from typing import Any, Literal
+from typing import Any
 
 from msgspec import Raw, Struct, field
 
@@ -9,7 +9,7 @@ from gateway.web.api_messages import Limit, Version
 
 
 class MapPublishRequest(Struct, kw_only=True):
-    """Set what a key of a map has; with ``key_mode`` only a new key, or only one that is there."""
+    """Set what a key of a map has; with ``key_mode`` only a new key (if_new), or only one that is there (if_exists)."""
 
     channel: str = ""
     key: str = ""
@@ -20,7 +20,7 @@ class MapPublishRequest(Struct, kw_only=True):
     delta: bool = False
     version: Version = 0
     version_epoch: str = ""
-    key_mode: Literal["", "if_new", "if_exists"] = ""
+    key_mode: str = ""
 
 
 class MapRemoveRequest(Struct, kw_only=True):

@@ -8,7 +8,7 @@ from gateway.channels import Channel
 from gateway.core.node import Node
 from gateway.core.recovery import resume
 from gateway.errors import Error, ErrorCode
-from gateway.maps.base import MapOptions, MapReceipt, MapStore, MapWrite
+from gateway.maps.base import KeyMode, MapOptions, MapReceipt, MapStore, MapWrite
 from gateway.messages import Position, Publication
 from gateway.protocols.centrifuge_json import wire_publication
 from gateway.web import map_messages as messages
@@ -19,24 +19,24 @@ ALL = -1
 
 
 async def publish(node: Node, request: messages.MapPublishRequest) -> messages.MapWriteResult:
-    store, channel, options = _map(node, request.channel)
+    _, channel, _ = _map(node, request.channel)
     data, binary = published(request.data, request.b64data, channel)
     publication = Publication(data, key=request.key, tags=request.tags, binary=binary)
     write = MapWrite(
-        key_mode=request.key_mode,
+        key_mode=_key_mode(request.key_mode),
         idempotency_key=request.idempotency_key,
         version=request.version,
         version_epoch=request.version_epoch,
         delta=request.delta,
     )
     check_key(channel, request.key)
-    return _written(await store.publish(channel.name, publication, options, write))
+    return _written(await node.maps.publish(channel, publication, write))
 
 
 async def remove(node: Node, request: messages.MapRemoveRequest) -> messages.MapWriteResult:
-    store, channel, options = _map(node, request.channel)
+    _, channel, _ = _map(node, request.channel)
     write = MapWrite(idempotency_key=request.idempotency_key)
-    return _written(await store.remove(channel.name, request.key, options, write))
+    return _written(await node.maps.remove(channel, request.key, write))
 
 
 async def read_state(node: Node, request: messages.MapReadStateRequest) -> messages.MapStateResult:
@@ -79,6 +79,13 @@ async def clear(node: Node, request: ChannelRequest) -> Done:
     await store.clear(channel.name)
     await node.cluster.notify("map_cleared", channel.name)
     return Done()
+
+
+def _key_mode(text: str) -> KeyMode:
+    match text:
+        case "" | "if_new" | "if_exists":
+            return text
+    raise Error(ErrorCode.BAD_REQUEST, "bad request: key_mode must be if_new or if_exists, or be left out")
 
 
 def check_key(channel: Channel, key: str) -> None:

@@ -20,6 +20,7 @@ from gateway.protocols.centrifuge_json import encode
 from gateway.web.bodies import reader
 from gateway.web.methods import METHODS, READERS, error_body, measured
 
+MAP_METHODS = ("map_publish", "map_remove", "map_read_state", "map_read_stream", "map_stats", "map_clear")
 NUMBERS = (
     "publish",
     "broadcast",
@@ -35,7 +36,10 @@ NUMBERS = (
     "subscribe",
     "refresh",
 )
-"""Methods by the numbers that stand for them."""
+"""Methods by the numbers that stand for them, from 0 on."""
+
+LATER = {33 + count: name for count, name in enumerate(MAP_METHODS)}
+"""Those that came later, and have numbers of their own."""
 
 # numbers are not to be read, which takes quadratic time for long ones, but found the end of
 _scan = json.JSONDecoder(parse_int=str, parse_float=str).raw_decode
@@ -112,6 +116,8 @@ def _name(method: str | int) -> str:
         if not method:
             raise Error(ErrorCode.BAD_REQUEST, "bad request: method must be given")
         return method.lower()
-    if not 0 <= method < len(NUMBERS):
+    if 0 <= method < len(NUMBERS):
+        return NUMBERS[method]
+    if method not in LATER:
         raise Error(ErrorCode.METHOD_NOT_FOUND)
-    return NUMBERS[method]
+    return LATER[method]

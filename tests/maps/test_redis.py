@@ -1,19 +1,23 @@
 """What Redis alone can do to maps: lose a part of one."""
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import pytest
 
 from gateway.maps.base import MapOptions
-from gateway.maps.redis import RedisMaps
+from gateway.maps.redis import _OVERDUE, RedisMaps
 from gateway.messages import Payload, Publication
+from gateway.redis.resp import Argument
+from gateway.redis.script import Script
 from tests.redis_fixtures import redis_url, started_shard
 from tests.redis_server import RedisServer
+from tests.waiting import until
 
 PERSISTENT = MapOptions(mode="persistent", history_size=100, history_ttl=60.0, history_meta_ttl=math.inf)
 EPHEMERAL = MapOptions(mode="ephemeral", key_ttl=60.0)
-BRIEF = MapOptions(mode="recoverable", history_size=9, history_ttl=60.0, history_meta_ttl=0.1, key_ttl=0.1)
+BRIEF = MapOptions(mode="ephemeral", key_ttl=0.05)
 
 
 @pytest.fixture
@@ -53,6 +57,30 @@ async def test_a_stream_alone_that_is_lost_costs_no_entries(maps: RedisMaps, sha
         client.delete(key_of(shared_server, "ks"))
     assert await put(maps, "b") == (2, epoch)
     assert len((await maps.read_state("m", PERSISTENT, -1)).entries) == 2
+
+
+async def test_a_key_that_is_renewed_while_it_is_being_removed_stays(
+    maps: RedisMaps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = maps._shard.run
+    renewed: list[bool] = []
+
+    async def run_and_renew(script: Script, keys: Sequence[Argument], args: Sequence[Argument]) -> Any:
+        answer = await run(script, keys, args)
+        if script is _OVERDUE and answer:
+            await put(maps, "a", EPHEMERAL)
+            renewed.append(True)
+        return answer
+
+    monkeypatch.setattr(maps._shard, "run", run_and_renew)
+    await put(maps, "a", BRIEF)
+
+    async def swept() -> bool:
+        await maps.sweep(lambda _channel: BRIEF)
+        return bool(renewed)
+
+    await until(swept)
+    assert await maps.count("m") == 1
 
 
 @pytest.mark.parametrize("kind", ["kv", "kn"])

@@ -26,6 +26,7 @@ from gateway.messages import (
     PublishRequest,
     PublishResult,
     Push,
+    Quoted,
     Refresh,
     RefreshResult,
     Result,
@@ -40,6 +41,7 @@ from gateway.messages import (
     UnsubscribeResult,
 )
 from gateway.protocols.base import Wire, WireProtocol
+from gateway.protocols.centrifuge_fields import PUBLICATION, SUBSCRIBE_RESULT
 from gateway.protocols.centrifuge_protobuf import CentrifugeProtobuf
 from gateway.protocols.protobuf import delimited, varint
 from tests.protocols.google import generously, google, messages
@@ -357,3 +359,13 @@ def test_messages_of_a_frame(data: list[bytes]) -> None:
     pushes = [codec.encode_push("room", Publication(Payload(each))) for each in data]
     frame = Wire(codec, bytes).pack(pushes)
     assert [google("Reply").FromString(each).push.pub.data for each in messages(frame)] == data
+
+
+def test_what_maps_have() -> None:
+    """Removals have no data, also for who has negotiated delta: there is room for that in JSON alone."""
+    gone = Publication(Quoted(), key="k", removed=True, offset=4, previous=Payload(b"1"), patchable=True)
+    assert PUBLICATION.write(gone) == b"\x30\x04\x5a\x01k\x60\x01"
+    patch = Publication(Quoted(b"p"), key="k", offset=5, delta=True)
+    assert PUBLICATION.write(patch) == b"\x22\x01p\x30\x05\x40\x01\x5a\x01k"
+    page = SubscribeResult(type=1, phase=2, cursor="k", state=[Publication(Payload(b"1"), key="k")])
+    assert SUBSCRIBE_RESULT.write(page) == b"\x78\x01\x80\x01\x02\x8a\x01\x01k\x92\x01\x06\x22\x011\x5a\x01k"

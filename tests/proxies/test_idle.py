@@ -31,4 +31,4 @@ async def test_nobody_is_asked() -> None:
     async with gateway_running({}) as gateway, gateway.connected() as client:
         assert gateway.session().application is NO_APPLICATION
         assert gateway.node.channels.resolve("room").asks is None
-        assert (await client.ask("rpc", method="x"))["code"] == 104
+        assert (await client.ask("rpc", method="x"))["code"] == 108

@@ -452,19 +452,21 @@ async def test_patches_are_on_what_the_same_key_had() -> None:
 
 async def test_who_comes_back_is_sent_patches_only_of_what_it_is_known_to_have() -> None:
     rig = await opened()
-    epoch = (await put(rig, "diff:1", "a", text(0))).epoch
+    for key in "ca":
+        epoch = (await put(rig, "diff:1", key, text(0))).epoch
     for key, number in (("b", 1), ("a", 2), ("a", 3)):
         await put(rig, "diff:1", key, text(number))
     await remove(rig, "diff:1", "b")
     client = await rig.connected()
-    request = {"type": 1, "phase": 1, "recover": True, "offset": 1, "epoch": epoch, "delta": "fossil"}
+    request = {"type": 1, "phase": 1, "recover": True, "offset": 2, "epoch": epoch, "delta": "fossil"}
     found = await client.subscribe("diff:1", **request)
     follower = Follower()
     read = [follower.read(each) for each in found["publications"]]
     assert [each and each["n"] for each in read] == [1, 2, 3, None]
     assert follower.forms == "wwp"
-    await put(rig, "diff:1", "a", text(4))
-    assert [follower.read(each)["n"] for each in changes(client)] == [4]
+    await put(rig, "diff:1", "c", text(4))
+    await put(rig, "diff:1", "a", text(5))
+    assert [follower.read(each)["n"] for each in changes(client)] == [4, 5]
 
 
 # — writing —

@@ -50,6 +50,7 @@ OTHERS: dict[str, dict[str, str]] = {
     "/api/refresh": {"{}": NO_USER},
     "/api/history": {
         '{"channel": "kept:a", "since": {"offset": 0}, "limit": 5, "reverse": true}': "the caller's fault, not ours",
+        '{"channel": "kept:b", "limit": -1}': "publications show their version",
     },
     "/api/channels": {'{"pattern": "["}': "a pattern without end is taken letter for letter"},
     "/api/batch": {

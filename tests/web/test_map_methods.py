@@ -1,12 +1,13 @@
 """The methods of the server API that are about maps."""
 
 import base64
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from tests.web.conftest import API, SETTINGS, running
+from tests.web.conftest import API, KEY, SETTINGS, running
 
 MAPS: list[dict[str, Any]] = [
     {"name": "board", "subscription_type": "map", "map": {"mode": "persistent", "max_key_length": 9}},
@@ -58,7 +59,9 @@ async def test_writes_that_change_nothing_are_no_errors(api: API) -> None:
     assert await put(api, "a", key_mode="if_new") == {**suppressed, "suppress_reason": "key_exists"}
     assert await put(api, "b", key_mode="if_exists") == {**suppressed, "suppress_reason": "key_not_found"}
     assert await put(api, "a", version=4) == {**suppressed, "suppress_reason": "version"}
+    assert api.node.metrics.publications_in == 1
     gone = await api.result("map_remove", channel="board:1", key="a", idempotency_key="k")
+    assert api.node.metrics.publications_in == 2
     assert gone == {"offset": 2, "epoch": epoch}
     again = await api.result("map_remove", channel="board:1", key="a", idempotency_key="k")
     assert again == {**gone, "suppressed": True, "suppress_reason": "idempotency"}
@@ -103,6 +106,7 @@ async def test_ephemeral_maps_have_no_positions(api: API) -> None:
         ("map_publish", {"channel": "board:1", "key": "a"}, 107),
         ("map_publish", {"channel": "board:1", "key": "0123456789", "data": 1}, 107),
         ("map_publish", {"channel": "board:1", "key": "a", "data": 1, "b64data": "?"}, 107),
+        ("map_publish", {"channel": "board:1", "key": "a", "data": 1, "key_mode": "never"}, 107),
         ("map_publish", {"channel": "plain:1", "key": "a", "data": 1}, 107),
         ("map_publish", {"channel": "nowhere:1", "key": "a", "data": 1}, 102),
         ("map_publish", {"key": "a", "data": 1}, 107),
@@ -122,3 +126,18 @@ async def test_what_is_refused(api: API, method: str, request_: dict[str, Any], 
 async def test_a_map_takes_no_broadcast(api: API) -> None:
     found = await api.result("broadcast", channels=["board:1", "plain:1"], data=1)
     assert [sorted(each) for each in found["responses"]] == [["error"], ["result"]]
+
+
+async def test_former_clients_call_them_by_number(api: API) -> None:
+    commands = [
+        {"method": 33, "params": {"channel": "board:1", "key": "a", "data": 1}},
+        {"method": 37, "params": {"channel": "board:1"}},
+        {"method": 38, "params": {"channel": "board:1"}},
+        {"method": 32, "params": {}},
+    ]
+    body = "\n".join(json.dumps(each) for each in commands)
+    response = await api.http.post("/api", content=body, headers={"X-API-Key": KEY})
+    first, count, cleared, unknown = [json.loads(line) for line in response.text.split("\n")]
+    assert first["result"]["offset"] == 1
+    assert (count["result"], cleared["result"]) == ({"num_keys": 1}, {})
+    assert unknown["error"]["code"] == 104
