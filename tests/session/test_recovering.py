@@ -70,7 +70,7 @@ async def test_an_empty_epoch_fits_any() -> None:
 async def test_an_error_rather_than_a_loss() -> None:
     assert await returning("room:1", 1, flag=2) == {"error": {"code": 112, "message": "unrecoverable position"}}
     assert await returning("room:1", 1, flag=3) == {"error": {"code": 112, "message": "unrecoverable position"}}
-    assert await returning("room:1", 1, flag=1) == lost(5)
+    assert await returning("room:1", 1, flag=1) == lost(5) | {"id": 1}
     assert await returning("room:1", 4, flag=2) == recovered(4, 5)
 
 

@@ -45,7 +45,7 @@ async def test_requests_that_end_the_connection(request_: dict[str, Any]) -> Non
     assert (client.closed, client.take()) == ((3501, "bad request"), [])
 
 
-@pytest.mark.parametrize("request_", [{"delta": "fossil"}, {"tf": None}, {"flag": 1}, {"flag": 2}, {"data": [1]}])
+@pytest.mark.parametrize("request_", [{"delta": "fossil"}, {"tf": None}, {"flag": 4}, {"flag": 2}, {"data": [1]}])
 async def test_what_is_asked_for_in_vain_is_left_out(request_: dict[str, Any]) -> None:
     assert await (await alice()).subscribe("news", **request_) == {}
 

@@ -29,6 +29,7 @@ class Options(TypedDict, total=False):
     delta_publish: bool
     allow_tags_filter: bool
     tags_filter_limit: int
+    allow_channel_compaction: bool
     replay: bool
     allow_subscribe_for_client: bool
     allow_subscribe_for_anonymous: bool
