@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import signal
 from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -104,7 +103,7 @@ async def test_one_node_with_a_memory_engine(tmp_path: Path, kind: type[JavaScri
             await client.publish(channel, "x")
             await subscription.wait_received(["x"])
             assert client.events.named("connected")[-1].transport == sdk.transports[0]
-            server.signal(signal.SIGTERM)
+            assert await asyncio.to_thread(server.terminate) == 0
             assert (await client.events.wait("connecting", 2)).code == 3001
 
 

@@ -21,7 +21,8 @@ from tests.waiting import until
 
 def settings(issuer: Issuer, **token: Any) -> Settings:
     client = {"token": {"jwks_public_endpoint": issuer.url, **token}}
-    return Settings.model_validate({"client": client, "prometheus": {"enabled": True}})
+    served = {section: {"enabled": True} for section in ("http_stream", "sse", "prometheus")}
+    return Settings.model_validate({"client": client, **served})
 
 
 class Place:
