@@ -81,6 +81,8 @@ class Publication(Struct, omit_defaults=True):
     delta: bool = False
     version: int = 0
     patchable: bool = False
+    key: str = ""
+    removed: bool = False
 
 
 # — requests —
@@ -169,10 +171,26 @@ class RefreshRequest(Struct):
     token: str = ""
 
 
+class KeyedItem(Struct):
+    """A key, and which version of it the client has."""
+
+    key: str = ""
+    version: Annotated[int, Meta(ge=0)] = 0
+
+
+class TrackBatch(Struct):
+    """Keys as they were signed."""
+
+    signature: str = ""
+    items: list[KeyedItem] = []
+
+
 class SubRefreshRequest(Struct):
     channel: str = ""
     token: str = ""
     type: int = 0
+    track: list[TrackBatch] = []
+    untrack: list[str] = []
 
 
 class Pong(Struct):
@@ -219,6 +237,7 @@ class SubscribeResult(Struct, omit_defaults=True):
     was_recovering: bool = False
     delta: bool = False
     id: int = 0
+    type: int = 0
 
 
 class ConnectResult(Struct, omit_defaults=True):

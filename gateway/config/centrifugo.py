@@ -34,7 +34,7 @@ MISSING: Mapping[str, str] = {
     "channel.namespaces.map_users_presence_channel_prefix": "there are no maps yet; leave it out",
     "channel.namespaces.subscribe_stream_proxy_enabled": "there are no streams from a backend: let it publish by the "
     "server API while channels are occupied",
-    "channel.namespaces.subscription_type": "there are no maps and no shared polls yet: leave them to Centrifugo",
+    "channel.namespaces.shared_poll.publish_enabled": "values are polled alone: shorten refresh_interval",
     "client.connect_code_to_unidirectional_disconnect.enabled": "these codes are fixed; leave it out",
     "consumers": _NO_CONSUMER,
     "controller.enabled": "nodes talk by the engine; leave it out",
@@ -73,10 +73,8 @@ NEEDLESS: Mapping[str, str] = {
     "admin.external": "the page has a port of its own if http_server.internal_port says so",
     "broker.*": "belongs to broker.enabled",
     "channel.namespaces.map.*": "there are no maps yet",
-    "channel.namespaces.shared_poll.*": "there are no shared polls yet",
     "channel.namespaces.subscribe_stream_proxy_*": "belongs to subscribe_stream_proxy_enabled",
     "channel.proxy.map_*": "there are no maps yet",
-    "channel.proxy.shared_poll_refresh.*": "there are no shared polls yet",
     "channel.proxy.subscribe_stream.*": "belongs to subscribe_stream_proxy_enabled of a namespace",
     "client.connect_code_to_unidirectional_disconnect.*": "belongs to its enabled",
     "client.concurrency": "a client's calls that wait for a program or a backend run side by side anyway",
@@ -101,7 +99,6 @@ NEEDLESS: Mapping[str, str] = {
     "prometheus.native_histograms": "histograms have buckets",
     "prometheus.recovered_publications_histogram": "it is there anyway",
     "rpc.ping.*": "belongs to rpc.ping.enabled",
-    "shared_poll.*": "there are no shared polls yet",
     "swagger.*": "the API is described at /docs anyway",
     "uni_grpc.*": "belongs to uni_grpc.enabled",
     "usage_stats.*": "nothing is sent to anybody",
@@ -131,7 +128,6 @@ PREFIXES: Mapping[str, str] = {
 
 _OFF: Mapping[str, Any] = {
     **{f"{section}.handler_prefix": path for section, path in PREFIXES.items()},
-    "channel.namespaces.subscription_type": "stream",
     "map_broker.type": "memory",
 }
 """Values that ask for nothing, beside the empty ones."""

@@ -21,6 +21,7 @@ from gateway.core.cluster import Cluster, ControlCommand, NodeInfo
 from gateway.core.feeds import Feeds
 from gateway.core.hub import Hub
 from gateway.core.isolation import Isolation
+from gateway.core.polls import Polls
 from gateway.core.positions import PositionWatch
 from gateway.core.recorder import Witness
 from gateway.core.recovery import resume
@@ -119,6 +120,7 @@ class Node:
         """What it tells the cluster to other questions than for its channels, by their kind: at most 60 KB."""
         self._roll = Roll(self.hub.channels, self.hub.subscribers, self.wheel)
         self._work = Tasks()
+        self.polls = Polls(self.hub.post, clock, settings.shared_poll.concurrency_limit)
 
     async def start(self) -> None:
         self.wheel.start()
@@ -132,6 +134,7 @@ class Node:
     async def stop(self) -> None:
         self.draining = True
         self.isolation.stop()
+        await self.polls.stop()
         await self.watch.stop()
         await self.cluster.stop()
         await self._work.finish(within=5)
@@ -182,7 +185,12 @@ class Node:
         return found
 
     async def publish(self, channel: Channel, publication: Publication, extras: PublishOptions = NO_EXTRAS) -> Receipt:
-        """Hand a publication to the broker; returns once it has been accepted there."""
+        """Hand a publication to the broker; returns once it has been accepted there.
+
+        Raises ``Error``: 107 for a channel that has no publications, since it is polled.
+        """
+        if channel.options.is_polled:
+            raise Error(ErrorCode.BAD_REQUEST, "bad request: the channel is polled")
         receipt = await self.publishing.publish(channel.name, publication, self.stream(channel), extras)
         self.metrics.publications_in += 1
         if self.metrics.namespaces and (counts := self._counts(channel)) is not None:

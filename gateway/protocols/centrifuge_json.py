@@ -12,6 +12,7 @@ from msgspec.json import Decoder, Encoder
 
 from gateway.errors import LONGEST_REASON, Disconnect, DisconnectCode, Error
 from gateway.messages import (
+    NO_PAYLOAD,
     Command,
     ConnectRequest,
     ConnectResult,
@@ -140,9 +141,22 @@ class _Varied(WirePublication, omit_defaults=True):
     version: int = 0
 
 
-def wire_publication(publication: Publication) -> WirePublication:
+class _Keyed(Struct, omit_defaults=True):
+    """What a key has, or that it is removed."""
+
+    key: str
+    data: Raw = NO_PAYLOAD
+    version: int = 0
+    removed: bool = False
+
+
+def wire_publication(publication: Publication) -> WirePublication | _Keyed:
     if publication.binary:
         raise Disconnect(DisconnectCode.INAPPROPRIATE_PROTOCOL)
+    if publication.key:
+        data = publication.data
+        shown_data = Raw(_one_line(data)) if data else NO_PAYLOAD
+        return _Keyed(publication.key, shown_data, publication.version, publication.removed)
     data = publication.data
     shown = WirePublication(
         data=Raw(_one_line(data) or b"null"),

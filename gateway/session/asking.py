@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 async def publish(session: Session, command_id: int, request: PublishRequest) -> None:
     channel = _channel(session, request.channel)
+    if channel.options.is_polled:
+        raise Error(ErrorCode.PERMISSION_DENIED)
     data = Payload(request.data)
     binary = bool(data) and session.wire.protocol.binary and not is_json(data)  # else it is part of what was read
     publication, extras = Publication(data, _info(session, channel), binary=binary), NO_EXTRAS

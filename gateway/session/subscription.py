@@ -25,6 +25,7 @@ from gateway.config.settings import ChannelOptions
 from gateway.core.audience import Connection
 from gateway.core.cluster import SubscribeUser
 from gateway.core.node import Node
+from gateway.core.polls import Poll
 from gateway.core.recovery import Recovery, merge
 from gateway.core.tags import TagsFilter
 from gateway.core.wheel import Timer
@@ -154,6 +155,8 @@ class Subscription:
     """Whether it has been live: then all hear of its end."""
     instead: SubscribeUser | None = None
     """What the server has ordered meanwhile, for if it fails."""
+    poll: Poll | None = None
+    """Where it tracks keys."""
     filling: asyncio.Task[Payload | None] | None = None
     """The program's code that is asked what an empty cache begins with."""
     _over: asyncio.Event | None = None
@@ -375,6 +378,8 @@ class Subscription:
         if self.expiry is not None:
             self.expiry.cancel()
         node.hub.leave(self)
+        if self.poll is not None:
+            self.poll.leave(self)
         if push is not None and session.state not in GONE:
             session.push(self.channel, push)
         if before not in UNBEGUN:

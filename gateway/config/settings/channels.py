@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from gateway.config.durations import Duration
+from gateway.config.settings.polls import PollOptions
 from gateway.config.settings.proxies import DEFAULT, ChannelProxySettings
 from gateway.config.settings.section import Section
 
@@ -15,8 +16,16 @@ longer, since a channel that was ever published to costs Redis some 180 bytes fo
 where each visit or order has its own, that is 156 MB for twelve hours, but 9 GB for the month it once was."""
 
 
+SubscriptionType = Literal["", "stream", "shared_poll"]
+
+
 class ChannelOptions(Section):
     """What holds for the channels of one namespace."""
+
+    subscription_type: SubscriptionType = ""
+    """`shared_poll` polls a backend for the keys that clients track; else it is a stream."""
+    shared_poll: PollOptions = PollOptions()
+    """How it is polled."""
 
     presence: bool = False
     """Keep who is subscribed."""
@@ -106,6 +115,10 @@ class ChannelOptions(Section):
     @property
     def keeps_history(self) -> bool:
         return self.history_size > 0 and self.history_ttl > 0
+
+    @property
+    def is_polled(self) -> bool:
+        return self.subscription_type == "shared_poll"
 
 
 class Namespace(ChannelOptions):

@@ -55,6 +55,9 @@ class Event(Struct):
     recoverable: bool = False
     was_recovering: bool = False
     recovered: bool = False
+    key: str = ""
+    version: int = 0
+    removed: bool = False
 
 
 class History(Struct):

@@ -65,11 +65,12 @@ const FIELDS = {
   publication,
   join: (ctx, form) => ({ info: info(ctx.info, form) }),
   leave: (ctx, form) => ({ info: info(ctx.info, form) }),
+  update: ({ key, data, version, removed }, { unwrap }) => ({ key, data: data && unwrap(data), version, removed }),
   message: ({ data }, { unwrap }) => ({ data: unwrap(data) }),
 };
 
 const OF_CLIENT = Object.keys(FIELDS);
-const OF_SUBSCRIPTION = ['subscribing', 'subscribed', 'unsubscribed', 'publication', 'join', 'leave', 'error'];
+const OF_SUBSCRIPTION = ['subscribing', 'subscribed', 'unsubscribed', 'publication', 'update', 'join', 'leave', 'error'];
 
 function begin(tell) {
   const clients = new Map();
@@ -117,7 +118,8 @@ function begin(tell) {
       if (more.delta) options.delta = more.delta;
       if (more.tagsFilter) options.tagsFilter = more.tagsFilter;
       if (more.loads) options.getState = async () => JSON.parse(await ask(client, `state of ${channel}`));
-      const made = clients.get(client).newSubscription(channel, options);
+      const kind = more.polled ? 'newSharedPollSubscription' : 'newSubscription';
+      const made = clients.get(client)[kind](channel, options);
       subscriptions.set(subscription, made);
       report(made, OF_SUBSCRIPTION, { client, subscription });
     },
@@ -127,6 +129,7 @@ function begin(tell) {
       clients.get(client).connect();
       clients.get(client).disconnect();
     },
+    track: ({ subscription, items, signature }) => subscriptions.get(subscription).track(items, signature),
     state: ({ client }) => clients.get(client).state,
     subscribe: ({ subscription }) => subscriptions.get(subscription).subscribe(),
     unsubscribe: ({ subscription }) => subscriptions.get(subscription).unsubscribe(),
