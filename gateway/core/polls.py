@@ -81,6 +81,8 @@ class Poll:
         self._versioned = options.mode == "versioned"
         self._keys: dict[str, _Key] = {}
         self._members: dict[Watcher, set[str]] = {}
+        self._at_once: set[str] = set()
+        """Keys that are being asked for out of turn: whoever wants them too waits for the same answer."""
         self._count = 0
         self._runs = False
         self._swept_at = polls.clock()
@@ -115,8 +117,9 @@ class Poll:
                     wanted.append(item.key)
             key.watches[watcher] = _Watch(item.version, item.expire_at)
             mine.add(item.key)
-        for chunk in self._chunks(list(dict.fromkeys(wanted))):
-            self._polls.spawn(self._fetch(chunk))
+        for chunk in self._chunks([each for each in dict.fromkeys(wanted) if each not in self._at_once]):
+            self._at_once.update(chunk)
+            self._polls.spawn(self._fetch_at_once(chunk))
         if self._keys and not self._runs:
             self._runs = True
             self._polls.spawn(self._run())
@@ -159,6 +162,12 @@ class Poll:
     def _chunks(self, keys: list[str]) -> Iterator[list[str]]:
         size = self._options.batch
         return (keys[at : at + size] for at in range(0, len(keys), size))
+
+    async def _fetch_at_once(self, names: list[str]) -> None:
+        try:
+            await self._fetch(names)
+        finally:
+            self._at_once.difference_update(names)
 
     async def _fetch(self, names: Iterable[str]) -> None:
         there = [(name, self._keys[name]) for name in names if name in self._keys]

@@ -102,3 +102,15 @@ async def test_a_defect_ends_no_loop(source: Source, caplog: pytest.LogCaptureFi
     source.failure = None
     await until(lambda: source.told == [b"a"])
     assert "channel poll:a: its values could not be asked for" in caplog.text
+
+
+async def test_who_asks_again_and_again_does_not_ask_the_backend_more(source: Source) -> None:
+    watcher = Watcher()
+    poll = source.poll(watcher, "a", options=PollOptions())
+    await until(lambda: source.told == [b"a"])
+    for _ in range(100):
+        poll.track(watcher, [Item("a", 0, 0)])
+    await until(lambda: source.told == [b"a", b"a"])
+    assert len(source.asked) == 2
+    poll.track(watcher, [Item("a", 0, 0)])
+    await until(lambda: len(source.asked) == 3)
