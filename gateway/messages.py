@@ -180,10 +180,26 @@ class RefreshRequest(Struct):
     token: str = ""
 
 
+class KeyedItem(Struct):
+    """A key, and which version of it the client has."""
+
+    key: str = ""
+    version: Annotated[int, Meta(ge=0)] = 0
+
+
+class TrackBatch(Struct):
+    """Keys as they were signed."""
+
+    signature: str = ""
+    items: list[KeyedItem] = []
+
+
 class SubRefreshRequest(Struct):
     channel: str = ""
     token: str = ""
     type: int = 0
+    track: list[TrackBatch] = []
+    untrack: list[str] = []
 
 
 class Pong(Struct):

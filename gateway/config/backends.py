@@ -10,6 +10,9 @@ from gateway.config.settings.proxies import DEFAULT
 CHANNEL_EVENTS = ("subscribe", "publish", "sub_refresh", "cache_empty")
 
 
+POLL_EVENT = "shared_poll_refresh"
+
+
 class Asked(Struct, frozen=True):
     """One event that somebody asks a backend about."""
 
@@ -32,6 +35,8 @@ def find_asked(settings: Settings) -> Iterator[Asked]:
             if getattr(options, f"{event}_proxy_enabled"):
                 name = getattr(options, f"{event}_proxy_name")
                 yield Asked(event, name, f"channel.{section}.{event}_proxy_enabled")
+        if options.is_polled:
+            yield Asked(POLL_EVENT, options.shared_poll.proxy_name, f"channel.{section}.shared_poll.proxy_name")
     rpc = settings.rpc
     sections = ["without_namespace", *(f"namespaces.{index}" for index in range(len(rpc.namespaces)))]
     for section, methods in zip(sections, (rpc.without_namespace, *rpc.namespaces), strict=True):
@@ -45,7 +50,7 @@ def find_backends(settings: Settings) -> Iterator[tuple[str, ProxySettings]]:
     standing: dict[str, ProxySettings] = {
         "client.proxy.connect": client.connect,
         "client.proxy.refresh": client.refresh,
-        **{f"channel.proxy.{event}": getattr(channel, event) for event in CHANNEL_EVENTS},
+        **{f"channel.proxy.{event}": getattr(channel, event) for event in (*CHANNEL_EVENTS, POLL_EVENT)},
         "rpc.proxy": settings.rpc.proxy,
         **{f"proxies.{index}": each for index, each in enumerate(settings.proxies)},
     }
@@ -58,4 +63,4 @@ def place_of(settings: Settings, event: str, name: str) -> str:
         return next((f"proxies.{index}" for index, each in enumerate(settings.proxies) if each.name == name), "")
     if event == "rpc":
         return "rpc.proxy"
-    return f"{'channel' if event in CHANNEL_EVENTS else 'client'}.proxy.{event}"
+    return f"{'channel' if event in (*CHANNEL_EVENTS, POLL_EVENT) else 'client'}.proxy.{event}"

@@ -62,6 +62,10 @@ def find_problems(settings: Settings) -> Iterator[Problem]:
     yield from _token_problems(settings)
     yield from (Problem(key, text) for key, text in find_backend_problems(settings))
     yield from (Problem(key, text) for key, text in find_map_problems(settings))
+    polled = any(each.is_polled for each in (settings.channel.without_namespace, *settings.channel.namespaces))
+    if polled and not settings.shared_poll.hmac_secret_key:
+        text = 'is needed where subscription_type = "shared_poll": give it the output of "openssl rand -hex 32"'
+        yield Problem("shared_poll.hmac_secret_key", text)
     if any(find_backends(settings)) and not _has_modules("aiohttp"):
         yield Problem(_first_backend(settings), 'needs an HTTP client: pip install "wsgateway[proxy]"')
     if settings.engine.type == "postgres":
@@ -289,6 +293,8 @@ def _options_problems(key: str, options: ChannelOptions) -> Iterator[Problem]:
 
 def _delta_problems(key: str, options: ChannelOptions) -> Iterator[Problem]:
     """Patches that nobody would get, and a newest publication that nobody is given."""
+    if options.is_polled and options.keeps_history:
+        yield Problem(f"{key}.history_size", "is for streams, and a shared_poll is none; leave it out")
     if options.allowed_delta_types and not (options.keeps_history or options.is_map):
         text = 'needs history, for patches are made of it; for example history_size = 1 and history_ttl = "300s"'
         yield Problem(f"{key}.allowed_delta_types", text)

@@ -26,7 +26,7 @@ Where a setting has a second name, as `key` and `key_file`, that is the path of 
 Durations are written `"300ms"`, `"10s"`, `"1h30m"`, or as a number of seconds. `gateway config check` says what is
 wrong and what would be right, `gateway config show` what holds. What `channel.without_namespace` has,
 `gateway.channel(…)` takes, too, save `channel_regex`, for there the pattern says which names there are, proxies, for
-there handlers decide, and what is of [maps](maps.md), which only the settings make.
+there handlers decide, and what is of [maps](maps.md) and [shared polls](shared_poll.md), which only the settings make.
 """
 
 

@@ -46,6 +46,8 @@ def _weak_keys(settings: Settings) -> Iterator[str]:
             yield from _weak(f"{section}.{name}", getattr(tokens, name), SECRET_SIZE)
         for name, secret in tokens.hmac_secret_keys.items():
             yield from _weak(f"{section}.hmac_secret_keys.{name}", secret, SECRET_SIZE)
+    for name in ("hmac_secret_key", "hmac_previous_secret_key"):
+        yield from _weak(f"shared_poll.{name}", getattr(settings.shared_poll, name), SECRET_SIZE)
     yield from _weak("http_api.key", settings.http_api.key, KEY_SIZE)
     for name, key in settings.http_api.keys.items():
         yield from _weak(f"http_api.keys.{name}", key, KEY_SIZE)

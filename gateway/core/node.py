@@ -23,6 +23,7 @@ from gateway.core.hub import Hub
 from gateway.core.isolation import Isolation
 from gateway.core.map_presence import MapPresence
 from gateway.core.maps import Maps, map_options
+from gateway.core.polls import Polls
 from gateway.core.positions import PositionWatch
 from gateway.core.recorder import Witness
 from gateway.core.recovery import resume
@@ -129,6 +130,7 @@ class Node:
         """What it tells the cluster to other questions than for its channels, by their kind: at most 60 KB."""
         self._roll = Roll(self.hub.channels, self.hub.subscribers, self.wheel)
         self._work = Tasks()
+        self.polls = Polls(self.hub.post, clock, settings.shared_poll.concurrency_limit)
 
     async def start(self) -> None:
         self.wheel.start()
@@ -143,6 +145,7 @@ class Node:
     async def stop(self) -> None:
         self.draining = True
         self.isolation.stop()
+        await self.polls.stop()
         await self.watch.stop()
         await self.cluster.stop()
         await self._work.finish(within=5)
@@ -197,7 +200,12 @@ class Node:
         return found
 
     async def publish(self, channel: Channel, publication: Publication, extras: PublishOptions = NO_EXTRAS) -> Receipt:
-        """Hand a publication to the broker; returns once it has been accepted there."""
+        """Hand a publication to the broker; returns once it has been accepted there.
+
+        Raises ``Error``: 107 for a channel that has no publications, since it is polled.
+        """
+        if channel.options.is_polled:
+            raise Error(ErrorCode.BAD_REQUEST, "bad request: the channel is polled")
         receipt = await self.publishing.publish(channel.name, publication, self.stream(channel), extras)
         self.accepted(channel)
         return receipt

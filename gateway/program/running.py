@@ -64,6 +64,7 @@ class Running:
         )
         if proxies:
             proxies.start()
+            self.node.polls.fetch = proxies.poll
         answer_pages(self.node)
         self.node.limiter.store = self.engine.limits
         self.engine.set_rules(stream_rules(settings, routes))

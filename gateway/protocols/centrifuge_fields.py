@@ -11,6 +11,7 @@ from gateway.messages import (
     HistoryRequest,
     HistoryResult,
     Join,
+    KeyedItem,
     Leave,
     PingRequest,
     Position,
@@ -32,6 +33,7 @@ from gateway.messages import (
     Subscribe,
     SubscribeRequest,
     SubscribeResult,
+    TrackBatch,
     Unsubscribe,
     UnsubscribeRequest,
     UnsubscribeResult,
@@ -114,6 +116,17 @@ HISTORY_REQUEST = Message(
     since=message(8, POSITION),
     reverse=boolean(9),
 )
+TRACK_BATCH = Message(
+    TrackBatch, signature=text(1), items=messages(2, Message(KeyedItem, key=text(1), version=uint64(2)))
+)
+SUB_REFRESH_REQUEST = Message(
+    SubRefreshRequest,
+    channel=text(1),
+    token=text(2),
+    type=int32(3),
+    track=messages(4, TRACK_BATCH),
+    untrack=texts(5),
+)
 COMMAND = Message(
     Envelope,
     id=uint32(1),
@@ -130,7 +143,7 @@ COMMAND = Message(
     send=message(12, Message(SendRequest, data=raw(1))),
     rpc=message(13, Message(RPCRequest, data=raw(1), method=text(2))),
     refresh=message(14, Message(RefreshRequest, token=text(1))),
-    sub_refresh=message(15, Message(SubRefreshRequest, channel=text(1), token=text(2), type=int32(3))),
+    sub_refresh=message(15, SUB_REFRESH_REQUEST),
 )
 
 # — results, by their numbers in a reply —

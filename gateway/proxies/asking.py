@@ -97,8 +97,12 @@ class Asking:
 
     async def ask_of_channel(self, question: Question[R], proxy: str, channel: str, read: Callable[[R | None], T]) -> T:
         """The same about a channel, and no client."""
+        return await self.ask_of_none(question, proxy, CacheEmptyAsked(channel), read)
+
+    async def ask_of_none(self, question: Question[R], proxy: str, asked: Any, read: Callable[[R | None], T]) -> T:
+        """The same with ``asked`` for a body."""
         backend, headers = self._backends[place_of(self._settings, question.event, proxy)]
-        body = msgspec.json.encode(CacheEmptyAsked(channel))
+        body = msgspec.json.encode(asked)
         return await backend.ask(
             question.event, body, headers.of(None), lambda answer: read(question.read(answer)), _never
         )

@@ -81,6 +81,18 @@ class CacheEmptyAsked(Struct):
     channel: str
 
 
+class PolledKey(Struct, omit_defaults=True):
+    key: str
+    version: int = 0
+
+
+class PollAsked(Struct):
+    """What these keys have, of which the versions are known."""
+
+    channel: str
+    items: list[PolledKey]
+
+
 # — what is answered —
 
 Moment = Annotated[float, Meta(ge=0)] | None
@@ -169,6 +181,18 @@ class DataAnswer(Struct):
     populated: bool | None = None
 
 
+class PolledValue(Struct):
+    key: str
+    data: Raw = Raw()
+    version: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None = None
+    removed: bool | None = None
+
+
+class PollAnswer(Struct):
+    items: list[PolledValue] | None = None
+    epoch: str | None = None
+
+
 class Envelope(Struct, Generic[R]):
     """What every answer is."""
 
@@ -207,6 +231,7 @@ SUBSCRIBE = Question("subscribe", GrantAnswer)
 PUBLISH = Question("publish", PublishAnswer)
 SUB_REFRESH = Question("sub_refresh", RenewalAnswer)
 CACHE_EMPTY = Question("cache_empty", DataAnswer)
+SHARED_POLL_REFRESH = Question("shared_poll_refresh", PollAnswer)
 RPC = Question("rpc", DataAnswer)
 
 

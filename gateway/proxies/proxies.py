@@ -1,6 +1,6 @@
 """Backends that decide, as a session asks them."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from gateway.auth.permissions import is_json
@@ -9,6 +9,7 @@ from gateway.config.backends import find_asked, find_backends
 from gateway.config.settings import ChannelOptions, RPCOptions, Settings
 from gateway.config.settings.proxies import DEFAULT
 from gateway.core.node import Node
+from gateway.core.polls import Value
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
 from gateway.messages import ConnectRequest, Payload, RPCRequest
 from gateway.proxies import envelopes
@@ -19,6 +20,9 @@ from gateway.proxies.envelopes import (
     ConnectAsked,
     DataAnswer,
     GrantAnswer,
+    PollAnswer,
+    PollAsked,
+    PolledKey,
     RefreshAsked,
     RenewalAnswer,
     RPCAsked,
@@ -55,6 +59,11 @@ class Proxies:
         backends = [each for _, each in find_backends(settings)]
         self.headers = frozenset(name.lower() for each in backends for name in each.emulated_headers)
         self._kept = frozenset(name.lower().encode("latin-1") for each in backends for name in each.http_headers)
+
+    async def poll(self, proxy: str, channel: str, keys: list[tuple[str, int]]) -> tuple[Sequence[Value], str]:
+        """A `gateway.core.polls.Fetch`."""
+        asked = PollAsked(channel, [PolledKey(key, version) for key, version in keys])
+        return await self._asking.ask_of_none(envelopes.SHARED_POLL_REFRESH, proxy, asked, _polled)
 
     def keep(self, scope: Mapping[str, Any]) -> dict[str, Any]:
         """What is needed of the scope of the request that opened a connection."""
@@ -137,6 +146,16 @@ class Proxies:
         if not options.proxy_enabled:
             raise Error(ErrorCode.NOT_AVAILABLE)
         return options
+
+
+def _polled(answer: PollAnswer | None) -> tuple[Sequence[Value], str]:
+    if answer is None:
+        return (), ""
+    values = [
+        Value(each.key, Payload(each.data) if each.data else None, each.version or 0, bool(each.removed))
+        for each in answer.items or ()
+    ]
+    return values, answer.epoch or ""
 
 
 def _renewed(answer: RenewalAnswer | None) -> Admission | None:

@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 async def publish(session: Session, command_id: int, request: PublishRequest) -> None:
     channel = _channel(session, request.channel)
+    if channel.options.is_polled:
+        raise Error(ErrorCode.PERMISSION_DENIED)
     if request.type or channel.options.is_map:
         await mapping.write(session, command_id, request, channel)
         return

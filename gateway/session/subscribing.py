@@ -15,7 +15,7 @@ from gateway.messages import (
     UnsubscribeRequest,
     UnsubscribeResult,
 )
-from gateway.session import mapping
+from gateway.session import mapping, polling
 from gateway.session.application import AS_THE_OPTIONS_SAY, Admitted, route_of
 from gateway.session.session import Session
 from gateway.session.subscription import NOTHING, Subscription, SubscriptionEnded
@@ -31,13 +31,14 @@ async def subscribe(session: Session, command_id: int, request: SubscribeRequest
     if lacks_key(session.tokens, request):
         await fetch_key(session, request)
     channel = session.channel(request.channel)
-    if channel.options.is_map or request.type:
+    if channel.options.is_map or (request.type and not channel.options.is_polled):
         await _subscribe_to_map(session, command_id, request, channel)
         return
     if channel.name in session.subscriptions:
         raise Error(ErrorCode.ALREADY_SUBSCRIBED)
     if len(session.subscriptions) >= session.node.settings.client.channel_limit:
         raise Error(ErrorCode.LIMIT_EXCEEDED)
+    request = polling.checked(channel, request)
     tags = _filter(session, channel, request)
     try:
         subscription = await _admitted(session, channel, request)
@@ -57,6 +58,8 @@ async def subscribe(session: Session, command_id: int, request: SubscribeRequest
         if subscription.instead is not None:
             session.control(subscription.instead)
         return
+    if request.type:
+        polling.join(session, subscription, result)
     session.answer(command_id, result)
     subscription.start()
 
@@ -81,6 +84,9 @@ async def unsubscribe(session: Session, command_id: int, request: UnsubscribeReq
 
 async def sub_refresh(session: Session, command_id: int, request: SubRefreshRequest) -> None:
     """A new token: the subscription ends with it, also one that had no end. Without ``channel``, its claim names it."""
+    if request.type:
+        await polling.refresh(session, command_id, request)
+        return
     if not request.channel and not request.token:
         raise Disconnect(DisconnectCode.BAD_REQUEST)
     if lacks_key(session.tokens, request):
@@ -160,6 +166,8 @@ async def allowed(
 
     One that comes with connect is ``server_side``: its request says no more than where the client stood.
     """
+    if server_side and channel.options.is_polled:
+        raise Error(ErrorCode.PERMISSION_DENIED)
     route, admitted = route_of(channel), AS_THE_OPTIONS_SAY
     if route and route.subscribe and not channel.shuts_out(session.user):
         subscription = Subscription(session, channel, request.since, server_side)

@@ -26,6 +26,7 @@ from gateway.config.settings import ChannelOptions
 from gateway.core.audience import Connection
 from gateway.core.cluster import SubscribeUser
 from gateway.core.node import Node
+from gateway.core.polls import Poll
 from gateway.core.recovery import Recovery, merge
 from gateway.core.tags import TagsFilter
 from gateway.core.wheel import Timer
@@ -164,6 +165,8 @@ class Subscription:
     """What the server has ordered meanwhile, for if it fails."""
     loading: Loading | None = None
     """How far its client has come with a map."""
+    poll: Poll | None = None
+    """Where it tracks keys."""
     filling: asyncio.Task[Payload | None] | None = None
     """The program's code that is asked what an empty cache begins with."""
     _over: asyncio.Event | None = None
@@ -429,6 +432,8 @@ class Subscription:
         if self.started and self.options.shows_in_maps:
             node.map_presence.left(self.channel, self.options, self.info)
         node.hub.leave(self)
+        if self.poll is not None:
+            self.poll.leave(self)
         if push is not None and session.state not in GONE:
             session.push(self.channel, push)
         if before not in UNBEGUN:

@@ -67,6 +67,8 @@ async def subscribe(node: Node, request: api.SubscribeRequest) -> api.Done:
     channel = find_channel(node, request.channel)
     if channel.options.is_map:
         raise Error(ErrorCode.BAD_REQUEST, "bad request: clients subscribe to maps by themselves")
+    if channel.options.is_polled:
+        raise Error(ErrorCode.BAD_REQUEST, "bad request: the channel is polled, and clients subscribe by themselves")
     if 0 < request.expire_at <= node.clock():
         raise Error(ErrorCode.BAD_REQUEST, "bad request: expire_at must be in the future, in Unix seconds; 0 is never")
     flags = structs.asdict(request.override) if request.override else {}

@@ -38,6 +38,7 @@ from gateway.config.settings.limits import (
     UserCommandLimits,
 )
 from gateway.config.settings.logs import LogSettings
+from gateway.config.settings.polls import PollOptions, PollSettings
 from gateway.config.settings.proxies import (
     EventProxySettings,
     NamedProxySettings,
@@ -94,6 +95,8 @@ __all__ = [
     "OpenTelemetrySettings",
     "Origins",
     "PersonalChannelSettings",
+    "PollOptions",
+    "PollSettings",
     "PostgresSettings",
     "PresenceSettings",
     "PrometheusSettings",
@@ -178,6 +181,8 @@ class Settings(BaseSettings):
     """Stopping."""
     channel: ChannelSettings = ChannelSettings()
     """Channels."""
+    shared_poll: PollSettings = PollSettings()
+    """Channels that are polled."""
     rpc: RPCSettings = RPCSettings()
     """Calls of clients."""
     proxies: tuple[NamedProxySettings, ...] = Field(

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from gateway.config.durations import Duration
 from gateway.config.settings.maps import MapSettings
+from gateway.config.settings.polls import PollOptions
 from gateway.config.settings.proxies import DEFAULT, ChannelProxySettings
 from gateway.config.settings.section import Section
 
@@ -16,7 +17,7 @@ longer, since a channel that was ever published to costs Redis some 180 bytes fo
 where each visit or order has its own, that is 156 MB for twelve hours, but 9 GB for the month it once was."""
 
 
-SubscriptionType = Literal["", "stream", "map", "map_clients", "map_users"]
+SubscriptionType = Literal["", "stream", "map", "map_clients", "map_users", "shared_poll"]
 PRESENCE_TYPES: tuple[SubscriptionType, ...] = ("map_clients", "map_users")
 MAP_TYPES: tuple[SubscriptionType, ...] = ("map", *PRESENCE_TYPES)
 
@@ -25,7 +26,7 @@ class ChannelOptions(Section):
     """What holds for the channels of one namespace."""
 
     subscription_type: SubscriptionType = ""
-    """`map` keeps what each key has, `map_clients` and `map_users` who is present elsewhere; else it is a stream."""
+    """`map` keeps what each key has, `map_clients` and `map_users` who is elsewhere; `shared_poll` polls a backend."""
     map: MapSettings = MapSettings()
     """Of a map, how it is kept."""
     client_publish_debounce_interval: Duration = 0.0
@@ -34,6 +35,8 @@ class ChannelOptions(Section):
     """Keep who is connected here in the channel of this name before that of the channel, of type `map_clients`."""
     map_users_presence_channel_prefix: str = ""
     """The same by users, of type `map_users`."""
+    shared_poll: PollOptions = PollOptions()
+    """How it is polled."""
 
     presence: bool = False
     """Keep who is subscribed."""
@@ -133,6 +136,10 @@ class ChannelOptions(Section):
         """Whether subscribers are keys somewhere, which end with them."""
         prefixes = self.map_clients_presence_channel_prefix or self.map_users_presence_channel_prefix
         return bool(prefixes) or self.map.remove_client_on_unsubscribe
+
+    @property
+    def is_polled(self) -> bool:
+        return self.subscription_type == "shared_poll"
 
 
 class Namespace(ChannelOptions):

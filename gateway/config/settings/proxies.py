@@ -123,6 +123,8 @@ class ChannelProxySettings(Section):
     """Whether a subscription goes on whose time is over."""
     cache_empty: ProxySettings = ProxySettings()
     """What an empty cache begins with."""
+    shared_poll_refresh: ProxySettings = ProxySettings()
+    """What the keys have that are tracked in a channel which is polled."""
 
 
 class RPCOptions(Section):

@@ -56,6 +56,7 @@ class Event(Struct):
     was_recovering: bool = False
     recovered: bool = False
     key: str = ""
+    version: int = 0
     removed: bool = False
     entries: list[dict[str, Any]] | None = None
 

@@ -165,6 +165,10 @@ class DrivenSubscription(Subscription):
     async def unsubscribe(self) -> None:
         await self._sdk.call(op="unsubscribe", subscription=self.key)
 
+    async def track(self, keys: list[str], signature: str) -> None:
+        items = [{"key": key, "version": 0} for key in keys]
+        await self._sdk.call(op="track", subscription=self.key, items=items, signature=signature)
+
     async def forms(self) -> tuple[int, int]:
         """How many publications have come whole, and how many as patches."""
         stats = await self._sdk.call(op="deltaStats", subscription=self.key)
@@ -203,6 +207,7 @@ class DrivenClient(Client):
         tags_filter: dict[str, Any] | None = None,
         since: tuple[int, str] | None = None,
         get_state: GetState | None = None,
+        polled: bool = False,
     ) -> Subscription:
         """As the base says; ``since`` starts from a position that the application kept, or reads by ``get_state``."""
         key = f"{self.key} subscription {next(self._subscriptions)}"
@@ -224,6 +229,7 @@ class DrivenClient(Client):
             tagsFilter=tags_filter,
             since=_position(since),
             loads=get_state is not None,
+            polled=polled,
         )
         return subscription
 

@@ -73,10 +73,10 @@ const FIELDS = {
 
 const OF_CLIENT = Object.keys(FIELDS);
 
-FIELDS.update = (ctx, form) => ({ ...entry(ctx, form), removed: ctx.removed ?? false });
+FIELDS.update = (ctx, form) => ({ ...entry(ctx, form), version: ctx.version ?? 0, removed: ctx.removed ?? false });
 FIELDS.sync = ({ entries }, form) => ({ entries: entries.map((each) => entry(each, form)) });
 
-const OF_SUBSCRIPTION = ['subscribing', 'subscribed', 'unsubscribed', 'publication', 'join', 'leave', 'error'];
+const OF_SUBSCRIPTION = ['subscribing', 'subscribed', 'unsubscribed', 'publication', 'update', 'join', 'leave', 'error'];
 const OF_MAP = ['subscribing', 'subscribed', 'unsubscribed', 'sync', 'update', 'error'];
 const MAPS = { 1: 'newMapSubscription', 2: 'newMapClientsSubscription', 3: 'newMapUsersSubscription' };
 
@@ -126,7 +126,8 @@ function begin(tell) {
       if (more.delta) options.delta = more.delta;
       if (more.tagsFilter) options.tagsFilter = more.tagsFilter;
       if (more.loads) options.getState = async () => JSON.parse(await ask(client, `state of ${channel}`));
-      const made = clients.get(client).newSubscription(channel, options);
+      const kind = more.polled ? 'newSharedPollSubscription' : 'newSubscription';
+      const made = clients.get(client)[kind](channel, options);
       subscriptions.set(subscription, made);
       report(made, OF_SUBSCRIPTION, { client, subscription });
     },
@@ -149,6 +150,7 @@ function begin(tell) {
       clients.get(client).connect();
       clients.get(client).disconnect();
     },
+    track: ({ subscription, items, signature }) => subscriptions.get(subscription).track(items, signature),
     state: ({ client }) => clients.get(client).state,
     subscribe: ({ subscription }) => subscriptions.get(subscription).subscribe(),
     unsubscribe: ({ subscription }) => subscriptions.get(subscription).unsubscribe(),
