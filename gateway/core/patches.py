@@ -18,6 +18,9 @@ MOST_BASES = 32 * 1024 * 1024
 MOST_PATCHES = 8 * 1024 * 1024
 """Bytes of patches, and of what they are between, that are kept for those who recover."""
 
+ENTRY = 300
+"""Bytes that one of them takes besides."""
+
 MADE_AT_ONCE = 64 * 1024
 """Bytes of publications of which patches are made for one who recovers, but for those that are known: some 10 ms."""
 
@@ -107,4 +110,4 @@ def patched(publication: Publication, patch: Quoted) -> Publication:
 
 
 def _size(pair: tuple[bytes, bytes], patch: Quoted | None) -> int:
-    return len(pair[0]) + len(pair[1]) + len(patch or b"")
+    return ENTRY + len(pair[0]) + len(pair[1]) + len(patch or b"")

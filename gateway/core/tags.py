@@ -142,10 +142,14 @@ def _numeric(key: str, compare: Callable[[Decimal, Decimal], bool], limit: Decim
     return test
 
 
-@lru_cache(1024)
 def number(text: str) -> Decimal | None:
     """A decimal number, None for any other text: no exponents, no infinities."""
-    return Decimal(text) if len(text) <= _LONGEST_NUMBER and _NUMBER.fullmatch(text) else None
+    return _number(text) if len(text) <= _LONGEST_NUMBER else None
+
+
+@lru_cache(1024)  # of texts that are short
+def _number(text: str) -> Decimal | None:
+    return Decimal(text) if _NUMBER.fullmatch(text) else None
 
 
 _LISTS = frozenset(("in", "nin"))

@@ -176,7 +176,7 @@ def _varied(publication: Publication, shown: WirePublication) -> WirePublication
     """What few publications have: a version, or the form that goes with delta."""
     data = publication.data
     return _Varied(
-        data=Raw(encode(data.decode())) if type(data) is Quoted else shown.data,
+        data=Raw(encode(data.decode() or "null")) if type(data) is Quoted else shown.data,
         info=shown.info,
         offset=shown.offset,
         tags=shown.tags,

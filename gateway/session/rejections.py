@@ -5,7 +5,8 @@ from typing import Protocol
 
 from gateway.auth.tokens import TokenExpired, TokenRefused
 from gateway.core.node import Node
-from gateway.errors import Disconnect, DisconnectCode
+from gateway.core.tags import TagsFilter
+from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
 
 TIMEOUT, TOO_MANY = "message timeout", "too many errors"
 """Reasons by their words: their codes are those of other breaches, too."""
@@ -75,3 +76,12 @@ def tell_of_token(session: Told, reason: Exception) -> bool:
     kind, text = f"token_{error.claim}", "%s: token refused: %s"
     session.node.refusals.happened(kind, text, str(session), why, reason=why, level=level)
     return True
+
+
+def check_filter(node: Node, who: object, channel: str, tags: TagsFilter, most: int) -> None:
+    """Raises ``Error`` (106) if a channel would have too many different filters on this node."""
+    there = node.hub.channels[channel].filters() if channel in node.hub.channels else ()
+    if tags not in there and len(there) >= most:
+        what = "%s: subscription to %s refused: tags_filter_limit = %d different filters are there"
+        node.refusals.happened("tags_filter_limit", what, str(who), channel, most)
+        raise Error(ErrorCode.LIMIT_EXCEEDED, "limit exceeded: too many different tags filters")

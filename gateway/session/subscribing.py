@@ -17,6 +17,7 @@ from gateway.messages import (
 )
 from gateway.session import mapping, polling
 from gateway.session.application import AS_THE_OPTIONS_SAY, Admitted, route_of
+from gateway.session.rejections import check_filter
 from gateway.session.session import Session
 from gateway.session.subscription import NOTHING, Subscription, SubscriptionEnded
 from gateway.session.tokens import INVALID, Code, check_moment, fetch_key, lacks_key, verified
@@ -137,13 +138,8 @@ def _filter(session: Session, channel: Channel, request: SubscribeRequest) -> Ta
         return None
     if not channel.options.allow_tags_filter:
         raise Error(ErrorCode.BAD_REQUEST, "bad request: the channel takes no tags filter")
-    node, most = session.node, channel.options.tags_filter_limit
-    tags = node.hub.filters.find(request.tf)
-    there = node.hub.channels[channel.name].filters() if channel.name in node.hub.channels else ()
-    if tags not in there and len(there) >= most:
-        what = "%s: subscription to %s refused: tags_filter_limit = %d different filters are there"
-        node.refusals.happened("tags_filter_limit", what, str(session), channel.name, most)
-        raise Error(ErrorCode.LIMIT_EXCEEDED, "limit exceeded: too many different tags filters")
+    tags = session.node.hub.filters.find(request.tf)
+    check_filter(session.node, session, channel.name, tags, channel.options.tags_filter_limit)
     return tags
 
 

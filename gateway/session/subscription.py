@@ -46,6 +46,7 @@ from gateway.session.base import GONE, State, replace_expiry
 from gateway.session.lanes import Lanes
 from gateway.session.loading import Loading
 from gateway.session.recovering import is_empty, look_up
+from gateway.session.rejections import check_filter
 from gateway.session.tokens import check_moment
 
 
@@ -260,6 +261,8 @@ class Subscription:
         await node.feeds.hold(self.channel)
         self.heard = True
         self._check()
+        if self.tags is not None:  # others may have come with filters of theirs meanwhile
+            check_filter(node, self.connection, self.channel, self.tags, self.options.tags_filter_limit)
         node.hub.join(self)
         if self.options.presence:
             await node.presence_store.add(self.channel, self.info)

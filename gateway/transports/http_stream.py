@@ -146,7 +146,8 @@ class StreamEndpoint:
         frame = await self._first_frame(acceptor, request, protocol)
         _admit(acceptor.repel(request.scope))  # the body may have taken its time
         head = {"Content-Type": self._kind.content_type(protocol), **UNCHANGED, **headers}
-        if request.scope["http_version"] == "1.1":  # HTTP/2 has no such header
+        closes = "close" in request.headers.get("connection", "").lower()
+        if request.scope["http_version"] == "1.1" and not closes:  # HTTP/2 has no such header
             head["Connection"] = "keep-alive"
         await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": HeaderList(head).raw})
         response = raw_response(request.scope)

@@ -134,6 +134,10 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._deadline.end()
+        for cycle in (self._answering, *(waiting for waiting, _ in self.pipeline)):  # uvicorn tells the latest alone
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
         super().connection_lost(exc)
         if (overseer := self._overseer) is not None:
             self._overseer = None
@@ -141,6 +145,9 @@ class HttpProtocol(HttpToolsProtocol):
         self._let_go()
 
     def data_received(self, data: bytes) -> None:
+        if self._overseer is not None:  # a request behind a stream would wait for its end, and nobody hear of ours
+            self.cycle.keep_alive = False
+            return
         self._unset_keepalive_if_required()
         self._parse(data)
         if self._refused or self.transport.is_closing() or self.transport.get_protocol() is not self:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from msgspec import convert
 
+from gateway.core import tags
 from gateway.core.tags import DEEPEST, MOST_BYTES, MOST_NODES, TagsFilters, number
 from gateway.errors import Error, ErrorCode
 from gateway.messages import FilterNode
@@ -121,3 +122,6 @@ def test_all_of_them_are_bounded() -> None:
 def test_numbers() -> None:
     assert [number(each) for each in ("1e3", "", ".", "+", "0x1", "١", "1_0", " 1", "1" * 201)] == [None] * 9
     assert number("+.5") == number("0.50")
+    kept = tags._number.cache_info().currsize
+    assert number("x" * 60_000) is None
+    assert tags._number.cache_info().currsize == kept, "nothing long is kept"

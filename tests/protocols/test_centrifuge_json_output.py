@@ -163,6 +163,7 @@ PUSHES: list[tuple[str, Push, bytes]] = [
         Publication(Quoted(b"13\n11@0,2:9}3P2S2G;"), offset=2, delta=True),
         rb'{"channel":"a","pub":{"data":"13\n11@0,2:9}3P2S2G;","offset":2,"delta":true}}',
     ),
+    ("a", Publication(Quoted(), offset=3, version=1), b'{"channel":"a","pub":{"data":"null","offset":3,"version":1}}'),
     ("lobby", Join(ANN), b'{"channel":"lobby","join":{"info":{"user":"7","client":"b2","conn_info":{"name":"Ann"}}}}'),
     ("lobby", Leave(ClientInfo("", "c7")), b'{"channel":"lobby","leave":{"info":{"user":"","client":"c7"}}}'),
     (

@@ -382,6 +382,21 @@ async def test_a_channel_has_so_many_filters() -> None:
     await clients[3].subscribe("few:1", tf={"key": "a", "cmp": "ex"})
 
 
+async def test_filters_that_come_at_once_are_as_few() -> None:
+    rig = await opened()
+    gate = rig.broker.gate("subscribe", "few:1")
+    clients = [await rig.connected() for _ in range(4)]
+    asked = [
+        asyncio.ensure_future(each.ask("subscribe", channel="few:1", tf={"key": f"k{number}", "cmp": "ex"}))
+        for number, each in enumerate(clients)
+    ]
+    await gate.reached()
+    gate.open()
+    replies = await asyncio.gather(*asked)
+    assert sorted(reply.get("error", {}).get("code", 0) for reply in replies) == [0, 0, 106, 106]
+    assert len(rig.node.hub.channels["few:1"].filters()) == 2
+
+
 async def test_recovery_leaves_out_what_does_not_pass_and_misses_nothing() -> None:
     rig = await opened()
     since = await publish(rig, "picked:1", 1)

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.auth.tokens import sign_connection
 from gateway.config.settings import Settings
 from gateway.errors import Disconnect, DisconnectCode
+from gateway.messages import Payload, Publication
 from gateway.protocols.base import StreamProtocol
 from gateway.protocols.centrifuge_json import CentrifugeJson
 from gateway.transports import http_stream as module
@@ -116,6 +117,25 @@ async def opened(gateway: Gateway, kind: StreamKind, words: str = "") -> AsyncIt
 async def gateway(request: pytest.FixtureRequest) -> AsyncIterator[Gateway]:
     async with running(request.param) as gateway:
         yield gateway
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("at_once", [True, False], ids=["at once", "later"])
+async def test_a_request_behind_a_stream_keeps_nobody(
+    kind: StreamKind, at_once: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It cannot be answered, for the stream does not end; and that the client goes is heard all the same."""
+    behind = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"
+    async with running(on_uvicorn) as gateway:
+        async with asked(gateway, post(kind.path, first_words(kind)) + behind * at_once) as answer:
+            assert answer.status == 200
+            await until(lambda: gateway.acceptor.sessions)
+            if not at_once:
+                answer.writer.write(behind)
+                await answer.writer.drain()
+        await gateway.node.publish(gateway.node.channels.resolve("room"), Publication(Payload(b"1")))
+        await until(lambda: not gateway.acceptor.sessions, what="the session has ended")
+    assert "Traceback" not in caplog.text
 
 
 # — opening —

@@ -23,6 +23,7 @@ REQUESTS: dict[str, type[Any]] = {
 }
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
 CHAT = {"name": "chat", "history_size": 10, "history_ttl": "60s", "presence": True}
+BOARD = {"name": "board", "subscription_type": "map", "map": {"mode": "persistent"}}
 
 
 async def operation(api: API, name: str) -> dict[str, Any]:
@@ -61,13 +62,17 @@ def _fields(kind: type[Any]) -> list[tuple[str, Any, Any]]:
 
 @pytest.mark.parametrize("name", SHOWN)
 async def test_examples_are_answered_so(name: str) -> None:
-    async with running({**SETTINGS, "channel": {"namespaces": [CHAT]}}) as api:
+    async with running({**SETTINGS, "channel": {"namespaces": [CHAT, BOARD]}}) as api:
         example: Example = SHOWN[name]
         if name == "history":
             for n in range(7):
                 await api.result("publish", channel="chat:lobby", data={"n": n})
             position = await api.result("history", channel="chat:lobby")
             example.request["since"] = {"offset": 6, "epoch": position["epoch"]}
+        if name == "map_read_stream":
+            for n in range(7):
+                position = await api.result("map_publish", channel="board:1", key="ann", data={"x": n})
+            example.request["since_epoch"] = position["epoch"]
         path = "/api" if name == "commands" else f"/api/{name}"
         response = await api.http.post(path, json=example.request, headers={"X-API-Key": KEY})
         answer = response.json()
