@@ -233,6 +233,7 @@ class Subscription:
         Raises ``SubscriptionEnded`` if it has been meanwhile.
         """
         node = self.connection.node
+        self._to(SubscriptionState.OPENING)  # who has ended it before has cleared it away
         try:
             await self.hear()
             if self.loading is not None:
@@ -252,7 +253,6 @@ class Subscription:
     async def hear(self) -> None:
         """Hear the channel, unless it does already, and appear in its presence. A failure leaves what there is."""
         node = self.connection.node
-        self._to(SubscriptionState.OPENING)
         if self.heard:
             return
         for each in self.connection.ending:
@@ -274,12 +274,15 @@ class Subscription:
         Raises ``SubscriptionEnded`` if it has been meanwhile.
         """
         self.loading = loading
+        if self.positioned:
+            self._to(SubscriptionState.LOADING)
+            return
+        self._to(SubscriptionState.OPENING)
         try:
-            if not self.positioned:
-                self.held = []
-                await self.hear()
-                timeout = loading.settings.catch_up_timeout
-                self.connection.node.wheel.after(timeout + 1.0, self._stop_holding)
+            self.held = []
+            await self.hear()
+            timeout = loading.settings.catch_up_timeout
+            self.connection.node.wheel.after(timeout + 1.0, self._stop_holding)
             self._to(SubscriptionState.LOADING)
         except BaseException:
             await self._abandon()
