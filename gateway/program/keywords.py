@@ -20,6 +20,7 @@ class Sections(TypedDict, total=False):
     uni_sse: Mapping[str, Any]
     shutdown: Mapping[str, Any]
     channel: Mapping[str, Any]
+    shared_poll: Mapping[str, Any]
     rpc: Mapping[str, Any]
     proxies: Sequence[Mapping[str, Any]]
     engine: Mapping[str, Any]

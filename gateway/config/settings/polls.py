@@ -1,10 +1,10 @@
 """Settings of channels whose values a backend is polled for."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from gateway.config.durations import Duration
+from gateway.config.durations import Duration, parse_duration
 from gateway.config.settings.proxies import DEFAULT
 from gateway.config.settings.section import Section
 
@@ -22,7 +22,7 @@ class PollOptions(Section):
     """Keys of one request at most; 0 is 1000."""
     max_keys_per_connection: int = Field(default=0, ge=0)
     """Keys of a channel that one connection may track; 0 is 5000."""
-    channel_shutdown_delay: float = 0.0
+    channel_shutdown_delay: Annotated[float, BeforeValidator(parse_duration)] = 0.0
     """Seconds that the values of a channel are remembered after its last key; 0 is 1, negative not at all."""
     track_expired_extra_delay: Duration = 0.0
     """How long a key stays after its signature's end; 0 is 25 seconds."""
