@@ -41,9 +41,6 @@ MAP = 1
 TYPES = {"map": 1, "map_clients": 2, "map_users": 3}
 """What requests call it, by the type of a namespace."""
 
-SHARED_POLL = 4
-"""A type that no map has."""
-
 
 async def subscribe(
     session: Session,

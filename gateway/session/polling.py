@@ -22,10 +22,8 @@ GRACE = 5
 
 
 def checked(channel: Channel, request: SubscribeRequest) -> SubscribeRequest:
-    """The request as far as it means something there. Raises ``Error`` if its type is not the channel's."""
+    """The request as far as it means something there. Raises ``Error`` for another type where a backend is polled."""
     if not channel.options.is_polled:
-        if request.type:
-            raise Error(ErrorCode.NOT_AVAILABLE if request.type == SHARED_POLL else ErrorCode.PERMISSION_DENIED)
         return request
     if request.type != SHARED_POLL:
         raise Error(ErrorCode.BAD_REQUEST)

@@ -67,7 +67,7 @@ async def subscribe(session: Session, command_id: int, request: SubscribeRequest
 
 async def _subscribe_to_map(session: Session, command_id: int, request: SubscribeRequest, channel: Channel) -> None:
     if request.type != mapping.TYPES.get(channel.options.subscription_type, 0):
-        other = request.type == mapping.SHARED_POLL
+        other = request.type == polling.SHARED_POLL
         raise Error(ErrorCode.NOT_AVAILABLE if other else ErrorCode.PERMISSION_DENIED)
     tags = _filter(session, channel, request)
     await mapping.subscribe(session, command_id, request, channel, tags, lambda: _admitted(session, channel, request))
