@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from sqlalchemy.orm import Session
 
 from gateway import Gateway
-from gateway.session import base, subscription
+from gateway.session.life import LIFE, SUBSCRIPTION_LIFE
 from gateway.testing import Kit, Refused
 from tests import engines, forked
 from tests.integration.processes import program
@@ -60,7 +60,7 @@ def table(life: Mapping[Any, frozenset[Any]]) -> str:
     return "\n".join(["| state | meaning | leads to |", "|---|---|---|", *lines, ""])
 
 
-@pytest.mark.parametrize("life", [base.LIFE, subscription.LIFE])
+@pytest.mark.parametrize("life", [LIFE, SUBSCRIPTION_LIFE])
 def test_the_architecture_draws_the_tables_of_states(life: Mapping[Any, frozenset[Any]]) -> None:
     assert f"\n\n{table(life)}\n" in (DOCS / "architecture.md").read_text()
 

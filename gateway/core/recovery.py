@@ -101,4 +101,4 @@ def merge(
         publications = []
     if tags is not None:
         publications = [each for each in publications if tags.passes(each.tags)]
-    return Recovery(recovered, publications[-1:] if newest_only else publications, position)
+    return Recovery(recovered, publications[-1:] if newest_only else publications, position, found.replayed)

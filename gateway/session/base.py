@@ -1,7 +1,6 @@
-"""The words of a session: its states, what it knows of the client, and how it reaches it."""
+"""The words of a session: what it knows of the client, and how it reaches it."""
 
 from collections.abc import Callable, Mapping
-from enum import Enum
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -10,32 +9,6 @@ from gateway.core.audience import Write, Writer
 from gateway.core.node import Node
 from gateway.core.wheel import Timer
 from gateway.errors import Disconnect
-
-
-class State(Enum):
-    """Where a connection stands in its life."""
-
-    NEW = "waiting for connect"
-    CONNECTING = "connect is being decided"
-    CONNECTED = "connected"
-    REFUSED = "connect was answered with an error"
-    CLOSED = "nothing comes in or goes out any more"
-    ENDED = "left every channel"
-
-    __hash__ = object.__hash__  # that of enums is written in Python, and states are looked up for each command
-
-
-LIFE: dict[State, frozenset[State]] = {
-    State.NEW: frozenset((State.CONNECTING, State.CONNECTED, State.CLOSED)),
-    State.CONNECTING: frozenset((State.CONNECTED, State.REFUSED, State.CLOSED)),
-    State.CONNECTED: frozenset((State.CLOSED,)),
-    State.REFUSED: frozenset((State.CLOSED,)),
-    State.CLOSED: frozenset((State.ENDED,)),
-    State.ENDED: frozenset(),
-}
-"""What a state may lead to. Nothing leads back from CLOSED, whatever comes after an await."""
-
-GONE = frozenset((State.CLOSED, State.ENDED))
 
 
 def replace_expiry(

@@ -29,10 +29,10 @@ from gateway.session.application import (
     judges,
     route_of,
 )
-from gateway.session.base import State
+from gateway.session.life import State, SubscriptionEnded, SubscriptionState
 from gateway.session.session import Session
 from gateway.session.subscribing import allowed
-from gateway.session.subscription import NOTHING, Subscription, SubscriptionEnded, SubscriptionState
+from gateway.session.subscription import NOTHING, Subscription
 from gateway.session.tokens import check_moment, fetch_key, lacks_key, verified
 from gateway.version import __version__
 

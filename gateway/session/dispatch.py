@@ -24,7 +24,7 @@ from gateway.messages import (
 )
 from gateway.session import asking, connecting, subscribing
 from gateway.session.application import NO_APPLICATION, decides_connect, route_of
-from gateway.session.base import GONE, State
+from gateway.session.life import GONE, State
 from gateway.session.session import Session
 from gateway.session.tokens import lacks_key
 

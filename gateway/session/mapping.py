@@ -27,10 +27,11 @@ from gateway.messages import (
     SubscribeRequest,
     SubscribeResult,
 )
+from gateway.session.life import SubscriptionState
 from gateway.session.loading import LIVE, PHASES, STATE, STREAM, Loading, chained, latest
 from gateway.session.pipeline import Pipeline
 from gateway.session.session import Session
-from gateway.session.subscription import Subscription, SubscriptionState
+from gateway.session.subscription import Subscription
 
 Admit = Callable[[], Awaitable[Subscription]]
 """Makes the subscription that the client may have. Raises ``Error`` or ``Disconnect`` if it may have none."""

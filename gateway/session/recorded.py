@@ -29,8 +29,8 @@ from gateway.messages import (
     SubscribeResult,
     Unsubscribe,
 )
-from gateway.session.base import GONE
 from gateway.session.dispatch import ClientSession
+from gateway.session.life import GONE
 from gateway.session.session import Session
 
 _NAMES = {kind: name for name, kind in COMMANDS.items()}

@@ -9,7 +9,8 @@ from gateway.config.settings import ChannelOptions
 from gateway.core.node import Node
 from gateway.core.recovery import Recovery, newest, recover_cache, recover_stream, resume
 from gateway.core.tags import TagsFilter
-from gateway.messages import Position
+from gateway.messages import Position, SubscribeResult
+from gateway.metrics import Metrics
 
 NEWEST = HistoryFilter(limit=1, reverse=True)
 TOP = HistoryFilter()
@@ -47,6 +48,25 @@ async def look_up(
         stream, top = await node.broker.history(channel.name, ALL, node.stream(channel))
         return Recovery(True, stream, resume(None, top)[1], replayed=True)
     return found
+
+
+def say_recovered(
+    result: SubscribeResult, found: Recovery, since: Position | None, metrics: Metrics, *, server_side: bool
+) -> None:
+    """Say in ``result`` where the subscriber stands that stood at ``since``, and what it gets."""
+    result.epoch, result.offset = found.position.epoch, found.position.offset
+    if since is not None:
+        result.recovered = found.recovered and not found.replayed
+        metrics.recoveries[result.recovered] += 1
+        if result.recovered:
+            metrics.recovery_size.observe(len(found.publications))
+            result.publications = found.publications
+            result.offset = since.offset  # each recovered publication moves the client on from there
+    if found.replayed and found.publications:
+        result.publications = found.publications
+        result.offset = found.publications[0].offset - 1
+        # the JavaScript SDK looks at those of a server-side subscription only then
+        result.recovered = server_side
 
 
 async def is_empty(node: Node, channel: Channel) -> bool:

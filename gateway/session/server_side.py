@@ -13,8 +13,8 @@ from gateway.core.cluster import SubscribeUser, UnsubscribeUser
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
 from gateway.messages import Position, Subscribe, Unsubscribe
 from gateway.session.application import Admitted
-from gateway.session.base import GONE
-from gateway.session.subscription import Owner, Subscription, SubscriptionEnded, SubscriptionState
+from gateway.session.life import GONE, SubscriptionEnded, SubscriptionState
+from gateway.session.subscription import Owner, Subscription
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The session: one connection's life, and what the gateway says to it. ``base.LIFE`` says what may follow what."""
+"""The session: one connection's life, and what the gateway says to it. ``life.LIFE`` says what may follow what."""
 
 import logging
 import os
@@ -26,8 +26,9 @@ from gateway.protocols.base import Wire
 from gateway.recurring import Named
 from gateway.session import server_side
 from gateway.session.application import NO_APPLICATION, Admission, Application, NoApplication
-from gateway.session.base import GONE, LIFE, NOWHERE, Handshake, State, Transport, replace_expiry
+from gateway.session.base import NOWHERE, Handshake, Transport, replace_expiry
 from gateway.session.lanes import Lanes
+from gateway.session.life import GONE, LIFE, State
 from gateway.session.pipeline import Pipeline
 from gateway.session.rejections import TOO_MANY, tell, tell_of_token
 from gateway.session.subscription import Subscription

@@ -17,9 +17,10 @@ from gateway.messages import (
 )
 from gateway.session import mapping, polling
 from gateway.session.application import AS_THE_OPTIONS_SAY, Admitted, route_of
+from gateway.session.life import SubscriptionEnded
 from gateway.session.rejections import check_filter
 from gateway.session.session import Session
-from gateway.session.subscription import NOTHING, Subscription, SubscriptionEnded
+from gateway.session.subscription import NOTHING, Subscription
 from gateway.session.tokens import INVALID, Code, check_moment, fetch_key, lacks_key, verified
 
 COMPACT, REJECT_UNRECOVERED = 1, 2

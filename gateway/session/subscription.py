@@ -1,6 +1,7 @@
 """One subscription's life, whoever makes it: the client, the server, or the program.
 
-``LIFE`` says what may follow what. It begins with its object, which takes the channel's place in the session at once.
+`gateway.session.life` says what may follow what. It begins with its object, which takes the channel's place in the
+session at once.
 ``admit`` says what it is granted; ``open`` hears the channel and reads its stream, holding live publications back;
 ``result`` joins the two (``loading`` a map takes the steps in which the client asks for it); when the client has been
 told, ``start`` begins live delivery. Nothing waits between the last three, so nothing can slip in between. ``end`` ends
@@ -15,7 +16,6 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextvars import Context
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any, Protocol, Self
 
 from msgspec.structs import replace
@@ -30,7 +30,7 @@ from gateway.core.polls import Poll
 from gateway.core.recovery import Recovery, merge
 from gateway.core.tags import TagsFilter
 from gateway.core.wheel import Timer
-from gateway.errors import BrokerUnavailable, Disconnect, DisconnectCode, Error, ErrorCode, UnsubscribeCode
+from gateway.errors import BrokerUnavailable, Disconnect, DisconnectCode, ErrorCode, UnsubscribeCode
 from gateway.messages import (
     ClientInfo,
     Payload,
@@ -42,61 +42,27 @@ from gateway.messages import (
     Unsubscribe,
 )
 from gateway.session.application import NO_APPLICATION, Admitted, route_of
-from gateway.session.base import GONE, State, replace_expiry
+from gateway.session.base import replace_expiry
 from gateway.session.lanes import Lanes
+from gateway.session.life import (
+    AT_WORK,
+    GONE,
+    OVER,
+    SUBSCRIPTION_LIFE,
+    UNBEGUN,
+    State,
+    SubscriptionEnded,
+    SubscriptionState,
+)
 from gateway.session.loading import Loading
-from gateway.session.recovering import is_empty, look_up
+from gateway.session.recovering import is_empty, look_up, say_recovered
 from gateway.session.rejections import check_filter
 from gateway.session.tokens import check_moment
-
-
-class SubscriptionState(Enum):
-    """Where a subscription stands in its life."""
-
-    DECIDING = "it is being decided whether there is to be one"
-    ADMITTED = "granted, and not begun yet"
-    LOADING = "the client asks for the map, page by page"
-    OPENING = "its channel is being heard, its stream read"
-    READY = "open, and the client is not told yet"
-    LIVE = "the client has been told, and gets what is published"
-    ENDING = "nothing is delivered any more; what it had is being cleared away"
-    ENDED = "nothing is left of it"
-
-    __hash__ = object.__hash__
-
-
-LIFE: dict[SubscriptionState, frozenset[SubscriptionState]] = {
-    SubscriptionState.DECIDING: frozenset((SubscriptionState.ADMITTED, SubscriptionState.ENDING)),
-    SubscriptionState.ADMITTED: frozenset(
-        (SubscriptionState.OPENING, SubscriptionState.LOADING, SubscriptionState.ENDING)
-    ),
-    SubscriptionState.LOADING: frozenset((SubscriptionState.OPENING, SubscriptionState.ENDING)),
-    SubscriptionState.OPENING: frozenset(
-        (SubscriptionState.READY, SubscriptionState.LOADING, SubscriptionState.ENDING)
-    ),
-    SubscriptionState.READY: frozenset((SubscriptionState.LIVE, SubscriptionState.ENDING)),
-    SubscriptionState.LIVE: frozenset((SubscriptionState.ENDING,)),
-    SubscriptionState.ENDING: frozenset((SubscriptionState.ENDED,)),
-    SubscriptionState.ENDED: frozenset(),
-}
-"""What a state may lead to."""
-
-OVER = frozenset((SubscriptionState.ENDING, SubscriptionState.ENDED))
-UNBEGUN = frozenset((SubscriptionState.DECIDING, SubscriptionState.ADMITTED))  # the channel has nothing of it
-AT_WORK = frozenset((SubscriptionState.DECIDING, SubscriptionState.OPENING))
-"""Somebody is at work on it, and clears it away if it is ended meanwhile."""
 
 NOTHING = SubscribeRequest()
 """Asks for no feature and for no recovery."""
 
 log = logging.getLogger(__name__)
-
-
-class SubscriptionEnded(Error):  # noqa: N818  it is no fault
-    """It has been ended by somebody else while it was being made."""
-
-    def __init__(self, code: ErrorCode = ErrorCode.PERMISSION_DENIED) -> None:
-        super().__init__(code)
 
 
 class Owner(Connection, Protocol):
@@ -319,19 +285,7 @@ class Subscription:
         )
         self.held = None
         result.positioned, result.recoverable = True, self.recoverable
-        result.epoch, result.offset = recovered.position.epoch, recovered.position.offset
-        if since is not None:
-            result.recovered = recovered.recovered and not found.replayed
-            self.connection.node.metrics.recoveries[result.recovered] += 1
-            if result.recovered:
-                self.connection.node.metrics.recovery_size.observe(len(recovered.publications))
-                result.publications = recovered.publications
-                result.offset = since.offset  # each recovered publication moves the client on from there
-        if found.replayed and recovered.publications:
-            result.publications = recovered.publications
-            result.offset = recovered.publications[0].offset - 1
-            # the JavaScript SDK looks at those of a server-side subscription only then
-            result.recovered = self.server_side
+        say_recovered(result, recovered, since, self.connection.node.metrics, server_side=self.server_side)
         if self.delta:
             result.publications = self.connection.node.hub.patches.chain(result.publications)
         return result
@@ -504,7 +458,7 @@ class Subscription:
 
     def _to(self, state: SubscriptionState) -> None:
         """Go on in its life. Raises ``SubscriptionEnded`` if it is over, or its session."""
-        if state not in LIFE[self.state] or self.connection.state in GONE:
+        if state not in SUBSCRIPTION_LIFE[self.state] or self.connection.state in GONE:
             raise SubscriptionEnded
         self.state = state
 

@@ -17,7 +17,7 @@ from gateway.core.node import NO_EXTRAS, Node
 from gateway.core.recorder import CLAIMS, CONNECTIONS, Recorder, Subject, Watch
 from gateway.errors import Error
 from gateway.messages import ClientInfo, ConnectRequest, Exclusion, Join, Leave, Position, Publication, Receipt, Request
-from gateway.session.base import State
+from gateway.session.life import State
 from gateway.session.recorded import name_of, reason_of, record, release
 from gateway.session.session import Session
 

@@ -7,8 +7,9 @@ import pytest
 
 from gateway.core.cluster import DisconnectUser, SubscribeUser, UnsubscribeUser
 from gateway.errors import BrokerUnavailable, Disconnect
-from gateway.session import State, base, subscription
-from gateway.session.subscription import Subscription, SubscriptionEnded, SubscriptionState
+from gateway.session import State, life
+from gateway.session.life import SubscriptionEnded, SubscriptionState
+from gateway.session.subscription import Subscription
 from tests.program.routes.clients import assert_empty, gateway_with, running
 from tests.session.rig import Rig, nobody_kept
 from tests.waiting import until
@@ -27,18 +28,18 @@ def reached(life: Any, first: Any) -> set[Any]:
 
 
 def test_every_state_is_reached_and_comes_to_an_end() -> None:
-    assert reached(base.LIFE, State.NEW) == set(State)
-    assert reached(subscription.LIFE, SubscriptionState.DECIDING) == set(SubscriptionState)
+    assert reached(life.LIFE, State.NEW) == set(State)
+    assert reached(life.SUBSCRIPTION_LIFE, SubscriptionState.DECIDING) == set(SubscriptionState)
     for state in State:
-        assert State.ENDED in reached(base.LIFE, state)
+        assert State.ENDED in reached(life.LIFE, state)
     for stage in SubscriptionState:
-        assert SubscriptionState.ENDED in reached(subscription.LIFE, stage)
+        assert SubscriptionState.ENDED in reached(life.SUBSCRIPTION_LIFE, stage)
 
 
 def test_what_is_over_is_over() -> None:
-    assert base.LIFE[State.CLOSED] == {State.ENDED}
-    assert subscription.LIFE[SubscriptionState.ENDING] == {SubscriptionState.ENDED}
-    assert not base.LIFE[State.ENDED] | subscription.LIFE[SubscriptionState.ENDED]
+    assert life.LIFE[State.CLOSED] == {State.ENDED}
+    assert life.SUBSCRIPTION_LIFE[SubscriptionState.ENDING] == {SubscriptionState.ENDED}
+    assert not life.LIFE[State.ENDED] | life.SUBSCRIPTION_LIFE[SubscriptionState.ENDED]
 
 
 async def test_nothing_begins_in_a_closed_session() -> None:

@@ -18,7 +18,7 @@ from gateway.program.routes.answers import translate
 from gateway.program.routes.streams import Stream, Streams
 from gateway.program.typed import PLAIN, Decode, T
 from gateway.session import NO_APPLICATION, Session, State, server_side
-from gateway.session.subscription import SubscriptionEnded
+from gateway.session.life import SubscriptionEnded
 
 _UNWANTED = frozenset(("extensions", "endpoint", "route", "router", "path_params", "starlette.exception_handlers"))
 """Keys of a scope that are about the call that has ended, not about the request."""
