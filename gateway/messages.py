@@ -92,7 +92,7 @@ class Publication(Struct, omit_defaults=True):
 # — requests —
 
 
-class FilterNode(Struct, omit_defaults=True):
+class FilterNode(Struct, omit_defaults=True, gc=False):
     """Part of a filter by tags. Which fields it has goes by ``op``: see `gateway.core.tags`."""
 
     op: str = ""

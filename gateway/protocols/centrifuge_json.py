@@ -49,9 +49,10 @@ from gateway.messages import (
     UnsubscribeRequest,
     UnsubscribeResult,
 )
+from gateway.protocols.base import MOST_AT_FIRST
 from gateway.protocols.nulls import without_nulls
 
-_PONG = Pong()
+_PONG = Command(0, Pong())
 
 
 class Envelope(Struct):
@@ -75,7 +76,7 @@ class Envelope(Struct):
         """The same without what is around it. Raises ``Disconnect`` (bad request) if nothing known is asked for."""
         request = self._body()
         if self.id == 0 and type(request) is not SendRequest:
-            return Command(0, _PONG)
+            return _PONG
         if request is None or not 0 <= self.id <= 0xFFFFFFFF:
             raise Disconnect(DisconnectCode.BAD_REQUEST)
         return Command(self.id, request)
@@ -290,6 +291,14 @@ def without_lone_surrogates(line: bytes) -> bytes:
     return _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], line)
 
 
+def check_first(frame: bytes) -> None:
+    """Raises ``Disconnect`` (bad request) for what is too much to be read for a client that has not been let in."""
+    nulls = frame.count(b"null")
+    things = frame.count(b"{") + nulls
+    if things > MOST_AT_FIRST // (4 if nulls else 1):  # leaving them out takes as long again several times
+        raise Disconnect(DisconnectCode.BAD_REQUEST)
+
+
 def _mended(line: bytes) -> bytes:
     """What may be read where the line as it is cannot."""
     return without_nulls(without_lone_surrogates(line), Envelope)
@@ -308,14 +317,16 @@ class CentrifugeJson:
     def __init__(self) -> None:
         self._decode = Decoder(Envelope).decode
 
-    def decode(self, frame: bytes) -> list[Command]:
+    def decode(self, frame: bytes, *, admitted: bool = True) -> list[Command]:
         """The commands of one frame. Raises ``Disconnect`` (bad request) if any line is not a command."""
+        if not admitted:
+            check_first(frame)
         if frame.endswith(b"\n"):
             frame = frame[:-1]
         try:
             frame.decode()  # payloads are passed on unread, so nobody later would find a broken character
             try:
-                return [self._decode(line).command() for line in frame.split(b"\n")]
+                return [_PONG if line == b"{}" else self._decode(line).command() for line in frame.split(b"\n")]
             except DecodeError:
                 return [self._decode(_mended(line)).command() for line in frame.split(b"\n")]
         except UNREADABLE as error:
