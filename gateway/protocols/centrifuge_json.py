@@ -48,6 +48,7 @@ from gateway.messages import (
     Unsubscribe,
     UnsubscribeRequest,
     UnsubscribeResult,
+    is_opaque,
 )
 from gateway.protocols.base import MOST_AT_FIRST
 from gateway.protocols.nulls import without_nulls
@@ -209,7 +210,7 @@ def _keyed(publication: Publication) -> _Keyed:
 
 def _raw(value: Any) -> Any:
     if type(value) is Payload:
-        return Raw(_one_line(value))
+        return None if is_opaque(value) else Raw(_one_line(value))
     raise TypeError(f"{type(value).__name__} does not go on the wire")
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
-from gateway.messages import NO_PAYLOAD, Payload
+from gateway.messages import NO_PAYLOAD, Payload, revealed
 
 DEEPEST = 100
 """Messages of one kind within each other, or groups: as many as google's runtimes allow."""
@@ -136,6 +136,11 @@ def text(number: int, *, when: str = "") -> Field:
 
 def payload(number: int) -> Field:
     return Field(number, LEN, "None", read="Payload(data[at:stop])")
+
+
+def info(number: int) -> Field:
+    """A payload that may be `messages.opaque`."""
+    return Field(number, LEN, "None", "revealed(value)", "Payload(data[at:stop])")
 
 
 def raw(number: int) -> Field:
@@ -323,6 +328,7 @@ _KNOWN = {
     "NO_PAYLOAD": NO_PAYLOAD,
     "Raw": Raw,
     "Payload": Payload,
+    "revealed": revealed,
     "Entry": _Entry,
     "Malformed": Malformed,
     "SMALL": _SMALL,
