@@ -21,6 +21,24 @@ class Payload(bytes):
     __slots__ = ()
 
 
+_OPAQUE = b"\0"
+"""Stands before what is no JSON, where that may be instead; no JSON begins so, and it outlasts all stores."""
+
+
+def opaque(data: bytes) -> Payload:
+    """Info of a client, or data of its subscription, that is no JSON: for those alone whose protocol is binary."""
+    return Payload(_OPAQUE + data)
+
+
+def is_opaque(payload: Payload | None) -> bool:
+    return payload is not None and payload[:1] == _OPAQUE
+
+
+def revealed(payload: bytes) -> bytes:
+    """Info or data as it was given, be it JSON or not."""
+    return payload.removeprefix(_OPAQUE)
+
+
 class Quoted(Payload):
     """What somebody gets who has negotiated delta: where payloads are JSON, its text is a string there."""
 
@@ -92,7 +110,7 @@ class Publication(Struct, omit_defaults=True):
 # — requests —
 
 
-class FilterNode(Struct, omit_defaults=True):
+class FilterNode(Struct, omit_defaults=True, gc=False):
     """Part of a filter by tags. Which fields it has goes by ``op``: see `gateway.core.tags`."""
 
     op: str = ""

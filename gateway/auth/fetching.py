@@ -18,7 +18,10 @@ class FetchFailed(Exception):  # noqa: N818  it may be away, which is no error o
 
 
 async def fetch(url: str) -> bytes:
-    """The document at an address. Raises ``FetchFailed``."""
+    """The document at an address, by way of the environment's proxy (HTTPS_PROXY and its like). Raises ``FetchFailed``.
+
+    An issuer is often out on the Internet, where a server of one's own may get by its proxy alone.
+    """
     try:
         async with asyncio.timeout(WITHIN):
             # authorities are read from files, anew each time: they may have changed
@@ -27,7 +30,7 @@ async def fetch(url: str) -> bytes:
                 return await _follow(client, client.build_request("GET", url, headers=_HEADERS))
     except TimeoutError:
         raise FetchFailed(f"no answer within {WITHIN:g} s") from None
-    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, ImportError) as error:  # the last: a SOCKS proxy
         raise FetchFailed(f"{' '.join(str(error).split()) or type(error).__name__:.200}") from error
 
 

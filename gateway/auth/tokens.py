@@ -20,7 +20,7 @@ from gateway.auth.claims import MAX_TOKEN_LENGTH, Moment, header, seconds, user_
 from gateway.auth.keys import KeyRefused, Keyring, Verified, configured, read, sign
 from gateway.config.settings import ChannelOptions, ClientSettings, TokenSettings
 from gateway.health import Condition
-from gateway.messages import Payload
+from gateway.messages import Payload, opaque
 
 if TYPE_CHECKING:
     from gateway.auth.remote_keys import RemoteKeys
@@ -372,7 +372,10 @@ def _grant(claims: _GrantClaims) -> Grant:
 
 
 def _payload(plain: Raw, encoded: str | None) -> Payload | None:
-    """JSON on one line, since frames are split at line ends; ``encoded`` (base64) wins over ``plain``."""
+    """JSON on one line, since frames are split at line ends; ``encoded`` (base64) wins over ``plain``.
+
+    In base64 it may be anything else, too.
+    """
     data = bytes(plain)
     if encoded:
         try:
@@ -385,7 +388,9 @@ def _payload(plain: Raw, encoded: str | None) -> Payload | None:
         msgspec.json.decode(data)  # format alone does not see bytes that are not UTF-8
         return Payload(msgspec.json.format(data, indent=-1))
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise TokenInvalid("info and data must be valid JSON, in base64 too", "info") from error
+        if encoded:
+            return opaque(data)
+        raise TokenInvalid("info and data must be valid JSON", "info") from error
 
 
 def _meta(plain: Raw) -> Payload | None:

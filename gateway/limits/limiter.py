@@ -58,7 +58,11 @@ BYTES = "bytes"
 
 ERRORS = "error"
 
+MISSES = "miss"
+"""Commands by HTTP of an address for sessions that no other node has: as many may come as connections."""
+
 _NAMES: dict[Kind, str] = {**{kind: name for name, kind in COMMANDS.items()}, BYTES: BYTES, ERRORS: ERRORS}
+_NAMES[MISSES] = _NAMES[ConnectRequest]  # whose setting it is
 
 PUBLIC_CONNECTIONS = 5000
 """Open connections of one address of the public Internet, unless client.address_connection_limit says: more than any
@@ -180,6 +184,20 @@ class Limiter:
 
     # — commands —
 
+    def may_search(self, network: Network) -> bool:
+        """Whether another node may be asked for one more session; it is free, unless it has been `missed`."""
+        rules = self.layers(network).address
+        if rules is None or not network.name:
+            return True
+        waits = self._account(rules, network).wait(rules, MISSES, self._clock())
+        return waits <= 0 or not self._counts(rules, MISSES, network.name)
+
+    def missed(self, network: Network) -> None:
+        """There was no such session there."""
+        rules = self.layers(network).address
+        if rules is not None and network.name:
+            self._account(rules, network).drain(rules, MISSES, self._clock())
+
     def allows(self, layers: Layers, spender: Spender, user: str, kind: Kind, cost: int = 1) -> bool:
         """Whether a command of this kind, or so many bytes, may be had; what it costs is spent then."""
         # commands pay for each call in here
@@ -296,8 +314,11 @@ def _rules(layer: str, limits: UserCommandLimits | ClientCommandLimits) -> Rules
     for name, kind in COMMANDS.items():
         if hasattr(limits, name):
             rates[kind] = getattr(limits, name) or limits.default
-    # of an address, new connections are refused before they cost anything, and have a rate of their own
-    apart = (BYTES, ConnectRequest) if isinstance(limits, AddressCommandLimits) else (BYTES,)
+    apart: tuple[Kind, ...] = (BYTES,)
+    if isinstance(limits, AddressCommandLimits):
+        # of an address, new connections are refused before they cost anything, and have a rate of their own
+        apart = BYTES, ConnectRequest, MISSES
+        rates[MISSES] = rates[ConnectRequest]
     rules = Rules(layer, rates, total=limits.total, apart=apart, dry_run=limits.dry_run)
     return rules if rules.of else None
 

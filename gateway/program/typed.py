@@ -56,18 +56,19 @@ class ClientInfo(Generic[Conn, Chan]):
         """The user's id; empty for an anonymous client."""
         self.client = message.client
         """The connection's id."""
-        self.raw_conn_info: bytes | None = message.conn_info
+        self.raw_conn_info: bytes | None = _raw(message.conn_info)
         """The JSON itself."""
-        self.raw_chan_info: bytes | None = message.chan_info
+        self.raw_chan_info: bytes | None = _raw(message.chan_info)
+        self._message = message
         self._types = types
 
     @cached_property
     def conn_info(self) -> Conn:
-        return cast(Conn, _decoded(self._types.conn_info, self.raw_conn_info))
+        return cast(Conn, decoded(self._types.conn_info, self._message.conn_info))
 
     @cached_property
     def chan_info(self) -> Chan:
-        return cast(Chan, _decoded(self._types.chan_info, self.raw_chan_info))
+        return cast(Chan, decoded(self._types.chan_info, self._message.chan_info))
 
     def __repr__(self) -> str:
         return f"<ClientInfo {self.client} user={self.user!r}>"
@@ -109,5 +110,12 @@ class Publication(Generic[T]):
         return f"<Publication {self.offset} {self.raw[:80]!r}>"
 
 
-def _decoded(decode: Decode, raw: bytes | None) -> Any:
-    return None if raw is None else decode(raw)
+def decoded(decode: Decode, info: messages.Payload | None) -> Any:
+    """What a client's info says; the bytes themselves of one that is no JSON, as a token may have it."""
+    if info is None:
+        return None
+    return messages.revealed(info) if messages.is_opaque(info) else decode(info)
+
+
+def _raw(info: messages.Payload | None) -> bytes | None:
+    return None if info is None else messages.revealed(info)

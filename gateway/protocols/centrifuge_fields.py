@@ -42,6 +42,7 @@ from gateway.protocols.centrifuge_json import Envelope
 from gateway.protocols.protobuf import (
     Message,
     boolean,
+    info,
     int32,
     int64,
     mapping,
@@ -60,8 +61,8 @@ CLIENT_INFO = Message(
     ClientInfo,
     user=text(1),
     client=text(2),
-    conn_info=payload(3),
-    chan_info=payload(4),
+    conn_info=info(3),
+    chan_info=info(4),
 )
 PUBLICATION = Message(
     Publication,
@@ -158,7 +159,7 @@ SUBSCRIBE_RESULT = Message(
     recovered=boolean(8),
     offset=offset(9),
     positioned=boolean(10),
-    data=payload(11),
+    data=info(11),
     was_recovering=boolean(12),
     delta=boolean(13),
     id=int64(14),
@@ -208,7 +209,7 @@ PUSHES: dict[int, Message] = {
         epoch=text(4),
         offset=offset(5),
         positioned=boolean(6),
-        data=payload(7),
+        data=info(7),
     ),
     10: Message(
         ConnectResult,  # for those who only listen

@@ -48,10 +48,12 @@ from gateway.messages import (
     Unsubscribe,
     UnsubscribeRequest,
     UnsubscribeResult,
+    is_opaque,
 )
+from gateway.protocols.base import MOST_AT_FIRST
 from gateway.protocols.nulls import without_nulls
 
-_PONG = Pong()
+_PONG = Command(0, Pong())
 
 
 class Envelope(Struct):
@@ -75,7 +77,7 @@ class Envelope(Struct):
         """The same without what is around it. Raises ``Disconnect`` (bad request) if nothing known is asked for."""
         request = self._body()
         if self.id == 0 and type(request) is not SendRequest:
-            return Command(0, _PONG)
+            return _PONG
         if request is None or not 0 <= self.id <= 0xFFFFFFFF:
             raise Disconnect(DisconnectCode.BAD_REQUEST)
         return Command(self.id, request)
@@ -208,7 +210,7 @@ def _keyed(publication: Publication) -> _Keyed:
 
 def _raw(value: Any) -> Any:
     if type(value) is Payload:
-        return Raw(_one_line(value))
+        return None if is_opaque(value) else Raw(_one_line(value))
     raise TypeError(f"{type(value).__name__} does not go on the wire")
 
 
@@ -290,6 +292,14 @@ def without_lone_surrogates(line: bytes) -> bytes:
     return _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], line)
 
 
+def check_first(frame: bytes) -> None:
+    """Raises ``Disconnect`` (bad request) for what is too much to be read for a client that has not been let in."""
+    nulls = frame.count(b"null")
+    things = frame.count(b"{") + nulls
+    if things > MOST_AT_FIRST // (4 if nulls else 1):  # leaving them out takes as long again several times
+        raise Disconnect(DisconnectCode.BAD_REQUEST)
+
+
 def _mended(line: bytes) -> bytes:
     """What may be read where the line as it is cannot."""
     return without_nulls(without_lone_surrogates(line), Envelope)
@@ -308,14 +318,16 @@ class CentrifugeJson:
     def __init__(self) -> None:
         self._decode = Decoder(Envelope).decode
 
-    def decode(self, frame: bytes) -> list[Command]:
+    def decode(self, frame: bytes, *, admitted: bool = True) -> list[Command]:
         """The commands of one frame. Raises ``Disconnect`` (bad request) if any line is not a command."""
+        if not admitted:
+            check_first(frame)
         if frame.endswith(b"\n"):
             frame = frame[:-1]
         try:
             frame.decode()  # payloads are passed on unread, so nobody later would find a broken character
             try:
-                return [self._decode(line).command() for line in frame.split(b"\n")]
+                return [_PONG if line == b"{}" else self._decode(line).command() for line in frame.split(b"\n")]
             except DecodeError:
                 return [self._decode(_mended(line)).command() for line in frame.split(b"\n")]
         except UNREADABLE as error:

@@ -13,6 +13,7 @@ from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
 from gateway.messages import Command, ConnectRequest, Push, Result
 from gateway.protocols.centrifuge_json import (
     UNREADABLE,
+    check_first,
     encode_disconnect,
     encode_push,
     encode_result,
@@ -43,9 +44,11 @@ class CentrifugeJsonUni:
     def __init__(self) -> None:
         self._decode = Decoder(ConnectRequest | None).decode
 
-    def decode(self, frame: bytes) -> list[Command]:
+    def decode(self, frame: bytes, *, admitted: bool = False) -> list[Command]:
         """The connect request, empty for ``null`` or nothing. Raises ``Disconnect`` (bad request)."""
         frame = frame or b"null"
+        if not admitted:
+            check_first(frame)
         try:
             frame.decode()  # its data is passed on unread
             try:

@@ -8,8 +8,19 @@ from typing import Any, ClassVar
 
 from gateway.errors import Disconnect, DisconnectCode, Error
 from gateway.messages import Command, Pong, Publication, Push, Result
+from gateway.protocols.base import MOST_AT_FIRST
 from gateway.protocols.centrifuge_fields import COMMAND, PUBLICATION, PUSHES, RESULTS
-from gateway.protocols.protobuf import LEN, SHORT, UNREADABLE, Malformed, Message, delimited, read_varint, varint
+from gateway.protocols.protobuf import (
+    ENDLESS,
+    LEN,
+    SHORT,
+    UNREADABLE,
+    Malformed,
+    Message,
+    delimited,
+    read_varint,
+    varint,
+)
 
 Write = Callable[[Any], bytes]
 
@@ -43,10 +54,17 @@ def encode_disconnect(reason: Disconnect) -> bytes:
     return b"\x5a" + delimited(b"\x08" + varint(reason.code) + b"\x12" + delimited(reason.reason.encode()))
 
 
-def _commands(frame: bytes) -> Iterator[Command]:
+def budget(admitted: bool) -> Iterator[object]:
+    """How many fields may be read in a frame."""
+    return ENDLESS if admitted else iter(range(MOST_AT_FIRST))
+
+
+def _commands(frame: bytes, budget: Iterator[object]) -> Iterator[Command]:
     """What stands behind each length. Raises one of `UNREADABLE`, or ``Disconnect``."""
     at, end = 0, len(frame)
-    while at < end:
+    for _ in budget:
+        if at >= end:
+            break
         size = frame[at]
         at += 1
         if size > 127:
@@ -54,8 +72,12 @@ def _commands(frame: bytes) -> Iterator[Command]:
         stop = at + size
         if stop > end:
             raise Malformed("cut off")
-        yield _read_command(frame, at, stop).command() if size else _PONG  # of which a frame may have thousands
+        yield (
+            _read_command(frame, at, stop, None, 0, budget).command() if size else _PONG
+        )  # of which a frame may have thousands
         at = stop
+    if at < end:
+        raise Malformed("too many commands")
 
 
 class CentrifugeProtobuf:
@@ -68,10 +90,10 @@ class CentrifugeProtobuf:
     unidirectional: ClassVar[bool] = False
     omits: ClassVar[bool] = False
 
-    def decode(self, frame: bytes) -> list[Command]:
+    def decode(self, frame: bytes, *, admitted: bool = True) -> list[Command]:
         """The commands of one frame. Raises ``Disconnect`` (bad request) if there is none, or what is no command."""
         try:
-            commands = list(_commands(frame))
+            commands = list(_commands(frame, budget(admitted)))
         except UNREADABLE as error:
             raise Disconnect(DisconnectCode.BAD_REQUEST) from error
         if not commands:

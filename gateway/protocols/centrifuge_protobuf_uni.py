@@ -10,7 +10,7 @@ from gateway.errors import Disconnect, DisconnectCode, Error
 from gateway.messages import Command, ConnectResult, Push, Result
 from gateway.protocols.centrifuge_fields import CONNECT_REQUEST, PUSHES
 from gateway.protocols.centrifuge_json_uni import REFUSALS
-from gateway.protocols.centrifuge_protobuf import encode_disconnect, encode_push
+from gateway.protocols.centrifuge_protobuf import budget, encode_disconnect, encode_push
 from gateway.protocols.protobuf import UNREADABLE, delimited
 
 _connect = next(each.write for each in PUSHES.values() if each.struct is ConnectResult)
@@ -27,10 +27,10 @@ class CentrifugeProtobufUni:
     unidirectional: ClassVar[bool] = True
     omits: ClassVar[bool] = False
 
-    def decode(self, frame: bytes) -> list[Command]:
+    def decode(self, frame: bytes, *, admitted: bool = False) -> list[Command]:
         """The connect request, which has no length before it. Raises ``Disconnect`` (bad request)."""
         try:
-            return [Command(1, _read_request(frame, 0, len(frame)))]
+            return [Command(1, _read_request(frame, 0, len(frame), None, 0, budget(admitted)))]
         except UNREADABLE as error:
             raise Disconnect(DisconnectCode.BAD_REQUEST) from error
 

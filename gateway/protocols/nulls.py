@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 import msgspec
-from msgspec import DecodeError, Raw
+from msgspec import DecodeError, Raw, Struct
 from msgspec.inspect import (
     BoolType,
     DictType,
@@ -22,8 +22,6 @@ from msgspec.inspect import (
     UnionType,
     type_info,
 )
-
-_fields_of = cache(type_info)
 
 _object = msgspec.json.Decoder(dict[str, Raw]).decode
 _array = msgspec.json.Decoder(list[Raw]).decode
@@ -39,39 +37,59 @@ _EMPTY: dict[type[Type], bytes] = {
 """What null is among the elements of a list, or the values of a map, which cannot be left out."""
 
 
+DEEPEST = 50
+"""Levels that are looked into, each of which is read again for the one above it: no message has as many."""
+
+
 def without_nulls(data: bytes, kind: Any) -> bytes:
     """The message without those of its fields that are null. Payloads keep their bytes, null being one.
 
     ``kind`` is what it is to be read as. What is not of that shape stays as it is, for the decoder to refuse.
     """
-    return _without(data, _fields_of(kind)) if b"null" in data else data
+    return _without(data, _kind(kind), DEEPEST) if b"null" in data else data
 
 
-def _without(data: bytes, kind: Type) -> bytes:
-    kind = _given(kind)
+def _without(data: bytes, kind: Type, levels: int) -> bytes:
+    if not levels:
+        return data
     try:
         if isinstance(kind, StructType):
-            fields = {field.encode_name: field.type for field in kind.fields}
+            fields = _fields_of(kind.cls)
             return msgspec.json.encode(
                 {
-                    name: Raw(_without(bytes(value), fields[name]))
+                    name: Raw(_without(bytes(value), field, levels - 1))
                     for name, value in _object(data).items()
-                    if name in fields and (bytes(value) != b"null" or isinstance(_given(fields[name]), RawType))
+                    if (field := fields.get(name)) and (bytes(value) != b"null" or isinstance(field, RawType))
                 }
             )
         if isinstance(kind, DictType):
+            element = _given(kind.value_type)
             return msgspec.json.encode(
-                {name: Raw(_element(bytes(value), kind.value_type)) for name, value in _object(data).items()}
+                {name: Raw(_element(bytes(value), element, levels - 1)) for name, value in _object(data).items()}
             )
         if isinstance(kind, ListType):
-            return msgspec.json.encode([Raw(_element(bytes(value), kind.item_type)) for value in _array(data)])
+            element = _given(kind.item_type)
+            return msgspec.json.encode([Raw(_element(bytes(value), element, levels - 1)) for value in _array(data)])
     except DecodeError:
         pass
     return data
 
 
-def _element(data: bytes, kind: Type) -> bytes:
-    return _EMPTY.get(type(kind), data) if data == b"null" else _without(data, kind)
+def _element(data: bytes, kind: Type, levels: int) -> bytes:
+    return _EMPTY.get(type(kind), data) if data == b"null" else _without(data, kind, levels)
+
+
+@cache
+def _kind(kind: Any) -> Type:
+    return _given(type_info(kind))
+
+
+@cache
+def _fields_of(struct: type[Struct]) -> dict[str, Type]:
+    """What a struct has, by the names in JSON."""
+    found = _kind(struct)
+    assert isinstance(found, StructType)
+    return {field.encode_name: _given(field.type) for field in found.fields}
 
 
 def _given(kind: Type) -> Type:

@@ -33,7 +33,7 @@ class _Objects:
     ping: ClassVar[bytes] = b""
     pong: ClassVar[bytes] = b""
 
-    def decode(self, frame: bytes) -> list[Command]:
+    def decode(self, frame: bytes, *, admitted: bool = True) -> list[Command]:
         raise Disconnect(DisconnectCode.BAD_REQUEST)
 
     def encode_result(self, command_id: int, result: Result) -> bytes:

@@ -37,7 +37,7 @@ class Plain:
     def read(self, message: str | bytes) -> Any:
         """A message of the client's. Raises ``Disconnect`` for what is not in the format."""
 
-    def decode(self, frame: bytes) -> list[Command]:
+    def decode(self, frame: bytes, *, admitted: bool = True) -> list[Command]:
         raise Disconnect(DisconnectCode.BAD_REQUEST)
 
     def encode_result(self, command_id: int, result: Result) -> bytes:

@@ -9,13 +9,13 @@ Source: Protocol Buffers, "Encoding".
 
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from itertools import takewhile
+from itertools import repeat, takewhile
 from typing import Any
 
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
-from gateway.messages import NO_PAYLOAD, Payload
+from gateway.messages import NO_PAYLOAD, Payload, revealed
 
 DEEPEST = 100
 """Messages of one kind within each other, or groups: as many as google's runtimes allow."""
@@ -76,10 +76,14 @@ def read_varint(data: bytes, at: int, most: int = LONGEST) -> tuple[int, int]:
     raise Malformed("a number does not end")
 
 
-def skip(data: bytes, at: int, tag: int) -> int:
+ENDLESS: Iterator[object] = repeat(None)
+"""The budget of who may say as much as fits: one of its items goes with each field, and one with a message's end."""
+
+
+def skip(data: bytes, at: int, tag: int, budget: Iterator[object] = ENDLESS) -> int:
     """Where what follows ``tag`` ends; it may be beyond the end. Raises one of `UNREADABLE`."""
     groups: list[int] = []
-    while True:
+    for _ in budget:
         number, kind = tag >> 3, tag & 7
         if not 0 < number < 1 << 29:
             raise Malformed("there is no such field number")
@@ -97,6 +101,7 @@ def skip(data: bytes, at: int, tag: int) -> int:
         if not groups:
             return at
         tag, at = read_varint(data, at, SHORT)
+    raise Malformed("too many fields")
 
 
 class Field(Struct, frozen=True):
@@ -131,6 +136,11 @@ def text(number: int, *, when: str = "") -> Field:
 
 def payload(number: int) -> Field:
     return Field(number, LEN, "None", read="Payload(data[at:stop])")
+
+
+def info(number: int) -> Field:
+    """A payload that may be `messages.opaque`."""
+    return Field(number, LEN, "None", "revealed(value)", "Payload(data[at:stop])")
 
 
 def raw(number: int) -> Field:
@@ -169,7 +179,7 @@ def sint64(number: int) -> Field:
 
 def message(number: int, of: "Message", zero: str = "None") -> Field:
     """Another message. If it comes again, what it holds is added."""
-    return Field(number, LEN, zero, "write{name}(value)", "read{name}(data, at, stop, {name})", of=of)
+    return Field(number, LEN, zero, "write{name}(value)", "read{name}(data, at, stop, {name}, 0, budget)", of=of)
 
 
 def texts(number: int) -> Field:
@@ -180,8 +190,10 @@ def texts(number: int) -> Field:
 def messages(number: int, of: "Message | None" = None) -> Field:
     """Any number of messages; of the kind that they are in, if none is named."""
     if of is None:
-        return _many(Field(number, LEN, write="write(value)", read="read(data, at, stop, None, depth + 1)"))
-    return _many(Field(number, LEN, write="write{name}(value)", read="read{name}(data, at, stop)", of=of))
+        return _many(Field(number, LEN, write="write(value)", read="read(data, at, stop, None, depth + 1, budget)"))
+    return _many(
+        Field(number, LEN, write="write{name}(value)", read="read{name}(data, at, stop, None, 0, budget)", of=of)
+    )
 
 
 def _many(field: Field) -> Field:
@@ -193,7 +205,7 @@ def mapping(number: int, of: "Message | None" = None) -> Field:
     # an entry without value has an empty one
     entry = Message(_Entry, key=text(1), value=message(2, of, "read_value(data, 0, 0)") if of else text(2))
     keep = "entry = {read}; {name}[entry.key] = entry.value"
-    write, read = "write{name}(Entry(*value))", "read{name}(data, at, stop)"
+    write, read = "write{name}(Entry(*value))", "read{name}(data, at, stop, None, 0, budget)"
     return Field(number, LEN, "{}", write, read, keep, "value.items()", of=entry)
 
 
@@ -219,7 +231,10 @@ class Message:
 
     @cached_property
     def read(self) -> Callable[..., Any]:
-        """What stands in ``data`` from ``at`` to ``end``, added to ``before`` if there is one. Raises `UNREADABLE`."""
+        """What stands in ``data`` from ``at`` to ``end``, added to ``before`` if there is one. Raises `UNREADABLE`.
+
+        ``read(data, at, end, before=None, depth=0, budget=ENDLESS)``; a budget that ends is for those not let in yet.
+        """
         made: Callable[..., Any] = self._made("read", _reading(self.struct, self.fields))
         return made
 
@@ -257,13 +272,14 @@ def _writing(fields: dict[str, Field]) -> Iterator[str]:
 
 
 def _reading(struct: type[Struct], fields: dict[str, Field]) -> Iterator[str]:
-    yield "def read(data, at, end, before=None, depth=0):"
+    yield "def read(data, at, end, before=None, depth=0, budget=ENDLESS):"
     yield f"    if depth > {DEEPEST}: raise Malformed('too deep')"
     yield "    if before is None:" + ("" if fields else " pass")
     yield from (f"        _{name} = {field.zero}" for name, field in fields.items())
     yield "    else:" + ("" if fields else " pass")
     yield from (f"        _{name} = before.{name}" for name in fields)
-    yield "    while at < end:"
+    yield "    for _ in budget:"
+    yield "        if at >= end: break"
     yield "        tag = data[at]"
     yield "        at += 1"
     yield f"        if tag > 127: tag, at = read_varint(data, at - 1, {SHORT})"
@@ -274,8 +290,8 @@ def _reading(struct: type[Struct], fields: dict[str, Field]) -> Iterator[str]:
             read = field.read.format(name=f"_{name}")
             yield " " * 12 + line.format(keep=field.keep.format(name=f"_{name}", read=read))
         branch = "elif"
-    yield "        else: at = skip(data, at, tag)" if fields else "        at = skip(data, at, tag)"
-    yield "    if at != end: raise Malformed('cut off')"
+    yield "        else: at = skip(data, at, tag, budget)" if fields else "        at = skip(data, at, tag, budget)"
+    yield "    if at != end: raise Malformed('cut off, or too many fields')"
     # by place as far as that goes, for by name it takes twice as long
     placed = list(takewhile(fields.__contains__, struct.__struct_fields__))
     named = [f"{name}=_{name}" for name in fields if name not in placed]
@@ -312,6 +328,7 @@ _KNOWN = {
     "NO_PAYLOAD": NO_PAYLOAD,
     "Raw": Raw,
     "Payload": Payload,
+    "revealed": revealed,
     "Entry": _Entry,
     "Malformed": Malformed,
     "SMALL": _SMALL,
@@ -319,6 +336,7 @@ _KNOWN = {
     "varint": varint,
     "read_varint": read_varint,
     "skip": skip,
+    "ENDLESS": ENDLESS,
     "signed": _signed,
     "exact": _exact,
 }

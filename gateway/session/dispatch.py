@@ -52,7 +52,7 @@ class ClientSession(Session):
         limits, limiter = self.node.limiter.of_commands(self.spender.network), self.node.limiter
         over = limits is not None and not limiter.allows(limits, self.spender, self.user, BYTES, len(frame))
         try:
-            commands = self.wire.protocol.decode(frame)
+            commands = self.wire.protocol.decode(frame, admitted=self.state is State.CONNECTED)
             for count, command in enumerate(commands, 1):
                 if limits is None or (
                     self._is_within(command, limits, over)

@@ -40,6 +40,7 @@ from gateway.messages import (
     SubscribeRequest,
     SubscribeResult,
     Unsubscribe,
+    is_opaque,
 )
 from gateway.session.application import NO_APPLICATION, Admitted, route_of
 from gateway.session.base import replace_expiry
@@ -176,6 +177,8 @@ class Subscription:
     def admit(self, admitted: Admitted, features: Features) -> None:
         """Say what it is granted."""
         session, grant = self.connection, admitted.grant
+        if is_opaque(grant.data) and not session.wire.protocol.binary:
+            raise Disconnect(DisconnectCode.INAPPROPRIATE_PROTOCOL)
         self.joins = features.join_leave
         self.positioned = features.positioned
         self.recoverable = features.recoverable

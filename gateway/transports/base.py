@@ -138,6 +138,13 @@ class Acceptor:
         """Where clients are noted that are slow just now."""
         return self._node.metrics.slow
 
+    def may_search(self, scope: Scope) -> bool:
+        """Whether other nodes may be asked for a client's session; if there is none, `missed` is to be told."""
+        return self._node.limiter.may_search(network_of(self.address(scope)))
+
+    def missed(self, scope: Scope) -> None:
+        self._node.limiter.missed(network_of(self.address(scope)))
+
     def repel(self, scope: Scope) -> Refusal | None:
         """Whether one that might come in before can no longer, and how it is refused then."""
         return self._admission.repel(len(self.sessions), draining=self._node.draining, address=self.address(scope))

@@ -72,9 +72,13 @@ class Emulation:
             return Outcome.UNKNOWN
         return Outcome.TAKEN if upstream.take(frame) else Outcome.TOO_MANY
 
+    def has(self, node: str) -> bool:
+        """Whether that is this node, whose sessions are found without asking anybody."""
+        return node == self._node.uid
+
     async def hand(self, node: str, session: str, frame: bytes) -> Outcome:
         """Hand commands to a session of whichever node."""
-        if node == self._node.uid:
+        if self.has(node):
             return self.take(session, frame)
         cluster = self._node.cluster
         if not cluster.knows(node):

@@ -104,7 +104,12 @@ class EmulationEndpoint:
         except ValueError as error:
             raise HTTPException(HTTPStatus.BAD_REQUEST) from error
         check_size(acceptor, request, len(asked.data), self._largest_data)
+        elsewhere = not acceptor.emulation.has(asked.node)
+        if elsewhere and not acceptor.may_search(request.scope):
+            raise HTTPException(HTTPStatus.TOO_MANY_REQUESTS)
         outcome = await acceptor.emulation.hand(asked.node, asked.session, asked.data)
+        if elsewhere and outcome in (Outcome.UNKNOWN, Outcome.NO_NODE):
+            acceptor.missed(request.scope)
         if outcome is Outcome.TOO_MANY:
             text = "%s: commands dropped, more than %d bytes of those before them wait"
             acceptor.refusals.happened("waiting_commands", text, acceptor.address(request.scope), MOST)

@@ -4,7 +4,9 @@ Source: Centrifuge protocol, "http_stream", "SSE (bidirectional)", "Unidirection
 """
 
 import asyncio
+import random
 from collections.abc import Mapping
+from functools import partial
 from http import HTTPStatus
 
 from starlette.datastructures import Headers as HeaderList
@@ -34,6 +36,12 @@ from gateway.transports.stream_kinds import HTTP_STREAM, OCTETS, SSE, UNCHANGED,
 
 Protocols = Mapping[str, StreamProtocol]
 """What is spoken, by the content type of the request; the empty one is for all others."""
+
+LONGEST_ELSEWHERE = 24 * 60 * 60
+"""Seconds that a stream lasts on a server that is not ours, which may never tell that the client has gone.
+
+Uvicorn's own class does not if there is a request behind the stream, and who only listens answers no ping.
+"""
 
 
 def stream_routes(source: Source, settings: Settings) -> list[Route]:
@@ -181,7 +189,12 @@ class StreamEndpoint:
         wire = self._portable[protocol]
         transport = StreamTransport(wire, send, acceptor.wheel, acceptor.write_limits)
         session = transport.session = acceptor.open(wire, transport, request.scope)
-        await _carry_on(acceptor, transport, session, frame, request)
+        lasts = LONGEST_ELSEWHERE * random.uniform(0.5, 1)  # noqa: S311  spreads, hides nothing
+        end = acceptor.wheel.after(lasts, partial(session.disconnect, Disconnect(DisconnectCode.FORCE_RECONNECT)))
+        try:
+            await _carry_on(acceptor, transport, session, frame, request)
+        finally:
+            end.cancel()
 
     async def _converse_directly(
         self,

@@ -70,10 +70,14 @@ class HeadWithBody:
     (golang/go issue 40747): a body that comes in a segment of its own is lost, once in some 30,000 requests.
     """
 
-    __slots__ = ("_head", "_transport", "_waits", "chunked", "is_closing")
+    __slots__ = ("_bare", "_head", "_transport", "_until_close", "_waits", "chunked", "is_closing")
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, *, until_close: bool = False) -> None:
+        """``until_close``: the peer speaks HTTP/1.0, and knows no chunks; a body ends with the connection there."""
         self._transport = transport
+        self._until_close = until_close
+        self._bare = False
+        """Whether what is written loses the frames of its chunks."""
         self._waits = True
         self._head = b""
         self.chunked = False
@@ -88,7 +92,13 @@ class HeadWithBody:
                 return
         elif self._waits and IN_CHUNKS in data:
             self._waits = False
-            self.chunked = ENCODED not in data
+            if self._until_close:
+                self._bare = True
+                data = data.replace(IN_CHUNKS, b"\r\n")
+            else:
+                self.chunked = ENCODED not in data
+        elif self._bare:
+            data = without_frame(data)
         elif self._head:
             data = self._head + data
             self._head = b""
@@ -98,6 +108,12 @@ class HeadWithBody:
         if self._head:  # the program has failed
             self._transport.write(self._head)
         self._transport.close()
+
+
+def without_frame(data: bytes) -> bytes:
+    """What is in a chunk, without the last one, which is empty and may stand behind it."""
+    size, _, rest = data.partition(b"\r\n")
+    return rest[: int(size, 16)] if size else b""
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -260,7 +276,8 @@ class HttpProtocol(HttpToolsProtocol):
         if not self.pipeline:
             self._answering = self.cycle
         if self.scope["method"] != "HEAD":
-            self.cycle.transport = HeadWithBody(self.transport)  # type: ignore[assignment]  # it has all that is called
+            old = self.scope["http_version"] == "1.0"
+            self.cycle.transport = HeadWithBody(self.transport, until_close=old)  # type: ignore[assignment]  # it has all that is called
         if not (getattr(self.server_state, "keep_alive", True) and self.parser.should_keep_alive()):
             # the server stops, as ours says: the next request goes elsewhere; or the client has said so in a list
             self.cycle.keep_alive = False

@@ -319,6 +319,33 @@ async def test_a_server_that_says_nothing(case: Case, monkeypatch: pytest.Monkey
     assert await case.unavailable(OLD) == "no answer within 0.2 s"
 
 
+async def test_the_proxy_of_the_environment(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As operators expect it of what goes out to the Internet."""
+    async with issuing(jwk(RSA, "old")) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
+        assert await case.user(OLD) == "ann"
+        assert (proxy.paths, case.issuer.paths) == ([case.issuer.url], [])
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        case.now += LASTS
+        await case.tokens.connection_keys.fetch(OLD)  # type: ignore[union-attr]  # there is an endpoint
+        assert (proxy.paths, case.issuer.paths) == ([case.issuer.url], ["/jwks"])
+
+
+@pytest.mark.parametrize(
+    ("proxy", "problem"),
+    [
+        ("socks5://127.0.0.1:1", "Using SOCKS proxy, but the 'socksio' package is not installed"),
+        ("ftp://ann:secret@127.0.0.1:1", "Unknown scheme for proxy URL"),
+        ("http://ann:secret@127.0.0.1:1", "All connection attempts failed"),
+    ],
+)
+async def test_a_proxy_that_is_none(case: Case, monkeypatch: pytest.MonkeyPatch, proxy: str, problem: str) -> None:
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    told = await case.unavailable(OLD)
+    assert problem in told
+    assert "secret" not in told
+
+
 # — TLS —
 
 

@@ -34,7 +34,7 @@ class Text:
     def __init__(self) -> None:
         self.encoded: Counter[str] = Counter()
 
-    def decode(self, frame: bytes) -> list[Command]:
+    def decode(self, frame: bytes, *, admitted: bool = True) -> list[Command]:
         raise NotImplementedError
 
     def encode_result(self, command_id: int, result: Result) -> bytes:

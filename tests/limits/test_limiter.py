@@ -157,6 +157,29 @@ def test_new_connections_that_are_only_counted() -> None:
     assert door.metrics.over_limit == {("address_command", "connect", True): 3}
 
 
+def test_sessions_of_other_nodes_that_there_are_not() -> None:
+    door = Door(address_command={"enabled": True, "connect": "2/10s", "total": "1/day"})
+    for _ in range(2):
+        assert [door.limiter.may_search(HOME) for _ in range(9)] == [True] * 9, "those that there are cost nothing"
+        door.limiter.missed(HOME)
+    assert not door.limiter.may_search(HOME)
+    assert door.limiter.may_search(Network("127.0.0.2"))
+    assert door.limiter.wait(HOME) == 0, "a connection may be opened all the same"
+    assert door.counted == {"address_command.connect": 1}
+    door.now += 5.01
+    assert door.limiter.may_search(HOME)
+
+
+def test_where_nobody_knows_the_address_any_session_may_be_asked_for() -> None:
+    door = Door(address_command={"enabled": True, "connect": "1/day"})
+    for _ in range(3):
+        assert door.limiter.may_search(NOWHERE)
+        door.limiter.missed(NOWHERE)
+    door = Door(address_command={"enabled": False})
+    door.limiter.missed(HOME)
+    assert door.limiter.may_search(HOME)
+
+
 # — commands —
 
 

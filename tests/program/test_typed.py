@@ -58,3 +58,9 @@ def test_nothing_said_of_a_client_is_none() -> None:
     info = ClientInfo(messages.ClientInfo("7", "c"), LINES)
     assert (info.conn_info, info.chan_info, info.raw_conn_info) == (None, None, None)
     assert repr(info) == "<ClientInfo c user='7'>"
+
+
+def test_info_that_is_no_json_is_its_bytes() -> None:
+    """As a token may have it in base64."""
+    info = ClientInfo(messages.ClientInfo("7", "c", messages.opaque(b"\x00\xff"), None), LINES)
+    assert (info.conn_info, info.raw_conn_info, info.chan_info) == (b"\x00\xff", b"\x00\xff", None)

@@ -110,3 +110,14 @@ def test_a_message_without_null_is_not_looked_into() -> None:
     assert without_nulls(b'{"offset":null', messages.Position) == b'{"offset":null'
     with pytest.raises(msgspec.DecodeError):
         msgspec.json.decode(without_nulls(b'{"offset":null', messages.Position), type=messages.Position)
+
+
+def test_it_is_not_looked_into_deeper_than_messages_are() -> None:
+    """Each level is read again for the one above it."""
+
+    def nested(levels: int, node: bytes) -> bytes:
+        return b'{"nodes":[' * levels + node + b"]}" * levels
+
+    assert without_nulls(nested(20, b'{"op":null}'), messages.FilterNode) == nested(20, b"{}")
+    far = nested(60, b'{"op":null}')
+    assert without_nulls(far, messages.FilterNode) == far

@@ -10,6 +10,10 @@ from typing import Any
 import pytest
 
 from gateway.channels import Channel
+from gateway.protocols.base import Wire
+from gateway.protocols.centrifuge_protobuf import CentrifugeProtobuf
+from gateway.protocols.protobuf import delimited
+from tests.protocols.google import google, messages
 from tests.session.rig import NOW, Client, Rig
 
 FLAGS = ("presence", "join_leave", "force_push_join_leave", "force_recovery", "force_positioning")
@@ -128,6 +132,39 @@ async def test_info_and_data_of_a_subscription_token() -> None:
 
 
 # — overrides, of both —
+
+
+# — what is no JSON —
+
+BINARY = b"\x00\xff"
+
+
+async def test_binary_info_and_data_are_for_protobuf_clients() -> None:
+    rig = await opened()
+    ann = await rig.connected(token=rig.token("ann", channels=["all:x"]))
+    ann.take()
+    encoded = b64encode(BINARY).decode()
+    token = rig.token("bob", b64info=encoded, subs={"all:x": {"b64info": encoded, "b64data": encoded}})
+    json_of, rig.wire = rig.wire, Wire(CentrifugeProtobuf(), bytes)
+    bob = rig.client()
+    await bob.session.receive(delimited(google("Command")(id=1, connect={"token": token}).SerializeToString()))
+    rig.node.hub.flush()
+    reply, push = [google("Reply").FromString(each) for frame in bob.transport.frames for each in messages(frame)]
+    assert reply.connect.subs["all:x"].data == BINARY
+    assert (push.push.join.info.conn_info, push.push.join.info.chan_info) == (BINARY, BINARY)
+    shown = {"user": "bob", "client": bob.session.client, "conn_info": None, "chan_info": None}
+    assert ann.take() == [{"channel": "all:x", "join": {"info": shown}}]
+    rig.wire = json_of
+    carol = rig.client()
+    await carol.say({"id": 1, "connect": {"token": rig.token("carol", subs={"all:x": {"b64data": encoded}})}})
+    assert carol.closed == (3506, "inappropriate protocol")
+    dave = await rig.connected("dave")
+    token = rig.channel_token("all:y", "dave", b64info=encoded)
+    assert "data" not in await dave.subscribe("all:y", token=token)
+    await dave.say(
+        {"id": 9, "subscribe": {"channel": "all:z", "token": rig.channel_token("all:z", "dave", b64data=encoded)}}
+    )
+    assert dave.closed == (3506, "inappropriate protocol")
 
 
 async def granted(rig: Rig, channel: str, override: dict[str, Any], *, by_connect: bool) -> Client:

@@ -194,9 +194,9 @@ def test_the_route_is_there_when_it_is_wanted() -> None:
 
 
 @asynccontextmanager
-async def two(server: RedisServer) -> AsyncIterator[tuple[str, str, Any]]:
+async def two(server: RedisServer, base: dict[str, Any] = OPEN) -> AsyncIterator[tuple[str, str, Any]]:
     """The addresses of two, and the second's application."""
-    given = {**OPEN, "engine": {"type": "redis", "redis": {"address": server.url}}}
+    given = {**base, "engine": {"type": "redis", "redis": {"address": server.url}}}
     async with serving(given=given) as (first, one), serving(given=given) as (second, other):
         await until(lambda: one.state.node.cluster.knows(other.state.node.uid))
         await until(lambda: other.state.node.cluster.knows(one.state.node.uid))
@@ -214,6 +214,26 @@ async def test_any_node_takes_them(server: RedisServer) -> None:
         found = [await caller.hear(), await caller.hear()]
         assert [each["push"]["pub"]["data"] for each in found if "push" in each] == [text]
         assert await caller.say(first, {}, session="none") == 204
+
+
+async def test_made_up_sessions_of_another_node_are_asked_for_so_often(server: RedisServer) -> None:
+    limits = {"address_command": {"enabled": True, "connect": "3/hour"}}
+    async with two(server, with_client(rate_limit=limits)) as (first, second, other), client(second) as caller:
+        node: Node = other.state.node
+        asked: list[str] = []
+        answer = node.answers[QUESTION]
+
+        def noted(argument: str) -> Any:
+            asked.append(argument)
+            return answer(argument)
+
+        node.answers[QUESTION] = noted
+        assert [await caller.say(first, {}, session="none") for _ in range(5)] == [204, 204, 204, 429, 429]
+        assert len(asked) == 3
+        assert await caller.say(first, {}) == 429, "nor for one that there is"
+        assert [await caller.say(second, {}, session="none") for _ in range(5)] == [204] * 5, "its own cost nothing"
+        assert await caller.say(second, {"id": 3, "rpc": {}}) == 204
+        assert [await caller.say(second, {}, node="none") for _ in range(4)] == [404, 404, 404, 429]
 
 
 async def test_what_becomes_of_a_node(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,6 +60,10 @@ class Answer:
         data = await self._reader.readexactly(size + 2)
         return data[:-2]
 
+    async def rest(self) -> bytes:
+        """All that comes until the connection closes."""
+        return await self._reader.read()
+
     async def messages(self, kind: StreamKind) -> list[Any]:
         """Those of the next chunk, which has each of them whole."""
         data = (await self.chunk()).decode()
@@ -138,7 +142,39 @@ async def test_a_request_behind_a_stream_keeps_nobody(
     assert "Traceback" not in caplog.text
 
 
+@pytest.mark.parametrize("kind", [UNI_HTTP_STREAM, UNI_SSE], ids=lambda kind: kind.name)
+async def test_elsewhere_it_ends_if_nobody_tells_that_the_client_has_gone(
+    monkeypatch: pytest.MonkeyPatch, kind: StreamKind
+) -> None:
+    """Uvicorn's own class tells the request behind the stream alone."""
+    monkeypatch.setattr(module, "LONGEST_ELSEWHERE", 1)
+    async with running(on_plain_uvicorn) as gateway:
+        async with asked(gateway, post(kind.path, first_words(kind)) + get("/health/live")) as answer:
+            assert answer.status == 200
+            await until(lambda: gateway.acceptor.sessions)
+        await until(lambda: not gateway.acceptor.sessions, what="the session has ended")
+        assert gateway.node.metrics.disconnects[DisconnectCode.FORCE_RECONNECT] == 1
+
+
 # — opening —
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+async def test_who_speaks_http_1_0_reads_no_chunks(kind: StreamKind) -> None:
+    """It knows none: what it reads is the body, until the connection closes."""
+    async with running(on_uvicorn) as gateway:
+        request = post(kind.path, first_words(kind)).replace(b"HTTP/1.1", b"HTTP/1.0", 1)
+        async with asked(gateway, request) as answer:
+            assert (answer.status, answer.headers["connection"]) == (200, "close")
+            assert "transfer-encoding" not in answer.headers
+            await until(lambda: gateway.node.hub.subscriptions)
+            await gateway.publish("a\r\nb")
+            [session] = gateway.acceptor.sessions
+            session.disconnect(Disconnect(DisconnectCode.FORCE_DISCONNECT))
+            lines = [line.removeprefix(b"data: ") for line in (await answer.rest()).splitlines() if line]
+            assert [next(iter(found.get("push", found))) for found in map(json.loads, lines)] == (
+                ["id", "id", "channel", "disconnect"] if kind in BOTH_WAYS else ["connect", "channel", "disconnect"]
+            )
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)

@@ -151,6 +151,23 @@ async def test_a_head_that_announces_no_body_leaves_at_once(run: Running, length
     run.app.go_on.set()
 
 
+async def test_a_body_without_length_ends_with_the_connection_for_http_1_0(run: Running) -> None:
+    async def streaming(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for part in (b"a" * 20, b"", b"0\r\n\r\n"):
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b"end" * last})
+
+    run.app.http = streaming
+    for last in (0, 1):
+        peer = await run.connect()
+        peer.write(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+        head = await peer.head()
+        assert b"connection: close\r\n" in head
+        assert b"chunked" not in head
+        assert await peer.rest() == b"a" * 20 + b"0\r\n\r\n" + b"end" * last
+
+
 async def test_a_head_without_its_body(run: Running) -> None:
     """For HEAD, and of a program that fails in between."""
     peer = await run.connect()

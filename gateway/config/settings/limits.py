@@ -126,7 +126,8 @@ class AddressCommandLimits(ClientCommandLimits):
     total: Buckets = "20000/second 240000/minute"
     """Rate of all commands together, but for `connect`."""
     connect: Buckets = "1000/second 6000/minute"
-    """Rate of new connections; over it the handshake is answered with HTTP 429 and Retry-After."""
+    """Rate of new connections; over it the handshake is answered with HTTP 429 and Retry-After. Commands by HTTP for
+    sessions that no other node has may be as many."""
 
 
 class ClientErrorLimits(Section):

@@ -16,7 +16,7 @@ from gateway.program.encoding import encode_data
 from gateway.program.errors import find_channel
 from gateway.program.routes.answers import translate
 from gateway.program.routes.streams import Stream, Streams
-from gateway.program.typed import PLAIN, Decode, T
+from gateway.program.typed import PLAIN, Decode, T, decoded
 from gateway.session import NO_APPLICATION, Session, State, server_side
 from gateway.session.life import SubscriptionEnded
 
@@ -76,7 +76,7 @@ class Client(HTTPConnection):
         """
         info, application = self._session.info, self._session.application
         decode = PLAIN if application is NO_APPLICATION else cast(_Program, application).conn_info
-        return None if info is None else decode(info)
+        return decoded(decode, info)
 
     @property
     def connected(self) -> bool:
