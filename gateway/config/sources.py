@@ -67,6 +67,9 @@ _SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
 _NAMED = re.compile(r"(\bkeys|\bstatic_headers)\.[^.]+|\.\d+")
 """What stands in a key for one of many: the name of a key or of a header, the number of a namespace."""
 
+_FLAGS = {"host": "http_server.address", "port": "http_server.port"}
+"""What flags of `serve` are called that are no settings' names."""
+
 log = logging.getLogger("gateway")
 
 
@@ -106,6 +109,10 @@ def load(
         tree.add_file(path)
     tree.add_environment(environ, embedded=embedded)
     tree.add({key: value for key, value in flags.items() if value is not None}, "flag")
+    return _checked(tree, dev=dev)
+
+
+def _checked(tree: "_Tree", *, dev: bool) -> Settings:
     try:
         settings = _Loaded(**tree.values)
     except ValidationError as error:
@@ -121,10 +128,20 @@ def load(
     return settings
 
 
-def translate(path: Path) -> tuple[str, Adopted]:
-    """A file of Centrifugo as one of ours, in YAML, and what became of it. Raises ``SettingsError``."""
+def translate(path: Path) -> tuple[str, Adopted, list[str]]:
+    """A file of Centrifugo as one of ours, in YAML, what became of it, and why that does not start, a line each.
+
+    Raises ``SettingsError`` for a file that cannot be read.
+    """
     adopted = adopt(read_file(path), _fields())
-    return _yaml(nested(adopted.values)), adopted
+    text = _yaml(nested(adopted.values))
+    tree = _Tree()
+    tree.add(adopted.values, f"file {path}")
+    try:
+        _checked(tree, dev=False)
+    except SettingsError as error:
+        return text, adopted, str(error).splitlines()
+    return text, adopted, []
 
 
 def show(settings: Settings) -> str:
@@ -211,6 +228,8 @@ class _Tree:
             text = error["msg"].removeprefix("Value error, ").replace("Input should", "should")
             if error["type"] == "model_type":
                 text = "is a section, not a value"
+            elif error["type"] == "string_pattern_mismatch":
+                text = f"must match {error['ctx']['pattern']}{_meaning(key)}"
             yield self._line(key, f"{text}; for example {self._example(key)}", error["input"])
 
     def describe(self, problem: Problem) -> str:
@@ -255,11 +274,11 @@ class _Tree:
         return f"{key}{shown}{self._origin(key)}: {text}"
 
     def _suggest(self, key: str) -> str:
-        known = _meant(key)
+        known = _meant(key) or _FLAGS.get(key) or next(iter(get_close_matches(key, Settings.model_fields, 1, 0.8)), "")
         if not known:
             return '; "gateway config schema" lists them all'
         if self.origins.get(key, "").startswith("environment"):
-            return f"; did you mean {_variable(known, _example(known))}?"
+            return f"; did you mean {self._example(known, key)}?"
         return f"; did you mean {known}, for example {self._example(known, key)}?"
 
     def _example(self, key: str, given: str = "") -> str:
@@ -356,6 +375,12 @@ def _example(key: str) -> Any:
     if int in kinds:
         return field.default or 100
     return "text" if field.is_required() else field.default or "text"
+
+
+def _meaning(key: str) -> str:
+    field = _fields().get(_NAMED.sub(r"\1", key))
+    text = field.description if field else None
+    return f" ({text[0].lower()}{text[1:].rstrip('.')})" if text else ""
 
 
 def _variable(key: str, value: Any) -> str:

@@ -58,6 +58,10 @@ class _Address:
     def __init__(self, address: str, settings: RedisSettings) -> None:
         if not address:
             raise ValueError("it is empty")
+        if address[0] in "\"'":
+            raise ValueError("it has quotation marks, which only a shell takes away")
+        if re.match(r"(rediss?|unix)(\+[a-z]+)?(:/(?!/)|//)", address):
+            raise ValueError("what comes first ends with ://, as in redis://127.0.0.1:6379")
         self._settings = settings
         url = urlsplit(address if "://" in address else f"redis://{address}")
         login, _, self._hosts = url.netloc.rpartition("@")

@@ -78,12 +78,12 @@ def import_(
     """Print a configuration of Centrifugo v6 as one of this gateway, in YAML; what became of it, on standard error.
 
     The gateway reads such files itself, and does not start with one that wants what there is not. The exit code is 1
-    if something is left out that it wants.
+    if something is left out that it wants, or what is printed does not start a gateway.
     """
     with told(json):
-        text, adopted = translate(file)
+        text, adopted, problems = translate(file)
     if json:
-        print_json(structs.asdict(adopted))
+        print_json({**structs.asdict(adopted), "problems": problems})
     else:
         typer.echo(text, nl=False)
         for key, target in adopted.moved.items():
@@ -92,7 +92,9 @@ def import_(
             say(f"{key} makes no difference: {why}")
         for key, instead in adopted.missing.items():
             say(f"MISSING {key}: {instead}")
-    if adopted.missing:
+        for problem in problems:
+            say(f"WRONG {problem}")
+    if adopted.missing or problems:
         raise typer.Exit(FAILURE)
 
 

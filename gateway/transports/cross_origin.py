@@ -51,7 +51,7 @@ class CrossOrigin:
             return
         except HTTPException as refusal:
             headers |= refusal.headers or {}
-            await Response(status_code=refusal.status_code, headers=headers)(scope, receive, send)
+            await PlainTextResponse(refusal.detail, refusal.status_code, headers)(scope, receive, send)
 
     def _preflight(self, headers: Headers) -> Response:
         told = {"Access-Control-Allow-Methods": self._allowed, "Access-Control-Max-Age": str(PREFLIGHT_AGE)}
@@ -72,7 +72,7 @@ def check_size(acceptor: Acceptor, request: Request, size: int, largest: int) ->
     if size > largest:
         text = "%s: request of more than %d bytes to %s refused"
         acceptor.refusals.happened("message_size", text, acceptor.address(request.scope), largest, request.url.path)
-        raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The request has more than {largest} bytes.")
 
 
 def _readable(request: Request) -> Headers:

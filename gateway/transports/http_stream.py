@@ -34,6 +34,11 @@ from gateway.transports.raw_response import RawResponse, chunk, raw_response
 from gateway.transports.slow_consumer import WriteLimits
 from gateway.transports.stream_kinds import HTTP_STREAM, OCTETS, SSE, UNCHANGED, UNI_HTTP_STREAM, UNI_SSE, StreamKind
 
+_NO_COMMAND = "The connect command is missing: a GET has it in its query, as cf_connect."
+_NO_REQUEST = (
+    'This is no connect request, in cf_connect of the query or the body of a POST: for example {"token": "..."}.'
+)
+
 Protocols = Mapping[str, StreamProtocol]
 """What is spoken, by the content type of the request; the empty one is for all others."""
 
@@ -173,12 +178,12 @@ class StreamEndpoint:
             frame = await body_of(acceptor, request, self._largest)
         if not protocol.unidirectional:
             if not frame and request.method == "GET":
-                raise HTTPException(HTTPStatus.BAD_REQUEST)
+                raise HTTPException(HTTPStatus.BAD_REQUEST, _NO_COMMAND)
             return frame  # what is no command ends the stream, with a code that clients understand
         try:
             protocol.decode(frame)
         except Disconnect as error:
-            raise HTTPException(HTTPStatus.BAD_REQUEST) from error
+            raise HTTPException(HTTPStatus.BAD_REQUEST, _NO_REQUEST) from error
         return frame
 
     async def _converse(

@@ -135,6 +135,14 @@ class ChannelRequest(Struct, kw_only=True):
     channel: str = ""
 
 
+class PresenceStatsRequest(ChannelRequest, kw_only=True):
+    """Count who is subscribed: connections and users."""
+
+
+class HistoryRemoveRequest(ChannelRequest, kw_only=True):
+    """Forget a channel's history; its position goes on."""
+
+
 class PresenceRequest(Struct, kw_only=True):
     """List who is subscribed: all, or in pages of about ``limit`` from ``cursor``, empty at the beginning."""
 

@@ -5,7 +5,7 @@ from typing import Any
 from msgspec import Raw, Struct, field
 
 from gateway.messages import Offset
-from gateway.web.api_messages import Limit, Version
+from gateway.web.api_messages import ChannelRequest, Limit, Version
 
 
 class MapPublishRequest(Struct, kw_only=True):
@@ -50,6 +50,14 @@ class MapReadStreamRequest(Struct, kw_only=True):
     since_offset: Offset = 0
     since_epoch: str = ""
     reverse: bool = False
+
+
+class MapStatsRequest(ChannelRequest, kw_only=True):
+    """Count the keys of a map."""
+
+
+class MapClearRequest(ChannelRequest, kw_only=True):
+    """Take all keys out of a map; its subscribers load it again."""
 
 
 # — results —

@@ -12,7 +12,7 @@ from gateway.maps.base import KeyMode, MapOptions, MapReceipt, MapStore, MapWrit
 from gateway.messages import Position, Publication
 from gateway.protocols.centrifuge_json import wire_publication
 from gateway.web import map_messages as messages
-from gateway.web.api_messages import ChannelRequest, Done
+from gateway.web.api_messages import Done
 from gateway.web.arguments import find_channel, published
 
 ALL = -1
@@ -68,12 +68,12 @@ async def read_stream(node: Node, request: messages.MapReadStreamRequest) -> mes
     return messages.MapStreamResult([_entry(each) for each in changes], top.offset, top.epoch)
 
 
-async def stats(node: Node, request: ChannelRequest) -> messages.MapStatsResult:
+async def stats(node: Node, request: messages.MapStatsRequest) -> messages.MapStatsResult:
     store, channel, _ = _map(node, request.channel)
     return messages.MapStatsResult(await store.count(channel.name))
 
 
-async def clear(node: Node, request: ChannelRequest) -> Done:
+async def clear(node: Node, request: messages.MapClearRequest) -> Done:
     """Its subscribers load it anew."""
     store, channel, _ = _map(node, request.channel)
     await store.clear(channel.name)

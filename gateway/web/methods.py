@@ -154,7 +154,7 @@ async def presence(node: Node, request: api.PresenceRequest) -> api.PresenceResu
     return api.PresenceResult(Raw(b"{%b}" % b",".join(filter(None, written))))
 
 
-async def presence_stats(node: Node, request: api.ChannelRequest) -> api.PresenceStatsResult:
+async def presence_stats(node: Node, request: api.PresenceStatsRequest) -> api.PresenceStatsResult:
     return api.PresenceStatsResult(*await node.presence_stats(find_channel(node, request.channel)))
 
 
@@ -164,7 +164,7 @@ async def history(node: Node, request: api.HistoryRequest) -> api.HistoryResult:
     return api.HistoryResult([_stored(each) for each in publications], top.offset, top.epoch)
 
 
-async def history_remove(node: Node, request: api.ChannelRequest) -> api.Done:
+async def history_remove(node: Node, request: api.HistoryRemoveRequest) -> api.Done:
     await node.remove_history(find_channel(node, request.channel))
     return api.Done()
 
@@ -202,17 +202,17 @@ METHODS: Mapping[str, Method] = {
     "unblock_user": Method(api.UnblockUserRequest, api.Done, unblock_user),
     "blocked_users": Method(api.BlockedUsersRequest, api.BlockedUsersResult, blocked_users),
     "presence": Method(api.PresenceRequest, api.PresenceResult, presence),
-    "presence_stats": Method(api.ChannelRequest, api.PresenceStatsResult, presence_stats),
+    "presence_stats": Method(api.PresenceStatsRequest, api.PresenceStatsResult, presence_stats),
     "history": Method(api.HistoryRequest, api.HistoryResult, history),
-    "history_remove": Method(api.ChannelRequest, api.Done, history_remove),
+    "history_remove": Method(api.HistoryRemoveRequest, api.Done, history_remove),
     "channels": Method(api.ChannelsRequest, api.ChannelsResult, channels),
     "info": Method(api.InfoRequest, api.InfoResult, info),
     "map_publish": Method(map_messages.MapPublishRequest, map_messages.MapWriteResult, map_methods.publish),
     "map_remove": Method(map_messages.MapRemoveRequest, map_messages.MapWriteResult, map_methods.remove),
     "map_read_state": Method(map_messages.MapReadStateRequest, map_messages.MapStateResult, map_methods.read_state),
     "map_read_stream": Method(map_messages.MapReadStreamRequest, map_messages.MapStreamResult, map_methods.read_stream),
-    "map_stats": Method(api.ChannelRequest, map_messages.MapStatsResult, map_methods.stats),
-    "map_clear": Method(api.ChannelRequest, api.Done, map_methods.clear),
+    "map_stats": Method(map_messages.MapStatsRequest, map_messages.MapStatsResult, map_methods.stats),
+    "map_clear": Method(map_messages.MapClearRequest, api.Done, map_methods.clear),
     "rpc": Method(api.RPCRequest, api.Done, rpc),
 }
 

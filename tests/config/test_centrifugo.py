@@ -197,3 +197,18 @@ def test_the_command_tells_what_it_leaves_out(file: Path) -> None:
     told = json.loads(CliRunner().invoke(app, ["config", "import", str(file), "--json"]).stdout)
     assert told["values"] == {"node.name": "a"}
     assert list(told["missing"]) == ["grpc_api.enabled"]
+
+
+def test_import_says_what_keeps_the_printed_file_from_starting(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("proxies: [{name: billing, endpoint: 'grpc://billing:9000'}]\nclient: {pingInterval: 25s}\n")
+    result = CliRunner().invoke(app, ["config", "import", str(file)])
+    assert result.exit_code == 1
+    told = result.stderr.splitlines()
+    assert [line.partition(" ")[0] for line in told] == ["WRONG"]
+    assert "client.pingInterval" in told[0]
+    file.write_text("proxies: [{name: billing, endpoint: 'grpc://billing:9000'}]\n")
+    result = CliRunner().invoke(app, ["config", "import", str(file), "--json"])
+    assert result.exit_code == 1
+    [problem] = json.loads(result.stdout)["problems"]
+    assert "GRPC is not spoken" in problem

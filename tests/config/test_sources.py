@@ -254,6 +254,26 @@ def test_typing_errors(key: str, meant: str) -> None:
     assert complaint(flags={key: 1}) == f"{key} = 1 (flag): there is no such setting; did you mean {meant}?"
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("PORT", "GATEWAY_HTTP_SERVER__PORT=8000"),
+        ("HOST", "GATEWAY_HTTP_SERVER__ADDRESS=127.0.0.1"),
+        ("UNISSE", "GATEWAY_UNI_SSE__ENABLED=true"),
+    ],
+)
+def test_what_somebody_writes_for_a_flag_or_a_section(name: str, meant: str) -> None:
+    text = complaint(environ=environment(**{name: "1"}))
+    assert text == f'{name.lower()} = "1" (environment GATEWAY_{name}): there is no such setting; did you mean {meant}?'
+
+
+def test_a_name_that_cannot_be_is_answered_in_words() -> None:
+    assert complaint(flags={"channel.namespaces": [{"name": "p"}]}) == (
+        'channel.namespaces.0.name = "p" (flag): must match ^[-a-zA-Z0-9_.]{2,}$ (the text before the boundary: '
+        'letters, digits, `-`, `_`, `.`; at least two); for example name = "chat"'
+    )
+
+
 def test_keys_like_no_other() -> None:
     assert complaint(flags={"zzz": 1}) == (
         'zzz = 1 (flag): there is no such setting; "gateway config schema" lists them all'

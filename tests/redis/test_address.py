@@ -173,6 +173,23 @@ def test_an_address_that_is_none_is_named_with_the_right_forms(address: str) -> 
     assert "secret" not in text
 
 
+@pytest.mark.parametrize("address", ["redis:/h", "rediss//h", "redis+sentinel:/h", "unix:/run/redis.sock"])
+def test_a_scheme_without_its_two_slashes_is_said_to_be_so(address: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape("(what comes first ends with ://, ")):
+        read_addresses(RedisSettings(address=address))
+
+
+def test_a_host_may_be_called_as_a_scheme() -> None:
+    [place] = read_addresses(RedisSettings(address="redis/3"))
+    assert isinstance(place, Endpoint)
+    assert (place.host, place.db) == ("redis", 3)
+
+
+def test_quotation_marks_are_told() -> None:
+    with pytest.raises(SettingsError, match="quotation marks"):
+        read_addresses(RedisSettings(address="'redis://h'"))
+
+
 def test_a_scheme_that_is_none_is_named_whole() -> None:
     with pytest.raises(SettingsError, match=re.escape("(redis+unix://... is no form of address)")):
         read_addresses(RedisSettings(address="redis+unix:///run/redis.sock"))

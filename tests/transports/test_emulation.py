@@ -111,7 +111,7 @@ async def test_statuses(method: str, body: bytes, status: int) -> None:
             answer = await http.request(method, f"{url}/emulation", content=body, headers={"Origin": origin})
             assert answer.status_code == (status if admitted else 403)
             if admitted:
-                assert answer.content == b""
+                assert bool(answer.text) == (status in (400, 405, 413) and method != "HEAD"), "what is wrong, in words"
                 assert answer.headers["access-control-allow-origin"] == PAGE
                 assert answer.headers["access-control-allow-credentials"] == "true"
             else:

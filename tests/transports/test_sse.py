@@ -110,6 +110,11 @@ async def test_refusals(gateway: Gateway, method: str, options: dict[str, Any], 
     assert not gateway.acceptor.sessions
 
 
+async def test_what_is_no_connect_request_is_answered_in_words(gateway: Gateway) -> None:
+    response = await gateway.http.get(gateway.url, params={"cf_connect": "{"})
+    assert "connect request" in response.text
+
+
 async def test_a_query_may_be_too_large() -> None:
     async with running(on_plain_uvicorn, message_size_limit=256) as gateway:
         response = await gateway.http.get(gateway.url, params={"cf_connect": " " * 257})

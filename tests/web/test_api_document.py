@@ -49,6 +49,11 @@ async def test_every_method_has_an_example_that_is_what_its_schema_says(api: API
     assert "Error-Mode" in str(described.get("parameters", "")) or name in ("batch", "commands")
 
 
+async def test_every_method_is_told_by_a_sentence_of_its_own(api: API) -> None:
+    told = [(await operation(api, name))["summary"] for name in REQUESTS]
+    assert len(set(told)) == len(told)
+
+
 @pytest.mark.parametrize("name", SHOWN)
 def test_examples_name_fields_that_there_are(name: str) -> None:
     """A schema lets others pass."""

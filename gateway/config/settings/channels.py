@@ -145,7 +145,7 @@ class ChannelOptions(Section):
 class Namespace(ChannelOptions):
     """Options of the channels whose names begin with `name:`."""
 
-    name: str = Field(pattern=r"^[-a-zA-Z0-9_.]{2,}$")
+    name: str = Field(pattern=r"^[-a-zA-Z0-9_.]{2,}$", examples=["chat"])
     """The text before the boundary: letters, digits, `-`, `_`, `.`; at least two."""
 
 

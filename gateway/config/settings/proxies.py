@@ -99,7 +99,7 @@ class EventProxySettings(ProxySettings):
 class NamedProxySettings(ProxySettings):
     """A backend that namespaces name, in place of those in `channel.proxy` and `rpc.proxy`."""
 
-    name: str = Field(pattern=r"^[-a-zA-Z0-9_.]{2,}$")
+    name: str = Field(pattern=r"^[-a-zA-Z0-9_.]{2,}$", examples=["billing"])
     """By which they do: letters, digits, `-`, `_`, `.`; at least two."""
 
 
@@ -139,8 +139,8 @@ class RPCOptions(Section):
 class RPCNamespace(RPCOptions):
     """Options of the methods whose names begin with `name:`."""
 
-    name: str = Field(pattern=r"^[-a-zA-Z0-9_.]{2,}$")
-    """The text before the boundary."""
+    name: str = Field(pattern=r"^[-a-zA-Z0-9_.]{2,}$", examples=["billing"])
+    """The text before the boundary: letters, digits, `-`, `_`, `.`; at least two."""
 
 
 class RPCSettings(Section):
