@@ -286,9 +286,10 @@ class Client:
 class Rig:
     """A node and what it is made of. ``Rig.open`` makes one."""
 
-    def __init__(self, client: dict[str, Any], channel: dict[str, Any]) -> None:
+    def __init__(self, client: dict[str, Any], channel: dict[str, Any], settings: Settings | None = None) -> None:
+        """``settings`` take the place of the rest: they take far longer to read than all else to make."""
         self.clock = Clock()
-        self.settings = Settings(
+        self.settings = settings or Settings(
             client={"token": {"hmac_secret_key": SECRET}, "allow_anonymous_connect_without_token": True} | client,
             channel={"namespaces": NAMESPACES, "without_namespace": OPEN | WRITABLE} | channel,
         )

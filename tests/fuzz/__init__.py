@@ -1,0 +1,1 @@
+"""Commands that nobody thought of, and what a session says to them: nothing but documented answers."""
