@@ -13,8 +13,8 @@ from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
 from gateway.protocols.fossil import apply
 from gateway.web.api_messages import PublishRequest, SharedPollPublishRequest, SubscribeRequest
 from gateway.web.methods import METHODS
-from tests.integration.clients.driven import DrivenClient, DrivenSubscription
 from tests.integration.clients.javascript import JavaScriptProtobufSDK, JavaScriptSDK
+from tests.integration.clients.polls import poll_of
 from tests.proxies.backend import Backend, Raw, backend_running
 from tests.proxies.client import Client, Gateway, gateway_running, token
 from tests.waiting import until
@@ -260,10 +260,8 @@ async def test_the_sdk(gateway: Gateway, backend: Backend, kind: type[JavaScript
     url = f"ws://127.0.0.1:{gateway.port}/connection/websocket"
     async with kind() as sdk:
         client = await sdk.connected(url, token("7"))
-        assert isinstance(client, DrivenClient)
-        subscription = await client.subscription("poll:a", polled=True)
-        assert isinstance(subscription, DrivenSubscription)
-        await subscription.track(["k1", "k2"], signed("poll:a", "k1", "k2"))
+        subscription = await poll_of(sdk, client, "poll:a")
+        await subscription.track_signed(({"k1": 0, "k2": 0}, signed("poll:a", "k1", "k2")))
         await subscription.subscribe()
         await subscription.events.wait("update", 2)
         backend.answers["/refresh"] = [values(k1=("more", 2), k2=None)]
@@ -280,5 +278,5 @@ async def test_the_sdk(gateway: Gateway, backend: Backend, kind: type[JavaScript
         backend.answers["/refresh"] = [values(k1=("again", 3))]
         await subscription.events.wait("update", 5)
         assert subscription.events.named("update")[-1].data == "again"
-        await subscription.track(["k3"], "bad")
+        await subscription.track_signed(({"k3": 0}, "bad"))
         assert (await subscription.events.wait("error")).code == 103
