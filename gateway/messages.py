@@ -322,6 +322,7 @@ class RefreshResult(Struct, omit_defaults=True):
 class SubRefreshResult(Struct, omit_defaults=True):
     expires: bool = False
     ttl: int = 0
+    items: list[Publication] = []
 
 
 Result = (

@@ -69,7 +69,7 @@ def outgoing(
     return replace(
         publication,
         offset=position.offset,
-        epoch=position.epoch,
+        epoch=position.epoch or publication.epoch,
         time=publication.time or int(now * 1000),
         version=options.version,
         patchable=options.delta or stream.delta_publish,

@@ -39,7 +39,6 @@ MISSING: Mapping[str, str] = {
     "and let it write by the server API",
     "channel.namespaces.subscribe_stream_proxy_enabled": "there are no streams from a backend: let it publish by the "
     "server API while channels are occupied",
-    "channel.namespaces.shared_poll.publish_enabled": "values are polled alone: shorten refresh_interval",
     "client.connect_code_to_unidirectional_disconnect.enabled": "these codes are fixed; leave it out",
     "consumers": _NO_CONSUMER,
     "controller.enabled": "nodes talk by the engine; leave it out",

@@ -295,7 +295,9 @@ def _delta_problems(key: str, options: ChannelOptions) -> Iterator[Problem]:
     """Patches that nobody would get, and a newest publication that nobody is given."""
     if options.is_polled and options.keeps_history:
         yield Problem(f"{key}.history_size", "is for streams, and a shared_poll is none; leave it out")
-    if options.allowed_delta_types and not (options.keeps_history or options.is_map):
+    if options.is_polled and options.shared_poll.publish_enabled and options.shared_poll.mode != "versioned":
+        yield Problem(f"{key}.shared_poll.publish_enabled", 'needs mode = "versioned"')
+    if options.allowed_delta_types and not (options.keeps_history or options.is_map or options.is_polled):
         text = 'needs history, for patches are made of it; for example history_size = 1 and history_ttl = "300s"'
         yield Problem(f"{key}.allowed_delta_types", text)
     if options.delta_publish and not options.allowed_delta_types:

@@ -145,6 +145,7 @@ class LocalChannel:
         "plain",
         "position",
         "seen_at",
+        "values",
         "varied",
     )
 
@@ -159,6 +160,8 @@ class LocalChannel:
         """Whether plain clients hear it, or have."""
         self.varied = False
         """Whether some have a filter, or have negotiated delta; or have had."""
+        self.values: Callable[[Publication], None] | None = None
+        """Delivers in place of the hub: where a backend is polled, each hears of its own keys alone."""
         self.deltas = False
         """Whether somebody has negotiated delta."""
         self.seen_at = 0.0

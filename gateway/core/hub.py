@@ -149,6 +149,11 @@ class Hub:
                 return key.behind or channel.position or Position()
         return None
 
+    def divert(self, name: str, deliver: Callable[[Publication], None]) -> None:
+        """Have what is published in a channel, which somebody has joined, delivered in another way."""
+        channel = self.channels[name]
+        channel.values, channel.varied = deliver, True
+
     def reroute(self, subscribers: Iterable[Subscriber]) -> None:
         """A connection is to be written to in another way from now on. May be called amid a fan-out."""
         for subscriber in subscribers:
@@ -175,7 +180,7 @@ class Hub:
         channel = self.channels.get(name)
         if channel is None:
             return
-        if channel.joining and (publication.offset or publication.key):
+        if channel.joining and channel.values is None and (publication.offset or publication.key):
             self._hold(channel, publication)
         if publication.offset:
             readers, following = self._advance(channel, publication)

@@ -130,7 +130,7 @@ class Node:
         """What it tells the cluster to other questions than for its channels, by their kind: at most 60 KB."""
         self._roll = Roll(self.hub.channels, self.hub.subscribers, self.wheel)
         self._work = Tasks()
-        self.polls = Polls(self.hub.post, clock, settings.shared_poll.concurrency_limit)
+        self.polls = Polls(self.hub.post, clock, settings.shared_poll.concurrency_limit, self.hub.patches)
 
     async def start(self) -> None:
         self.wheel.start()
@@ -202,9 +202,9 @@ class Node:
     async def publish(self, channel: Channel, publication: Publication, extras: PublishOptions = NO_EXTRAS) -> Receipt:
         """Hand a publication to the broker; returns once it has been accepted there.
 
-        Raises ``Error``: 107 for a channel that has no publications, since it is polled.
+        Raises ``Error``: 107 for a channel that is polled, unless it is what one of its keys has.
         """
-        if channel.options.is_polled:
+        if channel.options.is_polled and not publication.key:
             raise Error(ErrorCode.BAD_REQUEST, "bad request: the channel is polled")
         receipt = await self.publishing.publish(channel.name, publication, self.stream(channel), extras)
         self.accepted(channel)

@@ -6,47 +6,31 @@ Source: Centrifuge protocol, "Shared poll".
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from itertools import islice
+from typing import Any
 
 from msgspec import Struct, field
 
 from gateway.config.settings.polls import PollOptions
-from gateway.core.audience import Connection
+from gateway.core.patches import Patches, whole
+from gateway.core.poll_values import Forms, Key, Value, Watch, Watcher
 from gateway.errors import Disconnect, Error
 from gateway.messages import Payload, Publication
-from gateway.protocols.base import Wire
 
 log = logging.getLogger(__name__)
 
 SWEEP = 5.0
 """Seconds between two looks at whose signatures have ended."""
 
-
-class Value(Struct):
-    """What the backend has for a key; no data is no news."""
-
-    key: str
-    data: Payload | None = None
-    version: int = 0
-    removed: bool = False
-
+ANSWERED = 64 * 1024
+"""Bytes of kept values that the answer to one who tracks has room for; the backend is asked for the others."""
 
 Fetch = Callable[[str, str, list[tuple[str, int]]], Awaitable[tuple[Sequence[Value], str]]]
 """Asks a proxy for a channel's keys, each with the version that is known. Answers values and their epoch.
 
 Raises ``Error`` or ``Disconnect`` if the backend has not answered, which is told elsewhere.
 """
-
-
-class Watcher(Protocol):
-    """A subscription that tracks keys."""
-
-    @property
-    def connection(self) -> Connection: ...
-
-    def lose_position(self) -> None:
-        """What it knows is of another epoch."""
 
 
 class Item(Struct):
@@ -57,18 +41,12 @@ class Item(Struct):
     expire_at: int
 
 
-class _Watch(Struct):
-    version: int
-    expire_at: int
+class _Member(Struct):
+    """Somebody who has subscribed."""
 
-
-class _Key(Struct):
-    version: int = 0
-    data: int | None = None
-    """The hash of its data."""
-    again: bool = False
-    """Whether somebody has to be told it though it is not new."""
-    watches: dict[Watcher, _Watch] = field(default_factory=dict)
+    keys: set[str] = field(default_factory=set)
+    ends: int = 0
+    """When the first of the signatures ends; 0 is never."""
 
 
 class Poll:
@@ -79,8 +57,12 @@ class Poll:
         self._name = name
         self._options = options
         self._versioned = options.mode == "versioned"
-        self._keys: dict[str, _Key] = {}
-        self._members: dict[Watcher, set[str]] = {}
+        self._keys: dict[str, Key] = {}
+        self._members: dict[Watcher, _Member] = {}
+        self._wanted: dict[str, None] = {}
+        """Keys that are to be asked for out of turn."""
+        self._asking = 0
+        """Those who wait for their turn to ask for some of them."""
         self._at_once: set[str] = set()
         """Keys that are being asked for out of turn: whoever wants them too waits for the same answer."""
         self._count = 0
@@ -91,43 +73,53 @@ class Poll:
     # — who tracks what —
 
     def join(self, watcher: Watcher) -> None:
-        self._members[watcher] = set()
+        self._members[watcher] = _Member()
 
     def leave(self, watcher: Watcher) -> None:
-        self.untrack(watcher, list(self._members.get(watcher, ())))
-        self._members.pop(watcher, None)
+        if (member := self._members.get(watcher)) is not None:
+            self.untrack(watcher, list(member.keys))
+            del self._members[watcher]
         self._polls.drop_unused(self._name, self)
 
     def would_track(self, watcher: Watcher, keys: Iterable[str], not_any_more: Iterable[str]) -> int:
         """How many keys it would track with these and without those."""
-        return len((self._members[watcher] | {*keys}) - {*not_any_more})
+        return len((self._members[watcher].keys | {*keys}) - {*not_any_more})
 
-    def track(self, watcher: Watcher, items: Iterable[Item]) -> None:
-        """Have it told of these keys, from the versions on that it has."""
-        mine, wanted = self._members[watcher], []
+    def track(self, watcher: Watcher, items: Iterable[Item]) -> list[Publication]:
+        """Have it told of these keys, from the versions on that it has. Answers what is kept of them, and newer."""
+        member, room = self._members[watcher], ANSWERED
+        answered: list[Publication] = []
         for item in items:
+            watch = Watch(item.version, item.expire_at)
             key = self._keys.get(item.key)
             if key is None:
-                key = self._keys[item.key] = _Key()
+                key = self._keys[item.key] = Key(item.key)
                 if not item.version:
-                    wanted.append(item.key)
+                    self._want(item.key)
             elif not item.version or item.version < key.version:
-                key.again = True
-                if key.version:
-                    wanted.append(item.key)
-            key.watches[watcher] = _Watch(item.version, item.expire_at)
-            mine.add(item.key)
-        for chunk in self._chunks([each for each in dict.fromkeys(wanted) if each not in self._at_once]):
-            self._at_once.update(chunk)
-            self._polls.spawn(self._fetch_at_once(chunk))
+                kept = key.newer_than(item.version)
+                if kept is not None and len(kept.data) <= room:
+                    room -= len(kept.data)
+                    watch.version, watch.ready = kept.version, True
+                    answered.append(whole(kept) if watcher.delta else kept)
+                else:
+                    key.again = True
+                    if key.version:
+                        self._want(item.key)
+            key.watches[watcher] = watch
+            member.keys.add(item.key)
+            if item.expire_at:
+                member.ends = min(member.ends or item.expire_at, item.expire_at)
         if self._keys and not self._runs:
             self._runs = True
             self._polls.spawn(self._run())
+        return answered
 
     def untrack(self, watcher: Watcher, keys: Iterable[str]) -> None:
-        mine = self._members.get(watcher, set())
+        member = self._members.get(watcher)
         for each in keys:
-            mine.discard(each)
+            if member is not None:
+                member.keys.discard(each)
             if (key := self._keys.get(each)) is not None:
                 key.watches.pop(watcher, None)
                 if not key.watches:
@@ -136,6 +128,18 @@ class Poll:
     @property
     def unused(self) -> bool:
         return not self._members and not self._runs
+
+    def _sweep(self) -> None:
+        """Let go of keys whose signature has ended a while ago."""
+        now, grace = self._polls.clock(), self._options.grace
+        if now - self._swept_at < min(SWEEP, grace):
+            return
+        self._swept_at = now
+        for watcher, member in self._members.items():
+            if member.ends and member.ends + grace < now:
+                ends = {name: self._keys[name].watches[watcher].expire_at for name in member.keys}
+                self.untrack(watcher, [name for name, end in ends.items() if end and end + grace < now])
+                member.ends = min((end for end in ends.values() if end + grace >= now), default=0)
 
     # — polling —
 
@@ -149,103 +153,133 @@ class Poll:
                     await asyncio.sleep(self._options.linger)
                     if not self._keys:
                         return
-                chunks = list(self._chunks(sorted(self._keys)))
-                calls = []
-                for chunk in chunks:
-                    calls.append(self._polls.spawn(self._fetch(chunk)))
-                    await asyncio.sleep(self._options.interval / len(chunks))
-                await asyncio.wait(calls)
+                await self._cycle()
         finally:
             self._runs = False
             self._polls.drop_unused(self._name, self)
 
-    def _chunks(self, keys: list[str]) -> Iterator[list[str]]:
+    async def _cycle(self) -> None:
+        self._keys = dict(sorted(self._keys.items()))  # who is sorted already is soon sorted again
+        due = []
+        for name, key in self._keys.items():
+            if not key.published:
+                due.append(name)
+            key.published = False
         size = self._options.batch
-        return (keys[at : at + size] for at in range(0, len(keys), size))
+        chunks = [due[at : at + size] for at in range(0, len(due), size)]
+        calls = []
+        for chunk in chunks or [[]]:
+            calls.append(self._polls.spawn(self._fetch(chunk)))
+            await asyncio.sleep(self._options.interval / max(len(chunks), 1))
+        await asyncio.wait(calls)
 
-    async def _fetch_at_once(self, names: list[str]) -> None:
-        try:
-            await self._fetch(names)
-        finally:
-            self._at_once.difference_update(names)
+    def _want(self, name: str) -> None:
+        """Ask for a key out of turn, unless that is under way."""
+        if name not in self._at_once:
+            self._wanted[name] = None
+            if self._asking * self._options.batch < len(self._wanted):
+                self._asking += 1
+                self._polls.spawn(self._fetch_at_once())
+
+    async def _fetch_at_once(self) -> None:
+        """Ask for keys that somebody wants by now: those who have come in the same tick, or wait, ask together."""
+        async with self._polls.turns:
+            self._asking -= 1
+            names = list(islice(self._wanted, self._options.batch))
+            for name in names:
+                del self._wanted[name]
+            self._at_once.update(names)
+            try:
+                await self._ask(names)
+            finally:
+                self._at_once.difference_update(names)
 
     async def _fetch(self, names: Iterable[str]) -> None:
-        there = [(name, self._keys[name]) for name in names if name in self._keys]
-        asked = [(name, each.version if self._versioned and not each.again else 0) for name, each in there]
+        async with self._polls.turns:
+            await self._ask(names)
+
+    async def _ask(self, names: Iterable[str]) -> None:
+        there = [self._keys[name] for name in names if name in self._keys]
+        asked = [(key.name, key.version if self._versioned and not key.again else 0) for key in there]
         if not asked:
             return
         try:
-            async with self._polls.turns:
-                values, epoch = await self._polls.fetch(self._options.proxy_name, self._name, asked)
+            values, epoch = await self._polls.fetch(self._options.proxy_name, self._name, asked)
         except (Error, Disconnect):
             return  # the next cycle asks again
         except Exception:
             log.exception("channel %s: its values could not be asked for", self._name)
             return
-        if self._versioned and epoch and epoch != self.epoch:
-            before, self.epoch = self.epoch, epoch
-            if before:
-                self._begin_anew()
-                return
-        for value in values:
-            self._apply(value)
+        if not self._begins_anew(epoch):
+            for value in values:
+                self._apply(value)
 
-    def _begin_anew(self) -> None:
-        """Versions are of another epoch: everybody subscribes again, and tracks from the beginning."""
+    def _begins_anew(self, epoch: str) -> bool:
+        """Whether versions are of another epoch: then everybody subscribes again, and tracks from the beginning."""
+        if not self._versioned or epoch in ("", self.epoch):
+            return False
+        before, self.epoch = self.epoch, epoch
+        if not before:
+            return False
         for key in self._keys.values():
-            key.version, key.data = 0, None
+            key.forget()
         for watcher in list(self._members):
             watcher.lose_position()
-
-    def _sweep(self) -> None:
-        """Let go of keys whose signature has ended a while ago."""
-        now = self._polls.clock()
-        if now - self._swept_at < min(SWEEP, self._options.grace):
-            return
-        self._swept_at = now
-        for name, key in list(self._keys.items()):
-            for watcher, watch in list(key.watches.items()):
-                if watch.expire_at and watch.expire_at + self._options.grace < now:
-                    self.untrack(watcher, (name,))
+        return True
 
     # — what has come —
+
+    def publish(self, publication: Publication) -> None:
+        """The server API has told what a key has."""
+        if not (self._versioned and self._options.publish_enabled):
+            return  # the settings of another node differ
+        self._sweep()
+        if self._begins_anew(publication.epoch):
+            return
+        key = self._keys.get(publication.key)
+        if key is not None and publication.version > key.version:
+            key.published = True
+            self._apply(Value(key.name, publication.data, publication.version, binary=publication.binary))
 
     def _apply(self, value: Value) -> None:
         key = self._keys.get(value.key)
         if key is None:
             return
         if value.removed:
-            self._deliver(key, Publication(Payload(b""), key=value.key, removed=True))
+            self._deliver(key, self._forms(Publication(Payload(b""), key=key.name, removed=True)))
             for watcher in list(key.watches):
-                self.untrack(watcher, (value.key,))
+                self.untrack(watcher, (key.name,))
         elif value.data is not None and (version := self._version(key, value, value.data)):
-            key.version, key.again = max(version, key.version), False
-            self._deliver(key, Publication(value.data, key=value.key, version=version))
+            before = key.version
+            base = key.take(version, value, value.data, keep=self._options.keep_latest_data)
+            publication = Publication(value.data, key=key.name, version=version, binary=value.binary)
+            self._deliver(key, self._forms(publication, before, base))
 
-    def _version(self, key: _Key, value: Value, data: Payload) -> int:
+    def _version(self, key: Key, value: Value, data: Payload) -> int:
         """The version of a value that is to be told; 0 if it is not."""
         if self._versioned:
             return value.version if value.version > key.version or key.again else 0
-        found = hash(data)
-        if found == key.data:
+        if hash(data) == key.digest:
             return key.version if key.again else 0
-        key.data = found
         self._count += 1
         return self._count
 
-    def _deliver(self, key: _Key, publication: Publication) -> None:
-        """Tell those whose version is older; encoded once for each wire."""
-        encoded: dict[Wire, bytes] = {}
-        for watcher, watch in key.watches.items():
-            if not publication.removed:
-                if watch.version >= publication.version:
-                    continue
-                watch.version = publication.version
-            wire = watcher.connection.wire
-            message = encoded.get(wire)
-            if message is None:
-                message = encoded[wire] = wire.protocol.encode_push(self._name, publication)
+    def _forms(self, publication: Publication, before: int = 0, base: Payload | None = None) -> Forms:
+        return Forms(self._name, publication, self._polls.patches, before, base)
+
+    def _deliver(self, key: Key, forms: Forms) -> None:
+        """Tell those whose version is older."""
+        publication = forms.publication
+        for watcher, watch in list(key.watches.items()):  # whoever is too slow for it leaves meanwhile
+            if not publication.removed and watch.version >= publication.version:
+                continue
+            try:
+                message = forms.encoded(watcher, watch)
+            except Disconnect as reason:
+                watcher.connection.disconnect(reason)
+                continue
             self._polls.post(watcher.connection, message)
+            watch.version, watch.ready = publication.version, True
 
 
 class Polls:
@@ -256,9 +290,11 @@ class Polls:
         post: Callable[[Any, bytes], None],
         clock: Callable[[], float],
         concurrency: int,
+        patches: Patches,
     ) -> None:
         self.post = post
         self.clock = clock
+        self.patches = patches
         self.turns = asyncio.Semaphore(concurrency or 64)
         self._tasks: set[asyncio.Task[None]] = set()
         self._of: dict[str, Poll] = {}

@@ -67,6 +67,9 @@ class Variants:
         self, channel: LocalChannel, publication: Publication, readers: Sequence[Audience], excluded: Set[Subscriber]
     ) -> list[Audience]:
         """Give those what they get who get something else. Answers who gets the publication as it is."""
+        if channel.values is not None:
+            channel.values(publication)
+            return []
         readers = _wanting(publication, readers)
         if not channel.deltas:
             return readers

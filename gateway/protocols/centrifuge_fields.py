@@ -193,7 +193,7 @@ RESULTS: dict[int, Message] = {
     11: Message(HistoryResult, publications=messages(1, PUBLICATION), epoch=text(2), offset=offset(3)),
     13: Message(RPCResult, data=payload(1)),
     14: Message(RefreshResult, client=text(1), version=text(2), expires=boolean(3), ttl=uint32(4)),
-    15: Message(SubRefreshResult, expires=boolean(1), ttl=uint32(2)),
+    15: Message(SubRefreshResult, expires=boolean(1), ttl=uint32(2), items=messages(3, PUBLICATION)),
 }
 
 # — pushes, by their numbers in a push —

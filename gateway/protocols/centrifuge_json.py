@@ -239,7 +239,7 @@ def encode_disconnect(reason: Disconnect) -> bytes:
 
 
 def _result_body(result: Result) -> bytes:
-    if isinstance(result, HistoryResult) or (
+    if isinstance(result, HistoryResult | SubRefreshResult) or (
         isinstance(result, SubscribeResult) and (result.publications or result.state)
     ):
         return encode(_with_publications(result))
@@ -249,9 +249,9 @@ def _result_body(result: Result) -> bytes:
     return encode(result)
 
 
-def _with_publications(result: SubscribeResult | HistoryResult) -> dict[str, Any]:
+def _with_publications(result: SubscribeResult | HistoryResult | SubRefreshResult) -> dict[str, Any]:
     fields = _fields(result)
-    for name in ("publications", "state"):
+    for name in ("publications", "state", "items"):
         if name in fields:
             fields[name] = [wire_publication(each) for each in fields[name]]
     return fields

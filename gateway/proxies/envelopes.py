@@ -186,6 +186,7 @@ class PolledValue(Struct):
     data: Raw = Raw()
     version: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None = None
     removed: bool | None = None
+    prev_data: Raw = Raw()
 
 
 class PollAnswer(Struct):

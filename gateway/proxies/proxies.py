@@ -3,13 +3,15 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from msgspec import Raw
+
 from gateway.auth.permissions import is_json
 from gateway.auth.tokens import Grant, TokenInvalid
 from gateway.config.backends import find_asked, find_backends
 from gateway.config.settings import ChannelOptions, RPCOptions, Settings
 from gateway.config.settings.proxies import DEFAULT
 from gateway.core.node import Node
-from gateway.core.polls import Value
+from gateway.core.poll_values import Value
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
 from gateway.messages import ConnectRequest, Payload, RPCRequest
 from gateway.proxies import envelopes
@@ -152,10 +154,14 @@ def _polled(answer: PollAnswer | None) -> tuple[Sequence[Value], str]:
     if answer is None:
         return (), ""
     values = [
-        Value(each.key, Payload(each.data) if each.data else None, each.version or 0, bool(each.removed))
+        Value(each.key, _given(each.data), each.version or 0, bool(each.removed), _given(each.prev_data))
         for each in answer.items or ()
     ]
     return values, answer.epoch or ""
+
+
+def _given(data: Raw) -> Payload | None:
+    return Payload(data) if data else None
 
 
 def _renewed(answer: RenewalAnswer | None) -> Admission | None:

@@ -27,13 +27,14 @@ def checked(channel: Channel, request: SubscribeRequest) -> SubscribeRequest:
         return request
     if request.type != SHARED_POLL:
         raise Error(ErrorCode.BAD_REQUEST)
-    return SubscribeRequest(request.channel, request.token, data=request.data, type=request.type)
+    return SubscribeRequest(request.channel, request.token, data=request.data, delta=request.delta, type=request.type)
 
 
 def join(session: Session, subscription: Subscription, result: SubscribeResult) -> None:
     """Have a subscription, about to be live, be one that may track keys."""
     poll = session.node.polls.open(subscription.channel, subscription.options.shared_poll)
     poll.join(subscription)
+    session.node.hub.divert(subscription.channel, poll.publish)
     subscription.poll = poll
     result.type, result.epoch = SHARED_POLL, poll.epoch
 
@@ -79,6 +80,6 @@ def _track(session: Session, subscription: Subscription, request: SubRefreshRequ
         if item.key not in untracked
     }
     poll.untrack(subscription, untracked)
-    poll.track(subscription, items.values())
+    answered = poll.track(subscription, items.values())
     lives = [max(int(end - now), 1) for end in moments if end]
-    return SubRefreshResult(True, min(lives)) if lives else SubRefreshResult()
+    return SubRefreshResult(bool(lives), min(lives, default=0), answered)

@@ -94,6 +94,10 @@ EXAMPLES: dict[str, Example] = {
     ),
     "map_stats": Example({"channel": "board:1"}, {"num_keys": 3}),
     "map_clear": Example({"channel": "board:1"}, {}),
+    "shared_poll_publish": Example(
+        {"channel": "price:all", "key": "AAA", "version": 5, "data": {"eur": 6}, "epoch": "e1"},
+        {},
+    ),
     "rpc": Example({"method": "weather", "params": {"city": "Graz"}}, {}),
 }
 

@@ -59,6 +59,17 @@ class BroadcastRequest(Publishing, kw_only=True):
     channels: list[str] = []
 
 
+class SharedPollPublishRequest(Struct, kw_only=True):
+    """Tell what a key has of which a backend is polled, before it is asked; to all who have an older version."""
+
+    channel: str = ""
+    key: str = ""
+    version: Version = 0
+    data: Raw = field(default_factory=_no_payload)
+    b64data: str = ""
+    epoch: str = ""
+
+
 class Addressed(Struct, kw_only=True):
     """Names the connections of a user, narrowed by ``client`` and ``session``.
 

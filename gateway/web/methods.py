@@ -184,6 +184,20 @@ async def info(node: Node, _request: api.InfoRequest) -> api.InfoResult:
     return api.InfoResult(convert(node.cluster.nodes(), list[api.NodeResult], from_attributes=True))
 
 
+async def shared_poll_publish(node: Node, request: api.SharedPollPublishRequest) -> api.Done:
+    channel = find_channel(node, request.channel)
+    if not channel.options.is_polled:
+        raise Error(ErrorCode.BAD_REQUEST, "bad request: no backend is polled for the channel")
+    if not request.key or not request.version:
+        raise Error(ErrorCode.BAD_REQUEST, "bad request: key and version must be given, and version be more than 0")
+    data, binary = published(request.data, request.b64data, channel)
+    if not channel.options.shared_poll.publish_enabled:
+        raise Error(ErrorCode.NOT_AVAILABLE, "not available: set shared_poll.publish_enabled for the namespace")
+    publication = Publication(data, key=request.key, epoch=request.epoch, binary=binary)
+    await node.publish(channel, publication, PublishOptions(version=request.version))
+    return api.Done()
+
+
 async def rpc(_node: Node, request: api.RPCRequest) -> api.Done:
     """No application is attached to answer."""
     if not request.method:
@@ -213,6 +227,7 @@ METHODS: Mapping[str, Method] = {
     "map_read_stream": Method(map_messages.MapReadStreamRequest, map_messages.MapStreamResult, map_methods.read_stream),
     "map_stats": Method(map_messages.MapStatsRequest, map_messages.MapStatsResult, map_methods.stats),
     "map_clear": Method(map_messages.MapClearRequest, api.Done, map_methods.clear),
+    "shared_poll_publish": Method(api.SharedPollPublishRequest, api.Done, shared_poll_publish),
     "rpc": Method(api.RPCRequest, api.Done, rpc),
 }
 

@@ -20,7 +20,6 @@ from gateway.protocols.centrifuge_json import encode
 from gateway.web.bodies import reader
 from gateway.web.methods import METHODS, READERS, error_body, measured
 
-MAP_METHODS = ("map_publish", "map_remove", "map_read_state", "map_read_stream", "map_stats", "map_clear")
 NUMBERS = (
     "publish",
     "broadcast",
@@ -38,7 +37,15 @@ NUMBERS = (
 )
 """Methods by the numbers that stand for them, from 0 on."""
 
-LATER = {33 + count: name for count, name in enumerate(MAP_METHODS)}
+LATER = {
+    33: "map_publish",
+    34: "map_remove",
+    35: "map_read_state",
+    36: "map_read_stream",
+    37: "map_stats",
+    38: "map_clear",
+    39: "shared_poll_publish",
+}
 """Those that came later, and have numbers of their own."""
 
 # numbers are not to be read, which takes quadratic time for long ones, but found the end of

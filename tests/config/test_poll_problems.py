@@ -24,6 +24,14 @@ SIGNED: dict[str, Any] = {"hmac_secret_key": "a secret of more than thirty-two b
             SIGNED,
             {"channel.namespaces.0.shared_poll.proxy_name"},
         ),
+        (POLLED | {"allowed_delta_types": ["fossil"]}, PROXY, SIGNED, set()),
+        (POLLED | {"shared_poll": {"mode": "versioned", "publish_enabled": True}}, PROXY, SIGNED, set()),
+        (
+            POLLED | {"shared_poll": {"publish_enabled": True}},
+            PROXY,
+            SIGNED,
+            {"channel.namespaces.0.shared_poll.publish_enabled"},
+        ),
         (POLLED | {"history_size": 1, "history_ttl": 1}, PROXY, SIGNED, {"channel.namespaces.0.history_size"}),
     ],
 )

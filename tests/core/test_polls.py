@@ -9,7 +9,9 @@ import pytest
 
 from gateway.config.settings.polls import PollOptions
 from gateway.core import polls
-from gateway.core.polls import Item, Poll, Polls, Value
+from gateway.core.patches import Patches
+from gateway.core.poll_values import Value
+from gateway.core.polls import Item, Poll, Polls
 from gateway.messages import Payload
 from tests.core.test_hub import Client, Clock
 from tests.waiting import until
@@ -20,6 +22,7 @@ OFTEN = PollOptions(refresh_interval=0.01, channel_shutdown_delay=-1, track_expi
 @dataclass(eq=False)
 class Watcher:
     connection: Client = field(default_factory=Client)
+    delta: bool = False
     losses: int = 0
 
     def lose_position(self) -> None:
@@ -35,7 +38,7 @@ class Source:
         self.asked: list[list[tuple[str, int]]] = []
         self.failure: Exception | None = None
         self.under_way = self.most = 0
-        self.polls = Polls(self.post, self.clock, 2)
+        self.polls = Polls(self.post, self.clock, 2, Patches())
         self.polls.fetch = self.fetch
 
     def post(self, _connection: Any, message: bytes) -> None:
@@ -114,3 +117,22 @@ async def test_who_asks_again_and_again_does_not_ask_the_backend_more(source: So
     assert len(source.asked) == 2
     poll.track(watcher, [Item("a", 0, 0)])
     await until(lambda: len(source.asked) == 3)
+
+
+async def test_who_come_together_are_asked_for_together(source: Source) -> None:
+    for number in range(100):
+        source.poll(Watcher(), f"key {number}", options=PollOptions(refresh_batch_size=60))
+    await until(lambda: len(source.told) == 100)
+    assert [len(keys) for keys in source.asked] == [60, 40]
+
+
+async def test_keys_end_with_their_own_signature(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(polls, "SWEEP", 1.0)
+    watcher = Watcher()
+    poll = source.poll(watcher, "a", expire_at=1010)
+    poll.track(watcher, [Item("b", 0, 1020), Item("c", 0, 0)])
+    await until(lambda: source.asked)
+    for now, left in ((1014.0, ["b", "c"]), (1024.0, ["c"])):
+        source.clock.now = now
+        await until(lambda: [key for key, _ in source.asked[-1]] == left)  # noqa: B023  it is waited for here
+    assert poll.would_track(watcher, (), ()) == 1

@@ -69,8 +69,8 @@ class Backend:
     def release(self) -> None:
         self._open.set()
 
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
+    async def start(self, port: int = 0) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port, ssl=self._tls)
 
     async def stop(self) -> None:
         assert self._server is not None
@@ -123,9 +123,9 @@ class Backend:
 
 
 @asynccontextmanager
-async def backend_running(tls: ssl.SSLContext | None = None) -> AsyncIterator[Backend]:
+async def backend_running(tls: ssl.SSLContext | None = None, port: int = 0) -> AsyncIterator[Backend]:
     backend = Backend(tls)
-    await backend.start()
+    await backend.start(port)
     try:
         yield backend
     finally:

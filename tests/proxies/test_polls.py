@@ -1,5 +1,6 @@
 """Channels that are polled: which keys a client may track, what the backend is asked, and what clients are told."""
 
+import json
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -9,20 +10,24 @@ import pytest
 
 from gateway.auth.tracking import sign_keys
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
-from gateway.web.api_messages import PublishRequest, SubscribeRequest
+from gateway.protocols.fossil import apply
+from gateway.web.api_messages import PublishRequest, SharedPollPublishRequest, SubscribeRequest
 from gateway.web.methods import METHODS
-from tests.integration.clients.driven import DrivenClient, DrivenSubscription
 from tests.integration.clients.javascript import JavaScriptProtobufSDK, JavaScriptSDK
+from tests.integration.clients.polls import poll_of
 from tests.proxies.backend import Backend, Raw, backend_running
 from tests.proxies.client import Client, Gateway, gateway_running, token
 from tests.waiting import until
 
 SIGNING = "a secret for signatures of keys, thirty-two bytes or more"
 OPTIONS = {"subscription_type": "shared_poll", "allow_subscribe_for_client": True, "allow_publish_for_client": True}
+DELTA = {"allowed_delta_types": ["fossil"]}
 OFTEN = {"refresh_interval": "50ms", "refresh_batch_size": 2, "max_keys_per_connection": 4}
 NAMESPACES: list[dict[str, Any]] = [
     {"name": "poll", **OPTIONS, "shared_poll": {**OFTEN, "mode": "versioned"}},
     {"name": "data", **OPTIONS, "shared_poll": OFTEN},
+    {"name": "told", **OPTIONS, **DELTA, "shared_poll": {**OFTEN, "mode": "versioned", "publish_enabled": True}},
+    {"name": "kept", **OPTIONS, **DELTA, "shared_poll": {**OFTEN, "keep_latest_data": True}},
     {"name": "stream", "allow_subscribe_for_client": True},
 ]
 
@@ -194,6 +199,58 @@ async def test_a_failure_changes_nothing(gateway: Gateway, backend: Backend) -> 
         assert [await pushed(client) for _ in range(2)] == [("k", 1, 1), ("k", 2, 2)]
 
 
+async def test_what_is_published(gateway: Gateway) -> None:
+    async with gateway.connected() as client:
+        await client.ask("subscribe", channel="told:a", type=4)
+        await track(client, "told:a", batch("told:a", "k"))
+        request = SharedPollPublishRequest(channel="told:a", key="k", version=3, data=msgspec.Raw(b'{"v": 3}'))
+        await METHODS["shared_poll_publish"].call(gateway.node, request)
+        assert await pushed(client) == ("k", {"v": 3}, 3)
+        assert gateway.node.metrics.publications_in == 1
+
+
+async def test_patches(gateway: Gateway, backend: Backend) -> None:
+    def answer(version: int, before: int) -> dict[str, Any]:
+        item = {"key": "k", "data": ["x" * 100, version], "version": version, "prev_data": ["x" * 100, before]}
+        return {"result": {"items": [item]}}
+
+    backend.answers["/refresh"] = [answer(1, 0), answer(2, 1), values(k=None)]
+    async with gateway.connected() as client:
+        assert (await client.ask("subscribe", channel="told:a", type=4, delta="fossil"))["delta"]
+        await track(client, "told:a", batch("told:a", "k"))
+        first, second, removal = [(await client.push())["pub"] for _ in range(3)]
+        assert first == {"data": json.dumps(["x" * 100, 1]), "key": "k", "version": 1}
+        assert (second["delta"], second["version"]) == (True, 2)
+        assert apply(first["data"].encode(), second["data"].encode()) == json.dumps(["x" * 100, 2]).encode()
+        assert removal == {"data": "null", "key": "k", "removed": True}
+
+
+async def test_what_is_kept_is_in_the_answer(gateway: Gateway, backend: Backend) -> None:
+    backend.answers["/refresh"] = [values(k=({"v": 1}, 0))]
+    async with gateway.connected() as client, gateway.connected("8") as other:
+        await client.ask("subscribe", channel="kept:a", type=4)
+        assert "items" not in await track(client, "kept:a", batch("kept:a", "k"))
+        assert await pushed(client) == ("k", {"v": 1}, 1)
+        await other.ask("subscribe", channel="kept:a", type=4, delta="fossil")
+        answered = await track(other, "kept:a", batch("kept:a", "k", user="8"))
+        assert answered["items"] == [{"data": '{"v": 1}', "key": "k", "version": 1}]
+        answered = await track(client, "kept:a", batch("kept:a", "k"))
+        assert answered["items"] == [{"data": {"v": 1}, "key": "k", "version": 1}]
+        assert "items" not in await track(client, "kept:a", batch("kept:a", "k", versions={"k": 1}))
+
+
+async def test_nobody_hears_of_what_he_does_not_track(gateway: Gateway) -> None:
+    async with gateway.connected() as client:
+        await client.ask("subscribe", channel="told:a", type=4, delta="fossil")
+        for key in "xk":
+            if key == "k":
+                await track(client, "told:a", batch("told:a", "k"))
+            request = SharedPollPublishRequest(channel="told:a", key=key, version=1, data=msgspec.Raw(b"1"))
+            await METHODS["shared_poll_publish"].call(gateway.node, request)
+        assert await pushed(client) == ("k", "1", 1)
+        assert not gateway.node.metrics.dropped["held"]
+
+
 # — the SDK —
 
 
@@ -203,10 +260,8 @@ async def test_the_sdk(gateway: Gateway, backend: Backend, kind: type[JavaScript
     url = f"ws://127.0.0.1:{gateway.port}/connection/websocket"
     async with kind() as sdk:
         client = await sdk.connected(url, token("7"))
-        assert isinstance(client, DrivenClient)
-        subscription = await client.subscription("poll:a", polled=True)
-        assert isinstance(subscription, DrivenSubscription)
-        await subscription.track(["k1", "k2"], signed("poll:a", "k1", "k2"))
+        subscription = await poll_of(sdk, client, "poll:a")
+        await subscription.track_signed(({"k1": 0, "k2": 0}, signed("poll:a", "k1", "k2")))
         await subscription.subscribe()
         await subscription.events.wait("update", 2)
         backend.answers["/refresh"] = [values(k1=("more", 2), k2=None)]
@@ -223,5 +278,5 @@ async def test_the_sdk(gateway: Gateway, backend: Backend, kind: type[JavaScript
         backend.answers["/refresh"] = [values(k1=("again", 3))]
         await subscription.events.wait("update", 5)
         assert subscription.events.named("update")[-1].data == "again"
-        await subscription.track(["k3"], "bad")
+        await subscription.track_signed(({"k3": 0}, "bad"))
         assert (await subscription.events.wait("error")).code == 103

@@ -25,6 +25,9 @@ SETTINGS: dict[str, Any] = {
         ]
     },
 }
+BACKEND = {"proxy": {"shared_poll_refresh": {"endpoint": "http://127.0.0.1:1/"}}}
+POLLS = {"shared_poll": {"hmac_secret_key": "a secret of more than thirty-two bytes, as all should be"}}
+"""What channels need that are polled."""
 
 
 class API:

@@ -13,7 +13,7 @@ from gateway.web import api_messages
 from gateway.web.api_document import BATCH, EXAMPLES, ONE, Example
 from gateway.web.methods import METHODS
 from gateway.web.one_endpoint import OneCommand
-from tests.web.conftest import API, KEY, SETTINGS, running
+from tests.web.conftest import API, BACKEND, KEY, POLLS, SETTINGS, running
 
 SHOWN = {**EXAMPLES, "batch": BATCH, "commands": ONE}
 REQUESTS: dict[str, type[Any]] = {
@@ -23,6 +23,9 @@ REQUESTS: dict[str, type[Any]] = {
 }
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
 CHAT = {"name": "chat", "history_size": 10, "history_ttl": "60s", "presence": True}
+PRICE = {"name": "price", "subscription_type": "shared_poll"} | {
+    "shared_poll": {"mode": "versioned", "publish_enabled": True}
+}
 BOARD = {"name": "board", "subscription_type": "map", "map": {"mode": "persistent"}}
 
 
@@ -67,7 +70,7 @@ def _fields(kind: type[Any]) -> list[tuple[str, Any, Any]]:
 
 @pytest.mark.parametrize("name", SHOWN)
 async def test_examples_are_answered_so(name: str) -> None:
-    async with running({**SETTINGS, "channel": {"namespaces": [CHAT, BOARD]}}) as api:
+    async with running({**SETTINGS, **POLLS, "channel": {"namespaces": [CHAT, BOARD, PRICE], **BACKEND}}) as api:
         example: Example = SHOWN[name]
         if name == "history":
             for n in range(7):

@@ -27,6 +27,11 @@ class PollOptions(Section):
     track_expired_extra_delay: Duration = 0.0
     """How long a key stays after its signature's end; 0 is 25 seconds."""
 
+    publish_enabled: bool = False
+    """Whether `shared_poll_publish` of the server API may tell values before they are polled; needs `versioned`."""
+    keep_latest_data: bool = False
+    """Keep the values of tracked keys: who tracks one is told at once, and patches need no `prev_data`."""
+
     @property
     def interval(self) -> float:
         return self.refresh_interval or 10.0

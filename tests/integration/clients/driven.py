@@ -25,6 +25,9 @@ from tests.integration.clients.base import (
     Unauthorized,
 )
 
+Sign = Callable[[list[str]], tuple[list[str], str]]
+"""Says which of these keys somebody may track, and signs them."""
+
 GetState = Callable[[], tuple[int, str]]
 """Loads what the application keeps, and says up to which position of the stream that is."""
 
@@ -62,6 +65,7 @@ class DrivenSDK(SDK):
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._logs: dict[str, Log] = {}
         self._tokens: dict[tuple[str, str], GetToken] = {}
+        self._signers: dict[tuple[str, str], Sign] = {}
 
     async def __aenter__(self) -> Self:
         self._line = await self.line()
@@ -101,6 +105,10 @@ class DrivenSDK(SDK):
         """Have ``answer`` say what the client is told that asks this."""
         self._tokens[client, question] = answer
 
+    def signs(self, client: str, channel: str, sign: Sign) -> None:
+        """Have ``sign`` answer the client that wants to track keys of the channel."""
+        self._signers[client, channel] = sign
+
     async def call(self, **call: Any) -> Any:
         """One operation of the driver."""
         number = next(self._ids)
@@ -116,7 +124,8 @@ class DrivenSDK(SDK):
                     log = self._logs[message.get("subscription", client)]
                     log.append(msgspec.convert(event, Event))
                 case {"ask": number, "client": client}:
-                    self._line.tell({"ask": number, **self._answer(client, message.get("channel", ""))})
+                    asked = client, message.get("channel", "")
+                    self._line.tell({"ask": number, **self._answer(asked, message.get("keys"))})
                 case {"id": number, "error": error}:
                     self._calls.pop(number).set_exception(CallFailed(error["code"], error["message"]))
                 case {"id": number, "result": result}:
@@ -124,9 +133,12 @@ class DrivenSDK(SDK):
         for future in self._calls.values():
             future.set_exception(CallFailed(0, self._line.obituary))
 
-    def _answer(self, client: str, channel: str) -> dict[str, str]:
+    def _answer(self, asked: tuple[str, str], keys: list[str] | None) -> dict[str, str]:
         try:
-            return {"token": self._tokens[client, channel]()}
+            if keys is None:
+                return {"token": self._tokens[asked]()}
+            signed, signature = self._signers[asked](keys)
+            return {"token": json.dumps({"keys": signed, "signature": signature})}
         except Unauthorized:
             return {"failure": "unauthorized"}
         except Exception as error:
@@ -164,10 +176,6 @@ class DrivenSubscription(Subscription):
 
     async def unsubscribe(self) -> None:
         await self._sdk.call(op="unsubscribe", subscription=self.key)
-
-    async def track(self, keys: list[str], signature: str) -> None:
-        items = [{"key": key, "version": 0} for key in keys]
-        await self._sdk.call(op="track", subscription=self.key, items=items, signature=signature)
 
     async def forms(self) -> tuple[int, int]:
         """How many publications have come whole, and how many as patches."""
@@ -207,7 +215,6 @@ class DrivenClient(Client):
         tags_filter: dict[str, Any] | None = None,
         since: tuple[int, str] | None = None,
         get_state: GetState | None = None,
-        polled: bool = False,
     ) -> Subscription:
         """As the base says; ``since`` starts from a position that the application kept, or reads by ``get_state``."""
         key = f"{self.key} subscription {next(self._subscriptions)}"
@@ -229,7 +236,6 @@ class DrivenClient(Client):
             tagsFilter=tags_filter,
             since=_position(since),
             loads=get_state is not None,
-            polled=polled,
         )
         return subscription
 

@@ -4,7 +4,8 @@
 //         {"ask": 1, "token": "..."}  {"ask": 1, "failure": "..."} the answer to a question
 //   out   {"id": 1, "result": ...}  {"id": 1, "error": {code, message}}
 //         {"client": "c1", "subscription": "s1", "event": {...}}  without subscription: of the client itself
-//         {"ask": 1, "client": "c1", "channel": "..."}            a token is wanted; without channel: to connect
+//         {"ask": 1, "client": "c1", "channel": "..."}            a token is wanted; without channel: to connect;
+//                                                                 with "keys", a signature of these
 //
 // A client made with "protobuf" speaks that. What is bytes there and no JSON stands in lines as {"$bytes": "<base64>"}.
 import { Centrifuge, UnauthorizedError } from 'centrifuge';
@@ -85,13 +86,26 @@ function begin(tell) {
   const forms = new Map();
   const subscriptions = new Map();
   const questions = new Map();
+  const refreshes = new Map();
 
-  const ask = (client, channel) =>
+  const ask = (client, channel, keys) =>
     new Promise((answer, reject) => {
       const id = questions.size + 1;
       questions.set(id, { answer, reject, Unauthorized: forms.get(client).Unauthorized });
-      tell({ ask: id, client, channel });
+      tell({ ask: id, client, channel, keys });
     });
+
+  // What a client says of the keys that it tracks is kept, where it is text.
+  const socketOf = (client) =>
+    class extends WebSocket {
+      send(data, ...rest) {
+        if (typeof data === 'string' && data.includes('"sub_refresh"')) {
+          const commands = data.trim().split('\n').map((line) => JSON.parse(line).sub_refresh);
+          refreshes.get(client).push(...commands.filter(Boolean));
+        }
+        super.send(data, ...rest);
+      }
+    };
 
   const report = (emitter, names, from) => {
     const form = forms.get(from.client);
@@ -103,7 +117,7 @@ function begin(tell) {
   const operations = {
     create({ client, endpoints, emulation, protobuf, token, asks, pingDelay }) {
       const centrifuge = new (protobuf ? ProtobufCentrifuge : Centrifuge)(endpoints, {
-        websocket: WebSocket,
+        websocket: socketOf(client),
         eventsource: EventSource,
         fetch,
         readableStream: ReadableStream,
@@ -115,6 +129,7 @@ function begin(tell) {
         maxServerPingDelay: pingDelay,
       });
       clients.set(client, centrifuge);
+      refreshes.set(client, []);
       forms.set(client, protobuf ? AS_BYTES : AS_IT_IS);
       report(centrifuge, OF_CLIENT, { client });
     },
@@ -126,6 +141,7 @@ function begin(tell) {
       if (more.delta) options.delta = more.delta;
       if (more.tagsFilter) options.tagsFilter = more.tagsFilter;
       if (more.loads) options.getState = async () => JSON.parse(await ask(client, `state of ${channel}`));
+      if (more.signs) options.getSignature = async ({ keys }) => JSON.parse(await ask(client, channel, keys));
       const kind = more.polled ? 'newSharedPollSubscription' : 'newSubscription';
       const made = clients.get(client)[kind](channel, options);
       subscriptions.set(subscription, made);
@@ -150,7 +166,16 @@ function begin(tell) {
       clients.get(client).connect();
       clients.get(client).disconnect();
     },
-    track: ({ subscription, items, signature }) => subscriptions.get(subscription).track(items, signature),
+    track({ client, subscription, batches }) {
+      clients.get(client).startBatching();
+      batches.forEach(({ keys, signature }) => subscriptions.get(subscription).track(keys, signature));
+      clients.get(client).stopBatching();
+    },
+    untrack: ({ subscription, keys }) => subscriptions.get(subscription).untrack(keys),
+    tracked: ({ subscription }) => [...subscriptions.get(subscription).trackedKeys()],
+    refreshes: ({ client }) => refreshes.get(client),
+    // the SDK tells nobody, and goes by it
+    pollEpoch: ({ subscription }) => subscriptions.get(subscription)._sharedPollEpoch,
     state: ({ client }) => clients.get(client).state,
     subscribe: ({ subscription }) => subscriptions.get(subscription).subscribe(),
     unsubscribe: ({ subscription }) => subscriptions.get(subscription).unsubscribe(),
