@@ -1,6 +1,7 @@
 """What is wrong with maps: modes that cannot have what they are given, presence that nobody would keep."""
 
 from collections.abc import Iterator
+from itertools import chain
 
 from gateway.config.settings import ChannelOptions, Settings
 from gateway.config.settings.channels import PRESENCE_TYPES
@@ -33,7 +34,9 @@ def find_map_problems(settings: Settings) -> Iterator[Problem]:
     for key, options in sections:
         where = f"channel.{key}"
         if options.is_map:
-            yield from ((f"{where}.{name}", text) for name, text in _mode_problems(options))
+            yield from (
+                (f"{where}.{name}", text) for name, text in chain(_mode_problems(options), _key_problems(options.map))
+            )
             if settings.engine.type not in ("memory", "redis"):
                 yield (
                     f"{where}.subscription_type",
@@ -67,6 +70,13 @@ def _mode_problems(options: ChannelOptions) -> Iterator[Problem]:
     for name in _STREAM_OPTIONS:
         if getattr(options, name):
             yield name, "is for streams; a map says by map.mode what it keeps"
+
+
+def _key_problems(found: MapSettings) -> Iterator[Problem]:
+    for what in ("publish", "remove"):
+        if found.client_key and getattr(found, f"{what}_proxy_enabled"):
+            text = f'cannot stand beside client_key = "{found.client_key}": only one may choose keys'
+            yield f"map.{what}_proxy_enabled", text
 
 
 def _page_problems(found: MapSettings) -> Iterator[Problem]:
