@@ -273,7 +273,7 @@ async def test_maps_go_on(today: Pieces) -> None:
         ("board:1", ROOM, ENTRY, 1),
         ("cursors", CURSORS, ENTRY, 0),
     ):
-        page = await today.maps.read_state(channel, options, -1)
+        page = await today.maps.read_state(channel, options, 100)
         assert page.entries == [msgspec.structs.replace(entry, offset=offset)]
     changes, top = await today.maps.read_stream("board", BOARD, ALL)
     assert [(each.offset, each.key, each.removed, each.tags) for each in changes[3:]] == [

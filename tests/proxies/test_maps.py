@@ -37,7 +37,7 @@ def settings(backend: Backend) -> dict[str, Any]:
 async def entries(gateway: Gateway, channel: str = "board:1") -> list[Any]:
     maps = gateway.node.maps
     options = maps.options(gateway.node.channels.resolve(channel))
-    return (await maps.store.read_state(channel, options, -1)).entries
+    return (await maps.store.read_state(channel, options, 100)).entries
 
 
 async def set_key(client: Any, key: str = "a", data: Any = 1, channel: str = "board:1") -> Any:
