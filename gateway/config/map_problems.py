@@ -1,7 +1,6 @@
 """What is wrong with maps: modes that cannot have what they are given, presence that nobody would keep."""
 
 from collections.abc import Iterator
-from itertools import chain
 
 from gateway.config.settings import ChannelOptions, Settings
 from gateway.config.settings.channels import PRESENCE_TYPES
@@ -32,21 +31,24 @@ def find_map_problems(settings: Settings) -> Iterator[Problem]:
     keys = ["without_namespace", *(f"namespaces.{index}" for index in range(len(channel.namespaces)))]
     sections = [*zip(keys, (channel.without_namespace, *channel.namespaces), strict=True)]
     for key, options in sections:
-        where = f"channel.{key}"
-        if options.is_map:
-            yield from (
-                (f"{where}.{name}", text) for name, text in chain(_mode_problems(options), _key_problems(options.map))
+        yield from ((f"channel.{key}.{name}", text) for name, text in find_problems_of(settings, options))
+
+
+def find_problems_of(settings: Settings, options: ChannelOptions) -> Iterator[Problem]:
+    """Those of one namespace, or of a route of the program."""
+    if options.is_map:
+        yield from _mode_problems(options)
+        yield from _key_problems(options.map)
+        if settings.engine.type not in ("memory", "redis"):
+            yield (
+                "subscription_type",
+                f'engine.type = "{settings.engine.type}" keeps no maps; let engine.type = "redis" join the nodes, '
+                "or leave it out",
             )
-            if settings.engine.type not in ("memory", "redis"):
-                yield (
-                    f"{where}.subscription_type",
-                    f'engine.type = "{settings.engine.type}" keeps no maps; let engine.type = "redis" join the nodes, '
-                    "or leave it out",
-                )
-        elif options.map != _NO_MAP:
-            given = next(name for name, value in options.map if value != getattr(_NO_MAP, name))
-            yield f"{where}.map.{given}", 'needs subscription_type = "map", "map_clients" or "map_users"'
-        yield from _presence_problems(settings, where, options)
+    elif options.map != _NO_MAP:
+        given = next(name for name, value in options.map if value != getattr(_NO_MAP, name))
+        yield f"map.{given}", 'needs subscription_type = "map", "map_clients" or "map_users"'
+    yield from _presence_problems(settings, options)
 
 
 def _mode_problems(options: ChannelOptions) -> Iterator[Problem]:
@@ -101,7 +103,7 @@ def _meta_problems(found: MapSettings) -> Iterator[Problem]:
         yield "map.meta_ttl", "must not be shorter than stream_ttl and key_ttl, which it is to outlive"
 
 
-def _presence_problems(settings: Settings, where: str, options: ChannelOptions) -> Iterator[Problem]:
+def _presence_problems(settings: Settings, options: ChannelOptions) -> Iterator[Problem]:
     """Channels of presence that are no such channels."""
     channel = settings.channel
     for kind in PRESENCE_TYPES:
@@ -117,7 +119,7 @@ def _presence_problems(settings: Settings, where: str, options: ChannelOptions) 
                 f'{{"name": "online", "subscription_type": "{kind}", "map": {{"mode": "ephemeral", "key_ttl": "60s"}}}}'
             )
             yield (
-                f"{where}.{name}",
+                name,
                 f'"{prefix}" must begin with a namespace of that type, for example "online:" with {example} in '
                 "channel.namespaces",
             )

@@ -12,7 +12,7 @@ from gateway.maps.base import MapPage
 from gateway.messages import Position, Publication
 
 AT_A_TIME = 1000
-"""Entries that are read at a time: a millisecond or two of Redis, for which everybody else waits."""
+"""Entries that are read at a time: some five milliseconds of Redis, for which everybody else waits."""
 
 
 async def read_entries(maps: Maps, channel: Channel, limit: int, cursor: str = "") -> MapPage:
