@@ -8,10 +8,12 @@ if TYPE_CHECKING:
     from gateway.config.settings import Settings
     from gateway.errors import BrokerUnavailable, Disconnect, DisconnectCode, Error, ErrorCode
     from gateway.limits.limit import Quota, RateLimit
+    from gateway.maps.base import MapReceipt
     from gateway.messages import Position, Receipt
     from gateway.program.errors import ChannelError
     from gateway.program.gateway import Gateway
     from gateway.program.manager import ConnectionManager
+    from gateway.program.maps import MapHandle
     from gateway.program.publisher import Publisher
     from gateway.program.routes.channel import ChannelRoute
     from gateway.program.routes.client import Client
@@ -50,6 +52,8 @@ _HOMES = {
     "Handled": "program.routes.returns",
     "Inclusion": "program.routes.router",
     "Listener": "program.routes.listening",
+    "MapHandle": "program.maps",
+    "MapReceipt": "maps.base",
     "Message": "program.routes.returns",
     "Position": "messages",
     "Publication": "program.typed",
@@ -87,6 +91,8 @@ __all__ = [
     "Handled",
     "Inclusion",
     "Listener",
+    "MapHandle",
+    "MapReceipt",
     "Message",
     "Position",
     "Publication",

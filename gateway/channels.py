@@ -123,6 +123,11 @@ class Channels:
         namespaces = (f"{each.name}{self._settings.namespace_boundary}" for each in self._settings.namespaces)
         return [*(route.text for route in self._routes), *namespaces]
 
+    def all_options(self) -> list[ChannelOptions]:
+        """Those of every route and namespace."""
+        settings = self._settings
+        return [*(route.options for route in self._routes), settings.without_namespace, *settings.namespaces]
+
     def claim(self, route: Route, name: str) -> Mapping[str, str] | None:
         """The parameters in a name that is the route's, unless one before it takes it; None if it is not."""
         return route.match(name) if self._may_claim(route, name) else None

@@ -51,14 +51,28 @@ def may_publish(options: ChannelOptions, user: str, subscribed: bool, *, insecur
     )
 
 
-def may_write(options: ChannelOptions, user: str, subscribed: bool, *, removes: bool, insecure: bool = False) -> bool:
-    """Whether the user may set, or remove, keys of a map."""
+def may_set(options: ChannelOptions, user: str, subscribed: bool, *, insecure: bool = False) -> bool:
+    """Whether the user may set keys of a map."""
     found = options.map
-    if removes:
-        allowed = found.allow_remove_for_client, found.allow_remove_for_subscriber, found.allow_remove_for_anonymous
-    else:
-        allowed = found.allow_publish_for_client, found.allow_publish_for_subscriber, found.allow_publish_for_anonymous
-    return insecure or _allows(user, subscribed, *allowed)
+    return insecure or _allows(
+        user,
+        subscribed,
+        found.allow_publish_for_client,
+        found.allow_publish_for_subscriber,
+        found.allow_publish_for_anonymous,
+    )
+
+
+def may_remove(options: ChannelOptions, user: str, subscribed: bool, *, insecure: bool = False) -> bool:
+    """Whether the user may remove them."""
+    found = options.map
+    return insecure or _allows(
+        user,
+        subscribed,
+        found.allow_remove_for_client,
+        found.allow_remove_for_subscriber,
+        found.allow_remove_for_anonymous,
+    )
 
 
 def may_read_presence(options: ChannelOptions, user: str, subscribed: bool, *, insecure: bool = False) -> bool:

@@ -1,14 +1,22 @@
 """Which backends the settings ask, about which events."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from operator import attrgetter
 
 from msgspec import Struct
 
 from gateway.config.settings import ProxySettings, Settings
 from gateway.config.settings.proxies import DEFAULT
 
-CHANNEL_EVENTS = ("subscribe", "publish", "sub_refresh", "cache_empty")
-
+CHANNEL_EVENTS: Mapping[str, str] = {
+    "subscribe": "subscribe",
+    "publish": "publish",
+    "map_publish": "map.publish",
+    "map_remove": "map.remove",
+    "sub_refresh": "sub_refresh",
+    "cache_empty": "cache_empty",
+}
+"""What happens in channels, and how the options begin by which a namespace asks about it."""
 
 POLL_EVENT = "shared_poll_refresh"
 
@@ -31,10 +39,10 @@ def find_asked(settings: Settings) -> Iterator[Asked]:
     channel = settings.channel
     sections = ["without_namespace", *(f"namespaces.{index}" for index in range(len(channel.namespaces)))]
     for section, options in zip(sections, (channel.without_namespace, *channel.namespaces), strict=True):
-        for event in CHANNEL_EVENTS:
-            if getattr(options, f"{event}_proxy_enabled"):
-                name = getattr(options, f"{event}_proxy_name")
-                yield Asked(event, name, f"channel.{section}.{event}_proxy_enabled")
+        for event, option in CHANNEL_EVENTS.items():
+            if attrgetter(f"{option}_proxy_enabled")(options):
+                name = attrgetter(f"{option}_proxy_name")(options)
+                yield Asked(event, name, f"channel.{section}.{option}_proxy_enabled")
         if options.is_polled:
             yield Asked(POLL_EVENT, options.shared_poll.proxy_name, f"channel.{section}.shared_poll.proxy_name")
     rpc = settings.rpc

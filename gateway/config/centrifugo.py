@@ -33,10 +33,6 @@ MISSING: Mapping[str, str] = {
     "admin.web_proxy_address": "the admin page comes with the gateway; leave it out",
     "broker.enabled": 'one engine is both: set engine.type = "redis" or "postgres", and presence.enabled for another '
     "Redis of presence",
-    "channel.namespaces.map.publish_proxy_enabled": "no backend is asked about maps: let clients ask it by themselves, "
-    "and let it write by the server API",
-    "channel.namespaces.map.remove_proxy_enabled": "no backend is asked about maps: let clients ask it by themselves, "
-    "and let it write by the server API",
     "channel.namespaces.subscribe_stream_proxy_enabled": "there are no streams from a backend: let it publish by the "
     "server API while channels are occupied",
     "client.connect_code_to_unidirectional_disconnect.enabled": "these codes are fixed; leave it out",
@@ -80,9 +76,7 @@ NEEDLESS: Mapping[str, str] = {
     "*.write_buffer_size": "buffers size themselves",
     "admin.external": "the page has a port of its own if http_server.internal_port says so",
     "broker.*": "belongs to broker.enabled",
-    "channel.namespaces.map.*_proxy_name": "belongs to publish_proxy_enabled and remove_proxy_enabled",
     "channel.namespaces.subscribe_stream_proxy_*": "belongs to subscribe_stream_proxy_enabled",
-    "channel.proxy.map_*": "belongs to map.publish_proxy_enabled and map.remove_proxy_enabled of a namespace",
     "channel.proxy.subscribe_stream.*": "belongs to subscribe_stream_proxy_enabled of a namespace",
     "client.connect_code_to_unidirectional_disconnect.*": "belongs to its enabled",
     "client.concurrency": "a client's calls that wait for a program or a backend run side by side anyway",

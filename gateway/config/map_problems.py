@@ -31,19 +31,24 @@ def find_map_problems(settings: Settings) -> Iterator[Problem]:
     keys = ["without_namespace", *(f"namespaces.{index}" for index in range(len(channel.namespaces)))]
     sections = [*zip(keys, (channel.without_namespace, *channel.namespaces), strict=True)]
     for key, options in sections:
-        where = f"channel.{key}"
-        if options.is_map:
-            yield from ((f"{where}.{name}", text) for name, text in _mode_problems(options))
-            if settings.engine.type not in ("memory", "redis"):
-                yield (
-                    f"{where}.subscription_type",
-                    f'engine.type = "{settings.engine.type}" keeps no maps; let engine.type = "redis" join the nodes, '
-                    "or leave it out",
-                )
-        elif options.map != _NO_MAP:
-            given = next(name for name, value in options.map if value != getattr(_NO_MAP, name))
-            yield f"{where}.map.{given}", 'needs subscription_type = "map", "map_clients" or "map_users"'
-        yield from _presence_problems(settings, where, options)
+        yield from ((f"channel.{key}.{name}", text) for name, text in find_problems_of(settings, options))
+
+
+def find_problems_of(settings: Settings, options: ChannelOptions) -> Iterator[Problem]:
+    """Those of one namespace, or of a route of the program."""
+    if options.is_map:
+        yield from _mode_problems(options)
+        yield from _key_problems(options.map)
+        if settings.engine.type not in ("memory", "redis"):
+            yield (
+                "subscription_type",
+                f'engine.type = "{settings.engine.type}" keeps no maps; let engine.type = "redis" join the nodes, '
+                "or leave it out",
+            )
+    elif options.map != _NO_MAP:
+        given = next(name for name, value in options.map if value != getattr(_NO_MAP, name))
+        yield f"map.{given}", 'needs subscription_type = "map", "map_clients" or "map_users"'
+    yield from _presence_problems(settings, options)
 
 
 def _mode_problems(options: ChannelOptions) -> Iterator[Problem]:
@@ -69,6 +74,13 @@ def _mode_problems(options: ChannelOptions) -> Iterator[Problem]:
             yield name, "is for streams; a map says by map.mode what it keeps"
 
 
+def _key_problems(found: MapSettings) -> Iterator[Problem]:
+    for what in ("publish", "remove"):
+        if found.client_key and getattr(found, f"{what}_proxy_enabled"):
+            text = f'cannot stand beside client_key = "{found.client_key}": only one may choose keys'
+            yield f"map.{what}_proxy_enabled", text
+
+
 def _page_problems(found: MapSettings) -> Iterator[Problem]:
     if 0 < found.default_page_size < found.smallest_page:
         yield "map.default_page_size", f"must not be less than min_page_size, which is {found.smallest_page}"
@@ -91,7 +103,7 @@ def _meta_problems(found: MapSettings) -> Iterator[Problem]:
         yield "map.meta_ttl", "must not be shorter than stream_ttl and key_ttl, which it is to outlive"
 
 
-def _presence_problems(settings: Settings, where: str, options: ChannelOptions) -> Iterator[Problem]:
+def _presence_problems(settings: Settings, options: ChannelOptions) -> Iterator[Problem]:
     """Channels of presence that are no such channels."""
     channel = settings.channel
     for kind in PRESENCE_TYPES:
@@ -107,7 +119,7 @@ def _presence_problems(settings: Settings, where: str, options: ChannelOptions) 
                 f'{{"name": "online", "subscription_type": "{kind}", "map": {{"mode": "ephemeral", "key_ttl": "60s"}}}}'
             )
             yield (
-                f"{where}.{name}",
+                name,
                 f'"{prefix}" must begin with a namespace of that type, for example "online:" with {example} in '
                 "channel.namespaces",
             )

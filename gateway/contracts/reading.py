@@ -27,9 +27,10 @@ OURS = ("connection", "part", "subscription")
 
 
 def contract_of(program: Program, settings: Settings) -> Contract:
-    """The contract of all that has been declared so far."""
+    """The contract of all that has been declared so far, but for maps, whose subscriptions are of another kind."""
     schemas, names = Schemas(), Names(OURS)
-    channels = [_channel(route, settings, schemas, names) for route in program.channels]
+    streams = [route for route in program.channels if not route.options.is_map]
+    channels = [_channel(route, settings, schemas, names) for route in streams]
     procedures = [_procedure(*each, schemas, names) for each in program.procedures.items()]
     connect, server = program.handlers.get("on_connect"), settings.http_server
     wanted = settings.asyncapi

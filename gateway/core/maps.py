@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from gateway.brokers.base import Claim, StreamOptions
 from gateway.channels import Channel, Channels
-from gateway.config.settings import ChannelOptions, ChannelSettings
+from gateway.config.settings import ChannelOptions
 from gateway.core.cluster import UnsubscribeUser
 from gateway.core.hub import Hub
 from gateway.core.wheel import Wheel
@@ -134,12 +134,13 @@ class Maps:
 
     # — the sweep —
 
-    def start(self, settings: ChannelSettings) -> None:
-        self.reload(settings)
+    def start(self) -> None:
+        self.reload()
         self._wheel.after(SWEEP_INTERVAL, self._tick)
 
-    def reload(self, settings: ChannelSettings) -> None:
-        self._used = any(each.is_map for each in (settings.without_namespace, *settings.namespaces))
+    def reload(self) -> None:
+        """The options of channels may be others now."""
+        self._used = any(each.is_map for each in self._channels.all_options())
 
     def _tick(self) -> None:
         if self._used and self._store is not None:

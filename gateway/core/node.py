@@ -16,6 +16,7 @@ from gateway.brokers.publish_queue import PublishQueue
 from gateway.brokers.single_flight import SingleFlight
 from gateway.channels import Ask, Channel, Channels, Route
 from gateway.config.settings import Settings
+from gateway.config.settings.channels import STREAM_TYPES
 from gateway.core.blocked import Blocked
 from gateway.core.cluster import Cluster, ControlCommand, NodeInfo
 from gateway.core.feeds import Feeds
@@ -139,7 +140,7 @@ class Node:
         await self.blocked.store.start(self.blocked)
         self.cluster.start()
         self.watch.start()
-        self.maps.start(self.settings.channel)
+        self.maps.start()
         self.isolation.start()
 
     async def stop(self) -> None:
@@ -158,7 +159,7 @@ class Node:
         """Go by other settings, where these are asked each time. See ``config.reloading`` for what may differ."""
         self.settings = settings
         self.channels.reload(settings.channel)
-        self.maps.reload(settings.channel)
+        self.maps.reload()
         self._streams.clear()
 
     def spawn(self, work: Coroutine[Any, Any, None], context: Context | None = None) -> None:
@@ -202,10 +203,11 @@ class Node:
     async def publish(self, channel: Channel, publication: Publication, extras: PublishOptions = NO_EXTRAS) -> Receipt:
         """Hand a publication to the broker; returns once it has been accepted there.
 
-        Raises ``Error``: 107 for a channel that is polled, unless it is what one of its keys has.
+        Raises ``Error``: 107 for a map, and for a channel that is polled, unless it is what one of its keys has.
         """
-        if channel.options.is_polled and not publication.key:
-            raise Error(ErrorCode.BAD_REQUEST, "bad request: the channel is polled")
+        options = channel.options
+        if options.subscription_type not in STREAM_TYPES and not (options.is_polled and publication.key):
+            raise Error(ErrorCode.BAD_REQUEST, "bad request: the channel is a map, or polled")
         receipt = await self.publishing.publish(channel.name, publication, self.stream(channel), extras)
         self.accepted(channel)
         return receipt

@@ -99,7 +99,7 @@ class MapStore(Protocol):
         """Take a key out. Subscribers are told with the tags of what it had."""
 
     async def read_state(self, channel: str, options: MapOptions, limit: int, cursor: str = "") -> MapPage:
-        """At most ``limit`` entries after the cursor (-1: all, 0: the position alone), in the order of their keys."""
+        """At most ``limit`` entries after the cursor, in the order of their keys; with 0 the position alone."""
 
     async def read_key(self, channel: str, options: MapOptions, key: str) -> MapPage:
         """One entry, if it is there."""

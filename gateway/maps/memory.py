@@ -130,7 +130,7 @@ class _Map:
         if not limit:
             return [], ""
         first = bisect_right(self.names, cursor) if cursor else 0
-        names = self.names[first:] if limit < 0 else self.names[first : first + limit]
+        names = self.names[first : first + limit]
         more = first + len(names) < len(self.names)
         return [self.entries[name].publication for name in names], names[-1] if more else ""
 

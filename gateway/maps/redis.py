@@ -138,7 +138,7 @@ class RedisMaps:
 
     async def _read_state(self, channel: str, options: MapOptions, limit: int, cursor: str, key: str) -> MapPage:
         args: list[Argument] = [
-            max(limit, -1),
+            limit,
             cursor,
             key,
             new_epoch(),

@@ -61,6 +61,14 @@ def check_history(channel: Channel) -> Channel:
     return channel
 
 
+def check_map(channel: Channel) -> Channel:
+    """The same. Raises `ChannelError` if it is no map."""
+    if not channel.options.is_map:
+        advice = f'"{channel.name}" is no map; write gateway.channel("...", map={{"mode": "persistent"}})'
+        raise ChannelError(ErrorCode.BAD_REQUEST, f"{advice}, or set subscription_type and map for its namespace")
+    return channel
+
+
 def history_error(channel: Channel, since: Position | None, error: Error) -> Error:
     """What a program is told in place of an error of history; others stay what they are."""
     if error.code == ErrorCode.UNRECOVERABLE_POSITION:
@@ -74,6 +82,9 @@ def history_error(channel: Channel, since: Position | None, error: Error) -> Err
 
 def check_publication(channel: Channel, publication: Publication) -> None:
     """Raises `ChannelError` if the channel does not take it."""
+    if channel.options.is_map and not publication.key:
+        how = f'await gateway.map("{channel.name}").publish(key, data)'
+        raise ChannelError(ErrorCode.BAD_REQUEST, f'"{channel.name}" is a map, in which each value has a key: {how}')
     try:
         check_payload(channel.options, publication.data, known_json=not publication.binary)
     except Error:

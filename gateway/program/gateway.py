@@ -132,7 +132,7 @@ class Gateway(Operations, BaseRouter):
         """The node and what belongs to it; another one after each stop."""
         if self._running is None:
             self._program.close()
-            warnings = check_supported(self.settings.engine, self._program.channels, self._limits)
+            warnings = check_supported(self.settings, self._program.channels, self._limits)
             for warning in (*warnings, *find_unasked(self.settings, self._program)):
                 log.warning(warning)
             self._running = Running(self.settings, self._program, self._same_origin, ENVIRONMENT.get())

@@ -1,6 +1,7 @@
 """A program and backends that decide together: the program's handlers come first."""
 
 from collections.abc import Iterable, Iterator
+from operator import attrgetter
 from typing import Any
 
 from gateway.config.backends import CHANNEL_EVENTS
@@ -54,8 +55,8 @@ def find_unasked(settings: Settings, program: Program) -> Iterator[str]:
         routes = [each.pattern.text for each in program.channels]
         prefix = namespace.name + channel.namespace_boundary
         taken = [text for text in routes if text.startswith(prefix)]
-        switches = [f"{event}_proxy_enabled" for event in CHANNEL_EVENTS]
-        if taken and any(getattr(namespace, switch) for switch in switches):
+        switches = [f"{option}_proxy_enabled" for option in CHANNEL_EVENTS.values()]
+        if taken and any(attrgetter(switch)(namespace) for switch in switches):
             yield (
                 f'the backends of the namespace "{namespace.name}" are not asked about {", ".join(taken)}: these '
                 "channels are the program's, whose handlers and options decide; take one of them away"

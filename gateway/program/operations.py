@@ -31,12 +31,14 @@ from gateway.program.commits import CommitOutbox, Message
 from gateway.program.encoding import encode_data, encode_publication
 from gateway.program.errors import (
     check_history,
+    check_map,
     check_presence,
     check_publication,
     check_version,
     find_channel,
     history_error,
 )
+from gateway.program.maps import MapHandle
 from gateway.program.routes.client import Client
 from gateway.program.routes.handle import AnyClient, Options
 from gateway.program.routes.named_events import ChannelEvent, Named
@@ -232,6 +234,11 @@ class Operations(ABC):
         if limit < 0:
             raise ValueError(f"limit = {limit} must not be negative; 0 is as many as one answer holds")
         return await self._here.cluster.survey("channels", pattern, cursor, limit)
+
+    def map(self, channel: str) -> MapHandle[Any]:
+        """A map, to write and to read: what each of its keys has. Raises `ChannelError` for a channel that is none."""
+        found = check_map(find_channel(self.node.channels, channel))
+        return MapHandle(self.node, found, self._program.types(found))
 
     # — users —
 

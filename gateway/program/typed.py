@@ -85,6 +85,10 @@ class Publication(Generic[T]):
         """Its place in the channel's stream; 0 where the channel keeps no history."""
         self.epoch = message.epoch
         """Of the stream; empty in what comes from ``history``, which tells it once."""
+        self.key = message.key
+        """In a map, whose value it is; else empty."""
+        self.removed = message.removed
+        """In a map, that its key has none any more: there is no data."""
         self.tags = message.tags or {}
         self.time = message.time
         """When it was published (Unix ms); 0 if nobody has noted it."""
@@ -99,6 +103,8 @@ class Publication(Generic[T]):
         Raises ``pydantic.ValidationError`` for what is not of the type: whoever publishes by another way than the
         handlers may publish anything. The end of a stream is null.
         """
+        if self.removed:
+            return cast(T, None)
         return cast(T, self.raw if self.binary else self._types.data(self.raw))
 
     @property

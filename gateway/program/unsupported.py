@@ -1,8 +1,9 @@
 """What a program asks for that the engine does not have: found at the start, by name."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
-from gateway.config.settings import EngineSettings
+from gateway.config.map_problems import find_problems_of
+from gateway.config.settings import Settings
 from gateway.errors import SettingsError
 from gateway.limits.limit import Limits, Quota
 from gateway.program.routes import events
@@ -11,8 +12,12 @@ from gateway.program.routes.channel import ChannelRoute
 _INSTEAD = 'let engine.type = "redis" join the nodes'
 
 
-def check_supported(engine: EngineSettings, channels: Iterable[ChannelRoute], limits: Limits) -> list[str]:
+def check_supported(settings: Settings, channels: Sequence[ChannelRoute], limits: Limits) -> list[str]:
     """What an operator should know. Raises `SettingsError` for what cannot be."""
+    engine = settings.engine
+    problems = [(each, problem) for each in channels for problem in find_problems_of(settings, each.options)]
+    if wrong := [f"{route}: {name} {text}" for route, (name, text) in problems]:
+        raise SettingsError("\n".join(wrong))
     if engine.type != "broadcaster":
         return []
     if missing := [*_of_channels(channels), *_of_limits(limits)]:

@@ -23,7 +23,7 @@ as they close it may be lost."""
 DNS = 10
 """Seconds that an address is believed, while a name's is asked for again at once when nobody is there."""
 
-ACTS = frozenset(("publish", "rpc"))
+ACTS = frozenset(("publish", "map_publish", "map_remove", "rpc"))
 """Events whose second telling might do something twice. What else is lost with a connection is asked once more."""
 
 T = TypeVar("T")

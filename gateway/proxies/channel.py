@@ -4,6 +4,8 @@ import random
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from msgspec.structs import replace
+
 from gateway.auth.permissions import is_json
 from gateway.auth.tokens import Grant
 from gateway.brokers.base import PublishOptions
@@ -11,12 +13,17 @@ from gateway.brokers.single_flight import SingleFlight
 from gateway.channels import Channel
 from gateway.config.settings import ChannelOptions
 from gateway.errors import Disconnect, Error, ErrorCode
+from gateway.maps.base import MapWrite
 from gateway.messages import Payload, Publication, SubscribeRequest
 from gateway.proxies import envelopes
 from gateway.proxies.asking import Asking
 from gateway.proxies.envelopes import (
     DataAnswer,
     GrantAnswer,
+    MapPublishAnswer,
+    MapPublishAsked,
+    MapRemoveAnswer,
+    MapRemoveAsked,
     PublishAnswer,
     PublishAsked,
     RenewalAnswer,
@@ -28,7 +35,7 @@ from gateway.proxies.envelopes import (
 )
 from gateway.proxies.failures import Failure
 from gateway.session import Session
-from gateway.session.application import AS_THE_OPTIONS_SAY, Accepted, Admitted
+from gateway.session.application import AS_THE_OPTIONS_SAY, Accepted, AcceptedChange, Admitted
 from gateway.session.tokens import check_moment
 
 EXTENSION = 60.0
@@ -55,12 +62,18 @@ class ProxiedChannels:
         on = options
         self.subscribe: Callable[..., Coroutine[Any, Any, Admitted]] | None = None
         self.publish: Callable[..., Coroutine[Any, Any, Accepted]] | None = None
+        self.map_publish: Callable[..., Coroutine[Any, Any, AcceptedChange]] | None = None
+        self.map_remove: Callable[..., Coroutine[Any, Any, AcceptedChange]] | None = None
         self.renew: Callable[..., Coroutine[Any, Any, Admitted | None]] | None = None
         self.cache_empty: Callable[..., Coroutine[Any, Any, Payload | None]] | None = None
         if on.subscribe_proxy_enabled:
             self.subscribe = self._subscribe
         if on.publish_proxy_enabled:
             self.publish = self._publish
+        if on.map.publish_proxy_enabled:
+            self.map_publish = self._map_publish
+        if on.map.remove_proxy_enabled:
+            self.map_remove = self._map_remove
         if on.sub_refresh_proxy_enabled:
             self.renew = self._renew
         if on.cache_empty_proxy_enabled:
@@ -69,7 +82,8 @@ class ProxiedChannels:
     @property
     def asks(self) -> bool:
         """Whether there is anything that it asks."""
-        return any((self.subscribe, self.publish, self.renew, self.cache_empty))
+        events = self.subscribe, self.publish, self.map_publish, self.map_remove, self.renew, self.cache_empty
+        return any(events)
 
     async def _subscribe(self, session: Session, channel: Channel, request: SubscribeRequest) -> Admitted:
         if channel.private:
@@ -98,6 +112,29 @@ class ProxiedChannels:
             lambda answer: _accepted(answer, publication),
             publication.data,
             channel=channel.name,
+        )
+
+    async def _map_publish(self, session: Session, channel: Channel, change: Publication) -> AcceptedChange:
+        return await self._asking.ask(
+            envelopes.MAP_PUBLISH,
+            self._options.map.publish_proxy_name,
+            session,
+            MapPublishAsked,
+            lambda answer: _set(answer, change),
+            change.data,
+            channel=channel.name,
+            key=change.key,
+        )
+
+    async def _map_remove(self, session: Session, channel: Channel, change: Publication) -> AcceptedChange:
+        return await self._asking.ask(
+            envelopes.MAP_REMOVE,
+            self._options.map.remove_proxy_name,
+            session,
+            MapRemoveAsked,
+            lambda answer: _removed(answer, change),
+            channel=channel.name,
+            key=change.key,
         )
 
     async def _renew(self, session: Session, channel: Channel) -> Admitted | None:
@@ -151,6 +188,29 @@ def _accepted(answer: PublishAnswer | None, publication: Publication) -> Accepte
         delta=bool(answer.delta),
     )
     return Accepted(publication, extras)
+
+
+def _set(answer: MapPublishAnswer | None, change: Publication) -> AcceptedChange:
+    if answer is None:
+        return AcceptedChange(change)
+    data = content(answer.data, answer.b64data)
+    binary = change.binary if data is None else not is_json(data)
+    extras = MapWrite(
+        key_mode=answer.key_mode or "",
+        idempotency_key=answer.idempotency_key or "",
+        version=answer.version or 0,
+        version_epoch=answer.version_epoch or "",
+        delta=bool(answer.delta),
+    )
+    key, data = answer.key or change.key, change.data if data is None else data
+    return AcceptedChange(Publication(data, change.info, key=key, tags=answer.tags, binary=binary), extras)
+
+
+def _removed(answer: MapRemoveAnswer | None, change: Publication) -> AcceptedChange:
+    if answer is None:
+        return AcceptedChange(change)
+    key = answer.key or change.key
+    return AcceptedChange(replace(change, key=key), MapWrite(idempotency_key=answer.idempotency_key or ""))
 
 
 def _beginning(answer: DataAnswer | None) -> Payload | None:

@@ -13,6 +13,7 @@ from msgspec import Meta, Raw, Struct
 from gateway.auth.permissions import is_json
 from gateway.auth.tokens import Grant, Override
 from gateway.errors import LONGEST_REASON, Disconnect, DisconnectCode, Error, ErrorCode
+from gateway.maps.base import KeyMode
 from gateway.messages import Payload
 from gateway.proxies.failures import Failure
 
@@ -63,6 +64,15 @@ class PublishAsked(User, kw_only=True):
     channel: str
     data: Raw | None = None
     b64data: str = ""
+
+
+class MapPublishAsked(PublishAsked, kw_only=True):
+    key: str
+
+
+class MapRemoveAsked(User, kw_only=True):
+    channel: str
+    key: str
 
 
 class SubRefreshAsked(User, kw_only=True):
@@ -173,6 +183,25 @@ class PublishAnswer(Struct):
     version_epoch: str | None = None
 
 
+class MapPublishAnswer(Struct):
+    key: str | None = None
+    data: Raw = Raw()
+    b64data: str | None = None
+    tags: dict[str, str] | None = None
+    key_mode: KeyMode | None = None
+    idempotency_key: str | None = None
+    delta: bool | None = None
+    version: Annotated[int, Meta(ge=0, le=2**63 - 1)] | None = None
+    version_epoch: str | None = None
+
+
+class MapRemoveAnswer(Struct):
+    """A removal has the tags of what is removed, so that none are wanted."""
+
+    key: str | None = None
+    idempotency_key: str | None = None
+
+
 class DataAnswer(Struct):
     """That of rpc, and of cache_empty; ``populated`` says that the backend has published something by itself."""
 
@@ -230,6 +259,8 @@ CONNECT = Question("connect", ConnectAnswer)
 REFRESH = Question("refresh", RenewalAnswer)
 SUBSCRIBE = Question("subscribe", GrantAnswer)
 PUBLISH = Question("publish", PublishAnswer)
+MAP_PUBLISH = Question("map_publish", MapPublishAnswer)
+MAP_REMOVE = Question("map_remove", MapRemoveAnswer)
 SUB_REFRESH = Question("sub_refresh", RenewalAnswer)
 CACHE_EMPTY = Question("cache_empty", DataAnswer)
 SHARED_POLL_REFRESH = Question("shared_poll_refresh", PollAnswer)

@@ -12,6 +12,7 @@ from msgspec import Struct
 from gateway.auth.tokens import Grant
 from gateway.brokers.base import PublishOptions
 from gateway.channels import Channel
+from gateway.maps.base import NO_EXTRAS, MapWrite
 from gateway.messages import (
     ConnectRequest,
     Payload,
@@ -66,6 +67,13 @@ class Accepted(Struct, frozen=True):
     extras: PublishOptions = PublishOptions()
 
 
+class AcceptedChange(Struct, frozen=True):
+    """What is set or removed in a map in place of what a client asked for; nothing if ``change`` is None."""
+
+    change: Publication | None
+    extras: MapWrite = NO_EXTRAS
+
+
 class Route(Protocol[S]):
     """What is decided in a channel. Each is None where it says nothing; all raise ``Error`` or ``Disconnect``."""
 
@@ -92,8 +100,16 @@ class Route(Protocol[S]):
         """The publication is what is published unless the program says otherwise."""
 
     @property
+    def map_publish(self) -> Callable[[S, Channel, Publication], Awaitable[AcceptedChange]] | None:
+        """The same of what a client sets in a map."""
+
+    @property
+    def map_remove(self) -> Callable[[S, Channel, Publication], Awaitable[AcceptedChange]] | None:
+        """The same of what it removes."""
+
+    @property
     def publish_unsubscribed(self) -> bool:
-        """Whether ``publish`` is asked for clients that are not subscribed, too; else these are refused."""
+        """Whether these are asked for clients that are not subscribed, too; else these are refused."""
 
     @property
     def read_unsubscribed(self) -> bool:

@@ -1,15 +1,11 @@
 """Publish, presence, history, rpc and send: what a client asks of a channel or of the application."""
 
-import logging
-from collections.abc import Callable
-
 from gateway.auth.permissions import check_payload, is_json, may_publish, may_read_history, may_read_presence
 from gateway.brokers.base import HistoryFilter, PublishOptions
 from gateway.channels import Channel
 from gateway.core.node import NO_EXTRAS
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
 from gateway.messages import (
-    ClientInfo,
     HistoryRequest,
     HistoryResult,
     Payload,
@@ -24,12 +20,11 @@ from gateway.messages import (
     RPCResult,
     SendRequest,
 )
-from gateway.session import mapping
+from gateway.session import writing
 from gateway.session.application import NO_APPLICATION, route_of
 from gateway.session.pipeline import Pipeline
 from gateway.session.session import Session
-
-log = logging.getLogger(__name__)
+from gateway.session.standing import check_may, check_subscribed, info_in, is_subscribed
 
 
 async def publish(session: Session, command_id: int, request: PublishRequest) -> None:
@@ -37,16 +32,16 @@ async def publish(session: Session, command_id: int, request: PublishRequest) ->
     if channel.options.is_polled:
         raise Error(ErrorCode.PERMISSION_DENIED)
     if request.type or channel.options.is_map:
-        await mapping.write(session, command_id, request, channel)
+        await writing.write(session, command_id, request, channel)
         return
     data = Payload(request.data)
     binary = bool(data) and session.wire.protocol.binary and not is_json(data)  # else it is part of what was read
-    publication, extras = Publication(data, _info(session, channel), binary=binary), NO_EXTRAS
+    publication, extras = Publication(data, info_in(session, channel), binary=binary), NO_EXTRAS
     decide = None
     if (route := route_of(channel)) and (decide := route.publish):
-        _check_subscribed(session, channel, "publish", route.publish_unsubscribed)
+        check_subscribed(session, channel, "publish", route.publish_unsubscribed)
     else:
-        _check_may(session, channel, may_publish)
+        check_may(session, channel, may_publish)
     check_payload(channel.options, data, known_json=not binary)
     if decide is not None:
         accepted = await decide(session, channel, publication)
@@ -89,10 +84,10 @@ async def history(session: Session, command_id: int, request: HistoryRequest) ->
     if not channel.options.keeps_history:
         raise Error(ErrorCode.NOT_AVAILABLE)
     if (route := route_of(channel)) and route.history:
-        _check_subscribed(session, channel, "history", route.read_unsubscribed)
+        check_subscribed(session, channel, "history", route.read_unsubscribed)
         await route.history(session, channel)
     else:
-        _check_may(session, channel, may_read_history)
+        check_may(session, channel, may_read_history)
     most = session.node.settings.client.history_max_publication_limit
     limit = most if request.limit < 0 else min(request.limit, most)
     publications, top = await session.node.history(channel, HistoryFilter(limit, request.since, request.reverse))
@@ -115,7 +110,7 @@ def _channel(session: Session, name: str) -> Channel:
     if not name:
         raise Disconnect(DisconnectCode.BAD_REQUEST)
     channel = session.channel(name)
-    if channel.shuts_out(session.user) and not _subscribed(session, channel):
+    if channel.shuts_out(session.user) and not is_subscribed(session, channel):
         raise Error(ErrorCode.PERMISSION_DENIED)
     return channel
 
@@ -125,34 +120,8 @@ async def _presence_channel(session: Session, name: str) -> Channel:
     if not channel.options.presence:
         raise Error(ErrorCode.NOT_AVAILABLE)
     if (route := route_of(channel)) and route.presence:
-        _check_subscribed(session, channel, "presence", route.read_unsubscribed)
+        check_subscribed(session, channel, "presence", route.read_unsubscribed)
         await route.presence(session, channel)
     else:
-        _check_may(session, channel, may_read_presence)
+        check_may(session, channel, may_read_presence)
     return channel
-
-
-def _check_subscribed(session: Session, channel: Channel, what: str, unsubscribed: bool) -> None:
-    """Raises ``Error`` (103) for who may not even ask the program: its handler knows of subscribers alone."""
-    if not (unsubscribed or _subscribed(session, channel)):
-        if log.isEnabledFor(logging.DEBUG):
-            log.debug("%s: %s refused, not subscribed to %s", str(session), what, channel.name)
-        raise Error(ErrorCode.PERMISSION_DENIED)
-
-
-def _check_may(session: Session, channel: Channel, may: Callable[..., bool]) -> None:
-    """Raises ``Error`` if the options do not let the client do it."""
-    insecure = session.node.settings.client.insecure
-    if not may(channel.options, session.user, _subscribed(session, channel), insecure=insecure):
-        raise Error(ErrorCode.PERMISSION_DENIED)
-
-
-def _subscribed(session: Session, channel: Channel) -> bool:
-    subscription = session.subscriptions.get(channel.name)
-    return subscription is not None and subscription.live
-
-
-def _info(session: Session, channel: Channel) -> ClientInfo:
-    """Who publishes: as the channel knows the client if it is subscribed, else as the connection does."""
-    subscription = session.subscriptions.get(channel.name)
-    return subscription.info if subscription else ClientInfo(session.user, session.client, session.info)

@@ -152,7 +152,7 @@ def _is_decided(session: Session, request: Any) -> bool:
 _EVENTS: dict[type[Any], tuple[str, ...]] = {
     SubscribeRequest: ("subscribe", "cache_empty"),
     SubRefreshRequest: ("refresh",),
-    PublishRequest: ("publish",),
+    PublishRequest: ("publish", "map_publish", "map_remove"),
     PresenceRequest: ("presence",),
     PresenceStatsRequest: ("presence",),
     HistoryRequest: ("history",),

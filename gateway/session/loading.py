@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from gateway.brokers.base import HistoryFilter
 from gateway.channels import Channel
 from gateway.config.settings.maps import MapSettings
+from gateway.core.map_reading import is_continuous
 from gateway.core.node import Node
 from gateway.core.patches import Patches, patched, whole
 from gateway.core.recovery import Recovery
@@ -77,7 +78,8 @@ class Loading:
         changes, position = await node.maps.store.read_stream(channel.name, self.options, which)
         if self.frozen is None:
             self.frozen = Position(since.offset, position.epoch)
-        check_continuity(since, changes, position, limit)
+        if not is_continuous(since, changes, position, limit):
+            raise Error(ErrorCode.UNRECOVERABLE_POSITION)
         if self.target is None:
             self.target = position.offset
         return None if since.offset + limit >= self.target else changes
@@ -90,18 +92,9 @@ class Loading:
         most = self.settings.most_changes
         which = HistoryFilter(most if most < 0 else most + 1, self.start)
         changes, position = await node.maps.store.read_stream(channel.name, self.options, which)
-        check_continuity(self.start, changes, position, -1)
+        if not is_continuous(self.start, changes, position):
+            raise Error(ErrorCode.UNRECOVERABLE_POSITION)
         return Recovery(True, changes, Position(position.offset, position.epoch))
-
-
-def check_continuity(since: Position, changes: Sequence[Publication], top: Position, limit: int) -> None:
-    """Raises ``Error`` (112) unless ``changes`` are those after ``since``: up to the top, or as many as ``limit``."""
-    wanted = top.offset - since.offset
-    if limit >= 0:
-        wanted = min(wanted, limit)
-    follows = all(each.offset == number for number, each in enumerate(changes, since.offset + 1))
-    if since.epoch != top.epoch or len(changes) != wanted or not follows:
-        raise Error(ErrorCode.UNRECOVERABLE_POSITION)
 
 
 def latest(held: Sequence[Publication], tags: TagsFilter | None) -> list[Publication]:

@@ -1,15 +1,13 @@
-"""Subscribing to a map, and writing into one.
+"""Subscribing to a map.
 
 Which request may come when stands in one table, ``STEPS``: a subscription that is loading goes on with each request of
 its client, and is live with the last. The client does as the ``phase`` of each answer says.
 
-Source: Centrifuge protocol, "Map subscribe protocol", "Client writes to maps".
+Source: Centrifuge protocol, "Map subscribe protocol".
 """
 
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
-from gateway.auth.permissions import check_payload, is_json, may_write
 from gateway.channels import Channel
 from gateway.core.hub import HELD
 from gateway.core.patches import whole
@@ -18,18 +16,13 @@ from gateway.core.tags import TagsFilter
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
 from gateway.maps.base import MapPage
 from gateway.messages import (
-    ClientInfo,
-    Payload,
     Position,
     Publication,
-    PublishRequest,
-    PublishResult,
     SubscribeRequest,
     SubscribeResult,
 )
 from gateway.session.life import SubscriptionState
 from gateway.session.loading import LIVE, PHASES, STATE, STREAM, Loading, chained, latest
-from gateway.session.pipeline import Pipeline
 from gateway.session.session import Session
 from gateway.session.subscription import Subscription
 
@@ -218,67 +211,3 @@ def _told(subscription: Subscription, publications: list[Publication]) -> list[P
 
 def _position(request: SubscribeRequest) -> Position:
     return Position(request.offset, request.epoch)
-
-
-# — writing —
-
-
-async def write(session: Session, command_id: int, request: PublishRequest, channel: Channel) -> None:
-    """Set or remove what a key has. It is a success, too, if that changes nothing."""
-    if not channel.options.is_map:
-        raise Error(ErrorCode.BAD_REQUEST, "bad request: the channel is no map")
-    if request.type != MAP:
-        raise Error(ErrorCode.PERMISSION_DENIED)
-    subscription = session.subscriptions.get(channel.name)
-    subscribed = subscription is not None and subscription.live
-    insecure = session.node.settings.client.insecure
-    if not may_write(channel.options, session.user, subscribed, removes=request.removed, insecure=insecure):
-        raise Error(ErrorCode.PERMISSION_DENIED)
-    key = _key(session, request, channel)
-    data = Payload(request.data)
-    binary = bool(data) and session.wire.protocol.binary and not is_json(data)
-    if not request.removed:
-        check_payload(channel.options, data, known_json=not binary)
-    info = ClientInfo(session.user, session.client, session.info)
-    if subscription is not None and subscription.live:
-        info = subscription.info
-    if session.pipeline is None:
-        session.pipeline = Pipeline()
-    publication = None if request.removed else Publication(data, info, key=key, binary=binary)
-    await session.pipeline.add(_write(session, command_id, channel, key, publication))
-
-
-async def _write(
-    session: Session, command_id: int, channel: Channel, key: str, publication: Publication | None
-) -> None:
-    try:
-        maps = session.node.maps
-        if publication is None:
-            await maps.remove(channel, key)
-        else:
-            await maps.publish(channel, publication)
-    except Exception as error:
-        session.fail(command_id, error)
-    else:
-        session.answer(command_id, PublishResult())
-
-
-def _key(session: Session, request: PublishRequest, channel: Channel) -> str:
-    """The key that is written: the client's choice, or what the namespace says."""
-    found = channel.options.map
-    if found.client_key == "client_id":
-        return session.client
-    key = request.key
-    if found.client_key == "user_id":
-        if not session.user:
-            raise Error(ErrorCode.PERMISSION_DENIED)
-        key = session.user
-    if not 0 < _bytes(key) <= found.max_key_length:
-        raise Error(ErrorCode.BAD_REQUEST, "bad request: key must be given, and not be too long")
-    return key
-
-
-def _bytes(text: str) -> int:
-    with suppress(UnicodeEncodeError):
-        return len(text.encode())
-    return 0

@@ -19,8 +19,10 @@ EVENTS = {
     "history": "on_history",
     "unsubscribe": "on_unsubscribe",
     "cache_empty": "on_cache_empty",
+    "map_publish": "on_publish",
+    "map_remove": "on_remove",
 }
-"""What a session asks of a route, beside publishing, and how the handler is called."""
+"""What a session asks of a route, beside publishing to a stream, and how the handler is called."""
 
 Ask = Callable[..., Awaitable[Any]]
 

@@ -32,7 +32,7 @@ class MapRemoveRequest(Struct, kw_only=True):
 
 
 class MapReadStateRequest(Struct, kw_only=True):
-    """Read a map: its position with ``limit`` 0, all entries with -1, else a page after ``cursor``; or one ``key``."""
+    """Read a map: its position with ``limit`` 0, all entries with -1, else a page of at most 1000; or one ``key``."""
 
     channel: str = ""
     limit: Limit = 0

@@ -1,10 +1,13 @@
 """The methods of the server API that are about maps. Source: Centrifuge protocol, "Server API" of maps."""
 
+import asyncio
 import base64
 from typing import Any
 
+from gateway.batches import batches
 from gateway.brokers.base import HistoryFilter
 from gateway.channels import Channel
+from gateway.core.map_reading import AT_A_TIME, read_changes, read_entries
 from gateway.core.node import Node
 from gateway.core.recovery import resume
 from gateway.errors import Error, ErrorCode
@@ -44,27 +47,24 @@ async def read_state(node: Node, request: messages.MapReadStateRequest) -> messa
     if request.key:
         page = await store.read_key(channel.name, options, request.key)
     else:
-        page = await store.read_state(channel.name, options, max(request.limit, ALL), request.cursor)
+        page = await read_entries(node.maps, channel, request.limit, request.cursor)
     _, top = resume(None, page.position)
     if request.revision_epoch and request.revision_epoch != top.epoch:
         raise Error(ErrorCode.UNRECOVERABLE_POSITION)
-    return messages.MapStateResult([_entry(each) for each in page.entries], top.offset, top.epoch, page.cursor)
+    entries: list[Any] = []
+    for some in batches(page.entries, AT_A_TIME):
+        entries += map(_entry, some)
+        await asyncio.sleep(0)
+    return messages.MapStateResult(entries, top.offset, top.epoch, page.cursor)
 
 
 async def read_stream(node: Node, request: messages.MapReadStreamRequest) -> messages.MapStreamResult:
-    store, channel, options = _map(node, request.channel)
+    _, channel, _ = _map(node, request.channel)
     since = None
     if request.since_offset or request.since_epoch:
         since = Position(request.since_offset, request.since_epoch)
     which = HistoryFilter(max(request.limit, ALL), since, request.reverse)
-    changes, position = await store.read_stream(channel.name, options, which)
-    since, top = resume(since, position)
-    if since is not None and since.epoch not in ("", top.epoch):
-        raise Error(ErrorCode.UNRECOVERABLE_POSITION)
-    if since is not None and since.offset and not request.reverse and request.limit:
-        missed = since.offset < top.offset and (not changes or changes[0].offset != since.offset + 1)
-        if missed or since.offset > top.offset:
-            raise Error(ErrorCode.UNRECOVERABLE_POSITION)
+    changes, top = await read_changes(node.maps, channel, which)
     return messages.MapStreamResult([_entry(each) for each in changes], top.offset, top.epoch)
 
 

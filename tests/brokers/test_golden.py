@@ -13,6 +13,7 @@ from gateway.brokers.base import Claim, HistoryFilter, PublishOptions
 from gateway.core.cluster import Answer, Cluster, ControlCommand, NodeInfo
 from gateway.core.survey import Page, Question
 from gateway.leases.base import Lease, Taken
+from gateway.maps.base import MapOptions, MapReceipt, MapWrite
 from gateway.messages import Payload, Position, Publication, pack
 from gateway.redis.keys import Keys
 from gateway.redis.owned import Intervals
@@ -22,14 +23,21 @@ from tests.brokers.golden import FILES, Recording, load
 from tests.brokers.golden.play import (
     ANN,
     BINARY,
+    BOARD,
     BOB,
     CONTROL,
+    CURSORS,
+    ENTRY,
     EVE,
     FULL,
     KEPT,
+    LATER,
     NEWEST,
     NODE,
+    OVERDUE,
     PLAIN,
+    RAW,
+    ROOM,
     SHORT,
     Pieces,
     node,
@@ -43,7 +51,10 @@ from tests.waiting import settle, until
 ALL = HistoryFilter(limit=-1)
 KEYS = Keys("gateway")
 QUICK = Intervals(lease=0.5, renew=0.1, sweep=0.1)
-CHANNELS = ("deltas", "kept", "newest", "versions", "plain", "room")
+CHANNELS = ("deltas", "kept", "newest", "versions", "plain", "room", "board", "board:1", "cursors", "overdue")
+
+WITH_MAPS = pytest.mark.parametrize("recording", FILES[3:], indirect=True, ids=lambda path: path.stem)
+"""The releases that keep maps."""
 
 ADDED = {"a_field_of_tomorrow": [1, {"and": "what it holds"}]}
 
@@ -105,6 +116,32 @@ async def test_publications(today: Pieces, recording: Recording, server: RedisSe
         ("plain", 0, FULL),
         ("plain", 0, SHORT),
     ]
+    await until(lambda: len(heard) == len(expected))
+    assert all(bool(each.epoch) == bool(each.offset) for _, each in heard)
+    bare = [(channel, each.offset, msgspec.structs.replace(each, offset=0, epoch="")) for channel, each in heard]
+    assert bare == expected
+    assert not SKIPPED
+
+
+@WITH_MAPS
+async def test_changes_of_maps(today: Pieces, recording: Recording, server: RedisServer) -> None:
+    replay(server, recording, "map")
+    gone = Publication(Payload(), key="gone", removed=True, time=SHORT.time - 1)
+    short = msgspec.structs.replace(SHORT, key="gone")
+    expected = [
+        ("board", 1, ENTRY),
+        ("board", 2, msgspec.structs.replace(LATER, patchable=True, previous=ENTRY.data)),
+        ("board", 3, msgspec.structs.replace(RAW, version=2**62)),
+        ("board", 4, short),
+        ("board", 5, gone),
+        ("board", 6, msgspec.structs.replace(gone, key=LATER.key, tags=LATER.tags)),
+        ("board:1", 1, ENTRY),
+        ("cursors", 0, ENTRY),
+        ("cursors", 0, short),
+        ("cursors", 0, gone),
+        ("overdue", 1, LATER),
+    ]
+    heard = today.heard.publications
     await until(lambda: len(heard) == len(expected))
     assert all(bool(each.epoch) == bool(each.offset) for _, each in heard)
     bare = [(channel, each.offset, msgspec.structs.replace(each, offset=0, epoch="")) for channel, each in heard]
@@ -227,6 +264,42 @@ async def test_streams_go_on(today: Pieces) -> None:
     assert (await today.broker.publish("versions", Publication(Payload(b"old")), KEPT, stale)).nodes == 0
     _, top = await today.broker.history("unpublished", HistoryFilter(), KEPT)
     assert (top.offset, bool(top.epoch)) == (0, True)
+
+
+@WITH_MAPS
+async def test_maps_go_on(today: Pieces) -> None:
+    for channel, options, entry, offset in (
+        ("board", BOARD, msgspec.structs.replace(RAW, version=2**62), 3),
+        ("board:1", ROOM, ENTRY, 1),
+        ("cursors", CURSORS, ENTRY, 0),
+    ):
+        page = await today.maps.read_state(channel, options, 100)
+        assert page.entries == [msgspec.structs.replace(entry, offset=offset)]
+    changes, top = await today.maps.read_stream("board", BOARD, ALL)
+    assert [(each.offset, each.key, each.removed, each.tags) for each in changes[3:]] == [
+        (4, "gone", False, None),
+        (5, "gone", True, None),
+        (6, LATER.key, True, LATER.tags),
+    ]
+    assert await today.maps.verify([Claim("board", top, BOARD)]) == [True]
+    stale = MapWrite(version=2**62, version_epoch="v")
+    assert (await today.maps.publish("board", RAW, BOARD, stale)).suppressed == "version"
+    again = await today.maps.remove("board", "raw", BOARD, MapWrite(idempotency_key="once"))
+    assert again == MapReceipt(4, top.epoch, "idempotency")
+    after = await today.maps.remove("board", "raw", BOARD)
+    assert (after.offset, after.epoch, after.suppressed) == (7, top.epoch, "")
+    page = await today.maps.read_state("unpublished map", BOARD, 1)
+    assert (page.entries, page.position.offset, bool(page.position.epoch)) == ([], 0, True)
+
+
+@WITH_MAPS
+async def test_overdue_keys_of_maps_are_removed(today: Pieces) -> None:
+    options: dict[str, MapOptions] = {"overdue": OVERDUE, "board:1": ROOM, "cursors": CURSORS}
+    await today.maps.sweep(options.get)
+    await until(lambda: today.heard.publications)
+    [(channel, gone)] = today.heard.publications
+    assert (channel, gone.key, gone.removed, gone.tags, gone.offset) == ("overdue", LATER.key, True, LATER.tags, 2)
+    assert await today.maps.count("overdue") == 0
 
 
 async def test_members_are_seen_and_swept_when_their_node_has_died(today: Pieces, server: RedisServer) -> None:

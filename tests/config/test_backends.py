@@ -141,13 +141,17 @@ def test_a_backend_is_a_way_in() -> None:
 def test_what_is_asked() -> None:
     settings = of(
         client={"proxy": {"refresh": {"enabled": True, "endpoint": URL}}},
-        channel={"proxy": {"publish": {"endpoint": URL}}, **room(publish_proxy_enabled=True)},
+        channel={
+            "proxy": {"publish": {"endpoint": URL}},
+            **room(publish_proxy_enabled=True, map={"remove_proxy_enabled": True, "remove_proxy_name": "other"}),
+        },
         rpc={"namespaces": [{"name": "orders", "proxy_enabled": True, "proxy_name": "other"}]},
         proxies=[NAMED],
     )
     assert [(each.event, each.name, each.switch) for each in find_asked(settings)] == [
         ("refresh", "default", "client.proxy.refresh.enabled"),
         ("publish", "default", "channel.namespaces.0.publish_proxy_enabled"),
+        ("map_remove", "other", "channel.namespaces.0.map.remove_proxy_enabled"),
         ("rpc", "other", "rpc.namespaces.0.proxy_enabled"),
     ]
 

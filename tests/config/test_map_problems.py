@@ -52,6 +52,14 @@ def test_what_a_mode_cannot_have(options: dict[str, Any], key: str) -> None:
     assert problems(a_map(**options)) == [key]
 
 
+def test_a_backend_and_an_option_do_not_both_choose_keys() -> None:
+    asked = {"remove_proxy_enabled": True, "remove_proxy_name": "other"}
+    proxies = [{"name": "other", "endpoint": "http://127.0.0.1/"}]
+    assert problems(a_map(**KEPT, **asked), proxies=proxies) == []
+    assert problems(a_map(**KEPT, **asked, client_key="user_id"), proxies=proxies) == ["map.remove_proxy_enabled"]
+    assert problems(a_map(**KEPT, **asked)) == ["map.remove_proxy_name"]
+
+
 def test_options_of_streams_and_of_maps_are_not_mixed() -> None:
     assert problems({**a_map(**KEPT), "history_size": 5, "history_ttl": "5s"}) == ["history_size"]
     assert problems({"map": {"mode": "ephemeral"}}) == ["map.mode"]

@@ -10,7 +10,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from gateway.auth.tracking import sign_keys
-from gateway.core.polls import Value
+from gateway.core.poll_values import Value
 from gateway.errors import Disconnect, Error, ErrorCode
 from gateway.messages import (
     Command,
@@ -101,8 +101,12 @@ class Ground:
         self.node.polls.fetch = self._fetch
         self.program = Program() if program else NO_APPLICATION
         self.wire = Wire(protocol, bytes, emulated=emulated)
-        decode: Callable[[bytes], list[Command]] = protocol.decode
-        protocol.decode = lambda frame: self._complete(decode(frame))  # type: ignore[method-assign]
+        decode: Callable[..., list[Command]] = protocol.decode
+
+        def completed(frame: bytes, *, admitted: bool = True) -> list[Command]:
+            return self._complete(decode(frame, admitted=admitted))
+
+        protocol.decode = completed  # type: ignore[method-assign]
         self.transport = Recorder()
         self.session = self._open(self.wire, self.transport, "c1")
         self.other_transport = Recorder()
@@ -175,7 +179,7 @@ class Ground:
         logging.getLogger("gateway").addHandler(self.failures)
         self.loop.set_exception_handler(self.failures.complain)
         await self.rig.broker.start(self.node.uid, self.node)
-        self.node.maps.start(self.node.settings.channel)
+        self.node.maps.start()
         await self.other.receive(b'{"id":1,"connect":{"token":"%b"}}' % TOKENS["@bob"].encode())
 
     async def quiet(self) -> None:

@@ -33,7 +33,7 @@ async def put(
 
 
 async def state(ground: Ground, options: MapOptions = PERSISTENT) -> dict[str, str]:
-    page = await ground.maps.read_state("m", options, -1)
+    page = await ground.maps.read_state("m", options, 100)
     return {each.key: each.data.decode() for each in page.entries}
 
 

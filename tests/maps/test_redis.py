@@ -45,7 +45,7 @@ async def test_a_map_that_has_lost_a_part_begins_anew(maps: RedisMaps, shared_se
     _, epoch = await put(maps, "b")
     with shared_server.client() as client:
         client.delete(key_of(shared_server, kind))
-    page = await maps.read_state("m", PERSISTENT, -1)
+    page = await maps.read_state("m", PERSISTENT, 100)
     assert (page.entries, page.position.offset) == ([], 0)
     assert page.position.epoch != epoch
     assert await put(maps, "c") == (1, page.position.epoch)
@@ -56,7 +56,7 @@ async def test_a_stream_alone_that_is_lost_costs_no_entries(maps: RedisMaps, sha
     with shared_server.client() as client:
         client.delete(key_of(shared_server, "ks"))
     assert await put(maps, "b") == (2, epoch)
-    assert len((await maps.read_state("m", PERSISTENT, -1)).entries) == 2
+    assert len((await maps.read_state("m", PERSISTENT, 100)).entries) == 2
 
 
 async def test_a_key_that_is_renewed_while_it_is_being_removed_stays(
@@ -91,7 +91,7 @@ async def test_an_ephemeral_map_has_all_of_a_key_or_nothing(
     with shared_server.client() as client:
         client.delete(key_of(shared_server, kind))
     await put(maps, "b", EPHEMERAL)
-    assert [each.key for each in (await maps.read_state("m", EPHEMERAL, -1)).entries] == ["b"]
+    assert [each.key for each in (await maps.read_state("m", EPHEMERAL, 100)).entries] == ["b"]
     assert await maps.count("m") == 1
 
 

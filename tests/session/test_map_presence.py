@@ -20,7 +20,7 @@ NAMESPACES: list[dict[str, Any]] = [
 
 async def opened() -> Rig:
     rig = await Rig.open(channel={"namespaces": NAMESPACES}, insecure=True, ping_interval=0)
-    rig.node.maps.start(rig.node.settings.channel)
+    rig.node.maps.start()
     return rig
 
 

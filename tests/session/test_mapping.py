@@ -393,7 +393,7 @@ async def test_a_position_that_is_no_more_is_found_out() -> None:
 
 async def test_keys_end_by_themselves() -> None:
     rig = await opened()
-    rig.node.maps.start(rig.node.settings.channel)
+    rig.node.maps.start()
     client = await rig.connected()
     await put(rig, "brief:1", "a")
     await load(client, "brief:1")

@@ -18,6 +18,7 @@ where each visit or order has its own, that is 156 MB for twelve hours, but 9 GB
 
 
 SubscriptionType = Literal["", "stream", "map", "map_clients", "map_users", "shared_poll"]
+STREAM_TYPES: tuple[SubscriptionType, ...] = ("", "stream")
 PRESENCE_TYPES: tuple[SubscriptionType, ...] = ("map_clients", "map_users")
 MAP_TYPES: tuple[SubscriptionType, ...] = ("map", *PRESENCE_TYPES)
 

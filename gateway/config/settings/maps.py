@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from gateway.config.durations import Duration
+from gateway.config.settings.proxies import DEFAULT
 from gateway.config.settings.section import Section
 
 DEFAULT_PAGE, SMALLEST_PAGE, LARGEST_PAGE = 100, 100, 1000
@@ -55,6 +56,15 @@ class MapSettings(Section):
     """Those subscribed to the channel may remove keys."""
     allow_remove_for_anonymous: bool = False
     """Users without id may, too."""
+
+    publish_proxy_enabled: bool = False
+    """Ask a backend what clients may set."""
+    publish_proxy_name: str = DEFAULT
+    """Which: `default` is `channel.proxy.map_publish`, others stand in `proxies`."""
+    remove_proxy_enabled: bool = False
+    """Ask a backend what clients may remove."""
+    remove_proxy_name: str = DEFAULT
+    """Which: `default` is `channel.proxy.map_remove`."""
 
     @property
     def streams(self) -> bool:

@@ -119,6 +119,10 @@ class ChannelProxySettings(Section):
     """Who may subscribe."""
     publish: ProxySettings = ProxySettings()
     """What clients may publish."""
+    map_publish: ProxySettings = ProxySettings()
+    """What clients may set in maps."""
+    map_remove: ProxySettings = ProxySettings()
+    """What clients may remove from maps."""
     sub_refresh: ProxySettings = ProxySettings()
     """Whether a subscription goes on whose time is over."""
     cache_empty: ProxySettings = ProxySettings()

@@ -1,5 +1,5 @@
 -- Read entries of a map in the order of their keys, and where it stands, as of one moment.
--- ARGV: limit (-1: all, 0: none), cursor (a key), the one key that is wanted ('': all), new epoch, whether it has a
+-- ARGV: limit (0: none), cursor (a key), the one key that is wanted ('': all), new epoch, whether it has a
 -- stream, ttl of the map, unpublished ttl (ms), identity
 -- Answers {offset, epoch, where former epochs ended, cursor, offset, publication, offset, publication, ...}.
 local limit, cursor, wanted, new_epoch, streams = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5] == '1'
@@ -12,8 +12,8 @@ if wanted ~= '' then
   keys = {wanted}
 elseif limit ~= 0 then
   local from = cursor == '' and '-' or '(' .. cursor
-  keys = call('ZRANGE', names, from, '+', 'BYLEX', 'LIMIT', 0, limit < 0 and -1 or limit + 1)
-  if limit > 0 and #keys > limit then
+  keys = call('ZRANGE', names, from, '+', 'BYLEX', 'LIMIT', 0, limit + 1)
+  if #keys > limit then
     table.remove(keys)
     answer[4] = keys[limit]
   end

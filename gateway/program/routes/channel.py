@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar, overload
 
 from fastapi.params import Depends
@@ -17,6 +18,7 @@ from gateway.program.routes.declaration import Declaration
 from gateway.program.routes.guarding import guard
 from gateway.program.routes.handle import ChannelHandle, Operating
 from gateway.program.routes.handlers import Answering, Handler
+from gateway.program.routes.map_writes import KEY, deciding_publish, deciding_remove
 from gateway.program.routes.named_events import ChannelEvent, Named, NamedEvent, NamedEvents, format_of
 from gateway.program.routes.patterns import Pattern
 from gateway.program.routes.publishing import PublishHandler, accepted
@@ -82,6 +84,11 @@ class ChannelRoute(Generic[T]):
         """By event, as ``on_subscribe``."""
         self.route = Route(self.pattern, declared.checked(self.pattern.text), declared.publish, declared.read)
         """What the session sees of it."""
+        if self.options.is_map and KEY in self.pattern.types:
+            raise SettingsError(
+                f"{self} is a map, in which handlers take the key of a value as `key`: call the parameter of the "
+                "pattern otherwise"
+            )
         self._place = place
         self._events: NamedEvents | None = None
         self.route.encode = Answering(self.message, read=lambda kind: kind).encode
@@ -154,6 +161,7 @@ class ChannelRoute(Generic[T]):
         Returns what is published instead, None to publish what it took, as `routes.publishing` says, a `Message` to
         say how, False to refuse (error 103), or `HANDLED` to publish nothing. Only subscribers are heard, unless the
         channel says ``publish="anyone"``. Without this handler the options decide (``allow_publish_for_subscriber``).
+        In a map it decides what a client sets, and takes the ``key: str``.
         """
         if self._events is not None:
             raise SettingsError(f"{self} has events: what clients publish goes to their handlers, and never to this")
@@ -167,7 +175,23 @@ class ChannelRoute(Generic[T]):
                 return Accepted(publication)
             return accepted(returned, publication, answering.encode)
 
-        self.route.publish = publish
+        if self.options.is_map:
+            self.route.map_publish = deciding_publish(partial(self._call, handler), answering.encode)
+        else:
+            self.route.publish = publish
+        return call
+
+    def on_remove(self, call: F) -> F:
+        """Decide whether a client's key goes out of a map: returns None or True, False to refuse, or `HANDLED`.
+
+        Clients are heard as by ``on_publish``. Without it the options decide (``map.allow_remove_for_subscriber``).
+        """
+        if not self.options.is_map:
+            raise SettingsError(
+                f"on_remove of {self} would never run: the channel is no map; write "
+                f'gateway.channel("{self.pattern.text}", map={{"mode": "persistent"}})'
+            )
+        self.route.map_remove = deciding_remove(partial(self._call, self._add(call, events.REMOVE)))
         return call
 
     @overload
@@ -305,7 +329,7 @@ class ChannelRoute(Generic[T]):
                     f'{self}: nothing says what "{each.name}" is: write event("{each.name}", Model), or use it as the '
                     "decorator of a handler"
                 )
-        if route.publish_unsubscribed and not route.publish:
+        if route.publish_unsubscribed and not (route.publish or route.map_publish or route.map_remove):
             raise SettingsError(
                 f'{self}: publish="anyone" says for whom on_publish is asked, and there is none; so that every user '
                 "may publish unasked, write allow_publish_for_client=True"
@@ -318,6 +342,8 @@ class ChannelRoute(Generic[T]):
 
     def _named(self) -> NamedEvents:
         if self._events is None:
+            if self.options.is_map:
+                raise SettingsError(f"{self} is a map, whose keys have values: there are no events in it")
             if events.PUBLISH.name in self.handlers:
                 raise SettingsError(f"{self} has an on_publish, to which all goes that clients publish, and no event's")
             self._events = NamedEvents(self.pattern.text, format_of(self.message, self.declared.discriminator))
@@ -343,7 +369,12 @@ class ChannelRoute(Generic[T]):
         event: Event = events.PUBLISH,
     ) -> PublishHandler:
         dependencies = [*self._dependencies, *dependencies]
-        return PublishHandler(call, list(self.pattern.types), self.pattern.text, message, dependencies, event)
+        return PublishHandler(call, self._params(event), self.pattern.text, message, dependencies, event)
+
+    def _params(self, event: Event) -> list[str]:
+        """What handlers of the event may take by name: the pattern's parameters, and the key of a map."""
+        keyed = self.options.is_map and event in (events.PUBLISH, events.REMOVE)
+        return [*self.pattern.types, *((KEY,) if keyed else ())]
 
     async def _publish_event(self, session: Session, channel: Channel, publication: Publication) -> Accepted:
         event, handler, data = self._named().find(publication.data)
@@ -352,7 +383,7 @@ class ChannelRoute(Generic[T]):
 
     def _add(self, call: Callable[..., Any], event: Event) -> Handler:
         dependencies = () if event in _UNASKED else self._dependencies
-        return self._take(Handler(call, event, self.pattern.types, self.pattern.text, dependencies, self.message))
+        return self._take(Handler(call, event, self._params(event), self.pattern.text, dependencies, self.message))
 
     def _take(self, handler: Handler) -> Handler:
         self.program.check_open()
@@ -370,9 +401,12 @@ class ChannelRoute(Generic[T]):
 
         return decide
 
-    async def _call(self, handler: Handler, session: Session, channel: Channel, data: bytes, token: str = "") -> Any:
+    async def _call(
+        self, handler: Handler, session: Session, channel: Channel, data: bytes, token: str = "", key: str = ""
+    ) -> Any:
         self.make_current()
-        return await handler(self.program.event(session, channel.params, token), data, session.node.spawn)
+        params = {**channel.params, KEY: key} if key else channel.params
+        return await handler(self.program.event(session, params, token), data, session.node.spawn)
 
     def make_current(self) -> None:
         """A handler of the route's runs from here on."""

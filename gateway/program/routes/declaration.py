@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from gateway.config.settings import ChannelOptions
 from gateway.errors import SettingsError
 from gateway.program.keywords import check_keywords
-from gateway.program.routes.options import SUBSCRIBERS, Options, Who
+from gateway.program.routes.options import SUBSCRIBERS, MapKeywords, Options, Who
 from gateway.program.routes.signatures import calling_place
 from gateway.program.routes.streams import Stream
 
@@ -55,10 +55,13 @@ class Declaration:
         check_keywords("gateway.channel()", self.options, [*more, *Options.__annotations__])
         if self.options.get("history_size"):
             implied = {"history_ttl": HISTORY_TTL, "force_recovery": True}
+        if "map" in self.options:
+            check_keywords("map=", self.options["map"], MapKeywords.__annotations__)
+            implied = {"subscription_type": "map"}
         try:
             return ChannelOptions.model_validate({**implied, **self.options})
         except ValidationError as error:
-            problems = "; ".join(f"{each['loc'][0] if each['loc'] else ''}: {each['msg']}" for each in error.errors())
+            problems = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
             raise SettingsError(
                 f'gateway.channel("{pattern}"): {problems}; for example gateway.channel("{pattern}", history_size=100, '
                 "presence=True); there are " + ", ".join(Options.__annotations__)

@@ -38,6 +38,12 @@ PUBLISH = Event(
 )
 
 
+REMOVE = Event(
+    "on_remove",
+    "    @channel.on_remove\n    async def take_away({params}client: Client) -> None: ...",
+)
+
+
 def named(name: str) -> Event:
     """What clients publish by this name."""
     return Event(

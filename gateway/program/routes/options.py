@@ -9,9 +9,38 @@ Who = Literal["subscribers", "anyone"]
 SUBSCRIBERS: Who = "subscribers"
 
 
+class MapKeywords(TypedDict, total=False):
+    """`settings.MapSettings`, for editors and type checkers, as in ``map={"mode": "persistent"}``."""
+
+    mode: Literal["", "ephemeral", "recoverable", "persistent"]
+    key_ttl: float | str
+    key_limit: int
+    max_key_length: int
+    stream_size: int
+    stream_ttl: float | str
+    meta_ttl: float | str
+    default_page_size: int
+    min_page_size: int
+    max_page_size: int
+    live_transition_max_publication_limit: int
+    subscribe_catch_up_timeout: float | str
+    client_key: Literal["", "client_id", "user_id"]
+    remove_client_on_unsubscribe: bool
+    allow_publish_for_client: bool
+    allow_publish_for_subscriber: bool
+    allow_publish_for_anonymous: bool
+    allow_remove_for_client: bool
+    allow_remove_for_subscriber: bool
+    allow_remove_for_anonymous: bool
+
+
 class Options(TypedDict, total=False):
     """`settings.ChannelOptions`, for editors and type checkers; `Gateway.channel` says what is not among them."""
 
+    map: MapKeywords
+    client_publish_debounce_interval: float | str
+    map_clients_presence_channel_prefix: str
+    map_users_presence_channel_prefix: str
     presence: bool
     presence_max_members: int
     join_leave: bool

@@ -8,6 +8,7 @@ from typing import Any, Generic, get_args, get_origin
 
 from gateway.auth.tokens import Grant as TokenGrant
 from gateway.auth.tokens import Override
+from gateway.maps.base import KeyMode
 from gateway.messages import Payload
 from gateway.program.encoding import encode_data
 from gateway.program.routes.client import Client
@@ -74,7 +75,8 @@ class Credentials(Generic[T]):
 class Message(Generic[T]):
     """What is published in place of what the client sent, and how; see `Gateway.publish` for the options.
 
-    The data is cut to what ``-> Message[ChatMessage]`` says it is.
+    The data is cut to what ``-> Message[ChatMessage]`` says it is. In a map, ``key`` takes the place of the client's,
+    ``key_mode`` is as for `MapHandle.publish`, and ``skip_history`` and ``exclude`` there are none.
     """
 
     data: T
@@ -83,6 +85,8 @@ class Message(Generic[T]):
     idempotency_key: str = field(default="", kw_only=True)
     delta: bool = field(default=False, kw_only=True)
     exclude: Client | None = field(default=None, kw_only=True)
+    key: str = field(default="", kw_only=True)
+    key_mode: KeyMode = field(default="", kw_only=True)
 
 
 class Handled(Enum):

@@ -35,6 +35,8 @@ class Route:
         self.renew: Callable[[Session, Channel], Any] | None = None
         self.server_side = True
         self.publish: Callable[[Session, Channel, Publication], Any] | None = None
+        self.map_publish: Callable[[Session, Channel, Publication], Any] | None = None
+        self.map_remove: Callable[[Session, Channel, Publication], Any] | None = None
         self.presence: Callable[[Session, Channel], Any] | None = None
         self.history: Callable[[Session, Channel], Any] | None = None
         self.unsubscribe: Callable[[Session, Channel], Any] | None = None

@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
+from msgspec.structs import replace
+
 from gateway.blocks.redis import RedisBlocks
 from gateway.brokers.base import HistoryFilter, PublishOptions, StreamOptions
 from gateway.brokers.redis import RedisBroker
@@ -22,6 +24,8 @@ from gateway.core.cluster import (
 from gateway.core.survey import Question
 from gateway.leases.base import Lease
 from gateway.leases.redis import RedisLeases
+from gateway.maps.base import FOR_EVER, MapOptions, MapWrite
+from gateway.maps.redis import RedisMaps
 from gateway.messages import ClientInfo, Exclusion, Payload, Position, Publication
 from gateway.occupancy.redis import RedisOccupancy
 from gateway.presence.redis import RedisPresence
@@ -40,6 +44,11 @@ KEPT = StreamOptions(history_size=10, history_ttl=3600.0)
 NEWEST = StreamOptions(history_size=1, history_ttl=3600.0)
 PLAIN = StreamOptions()
 
+BOARD = MapOptions(mode="persistent", history_size=10, history_ttl=3600.0, history_meta_ttl=FOR_EVER)
+ROOM = MapOptions(mode="recoverable", history_size=10, history_ttl=3600.0, history_meta_ttl=3600.0, key_ttl=10.0**9)
+CURSORS = MapOptions(mode="ephemeral", key_ttl=10.0**9)
+OVERDUE = MapOptions(mode="recoverable", history_size=10, history_ttl=3600.0, history_meta_ttl=3600.0, key_ttl=0.001)
+
 ANN = ClientInfo("ann", "c1", conn_info=Payload(b'{"name": "Ann"}'), chan_info=Payload(b"[1]"))
 BOB = ClientInfo("bób", "c2")
 EVE = ClientInfo("", "c3", chan_info=Payload(b'"\xc3\xa9"'))
@@ -53,6 +62,10 @@ FULL = Publication(
 )
 SHORT = Publication(Payload(b"1"), time=1_800_000_000_001)
 BINARY = Publication(Payload(b"\x00\xff:"), binary=True, time=1_800_000_000_002)
+
+ENTRY = replace(FULL, key="a:\xfc", exclude=None)
+LATER = replace(SHORT, key="a:\xfc", tags={"kind": "note"})
+RAW = replace(BINARY, key="raw")
 
 CONTROL: dict[str, Any] = {
     "info": NodeInfo("older-uid", "one", "0.1.0", 1, 2, 3, 4, 5),
@@ -93,6 +106,7 @@ class Pieces(NamedTuple):
     occupancy: RedisOccupancy
     leases: RedisLeases
     blocks: RedisBlocks
+    maps: RedisMaps
     heard: Recorder
     blocked: BlockRecorder
     occupied: OccupancyRecorder
@@ -110,6 +124,7 @@ async def node(server: RedisServer, name: str, intervals: Any = None) -> AsyncIt
             RedisOccupancy(shard, *options),
             RedisLeases(shard),
             RedisBlocks(shard),
+            RedisMaps(shard, lambda: 1_800_000_000.0),
             Recorder(),
             BlockRecorder(),
             OccupancyRecorder(),
@@ -157,6 +172,24 @@ def steps(node: Pieces) -> Iterator[tuple[str, Callable[[], Awaitable[Any]]]]:
     yield "block, for ever", lambda: node.blocks.block("bób", float("inf"))
     yield "block, another", lambda: node.blocks.block("eve", 10**9)
     yield "unblock", lambda: node.blocks.unblock("eve")
+    yield from _map_steps(node.maps)
+
+
+def _map_steps(maps: RedisMaps) -> Iterator[tuple[str, Callable[[], Awaitable[Any]]]]:
+    once = MapWrite(idempotency_key="once")
+    versioned = MapWrite(version=2**62, version_epoch="v")
+    yield "map, set", lambda: maps.publish("board", ENTRY, BOARD)
+    yield "map, set, delta", lambda: maps.publish("board", LATER, BOARD, MapWrite(delta=True))
+    yield "map, set, version", lambda: maps.publish("board", RAW, BOARD, versioned)
+    yield "map, set, once", lambda: maps.publish("board", replace(SHORT, key="gone"), BOARD, once)
+    yield "map, removed", lambda: maps.remove("board", "gone", BOARD)
+    yield "map, removed, tags", lambda: maps.remove("board", "a:\xfc", BOARD)
+    yield "map, set, recoverable", lambda: maps.publish("board:1", ENTRY, ROOM)
+    yield "map, set, ephemeral", lambda: maps.publish("cursors", ENTRY, CURSORS)
+    yield "map, set, ephemeral, gone", lambda: maps.publish("cursors", replace(SHORT, key="gone"), CURSORS)
+    yield "map, removed, ephemeral", lambda: maps.remove("cursors", "gone", CURSORS)
+    yield "map, set, overdue", lambda: maps.publish("overdue", LATER, OVERDUE)
+    yield "", lambda: maps.read_state("unpublished map", BOARD, 1)
 
 
 async def _release(leases: RedisLeases, name: str) -> None:

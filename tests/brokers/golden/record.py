@@ -7,7 +7,7 @@ from tests.brokers.golden import FILES, FOLDER, Recording, load, save
 from tests.brokers.golden.play import record
 from tests.redis_server import RedisServer
 
-_HEAD = re.compile(rb"^(\d+p\d+):[^:]*:")
+_HEAD = re.compile(rb"^(\d+[pmr]\d+):[^:]*:")
 
 
 def shape(recording: Recording) -> list[object]:

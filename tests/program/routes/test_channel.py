@@ -15,9 +15,10 @@ from pydantic import BaseModel
 
 from gateway import HANDLED, Client, Gateway, Grant, Message
 from gateway.config.settings import ChannelOptions
+from gateway.config.settings.maps import MapSettings
 from gateway.errors import BrokerUnavailable, SettingsError
 from gateway.messages import Payload
-from gateway.program.routes.options import Options
+from gateway.program.routes.options import MapKeywords, Options
 from tests.program.routes.clients import Client as Peer
 from tests.program.routes.clients import assert_empty, connected, gateway_with, running, settled
 from tests.waiting import until
@@ -71,14 +72,6 @@ def test_keywords_that_there_are_not(gateway: Gateway, keyword: str, meant: str)
     assert str(caught.value).startswith(unexpected)
 
 
-OF_MAPS = {
-    "subscription_type",
-    "map",
-    "client_publish_debounce_interval",
-    "map_clients_presence_channel_prefix",
-    "map_users_presence_channel_prefix",
-}
-"""Settings alone make maps."""
 OF_POLLS = {"subscription_type", "shared_poll"}
 """Settings alone make channels that are polled."""
 
@@ -87,13 +80,21 @@ def test_editors_know_all_options() -> None:
     fields = {
         name: each.annotation
         for name, each in ChannelOptions.model_fields.items()
-        if name != "channel_regex" and "_proxy_" not in name and name not in OF_MAPS | OF_POLLS
+        if name != "channel_regex" and "_proxy_" not in name and name not in OF_POLLS
     }
     durations = {name for name in fields if "duration" in repr(ChannelOptions.model_fields[name].metadata)}
     expected = {name: float | str if name in durations else kind for name, kind in fields.items()}
+    expected["map"] = MapKeywords
     expected["allowed_delta_types"] = Sequence[Literal["fossil"]]  # a list will do
-    assert len(durations) == 3
+    assert len(durations) == 4
     assert get_type_hints(Options) == expected
+
+
+def test_editors_know_all_of_maps() -> None:
+    fields = {name: each.annotation for name, each in MapSettings.model_fields.items() if "_proxy_" not in name}
+    durations = {name for name in fields if "duration" in repr(MapSettings.model_fields[name].metadata)}
+    expected = {name: float | str if name in durations else kind for name, kind in fields.items()}
+    assert get_type_hints(MapKeywords) == expected
 
 
 def test_names(gateway: Gateway) -> None:
