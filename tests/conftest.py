@@ -26,14 +26,14 @@ DEADLINE = 120
 TESTS = Path(__file__).parent
 LONG = (
     "chaos/test_faults.py",
-    "test_redis_topologies.py",
-    "chaos/test_rollout.py",
     "deploy/test_image.py",
-    "transports/test_autobahn.py",
     "integration/test_embedded.py",
+    "chaos/test_rollout.py",
     "chaos/test_fuzz.py",
+    "test_redis_topologies.py",
+    "transports/test_autobahn.py",
 )
-"""What takes longest, in an order in which one of two workers gets all of ``chaos``."""
+"""What takes longest, in an order in which one of three workers gets all of ``chaos``."""
 
 tasks.check_begin()
 

@@ -332,8 +332,8 @@ async def test_an_old_holder_is_refused_and_steps_back(
     other.live.on_ceased("room")
     thief = await robbed(holder)
     world.items.put_nowait("too late")
-    await until(lambda: not world.running)
-    assert "the source of room was overtaken" in caplog.text
+    await until(lambda: "the source of room was overtaken" in caplog.text)
+    assert not world.running
     assert await holder.wire._leases.renew(thief)
     await holder.wire._leases.release(thief)
     await until(lambda: world.running == [holder.name])

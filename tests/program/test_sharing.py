@@ -1,7 +1,6 @@
 """Processes of one application that do not share what they must: who is told, and who is not."""
 
 import os
-import sys
 from pathlib import Path
 
 import httpx
@@ -55,7 +54,7 @@ async def test_workers_with_memory_alone_say_so(
             return None
 
     with Process(name, tmp_path) as process:
-        process.spawn([sys.executable, "-m", name, "app:app", bind, *options], inherited | environment)
+        process.run_module(name, ["app:app", bind, *options], inherited | environment)
         async with httpx.AsyncClient(trust_env=False) as http:
             response = await until(ready, START, "an answer")
             assert response is not None
