@@ -5,143 +5,39 @@ have got those before it, but for as many as are in flight.
 """
 
 import argparse
-import json
-import select
 import signal
-import socket
 import statistics
 import sys
 import time
 from collections.abc import Sequence
 from os import sched_setaffinity
 from pathlib import Path
-from urllib.parse import quote
-
-from msgspec import Struct
 
 from bench.__main__ import say
+from bench.crowd import CONNECT, SUBSCRIBED, UPGRADE, Way, get, measure, post, websocket
 from bench.environment import Missing, machine
 from bench.report import grid
 from bench.servers import Failed, Server, cores, free_port
 
 SUBSCRIBERS, MESSAGES, ROUNDS = 1_000, 400, 5
-MARK = b'"t":"mark"'
-DATA = json.dumps({"t": "mark", "x": "x" * 80}, separators=(",", ":"))
-
-COMMANDS = '{"id":1,"connect":{}}\n{"id":2,"subscribe":{"channel":"room"}}'
+DATA = '{"t":"mark","x":"%s"}' % ("x" * 80)
+COMMANDS = CONNECT + '\n{"id":2,"subscribe":{"channel":"room"}}'
 REQUEST = '{"subs":{"room":{}}}'
 
-UPGRADE = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + "A" * 22
-UPGRADE += "==\r\n\r\n"
 
-
-class Way(Struct, frozen=True):
-    """One transport: how to open a stream of it that is subscribed, and what then has come."""
-
-    name: str
-    request: bytes
-    ready: bytes
-
-
-def _get(path: str, query: str = "", rest: str = "\r\n") -> bytes:
-    query = f"?cf_connect={quote(query)}" if query else ""
-    return f"GET /connection/{path}{query} HTTP/1.1\r\nHost: bench\r\n{rest}".encode()
-
-
-def _post(path: str, body: str) -> bytes:
-    return f"POST /connection/{path} HTTP/1.1\r\nHost: bench\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
-
-
-def _text(payload: str) -> bytes:
-    return bytes((0x81, 0x80 | len(payload))) + bytes(4) + payload.encode()
+def _way(name: str, request: bytes, ready: bytes = SUBSCRIBED) -> Way:
+    publication = f'{{"channel":"room","data":{DATA}}}'
+    return Way(name=name, request=lambda _: request, ready=ready, publication=lambda _: publication)
 
 
 WAYS = (
-    Way("websocket", _get("websocket", rest=UPGRADE) + _text(COMMANDS), b'"subscribe":{'),
-    Way("http_stream", _post("http_stream", COMMANDS), b'"subscribe":{'),
-    Way("sse", _get("sse", COMMANDS), b'"subscribe":{'),
-    Way("uni_websocket", _get("uni_websocket", REQUEST, UPGRADE), b'"room":{'),
-    Way("uni_http_stream", _post("uni_http_stream", REQUEST), b'"room":{'),
-    Way("uni_sse", _get("uni_sse", REQUEST), b'"room":{'),
+    _way("websocket", websocket(COMMANDS)),
+    _way("http_stream", post("/connection/http_stream", COMMANDS)),
+    _way("sse", get("sse", COMMANDS)),
+    _way("uni_websocket", get("uni_websocket", REQUEST, UPGRADE), b'"room":{'),
+    _way("uni_http_stream", post("/connection/uni_http_stream", REQUEST), b'"room":{'),
+    _way("uni_sse", get("uni_sse", REQUEST), b'"room":{'),
 )
-
-
-class Crowd:
-    """Subscribers by one way."""
-
-    def __init__(self, server: Server, way: Way, count: int) -> None:
-        self._server = server
-        self._epoll = select.epoll()
-        self._sockets: dict[int, socket.socket] = {}
-        for _ in range(count):
-            opened = socket.create_connection(("127.0.0.1", server.port), timeout=10)
-            opened.sendall(way.request)
-            heard = b""
-            while way.ready not in heard:
-                part = opened.recv(65536)
-                if not part:
-                    raise Failed(f"{way.name}: not taken: {heard!r}")
-                heard += part
-            opened.setblocking(False)
-            self._sockets[opened.fileno()] = opened
-            self._epoll.register(opened.fileno(), select.EPOLLIN)
-
-    def hear(self, messages: int) -> None:
-        """Wait until everybody has got so many more."""
-        missing, buffer, until = messages * len(self._sockets), bytearray(1 << 16), time.monotonic() + 30
-        while missing > 0:
-            events = self._epoll.poll(1)
-            if not events and time.monotonic() > until:
-                raise Failed(f"{missing} deliveries are missing")
-            for fd, _ in events:
-                size = self._sockets[fd].recv_into(buffer)
-                if not size:
-                    raise Failed("a subscriber was cut off")
-                missing -= buffer.count(MARK, 0, size)
-
-    def close(self) -> None:
-        for each in self._sockets.values():
-            each.close()
-        self._epoll.close()
-
-
-class Publisher:
-    """One client that publishes."""
-
-    def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=10)
-        self._socket.sendall(_get("websocket", rest=UPGRADE) + _text('{"id":1,"connect":{}}'))
-        heard = b""
-        while b'"connect":{' not in heard:
-            heard += self._socket.recv(65536)
-        publish = f'{{"id":2,"publish":{{"channel":"room","data":{DATA}}}}}'.encode()
-        self._frame = bytes((0x81, 0x80 | 126)) + len(publish).to_bytes(2, "big") + bytes(4) + publish
-
-    def publish(self, count: int) -> None:
-        self._socket.sendall(self._frame * count)
-        replies = 0
-        while replies < count:
-            replies += self._socket.recv(65536).count(b'"publish":{')
-
-    def close(self) -> None:
-        self._socket.close()
-
-
-def measure(server: Server, way: Way, subscribers: int, messages: int, inflight: int) -> float:
-    """Microseconds of the server's processor time for a delivery."""
-    crowd, publisher = Crowd(server, way, subscribers), Publisher(server.port)
-    try:
-        rounds = max(1, messages // inflight)
-        for count in (max(1, rounds // 10), rounds):  # the first to warm up
-            before = server.cpu()
-            for _ in range(count):
-                publisher.publish(inflight)
-                crowd.hear(inflight)
-            used = server.cpu() - before
-        return used * 1e6 / (rounds * inflight * subscribers)
-    finally:
-        publisher.close()
-        crowd.close()
 
 
 def page(found: dict[str, dict[int, list[float]]], about: str) -> str:
@@ -189,7 +85,8 @@ def run(given: argparse.Namespace) -> dict[str, dict[int, list[float]]]:
         for _ in range(given.rounds):
             for way in WAYS:
                 for inflight in given.inflight:
-                    cost = measure(server, way, given.subscribers, given.messages, inflight)
+                    rounds = max(1, given.messages // inflight)
+                    cost = measure(server, way, given.subscribers, inflight, range(rounds // 10), range(rounds))
                     found[way.name][inflight].append(cost)
     return found
 

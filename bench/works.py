@@ -6,6 +6,7 @@ from functools import partial
 import msgspec
 
 from bench import measures
+from bench.deliveries import deliveries
 from bench.measures import Run, Values
 from bench.resubscribe import resubscribe
 
@@ -64,6 +65,20 @@ WORKS: Sequence[Work] = (
         measure=partial(measures.fan_out, subscribers=10_000),
         systems=("limit", *_GATEWAYS),
         bars=(Bar(value=_D, of="limit", least=0.8),),
+    ),
+    Work(
+        name="forms-2",
+        title="A delivery in each form beside plain JSON, one channel, 1,000 subscribers, 2 messages in flight",
+        measure=deliveries,
+        systems=_GATEWAYS,
+        based=False,
+    ),
+    Work(
+        name="forms-32",
+        title="A delivery in each form beside plain JSON, one channel, 1,000 subscribers, 32 messages in flight",
+        measure=partial(deliveries, inflight=32),
+        systems=_GATEWAYS,
+        based=False,
     ),
     Work(
         name="channels",

@@ -11,6 +11,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from bench.deliveries import FORMS
 from bench.measures import Values
 from bench.report import markdown, number
 from bench.results import Result, Sample
@@ -82,6 +83,16 @@ def test_a_restart_of_one_primary_is_measured() -> None:
     assert found["missed there"] == "0", table
     assert float(found["s until all are subscribed"]) > 0
     assert float(found["s until the live one is"]) > 0
+
+
+def test_forms_are_measured_beside_json() -> None:
+    with bench_run("forms-32", "--smoke", "--systems", "gateway-redis") as process:
+        table, log = process.communicate(timeout=110)
+    assert process.returncode == 0, log
+    head, _, row = ([cell.strip() for cell in line.split("|")] for line in table.splitlines() if line.startswith("|"))
+    found = dict(zip(head, row, strict=True))
+    assert found["system"] == "**gateway** + Redis"
+    assert all(float(found[f"{form.way.name}, × JSON"]) > 0 for form in FORMS), table
 
 
 def test_ctrl_c_ends_the_servers_and_says_so() -> None:
