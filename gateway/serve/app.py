@@ -10,7 +10,7 @@ from gateway.config.sources import load
 from gateway.messages import Payload
 from gateway.program.gateway import Gateway
 from gateway.transports.uni_websocket import PATH as UNI_WEBSOCKET
-from gateway.transports.upgrade import WEBSOCKET_PATHS
+from gateway.transports.upgrade import WEBSOCKET_PATHS, Nowhere
 from gateway.version import __version__
 from gateway.web.demo import demo_router
 
@@ -30,6 +30,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if settings.uni_websocket.enabled:
         app.state.endpoints[UNI_WEBSOCKET] = running.uni_websocket
     app.include_router(gateway.router)
+    app.router.default = Nowhere(running.acceptor, app.router.default)
     if settings.demo.enabled:
         running.node.greeting = Payload(msgspec.json.encode({"node": running.node.name}))
         app.include_router(demo_router(lambda: gateway.settings.client.token.signing_secret))

@@ -5,7 +5,7 @@ from http import HTTPStatus
 
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.transports.base import Acceptor
 
@@ -17,6 +17,8 @@ CURE = (
     'proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade"; '
     "HAProxy, Caddy, Traefik and Envoy pass them on as they are, the latter with upgrade_configs."
 )
+
+PREFIX = "If a proxy in front leaves a prefix of its own before it: name that in http_server.root_path of the gateway."
 
 OLD = "It has come as HTTP/1.0, which knows no Upgrade: so nginx speaks unless it is told proxy_http_version 1.1."
 MISSING = "The request has no header Upgrade: websocket."
@@ -38,6 +40,26 @@ class UpgradeNeeded:
         headers = {"upgrade": "websocket", "connection": "upgrade"} if version.startswith("1.") else {}  # no HTTP/2 has
         body = f"This address opens WebSockets. {found}\n{CURE}\n"
         await PlainTextResponse(body, HTTPStatus.UPGRADE_REQUIRED, headers)(scope, receive, send)
+
+
+class Nowhere:
+    """A raw ASGI application that answers a WebSocket at a path where none is opened; all else is ``otherwise``'s."""
+
+    def __init__(self, acceptor: Acceptor, otherwise: ASGIApp) -> None:
+        self._acceptor = acceptor
+        self._otherwise = otherwise
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if "websocket.http.response" not in (scope.get("extensions") or {}):
+            await self._otherwise(scope, receive, send)
+            return
+        path, place = scope["path"][:100], WEBSOCKET_PATHS[0]
+        text = (
+            "%s: no WebSocket is opened at %r, but at %s; a prefix that a proxy leaves stands in http_server.root_path"
+        )
+        self._acceptor.refusals.happened("path", text, self._acceptor.address(scope), path, place, reason=path)
+        body = f"No WebSocket is opened at {path!a}, but at {place}.\n{PREFIX}\n"
+        await PlainTextResponse(body, HTTPStatus.NOT_FOUND)(scope, receive, send)
 
 
 def _found(scope: Scope) -> str:

@@ -16,7 +16,7 @@ from gateway.errors import Error, ErrorCode
 from gateway.recurring import Address
 from gateway.web import api_messages as api
 from gateway.web.api_document import BATCH, EXAMPLES, ONE, described, envelope, schema, wrapped
-from gateway.web.api_keys import APIKeys
+from gateway.web.api_keys import APIKeys, is_api_key
 from gateway.web.bodies import BODY_LIMIT, Read, body_of, json_response, reader
 from gateway.web.methods import METHODS, READERS, error_body, measured
 from gateway.web.one_endpoint import OneCommand, one_endpoint, read_commands
@@ -134,8 +134,11 @@ def _strange(node: Node, request: Request) -> Response:
 
 def _unknown(node: Node, request: Request) -> Response:
     """For a caller who does not know the key, and is told nothing; the log is."""
-    given = {"x-api-key", "authorization"} & set(request.headers.keys()) or "api_key" in request.query_params
-    what = "its key is not http_api.key" if given else "it has no key"
+    authorization = request.headers.get("authorization", "")
+    if "x-api-key" in request.headers or "api_key" in request.query_params or is_api_key(authorization):
+        what = "its key is not http_api.key"
+    else:
+        what = "its Authorization does not begin with apikey" if authorization else "it has no key"
     _refused(node, request, what)
     return Response(status_code=401)
 

@@ -39,8 +39,14 @@ class APIKeys:
         return found
 
 
+def is_api_key(authorization: str) -> bool:
+    """Whether the header's value has a key: ``apikey …``."""
+    return authorization.partition(" ")[0].lower() == "apikey"
+
+
 def _sent(request: Request) -> bytes:
-    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
-    given = request.headers.get("x-api-key") or (credentials.strip() if scheme.lower() == "apikey" else "")
+    authorization = request.headers.get("authorization", "")
+    credentials = authorization.partition(" ")[2].strip() if is_api_key(authorization) else ""
+    given = request.headers.get("x-api-key") or credentials
     # header values come decoded from Latin-1, query values from UTF-8
     return given.encode("latin-1") if given else request.query_params.get("api_key", "").encode()

@@ -28,5 +28,10 @@ def decode(encoded: str) -> bytes:
 def published(data: Raw, b64data: str, channel: Channel) -> tuple[Payload, bool]:
     """What is to be published, and whether it is no JSON; ``b64data`` wins. Raises ``Error`` where it is not taken."""
     plain = decode(b64data) if b64data else bytes(data)
-    check_payload(channel.options, plain, known_json=not b64data)
+    try:
+        check_payload(channel.options, plain, known_json=not b64data)
+    except Error as error:
+        wanted = "a JSON object" if channel.options.publication_data_format == "json_object" else "JSON"
+        what = f"data must be {wanted if plain else 'given'}"
+        raise Error(ErrorCode.BAD_REQUEST, f"bad request: {what}") from error
     return Payload(plain), bool(plain and b64data) and not is_json(plain)

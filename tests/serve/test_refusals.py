@@ -181,6 +181,10 @@ async def _draining(ground: Ground) -> str:
     return await handshake(ground)
 
 
+async def _elsewhere(ground: Ground) -> str:
+    return await handshake(ground, path="/live/connection/websocket")
+
+
 async def _no_upgrade(ground: Ground) -> str:
     async with httpx.AsyncClient() as http:
         answer = await http.get(f"http://127.0.0.1:{ground.port}{PATH}")
@@ -325,6 +329,7 @@ REFUSED: dict[str, Refused] = {
     "address_rate": Refused(_full, rates("address_command", connect="1/day")),
     "file_limit": Refused(_scarce),
     "draining": Refused(_draining),
+    "path": Refused(_elsewhere),
     "upgrade": Refused(_no_upgrade),
     "handshake": Refused(_old_version),
     "api_key": Refused(_no_key, {"http_api": {"key": "right"}}),
@@ -425,7 +430,7 @@ def test_the_table_has_all_of_them_and_no_other() -> None:
 
 async def test_an_event_stream_is_refused_in_the_same_words(caplog: pytest.LogCaptureFixture) -> None:
     async with ground({}) as place:
-        assert await _large_stream(place) == "413"
+        assert await _large_stream(place) == "413: The request has more than 65536 bytes."
         assert place.node.metrics.refusals == {"message_size": 1}
         async with httpx.AsyncClient() as http:
             answer = await http.get(f"http://127.0.0.1:{place.port}/connection/uni_sse", headers={"Origin": EVIL})

@@ -54,6 +54,13 @@ def test_other_settings_have_other_keys() -> None:
     assert found(keys, x_api_key="two") == "next"
 
 
+async def test_another_scheme_is_told_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async with running({"http_api": {"key": "one"}}) as api:
+        assert (await api.post("info", headers={"Authorization": "Bearer one"})).status_code == 401
+    assert "its Authorization does not begin with apikey" in caplog.text
+    assert "Bearer" not in caplog.text
+
+
 async def test_a_named_key_opens_the_api() -> None:
     async with running({"http_api": {"keys": {"billing": "two"}}}) as api:
         assert (await api.post("info", headers={"X-API-Key": "two"})).status_code == 200

@@ -59,6 +59,18 @@ async def test_what_cannot_be_published(api: API, request_: dict[str, Any]) -> N
     assert error["message"].startswith("bad request")
 
 
+@pytest.mark.parametrize(
+    ("request_", "problem"),
+    [
+        ({"channel": "kept:a"}, "data must be given"),
+        ({"channel": "objects:a", "data": 1}, "data must be a JSON object"),
+        ({"channel": "strict:a", "b64data": "eA=="}, "data must be JSON"),
+    ],
+)
+async def test_a_backend_is_told_what_is_wrong_with_its_data(api: API, request_: dict[str, Any], problem: str) -> None:
+    assert await api.error("publish", **request_) == {"code": 107, "message": f"bad request: {problem}"}
+
+
 @pytest.mark.parametrize("name", ["kept:" + "x" * 256, "kept:größe", "kept:李 ,#"])
 async def test_the_server_names_what_clients_may_not(api: API, name: str) -> None:
     """The limits of names are for clients' commands."""
