@@ -3,14 +3,17 @@
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from heapq import heappop, heappush
-from typing import NamedTuple
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from gateway.brokers.base import Broker, PublishOptions, StreamOptions
 from gateway.errors import BrokerUnavailable, Stored
 from gateway.messages import Publication, Receipt
 from gateway.metrics import Metrics
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 PROBE = 0.05
 """Seconds between two rounds of attempts while the broker is away."""
@@ -95,34 +98,46 @@ class PublishQueue:
         """Publications that wait, and bytes of their data."""
         return self._count, self._bytes
 
-    async def publish(
+    def publish(
         self, channel: str, publication: Publication, stream: StreamOptions, options: PublishOptions
-    ) -> Receipt:
+    ) -> Coroutine[Any, Any, Receipt]:
         """As `Broker.publish`; its ``BrokerUnavailable`` says what has become of the publication."""
+        once, size = bool(options.idempotency_key), len(publication.data)
+        return self.run(once, size, self._broker.publish, channel, publication, stream, options)
+
+    async def run(
+        self,
+        once: bool,
+        size: int,
+        act: Callable[Concatenate[str, P], Awaitable[T]],
+        channel: str,
+        *args: P.args,
+        **kw: P.kwargs,
+    ) -> T:
+        """Do what publishes ``size`` bytes to a channel. ``once``: what is done again is done once."""
         self._number = number = self._number + 1
         ends = self._clock() + self._wait
-        size = len(publication.data)
         sent = 0
         may_try = channel not in self._lanes or await self._stand(channel, number, ends, size)
         while may_try:
             try:
-                receipt = await self._broker.publish(channel, publication, stream, options)
+                done = await act(channel, *args, **kw)
             except BrokerUnavailable as error:
                 if not error.stored:
                     raise
                 sent += error.stored == "maybe"
-                if self._is_final(sent, options):
+                if self._is_final(sent, once):
                     raise self._failure(sent) from error
             else:
                 if self._lanes:
                     self._follow(channel)
-                return receipt
+                return done
             may_try = await self._stand(channel, number, ends, size)
         raise self._failure(sent)
 
-    def _is_final(self, sent: int, options: PublishOptions) -> bool:
+    def _is_final(self, sent: int, once: bool) -> bool:
         """Whether another attempt might publish it twice, or is in vain."""
-        return sent > bool(options.idempotency_key) or bool(self._broker.health().refusal)
+        return sent > once or bool(self._broker.health().refusal)
 
     def _failure(self, sent: int) -> BrokerUnavailable:
         error = failure(sent=bool(sent))

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from gateway.core.audience import Audience, AudienceKey, Connection, LocalChannel, Subscriber
 from gateway.core.losses import Losses, tell
 from gateway.core.tags import TagsFilters
-from gateway.core.variants import Variants
+from gateway.core.variants import Had, Variants
 from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect
 from gateway.messages import Exclusion, Join, Leave, Position, Publication
@@ -98,7 +98,7 @@ class Hub:
             channel.number = next(self._numbers)
         return channel.number
 
-    def enter(self, subscriber: Subscriber, position: Position | None, had: Publication | None = None) -> None:
+    def enter(self, subscriber: Subscriber, position: Position | None, had: Had = None) -> None:
         """Begin live delivery: of what comes after ``position``, where there is one, and after ``had``.
 
         What is pending for the others is written first: it is older than this subscription. Raises ``LookupError`` for

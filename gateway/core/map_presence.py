@@ -93,12 +93,12 @@ class MapPresence:
             return  # it has left before its turn
         try:
             publication = Publication(Payload(), info, key=member.key)
-            await self._maps.publish(self._channels.resolve(member.channel), publication, RENEWAL)
+            await self._maps.show(self._channels.resolve(member.channel), publication, RENEWAL)
         except (Error, BrokerUnavailable) as error:
             log.debug("%s: somebody present is not shown: %s", member.channel, error)
 
     async def _remove(self, member: Member) -> None:
         try:
-            await self._maps.remove(self._channels.resolve(member.channel), member.key)
+            await self._maps.hide(self._channels.resolve(member.channel), member.key)
         except (Error, BrokerUnavailable) as error:
             log.debug("%s: somebody who has left is shown until the key ends: %s", member.channel, error)

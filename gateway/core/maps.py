@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 from gateway.brokers.base import Claim, StreamOptions
+from gateway.brokers.publish_queue import PublishQueue
 from gateway.channels import Channel, Channels
 from gateway.config.settings import ChannelOptions
 from gateway.core.cluster import UnsubscribeUser
@@ -56,6 +57,7 @@ class Maps:
         store: MapStore | None,
         hub: Hub,
         streams: Streams,
+        queue: PublishQueue,
         channels: Channels,
         options: Callable[[Channel], StreamOptions],
         wheel: Wheel,
@@ -65,6 +67,7 @@ class Maps:
         self._store = store
         self._hub = hub
         self._streams = streams
+        self._queue = queue
         self._channels = channels
         self._options = options
         self._wheel = wheel
@@ -87,15 +90,26 @@ class Maps:
         return found
 
     async def publish(self, channel: Channel, publication: Publication, write: MapWrite = NO_EXTRAS) -> MapReceipt:
-        """As `MapStore.publish`, in a channel that is one."""
-        receipt = await self.store.publish(channel.name, publication, self.options(channel), write)
-        if not receipt.suppressed:
-            self._accepted(channel)
-        return receipt
+        """As `MapStore.publish`, in a channel that is one. While the broker is away it waits, as publications do."""
+        once, size, options = bool(write.idempotency_key), len(publication.data), self.options(channel)
+        receipt = await self._queue.run(once, size, self.store.publish, channel.name, publication, options, write)
+        return self._written(channel, receipt)
 
     async def remove(self, channel: Channel, key: str, write: MapWrite = NO_EXTRAS) -> MapReceipt:
-        """As `MapStore.remove`, in a channel that is one."""
-        receipt = await self.store.remove(channel.name, key, self.options(channel), write)
+        """As `MapStore.remove`, in a channel that is one. It waits just so."""
+        once, options = bool(write.idempotency_key), self.options(channel)
+        receipt = await self._queue.run(once, 0, self.store.remove, channel.name, key, options, write)
+        return self._written(channel, receipt)
+
+    async def show(self, channel: Channel, publication: Publication, write: MapWrite) -> None:
+        """Publish, or fail at once: what a node says again by itself must not wait among what others publish."""
+        self._written(channel, await self.store.publish(channel.name, publication, self.options(channel), write))
+
+    async def hide(self, channel: Channel, key: str) -> None:
+        """Remove, or fail at once."""
+        self._written(channel, await self.store.remove(channel.name, key, self.options(channel)))
+
+    def _written(self, channel: Channel, receipt: MapReceipt) -> MapReceipt:
         if not receipt.suppressed:
             self._accepted(channel)
         return receipt

@@ -97,7 +97,9 @@ class Node:
         self.presence_store = presence
         self.presence_servers = presence_servers
         self.feeds = Feeds(broker, self.wheel)
-        self.maps = Maps(maps, self.hub, broker, self.channels, self.stream, self.wheel, self.spawn, self.accepted)
+        self.maps = Maps(
+            maps, self.hub, broker, self.publishing, self.channels, self.stream, self.wheel, self.spawn, self.accepted
+        )
         self.map_presence = MapPresence(self.maps, self.channels, self.wheel, self.begin)
         self.cluster = Cluster(self.uid, broker, self, group=settings.node.group)
         self.cluster.listeners["map_cleared"] = self.maps.cleared

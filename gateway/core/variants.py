@@ -4,8 +4,9 @@ Somebody who has negotiated delta is in one of two audiences. In that of ``patch
 is the one at their position, so that a patch on that one can be read by all of them; in that of ``full`` those who have
 just come, were excluded from one, or have got one without offset since. After a whole one these are among the former.
 
-In a map a patch is on what the same key had before. Those in ``patch`` have loaded all of it; those in ``full`` have
-come back, and may know some keys no more, so that they stay there.
+In a map a patch is on what the same key had before. Those in ``patch`` have loaded all of it. Those in ``full`` have
+come back, and may know some keys no more: they stay there, and are sent patches of the keys that all of them have been
+given since.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence, Set
@@ -20,6 +21,9 @@ from gateway.messages import Payload, Position, Publication
 EVERYTHING = Publication(Payload())
 """Stands for what somebody was given who has all that a map has."""
 
+Had = Publication | frozenset[str] | None
+"""What somebody was given before: its latest publication; or the keys of a map; or nothing."""
+
 Send = Callable[[str, Publication, Iterable[Audience], Set[Subscriber]], None]
 """Has a channel's publication delivered to audiences, but for those excluded."""
 
@@ -33,6 +37,8 @@ class Variants:
     def __init__(self, send: Send, move: Move) -> None:
         self.patches = Patches()
         self._bases = Bases()
+        self._known: dict[str, set[str]] = {}
+        """By map, keys of which all in ``full`` have what they had last."""
         self._send = send
         self._move = move
 
@@ -42,7 +48,7 @@ class Variants:
         subscriber: Subscriber,
         key: AudienceKey,
         position: Position | None,
-        had: Publication | None,
+        had: Had,
     ) -> AudienceKey:
         """The audience of somebody who comes in at ``position``, and was given ``had`` before, if anything."""
         channel.varied = True
@@ -51,6 +57,9 @@ class Variants:
         channel.deltas = True
         if had is EVERYTHING:
             return replace(key, delta="patch")
+        if isinstance(had, frozenset):
+            self._known.setdefault(channel.name, set(had)).intersection_update(had)
+            return replace(key, delta="full")
         if position is None or had is None or had.offset != position.offset:
             return replace(key, delta="full")
         if channel.name not in self._bases:
@@ -59,6 +68,8 @@ class Variants:
 
     def left(self, channel: LocalChannel) -> None:
         """An audience has gone: what patches need is kept as long as somebody gets them."""
+        if channel.name in self._known and not any(key.delta == "full" for key in channel.audiences):
+            del self._known[channel.name]
         if channel.deltas and not any(key.delta for key in channel.audiences):
             channel.deltas = False
             self._bases.drop(channel.name)
@@ -75,6 +86,9 @@ class Variants:
             return readers
         full = [each for each in readers if each.key.delta == "full"]
         patch = [each for each in readers if each.key.delta == "patch"]
+        known = self._known.get(channel.name) if publication.key else None
+        if known is not None and _learn(known, channel, publication, full, excluded):
+            patch, full = patch + full, []
         form = self._patched(channel, publication) if patch else None
         if not publication.key and Position(publication.offset, publication.epoch) == channel.position:
             self._bases.keep(channel.name, channel.position, publication.data)  # those sent away now take it along
@@ -111,6 +125,23 @@ class Variants:
         elif missed:
             behind = key.behind and Position(publication.offset, publication.epoch)
             self._move(channel, audience, replace(key, delta="full", behind=behind), missed)
+
+
+def _learn(
+    known: set[str],
+    channel: LocalChannel,
+    publication: Publication,
+    full: Sequence[Audience],
+    excluded: Set[Subscriber],
+) -> bool:
+    """Note what those all have who are given a change of a map. Answers whether they have what its key had before."""
+    key = publication.key
+    before = key in known
+    if publication.removed or excluded:
+        known.discard(key)
+    elif len(full) == sum(each.delta == "full" for each in channel.audiences):
+        known.add(key)
+    return before
 
 
 def _wanting(publication: Publication, readers: Sequence[Audience]) -> list[Audience]:

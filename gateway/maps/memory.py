@@ -207,14 +207,16 @@ class MemoryMaps:
                 await asyncio.sleep(0)
         for channel in self._expiries.take(now):
             if (found := self._maps.get(channel)) is not None:
-                self._expiries.add(found.expires, channel)
                 if found.expires <= now:
                     del self._maps[channel]
+                else:
+                    self._expiries.add(found.expires, channel)
         for result in self._result_expiries.take(now):
             expires, _ = self._results[result]
-            self._result_expiries.add(expires, result)
             if expires <= now:
                 del self._results[result]
+            else:
+                self._result_expiries.add(expires, result)
 
     # — inside: nothing waits between a change and its delivery —
 

@@ -14,7 +14,7 @@ from gateway.core.node import Node
 from gateway.core.patches import Patches, patched, whole
 from gateway.core.recovery import Recovery
 from gateway.core.tags import TagsFilter
-from gateway.core.variants import EVERYTHING
+from gateway.core.variants import EVERYTHING, Had
 from gateway.errors import Error, ErrorCode
 from gateway.maps.base import MapOptions, MapPage
 from gateway.messages import Payload, Position, Publication
@@ -43,10 +43,14 @@ class Loading:
     """From where it is to be live."""
     busy: bool = False
 
-    @property
-    def had(self) -> Publication | None:
-        """What its client has of the map: all, or, after a recovery, perhaps not what patches would be made of."""
-        return None if self.recovers or not self.options.streams else EVERYTHING
+    def had(self, found: Recovery | None) -> Had:
+        """What its client has of the map: all, or what a recovery has ``found``; the rest it may have dropped."""
+        if found is None:
+            return None
+        if not self.recovers:
+            return EVERYTHING
+        last = {each.key: each.removed for each in found.publications}
+        return frozenset(key for key, removed in last.items() if not removed)
 
     def is_late(self, now: float) -> bool:
         return now - self.began > self.settings.catch_up_timeout

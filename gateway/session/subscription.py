@@ -299,7 +299,7 @@ class Subscription:
         node, found, self.found = self.connection.node, self.found, None
         self.started = True
         if self.loading is not None:
-            node.hub.enter(self, None if found is None else found.position, self.loading.had)
+            node.hub.enter(self, None if found is None else found.position, self.loading.had(found))
             self.loading = None
         elif found is None:
             node.hub.enter(self, None)

@@ -63,6 +63,13 @@ def test_names_of_nothing_but_signs_are_found_as_well() -> None:
     assert contract.procedures[0].name == "call"
 
 
+def test_maps_are_left_out() -> None:
+    gateway = empty()
+    gateway.channel("board:{id}", map={"mode": "persistent"})
+    gateway.channel("chat:{room}")
+    assert only(gateway).pattern == "chat:{room}"
+
+
 def test_types_are_no_part_of_an_address() -> None:
     gateway = empty()
     gateway.channel("a:{x:int}:{y}:{z:path}")

@@ -276,3 +276,49 @@ def test_patches_are_made_once_and_kept_within_bounds(monkeypatch: pytest.Monkey
     assert made._size <= 1000
     made.between(one, two)
     assert created.count(two) == 2
+
+
+# — maps —
+
+
+def back(hub: Hub, position: Position, *keys: str) -> Follower:
+    """Somebody who has come back to a map, and has been given what these keys have."""
+    subscriber = Follower(Client(FORMS), positioned=True, delta=True)
+    hub.join(subscriber)
+    hub.enter(subscriber, position, frozenset(keys))
+    return subscriber
+
+
+def change(hub: Hub, offset: int, key: str = "a", *, previous: bool = True, exclude: Exclusion | None = None) -> None:
+    made = publication(offset)
+    made.key, made.exclude = key, exclude
+    made.previous = publication(offset - 1).data if previous else None
+    hub.publish("room", made)
+
+
+def forms(hub: Hub, reader: Reader) -> str:
+    hub.flush()
+    frames, reader.frames[:] = [*reader.frames], []
+    return " ".join(frames)
+
+
+async def test_a_key_is_known_to_those_who_have_come_back_when_all_of_them_have_it(hub: Hub) -> None:
+    here, ahead = back(hub, at(5)), back(hub, at(7))
+    change(hub, 6)  # which the one ahead may have had before it left, and has not been given since
+    change(hub, 7, previous=False)
+    change(hub, 8)
+    change(hub, 9)
+    assert forms(hub, here) == "w6 w7 w8 p9"
+    assert forms(hub, ahead) == "w8 p9"
+
+
+async def test_what_somebody_was_spared_is_not_known(hub: Hub) -> None:
+    one, other = back(hub, at(5), "a"), back(hub, at(5), "a")
+    hub.connections = {"other": other.connection}
+    other.connection.subscriptions["room"] = other
+    change(hub, 6)
+    change(hub, 7, exclude=Exclusion(clients=("other",)))
+    change(hub, 8)
+    change(hub, 9)
+    assert forms(hub, one) == "p6 p7 w8 p9"
+    assert forms(hub, other) == "p6 w8 p9"

@@ -29,7 +29,20 @@ from gateway.messages import (
 from gateway.session.application import Admission, Admitted, route_of, unix_seconds
 from gateway.session.dispatch import _is_decided as is_decided
 
-EVENTS = ("subscribe", "refresh", "publish", "presence", "history", "unsubscribe", "cache_empty")
+EVENTS = (
+    "subscribe",
+    "refresh",
+    "publish",
+    "map_publish",
+    "map_remove",
+    "presence",
+    "history",
+    "unsubscribe",
+    "cache_empty",
+)
+
+
+OF_ONE_COMMAND = ({"subscribe", "cache_empty"}, {"publish", "map_publish", "map_remove"})
 
 
 def session(
@@ -55,6 +68,8 @@ def session(
         (SubscribeRequest("a"), "cache_empty"),
         (SubRefreshRequest("a"), "refresh"),
         (PublishRequest("a", Raw(b"1")), "publish"),
+        (PublishRequest("a", Raw(b"1"), type=1, key="k"), "map_publish"),
+        (PublishRequest("a", type=1, key="k", removed=True), "map_remove"),
         (PresenceRequest("a"), "presence"),
         (PresenceStatsRequest("a"), "presence"),
         (HistoryRequest("a"), "history"),
@@ -62,7 +77,8 @@ def session(
 )
 def test_commands_for_a_channel(request_: Any, event: str) -> None:
     assert is_decided(session(event), request_)
-    others = [each for each in EVENTS if each != event and {each, event} != {"subscribe", "cache_empty"}]
+    same = next((each for each in OF_ONE_COMMAND if event in each), {event})
+    others = [each for each in EVENTS if each not in same]
     assert not is_decided(session(*others), request_)
     assert not is_decided(session(route=False), request_)
     assert not is_decided(session(event), type(request_)("nowhere"))

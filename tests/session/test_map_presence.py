@@ -2,7 +2,10 @@
 
 from typing import Any
 
+import pytest
+
 from gateway.config.map_problems import TICK
+from gateway.errors import BrokerUnavailable, Error, ErrorCode
 from tests.session.rig import OPEN, Client, Rig
 from tests.session.test_mapping import EPHEMERAL, changes, keys
 
@@ -11,6 +14,8 @@ NAMESPACES: list[dict[str, Any]] = [
     | {"map_users_presence_channel_prefix": "users:"},
     {"name": "online", "subscription_type": "map_clients", **OPEN, "map": EPHEMERAL},
     {"name": "users", "subscription_type": "map_users", **OPEN, "map": EPHEMERAL},
+    {"name": "clients", **OPEN, "map_clients_presence_channel_prefix": "online:"},
+    {"name": "people", **OPEN, "map_users_presence_channel_prefix": "users:"},
     {"name": "closed", "map_clients_presence_channel_prefix": "online:"},
     {"name": "cursors", "subscription_type": "map", **OPEN}
     | {"map": {**EPHEMERAL, "client_key": "client_id", "remove_client_on_unsubscribe": True}}
@@ -101,3 +106,64 @@ async def test_options_hold_for_those_with_a_token_and_in_maps_too() -> None:
     await alice.ask("unsubscribe", channel="cursors:1")
     assert keys(changes(board)) == ["-" + alice.session.client]
     assert keys(changes(online)) == ["-" + alice.session.client]
+
+
+async def test_connections_and_users_are_shown_each_where_they_are_wanted() -> None:
+    rig = await opened()
+    online, _ = await watch(rig, "online:clients:1", 2)
+    users, _ = await watch(rig, "users:people:1", 3)
+    bob = await rig.connected("bob")
+    await bob.subscribe("clients:1")
+    await bob.subscribe("people:1")
+    assert keys(changes(online)) == [bob.session.client]
+    assert keys(changes(users)) == ["bob"]
+    await bob.session.end()
+    assert keys(changes(online)) == ["-" + bob.session.client]
+    assert changes(users) == []
+
+
+async def test_who_leaves_while_others_are_renewed_is_not_shown_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = await opened()
+    watcher, _ = await watch(rig, "online:clients:1", 2)
+    eve, bob = await rig.connected("eve"), await rig.connected("bob")
+    await eve.subscribe("clients:1")
+    await bob.subscribe("clients:1")
+    changes(watcher)
+    maps, show = rig.node.maps, rig.node.maps.show
+    shown: list[str] = []
+
+    async def show_and_leave(channel: Any, publication: Any, write: Any) -> None:
+        shown.append(publication.key)
+        await bob.session.end()
+        await show(channel, publication, write)
+
+    monkeypatch.setattr(maps, "show", show_and_leave)
+    pass_time(rig, TICK)
+    await rig.node._work.finish(within=5)
+    assert shown == [eve.session.client]
+    assert keys(changes(watcher)) == ["-" + bob.session.client]
+
+
+@pytest.mark.parametrize("failure", [BrokerUnavailable(stored="no"), Error(ErrorCode.LIMIT_EXCEEDED)], ids=repr)
+async def test_what_cannot_be_shown_disturbs_nobody_and_does_not_wait(
+    monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    """What is said again by itself must not fill the queue in which publications wait for the broker."""
+    rig = await opened()
+    watcher, _ = await watch(rig, "online:clients:1", 2)
+
+    async def fail(*_: Any) -> None:
+        raise failure
+
+    eve = await rig.connected("eve")
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.maps, "publish", fail)
+        patch.setattr(rig.maps, "remove", fail)
+        await eve.subscribe("clients:1")
+        await eve.ask("unsubscribe", channel="clients:1")
+        await eve.subscribe("clients:1")
+        assert rig.node.publishing.waiting == (0, 0)
+    assert changes(watcher) == []
+    pass_time(rig, TICK)
+    await rig.node._work.finish(within=5)
+    assert keys(changes(watcher)) == [eve.session.client]

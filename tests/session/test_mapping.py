@@ -464,9 +464,52 @@ async def test_who_comes_back_is_sent_patches_only_of_what_it_is_known_to_have()
     read = [follower.read(each) for each in found["publications"]]
     assert [each and each["n"] for each in read] == [1, 2, 3, None]
     assert follower.forms == "wwp"
-    await put(rig, "diff:1", "c", text(4))
-    await put(rig, "diff:1", "a", text(5))
-    assert [follower.read(each)["n"] for each in changes(client)] == [4, 5]
+    for key, number in (("c", 4), ("a", 5), ("c", 6), ("a", 7)):
+        await put(rig, "diff:1", key, text(number))
+    assert [follower.read(each)["n"] for each in changes(client)] == [4, 5, 6, 7]
+    assert follower.forms == "wwp" + "wppp", "a key that it has not been given since is sent whole first"
+    await remove(rig, "diff:1", "c")
+    await put(rig, "diff:1", "c", text(8))
+    await put(rig, "diff:1", "c", text(9))
+    assert [follower.read(each) for each in changes(client)] == [None, text(8), text(9)]
+    assert follower.forms.endswith("pwp")
+
+
+async def test_several_who_come_back_are_sent_patches_of_what_all_of_them_have() -> None:
+    rig = await opened()
+    for key in "abc":
+        epoch = (await put(rig, "diff:1", key, text(0))).epoch
+    for key in "ab":
+        await put(rig, "diff:1", key, text(1))
+
+    async def back(offset: int) -> tuple[Client, Follower]:
+        client = await rig.connected()
+        request = {"type": 1, "phase": 1, "recover": True, "offset": offset, "epoch": epoch, "delta": "fossil"}
+        found = await client.subscribe("diff:1", **request)
+        follower = Follower()
+        for each in found.get("publications", ()):
+            follower.read(each)
+        follower.forms = ""
+        return client, follower
+
+    both = [await back(3), await back(4)]  # the one is given a and b, the other b
+    fresh = await rig.connected()
+    loaded = await load(fresh, "diff:1", delta="fossil")
+    everything = fresh, Follower(*loaded["state"])
+    for key, number in (("b", 2), ("a", 3), ("a", 4)):
+        await put(rig, "diff:1", key, text(number))
+    for client, follower in (*both, everything):
+        assert [follower.read(each)["n"] for each in changes(client)] == [2, 3, 4]
+    assert [follower.forms for _, follower in (*both, everything)] == ["pwp", "pwp", "ppp"]
+    third = await back(8)  # which is given nothing
+    for number in (5, 6):
+        await put(rig, "diff:1", "a", text(number))
+    for client, follower in (*both, third):
+        assert [follower.read(each)["n"] for each in changes(client)] == [5, 6]
+        assert follower.forms.endswith("wp")
+    for client, _ in (*both, third):
+        await client.session.end()
+    assert rig.node.hub._variants._known == {}, "what those have known who have left is forgotten with them"
 
 
 # — writing —

@@ -86,6 +86,25 @@ async def test_every_handler_has_a_span(traces: Traces) -> None:
     assert attributes(traces.one("on_publish chat:{room}"))["messaging.destination.template"] == "chat:{room}"
 
 
+async def test_what_clients_write_in_a_map_has_spans(traces: Traces) -> None:
+    gateway = make_gateway()
+    board = gateway.channel("board:{id}", map={"mode": "persistent"}, publish="anyone", **OPEN)
+
+    @board.on_publish
+    async def put_up(key: str, text: Text) -> None: ...
+
+    @board.on_remove
+    async def take_down(key: str) -> None: ...
+
+    async with Kit(make_app(gateway)) as kit:
+        ann = await kit.connect()
+        write = {"channel": "board:7", "type": 1, "key": "a"}
+        await ann.ask("publish", {**write, "data": {"text": "hi"}})
+        await ann.ask("publish", {**write, "removed": True})
+    for name in ("on_publish board:{id}", "on_remove board:{id}"):
+        assert attributes(traces.one(name))["messaging.destination.name"] == "board:7"
+
+
 async def test_what_a_handler_asks_of_the_broker_is_a_part_of_it(traces: Traces) -> None:
     async with Kit(make_app(make_program())) as kit:
         ann = await kit.connect()
