@@ -38,7 +38,9 @@ CHANNELS: dict[str, Any] = {
     ],
     "proxy": {"shared_poll_refresh": {"endpoint": f"http://127.0.0.1:{PORT}/refresh", "timeout": "5s"}},
 }
-ENCODINGS = pytest.mark.parametrize("javascript", [JavaScriptSDK, JavaScriptProtobufSDK], indirect=True, ids=lambda k: k.name)
+ENCODINGS = pytest.mark.parametrize(
+    "javascript", [JavaScriptSDK, JavaScriptProtobufSDK], indirect=True, ids=lambda k: k.name
+)
 PADDING = "x" * 500
 
 
