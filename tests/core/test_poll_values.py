@@ -98,6 +98,18 @@ async def test_patches_are_on_what_the_backend_says_was_there(versions: Versions
     assert sorted(versions.told[6:], key=len) == list(removals)
 
 
+async def test_a_version_may_come_in_other_bytes(versions: Versions) -> None:
+    first, second = versions.watcher(delta=True), versions.watcher(delta=True)
+    versions.has("k", 1, {"pad": PAD, "n": 1})
+    versions.poll.track(first, [Item("k", 0, 0)])
+    await until(lambda: len(versions.told) == 1)
+    versions.has("k", 1, {"n": 1, "pad": PAD})
+    versions.poll.track(second, [Item("k", 0, 0)])
+    await until(lambda: len(versions.told) == 2)
+    versions.has("k", 2, {"n": 2, "pad": PAD}, previous={"n": 1, "pad": PAD})
+    await until(lambda: sorted(forms(versions.told)[2:]) == [(2, "patch"), (2, "whole")])
+
+
 @pytest.mark.parametrize(
     "versions", [{"refresh_interval": 0.02, "keep_latest_data": True}], indirect=True, ids=["kept"]
 )
