@@ -74,8 +74,12 @@ class Key(Struct):
         base = self.data
         if value.previous is not None and hash(value.previous) == self.digest:
             base = value.previous  # byte for byte what has been told: on anything else a patch would be garbage
+        digest = hash(data)
+        if version == self.version and digest != self.digest:
+            for watch in self.watches.values():  # other bytes of one version: nobody knows which of them who has
+                watch.ready = False
         if version >= self.version:
-            self.version, self.digest, self.binary = version, hash(data), value.binary
+            self.version, self.digest, self.binary = version, digest, value.binary
             self.data = data if keep else None
         # a backend that is behind what was published is asked again, or who has just come would stay behind with it
         self.again = version < self.version

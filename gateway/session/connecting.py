@@ -268,13 +268,13 @@ async def _plan(session: Session, admission: Admission, requests: Mapping[str, S
         raise Disconnect(DisconnectCode.CHANNEL_LIMIT)
     for name, admitted in plan.items():
         request, resolved = requests.get(name, NOTHING), channels.resolve(name)
-        if resolved.options.is_map:
-            continue  # clients load them by themselves
+        if not resolved.options.is_stream:
+            continue  # clients load maps by themselves, and say what they track
         subscription = Subscription(session, resolved, request.since, server_side=True).grant(admitted)
         subscription.choose(None, request.delta)
     refused = 0
     for name, request in requests.items() if admission.on_request else ():
-        if name in plan or not (channel := _known(session, name)) or channel.options.is_map:
+        if name in plan or not (channel := _known(session, name)) or not channel.options.is_stream:
             continue
         route = route_of(channel)
         if route and route.subscribe and not route.server_side:

@@ -75,7 +75,7 @@ async def _subscribe(owner: Owner, command: SubscribeUser) -> None:
         if len(owner.subscriptions) >= owner.node.settings.client.channel_limit:
             raise Disconnect(DisconnectCode.CHANNEL_LIMIT)
         channel = owner.node.channels.resolve(command.channel)
-        if channel.options.is_map:
+        if not channel.options.is_stream:
             raise Error(ErrorCode.BAD_REQUEST)
         grant = Grant(command.info, command.data, convert(command.override, Override))
         subscription = Subscription(owner, channel, command.since, server_side=True)

@@ -163,8 +163,6 @@ async def allowed(
 
     One that comes with connect is ``server_side``: its request says no more than where the client stood.
     """
-    if server_side and channel.options.is_polled:
-        raise Error(ErrorCode.PERMISSION_DENIED)
     route, admitted = route_of(channel), AS_THE_OPTIONS_SAY
     if route and route.subscribe and not channel.shuts_out(session.user):
         subscription = Subscription(session, channel, request.since, server_side)

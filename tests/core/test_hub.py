@@ -915,3 +915,14 @@ async def test_what_is_held_back_has_a_bound_and_is_counted_beyond(
     for offset in range(1, 6):
         hub.publish("room", Publication(Payload(b"a"), offset=offset, epoch=EPOCH))
     assert (len(joining.held or ()), metrics.dropped) == (2, {"held": 3})
+
+
+async def test_a_channel_may_be_delivered_in_another_way(hub: Hub, metrics: Metrics) -> None:
+    subscriber = reader(hub)
+    delivered: list[Publication] = []
+    hub.divert("room", delivered.append)
+    hub.join(Reader(Client()))
+    value = Publication(Payload(b"1"), key="k", version=1)
+    hub.publish("room", value)
+    hub.flush()
+    assert (delivered, subscriber.frames, metrics.dropped["held"]) == ([value], [], 0)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.core import hub
+from gateway.core.cluster import SubscribeUser
 from gateway.errors import BrokerUnavailable, DisconnectCode, ErrorCode
 from gateway.maps.base import MapReceipt, MapWrite
 from gateway.messages import Payload, Publication
@@ -36,6 +37,7 @@ NAMESPACES: list[dict[str, Any]] = [
     },
     {"name": "token", "subscription_type": "map", "map": PERSISTENT},
     {"name": "stream", **OPEN},
+    {"name": "polled", **OPEN, "subscription_type": "shared_poll"},
     {"name": "debounced", **MAP, "map": EPHEMERAL, "client_publish_debounce_interval": "300ms"},
 ]
 PADDING = "a text that is the same each time, and long enough for a patch to be shorter than what it makes"
@@ -578,9 +580,13 @@ async def test_a_token_that_has_run_out_is_no_end_for_who_comes_back() -> None:
     assert (loaded["expires"], loaded["ttl"]) == (True, 100)
 
 
-async def test_maps_are_not_among_the_subscriptions_that_the_server_makes() -> None:
+async def test_the_server_makes_subscriptions_to_streams_alone() -> None:
     rig = await opened()
-    token = rig.token("alice", subs={"board:1": {}, "stream:1": {}})
+    token = rig.token("alice", subs={"board:1": {}, "polled:1": {}, "stream:1": {}})
     client = rig.client()
-    reply = await client.connect(token=token, subs={"board:2": {}, "stream:2": {}})
+    reply = await client.connect(token=token, subs={"board:2": {}, "polled:2": {}, "stream:2": {}})
     assert set(reply["subs"]) == {"stream:1", "stream:2"}
+    for name in ("board:3", "polled:3", "stream:3"):
+        await rig.node.cluster.command(SubscribeUser(user="alice", channel=name))
+    await until(lambda: "stream:3" in client.session.subscriptions)
+    assert set(client.session.subscriptions) == {"stream:1", "stream:2", "stream:3"}

@@ -139,6 +139,11 @@ class ChannelOptions(Section):
         return bool(prefixes) or self.map.remove_client_on_unsubscribe
 
     @property
+    def is_stream(self) -> bool:
+        """Whether it is neither: then the server may subscribe clients to it."""
+        return not (self.is_map or self.is_polled)
+
+    @property
     def is_polled(self) -> bool:
         return self.subscription_type == "shared_poll"
 
