@@ -40,6 +40,10 @@ class _Document(Struct):
     keys: list[Raw]
 
 
+LONGEST_RSA = 8192
+"""Bits of an RSA key at most: with twice as many each token takes ten milliseconds of everybody's time."""
+
+
 class _Terms(Struct):
     """What a key says of its use."""
 
@@ -94,14 +98,16 @@ def _read(key: Raw) -> tuple[str, tuple[str, ...], object]:
     meant = _OTHER_NAMES.get(terms.alg or "", terms.alg)
     algorithms = tuple(each for each in fitting if meant in (None, each))
     if not algorithms:
-        raise Unsuitable(f"{terms.kid!r:.80} is none for these algorithms, or too short (alg is {terms.alg!r:.40})")
+        raise Unsuitable(
+            f"{terms.kid!r:.80} is none for these algorithms, or too short or long (alg is {terms.alg!r:.40})"
+        )
     return terms.kid, algorithms, public
 
 
 def _algorithms(key: object) -> tuple[str, ...]:
     """Those that a key can verify. Of a private one none: it is out of place there, and everybody has it."""
     match key:
-        case RSAPublicKey() if key.key_size >= RSA_BITS:
+        case RSAPublicKey() if RSA_BITS <= key.key_size <= LONGEST_RSA:
             return RSA_ALGORITHMS
         case EllipticCurvePublicKey() if key.curve.name in ECDSA_ALGORITHMS:
             return (ECDSA_ALGORITHMS[key.curve.name],)

@@ -50,7 +50,7 @@ class PublishOptions(Struct, frozen=True):
     same ``version_epoch``. A repeat with the same ``idempotency_key`` publishes nothing and answers as the
     first did, for ``idempotency_ttl`` seconds. ``skip_history`` delivers without offset. With a ``fence`` (that of a
     lease named like the channel) the broker accepts the publication only while that lease is held, else it is
-    ``Fenced``. With ``delta`` it is patchable.
+    ``Fenced``. ``delta`` says whether it is patchable; None leaves that to the stream.
     """
 
     skip_history: bool = False
@@ -59,7 +59,7 @@ class PublishOptions(Struct, frozen=True):
     version_epoch: str = ""
     fence: str = ""
     idempotency_ttl: float = IDEMPOTENCY_TTL
-    delta: bool = False
+    delta: bool | None = None
 
 
 def outgoing(
@@ -72,7 +72,7 @@ def outgoing(
         epoch=position.epoch or publication.epoch,
         time=publication.time or int(now * 1000),
         version=options.version,
-        patchable=options.delta or stream.delta_publish,
+        patchable=stream.delta_publish if options.delta is None else options.delta,
     )
 
 

@@ -250,7 +250,7 @@ class MemoryMaps:
             raise too_many_keys()
         previous = None if before is None else before.publication
         found.offset += options.streams
-        extras = Published(version=write.version, delta=write.delta)
+        extras = Published(version=write.version, delta=write.delta or None)
         told = outgoing(publication, options, extras, now, found.position)
         if told.removed:
             told.tags = found.drop(key).tags

@@ -93,7 +93,7 @@ class RedisMaps:
         due: bytes = b"",
     ) -> MapReceipt:
         check_write(options, publication.key, write)
-        extras = PublishOptions(version=write.version, delta=write.delta)
+        extras = PublishOptions(version=write.version, delta=write.delta or None)
         told = outgoing(publication, options, extras, self._clock())  # the position is for Redis to decide
         names = [*self._names(channel), self._index(channel)]
         if write.idempotency_key:

@@ -117,7 +117,7 @@ class Operations(ABC):
         publication = encode_publication(data, tags)
         [resolved] = self.exclude(*_several(exclude))._resolved([channel], publication)
         check_version(version)
-        extras = PublishOptions(skip_history, idempotency_key, version, version_epoch, delta=delta)
+        extras = PublishOptions(skip_history, idempotency_key, version, version_epoch, delta=delta or None)
         receipt = await node.publish(resolved, publication, extras)
         await arrive(node, [channel])
         return receipt

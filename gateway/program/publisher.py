@@ -133,7 +133,7 @@ class Publisher:
         check_names(channels)
         publication = encode_publication(data, tags)
         check_version(version)
-        options = PublishOptions(skip_history, idempotency_key, version, version_epoch, delta=delta)
+        options = PublishOptions(skip_history, idempotency_key, version, version_epoch, delta=delta or None)
         streams = [(name, self._stream(name, publication)) for name in channels]
         now = self._clock()
         shares: dict[BlockingShard, list[tuple[int, Call]]] = {}

@@ -174,7 +174,7 @@ def _renewed(answer: RenewalAnswer | None) -> Admitted | None:
 
 def _accepted(answer: PublishAnswer | None, publication: Publication) -> Accepted:
     if answer is None:
-        return Accepted(publication)
+        return Accepted(publication, PublishOptions(delta=False))
     data = content(answer.data, answer.b64data)
     if data is not None or answer.tags:
         binary = publication.binary if data is None else not is_json(data)
@@ -185,7 +185,7 @@ def _accepted(answer: PublishAnswer | None, publication: Publication) -> Accepte
         idempotency_key=answer.idempotency_key or "",
         version=answer.version or 0,
         version_epoch=answer.version_epoch or "",
-        delta=bool(answer.delta),
+        delta=bool(answer.delta),  # the namespace's delta_publish is not for these, as there
     )
     return Accepted(publication, extras)
 

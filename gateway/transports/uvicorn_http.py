@@ -264,6 +264,8 @@ class HttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self.parser.get_method() == b"CONNECT":
             raise ValueError("no proxy")
+        if self.parser.get_http_version() == "0.9":
+            raise ValueError("no version")  # whoever speaks that expects no head
         if self.parser.should_upgrade() and not self._should_upgrade():
             return  # the head is read again
         former = self.cycle

@@ -259,7 +259,11 @@ def _publication(request: api.Publishing, channel: Channel) -> tuple[Publication
     data, binary = published(request.data, request.b64data, channel)
     publication = Publication(data, tags=request.tags, binary=binary)
     extras = PublishOptions(
-        request.skip_history, request.idempotency_key, request.version, request.version_epoch, delta=request.delta
+        request.skip_history,
+        request.idempotency_key,
+        request.version,
+        request.version_epoch,
+        delta=request.delta or None,
     )
     return publication, extras
 

@@ -211,6 +211,20 @@ async def test_versions(backend: Backend) -> None:
         assert len(heard) == 1
 
 
+@pytest.mark.parametrize("delta_publish", [True, False])
+async def test_patches_are_for_the_backend_to_allow(backend: Backend, delta_publish: bool) -> None:
+    """Whatever delta_publish says, as in Centrifugo; that is for what clients publish unasked."""
+    results: list[Any] = [{"delta": True}, {"delta": False}, {}, None]
+    backend.answers["/publish"] = [{"result": result} for result in results]
+    given = settings(backend)
+    given["channel"]["namespaces"][0] |= {"allowed_delta_types": ["fossil"], "delta_publish": delta_publish}
+    async with gateway_running(given) as gateway, gateway.connected() as client:
+        heard = await listening(gateway, "room:1")
+        for _ in results:
+            assert await client.ask("publish", channel="room:1", data="x") == {}
+        assert [each.patchable for each in heard] == [True, False, False, False]
+
+
 async def test_bytes_in_place_of_json(backend: Backend) -> None:
     backend.answers["/publish"] = [{"result": {"b64data": base64.b64encode(b"\xff\x00").decode()}}]
     async with gateway_running(settings(backend)) as gateway, gateway.connected() as client:

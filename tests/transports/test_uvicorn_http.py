@@ -151,6 +151,12 @@ async def test_a_head_that_announces_no_body_leaves_at_once(run: Running, length
     run.app.go_on.set()
 
 
+async def test_a_request_without_version_is_refused(run: Running) -> None:
+    peer = await run.connect()
+    peer.write(b"GET /\r\n\r\n")
+    assert (await peer.rest()).startswith(b"HTTP/1.1 400 ")
+
+
 async def test_a_body_without_length_ends_with_the_connection_for_http_1_0(run: Running) -> None:
     async def streaming(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})

@@ -97,7 +97,7 @@ def accepted(returned: Any, publication: Publication, encode: Encode) -> Accepte
     result = encode_publication(data, message.tags)
     result.info = publication.info
     result.exclude = Exclusion((message.exclude.id,)) if message.exclude is not None else None
-    return Accepted(result, PublishOptions(message.skip_history, message.idempotency_key, delta=message.delta))
+    return Accepted(result, PublishOptions(message.skip_history, message.idempotency_key, delta=message.delta or None))
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:
