@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from tests.fuzz.grammar import BODIES, Body, scene
 from tests.fuzz.ground import PROGRAM, PROTOCOLS
 from tests.fuzz.options import CHANNELS, TOKENS
+from tests.fuzz.scenes import STEP
+from tests.protocols.golden import FOLDER, frames
 
 ANN: Body = {"id": 1, "connect": {"token": "@ann", "name": "js", "version": "1", "data": {"a": 1}}}
 FILTER = {"op": "and", "nodes": [{"key": "t", "cmp": "in", "vals": ["a", "b"]}, {"key": "n", "cmp": "gte", "val": "1"}]}
@@ -115,6 +117,19 @@ def seeds() -> Iterator[bytes]:
     for kind in (*range(len(PROTOCOLS)), *range(PROGRAM, PROGRAM + len(PROTOCOLS))):
         for steps in STREAMS:
             yield scene(kind, *steps)
+
+
+_KINDS = {"json": 0, "protobuf": 1, "http_stream-json": 2, "http_stream-protobuf": 3, "sse": 2}
+_UNI = {"json": 4, "protobuf": 5, "uni_sse": 4}
+
+
+def transcripts() -> Iterator[bytes]:
+    """What clients say in the golden ones."""
+    for path in sorted(FOLDER.glob("*.txt")):
+        wire = path.name.split(".")[1]
+        kind = _UNI[wire.split("-")[-1]] if wire.startswith("uni_") else _KINDS[wire]
+        said = frames(path.read_text(), ">", binary=PROTOCOLS[kind][0].binary)
+        yield bytes([kind]) + STEP.join(b">" + frame for frame in said)
 
 
 WORDS = (
