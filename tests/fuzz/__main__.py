@@ -47,7 +47,8 @@ def main() -> None:
             loop.run_until_complete(play(loop, scene))
         except Exception as error:
             last = traceback.extract_tb(error.__traceback__)[-1]
-            kind = re.sub(r"[0-9a-f]{8}|\d+", "N", f"{type(error).__name__} {last.name} {error}")[:160]
+            kind = re.sub(r"[0-9a-f]{8}|\d+", "N", f"{type(error).__name__} {last.name} {error}")
+            kind = f"{kind[:120]} … {kind.splitlines()[-1][:80]}"
             if kind not in known:
                 known.add(kind)
                 name = f"{len(known):03}-{hashlib.sha1(kind.encode()).hexdigest()[:8]}"  # noqa: S324

@@ -17,22 +17,24 @@ def _sub(number: int, channel: str, **more: object) -> Body:
     return {"id": number, "subscribe": {"channel": channel, **more}}
 
 
-def _published(channel: str, count: int = 2) -> list[bytes]:
-    return [b"p" + bytes([128 + CHANNELS.index(channel) - 128 % len(CHANNELS)]) + LONG % n for n in range(count)]
+def _published(channel: str, count: int) -> list[bytes]:
+    """Some, with tags."""
+    return [b"p" + bytes([7 * len(CHANNELS) + CHANNELS.index(channel)]) + LONG % n for n in range(count)]
 
 
 STREAMS: tuple[list[bytes | Body | list[Body]], ...] = (
     [
         ANN,
-        _sub(2, "room:1", delta="fossil", tf=FILTER, flag=1, data={}),
-        *[b"p\x01" + LONG % n for n in range(3)],
+        _sub(2, "room:1", delta="fossil", flag=1, data={}),
+        *_published("room:1", 3),
         {"id": 3, "publish": {"channel": "room:1", "data": {"text": "hi"}}},
         {"id": 4, "history": {"channel": "room:1", "limit": 2, "since": {"offset": 1, "epoch": "@"}, "reverse": True}},
         [{"id": 5, "presence": {"channel": "room:1"}}, {"id": 6, "presence_stats": {"channel": "room:1"}}],
         b"o\x00\x01",
         {"id": 7, "unsubscribe": {"channel": "room:1"}},
-        b"p\x011",
+        *_published("room:1", 3),
         _sub(8, "room:1", recover=True, epoch="@", offset=2, delta="fossil"),
+        *_published("room:1", 2),
         b"t\x04",
     ],
     [
@@ -95,8 +97,8 @@ STREAMS: tuple[list[bytes | Body | list[Body]], ...] = (
         ANN,
         _sub(2, "cell:1", recover=True),
         b"p\x041",
-        _sub(3, "replay:1"),
-        b"p\x051",
+        _sub(3, "replay:1", tf=FILTER),
+        *_published("replay:1", 2),
         _sub(4, "asked:1", positioned=True, recoverable=True, join_leave=True),
         b"p\x031",
         b"t\x06",
