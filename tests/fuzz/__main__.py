@@ -17,7 +17,7 @@ with atheris.instrument_imports(include=["gateway"]):
     from tests.fuzz.grammar import scenes
     from tests.fuzz.ground import Loop
     from tests.fuzz.scenes import STEP, play
-    from tests.fuzz.seeds import WORDS, seeds
+    from tests.fuzz.seeds import WORDS, seeds, transcripts
 
 from hypothesis import HealthCheck, given, settings
 
@@ -34,7 +34,8 @@ def main() -> None:
     corpus, found = path / "corpus", path / "found"
     for each in (corpus, found):
         each.mkdir(parents=True, exist_ok=True)
-    for seed in (*seeds(), *(bytes([GRAMMAR]) + random.Random(each).randbytes(400) for each in range(20))):
+    made_up = [bytes([GRAMMAR]) + random.Random(each).randbytes(400) for each in range(20)]
+    for seed in (*seeds(), *transcripts(), *made_up):
         (corpus / hashlib.sha1(seed).hexdigest()).write_bytes(seed)  # noqa: S324
     words = path / "words"
     words.write_text("".join(f'"{_escaped(word)}"\n' for word in WORDS))
@@ -46,7 +47,8 @@ def main() -> None:
             loop.run_until_complete(play(loop, scene))
         except Exception as error:
             last = traceback.extract_tb(error.__traceback__)[-1]
-            kind = re.sub(r"[0-9a-f]{8}|\d+", "N", f"{type(error).__name__} {last.name} {error}")[:160]
+            kind = re.sub(r"[0-9a-f]{8}|\d+", "N", f"{type(error).__name__} {last.name} {error}")
+            kind = f"{kind[:120]} … {kind.splitlines()[-1][:80]}"
             if kind not in known:
                 known.add(kind)
                 name = f"{len(known):03}-{hashlib.sha1(kind.encode()).hexdigest()[:8]}"  # noqa: S324
@@ -55,11 +57,13 @@ def main() -> None:
                 (found / f"{name}.txt").write_text(f"{steps}\n\n{''.join(traceback.format_exception(error))}")
                 print(f"FOUND {name}: {kind}", flush=True)
 
-    made_up = given(scenes())(settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))(note))
+    from_grammar = given(scenes())(
+        settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))(note)
+    )
 
     def one(data: bytes) -> None:
         if data and data[0] & GRAMMAR:
-            made_up.hypothesis.fuzz_one_input(data[1:])  # type: ignore[attr-defined]
+            from_grammar.hypothesis.fuzz_one_input(data[1:])  # type: ignore[attr-defined]
         else:
             note(data)
 

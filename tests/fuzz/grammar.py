@@ -172,8 +172,13 @@ _commands = st.one_of(
     ]
 )
 _connects = st.builds(lambda body: {"id": 1, "connect": body}, BODIES["connect"])
-_letters = st.sampled_from([verb for verb in VERBS if verb != b"d"])
-_payloads = st.sampled_from([b'{"n":1}', b"1", b'"a\\n"', b"{}", b"\xff", b"", b"{\n}"])
+_letters = st.sampled_from(
+    [*[b"p"] * 8, *[b"k"] * 4, *[b"t"] * 2, *[b"o"] * 2, *[verb for verb in VERBS if verb != b"d"]]
+)
+_LONG = b'{"text":"that is the same each time, and long enough for a patch to be shorter","n":%d}'
+_payloads = st.sampled_from(
+    [_LONG % 1, _LONG % 2, _LONG % 3, b'{"n":1}', b"1", b'"a\\n"', b"{}", b"\xff", b"", b"{\n}"]
+)
 _garbage = st.binary(max_size=30) | st.sampled_from([b"", b"{}", b"\x00", b"{}\n{}", b"[]", b"null", b'{"id":1}'])
 
 
@@ -183,17 +188,19 @@ _damage = st.tuples(st.integers(0, 5000), st.integers(0, 255), st.booleans())
 
 _kinds = st.sampled_from([0, 0, 0, 1, 1, 1, 2, 3, 4, 5]).flatmap(lambda kind: st.sampled_from([kind, kind + PROGRAM]))
 _first = st.one_of(*[st.just({"id": 1, "connect": {"token": "@ann"}})] * 3, _connects)
-_verbs = st.sampled_from(["frame"] * 13 + ["act"] * 6 + ["garbage"])
+_begun = _with({"channel": st.just("@a")}, **_good) | _subscribes
+_verbs = st.sampled_from(["frame"] * 18 + ["act"] * 18 + ["garbage"])
 
 
 @st.composite
 def scenes(draw: st.DrawFn) -> bytes:
     """Most begin with a connect that is good."""
     kind = draw(_kinds)
-    focus = {name: draw(st.sampled_from(CHANNELS)) for name in FOCUS}
+    focus = {name: draw(st.sampled_from([*CHANNELS[:6] * 3, *CHANNELS])) for name in FOCUS}
     step = {"frame": _frames(kind, focus), "act": _acts(focus), "garbage": _garbage}
-    count = draw(st.integers(0, 14))
-    return scene(kind, _about(draw(_first), focus), *[draw(step[draw(_verbs)]) for _ in range(count)])
+    steps = [draw(step[draw(_verbs)]) for _ in range(draw(st.integers(2, 14)))]
+    begun = [{"id": 60001, "subscribe": draw(_begun)}]
+    return scene(kind, *[_about(each, focus) for each in (draw(_first), *begun)], *steps)
 
 
 @st.composite

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from gateway.auth.tracking import sign_keys
 from gateway.core.poll_values import Value
+from gateway.config.settings import Settings
 from gateway.errors import Disconnect, Error, ErrorCode
 from gateway.messages import (
     Command,
@@ -21,7 +22,7 @@ from gateway.messages import (
     SubRefreshRequest,
     SubscribeRequest,
 )
-from gateway.protocols.base import Wire, WireProtocol
+from gateway.protocols.base import Wire
 from gateway.protocols.centrifuge_json import CentrifugeJson
 from gateway.protocols.centrifuge_json_uni import CentrifugeJsonUni
 from gateway.protocols.centrifuge_protobuf import CentrifugeProtobuf
@@ -91,16 +92,16 @@ class Program(NoApplication):
 class Ground:
     """One scene: a client under test, another one, and the server's API."""
 
-    def __init__(self, loop: Loop, protocol: WireProtocol, *, emulated: bool = False, program: bool = False) -> None:
-        random.seed(1)
+    def __init__(self, loop: Loop, wire: Wire, settings: Settings = SETTINGS, *, program: bool = False) -> None:
+        random.seed(1)  # epochs are random
         self.loop = loop
         self.failures = Failures()
-        self.rig = rig = Rig({}, {}, SETTINGS)
+        self.rig = rig = Rig({}, {}, settings)
         self.node = rig.node
         self.node.uid = "node-1"
-        self.node.polls.fetch = self._fetch
+        self.node.polls.fetch = self.fetch
         self.program = Program() if program else NO_APPLICATION
-        self.wire = Wire(protocol, bytes, emulated=emulated)
+        self.wire, protocol = wire, wire.protocol
         decode: Callable[..., list[Command]] = protocol.decode
 
         def completed(frame: bytes, *, admitted: bool = True) -> list[Command]:
@@ -145,17 +146,17 @@ class Ground:
                                 )
             since = getattr(request, "since", None)
             if type(since) is Position and since.epoch == "@":
-                request.since = replace(since, epoch=self._epoch(request.channel))
+                request.since = replace(since, epoch=self.epoch(request.channel))
             self.told.asked(command)
         return commands
 
     def _place(self, request: SubscribeRequest, name: str = "") -> None:
         if request.epoch == "@":
-            request.epoch = self._epoch(name or request.channel)
+            request.epoch = self.epoch(name or request.channel)
         if token := TOKENS.get(request.token):
             request.token = token
 
-    def _epoch(self, channel: str) -> str:
+    def epoch(self, channel: str) -> str:
         if (kept := self.rig.maps._maps.get(channel)) is not None:
             return kept.epoch
         if (stream := self.rig.broker._streams.get(channel)) is not None:
@@ -164,7 +165,7 @@ class Ground:
             return self.rig.broker._next_epoch(channel)
         return ""
 
-    async def _fetch(self, _proxy: str, _channel: str, keys: list[tuple[str, int]]) -> tuple[Sequence[Value], str]:
+    async def fetch(self, _proxy: str, _channel: str, keys: list[tuple[str, int]]) -> tuple[Sequence[Value], str]:
         """A backend of polls, whose values are new each time; keys of some names are gone."""
         self.versions += 1
         values = [
@@ -187,7 +188,7 @@ class Ground:
         for _ in range(NEVER):
             await asyncio.sleep(0)
             if not self.loop.busy:
-                self._look()
+                self.look()
                 return
         raise AssertionError("it never ends")
 
@@ -218,7 +219,7 @@ class Ground:
     async def end(self) -> None:
         """The clients go, and nothing is left of them."""
         try:
-            self._check_answered()
+            self.check_answered()
             await self.session.end()
             await self.other.end()
             await self.quiet()
@@ -230,7 +231,7 @@ class Ground:
 
     # — checks —
 
-    def _look(self) -> None:
+    def look(self) -> None:
         self.node.hub.flush()
         frames, self.transport.frames = self.transport.frames, []
         for frame in frames:
@@ -242,7 +243,7 @@ class Ground:
         if self.failures.texts:
             raise AssertionError("logged: " + self.failures.texts[0])
 
-    def _check_answered(self) -> None:
+    def check_answered(self) -> None:
         if not self.session.closed:
             self.told.check_answered()
 

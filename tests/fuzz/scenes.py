@@ -9,6 +9,7 @@ from gateway.core.cluster import DisconnectUser, RefreshUser, SendMessage, Subsc
 from gateway.errors import Disconnect, Error
 from gateway.maps.base import MapWrite
 from gateway.messages import Payload, Publication
+from gateway.protocols.base import Wire
 from tests.fuzz.ground import PROGRAM, PROTOCOLS, Ground, Loop
 from tests.fuzz.options import CHANNELS, MAPS
 from tests.fuzz.told import Told
@@ -24,7 +25,7 @@ async def play(loop: Loop, scene: bytes) -> Told:
     """What was told in one scene: a byte for the wire, then its steps. Raises whatever is found."""
     kind = scene[0] if scene else 0
     protocol, emulated = PROTOCOLS[kind % len(PROTOCOLS)]
-    ground = Ground(loop, protocol(), emulated=emulated, program=kind >= PROGRAM)
+    ground = Ground(loop, Wire(protocol(), bytes, emulated=emulated), program=kind >= PROGRAM)
     await ground.open()
     try:
         for step in scene[1:].split(STEP)[:40]:

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from tests.fuzz.grammar import BODIES, Body, scene
 from tests.fuzz.ground import PROGRAM, PROTOCOLS
 from tests.fuzz.options import CHANNELS, TOKENS
+from tests.fuzz.scenes import STEP
+from tests.protocols.golden import FOLDER, frames
 
 ANN: Body = {"id": 1, "connect": {"token": "@ann", "name": "js", "version": "1", "data": {"a": 1}}}
 FILTER = {"op": "and", "nodes": [{"key": "t", "cmp": "in", "vals": ["a", "b"]}, {"key": "n", "cmp": "gte", "val": "1"}]}
@@ -15,22 +17,24 @@ def _sub(number: int, channel: str, **more: object) -> Body:
     return {"id": number, "subscribe": {"channel": channel, **more}}
 
 
-def _published(channel: str, count: int = 2) -> list[bytes]:
-    return [b"p" + bytes([128 + CHANNELS.index(channel) - 128 % len(CHANNELS)]) + LONG % n for n in range(count)]
+def _published(channel: str, count: int) -> list[bytes]:
+    """Some, with tags."""
+    return [b"p" + bytes([7 * len(CHANNELS) + CHANNELS.index(channel)]) + LONG % n for n in range(count)]
 
 
 STREAMS: tuple[list[bytes | Body | list[Body]], ...] = (
     [
         ANN,
-        _sub(2, "room:1", delta="fossil", tf=FILTER, flag=1, data={}),
-        *[b"p\x01" + LONG % n for n in range(3)],
+        _sub(2, "room:1", delta="fossil", flag=1, data={}),
+        *_published("room:1", 3),
         {"id": 3, "publish": {"channel": "room:1", "data": {"text": "hi"}}},
         {"id": 4, "history": {"channel": "room:1", "limit": 2, "since": {"offset": 1, "epoch": "@"}, "reverse": True}},
         [{"id": 5, "presence": {"channel": "room:1"}}, {"id": 6, "presence_stats": {"channel": "room:1"}}],
         b"o\x00\x01",
         {"id": 7, "unsubscribe": {"channel": "room:1"}},
-        b"p\x011",
+        *_published("room:1", 3),
         _sub(8, "room:1", recover=True, epoch="@", offset=2, delta="fossil"),
+        *_published("room:1", 2),
         b"t\x04",
     ],
     [
@@ -93,8 +97,8 @@ STREAMS: tuple[list[bytes | Body | list[Body]], ...] = (
         ANN,
         _sub(2, "cell:1", recover=True),
         b"p\x041",
-        _sub(3, "replay:1"),
-        b"p\x051",
+        _sub(3, "replay:1", tf=FILTER),
+        *_published("replay:1", 2),
         _sub(4, "asked:1", positioned=True, recoverable=True, join_leave=True),
         b"p\x031",
         b"t\x06",
@@ -115,6 +119,19 @@ def seeds() -> Iterator[bytes]:
     for kind in (*range(len(PROTOCOLS)), *range(PROGRAM, PROGRAM + len(PROTOCOLS))):
         for steps in STREAMS:
             yield scene(kind, *steps)
+
+
+_KINDS = {"json": 0, "protobuf": 1, "http_stream-json": 2, "http_stream-protobuf": 3, "sse": 2}
+_UNI = {"json": 4, "protobuf": 5, "uni_sse": 4}
+
+
+def transcripts() -> Iterator[bytes]:
+    """What clients say in the golden ones."""
+    for path in sorted(FOLDER.glob("*.txt")):
+        wire = path.name.split(".")[1]
+        kind = _UNI[wire.split("-")[-1]] if wire.startswith("uni_") else _KINDS[wire]
+        said = frames(path.read_text(), ">", binary=PROTOCOLS[kind][0].binary)
+        yield bytes([kind]) + STEP.join(b">" + frame for frame in said)
 
 
 WORDS = (

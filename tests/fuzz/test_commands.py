@@ -3,7 +3,6 @@
 What the hour of ``python -m tests.fuzz`` looks for is looked for here in a few seconds.
 """
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 
@@ -15,9 +14,6 @@ from tests.fuzz.ground import PROTOCOLS, Loop
 from tests.fuzz.scenes import play
 from tests.fuzz.seeds import seeds
 from tests.fuzz.told import PUSHES, RESULTS
-
-EXAMPLES = os.environ.get("FUZZ_EXAMPLES")
-"""After a change of what commands do a long run with other examples is due: FUZZ_EXAMPLES=20000."""
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +34,8 @@ def test_scenes_that_go_well(loop: Loop) -> None:
 @given(scenes())
 @settings(
     deadline=None,
-    max_examples=int(EXAMPLES or 60),
-    derandomize=EXAMPLES is None,
+    max_examples=60,
+    derandomize=True,
     database=None,
     phases=[Phase.generate],  # to make an example smaller takes longer than a test may
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],

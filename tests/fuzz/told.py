@@ -9,8 +9,9 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from gateway.errors import Disconnect, DisconnectCode, ErrorCode
-from gateway.messages import Command, Pong, SendRequest
+from gateway.messages import Command, ConnectRequest, Pong, SendRequest, SubscribeRequest, UnsubscribeRequest
 from gateway.protocols.base import WireProtocol
+from tests.fuzz.streams import Streams
 from tests.protocols.google import google, messages
 
 RESULTS = {
@@ -83,6 +84,7 @@ class Told:
         self._asked: Counter[int] = Counter()
         self._answered: Counter[int] = Counter()
         self._there: set[str] = set()
+        self._streams = Streams(binary=protocol.binary)
         self._numbers: dict[int, str] = {}
 
     # — what the client asks —
@@ -142,25 +144,33 @@ class Told:
 
     def _result(self, number: int, kind: str, result: dict[str, Any]) -> None:
         asked = [each.request for each in self._commands if each.id == number]
-        channel = getattr(asked[0], "channel", "") if len(asked) == 1 else None
-        if kind == "connect":
-            self._connected(result)
-        elif kind == "subscribe" and not result.get("phase"):
-            if channel is None:
-                self._there.update(each.channel for each in asked if hasattr(each, "channel"))
-            else:
+        channel = getattr(asked[0], "channel", "")
+        if len(asked) != 1:  # who knows which one it is
+            self._streams.end(names := [each.channel for each in asked if hasattr(each, "channel")])
+            self._there.update(names)
+        elif isinstance(asked[0], ConnectRequest):
+            self._connected(result, asked[0])
+        elif isinstance(asked[0], SubscribeRequest):
+            self._streams.begin(channel, asked[0], result)
+            if not result.get("phase"):
                 self._there.add(channel)
-            if "id" in result:
-                self._numbers[int(result["id"])] = channel or ""
-        elif kind == "unsubscribe" and channel is not None:
-            self._there.discard(channel)
+        elif isinstance(asked[0], UnsubscribeRequest):
+            self._end(channel)
+        if "id" in result:
+            self._numbers[int(result["id"])] = channel if len(asked) == 1 else ""
         if kind in ("connect", "subscribe", "refresh", "sub_refresh"):
             assert bool(result.get("expires")) == bool(result.get("ttl")), result
 
-    def _connected(self, result: dict[str, Any]) -> None:
+    def _end(self, channel: str) -> None:
+        self._there.discard(channel)
+        self._streams.end([channel])
+
+    def _connected(self, result: dict[str, Any], request: ConnectRequest) -> None:
         assert result["client"], result
         assert result["version"], result
-        self._there.update(result.get("subs", {}))
+        for channel, each in result.get("subs", {}).items():
+            self._there.add(channel)
+            self._streams.begin(channel, request.subs.get(channel, SubscribeRequest()), each)
 
     def _push(self, push: dict[str, Any]) -> None:
         [kind] = push.keys() - {"channel", "id"}
@@ -168,16 +178,21 @@ class Told:
         self.kinds[f"push {kind}"] += 1
         channel = push.get("channel", "")
         if "id" in push:
-            assert int(push["id"]) in self._numbers, push
-            return
+            channel = self._numbers[int(push["id"])]
         if kind in ("pub", "join", "leave"):
-            assert channel in self._there, f"outside a subscription: {push}"
+            assert channel in self._there or "id" in push, f"outside a subscription: {push}"
+            if kind == "pub":
+                self._streams.take(channel, push[kind])
         elif kind == "subscribe":
-            self._there.add(channel)
+            if channel not in self._there:
+                self._there.add(channel)
+                self._streams.begin(channel, SubscribeRequest(), push[kind])
         elif kind == "unsubscribe":
             assert push[kind]["code"], push
             assert push[kind]["reason"], push
-            self._there.discard(channel)
+            self._end(channel)
         elif kind == "connect":
             assert self._uni, push
-            self._connected(push[kind])
+            [command] = self._commands
+            assert isinstance(command.request, ConnectRequest)
+            self._connected(push[kind], command.request)
