@@ -10,8 +10,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from gateway.auth.tracking import sign_keys
-from gateway.core.poll_values import Value
 from gateway.config.settings import Settings
+from gateway.core.poll_values import Value
 from gateway.errors import Disconnect, Error, ErrorCode
 from gateway.messages import (
     Command,

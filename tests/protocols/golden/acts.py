@@ -12,7 +12,7 @@ from gateway.core.cluster import (
     SubscribeUser,
     UnsubscribeUser,
 )
-from gateway.core.polls import Value
+from gateway.core.poll_values import Value
 from gateway.maps.base import MapWrite
 from gateway.messages import Payload, Publication
 from tests.protocols.golden.stage import Act, Stage, in_json

@@ -4,7 +4,7 @@ from typing import Any
 
 from gateway.auth.tracking import sign_keys
 from gateway.config.settings import Settings
-from gateway.core.polls import Value
+from gateway.core.poll_values import Value
 from gateway.messages import Payload
 from tests.fuzz.options import SMALL, WRITERS
 from tests.protocols.golden.acts import (

@@ -8,7 +8,7 @@ from unittest.mock import patch
 from google.protobuf.descriptor import FieldDescriptor
 
 from gateway.config.settings import Settings
-from gateway.core.polls import Value
+from gateway.core.poll_values import Value
 from gateway.errors import Disconnect
 from gateway.protocols.base import Wire
 from gateway.protocols.centrifuge_json import CentrifugeJson
