@@ -11,6 +11,7 @@ from types import FrameType
 import httpx
 import httpx._transports.default as httpx_transports
 import pytest
+from hypothesis import HealthCheck, settings
 
 from gateway.core import tasks
 from tests.browsing import Browser
@@ -36,6 +37,10 @@ LONG = (
 """What takes longest, in an order in which one of three workers gets all of ``chaos``."""
 
 tasks.check_begin()
+
+# How long an example takes, or making it, says how busy the machine is
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 # Each client, and so each look whether a server answers, would read all the authorities of the world: 40 ms
 httpx_transports.create_ssl_context = cache(httpx.create_ssl_context)  # type: ignore[attr-defined]

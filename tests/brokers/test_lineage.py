@@ -140,7 +140,7 @@ STEPS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_recovered_means_that_nothing_is_missing(
     pair: tuple[RedisServer, RedisServer], steps: list[tuple[Any, ...]]

@@ -126,7 +126,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=2000)
 @example([("enter", 1, False, True, False), ("next",), ("enter", -2, False, True, False), ("again", 0), ("next",)])
 @given(st.lists(STEPS, min_size=5, max_size=30))
 def test_nobody_is_behind_without_knowing(steps: list[tuple[str | int, ...]]) -> None:

@@ -11,14 +11,10 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 from grpc_tools import protoc
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 import gateway.protocols
 from gateway.protocols.protobuf import Message, read_varint
-
-generously = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-"""A busy machine takes its time."""
 
 HERE = Path(gateway.protocols.__file__).parent
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.protocols.centrifuge_fields import COMMAND, PUSHES, RESULTS
 from gateway.protocols.protobuf import LEN, UNREADABLE, Message, varint
-from tests.protocols.google import generously, google, google_of, plain, pool, some
+from tests.protocols.google import google, google_of, plain, pool, some
 
 
 def _tables(*roots: Message) -> Iterator[Message]:
@@ -50,14 +50,12 @@ def test_replies_and_pushes_have_their_numbers() -> None:
         }
 
 
-@generously
 @given(messages)
 def test_what_google_writes_is_read(given: tuple[Message, Any]) -> None:
     table, message = given
     assert plain(table, table.decode(message.SerializeToString())) == plain(table, message)
 
 
-@generously
 @given(messages)
 def test_what_is_written_google_reads(given: tuple[Message, Any]) -> None:
     table, message = given
@@ -66,7 +64,6 @@ def test_what_is_written_google_reads(given: tuple[Message, Any]) -> None:
     assert plain(table, theirs) == plain(table, ours, written=True)
 
 
-@generously
 @given(messages, st.binary(max_size=40), st.integers(0, 1 << 29), st.integers(0, 7), st.data())
 def test_what_is_not_known_is_passed_over(
     given: tuple[Message, Any], value: bytes, number: int, kind: int, data: st.DataObject
@@ -78,7 +75,6 @@ def test_what_is_not_known_is_passed_over(
     _agree(table, head + strange + tail)
 
 
-@generously
 @given(tables, st.binary(max_size=60))
 @example(COMMAND, b"\x08" + b"\xff" * 9 + b"\x01")
 @example(COMMAND, b"\x08" + b"\xff" * 9 + b"\x02")
@@ -97,7 +93,6 @@ def test_any_bytes(table: Message, frame: bytes) -> None:
     _agree(table, frame)
 
 
-@generously
 @given(messages, st.data())
 def test_broken_messages(given: tuple[Message, Any], data: st.DataObject) -> None:
     table, message = given

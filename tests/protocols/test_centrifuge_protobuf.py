@@ -44,7 +44,7 @@ from gateway.protocols.base import Wire, WireProtocol
 from gateway.protocols.centrifuge_fields import PUBLICATION, SUBSCRIBE_RESULT
 from gateway.protocols.centrifuge_protobuf import CentrifugeProtobuf
 from gateway.protocols.protobuf import delimited, varint
-from tests.protocols.google import generously, google, messages
+from tests.protocols.google import google, messages
 from tests.protocols.test_centrifuge_json import fields
 
 codec = CentrifugeProtobuf()
@@ -188,7 +188,6 @@ def test_no_command(frame: bytes) -> None:
     assert_refused(frame)
 
 
-@generously
 @given(st.binary(max_size=100))
 def test_whatever_comes_is_commands_or_refused(frame: bytes) -> None:
     try:
@@ -199,7 +198,6 @@ def test_whatever_comes_is_commands_or_refused(frame: bytes) -> None:
         assert commands
 
 
-@generously
 @given(st.lists(st.binary(max_size=200), min_size=1, max_size=3), st.integers(0, 700))
 def test_frames_that_are_cut_off(payloads: list[bytes], size: int) -> None:
     whole, ends = b"", {}
@@ -353,7 +351,6 @@ def test_the_publishers_bytes_are_passed_on() -> None:
     assert read(codec.encode_push("room", Publication(data))).push.pub.data == data
 
 
-@generously
 @given(st.lists(st.binary(max_size=300), min_size=1, max_size=5))
 def test_messages_of_a_frame(data: list[bytes]) -> None:
     pushes = [codec.encode_push("room", Publication(Payload(each))) for each in data]

@@ -29,7 +29,7 @@ from gateway.protocols.protobuf import (
     uint64,
     varint,
 )
-from tests.protocols.google import generously, google, plain, some
+from tests.protocols.google import google, plain, some
 
 
 class FilterNode(Struct):
@@ -93,7 +93,6 @@ def assert_malformed(table: Message, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("table", [FILTER, PUBLICATION, RESULT, PRESENCE], ids=lambda table: table.struct.__name__)
-@generously
 @given(data=st.data())
 def test_all_kinds_of_fields(table: Message, data: st.DataObject) -> None:
     kind = google(table.struct.__name__)
@@ -102,7 +101,6 @@ def test_all_kinds_of_fields(table: Message, data: st.DataObject) -> None:
     assert plain(table, ours) == plain(table, theirs) == plain(table, kind.FromString(table.write(ours)))
 
 
-@generously
 @given(st.integers(0, 2**64 - 1))
 def test_numbers(number: int) -> None:
     written = varint(number)
