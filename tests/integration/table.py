@@ -101,7 +101,7 @@ def short_form(shown: set[Shown]) -> str:
         ways = "; ".join(
             f"{TRANSPORTS[column.transport]} in {' and '.join(encodings)}" for column, encodings in columns
         )
-        rows.append([library, ways, "; ".join(["everything", *_exceptions(columns, shown)])])
+        rows.append([library, ways, "; ".join(["all that it has", *_exceptions(columns, shown)])])
     for library in BY_BYTES:
         moves = [each for each in FEATURES if Shown(each, library, "websocket", "Protobuf") in shown]
         rows.append([library, "WebSocket in Protobuf", f"only its first frames are sent: {', '.join(moves) or 'none'}"])
@@ -109,11 +109,11 @@ def short_form(shown: set[Shown]) -> str:
 
 
 def _exceptions(columns: list[tuple[Column, list[str]]], shown: set[Shown]) -> Iterator[str]:
-    """What is not done everywhere, after "everything"."""
+    """What is not done, or not everywhere."""
     for feature in FEATURES:
         cells = {_cell(feature, *each, shown) for each in columns}
         if cells == {"–"}:
-            yield f"has no {feature}"
+            yield f"no {feature}"
         elif cells != {"✓"}:
             yield f"{feature}: {', '.join(sorted(cells - {'✓'}))}"
 

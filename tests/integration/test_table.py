@@ -78,4 +78,4 @@ def test_cells() -> None:
     rows = {line.split(" | ")[0]: line.split(" | ")[1:] for line in long_form(ALL - {ONE}).splitlines()}
     assert rows["| history"][-4:] == ["Protobuf", "not run", "not run", "not run |"]
     assert rows["| maps"][-5:] == ["–", "–", "–", "–", "– |"]
-    assert "| everything; history: Protobuf; has no maps; has no shared polls |" in short_form(ALL - {ONE})
+    assert "| all that it has; history: Protobuf; no maps; no shared polls |" in short_form(ALL - {ONE})
