@@ -33,6 +33,7 @@ LONG = (
     "transports/test_autobahn.py",
     "integration/test_embedded.py",
     "chaos/test_fuzz.py",
+    "integration/test_features.py",
 )
 """What takes longest, in an order in which one of two workers gets all of ``chaos``."""
 
