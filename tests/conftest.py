@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 
 from gateway.core import tasks
 from tests.browsing import Browser
+from tests.integration.table import Table
 from tests.kafka_server import KafkaServer
 from tests.postgres_server import PostgresServer
 from tests.redis_server import RedisServer
@@ -33,6 +34,7 @@ LONG = (
     "chaos/test_fuzz.py",
     "test_redis_topologies.py",
     "transports/test_autobahn.py",
+    "integration/test_features.py",
 )
 """What takes longest, in an order in which one of three workers gets all of ``chaos``."""
 
@@ -47,6 +49,14 @@ httpx_transports.create_ssl_context = cache(httpx.create_ssl_context)  # type: i
 
 # A shell ignores Ctrl-C in what it starts in the background, and the programs that tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-table", action="store_true", help="write what tests/integration/test_features.py shows")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Table(config.option.write_table))
 
 
 @pytest.hookimpl(trylast=True)

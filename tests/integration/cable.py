@@ -78,3 +78,16 @@ class Cable:
 
     async def _pass(self) -> None:
         """What data on its way has to wait for."""
+
+
+class Tapped(Cable):
+    """A cable that keeps what comes from the server."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(port)
+        self.seen = b""
+
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            self.seen += data
+            writer.write(data)

@@ -9,21 +9,29 @@ import cent
 import pytest
 
 from tests.integration.clients.base import SDK
-from tests.integration.clients.go import GoSDK
-from tests.integration.clients.javascript import SSESDK, HTTPStreamSDK, JavaScriptProtobufSDK, JavaScriptSDK
+from tests.integration.clients.every import OUTSIDE_PAGES
+from tests.integration.clients.javascript import SSESDK, HTTPStreamSDK, JavaScriptSDK
 from tests.integration.clients.python import PythonProtobufSDK, PythonSDK
 from tests.integration.processes import Process
-from tests.integration.servers import Cluster, GatewayServer, Server, cluster
-from tests.integration.settings import IMPATIENT, PINGING, on_redis
+from tests.integration.servers import Cluster, GatewayServer, Server, cluster, cluster_of_one
+from tests.integration.settings import IMPATIENT, PINGING, SETTINGS, on_redis
 from tests.integration.tokens import API_KEY
 from tests.redis_server import RedisServer
 
 SDKS: list[type[SDK]] = [JavaScriptSDK, PythonSDK]
 WAYS: list[type[SDK]] = [*SDKS, HTTPStreamSDK, SSESDK]
 """Each over every transport that it has."""
-PROTOBUF: list[type[SDK]] = [JavaScriptProtobufSDK, PythonProtobufSDK, GoSDK]
-ON_ALL = {"test_sdk_connection", "test_sdk_subscription", "test_messages"}
-"""What is about the SDKs themselves, and so on those that speak Protobuf, too."""
+IN_MEMORY: list[type[SDK]] = [JavaScriptSDK, PythonProtobufSDK]
+"""What else holds in memory is shown by `test_features`."""
+ON_ALL = {
+    "test_api",
+    "test_messages",
+    "test_sdk_compact",
+    "test_sdk_connection",
+    "test_sdk_subscription",
+    "test_sdk_varied",
+}
+"""What is about the SDKs themselves, and so in both encodings, in memory, too."""
 TAIL = 8000
 """How much of each log a failing test shows, in characters."""
 
@@ -55,10 +63,22 @@ def redis() -> Iterator[RedisServer]:
 
 
 @pytest.fixture(scope="session")
-def gateways(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Two gateways on one Redis behind HAProxy, for all tests that let them live."""
+def on_one_redis(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with cluster(tmp_path_factory.mktemp("gateways"), on_redis(redis.url)) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def in_memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with cluster_of_one(tmp_path_factory.mktemp("memory"), SETTINGS) as running:
+        yield running
+
+
+@pytest.fixture
+def gateways(request: pytest.FixtureRequest) -> Cluster:
+    """Two gateways on one Redis behind HAProxy, or one in memory in place of both, for tests that let them live."""
+    found: Cluster = request.getfixturevalue(getattr(request, "param", "on_one_redis"))
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -76,9 +96,17 @@ def pinging(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayServer]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "sdk" in metafunc.fixturenames:
-        kinds = [*WAYS, *PROTOBUF] if metafunc.definition.path.stem in ON_ALL else WAYS
+    if "sdk" not in metafunc.fixturenames:
+        return
+    everywhere = metafunc.definition.path.stem in ON_ALL
+    kinds = OUTSIDE_PAGES if everywhere else WAYS
+    cases = [pytest.param("on_one_redis", kind, id=kind.name) for kind in kinds]
+    if "gateways" not in metafunc.fixturenames:
         metafunc.parametrize("sdk", kinds, ids=[kind.name for kind in kinds], indirect=True)
+        return
+    if everywhere:
+        cases += [pytest.param("in_memory", kind, id=f"{kind.name}-memory") for kind in IN_MEMORY]
+    metafunc.parametrize(("gateways", "sdk"), cases, indirect=True)
 
 
 @pytest.fixture

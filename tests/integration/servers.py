@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -143,6 +144,19 @@ def caddy(directory: Path, gateways: Sequence[Server]) -> Balancer:
     )
 
 
+def rewritten(balancer: Balancer, pattern: str, replacement: str) -> Balancer:
+    """With another line in its configuration, which must have this one."""
+    text, count = re.subn(pattern, replacement, balancer._file.read_text(), flags=re.MULTILINE)
+    assert count, f"{pattern!r} does not stand in the configuration of {balancer.name}"
+    balancer._file.write_text(text)
+    return balancer
+
+
+def round_robin(directory: Path, gateways: Sequence[Server]) -> Balancer:
+    """The deployed configuration, but that each request goes to another node than the one before."""
+    return rewritten(haproxy(directory, gateways), r"^    balance leastconn$", "    balance roundrobin")
+
+
 def _addresses(gateways: Sequence[Server]) -> list[tuple[str, int]]:
     return [(gateway.host, gateway.port) for gateway in gateways]
 
@@ -170,3 +184,10 @@ def cluster(
         for gateway in (a, b):
             gateway.wait()
         yield Cluster(a, b, stack.enter_context(balance(directory, [a, b])))
+
+
+@contextmanager
+def cluster_of_one(directory: Path, settings: Mapping[str, Any]) -> Iterator[Cluster]:
+    """One gateway in place of both."""
+    with GatewayServer("one", directory, settings) as one, haproxy(directory, [one]) as balancer:
+        yield Cluster(one, one, balancer)

@@ -243,7 +243,7 @@ async def test_channels_and_info_count_both_nodes(
         assert all(node.uid and node.version for node in nodes.values())
         return all(
             min(node.num_clients, node.num_users, node.num_subs, node.num_channels) >= 1
-            for node in (nodes["a"], nodes["b"])
+            for node in (nodes[gateways.a.name], nodes[gateways.b.name])
         )
 
     await until(counted, what="clients, users, subscriptions and channels on both nodes")

@@ -1,51 +1,25 @@
-"""Channels by number, and recovery from where the application itself stands, with the JavaScript SDK."""
+"""Channels by number, and recovery from where the application itself stands."""
 
-import asyncio
-from collections.abc import AsyncIterator
-
-import pytest
-
-from tests.integration.cable import Cable
+from tests.integration.cable import Cable, Tapped
 from tests.integration.clients.base import SDK, Unauthorized
-from tests.integration.clients.javascript import SSESDK, HTTPStreamSDK, JavaScriptProtobufSDK, JavaScriptSDK
+from tests.integration.clients.javascript import JavaScriptSDK
 from tests.integration.servers import Cluster
 from tests.integration.tokens import connection_token
 from tests.waiting import until
 
-KINDS = (JavaScriptSDK, JavaScriptProtobufSDK, HTTPStreamSDK, SSESDK)
 
-
-@pytest.fixture(params=KINDS, ids=lambda kind: kind.name)
-async def js(request: pytest.FixtureRequest) -> AsyncIterator[SDK]:
-    async with request.param() as sdk:
-        yield sdk
-
-
-class Tapped(Cable):
-    """A cable that keeps what comes from the server."""
-
-    def __init__(self, port: int) -> None:
-        super().__init__(port)
-        self.seen = b""
-
-    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            self.seen += data
-            writer.write(data)
-
-
-async def test_channels_by_number_live_and_after_a_return(gateways: Cluster, js: SDK, name: str) -> None:
+async def test_channels_by_number_live_and_after_a_return(gateways: Cluster, sdk: SDK, name: str) -> None:
     channels = [f"chat:{name}", f"flow:{name}"]
-    publisher = await js.connected(gateways.b.ws_url, connection_token("publisher"))
+    publisher = await sdk.connected(gateways.b.ws_url, connection_token("publisher"))
     async with Cable(gateways.a.port) as cable:
-        client = await js.connected(cable.ws_url, connection_token(name))
+        client = await sdk.connected(cable.ws_url, connection_token(name))
         subscriptions = [await client.subscribe(channel, join_leave=True) for channel in channels]
         for number in range(3):
             for channel in channels:
                 await publisher.publish(channel, {"n": number, "in": channel})
         for each in subscriptions:
             await each.wait_received([{"n": number, "in": each.channel} for number in range(3)])
-        visitor = await (await js.connected(gateways.b.ws_url, connection_token("visitor"))).subscribe(channels[0])
+        visitor = await (await sdk.connected(gateways.b.ws_url, connection_token("visitor"))).subscribe(channels[0])
         await until(lambda: any(e.info.user == "visitor" for e in subscriptions[0].events.named("join") if e.info))
         await visitor.unsubscribe()
         left = await subscriptions[0].events.wait("leave")
@@ -93,12 +67,12 @@ class Application:
         return position
 
 
-async def test_state_is_loaded_once_and_not_where_recovery_does(gateways: Cluster, js: SDK, name: str) -> None:
+async def test_state_is_loaded_once_and_not_where_recovery_does(gateways: Cluster, sdk: SDK, name: str) -> None:
     channel, load = f"chat:{name}", Application((0, ""))
-    publisher = await js.connected(gateways.b.ws_url, connection_token("publisher"))
+    publisher = await sdk.connected(gateways.b.ws_url, connection_token("publisher"))
     await publisher.publish(channel, 1, 2)
     async with Cable(gateways.a.port) as cable:
-        client = await js.connected(cable.ws_url, connection_token(name))
+        client = await sdk.connected(cable.ws_url, connection_token(name))
         subscription = await client.subscribe(channel, get_state=load)
         await publisher.publish(channel, 3)
         await subscription.wait_received([1, 2, 3])
@@ -113,26 +87,26 @@ async def test_state_is_loaded_once_and_not_where_recovery_does(gateways: Cluste
     assert load.calls == 1
 
 
-async def test_from_a_position_on(gateways: Cluster, js: SDK, name: str) -> None:
+async def test_from_a_position_on(gateways: Cluster, sdk: SDK, name: str) -> None:
     channel = f"chat:{name}"
-    publisher = await js.connected(gateways.b.ws_url, connection_token("publisher"))
+    publisher = await sdk.connected(gateways.b.ws_url, connection_token("publisher"))
     await publisher.publish(channel, 1, 2, 3, 4)
     epoch = (await publisher.history(channel)).epoch
-    client = await js.connected(gateways.a.ws_url, connection_token(name))
+    client = await sdk.connected(gateways.a.ws_url, connection_token(name))
     subscription = await client.subscribe(channel, get_state=Application((2, epoch)))
     await publisher.publish(channel, 5)
     await subscription.wait_received([3, 4, 5])
 
 
-async def test_state_is_loaded_again_where_too_much_was_missed(gateways: Cluster, js: SDK, name: str) -> None:
+async def test_state_is_loaded_again_where_too_much_was_missed(gateways: Cluster, sdk: SDK, name: str) -> None:
     """Of ``short`` two publications are kept, and five were missed."""
     channel = f"short:{name}"
-    publisher = await js.connected(gateways.b.ws_url, connection_token("publisher"))
+    publisher = await sdk.connected(gateways.b.ws_url, connection_token("publisher"))
     await publisher.publish(channel, 1)
     epoch = (await publisher.history(channel)).epoch
     load = Application((1, epoch), (6, epoch))
     async with Cable(gateways.a.port) as cable:
-        client = await js.connected(cable.ws_url, connection_token(name))
+        client = await sdk.connected(cable.ws_url, connection_token(name))
         subscription = await client.subscribe(channel, get_state=load)
         cable.pull()
         await client.events.wait("connecting", 2)
@@ -144,9 +118,9 @@ async def test_state_is_loaded_again_where_too_much_was_missed(gateways: Cluster
         await subscription.wait_received([7])
 
 
-async def test_loading_is_tried_until_it_succeeds(gateways: Cluster, js: SDK, name: str) -> None:
+async def test_loading_is_tried_until_it_succeeds(gateways: Cluster, sdk: SDK, name: str) -> None:
     channel, load = f"chat:{name}", Application(Unauthorized(), ValueError("the database is away"), (0, ""))
-    client = await js.connected(gateways.a.ws_url, connection_token(name))
+    client = await sdk.connected(gateways.a.ws_url, connection_token(name))
     subscription = await client.subscribe(channel, get_state=load)
     assert load.calls == 3
     await client.publish(channel, 1)

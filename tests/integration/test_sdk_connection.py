@@ -2,19 +2,24 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import cent
 import pytest
 
+from tests.integration.cable import Cable
 from tests.integration.clients.base import SDK, CallFailed, Client, Unauthorized
-from tests.integration.clients.javascript import SSESDK, HTTPStreamSDK
+from tests.integration.clients.every import OUTSIDE_PAGES
+from tests.integration.clients.javascript import IN_NODE
 from tests.integration.clients.raw import raw
-from tests.integration.conftest import SDKS, ConnectAPI
+from tests.integration.conftest import ConnectAPI
 from tests.integration.servers import Cluster, GatewayServer
 from tests.integration.settings import CHAT, NAMESPACES, PINGING, SETTINGS
 from tests.integration.tokens import connection_token, subscription_token
 from tests.waiting import until
+
+ON_SOCKETS = [kind for kind in OUTSIDE_PAGES if not kind.transports]
 
 
 async def test_one_client_connects_again_and_again(gateways: Cluster, sdk: SDK, name: str) -> None:
@@ -192,8 +197,26 @@ async def test_pings_keep_connections_open(pinging: GatewayServer, sdk: SDK) -> 
     assert [event.name for event in client.events] == ["connecting", "connected"]
 
 
-async def test_without_pings_clients_look_for_another_server(tmp_path: Path, sdks: list[SDK], channel: str) -> None:
-    with GatewayServer("frozen", tmp_path, PINGING) as server:
+async def test_after_a_loss_all_subscriptions_come_back(gateways: Cluster, sdk: SDK, channel: str) -> None:
+    channels = [f"{channel}-{number}" for number in range(3)]
+    async with Cable(gateways.a.port) as cable:
+        client = await sdk.connected(cable.ws_url, connection_token("lost"))
+        subscriptions = [await client.subscribe(each) for each in channels]
+        cable.pull()
+        await client.events.wait("connecting", 2)
+        await client.events.wait("error")
+        cable.plug(gateways.b.port)
+        for subscription in subscriptions:
+            await subscription.events.wait("subscribed", 2)
+        for subscription in subscriptions:
+            await client.publish(subscription.channel, "again")
+            await subscription.wait_received(["again"])
+
+
+async def test_without_pings_clients_look_for_another_server(tmp_path: Path, channel: str) -> None:
+    async with AsyncExitStack() as stack:
+        server = stack.enter_context(GatewayServer("frozen", tmp_path, PINGING))
+        sdks = [await stack.enter_async_context(kind()) for kind in OUTSIDE_PAGES]
         clients = [await sdk.connected(server.ws_url, connection_token("waiting")) for sdk in sdks]
         subscriptions = [await client.subscribe(channel) for client in clients]
         server.stop()
@@ -210,7 +233,7 @@ NO_PING = 2
 """The SDKs' own code for a connection on which nothing arrived in time."""
 
 
-@pytest.mark.parametrize("kind", SDKS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", ON_SOCKETS, ids=lambda kind: kind.name)
 async def test_messages_over_the_limit_end_the_connection(gateways: Cluster, kind: type[SDK], channel: str) -> None:
     async with kind() as sdk:
         client = await sdk.connected(gateways.a.ws_url, connection_token("loud"))
@@ -224,7 +247,7 @@ MESSAGE_SIZE_LIMIT = 3
 """The SDKs' own code for close code 1009."""
 
 
-@pytest.mark.parametrize("kind", [HTTPStreamSDK, SSESDK], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", [kind for kind in IN_NODE if kind.transports], ids=lambda kind: kind.name)
 async def test_over_http_they_are_refused_alone(gateways: Cluster, kind: type[SDK], channel: str) -> None:
     """Nobody answers the command, and the connection goes on."""
     async with kind() as sdk:

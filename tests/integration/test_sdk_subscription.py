@@ -10,7 +10,7 @@ import pytest
 from tests.integration.cable import Cable
 from tests.integration.clients.base import SDK, CallFailed, Event
 from tests.integration.clients.driven import DrivenClient
-from tests.integration.clients.javascript import JavaScriptSDK
+from tests.integration.clients.javascript import IN_NODE, JavaScriptSDK
 from tests.integration.clients.raw import raw
 from tests.integration.conftest import ConnectAPI
 from tests.integration.servers import Cluster
@@ -191,8 +191,12 @@ async def test_what_history_no_longer_holds_is_not_pretended(
         await subscription.wait_received([0, 1, "after"])
 
 
-async def test_the_beginning_of_a_stream_is_a_position(gateways: Cluster, channel: str) -> None:
-    async with JavaScriptSDK() as sdk:
+@pytest.mark.parametrize("kind", IN_NODE, ids=lambda kind: kind.name)
+async def test_the_beginning_of_a_stream_is_a_position(
+    gateways: Cluster, kind: type[JavaScriptSDK], channel: str
+) -> None:
+    """Others have it from what the application keeps, as `test_sdk_compact` has it, too."""
+    async with kind() as sdk:
         client = await sdk.connected(gateways.a.ws_url, connection_token("archivist"))
         await client.publish(channel, *range(5))
         assert isinstance(client, DrivenClient)

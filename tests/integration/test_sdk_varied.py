@@ -7,6 +7,7 @@ import cent
 from tests.integration.cable import Cable
 from tests.integration.clients.base import SDK, Subscription
 from tests.integration.clients.driven import DrivenSubscription
+from tests.integration.clients.javascript import JavaScriptSDK
 from tests.integration.clients.raw import raw
 from tests.integration.conftest import ConnectAPI
 from tests.integration.servers import Cluster
@@ -20,8 +21,12 @@ def state(number: int) -> dict[str, Any]:
     return {"text": PADDING, "é": "🎉" * (number % 3), "n": number, "end": PADDING}
 
 
-async def forms(subscription: Subscription) -> tuple[int, int] | None:
-    return await subscription.forms() if isinstance(subscription, DrivenSubscription) else None
+async def forms(sdk: SDK, subscription: Subscription) -> tuple[int, int] | None:
+    """As `DrivenSubscription` has them; None of an SDK that does not count."""
+    if not isinstance(sdk, JavaScriptSDK):
+        return None
+    assert isinstance(subscription, DrivenSubscription)
+    return await subscription.forms()
 
 
 async def test_patches_live_and_after_a_return(gateways: Cluster, sdk: SDK, api: ConnectAPI, name: str) -> None:
@@ -34,7 +39,7 @@ async def test_patches_live_and_after_a_return(gateways: Cluster, sdk: SDK, api:
         for number in range(5):
             await publisher.publish(channel, state(number))
         await subscription.wait_received([state(number) for number in range(5)])
-        assert await forms(subscription) in (None, (1, 4))
+        assert await forms(sdk, subscription) in (None, (1, 4))
         cable.pull()
         await client.events.wait("connecting", 2)
         for number in range(5, 9):
@@ -44,7 +49,7 @@ async def test_patches_live_and_after_a_return(gateways: Cluster, sdk: SDK, api:
         assert (again.was_recovering, again.recovered) == (True, True)
         await publisher.publish(channel, state(9))
         await subscription.wait_received([state(number) for number in range(10)])
-        assert await forms(subscription) in (None, (2, 8))
+        assert await forms(sdk, subscription) in (None, (2, 8))
         await plain.wait_received([state(number) for number in range(10)])
 
 

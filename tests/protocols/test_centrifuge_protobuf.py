@@ -96,6 +96,11 @@ def test_golden_replies_and_pushes() -> None:
 FIRST_FRAMES = {
     "swift": ("0b 0801 2207 2205 7377696674", ConnectRequest(name="swift")),
     "java, with a token": ("0f 0801 220b 0a03 657930 2204 6a617661", ConnectRequest(token="ey0", name="java")),
+    "dart, which writes what is empty, too": ("0c 0801 2208 2204 64617274 2a00", ConnectRequest(name="dart")),
+    "dart, with a subscription that is not recoverable": (
+        "1a 0801 2216 1a0c 0a02 2337 1206 1800 3200 3800 2204 64617274 2a00",
+        ConnectRequest(subs={"#7": SubscribeRequest()}, name="dart"),
+    ),
     "dart, with data, a version and a subscription that goes on": (
         "23 0801 221f 1202 7b7d 1a0d 0a02 2337 1207 1801 3201 65 3803 2204 64617274 2a04 302e3138",
         ConnectRequest(

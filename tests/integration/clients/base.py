@@ -11,6 +11,8 @@ from tests.waiting import until
 
 GetToken = Callable[[], str]
 """Called when the SDK wants a token; may raise ``Unauthorized``, or anything else to fail for now."""
+GetState = Callable[[], tuple[int, str]]
+"""Loads what the application keeps, and says up to which position of the stream that is."""
 PING_DELAY = 3.0
 """Seconds after which an SDK no longer waits for a ping that is due."""
 
@@ -170,6 +172,7 @@ class Client(ABC):
         join_leave: bool = False,
         delta: bool = False,
         tags_filter: dict[str, Any] | None = None,
+        get_state: GetState | None = None,
     ) -> Subscription:
         """A new subscription, not yet subscribed."""
 
@@ -201,6 +204,13 @@ class SDK(ABC):
     """Makes clients. Leaving the ``async with`` block disconnects them all."""
 
     name: str
+    library: str
+    """What its clients are of, as documentation calls it."""
+    lacks: frozenset[str] = frozenset({"maps", "shared polls"})
+    """Features that it does not have."""
+    protobuf = False
+    transports: tuple[str, ...] = ()
+    """Those that a client tries, in order; none: a WebSocket, given by its URL alone."""
 
     @abstractmethod
     async def client(self, url: str, token: str = "", get_token: GetToken | None = None) -> Client:

@@ -17,6 +17,7 @@ from tests.integration.clients.base import (
     CallFailed,
     Client,
     Event,
+    GetState,
     GetToken,
     History,
     Info,
@@ -27,9 +28,6 @@ from tests.integration.clients.base import (
 
 Sign = Callable[[list[str]], tuple[list[str], str]]
 """Says which of these keys somebody may track, and signs them."""
-
-GetState = Callable[[], tuple[int, str]]
-"""Loads what the application keeps, and says up to which position of the stream that is."""
 
 
 class Line(Protocol):
@@ -51,10 +49,6 @@ class Line(Protocol):
 
 class DrivenSDK(SDK):
     """Clients that a program drives."""
-
-    protobuf = False
-    transports: tuple[str, ...] = ()
-    """Those that a client tries, in order; none: a WebSocket, given by its URL alone."""
 
     @abstractmethod
     async def line(self) -> Line:
@@ -213,10 +207,10 @@ class DrivenClient(Client):
         join_leave: bool = False,
         delta: bool = False,
         tags_filter: dict[str, Any] | None = None,
-        since: tuple[int, str] | None = None,
         get_state: GetState | None = None,
+        since: tuple[int, str] | None = None,
     ) -> Subscription:
-        """As the base says; ``since`` starts from a position that the application kept, or reads by ``get_state``."""
+        """As the base says; ``since`` starts from a position that the application kept."""
         key = f"{self.key} subscription {next(self._subscriptions)}"
         subscription = DrivenSubscription(self._sdk, channel, key)
         if get_state is not None:

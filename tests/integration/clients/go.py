@@ -13,13 +13,18 @@ DRIVER = PACKAGES / "go/bin/driver"
 
 
 class GoSDK(DrivenSDK):
-    name = "go-protobuf"
-    protobuf = True
+    name = "go"
+    library = "centrifuge-go"
 
     async def line(self) -> Line:
         if not DRIVER.exists():
             raise RuntimeError("the tests need a program in Go: bash tests/run --prepare builds it")
         return _Line(await asyncio.create_subprocess_exec(str(DRIVER), stdin=PIPE, stdout=PIPE, limit=LINE_LIMIT))
+
+
+class GoProtobufSDK(GoSDK):
+    name = "go-protobuf"
+    protobuf = True
 
 
 class _Line:

@@ -14,6 +14,7 @@ from tests.integration.clients.base import (
     CallFailed,
     Client,
     Event,
+    GetState,
     GetToken,
     History,
     Info,
@@ -28,7 +29,7 @@ T = TypeVar("T")
 
 class PythonSDK(SDK):
     name = "python"
-    protobuf = False
+    library = "centrifuge-python"
 
     def __init__(self) -> None:
         self._clients: list[PythonClient] = []
@@ -115,6 +116,7 @@ class PythonClient(Client):
         join_leave: bool = False,
         delta: bool = False,
         tags_filter: dict[str, Any] | None = None,
+        get_state: GetState | None = None,
     ) -> Subscription:
         subscription = PythonSubscription(channel)
         subscription.subscription = self._client.new_subscription(
@@ -127,6 +129,7 @@ class PythonClient(Client):
             join_leave=join_leave,
             delta=centrifuge.DeltaType.FOSSIL if delta else None,
             tags_filter=centrifuge.FilterNode(tags_filter) if tags_filter else None,
+            get_state=_state_callback(get_state),
             min_resubscribe_delay=0.05,
             max_resubscribe_delay=0.5,
         )
@@ -282,6 +285,16 @@ def _channel_callback(get_token: GetToken | None) -> Callable[[str], Awaitable[s
     if fetch is None:
         return None
     return lambda _channel: fetch()
+
+
+def _state_callback(get_state: GetState | None) -> Callable[[str], Awaitable[Any]] | None:
+    if get_state is None:
+        return None
+
+    async def load(_channel: str) -> Any:
+        return centrifuge.StreamPosition(*get_state())
+
+    return load
 
 
 async def _call(call: Awaitable[T]) -> T:

@@ -20,6 +20,13 @@ type position struct {
 	Epoch  string `json:"epoch"`
 }
 
+// filter compares one tag: the tests' own are no more than that.
+type filter struct {
+	Key string `json:"key"`
+	Cmp string `json:"cmp"`
+	Val string `json:"val"`
+}
+
 // call is one line of the test: an operation, or the answer to a question.
 type call struct {
 	ID           int               `json:"id"`
@@ -35,6 +42,9 @@ type call struct {
 	Positioned   bool              `json:"positioned"`
 	Recoverable  bool              `json:"recoverable"`
 	JoinLeave    bool              `json:"joinLeave"`
+	Delta        string            `json:"delta"`
+	TagsFilter   *filter           `json:"tagsFilter"`
+	Loads        bool              `json:"loads"`
 	Items        []json.RawMessage `json:"items"`
 	Data         json.RawMessage   `json:"data"`
 	Method       string            `json:"method"`
@@ -205,11 +215,28 @@ func subscription(c call, client *centrifuge.Client) error {
 		Positioned:          c.Positioned,
 		Recoverable:         c.Recoverable,
 		JoinLeave:           c.JoinLeave,
+		Delta:               centrifuge.DeltaType(c.Delta),
 		MinResubscribeDelay: 50 * time.Millisecond,
 		MaxResubscribeDelay: 500 * time.Millisecond,
 	}
 	if c.Asks {
 		config.GetToken = func(centrifuge.SubscriptionTokenEvent) (string, error) { return ask(c.Client, c.Channel) }
+	}
+	if c.TagsFilter != nil {
+		if c.TagsFilter.Cmp != "eq" {
+			return errors.New("this driver knows no other comparison than eq")
+		}
+		config.TagsFilter = centrifuge.FilterEq(c.TagsFilter.Key, c.TagsFilter.Val)
+	}
+	if c.Loads {
+		config.GetState = func(centrifuge.SubscriptionGetStateEvent) (centrifuge.StreamPosition, error) {
+			var loaded position
+			answer, err := ask(c.Client, "state of "+c.Channel)
+			if err == nil {
+				err = json.Unmarshal([]byte(answer), &loaded)
+			}
+			return centrifuge.StreamPosition{Offset: loaded.Offset, Epoch: loaded.Epoch}, err
+		}
 	}
 	made, err := client.NewSubscription(c.Channel, config)
 	if err != nil {
