@@ -13,6 +13,7 @@ from gateway.core.patches import Patches
 from gateway.core.poll_values import Value
 from gateway.core.polls import Item, Poll, Polls
 from gateway.messages import Payload
+from gateway.metrics import Metrics
 from tests.core.test_hub import Client, Clock
 from tests.waiting import until
 
@@ -38,7 +39,7 @@ class Source:
         self.asked: list[list[tuple[str, int]]] = []
         self.failure: Exception | None = None
         self.under_way = self.most = 0
-        self.polls = Polls(self.post, self.clock, 2, Patches())
+        self.polls = Polls(self.post, self.clock, 2, Patches(), Metrics())
         self.polls.fetch = self.fetch
 
     def post(self, _connection: Any, message: bytes) -> None:
