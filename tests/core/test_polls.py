@@ -137,3 +137,13 @@ async def test_keys_end_with_their_own_signature(source: Source, monkeypatch: py
         source.clock.now = now
         await until(lambda: [key for key, _ in source.asked[-1]] == left)  # noqa: B023  it is waited for here
     assert poll.would_track(watcher, (), ()) == 1
+
+
+async def test_nobody_is_asked_for_who_merely_subscribes(source: Source) -> None:
+    watcher = Watcher()
+    poll = source.polls.open("poll:a", OFTEN)
+    poll.join(watcher)
+    poll.untrack(watcher, ["a"])
+    assert not source.polls._tasks
+    poll.leave(watcher)
+    assert not source.polls._of
