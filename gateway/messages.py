@@ -202,7 +202,7 @@ class KeyedItem(Struct):
     """A key, and which version of it the client has."""
 
     key: str = ""
-    version: Annotated[int, Meta(ge=0)] = 0
+    version: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
 
 
 class TrackBatch(Struct):

@@ -133,7 +133,8 @@ class Node:
         """What it tells the cluster to other questions than for its channels, by their kind: at most 60 KB."""
         self._roll = Roll(self.hub.channels, self.hub.subscribers, self.wheel)
         self._work = Tasks()
-        self.polls = Polls(self.hub.post, clock, settings.shared_poll.concurrency_limit, self.hub.patches)
+        concurrency = settings.shared_poll.concurrency_limit
+        self.polls = Polls(self.hub.post, clock, concurrency, self.hub.patches, self.metrics)
 
     async def start(self) -> None:
         self.wheel.start()

@@ -17,6 +17,7 @@ from gateway.core.patches import Patches, whole
 from gateway.core.poll_values import Forms, Key, Value, Watch, Watcher
 from gateway.errors import Disconnect, Error
 from gateway.messages import Payload, Publication
+from gateway.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -279,6 +280,7 @@ class Poll:
                 watcher.connection.disconnect(reason)
                 continue
             self._polls.post(watcher.connection, message)
+            self._polls.metrics.deliveries += 1
             watch.version, watch.ready = publication.version, True
 
 
@@ -291,10 +293,12 @@ class Polls:
         clock: Callable[[], float],
         concurrency: int,
         patches: Patches,
+        metrics: Metrics,
     ) -> None:
         self.post = post
         self.clock = clock
         self.patches = patches
+        self.metrics = metrics
         self.turns = asyncio.Semaphore(concurrency or 64)
         self._tasks: set[asyncio.Task[None]] = set()
         self._of: dict[str, Poll] = {}

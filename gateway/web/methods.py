@@ -185,14 +185,14 @@ async def info(node: Node, _request: api.InfoRequest) -> api.InfoResult:
 
 
 async def shared_poll_publish(node: Node, request: api.SharedPollPublishRequest) -> api.Done:
+    if not request.key or not request.version:
+        raise Error(ErrorCode.BAD_REQUEST, "bad request: key and version must be given, and version be more than 0")
     channel = find_channel(node, request.channel)
     if not channel.options.is_polled:
         raise Error(ErrorCode.BAD_REQUEST, "bad request: no backend is polled for the channel")
-    if not request.key or not request.version:
-        raise Error(ErrorCode.BAD_REQUEST, "bad request: key and version must be given, and version be more than 0")
-    data, binary = published(request.data, request.b64data, channel)
     if not channel.options.shared_poll.publish_enabled:
         raise Error(ErrorCode.NOT_AVAILABLE, "not available: set shared_poll.publish_enabled for the namespace")
+    data, binary = published(request.data, request.b64data, channel)
     publication = Publication(data, key=request.key, epoch=request.epoch, binary=binary)
     await node.publish(channel, publication, PublishOptions(version=request.version))
     return api.Done()

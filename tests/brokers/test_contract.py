@@ -74,6 +74,17 @@ async def test_publications_reach_subscribers_in_order_and_unchanged(
     assert recorder.texts[1:] == [str(number) for number in range(50)]
 
 
+@over()
+async def test_what_a_key_has_carries_its_version_and_an_epoch(broker: Broker, recorder: Recorder) -> None:
+    await broker.subscribe("news")
+    value = Publication(Payload(b"1"), key="k", epoch="of the backend")
+    for version in (2**62, 1):
+        await broker.publish("news", value, PLAIN, PublishOptions(version=version))
+    await until(lambda: len(recorder.publications) == 2)
+    told = [(each.key, each.version, each.epoch, each.offset) for _, each in recorder.publications]
+    assert told == [("k", 2**62, "of the backend", 0), ("k", 1, "of the backend", 0)]
+
+
 @over(history=True)
 async def test_live_publications_carry_their_position(broker: Broker, recorder: Recorder) -> None:
     await broker.subscribe("news")

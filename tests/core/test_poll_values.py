@@ -13,6 +13,7 @@ from gateway.core.poll_values import Value
 from gateway.core.polls import Item, Polls
 from gateway.errors import DisconnectCode
 from gateway.messages import Payload, Publication, Quoted
+from gateway.metrics import Metrics
 from gateway.protocols.base import Wire
 from gateway.protocols.centrifuge_json import CentrifugeJson
 from gateway.protocols.fossil import apply
@@ -36,7 +37,7 @@ class Versions:
         self.told: list[dict[str, Any]] = []
         self.meanwhile: Callable[[], None] | None = None
         """What happens while it is asked the next time."""
-        self.polls = Polls(self.post, Clock(), 2, Patches())
+        self.polls = Polls(self.post, Clock(), 2, Patches(), Metrics())
         self.polls.fetch = self.fetch
         self.poll = self.polls.open("poll:a", PollOptions(mode="versioned", publish_enabled=True, **options))
 

@@ -13,6 +13,7 @@ from gateway.core.patches import Patches
 from gateway.core.poll_values import Value
 from gateway.core.polls import Item, Poll, Polls
 from gateway.messages import Payload
+from gateway.metrics import Metrics
 from tests.core.test_hub import Client, Clock
 from tests.waiting import until
 
@@ -38,7 +39,7 @@ class Source:
         self.asked: list[list[tuple[str, int]]] = []
         self.failure: Exception | None = None
         self.under_way = self.most = 0
-        self.polls = Polls(self.post, self.clock, 2, Patches())
+        self.polls = Polls(self.post, self.clock, 2, Patches(), Metrics())
         self.polls.fetch = self.fetch
 
     def post(self, _connection: Any, message: bytes) -> None:
@@ -136,3 +137,13 @@ async def test_keys_end_with_their_own_signature(source: Source, monkeypatch: py
         source.clock.now = now
         await until(lambda: [key for key, _ in source.asked[-1]] == left)  # noqa: B023  it is waited for here
     assert poll.would_track(watcher, (), ()) == 1
+
+
+async def test_nobody_is_asked_for_who_merely_subscribes(source: Source) -> None:
+    watcher = Watcher()
+    poll = source.polls.open("poll:a", OFTEN)
+    poll.join(watcher)
+    poll.untrack(watcher, ["a"])
+    assert not source.polls._tasks
+    poll.leave(watcher)
+    assert not source.polls._of

@@ -177,6 +177,14 @@ async def test_refused(gateway: Gateway) -> None:
         assert (await track(client, "poll:a", batch("poll:a", "x", life=-2), untrack=["a"]))["ttl"] == 1
 
 
+@pytest.mark.parametrize("item", [{"version": -1}, {"version": 2**63}, {"version": "1"}, {"key": 1}], ids=str)
+async def test_what_is_no_item_closes(gateway: Gateway, item: dict[str, Any]) -> None:
+    async with gateway.connected() as client:
+        await client.ask("subscribe", channel="poll:a", type=4)
+        code, _ = await track(client, "poll:a", {"signature": "", "items": [{"key": "k", **item}]})
+        assert code == 3501
+
+
 async def test_another_epoch_makes_everybody_begin_anew(gateway: Gateway, backend: Backend) -> None:
     answers = [values(k=(1, 9)), values("one", k=(1, 9)), values(k=(2, 10)), values("two", k=(3, 1))]
     backend.answers["/refresh"] = answers
@@ -206,7 +214,8 @@ async def test_what_is_published(gateway: Gateway) -> None:
         request = SharedPollPublishRequest(channel="told:a", key="k", version=3, data=msgspec.Raw(b'{"v": 3}'))
         await METHODS["shared_poll_publish"].call(gateway.node, request)
         assert await pushed(client) == ("k", {"v": 3}, 3)
-        assert gateway.node.metrics.publications_in == 1
+        metrics = gateway.node.metrics
+        assert (metrics.publications_in, metrics.publications_out, metrics.deliveries) == (1, 1, 1)
 
 
 async def test_patches(gateway: Gateway, backend: Backend) -> None:

@@ -38,6 +38,8 @@ async def test_it_is_done_whether_anybody_tracks_the_key_or_not(api: API) -> Non
         ({"channel": "nowhere:a"}, 102),
         ({"channel": "plain:a"}, 107),
         ({"channel": "polled:a"}, 108),
+        ({"channel": "nowhere:a", "key": ""}, 107),
+        ({"channel": "polled:a", "b64data": "?"}, 108),
         ({"key": ""}, 107),
         ({"version": 0}, 107),
         ({"b64data": "?"}, 107),
