@@ -25,7 +25,6 @@ _NO_CONSUMER = "the gateway reads no queue: let who writes to it publish by the 
 _FIXED_PATH = "paths are fixed, below http_server.root_path: have the proxy in front rewrite this one, or leave it out"
 
 MISSING: Mapping[str, str] = {
-    "*.connect_code_to_http_response.enabled": "a stream tells its end by a disconnect push; leave it out",
     "*.handler_prefix": _FIXED_PATH,
     "*.insecure_skip_jwks_endpoint_safety_check": "addresses are made of words alone that issuer_regex and "
     "audience_regex list; leave it out",
@@ -58,7 +57,6 @@ MISSING: Mapping[str, str] = {
 """What would be wanted of a setting that is not off, by key or pattern: it stops the start. What to do instead."""
 
 NEEDLESS: Mapping[str, str] = {
-    "*.connect_code_to_http_response.*": "belongs to its enabled",
     "*.grpc.*": "backends are asked by HTTP",
     "*.grpc_metadata": "backends are asked by HTTP",
     "*.http.tls.client_ca_pem": "it is for servers",

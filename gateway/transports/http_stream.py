@@ -6,6 +6,7 @@ Source: Centrifuge protocol, "http_stream", "SSE (bidirectional)", "Unidirection
 import asyncio
 import random
 from collections.abc import Mapping
+from contextlib import ExitStack
 from functools import partial
 from http import HTTPStatus
 
@@ -16,22 +17,20 @@ from starlette.routing import Route
 from starlette.types import Message, Send
 
 from gateway.config.settings import Settings, StreamSettings
-from gateway.core.wheel import Timer, Wheel
+from gateway.core.wheel import Timer
 from gateway.errors import Disconnect, DisconnectCode
-from gateway.protocols.base import StreamProtocol, Wire
+from gateway.protocols.base import StreamProtocol
 from gateway.protocols.centrifuge_json import CentrifugeJson
-from gateway.protocols.centrifuge_json_uni import CentrifugeJsonUni
 from gateway.protocols.centrifuge_protobuf import CentrifugeProtobuf
-from gateway.protocols.centrifuge_protobuf_uni import CentrifugeProtobufUni
 from gateway.session import ClientSession
 from gateway.transports.admission import Refusal
-from gateway.transports.asgi import AsgiTransport
 from gateway.transports.base import UNAUTHENTICATED, Acceptor
 from gateway.transports.cross_origin import CrossOrigin, Headers, Source, body_of, check_size
 from gateway.transports.direct_writing import DirectWriting
+from gateway.transports.held_response import HeldResponse, HeldStreamTransport, answers, json_uni, protobuf_uni
 from gateway.transports.raw import CLOSE_TIMEOUT
 from gateway.transports.raw_response import RawResponse, chunk, raw_response
-from gateway.transports.slow_consumer import WriteLimits
+from gateway.transports.stream import StreamTransport, StreamWire
 from gateway.transports.stream_kinds import HTTP_STREAM, OCTETS, SSE, UNCHANGED, UNI_HTTP_STREAM, UNI_SSE, StreamKind
 
 _NO_COMMAND = "The connect command is missing: a GET has it in its query, as cf_connect."
@@ -51,57 +50,18 @@ Uvicorn's own class does not if there is a request behind the stream, and who on
 
 def stream_routes(source: Source, settings: Settings) -> list[Route]:
     """The routes that the settings ask for. What stands around them must not compress or keep back their responses."""
-    json, uni = CentrifugeJson(), CentrifugeJsonUni()
+    json, stream, sse = CentrifugeJson(), settings.uni_http_stream, settings.uni_sse
     served: list[tuple[StreamKind, StreamSettings, Protocols]] = [
         (HTTP_STREAM, settings.http_stream, {"": json, OCTETS: CentrifugeProtobuf()}),
         (SSE, settings.sse, {"": json}),
-        (UNI_HTTP_STREAM, settings.uni_http_stream, {"": uni, OCTETS: CentrifugeProtobufUni()}),
-        (UNI_SSE, settings.uni_sse, {"": uni}),
+        (UNI_HTTP_STREAM, stream, {"": json_uni(stream), OCTETS: protobuf_uni(stream)}),
+        (UNI_SSE, sse, {"": json_uni(sse)}),
     ]
     return [
         Route(kind.path, CrossOrigin(source, kind.methods, StreamEndpoint(kind, protocols, section, settings).open))
         for kind, section, protocols in served
         if section.enabled
     ]
-
-
-class StreamWire(Wire):
-    """One kind of stream, in one protocol, by the server's ``send`` or past it."""
-
-    __slots__ = ("kind",)
-
-    protocol: StreamProtocol
-
-    def __init__(self, kind: StreamKind, protocol: StreamProtocol, *, direct: bool) -> None:
-        frame = kind.frame(protocol)
-        framed = (lambda payload: chunk(frame(payload))) if direct else frame
-        super().__init__(protocol, framed, emulated=not protocol.unidirectional)
-        self.kind = kind
-
-    def farewell(self, reason: Disconnect) -> bytes:
-        """What tells the client the reason; nothing if it has gone, or if that is for WebSockets to say."""
-        told = reason.code > DisconnectCode.CONNECTION_CLOSED
-        return self.pack([self.protocol.encode_disconnect(reason)]) if told else b""
-
-
-class StreamTransport(AsgiTransport):
-    """One client's stream, on any server."""
-
-    __slots__ = ("_wire", "name")
-
-    def __init__(self, wire: StreamWire, send: Send, wheel: Wheel, limits: WriteLimits) -> None:
-        super().__init__(send, wheel, limits)
-        self.name = wire.kind.name
-        self._wire = wire
-
-    def message(self, frame: bytes) -> Message:
-        return {"type": "http.response.body", "body": frame, "more_body": True}
-
-    def size(self, frame: bytes) -> int:
-        return len(frame)
-
-    def farewell(self, reason: Disconnect) -> Message:
-        return {"type": "http.response.body", "body": self._wire.farewell(reason), "more_body": False}
 
 
 class DirectStreamTransport(DirectWriting):
@@ -148,6 +108,7 @@ class StreamEndpoint:
     def __init__(self, kind: StreamKind, protocols: Protocols, section: StreamSettings, settings: Settings) -> None:
         self._kind = kind
         self._protocols = protocols
+        self._answers = answers(section)
         self._portable = {each: StreamWire(kind, each, direct=False) for each in protocols.values()}
         self._direct = {each: StreamWire(kind, each, direct=True) for each in protocols.values()}
         self._largest = min(section.max_request_body_size, settings.client.message_size_limit, UNAUTHENTICATED)
@@ -162,12 +123,21 @@ class StreamEndpoint:
         closes = "close" in request.headers.get("connection", "").lower()
         if request.scope["http_version"] == "1.1" and not closes:  # HTTP/2 has no such header
             head["Connection"] = "keep-alive"
-        await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": HeaderList(head).raw})
+        start: Message = {"type": "http.response.start", "status": HTTPStatus.OK, "headers": HeaderList(head).raw}
+        if self._answers is not None:
+            held = HeldResponse(send, start, self._kind.opening, self._answers)
+            wire, limits = self._portable[protocol], acceptor.write_limits
+            await self._converse(acceptor, request, HeldStreamTransport(wire, held, acceptor.wheel, limits), frame)
+            return
+        await send(start)
         response = raw_response(request.scope)
         if response is not None and response.ready():
             await self._converse_directly(acceptor, request, protocol, frame, response, send)
         else:
-            await self._converse(acceptor, request, protocol, frame, send)
+            if self._kind.opening:
+                await send({"type": "http.response.body", "body": self._kind.opening, "more_body": True})
+            transport = StreamTransport(self._portable[protocol], send, acceptor.wheel, acceptor.write_limits)
+            await self._converse(acceptor, request, transport, frame)
 
     async def _first_frame(self, acceptor: Acceptor, request: Request, protocol: StreamProtocol) -> bytes:
         """What the client says to begin with. Raises ``HTTPException`` for what is nothing to begin a stream for."""
@@ -186,20 +156,14 @@ class StreamEndpoint:
             raise HTTPException(HTTPStatus.BAD_REQUEST, _NO_REQUEST) from error
         return frame
 
-    async def _converse(
-        self, acceptor: Acceptor, request: Request, protocol: StreamProtocol, frame: bytes, send: Send
-    ) -> None:
-        if self._kind.opening:
-            await send({"type": "http.response.body", "body": self._kind.opening, "more_body": True})
-        wire = self._portable[protocol]
-        transport = StreamTransport(wire, send, acceptor.wheel, acceptor.write_limits)
-        session = transport.session = acceptor.open(wire, transport, request.scope)
-        lasts = LONGEST_ELSEWHERE * random.uniform(0.5, 1)  # noqa: S311  spreads, hides nothing
-        end = acceptor.wheel.after(lasts, partial(session.disconnect, Disconnect(DisconnectCode.FORCE_RECONNECT)))
-        try:
+    async def _converse(self, acceptor: Acceptor, request: Request, transport: StreamTransport, frame: bytes) -> None:
+        session = transport.session = acceptor.open(transport.wire, transport, request.scope)
+        with ExitStack() as meanwhile:
+            if raw_response(request.scope) is None:
+                lasts = LONGEST_ELSEWHERE * random.uniform(0.5, 1)  # noqa: S311  spreads, hides nothing
+                moved = partial(session.disconnect, Disconnect(DisconnectCode.FORCE_RECONNECT))
+                meanwhile.callback(acceptor.wheel.after(lasts, moved).cancel)
             await _carry_on(acceptor, transport, session, frame, request)
-        finally:
-            end.cancel()
 
     async def _converse_directly(
         self,

@@ -134,12 +134,12 @@ async def test_the_sdk_falls_back_by_itself(gateways: Cluster, balance: Balance,
             await client.disconnect()
 
 
-@pytest.mark.parametrize("balance", [nginx, caddy], ids=lambda balance: balance.__name__)
+@pytest.mark.parametrize("balance", [haproxy, nginx, caddy], ids=lambda balance: balance.__name__)
 @pytest.mark.parametrize("kind", EMULATED, ids=lambda kind: kind.name)
 async def test_who_leaves_is_missed_at_once(
     gateways: Cluster, balance: Balance, kind: type[JavaScriptSDK], channel: str, tmp_path: Path
 ) -> None:
-    """HAProxy passes the end of a client's connection on with the next ping alone."""
+    """Not with the next ping alone, as without ``option abortonclose`` in HAProxy."""
     with balance(tmp_path, [gateways.a, gateways.b]) as balancer:
         async with kind() as sdk, JavaScriptSDK() as other:
             watcher = await other.connected(gateways.a.ws_url, connection_token("outside"))

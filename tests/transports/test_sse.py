@@ -25,8 +25,9 @@ from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect, DisconnectCode
 from gateway.protocols.centrifuge_json_uni import CentrifugeJsonUni
 from gateway.transports import asgi as module
-from gateway.transports.http_stream import StreamTransport, StreamWire, stream_routes
+from gateway.transports.http_stream import stream_routes
 from gateway.transports.slow_consumer import WriteLimits
+from gateway.transports.stream import StreamTransport, StreamWire
 from gateway.transports.stream_kinds import UNI_SSE, event_frame
 from tests.deploy.balancers import ROOT
 from tests.integration.servers import Server

@@ -32,11 +32,47 @@ class EmulationSettings(Section):
     """Largest request, in bytes; for its commands client.message_size_limit holds."""
 
 
-class UniHTTPStreamSettings(StreamSettings):
+class RefusalSettings(Section):
+    """A response in place of a stream."""
+
+    status_code: int = Field(ge=200, le=599)
+    """Its status."""
+    body: str = ""
+    """Its text; empty is the reason."""
+
+
+class ConnectCodeTransform(Section):
+    """What becomes of an error or a disconnect."""
+
+    code: int = Field(ge=1, le=4999)
+    """Its code."""
+    to: RefusalSettings
+    """How the client is answered."""
+
+
+class ConnectCodeToHTTPResponse(Section):
+    """Statuses for clients that are not let in. The head of a response waits until connect is decided."""
+
+    enabled: bool = False
+    """Answer them so, with 500 for what is not named; by default the stream tells the code, and ends."""
+    transforms: tuple[ConnectCodeTransform, ...] = Field(
+        default=(), examples=[[{"code": 3500, "to": {"status_code": 401}}]]
+    )
+    """The status by code: that of the error (109, an expired token) or of the disconnect (3500, an invalid one)."""
+
+
+class UniStreamSettings(StreamSettings):
+    """What streams one way have beside."""
+
+    connect_code_to_http_response: ConnectCodeToHTTPResponse = ConnectCodeToHTTPResponse()
+    """Statuses for clients that are not let in."""
+
+
+class UniHTTPStreamSettings(UniStreamSettings):
     """A response that does not end, at /connection/uni_http_stream, for clients that only listen: one push a line."""
 
 
-class UniSSESettings(StreamSettings):
+class UniSSESettings(UniStreamSettings):
     """Server-sent events at /connection/uni_sse, for pages that only listen and where WebSockets are blocked."""
 
 
