@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.integration.clients.base import Client
-from tests.integration.clients.javascript import JavaScriptSDK
+from tests.integration.clients.javascript import JavaScriptProtobufSDK, JavaScriptSDK
 from tests.integration.clients.maps import MapAPI, MapSubscription, map_of
 from tests.integration.servers import Cluster, GatewayServer, Server
 from tests.integration.settings import SETTINGS
@@ -51,7 +51,7 @@ class Ground:
 
 @pytest.fixture(params=["memory", "redis"])
 async def ground(request: pytest.FixtureRequest) -> AsyncIterator[Ground]:
-    async with JavaScriptSDK() as sdk:
+    async with JavaScriptProtobufSDK() if request.param == "protobuf" else JavaScriptSDK() as sdk:
         if request.param == "memory":
             server: GatewayServer = request.getfixturevalue("alone")
             yield Ground(sdk, server, server)
@@ -60,6 +60,10 @@ async def ground(request: pytest.FixtureRequest) -> AsyncIterator[Ground]:
             yield Ground(sdk, gateways.a, gateways.b)
 
 
+IN_BOTH_ENCODINGS = pytest.mark.parametrize("ground", ["memory", "redis", "protobuf"], indirect=True)
+
+
+@IN_BOTH_ENCODINGS
 @pytest.mark.parametrize("namespace", ["streamless", "positioned"])
 async def test_a_map_is_given_whole_and_then_its_changes(ground: Ground, name: str, namespace: str) -> None:
     channel = f"{namespace}:{name}"
@@ -69,7 +73,10 @@ async def test_a_map_is_given_whole_and_then_its_changes(ground: Ground, name: s
     assert await early.synced() == {}
     for number in range(3):
         await ground.api.set(channel, f"k{number}", {"n": number})
-    late = await ground.subscribed(channel)
+    late = await ground.map(channel)
+    entries = (await late.subscribe()).entries or []
+    assert sorted(each["key"] for each in entries) == ["k0", "k1", "k2"]
+    assert not any(each.get("removed") or each.get("score") for each in entries)
     assert await late.synced() == {f"k{number}": {"n": number} for number in range(3)}
     await ground.api.remove(channel, "k1")
     await ground.api.set(channel, "k0", "new")
@@ -88,6 +95,44 @@ async def test_what_a_client_writes_comes_back_to_it(ground: Ground, name: str, 
     assert updates[0].info.user == "u"
 
 
+@IN_BOTH_ENCODINGS
+async def test_of_a_key_the_first_value_is_whole_and_the_others_are_patches(ground: Ground, name: str) -> None:
+    channel = f"mapdelta:{name}"
+    subscription = await ground.subscribed(channel, delta="fossil")
+    values = [{"pad": PADDING, "n": number} for number in range(3)]
+    for value in values:
+        await ground.api.set(channel, "a", value)
+    await subscription.updated(*(("a", value) for value in values))
+    assert await subscription.forms() == (1, 2)
+    stats = await subscription.delta_stats()
+    assert stats["bytesReceived"] < stats["bytesDecoded"] / 2
+
+
+@IN_BOTH_ENCODINGS
+async def test_keys_that_take_turns_have_patches_each_of_its_own(ground: Ground, name: str) -> None:
+    channel = f"mapdelta:{name}"
+    subscription = await ground.subscribed(channel, delta="fossil")
+    values = [(key, {"pad": key * 500, "n": number}) for number in range(3) for key in "ab"]
+    for key, value in values:
+        await ground.api.set(channel, key, value)
+    await subscription.updated(*values)
+    assert await subscription.forms() == (2, 4)
+
+
+@IN_BOTH_ENCODINGS
+async def test_the_first_change_of_what_was_loaded_is_a_patch(ground: Ground, name: str) -> None:
+    channel = f"mapdelta:{name}"
+    for key in "ab":
+        await ground.api.set(channel, key, {"pad": PADDING, "n": 0})
+    subscription = await ground.subscribed(channel, delta="fossil")
+    values = [(key, {"pad": PADDING, "n": 1}) for key in "ab"]
+    for key, value in values:
+        await ground.api.set(channel, key, value)
+    await subscription.updated(*values)
+    assert await subscription.forms() == (2, 2)
+
+
+@IN_BOTH_ENCODINGS
 async def test_each_key_has_its_own_patches(ground: Ground, name: str) -> None:
     channel = f"mapdelta:{name}"
 
@@ -107,6 +152,7 @@ async def test_each_key_has_its_own_patches(ground: Ground, name: str) -> None:
     assert patches == 3
 
 
+@IN_BOTH_ENCODINGS
 async def test_patches_can_be_read_after_a_return(ground: Ground, name: str) -> None:
     channel = f"mapdelta:{name}"
     client = await ground.client()
@@ -124,6 +170,25 @@ async def test_patches_can_be_read_after_a_return(ground: Ground, name: str) -> 
         await ground.api.set(channel, "a", {"pad": PADDING, "n": 2 * turn + 2})
         expected += [("a", {"pad": PADDING, "n": 2 * turn + number}) for number in (1, 2)]
         await subscription.updated(*expected)
+        assert await subscription.forms() == (2 + turn, 1 + turn), "what was missed is whole, what comes then a patch"
+
+
+async def test_a_later_client_sees_what_the_first_has_written_and_both_what_comes_then(
+    ground: Ground, name: str
+) -> None:
+    for namespace in ("streamless", "positioned"):
+        channel = f"{namespace}:{name}"
+        first = await ground.subscribed(channel)
+        await first.set("a", 1)
+        await first.updated(("a", 1))
+        second = await ground.subscribed(channel)
+        assert await second.synced() == {"a": 1}
+        await second.set("b", 2)
+        await first.set("c", 3)
+        await first.events.wait("update", 3)
+        await second.events.wait("update", 2)
+        assert sorted(each.key for each in first.events.named("update")) == ["a", "b", "c"]
+        assert sorted(each.key for each in second.events.named("update")) == ["b", "c"]
 
 
 async def test_many_entries_come_in_pages_as_one_map(ground: Ground, name: str) -> None:
@@ -258,3 +323,48 @@ async def test_a_token_that_has_run_out_is_fetched_anew_for_who_comes_back(groun
     await client.connect()
     assert (await subscription.events.wait("subscribed", 2)).recovered
     await subscription.updated(("a", 1))
+
+
+async def test_a_state_that_is_invalid_has_all_of_a_connection_loaded_anew(ground: Ground, name: str) -> None:
+    """By disconnect 3014: tokens, positions and what patches are made of are all forgotten."""
+    user, closed, delta = f"u{name}", f"mapclosed:{name}", f"mapdelta:{name}"
+    given: list[str] = []
+
+    def token() -> str:
+        given.append(subscription_token(user, closed, ttl=3600))
+        return given[-1]
+
+    client = await ground.client(user)
+    for channel in (closed, delta):
+        await ground.api.set(channel, "a", {"pad": PADDING, "n": 0})
+    private = await map_of(ground.sdk, client, closed, get_token=token)
+    board = await ground.map(delta, client=client, delta="fossil")
+    for subscription in (private, board):
+        await subscription.subscribe()
+        await subscription.synced()
+    await ground.api.call("disconnect", user=user, disconnect={"code": 3014, "reason": "state invalidated"})
+    for subscription in (private, board):
+        again = await subscription.events.wait("subscribed", 2)
+        assert not again.recovered
+        assert await subscription.synced(2) == {"a": {"pad": PADDING, "n": 0}}
+    assert len(given) == 2
+    await ground.api.set(delta, "a", {"pad": PADDING, "n": 1})
+    await board.updated(("a", {"pad": PADDING, "n": 1}))
+
+
+async def test_a_cleared_map_is_nothing_to_other_subscriptions(ground: Ground, name: str) -> None:
+    client = await ground.client()
+    subscriptions = [
+        await ground.map(f"{namespace}:{name}", client=client) for namespace in ("positioned", "streamless")
+    ]
+    for subscription in subscriptions:
+        await ground.api.set(subscription.channel, "a", 1)
+        await subscription.subscribe()
+        await subscription.synced()
+    cleared, other = subscriptions
+    await ground.api.call("map_clear", channel=cleared.channel)
+    assert await cleared.synced(2) == {}
+    await ground.api.set(other.channel, "a", 2)
+    await other.updated(("a", 2))
+    assert len(other.events.named("subscribing")) == 1
+    assert await other.synced() == {"a": 1}

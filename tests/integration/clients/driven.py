@@ -173,8 +173,13 @@ class DrivenSubscription(Subscription):
 
     async def forms(self) -> tuple[int, int]:
         """How many publications have come whole, and how many as patches."""
-        stats = await self._sdk.call(op="deltaStats", subscription=self.key)
+        stats = await self.delta_stats()
         return stats["numFullPayloads"], stats["numDeltaPayloads"]
+
+    async def delta_stats(self) -> dict[str, int]:
+        """What the SDK has counted of both."""
+        found: dict[str, int] = await self._sdk.call(op="deltaStats", subscription=self.key)
+        return found
 
 
 class DrivenClient(Client):

@@ -39,7 +39,7 @@ const publication = ({ data, offset, tags, info: by }, form) => ({
   info: by && info(by, form),
 });
 
-const entry = ({ key, ...ctx }, form) => ({ key, ...publication(ctx, form) });
+const entry = ({ key, removed, score, ...ctx }, form) => ({ key, removed, score, ...publication(ctx, form) });
 
 const subscribed = (ctx, form) => ({
   recoverable: ctx.recoverable,
@@ -148,10 +148,14 @@ export const driver = (json, protobuf, options) => (tell) => {
         ...(asks ? { getToken: () => ask(client, channel) } : {}),
         ...options,
       });
+      made.form = forms.get(client);
       subscriptions.set(subscription, made);
       report(made, OF_MAP, { client, subscription });
     },
-    mapPublish: ({ subscription, key, data }) => subscriptions.get(subscription).publish(key, data),
+    mapPublish({ subscription, key, data }) {
+      const made = subscriptions.get(subscription);
+      return made.publish(key, made.form.wrap(data));
+    },
     mapRemove: ({ subscription, key }) => subscriptions.get(subscription).remove(key),
     setTagsFilter: ({ subscription, filter }) => subscriptions.get(subscription).setTagsFilter(filter),
     connect: ({ client }) => clients.get(client).connect(),

@@ -16,7 +16,7 @@ from gateway.protocols.centrifuge_json_uni import CentrifugeJsonUni
 from gateway.protocols.centrifuge_protobuf import CentrifugeProtobuf
 from gateway.protocols.centrifuge_protobuf_uni import CentrifugeProtobufUni
 from gateway.protocols.protobuf import delimited
-from gateway.transports.http_stream import StreamWire
+from gateway.transports.stream import StreamWire
 from gateway.transports.stream_kinds import HTTP_STREAM, SSE, UNI_HTTP_STREAM, UNI_SSE
 from tests.fuzz.ground import Ground, Loop
 from tests.fuzz.options import TOKENS
