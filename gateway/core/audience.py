@@ -1,11 +1,12 @@
 """Who the fan-out writes to: connections, their subscriptions, and the audiences of a channel."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Literal, NamedTuple, Protocol
 
 from msgspec import Struct
 
-from gateway.core.tags import TagsFilter
+from gateway.core.selection import Selection
+from gateway.core.tags import Tags, TagsFilter
 from gateway.errors import Disconnect
 from gateway.messages import Position, Publication
 from gateway.protocols.base import Wire
@@ -105,6 +106,13 @@ class AudienceKey(Struct, frozen=True):
         return hash((id(self.wire), self.joins, self.positioned, self.behind, self.tags, self.delta))
 
 
+class Place(NamedTuple):
+    """Where audiences stand, by their keys."""
+
+    positioned: bool
+    behind: Position | None
+
+
 class Audience:
     """The subscribers of one channel that receive byte-identical frames."""
 
@@ -121,6 +129,10 @@ class Audience:
         self.size = 0
         self.apart: dict[Subscriber, list[bytes]] = {}
         """What those get who are excluded from some of what is pending."""
+
+    def wants(self, tags: Tags | None) -> bool:
+        """Whether its filter lets a publication with these tags pass, if it has one."""
+        return self.key.tags is None or self.key.tags.passes(tags)
 
     def take(self) -> tuple[list[bytes], int, "dict[Subscriber, list[bytes]]"]:
         """What is pending, its size, and who gets something else; nothing is, afterwards."""
@@ -145,8 +157,8 @@ class LocalChannel:
         "plain",
         "position",
         "seen_at",
+        "standings",
         "values",
-        "varied",
     )
 
     def __init__(self, name: str) -> None:
@@ -158,12 +170,12 @@ class LocalChannel:
         self.position: Position | None = None
         self.plain = False
         """Whether plain clients hear it, or have."""
-        self.varied = False
-        """Whether some have a filter, or have negotiated delta; or have had."""
-        self.values: Callable[[Publication], None] | None = None
-        """Delivers in place of the hub: where a backend is polled, each hears of its own keys alone."""
+        self.standings: dict[Place, Selection[Audience]] | None = None
+        """The audiences by where they stand, if some have a filter, or have had."""
         self.deltas = False
         """Whether somebody has negotiated delta."""
+        self.values: Callable[[Publication], None] | None = None
+        """Delivers in place of the hub: where a backend is polled, each hears of its own keys alone."""
         self.seen_at = 0.0
         """When its last publication came."""
         self.checked_at = 0.0
@@ -175,13 +187,50 @@ class LocalChannel:
     def empty(self) -> bool:
         return not self.audiences and not self.joining
 
+    def put(self, audience: Audience) -> None:
+        key = audience.key
+        self.audiences[key] = audience
+        if self.standings is not None:
+            self.standings.setdefault(Place(key.positioned, key.behind), Selection()).add(audience, key.tags)
+        elif key.tags is not None:
+            self.standings = {}
+            for each in self.audiences.values():
+                self.put(each)
+
+    def drop(self, audience: Audience) -> None:
+        key = audience.key
+        del self.audiences[key]
+        if self.standings is not None:
+            place = Place(key.positioned, key.behind)
+            self.standings[place].remove(audience, key.tags)
+            if not self.standings[place]:
+                del self.standings[place]
+
+    def wanting(self, tags: Tags | None) -> list[Audience]:
+        """Who wants what is published with these tags, wherever it stands."""
+        if self.standings is None:
+            return [*self.audiences.values()]
+        return [each for standing in self.standings.values() for each in standing.select(tags)]
+
+    def _standing(
+        self, tags: Tags | None
+    ) -> Iterator[tuple["AudienceKey | Place", Iterable[Audience], Iterable[Audience]]]:
+        """Where there are audiences, who these are, and who of them wants what is published with these tags."""
+        if self.standings is None:
+            for key, audience in self.audiences.items():
+                one = (audience,)
+                yield key, one, one
+        else:
+            for place, standing in self.standings.items():
+                yield place, standing, standing.select(tags)
+
     def advance(
         self, publication: Publication, clock: Callable[[], float], max_lag: float
     ) -> tuple[list[Audience], list[Audience], list[Audience], list[AudienceKey]]:
         """Move on to ``publication``. Answers who reads it, and who has missed something.
 
-        The readers are those with the others; those whom the stream has reached by it; and of these again those who go
-        on by themselves, for it is one that the others have had.
+        The readers are those with the others, and want it; those whom the stream has reached by it; and of these again
+        those who go on by themselves, for it is one that the others have had.
         """
         before, after = self.position, Position(publication.offset, publication.epoch)
         late = bool(max_lag and publication.time) and (clock() - publication.time / 1000 > max_lag)
@@ -189,21 +238,25 @@ class LocalChannel:
         readers: list[Audience] = []
         arrived: list[Audience] = []
         lost: list[AudienceKey] = []
-        for key, audience in self.audiences.items():
-            if not key.positioned:
-                if key.behind is None:
-                    readers.append(audience)
-                elif key.behind.epoch != after.epoch or after.offset > key.behind.offset:
-                    arrived.append(audience)
+        for place, audiences, wanting in self._standing(publication.tags):
+            behind = place.behind
+            if not place.positioned:
+                if behind is None:
+                    readers += wanting
+                elif behind.epoch != after.epoch or after.offset > behind.offset:
+                    arrived += audiences
                 continue
-            if stale and key.behind is None:
+            if stale and behind is None:
                 continue
-            at = key.behind or before
+            at = behind or before
             assert at is not None  # a positioned audience without `behind` stands at the channel's position
             if at.epoch != after.epoch or after.offset > at.offset + 1 or late:
-                lost.append(key)
+                lost += [each.key for each in audiences]
             elif after.offset == at.offset + 1:
-                (readers if key.behind is None else arrived).append(audience)
+                if behind is None:
+                    readers += wanting
+                else:
+                    arrived += audiences
         if not stale:
             self.position = after
             self.seen_at = clock()

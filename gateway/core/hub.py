@@ -110,12 +110,13 @@ class Hub:
         wire, address = subscriber.connection.wire, channel.name
         if subscriber.number and wire.compact is not None:
             wire, address = wire.compact, str(subscriber.number)
-        key = AudienceKey(wire, subscriber.joins, subscriber.positioned, behind)
-        if subscriber.delta or subscriber.tags is not None:
+        key = AudienceKey(wire, subscriber.joins, subscriber.positioned, behind, subscriber.tags)
+        if subscriber.delta:
             key = self._variants.enter(channel, subscriber, key, position, had)
         audience = channel.audiences.get(key)
         if audience is None:
-            audience = channel.audiences[key] = Audience(key, subscriber.batch_delay, address)
+            audience = Audience(key, subscriber.batch_delay, address)
+            channel.put(audience)
             channel.interval = 0.0  # nobody may have stood there: the next check is to look at it
             channel.plain |= audience.plain
         else:
@@ -129,11 +130,11 @@ class Hub:
         if (channel := self.channels.get(subscriber.channel)) is None:
             return
         channel.joining.discard(subscriber)
-        for key, audience in channel.audiences.items():
+        for audience in channel.audiences.values():
             if audience.members.pop(subscriber, None) is not None:
                 self.subscriptions -= 1
                 if not audience.members:
-                    del channel.audiences[key]
+                    channel.drop(audience)
                     self._variants.left(channel)
                 break
         if channel.empty:
@@ -151,8 +152,7 @@ class Hub:
 
     def divert(self, name: str, deliver: Callable[[Publication], None]) -> None:
         """Have what is published in a channel, which somebody has joined, delivered in another way."""
-        channel = self.channels[name]
-        channel.values, channel.varied = deliver, True
+        self.channels[name].values = deliver
 
     def reroute(self, subscribers: Iterable[Subscriber]) -> None:
         """A connection is to be written to in another way from now on. May be called amid a fan-out."""
@@ -180,16 +180,19 @@ class Hub:
         channel = self.channels.get(name)
         if channel is None:
             return
-        if channel.joining and channel.values is None and (publication.offset or publication.key):
+        if channel.values is not None:
+            channel.values(publication)
+            return
+        if channel.joining and (publication.offset or publication.key):
             self._hold(channel, publication)
         if publication.offset:
             readers, following = self._advance(channel, publication)
         else:
-            readers, following = [*channel.audiences.values()], []
+            readers, following = channel.wanting(publication.tags), []
         if channel.plain and channel is not self._latest:
             self._turn_to(channel, readers)
         excluded = self._excluded(name, publication.exclude) if publication.exclude else _NOBODY
-        if channel.varied:
+        if channel.deltas:
             readers = self._variants.deliver(channel, publication, readers, excluded)
         encoded: dict[int, bytes] = {}
         for audience in readers:
@@ -202,7 +205,7 @@ class Hub:
                     self._turn_away(name, audience, reason)
                     continue
             self._append(audience, message, excluded)
-        if self.measures and (encoded or channel.varied) and self._scheduled:
+        if self.measures and (encoded or channel.deltas) and self._scheduled:
             self.measures, self._measured = False, publication.time
         for audience in following:
             self._promote(channel, audience, Position(publication.offset, publication.epoch))
@@ -264,8 +267,9 @@ class Hub:
     def lose(self, channel: LocalChannel, keys: Iterable[AudienceKey]) -> None:
         """Let go of these audiences, which have missed something. Their members are told, many of them by and by."""
         for key in keys:
-            if (audience := channel.audiences.pop(key, None)) is None:
+            if (audience := channel.audiences.get(key)) is None:
                 continue
+            channel.drop(audience)
             self._write_early(audience)  # what came before the gap is good
             self.subscriptions -= len(audience.members)
             if key.wire.protocol.omits:  # they go on without, and would miss more by waiting
@@ -300,11 +304,14 @@ class Hub:
         readers, arrived, following, lost = channel.advance(publication, self._clock, self._max_lag)
         if lost:
             self.lose(channel, lost)
+        if not arrived:
+            return readers, following
+        found = dict.fromkeys(readers)
         for audience in arrived:
             reader = audience if audience in following else self._promote(channel, audience, None)
-            if reader not in readers:
-                readers.append(reader)
-        return readers, following
+            if reader.wants(publication.tags):
+                found[reader] = None
+        return [*found], following
 
     def _promote(self, channel: LocalChannel, audience: Audience, behind: Position | None) -> Audience:
         """The stream has reached those who were ahead of it: they join the others."""
@@ -321,10 +328,11 @@ class Hub:
         if target is not None:
             self._write_early(target)  # both, while all members can be found: a write may have one take another way
         else:
-            target = channel.audiences[key] = Audience(key, audience.delay, audience.address)
+            target = Audience(key, audience.delay, audience.address)
+            channel.put(target)
         if len(members) == len(audience.members):
             target.members.update(audience.members)
-            del channel.audiences[audience.key]
+            channel.drop(audience)
         else:
             target.members.update((each, audience.members.pop(each)) for each in members)
         return target

@@ -26,13 +26,18 @@ MOST_NODES = 128
 MOST_BYTES = 16 * 1024 * 1024
 """Bytes of all filters on a node; what they take once they are ready is a small multiple of it."""
 
+MOST_NEEDED = 16
+"""Values of which a filter may need one to be found by them: each takes more memory there than in the filter."""
+
 _LONGEST_NUMBER = 200
 """Characters of a text that is read as a number."""
 
 Tags = Mapping[str, str]
 Test = Callable[[Tags], bool]
+Needs = tuple[str, frozenset[str]]
+"""A tag, and values of which it must have one; a tag that is not there has the empty one."""
 
-_NONE: Tags = {}
+NO_TAGS: Tags = {}
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)", re.ASCII)
 _canonical = Encoder(order="sorted").encode
 
@@ -40,14 +45,16 @@ _canonical = Encoder(order="sorted").encode
 class TagsFilter:
     """A filter, ready to be asked. Two are the same if they are one object."""
 
-    __slots__ = ("__weakref__", "_test")
+    __slots__ = ("__weakref__", "needs", "test")
 
-    def __init__(self, test: Test) -> None:
-        self._test = test
+    def __init__(self, test: Test, needs: Needs | None = None) -> None:
+        self.test = test
+        self.needs = needs
+        """What has to be so for anything to pass, if there is such a thing that can be looked up."""
 
     def passes(self, tags: Tags | None) -> bool:
         """Whether a publication with these tags is wanted."""
-        return self._test(tags or _NONE)
+        return self.test(tags or NO_TAGS)
 
 
 class TagsFilters:
@@ -67,7 +74,7 @@ class TagsFilters:
         known = self._known.get(written)
         found = None if known is None else known()
         if found is None:
-            found = TagsFilter(_compile(node, count()))
+            found = TagsFilter(_compile(node, count()), _needs(node))
             if self.size + len(written) > MOST_BYTES:
                 raise Error(ErrorCode.LIMIT_EXCEEDED)
             self._known[written] = ref(found, partial(self._forget, written))
@@ -91,6 +98,16 @@ def _compile(node: FilterNode, counter: Iterator[int], depth: int = 1) -> Test:
     if node.op in ("and", "or") and tests:
         return _joined(tests, node.op == "or")
     raise _bad(f"{node.op!r:.20} is no op, or has too few nodes or too many")
+
+
+def _needs(node: FilterNode) -> Needs | None:
+    """The fewest values of one tag without which a filter, which has been found to be one, lets nothing pass."""
+    if node.op == "and":
+        return min(filter(None, map(_needs, node.nodes)), key=lambda needs: len(needs[1]), default=None)
+    if node.op or node.cmp not in ("eq", "in"):
+        return None
+    values = frozenset(node.vals or (node.val,))
+    return (node.key, values) if len(values) <= MOST_NEEDED else None
 
 
 def _joined(tests: Sequence[Test], decisive: bool) -> Test:

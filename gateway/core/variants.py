@@ -1,4 +1,4 @@
-"""What some audiences get in place of a publication: a patch, or nothing, as their filter says.
+"""What some audiences get in place of a publication: a patch, or all of it in the form that goes with patches.
 
 Somebody who has negotiated delta is in one of two audiences. In that of ``patch`` are those whose latest publication
 is the one at their position, so that a patch on that one can be read by all of them; in that of ``full`` those who have
@@ -15,7 +15,6 @@ from msgspec.structs import replace
 
 from gateway.core.audience import Audience, AudienceKey, LocalChannel, Subscriber
 from gateway.core.patches import Bases, Patches, patched, whole
-from gateway.core.tags import TagsFilter
 from gateway.messages import Payload, Position, Publication
 
 EVERYTHING = Publication(Payload())
@@ -51,9 +50,6 @@ class Variants:
         had: Had,
     ) -> AudienceKey:
         """The audience of somebody who comes in at ``position``, and was given ``had`` before, if anything."""
-        channel.varied = True
-        if not subscriber.delta:
-            return replace(key, tags=subscriber.tags)
         channel.deltas = True
         if had is EVERYTHING:
             return replace(key, delta="patch")
@@ -78,12 +74,6 @@ class Variants:
         self, channel: LocalChannel, publication: Publication, readers: Sequence[Audience], excluded: Set[Subscriber]
     ) -> list[Audience]:
         """Give those what they get who get something else. Answers who gets the publication as it is."""
-        if channel.values is not None:
-            channel.values(publication)
-            return []
-        readers = _wanting(publication, readers)
-        if not channel.deltas:
-            return readers
         full = [each for each in readers if each.key.delta == "full"]
         patch = [each for each in readers if each.key.delta == "patch"]
         known = self._known.get(channel.name) if publication.key else None
@@ -142,18 +132,3 @@ def _learn(
     elif len(full) == sum(each.delta == "full" for each in channel.audiences):
         known.add(key)
     return before
-
-
-def _wanting(publication: Publication, readers: Sequence[Audience]) -> list[Audience]:
-    """Those whose filter lets the publication pass, or who have none; each filter is asked once."""
-    asked: dict[TagsFilter, bool] = {}
-    wanting: list[Audience] = []
-    for audience in readers:
-        if (tags := audience.key.tags) is not None:
-            passes = asked.get(tags)
-            if passes is None:
-                passes = asked[tags] = tags.passes(publication.tags)
-            if not passes:
-                continue
-        wanting.append(audience)
-    return wanting
