@@ -58,6 +58,7 @@ class Deadline:
 
 ANNOUNCED = b"\r\ncontent-length: "
 IN_CHUNKS = b"\r\ntransfer-encoding: chunked\r\n"
+CLOSING = b"\r\nconnection: close\r\n"
 ENCODED = b"\r\ncontent-encoding: "
 NOTHING_ANNOUNCED = b"\r\ncontent-length: 0\r\n"
 
@@ -94,7 +95,8 @@ class HeadWithBody:
             self._waits = False
             if self._until_close:
                 self._bare = True
-                data = data.replace(IN_CHUNKS, b"\r\n")
+                # releases of uvicorn differ in whether they say so
+                data = data.replace(IN_CHUNKS, b"\r\n" if CLOSING in data.lower() else CLOSING)
             else:
                 self.chunked = ENCODED not in data
         elif self._bare:
