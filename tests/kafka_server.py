@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from tests.redis_server import free_port
+from tests.ports import free_port
 from tests.waiting import until_blocking
 
 LIBRARIES = Path(__file__).parent / "broadcast" / "kafka" / "libs"

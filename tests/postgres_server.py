@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from tests.redis_server import free_port
+from tests.ports import free_port
 from tests.waiting import until_blocking
 
 _HOME = "/usr/lib/postgresql"

@@ -11,7 +11,8 @@ from broadcaster import Broadcast
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.integration.processes import Process, free_port
+from tests.integration.processes import Process
+from tests.ports import free_port
 from tests.postgres_server import PostgresServer
 from tests.test_docs import ROOT, block
 from tests.waiting import until

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from tests.redis_server import free_port
+from tests.ports import free_port
 from tests.waiting import until_blocking
 
 HERE = Path(__file__).parent

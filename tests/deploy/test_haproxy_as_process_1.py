@@ -10,7 +10,7 @@ import yaml
 
 from tests.deploy.balancers import ROOT, haproxy_config
 from tests.deploy.test_deploy import program
-from tests.integration.processes import free_port
+from tests.ports import free_port
 from tests.waiting import until_blocking
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.deploy.test_deploy import program
-from tests.redis_server import free_port
+from tests.ports import free_port
 from tests.waiting import until_blocking
 
 GOOD = """

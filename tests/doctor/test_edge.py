@@ -21,7 +21,7 @@ from gateway.serve.app import create_app
 from tests.certificates import Authority
 from tests.doctor.looking import bad, one, texts
 from tests.doctor.nginx import GOOD, nginx
-from tests.redis_server import free_port
+from tests.ports import free_port
 from tests.serving import on_uvicorn
 
 SECRET = "a" * 32

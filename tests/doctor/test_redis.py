@@ -15,8 +15,9 @@ from gateway.redis.endpoint import Endpoint
 from gateway.redis.keys import Keys
 from gateway.redis.opening import open_shards
 from tests.doctor.looking import bad, one, texts
+from tests.ports import free_port
 from tests.redis_rights import PASSWORD, USER, documented_rights
-from tests.redis_server import RedisServer, free_port
+from tests.redis_server import RedisServer
 from tests.redis_topologies import ClusterTopology, SentinelTopology
 
 GENEROUS = ("--client-output-buffer-limit", "pubsub 256mb 64mb 30", "--maxmemory", "100mb")

@@ -13,7 +13,8 @@ from typing import Any
 import httpx
 
 from tests.deploy.balancers import caddy_config, haproxy_config, nginx_config
-from tests.integration.processes import Process, free_port, program
+from tests.integration.processes import Process, program
+from tests.ports import free_port
 from tests.waiting import until_blocking
 
 START = 30.0

@@ -14,10 +14,10 @@ from tests.integration.clients.driven import Sign
 from tests.integration.clients.javascript import JavaScriptProtobufSDK, JavaScriptSDK
 from tests.integration.clients.maps import MapAPI
 from tests.integration.clients.polls import PollSubscription, poll_of
-from tests.integration.processes import free_port
 from tests.integration.servers import Cluster, Server, cluster
 from tests.integration.settings import on_redis
 from tests.integration.tokens import connection_token
+from tests.ports import free_port
 from tests.proxies.backend import Backend, backend_running
 from tests.redis_server import RedisServer
 from tests.waiting import until

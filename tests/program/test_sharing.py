@@ -9,7 +9,8 @@ import pytest
 from gateway import Gateway, Settings
 from gateway.program import sharing
 from gateway.program.sharing import count_workers
-from tests.integration.processes import Process, free_port
+from tests.integration.processes import Process
+from tests.ports import free_port
 from tests.redis_server import RedisServer
 from tests.waiting import until
 

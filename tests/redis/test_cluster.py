@@ -19,7 +19,8 @@ from gateway.redis.resp import CommandRefused, Handler
 from gateway.redis.server import Server
 from gateway.redis.topology import Redirection, read_redirection, read_topology
 from tests.brokers.recorder import Recorder
-from tests.redis_server import RedisServer, free_port
+from tests.ports import free_port
+from tests.redis_server import RedisServer
 from tests.redis_topologies import ClusterTopology
 from tests.waiting import until
 

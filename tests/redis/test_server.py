@@ -22,8 +22,9 @@ from gateway.redis.keys import PARTITIONS, SLOTS, TAGS, Keys, slot
 from gateway.redis.pubsub import CHANNELS_PER_COMMAND, CLASSIC, NAMES_UNDER_WAY, SHARDED, PubSub, Subscriptions
 from gateway.redis.resp import CommandRefused
 from gateway.redis.script import Script
+from tests.ports import free_port
 from tests.redis_fixtures import one_server, refusal_of, started_shard
-from tests.redis_server import RedisServer, free_port
+from tests.redis_server import RedisServer
 from tests.redis_topologies import ClusterTopology, SentinelTopology
 from tests.waiting import until
 

@@ -15,7 +15,8 @@ from gateway.program.publisher import Publisher
 from gateway.redis.opening import open_shards
 from tests.brokers.recorder import Recorder
 from tests.certificates import Authority
-from tests.redis_server import RedisServer, free_port
+from tests.ports import free_port
+from tests.redis_server import RedisServer
 from tests.redis_topologies import Member, SentinelServer
 from tests.waiting import until, until_blocking
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.forked import run
-from tests.integration.processes import Process, free_port, program
+from tests.integration.processes import Process, program
+from tests.ports import free_port
 from tests.waiting import until_blocking
 
 KEY = "key-of-the-tests"

@@ -20,7 +20,8 @@ from gateway.serve.listening import Listeners, announce, bind_all
 from gateway.serve.systemd import Watchdog
 from gateway.serve.unix_socket import UnixSocket
 from tests.integration.processes import program
-from tests.redis_server import RedisServer, free_port
+from tests.ports import free_port
+from tests.redis_server import RedisServer
 from tests.serve.gateways import Gateway
 from tests.serve.processes import Process, settings_file
 from tests.waiting import until_blocking

@@ -20,7 +20,8 @@ from gateway.config.settings import ServerTLSSettings
 from gateway.errors import SettingsError
 from gateway.serve.certificates import Certificates, certificates
 from tests.certificates import Authority
-from tests.redis_server import RedisServer, free_port
+from tests.ports import free_port
+from tests.redis_server import RedisServer
 from tests.serve.gateways import Gateway
 from tests.serve.processes import Process, settings_file
 from tests.waiting import until_blocking
