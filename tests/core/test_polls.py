@@ -147,3 +147,11 @@ async def test_nobody_is_asked_for_who_merely_subscribes(source: Source) -> None
     assert not source.polls._tasks
     poll.leave(watcher)
     assert not source.polls._of
+
+
+async def test_options_hold_with_the_next_who_comes(source: Source) -> None:
+    source.poll(Watcher(), *"abcd", options=PollOptions())
+    await until(lambda: len(source.told) == 4)
+    source.poll(Watcher(), *"efgh", options=PollOptions(refresh_batch_size=1))
+    await until(lambda: len(source.told) == 8)
+    assert [len(keys) for keys in source.asked] == [4, 1, 1, 1, 1]
