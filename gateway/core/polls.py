@@ -212,6 +212,7 @@ class Poll:
         except Exception:
             log.exception("channel %s: its values could not be asked for", self._name)
             return
+        self._sweep()
         if not self._begins_anew(epoch):
             for value in values:
                 self._apply(value)

@@ -197,6 +197,20 @@ async def test_nothing_is_published_for_who_may_track_it_no_longer(
     assert not versions.told
 
 
+@pytest.mark.parametrize("versions", [{}], indirect=True, ids=["no cycle"])
+async def test_nothing_that_others_ask_for_is_told_to_who_may_track_it_no_longer(versions: Versions) -> None:
+    versions.has("k", 1, 1)
+    versions.poll.track(versions.watcher(), [Item("k", 0, 1000)])
+    await until(lambda: len(versions.told) == 1)
+    clock = versions.polls.clock
+    assert isinstance(clock, Clock)
+    clock.now = 1040.0
+    versions.has("k", 2, 2)
+    versions.poll.track(versions.watcher(), [Item("k", 0, 0)])
+    await until(lambda: len(versions.told) > 1)
+    assert [each["version"] for each in versions.told] == [1, 2]
+
+
 async def test_data_that_some_cannot_read(versions: Versions) -> None:
     watcher = versions.watcher()
     versions.poll.track(watcher, [Item("k", 0, 0)])
