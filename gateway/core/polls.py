@@ -164,7 +164,7 @@ class Poll:
         self._keys = dict(sorted(self._keys.items()))  # who is sorted already is soon sorted again
         due = []
         for name, key in self._keys.items():
-            if not key.published:
+            if key.again or not key.published:
                 due.append(name)
             key.published = False
         size = self.options.batch

@@ -11,7 +11,7 @@ from gateway.core import polls
 from gateway.core.patches import Patches
 from gateway.core.poll_values import Value
 from gateway.core.polls import Item, Polls
-from gateway.errors import DisconnectCode
+from gateway.errors import DisconnectCode, Error, ErrorCode
 from gateway.messages import Payload, Publication, Quoted
 from gateway.metrics import Metrics
 from gateway.protocols.base import Wire
@@ -152,6 +152,22 @@ async def test_what_is_published_is_left_out_of_the_next_cycle(versions: Version
     versions.meanwhile = lambda: versions.publish("k", 3, 3)
     await until(lambda: {"k": 3, "l": 1} in versions.asked)
     assert versions.asked[:3] == [{"k": 1, "l": 1}, {"l": 1}, {"k": 3, "l": 1}]
+
+
+async def test_what_is_published_is_asked_for_if_somebody_still_waits_for_it(versions: Versions) -> None:
+    versions.has("k", 1, 1)
+    versions.has("l", 1, 1)
+    versions.poll.track(versions.watcher(), [Item("k", 0, 0), Item("l", 0, 0)])
+    await until(lambda: {"k": 1, "l": 1} in versions.asked)
+
+    def fail() -> None:
+        raise Error(ErrorCode.INTERNAL)
+
+    versions.publish("k", 2, 2)
+    versions.meanwhile = fail
+    versions.poll.track(versions.watcher(), [Item("k", 0, 0)])
+    await until(lambda: {"k": 0, "l": 1} in versions.asked)
+    assert {"l": 1} not in versions.asked
 
 
 async def test_all_that_is_tracked_may_have_been_published(versions: Versions) -> None:
