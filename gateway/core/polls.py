@@ -13,6 +13,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from gateway.config.settings.polls import PollOptions
+from gateway.core.losses import Losses
 from gateway.core.patches import Patches, whole
 from gateway.core.poll_values import Forms, Key, Value, Watch, Watcher
 from gateway.errors import Disconnect, Error
@@ -205,6 +206,7 @@ class Poll:
         asked = [(key.name, key.version if self._versioned and not key.again else 0) for key in there]
         if not asked:
             return
+        before = self.epoch
         try:
             values, epoch = await self._polls.fetch(self.options.proxy_name, self._name, asked)
         except (Error, Disconnect):
@@ -212,22 +214,24 @@ class Poll:
         except Exception:
             log.exception("channel %s: its values could not be asked for", self._name)
             return
+        if self.epoch not in (before, epoch) and (before or epoch):
+            return  # what was asked before this epoch is answered for another one
         self._sweep()
         if not self._begins_anew(epoch):
             for value in values:
                 self._apply(value)
 
     def _begins_anew(self, epoch: str) -> bool:
-        """Whether versions are of another epoch: then everybody subscribes again, and tracks from the beginning."""
+        """Whether versions are of another epoch: then nothing is tracked, and everybody subscribes again, by and by."""
         if not self._versioned or epoch in ("", self.epoch):
             return False
         before, self.epoch = self.epoch, epoch
         if not before:
             return False
-        for key in self._keys.values():
-            key.forget()
-        for watcher in list(self._members):
-            watcher.lose_position()
+        self._keys.clear()
+        self._at_once.clear()
+        self._members = {watcher: _Member() for watcher in self._members}
+        self._polls.losses.add(list(self._members))
         return True
 
     # — what has come —
@@ -292,12 +296,14 @@ class Polls:
     def __init__(
         self,
         post: Callable[[Any, bytes], None],
+        losses: Losses,
         clock: Callable[[], float],
         concurrency: int,
         patches: Patches,
         metrics: Metrics,
     ) -> None:
         self.post = post
+        self.losses = losses
         self.clock = clock
         self.patches = patches
         self.metrics = metrics

@@ -8,9 +8,11 @@ import pytest
 
 from gateway.config.settings.polls import PollOptions
 from gateway.core import polls
+from gateway.core.losses import PAUSE, PORTION, Losses
 from gateway.core.patches import Patches
 from gateway.core.poll_values import Value
 from gateway.core.polls import Item, Polls
+from gateway.core.wheel import Wheel
 from gateway.errors import DisconnectCode, Error, ErrorCode
 from gateway.messages import Payload, Publication, Quoted
 from gateway.metrics import Metrics
@@ -19,6 +21,7 @@ from gateway.protocols.centrifuge_json import CentrifugeJson
 from gateway.protocols.fossil import apply
 from tests.core.test_hub import Client, Clock
 from tests.core.test_polls import Watcher
+from tests.core.test_wheel import Clock as WheelClock
 from tests.waiting import until
 
 PAD = "x" * 200
@@ -35,9 +38,13 @@ class Versions:
         self.there: dict[str, Value] = {}
         self.asked: list[dict[str, int]] = []
         self.told: list[dict[str, Any]] = []
+        self.epochs: list[str] = []
+        """Those of its answers, one after another."""
         self.meanwhile: Callable[[], None] | None = None
         """What happens while it is asked the next time."""
-        self.polls = Polls(self.post, Clock(), 2, Patches(), Metrics())
+        self.time = WheelClock()
+        self.wheel = Wheel(self.time)
+        self.polls = Polls(self.post, Losses(self.wheel), Clock(), 2, Patches(), Metrics())
         self.polls.fetch = self.fetch
         self.poll = self.polls.open("poll:a", PollOptions(mode="versioned", publish_enabled=True, **options))
 
@@ -46,11 +53,12 @@ class Versions:
 
     async def fetch(self, _proxy: str, _channel: str, keys: list[tuple[str, int]]) -> tuple[Sequence[Value], str]:
         self.asked.append(dict(keys))
+        epoch = self.epochs.pop(0) if self.epochs else ""
         meanwhile = self.meanwhile
         self.meanwhile = None
         if meanwhile is not None:
             meanwhile()
-        return [self.there[key] for key, _ in keys if key in self.there], ""
+        return [self.there[key] for key, _ in keys if key in self.there], epoch
 
     def watcher(self, *, delta: bool = False) -> Watcher:
         watcher = Watcher(Client(wire=Wire(CentrifugeJson(), bytes)), delta)
@@ -201,6 +209,45 @@ async def test_a_publication_of_another_epoch(versions: Versions) -> None:
     assert (versions.poll.epoch, len(versions.told), watcher.losses) == ("two", 2, 1)
 
 
+async def test_many_subscribe_again_by_and_by(versions: Versions) -> None:
+    watchers = [versions.watcher() for _ in range(2 * PORTION)]
+    for each in watchers:
+        versions.poll.track(each, [Item("k", 1, 0)])
+    versions.publish("k", 2, 2, epoch="one")
+    versions.told.clear()
+    versions.publish("k", 1, 1, epoch="two")
+    assert sum(each.losses for each in watchers) == PORTION
+    first = watchers[0]
+    versions.poll.leave(first)
+    versions.poll.join(first)
+    versions.poll.track(first, [Item("k", 0, 0)])
+    versions.publish("k", 3, 3, epoch="two")
+    assert len(versions.told) == 1, "nobody who is to come back hears of another epoch"
+    for _ in range(2):
+        versions.time.now += PAUSE + 0.1
+        versions.wheel.turn()
+        assert {each.losses for each in watchers} == {1}
+
+
+@pytest.mark.parametrize("versions", [{"refresh_interval": 600}], indirect=True, ids=["no cycle"])
+async def test_an_answer_of_the_epoch_before_is_none(versions: Versions) -> None:
+    watcher = versions.watcher()
+    versions.publish("k", 1, 1, epoch="one")
+
+    def begin_anew() -> None:
+        versions.publish("k", 1, 1, epoch="two")
+        versions.poll.track(watcher, [Item("k", 0, 0)])
+        versions.epochs.append("two")
+
+    versions.meanwhile = begin_anew
+    versions.epochs.append("one")
+    versions.has("k", 1, 1)
+    versions.poll.track(watcher, [Item("k", 0, 0)])
+    await until(lambda: len(versions.told) == 1)
+    assert (versions.poll.epoch, watcher.losses) == ("two", 1)
+    assert versions.asked == [{"k": 0}, {"k": 0}]
+
+
 async def test_nothing_is_published_for_who_may_track_it_no_longer(
     versions: Versions,
 ) -> None:
@@ -213,7 +260,7 @@ async def test_nothing_is_published_for_who_may_track_it_no_longer(
     assert not versions.told
 
 
-@pytest.mark.parametrize("versions", [{}], indirect=True, ids=["no cycle"])
+@pytest.mark.parametrize("versions", [{"refresh_interval": 600}], indirect=True, ids=["no cycle"])
 async def test_nothing_that_others_ask_for_is_told_to_who_may_track_it_no_longer(versions: Versions) -> None:
     versions.has("k", 1, 1)
     versions.poll.track(versions.watcher(), [Item("k", 0, 1000)])

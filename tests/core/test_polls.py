@@ -9,9 +9,11 @@ import pytest
 
 from gateway.config.settings.polls import PollOptions
 from gateway.core import polls
+from gateway.core.losses import Losses
 from gateway.core.patches import Patches
 from gateway.core.poll_values import Value
 from gateway.core.polls import Item, Poll, Polls
+from gateway.core.wheel import Wheel
 from gateway.messages import Payload
 from gateway.metrics import Metrics
 from tests.core.test_hub import Client, Clock
@@ -25,6 +27,7 @@ class Watcher:
     connection: Client = field(default_factory=Client)
     delta: bool = False
     losses: int = 0
+    channel: str = "poll:a"
 
     def lose_position(self) -> None:
         self.losses += 1
@@ -39,7 +42,7 @@ class Source:
         self.asked: list[list[tuple[str, int]]] = []
         self.failure: Exception | None = None
         self.under_way = self.most = 0
-        self.polls = Polls(self.post, self.clock, 2, Patches(), Metrics())
+        self.polls = Polls(self.post, Losses(Wheel()), self.clock, 2, Patches(), Metrics())
         self.polls.fetch = self.fetch
 
     def post(self, _connection: Any, message: bytes) -> None:
