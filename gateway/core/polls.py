@@ -309,6 +309,7 @@ class Polls:
         self.metrics = metrics
         self.turns = asyncio.Semaphore(concurrency or 64)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stopped = False
         self._of: dict[str, Poll] = {}
         self.fetch: Fetch = _nobody
 
@@ -321,13 +322,17 @@ class Polls:
         return poll
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run work beside all other; after ``stop`` it ends before its first step."""
         task = asyncio.get_running_loop().create_task(work)
+        if self._stopped:
+            task.cancel()
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
     async def stop(self) -> None:
-        """Ask nobody any more."""
+        """Ask nobody any more, whoever tracks what from now on."""
+        self._stopped = True
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

@@ -158,3 +158,14 @@ async def test_options_hold_with_the_next_who_comes(source: Source) -> None:
     source.poll(Watcher(), *"efgh", options=PollOptions(refresh_batch_size=1))
     await until(lambda: len(source.told) == 8)
     assert [len(keys) for keys in source.asked] == [4, 1, 1, 1, 1]
+
+
+async def test_once_it_is_stopped_nobody_is_asked(source: Source) -> None:
+    watcher = Watcher()
+    poll = source.poll(watcher, "a")
+    await until(lambda: source.told == [b"a"])
+    await source.polls.stop()
+    source.asked.clear()
+    poll.track(watcher, [Item("b", 0, 0)])
+    await until(lambda: not source.polls._tasks)
+    assert not source.asked
