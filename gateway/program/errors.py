@@ -85,6 +85,11 @@ def check_publication(channel: Channel, publication: Publication) -> None:
     if channel.options.is_map and not publication.key:
         how = f'await gateway.map("{channel.name}").publish(key, data)'
         raise ChannelError(ErrorCode.BAD_REQUEST, f'"{channel.name}" is a map, in which each value has a key: {how}')
+    if channel.options.is_polled:
+        advice = (
+            f'"{channel.name}" is polled: clients are told what its backend answers for their keys, and before that '
+        )
+        raise ChannelError(ErrorCode.BAD_REQUEST, f"{advice}what shared_poll_publish of the server API says of a key")
     try:
         check_payload(channel.options, publication.data, known_json=not publication.binary)
     except Error:
