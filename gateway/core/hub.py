@@ -237,7 +237,9 @@ class Hub:
     def _hold(self, channel: LocalChannel, publication: Publication) -> None:
         """Keep it for subscriptions that are being made."""
         for subscriber in channel.joining:
-            if subscriber.held is not None and len(subscriber.held) < HELD:
+            if subscriber.held is None:
+                continue  # it begins with what comes later, and misses nothing
+            if len(subscriber.held) < HELD:
                 subscriber.held.append(publication)
             else:
                 self._metrics.dropped["held"] += 1
