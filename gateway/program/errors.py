@@ -86,10 +86,8 @@ def check_publication(channel: Channel, publication: Publication) -> None:
         how = f'await gateway.map("{channel.name}").publish(key, data)'
         raise ChannelError(ErrorCode.BAD_REQUEST, f'"{channel.name}" is a map, in which each value has a key: {how}')
     if channel.options.is_polled:
-        advice = (
-            f'"{channel.name}" is polled: clients are told what its backend answers for their keys, and before that '
-        )
-        raise ChannelError(ErrorCode.BAD_REQUEST, f"{advice}what shared_poll_publish of the server API says of a key")
+        how = "its backend answers what there is, and may say it before by shared_poll_publish of the server API"
+        raise ChannelError(ErrorCode.BAD_REQUEST, f'"{channel.name}" is polled: {how}')
     try:
         check_payload(channel.options, publication.data, known_json=not publication.binary)
     except Error:

@@ -195,7 +195,7 @@ async def test_what_a_backend_is_polled_for_is_not_published() -> None:
     }
     async with running(gateway := program(**sections)):
         code, text = await advice(gateway, "publish", "price:all", 1)
-        assert (code, "what shared_poll_publish of the server API says" in text) == (107, True)
+        assert (code, "by shared_poll_publish of the server API" in text) == (107, True)
     with (
         Publisher(Settings(engine={"type": "redis"}, **sections)) as publisher,
         pytest.raises(ChannelError, match='107 bad request: "price:all" is polled'),
