@@ -6,7 +6,7 @@ from msgspec import Struct
 from pydantic import BaseModel
 
 from gateway.config.secrets import FILE
-from gateway.config.settings import Namespace, Origins, Settings
+from gateway.config.settings import ChannelOptions, Namespace, Origins, Settings
 
 _CLIENT = (
     "token",
@@ -91,10 +91,12 @@ def _merged(old: Model, new: Model, prefix: str, at_once: list[str], waiting: li
         before, after, key = getattr(old, name), getattr(new, name), prefix + name
         if before == after:
             continue
-        if isinstance(before, BaseModel):
+        if isinstance(before, ChannelOptions) and (kind := _other_kind(before, after)):
+            waiting.append(f"{key} ({kind})")
+        elif isinstance(before, BaseModel):
             taken[name] = _merged(before, after, f"{key}.", at_once, waiting)
         elif key == "channel.namespaces":
-            taken[name] = _with_those_gone(before, after, at_once, waiting)
+            taken[name] = _namespaces(before, after, at_once, waiting)
         elif _may_change(key):
             at_once.append(key)
             taken[name] = after
@@ -103,15 +105,31 @@ def _merged(old: Model, new: Model, prefix: str, at_once: list[str], waiting: li
     return old.model_copy(update=taken)
 
 
-def _with_those_gone(
+def _namespaces(
     before: tuple[Namespace, ...], after: tuple[Namespace, ...], at_once: list[str], waiting: list[str]
 ) -> tuple[Namespace, ...]:
-    """Namespaces that are no more stay until the restart: somebody may be in their channels."""
-    names = {namespace.name for namespace in after}
-    gone = tuple(namespace for namespace in before if namespace.name not in names)
-    waiting.extend(f"channel.namespaces.{namespace.name} (removed)" for namespace in gone)
-    at_once.extend(f"channel.namespaces.{namespace.name}" for namespace in after if namespace not in before)
-    return (*after, *gone)
+    """Those that are gone, or of another kind, stay as they were until the restart.
+
+    Somebody may be in their channels.
+    """
+    old, taken = {namespace.name: namespace for namespace in before}, []
+    for namespace in after:
+        was, key = old.pop(namespace.name, None), f"channel.namespaces.{namespace.name}"
+        if was is not None and (kind := _other_kind(was, namespace)):
+            waiting.append(f"{key} ({kind})")
+            namespace = was
+        elif was != namespace:
+            at_once.append(key)
+        taken.append(namespace)
+    waiting.extend(f"channel.namespaces.{name} (removed)" for name in old)
+    return (*taken, *old.values())
+
+
+def _other_kind(before: ChannelOptions, after: ChannelOptions) -> str:
+    """What makes channels such that subscriptions of before have no part in them; empty if nothing does."""
+    if before.subscription_type != after.subscription_type:
+        return "another subscription_type"
+    return "another shared_poll.mode" if before.shared_poll.mode != after.shared_poll.mode else ""
 
 
 def _may_change(key: str) -> bool:

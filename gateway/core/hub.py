@@ -61,7 +61,7 @@ class Hub:
         """When the pending publication of which it is taken was published (Unix ms)."""
         self._unfit: set[str] = set()
         self._numbers = itertools.count(1)  # none is used twice: a push may still be under way to somebody
-        self._losses = Losses(wheel or Wheel())
+        self.losses = Losses(wheel or Wheel())
         self._variants = Variants(self._send, self._move)
         self.patches = self._variants.patches
         self.filters = TagsFilters()
@@ -126,7 +126,7 @@ class Hub:
 
     def leave(self, subscriber: Subscriber) -> None:
         """End delivery; what is pending in this tick is not delivered any more."""
-        self._losses.discard(subscriber)
+        self.losses.discard(subscriber)
         if (channel := self.channels.get(subscriber.channel)) is None:
             return
         channel.joining.discard(subscriber)
@@ -237,7 +237,9 @@ class Hub:
     def _hold(self, channel: LocalChannel, publication: Publication) -> None:
         """Keep it for subscriptions that are being made."""
         for subscriber in channel.joining:
-            if subscriber.held is not None and len(subscriber.held) < HELD:
+            if subscriber.held is None:
+                continue  # it begins with what comes later, and misses nothing
+            if len(subscriber.held) < HELD:
                 subscriber.held.append(publication)
             else:
                 self._metrics.dropped["held"] += 1
@@ -276,7 +278,7 @@ class Hub:
                 for subscriber in list(audience.members):
                     tell(subscriber)
             else:
-                self._losses.add(audience.members)
+                self.losses.add(audience.members)
         self._variants.left(channel)
         if channel.empty and self.channels.get(channel.name) is channel:
             self._forget(channel)

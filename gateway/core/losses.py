@@ -4,8 +4,8 @@ import logging
 from collections.abc import Iterable
 from itertools import islice
 from math import ceil
+from typing import Protocol
 
-from gateway.core.audience import Subscriber
 from gateway.core.wheel import Wheel
 
 log = logging.getLogger(__name__)
@@ -18,22 +18,32 @@ LONGEST = 30.0
 """Seconds within which all are told: where that is too little time, portions are larger."""
 
 
+class Loser(Protocol):
+    """A subscriber, of whose position or versions nothing is left."""
+
+    @property
+    def channel(self) -> str: ...
+
+    def lose_position(self) -> None:
+        """Nobody writes to it any more: it is to begin anew."""
+
+
 class Losses:
-    """Tells subscribers of their losses, in portions. Nobody is written to meanwhile: the hub has let go of them."""
+    """Tells subscribers of their losses, in portions. Nobody writes to them meanwhile: they have been let go."""
 
     def __init__(self, wheel: Wheel) -> None:
         self._wheel = wheel
-        self._waiting: dict[Subscriber, None] = {}
+        self._waiting: dict[Loser, None] = {}
         self._portion = self._left = PORTION
         self._resting = False
 
-    def add(self, subscribers: Iterable[Subscriber]) -> None:
+    def add(self, subscribers: Iterable[Loser]) -> None:
         """Have these told; the first of them at once."""
         self._waiting.update(dict.fromkeys(subscribers))
         self._portion = max(PORTION, ceil(len(self._waiting) * PAUSE / LONGEST))
         self._tell()
 
-    def discard(self, subscriber: Subscriber) -> None:
+    def discard(self, subscriber: Loser) -> None:
         """It ends by itself, and need not be told any more."""
         self._waiting.pop(subscriber, None)
 
@@ -53,7 +63,7 @@ class Losses:
         self._tell()
 
 
-def tell(subscriber: Subscriber) -> None:
+def tell(subscriber: Loser) -> None:
     try:
         subscriber.lose_position()
     except Exception:  # one subscriber's trouble is not to be everybody's

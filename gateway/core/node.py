@@ -134,7 +134,7 @@ class Node:
         self._roll = Roll(self.hub.channels, self.hub.subscribers, self.wheel)
         self._work = Tasks()
         concurrency = settings.shared_poll.concurrency_limit
-        self.polls = Polls(self.hub.post, clock, concurrency, self.hub.patches, self.metrics)
+        self.polls = Polls(self.hub.post, self.hub.losses, clock, concurrency, self.hub.patches, self.metrics)
 
     async def start(self) -> None:
         self.wheel.start()

@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 from msgspec import Struct, field
 
 from gateway.core.audience import Connection
+from gateway.core.losses import Loser
 from gateway.core.patches import Patches, patched, whole
 from gateway.messages import Payload, Publication
 from gateway.protocols.base import Wire
@@ -27,8 +28,8 @@ class Value(Struct):
     binary: bool = False
 
 
-class Watcher(Protocol):
-    """A subscription that tracks keys."""
+class Watcher(Loser, Protocol):
+    """A subscription that tracks keys. What it loses its position by is another epoch."""
 
     @property
     def connection(self) -> Connection: ...
@@ -36,9 +37,6 @@ class Watcher(Protocol):
     @property
     def delta(self) -> bool:
         """Has negotiated patches."""
-
-    def lose_position(self) -> None:
-        """What it knows is of another epoch."""
 
 
 class Watch(Struct, gc=False):
@@ -64,10 +62,6 @@ class Key(Struct):
     published: bool = False
     """Whether the server API has told it since the last cycle."""
     watches: dict[Watcher, Watch] = field(default_factory=dict)
-
-    def forget(self) -> None:
-        """Versions begin anew."""
-        self.version, self.digest, self.data = 0, None, None
 
     def take(self, version: int, value: Value, data: Payload, *, keep: bool) -> Payload | None:
         """Take over a value. Answers what the version before had, if that is known for certain."""

@@ -13,6 +13,7 @@ from typing import Any
 from msgspec import Struct, field
 
 from gateway.config.settings.polls import PollOptions
+from gateway.core.losses import Losses
 from gateway.core.patches import Patches, whole
 from gateway.core.poll_values import Forms, Key, Value, Watch, Watcher
 from gateway.errors import Disconnect, Error
@@ -56,7 +57,8 @@ class Poll:
     def __init__(self, polls: "Polls", name: str, options: PollOptions) -> None:
         self._polls = polls
         self._name = name
-        self._options = options
+        self.options = options
+        """Of the latest who has come: a reload changes all but the mode."""
         self._versioned = options.mode == "versioned"
         self._keys: dict[str, Key] = {}
         self._members: dict[Watcher, _Member] = {}
@@ -132,7 +134,7 @@ class Poll:
 
     def _sweep(self) -> None:
         """Let go of keys whose signature has ended a while ago."""
-        now, grace = self._polls.clock(), self._options.grace
+        now, grace = self._polls.clock(), self.options.grace
         if now - self._swept_at < min(SWEEP, grace):
             return
         self._swept_at = now
@@ -147,11 +149,11 @@ class Poll:
     async def _run(self) -> None:
         """Ask for every key once in an interval, until there is none."""
         try:
-            await asyncio.sleep(self._options.interval)
+            await asyncio.sleep(self.options.interval)
             while True:
                 self._sweep()
                 if not self._keys:
-                    await asyncio.sleep(self._options.linger)
+                    await asyncio.sleep(self.options.linger)
                     if not self._keys:
                         return
                 await self._cycle()
@@ -163,22 +165,22 @@ class Poll:
         self._keys = dict(sorted(self._keys.items()))  # who is sorted already is soon sorted again
         due = []
         for name, key in self._keys.items():
-            if not key.published:
+            if key.again or not key.published:
                 due.append(name)
             key.published = False
-        size = self._options.batch
+        size = self.options.batch
         chunks = [due[at : at + size] for at in range(0, len(due), size)]
         calls = []
         for chunk in chunks or [[]]:
             calls.append(self._polls.spawn(self._fetch(chunk)))
-            await asyncio.sleep(self._options.interval / max(len(chunks), 1))
+            await asyncio.sleep(self.options.interval / max(len(chunks), 1))
         await asyncio.wait(calls)
 
     def _want(self, name: str) -> None:
         """Ask for a key out of turn, unless that is under way."""
         if name not in self._at_once:
             self._wanted[name] = None
-            if self._asking * self._options.batch < len(self._wanted):
+            if self._asking * self.options.batch < len(self._wanted):
                 self._asking += 1
                 self._polls.spawn(self._fetch_at_once())
 
@@ -186,7 +188,7 @@ class Poll:
         """Ask for keys that somebody wants by now: those who have come in the same tick, or wait, ask together."""
         async with self._polls.turns:
             self._asking -= 1
-            names = list(islice(self._wanted, self._options.batch))
+            names = list(islice(self._wanted, self.options.batch))
             for name in names:
                 del self._wanted[name]
             self._at_once.update(names)
@@ -204,35 +206,39 @@ class Poll:
         asked = [(key.name, key.version if self._versioned and not key.again else 0) for key in there]
         if not asked:
             return
+        before = self.epoch
         try:
-            values, epoch = await self._polls.fetch(self._options.proxy_name, self._name, asked)
+            values, epoch = await self._polls.fetch(self.options.proxy_name, self._name, asked)
         except (Error, Disconnect):
             return  # the next cycle asks again
         except Exception:
             log.exception("channel %s: its values could not be asked for", self._name)
             return
+        if self.epoch not in (before, epoch) and (before or epoch):
+            return  # what was asked before this epoch is answered for another one
+        self._sweep()
         if not self._begins_anew(epoch):
             for value in values:
                 self._apply(value)
 
     def _begins_anew(self, epoch: str) -> bool:
-        """Whether versions are of another epoch: then everybody subscribes again, and tracks from the beginning."""
+        """Whether versions are of another epoch: then nothing is tracked, and everybody subscribes again, by and by."""
         if not self._versioned or epoch in ("", self.epoch):
             return False
         before, self.epoch = self.epoch, epoch
         if not before:
             return False
-        for key in self._keys.values():
-            key.forget()
-        for watcher in list(self._members):
-            watcher.lose_position()
+        self._keys.clear()
+        self._at_once.clear()
+        self._members = {watcher: _Member() for watcher in self._members}
+        self._polls.losses.add(list(self._members))
         return True
 
     # — what has come —
 
     def publish(self, publication: Publication) -> None:
         """The server API has told what a key has."""
-        if not (self._versioned and self._options.publish_enabled):
+        if not (self._versioned and self.options.publish_enabled):
             return  # the settings of another node differ
         self._sweep()
         if self._begins_anew(publication.epoch):
@@ -252,7 +258,7 @@ class Poll:
                 self.untrack(watcher, (key.name,))
         elif value.data is not None and (version := self._version(key, value, value.data)):
             before = key.version
-            base = key.take(version, value, value.data, keep=self._options.keep_latest_data)
+            base = key.take(version, value, value.data, keep=self.options.keep_latest_data)
             publication = Publication(value.data, key=key.name, version=version, binary=value.binary)
             self._deliver(key, self._forms(publication, before, base))
 
@@ -290,35 +296,43 @@ class Polls:
     def __init__(
         self,
         post: Callable[[Any, bytes], None],
+        losses: Losses,
         clock: Callable[[], float],
         concurrency: int,
         patches: Patches,
         metrics: Metrics,
     ) -> None:
         self.post = post
+        self.losses = losses
         self.clock = clock
         self.patches = patches
         self.metrics = metrics
         self.turns = asyncio.Semaphore(concurrency or 64)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stopped = False
         self._of: dict[str, Poll] = {}
         self.fetch: Fetch = _nobody
 
     def open(self, name: str, options: PollOptions) -> Poll:
-        """That of a channel. Whoever joins it is to leave it."""
+        """That of a channel, which goes by these options from now on. Whoever joins it is to leave it."""
         poll = self._of.get(name)
         if poll is None:
             poll = self._of[name] = Poll(self, name, options)
+        poll.options = options
         return poll
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run work beside all other; after ``stop`` it ends before its first step."""
         task = asyncio.get_running_loop().create_task(work)
+        if self._stopped:
+            task.cancel()
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
     async def stop(self) -> None:
-        """Ask nobody any more."""
+        """Ask nobody any more, whoever tracks what from now on."""
+        self._stopped = True
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

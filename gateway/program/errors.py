@@ -85,6 +85,9 @@ def check_publication(channel: Channel, publication: Publication) -> None:
     if channel.options.is_map and not publication.key:
         how = f'await gateway.map("{channel.name}").publish(key, data)'
         raise ChannelError(ErrorCode.BAD_REQUEST, f'"{channel.name}" is a map, in which each value has a key: {how}')
+    if channel.options.is_polled:
+        how = "its backend answers what there is, and may say it before by shared_poll_publish of the server API"
+        raise ChannelError(ErrorCode.BAD_REQUEST, f'"{channel.name}" is polled: {how}')
     try:
         check_payload(channel.options, publication.data, known_json=not publication.binary)
     except Error:

@@ -86,3 +86,30 @@ def test_every_name_is_that_of_a_setting() -> None:
         model: Any = Settings
         for name in key.split("."):
             model = model.model_fields[name].annotation
+
+
+POLLED = {"subscription_type": "shared_poll", "shared_poll": {"mode": "versioned"}}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kind"),
+    [
+        (POLLED, {}, "subscription_type"),
+        ({}, POLLED, "subscription_type"),
+        (POLLED, POLLED | {"shared_poll": {"mode": "versionless"}}, "shared_poll.mode"),
+    ],
+    ids=["no longer polled", "polled", "mode"],
+)
+def test_channels_become_of_another_kind_with_a_restart(
+    before: dict[str, Any], after: dict[str, Any], kind: str
+) -> None:
+    old = {"namespaces": [{"name": "aa", **before}, {"name": "bb"}], "without_namespace": before}
+    new = {"namespaces": [{"name": "bb"}, {"name": "aa", **after, "presence": True}], "without_namespace": after}
+    secret = {"shared_poll": {"hmac_secret_key": "s"}}
+    change = compare(settings(channel=old, **secret), settings(channel=new, **secret))
+    keys = ("channel.without_namespace", "channel.namespaces.aa")
+    assert (change.at_once, set(change.waiting)) == ((), {f"{key} (another {kind})" for key in keys})
+    assert change.settings.channel.without_namespace == settings(channel=old).channel.without_namespace
+    assert {each.name: each for each in change.settings.channel.namespaces} == {
+        each.name: each for each in settings(channel=old).channel.namespaces
+    }

@@ -917,6 +917,13 @@ async def test_what_is_held_back_has_a_bound_and_is_counted_beyond(
     assert (len(joining.held or ()), metrics.dropped) == (2, {"held": 3})
 
 
+async def test_who_holds_nothing_back_misses_nothing(hub: Hub, metrics: Metrics) -> None:
+    hub.join(Reader(Client()))
+    hub.publish("room", Publication(Payload(b"1"), key="k", version=1))
+    publish(hub, 4)
+    assert metrics.dropped == {}
+
+
 async def test_a_channel_may_be_delivered_in_another_way(hub: Hub, metrics: Metrics) -> None:
     subscriber = reader(hub)
     delivered: list[Publication] = []

@@ -66,7 +66,7 @@ async def test_one_that_ends_meanwhile_is_not_told(time: Timeline) -> None:
         time.hub.leave(each)
     time.pass_(PAUSE + 0.1)
     assert told(readers) == PORTION
-    assert not time.hub._losses._waiting
+    assert not time.hub.losses._waiting
     assert time.hub.subscriptions == 0
 
 

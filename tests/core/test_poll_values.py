@@ -8,10 +8,12 @@ import pytest
 
 from gateway.config.settings.polls import PollOptions
 from gateway.core import polls
+from gateway.core.losses import PAUSE, PORTION, Losses
 from gateway.core.patches import Patches
 from gateway.core.poll_values import Value
 from gateway.core.polls import Item, Polls
-from gateway.errors import DisconnectCode
+from gateway.core.wheel import Wheel
+from gateway.errors import DisconnectCode, Error, ErrorCode
 from gateway.messages import Payload, Publication, Quoted
 from gateway.metrics import Metrics
 from gateway.protocols.base import Wire
@@ -19,6 +21,7 @@ from gateway.protocols.centrifuge_json import CentrifugeJson
 from gateway.protocols.fossil import apply
 from tests.core.test_hub import Client, Clock
 from tests.core.test_polls import Watcher
+from tests.core.test_wheel import Clock as WheelClock
 from tests.waiting import until
 
 PAD = "x" * 200
@@ -35,9 +38,13 @@ class Versions:
         self.there: dict[str, Value] = {}
         self.asked: list[dict[str, int]] = []
         self.told: list[dict[str, Any]] = []
+        self.epochs: list[str] = []
+        """Those of its answers, one after another."""
         self.meanwhile: Callable[[], None] | None = None
         """What happens while it is asked the next time."""
-        self.polls = Polls(self.post, Clock(), 2, Patches(), Metrics())
+        self.time = WheelClock()
+        self.wheel = Wheel(self.time)
+        self.polls = Polls(self.post, Losses(self.wheel), Clock(), 2, Patches(), Metrics())
         self.polls.fetch = self.fetch
         self.poll = self.polls.open("poll:a", PollOptions(mode="versioned", publish_enabled=True, **options))
 
@@ -46,11 +53,12 @@ class Versions:
 
     async def fetch(self, _proxy: str, _channel: str, keys: list[tuple[str, int]]) -> tuple[Sequence[Value], str]:
         self.asked.append(dict(keys))
+        epoch = self.epochs.pop(0) if self.epochs else ""
         meanwhile = self.meanwhile
         self.meanwhile = None
         if meanwhile is not None:
             meanwhile()
-        return [self.there[key] for key, _ in keys if key in self.there], ""
+        return [self.there[key] for key, _ in keys if key in self.there], epoch
 
     def watcher(self, *, delta: bool = False) -> Watcher:
         watcher = Watcher(Client(wire=Wire(CentrifugeJson(), bytes)), delta)
@@ -154,6 +162,22 @@ async def test_what_is_published_is_left_out_of_the_next_cycle(versions: Version
     assert versions.asked[:3] == [{"k": 1, "l": 1}, {"l": 1}, {"k": 3, "l": 1}]
 
 
+async def test_what_is_published_is_asked_for_if_somebody_still_waits_for_it(versions: Versions) -> None:
+    versions.has("k", 1, 1)
+    versions.has("l", 1, 1)
+    versions.poll.track(versions.watcher(), [Item("k", 0, 0), Item("l", 0, 0)])
+    await until(lambda: {"k": 1, "l": 1} in versions.asked)
+
+    def fail() -> None:
+        raise Error(ErrorCode.INTERNAL)
+
+    versions.publish("k", 2, 2)
+    versions.meanwhile = fail
+    versions.poll.track(versions.watcher(), [Item("k", 0, 0)])
+    await until(lambda: {"k": 0, "l": 1} in versions.asked)
+    assert {"l": 1} not in versions.asked
+
+
 async def test_all_that_is_tracked_may_have_been_published(versions: Versions) -> None:
     versions.poll.track(versions.watcher(), [Item("k", 1, 0)])
     versions.meanwhile = lambda: versions.publish("k", 3, 3)
@@ -185,6 +209,45 @@ async def test_a_publication_of_another_epoch(versions: Versions) -> None:
     assert (versions.poll.epoch, len(versions.told), watcher.losses) == ("two", 2, 1)
 
 
+async def test_many_subscribe_again_by_and_by(versions: Versions) -> None:
+    watchers = [versions.watcher() for _ in range(2 * PORTION)]
+    for each in watchers:
+        versions.poll.track(each, [Item("k", 1, 0)])
+    versions.publish("k", 2, 2, epoch="one")
+    versions.told.clear()
+    versions.publish("k", 1, 1, epoch="two")
+    assert sum(each.losses for each in watchers) == PORTION
+    first = watchers[0]
+    versions.poll.leave(first)
+    versions.poll.join(first)
+    versions.poll.track(first, [Item("k", 0, 0)])
+    versions.publish("k", 3, 3, epoch="two")
+    assert len(versions.told) == 1, "nobody who is to come back hears of another epoch"
+    for _ in range(2):
+        versions.time.now += PAUSE + 0.1
+        versions.wheel.turn()
+        assert {each.losses for each in watchers} == {1}
+
+
+@pytest.mark.parametrize("versions", [{"refresh_interval": 600}], indirect=True, ids=["no cycle"])
+async def test_an_answer_of_the_epoch_before_is_none(versions: Versions) -> None:
+    watcher = versions.watcher()
+    versions.publish("k", 1, 1, epoch="one")
+
+    def begin_anew() -> None:
+        versions.publish("k", 1, 1, epoch="two")
+        versions.poll.track(watcher, [Item("k", 0, 0)])
+        versions.epochs.append("two")
+
+    versions.meanwhile = begin_anew
+    versions.epochs.append("one")
+    versions.has("k", 1, 1)
+    versions.poll.track(watcher, [Item("k", 0, 0)])
+    await until(lambda: len(versions.told) == 1)
+    assert (versions.poll.epoch, watcher.losses) == ("two", 1)
+    assert versions.asked == [{"k": 0}, {"k": 0}]
+
+
 async def test_nothing_is_published_for_who_may_track_it_no_longer(
     versions: Versions,
 ) -> None:
@@ -195,6 +258,20 @@ async def test_nothing_is_published_for_who_may_track_it_no_longer(
     clock.now = 1040.0
     versions.publish("k", 1, 1)
     assert not versions.told
+
+
+@pytest.mark.parametrize("versions", [{"refresh_interval": 600}], indirect=True, ids=["no cycle"])
+async def test_nothing_that_others_ask_for_is_told_to_who_may_track_it_no_longer(versions: Versions) -> None:
+    versions.has("k", 1, 1)
+    versions.poll.track(versions.watcher(), [Item("k", 0, 1000)])
+    await until(lambda: len(versions.told) == 1)
+    clock = versions.polls.clock
+    assert isinstance(clock, Clock)
+    clock.now = 1040.0
+    versions.has("k", 2, 2)
+    versions.poll.track(versions.watcher(), [Item("k", 0, 0)])
+    await until(lambda: len(versions.told) > 1)
+    assert [each["version"] for each in versions.told] == [1, 2]
 
 
 async def test_data_that_some_cannot_read(versions: Versions) -> None:

@@ -9,9 +9,11 @@ import pytest
 
 from gateway.config.settings.polls import PollOptions
 from gateway.core import polls
+from gateway.core.losses import Losses
 from gateway.core.patches import Patches
 from gateway.core.poll_values import Value
 from gateway.core.polls import Item, Poll, Polls
+from gateway.core.wheel import Wheel
 from gateway.messages import Payload
 from gateway.metrics import Metrics
 from tests.core.test_hub import Client, Clock
@@ -25,6 +27,7 @@ class Watcher:
     connection: Client = field(default_factory=Client)
     delta: bool = False
     losses: int = 0
+    channel: str = "poll:a"
 
     def lose_position(self) -> None:
         self.losses += 1
@@ -39,7 +42,7 @@ class Source:
         self.asked: list[list[tuple[str, int]]] = []
         self.failure: Exception | None = None
         self.under_way = self.most = 0
-        self.polls = Polls(self.post, self.clock, 2, Patches(), Metrics())
+        self.polls = Polls(self.post, Losses(Wheel()), self.clock, 2, Patches(), Metrics())
         self.polls.fetch = self.fetch
 
     def post(self, _connection: Any, message: bytes) -> None:
@@ -147,3 +150,22 @@ async def test_nobody_is_asked_for_who_merely_subscribes(source: Source) -> None
     assert not source.polls._tasks
     poll.leave(watcher)
     assert not source.polls._of
+
+
+async def test_options_hold_with_the_next_who_comes(source: Source) -> None:
+    source.poll(Watcher(), *"abcd", options=PollOptions())
+    await until(lambda: len(source.told) == 4)
+    source.poll(Watcher(), *"efgh", options=PollOptions(refresh_batch_size=1))
+    await until(lambda: len(source.told) == 8)
+    assert [len(keys) for keys in source.asked] == [4, 1, 1, 1, 1]
+
+
+async def test_once_it_is_stopped_nobody_is_asked(source: Source) -> None:
+    watcher = Watcher()
+    poll = source.poll(watcher, "a")
+    await until(lambda: source.told == [b"a"])
+    await source.polls.stop()
+    source.asked.clear()
+    poll.track(watcher, [Item("b", 0, 0)])
+    await until(lambda: not source.polls._tasks)
+    assert not source.asked

@@ -185,3 +185,19 @@ async def test_without_event_loop_it_is_the_same() -> None:
             publisher.publish("new:1", 1)
         with pytest.raises(ChannelError, match='"objects:a" takes JSON alone'):
             publisher.publish("objects:a", b"\x00")
+
+
+async def test_what_a_backend_is_polled_for_is_not_published() -> None:
+    polled = {"name": "price", "subscription_type": "shared_poll", "shared_poll": {"mode": "versioned"}}
+    sections: dict[str, Any] = {
+        "channel": {"namespaces": [polled], "proxy": {"shared_poll_refresh": {"endpoint": "http://127.0.0.1:1/"}}},
+        "shared_poll": {"hmac_secret_key": "a secret of more than thirty-two bytes, as all should be"},
+    }
+    async with running(gateway := program(**sections)):
+        code, text = await advice(gateway, "publish", "price:all", 1)
+        assert (code, "by shared_poll_publish of the server API" in text) == (107, True)
+    with (
+        Publisher(Settings(engine={"type": "redis"}, **sections)) as publisher,
+        pytest.raises(ChannelError, match='107 bad request: "price:all" is polled'),
+    ):
+        publisher.publish("price:all", 1)
