@@ -15,6 +15,7 @@ from gateway.errors import Disconnect, Error
 from gateway.protocols.base import StreamProtocol
 from gateway.protocols.centrifuge_json_uni import CentrifugeJsonUni
 from gateway.protocols.centrifuge_protobuf_uni import CentrifugeProtobufUni
+from gateway.transports.handshake import content
 from gateway.transports.slow_consumer import WriteLimits
 from gateway.transports.stream import StreamTransport, StreamWire
 
@@ -88,8 +89,7 @@ class HeldResponse:
 
     def _refusal(self, head: Message, reason: Disconnect) -> tuple[Message, Message]:
         answer = self._answers.get(reason.code, _OTHERWISE)
-        body = (answer.body or reason.reason).encode()
-        about = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
+        about, body = content(answer.status, (answer.body or reason.reason).encode())
         headers = [each for each in head["headers"] if each[0].lower() != b"content-type"] + about
         return (
             {**head, "status": answer.status, "headers": headers},

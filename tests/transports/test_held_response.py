@@ -1,6 +1,6 @@
 """Streams one way whose refusals are statuses: connect is decided before the response begins."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ from gateway.config.settings import Settings
 from gateway.transports.stream_kinds import OCTETS, UNI_HTTP_STREAM, UNI_SSE, StreamKind
 from tests.serving import Serve, on_plain_uvicorn, on_uvicorn
 from tests.transports.streams import SECRET, Gateway, application
+from tests.transports.test_http_stream import asked, post
 from tests.waiting import until
 
 KINDS = [UNI_HTTP_STREAM, UNI_SSE]
@@ -19,11 +20,12 @@ TRANSFORMS = [
     {"code": 109, "to": {"status_code": 401, "body": "come again"}},
     {"code": 3500, "to": {"status_code": 403}},
 ]
+BODILESS = [204, 205, 304]
 
 
 @asynccontextmanager
-async def running(serve: Serve) -> AsyncIterator[Gateway]:
-    section = {"enabled": True, "connect_code_to_http_response": {"enabled": True, "transforms": TRANSFORMS}}
+async def running(serve: Serve, transforms: Sequence[dict[str, Any]] = TRANSFORMS) -> AsyncIterator[Gateway]:
+    section = {"enabled": True, "connect_code_to_http_response": {"enabled": True, "transforms": transforms}}
     client = {"token": {"hmac_secret_key": SECRET}}
     gateway = Gateway(Settings.model_validate({"client": client, "uni_sse": section, "uni_http_stream": section}))
     async with serve(application(gateway), gateway.settings) as gateway.port, gateway.http:
@@ -57,6 +59,21 @@ async def test_who_is_not_let_in(
         await until(lambda: not gateway.acceptor.sessions)
         answer = await gateway.http.post(url, json=request_, headers={"Content-Type": OCTETS})
         assert answer.status_code == (400 if kind is UNI_HTTP_STREAM else status), "JSON is no Protobuf"
+
+
+@pytest.mark.parametrize("serve", [on_uvicorn, on_plain_uvicorn])
+@pytest.mark.parametrize("status", BODILESS)
+async def test_a_status_without_body_forges_no_response(serve: Serve, status: int) -> None:
+    """Who reads by the status takes what follows the head for the next response on the connection."""
+    to = {"status_code": status, "body": "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nEVIL"}
+    async with running(serve, [{"code": 3500, "to": to}]) as gateway:
+        refused = post(UNI_SSE.path, '{"token":"none"}')
+        behind = post("/nowhere", "", "Connection: close")
+        async with asked(gateway, refused + behind) as answer:
+            assert answer.status == status
+            assert answer.headers.get("content-length") == ("0" if status == 205 else None)
+            assert "transfer-encoding" not in answer.headers
+            assert (await answer.rest()).startswith(b"HTTP/1.1 404 ")
 
 
 @pytest.mark.parametrize("serve", [on_uvicorn, on_plain_uvicorn])
