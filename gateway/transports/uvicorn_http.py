@@ -7,6 +7,7 @@ httptools takes all behind such a head for another protocol, so that the body ha
 """
 
 import asyncio
+import re
 from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable
 from functools import partial
@@ -58,6 +59,8 @@ class Deadline:
 
 ANNOUNCED = b"\r\ncontent-length: "
 IN_CHUNKS = b"\r\ntransfer-encoding: chunked\r\n"
+CHUNKS = re.compile(rb"\r\ntransfer-encoding: chunked(?=\r\n)", re.IGNORECASE)
+INTERIM = b"HTTP/1.1 100 "
 CLOSING = b"\r\nconnection: close\r\n"
 ENCODED = b"\r\ncontent-encoding: "
 NOTHING_ANNOUNCED = b"\r\ncontent-length: 0\r\n"
@@ -86,25 +89,33 @@ class HeadWithBody:
         self.is_closing = transport.is_closing
 
     def write(self, data: bytes) -> None:
-        if self._waits and ANNOUNCED in data:  # else it is 100 Continue, or in chunks
-            self._waits = False
-            if NOTHING_ANNOUNCED not in data:
-                self._head = data
+        if self._waits:
+            if not (data := self._begin(data)):
                 return
-        elif self._waits and IN_CHUNKS in data:
-            self._waits = False
-            if self._until_close:
-                self._bare = True
-                # releases of uvicorn differ in whether they say so
-                data = data.replace(IN_CHUNKS, b"\r\n" if CLOSING in data.lower() else CLOSING)
-            else:
-                self.chunked = ENCODED not in data
         elif self._bare:
             data = without_frame(data)
         elif self._head:
             data = self._head + data
             self._head = b""
         self._transport.write(data)
+
+    def _begin(self, head: bytes) -> bytes:
+        """What of a head, which comes whole, leaves at once: nothing if the body follows that it announces."""
+        self._waits = head.startswith(INTERIM)
+        announced = ANNOUNCED in head
+        if (self._until_close or not announced) and IN_CHUNKS in (lowered := head.lower()):
+            if not self._until_close:
+                self.chunked = ENCODED not in lowered
+                return head
+            self._bare = True
+            head = CHUNKS.sub(b"", head)
+            if CLOSING not in lowered:  # releases of uvicorn differ in whether they say so
+                head = head.removesuffix(b"\r\n") + CLOSING[2:] + b"\r\n"
+            return head
+        if announced and NOTHING_ANNOUNCED not in head:
+            self._head = head
+            return b""
+        return head
 
     def close(self) -> None:
         if self._head:  # the program has failed
