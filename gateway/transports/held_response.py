@@ -3,7 +3,7 @@
 Source: Centrifugo, "uni_sse.connect_code_to_http_response".
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -69,8 +69,10 @@ def answers(section: StreamSettings) -> Answers | None:
 class HeldResponse:
     """An ASGI ``send`` that keeps the head back until there is a body, or a refusal in its place."""
 
-    def __init__(self, send: Send, head: Message, opening: bytes, answers: Answers) -> None:
+    def __init__(self, send: Send, head: Message, opening: bytes, answers: Answers, begun: Callable[[], None]) -> None:
+        """``begun`` is called when the head of a stream has left, and not of a refusal."""
         self._send = send
+        self._begun = begun
         self._head: Message | None = head
         self._opening = opening
         self._answers = answers
@@ -85,6 +87,8 @@ class HeldResponse:
             message = {**message, "body": self._opening + message["body"]}
         if head is not None:
             await self._send(head)
+            if self.reason is None:
+                self._begun()
         await self._send(message)
 
     def _refusal(self, head: Message, reason: Disconnect) -> tuple[Message, Message]:

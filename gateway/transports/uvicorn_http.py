@@ -146,6 +146,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_head = True
         self._head_size = 0
         self._overseer: Overseer | None = None
+        self._outlasts = False
         self._answering: RequestResponseCycle | None = None
         self._refused = False
 
@@ -174,7 +175,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._let_go()
 
     def data_received(self, data: bytes) -> None:
-        if self._overseer is not None:  # a request behind a stream would wait for its end, and nobody hear of ours
+        if self._outlasts:  # a request behind a stream would wait for its end, and nobody hear of ours
             self.cycle.keep_alive = False
             return
         self._unset_keepalive_if_required()
@@ -304,6 +305,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         self._overseer = None
+        self._outlasts = False
         if self.pipeline:
             self._answering = self.pipeline[-1][0]
         super().on_response_complete()
@@ -315,8 +317,19 @@ class HttpProtocol(HttpToolsProtocol):
         transport: object = cycle and cycle.transport
         return isinstance(transport, HeadWithBody) and transport.chunked and not self.pipeline
 
+    def outlast(self) -> None:
+        if (answering := self._answering) is None:  # the connection is gone
+            return
+        self._outlasts = True
+        if self.cycle is not answering:
+            self.cycle, answering.keep_alive = answering, False
+            self.pipeline.clear()
+        self._deadline.end()
+        self.flow.resume_reading()
+
     def attach(self, overseer: Overseer) -> None:
         self._overseer = overseer
+        self.outlast()
         if self.flow.write_paused:
             overseer.pause()
 

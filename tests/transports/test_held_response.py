@@ -1,5 +1,6 @@
 """Streams one way whose refusals are statuses: connect is decided before the response begins."""
 
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -96,3 +97,18 @@ async def test_a_client_that_goes_before_it_is_decided() -> None:
         with pytest.raises(httpx.HTTPError):
             await gateway.http.post(f"http://127.0.0.1:{gateway.port}{UNI_SSE.path}", json={}, timeout=1e-9)
         await until(lambda: not gateway.acceptor.sessions)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("at_once", [True, False], ids=["at once", "later"])
+async def test_a_request_behind_a_stream_keeps_nobody(kind: StreamKind, at_once: bool) -> None:
+    """That the client goes is heard, though nothing is written to it."""
+    behind = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"
+    async with running(on_uvicorn) as gateway:
+        request = post(kind.path, json.dumps({"token": sign_connection(SECRET, "ann")}))
+        async with asked(gateway, request + behind * at_once) as answer:
+            assert answer.status == 200
+            if not at_once:
+                answer.writer.write(behind)
+                await answer.writer.drain()
+        await until(lambda: not gateway.acceptor.sessions, what="the session has ended")
