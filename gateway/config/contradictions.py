@@ -32,6 +32,7 @@ from gateway.config.settings.limits import read_buckets
 from gateway.config.weak import find_weak
 from gateway.errors import SettingsError
 from gateway.redis.address import read_addresses
+from gateway.transports.handshake import BODILESS
 
 TRACING = "opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"
 """What traces need; the extra ``otel`` brings it."""
@@ -89,6 +90,7 @@ def find_problems(settings: Settings) -> Iterator[Problem]:
     yield from _proxy_problems(server.forwarded_allow_ips)
     yield from _limit_problems(settings)
     yield from _listening_problems(server)
+    yield from _refusal_problems(settings)
     if settings.admin.enabled and not (settings.admin.password or settings.admin.insecure):
         yield Problem("admin.enabled", 'needs admin.password: take the output of "openssl rand -hex 32"')
     if settings.opentelemetry.enabled and not _has_modules(*TRACING):
@@ -376,3 +378,13 @@ def _regex_error(pattern: str) -> str:
     except (re.error, OverflowError, RecursionError) as error:
         return f"{json.dumps(pattern)} is not a regular expression ({error})"
     return ""
+
+
+def _refusal_problems(settings: Settings) -> Iterator[Problem]:
+    for name, section in (("uni_http_stream", settings.uni_http_stream), ("uni_sse", settings.uni_sse)):
+        for index, each in enumerate(section.connect_code_to_http_response.transforms):
+            if each.to.body and each.to.status_code in BODILESS:
+                key = f"{name}.connect_code_to_http_response.transforms.{index}.to.body"
+                yield Problem(
+                    key, f"a response with status {each.to.status_code} has none; leave it out, or answer 403"
+                )

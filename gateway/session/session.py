@@ -123,13 +123,21 @@ class Session:
         self.node.hub.post(self, self.wire.protocol.encode_result(command_id, result))
 
     def fail(self, command_id: int, error: Exception) -> None:
-        """Answer with an error; what is none of the catalogue's is a defect, and the client learns nothing of it."""
+        """Answer with an error, or with the end where there are no replies.
+
+        What is none of the catalogue's is a defect, and the client learns nothing of it.
+        """
         if not isinstance(error, Error):
             log.error("%s: command %d failed", str(self), command_id, exc_info=error)
             error = Error(ErrorCode.INTERNAL)
         tell_of_token(self, error)
         self.node.metrics.errors[error.code] += 1
-        self.node.hub.post(self, self.wire.protocol.encode_error(command_id, error))
+        try:
+            reply = self.wire.protocol.encode_error(command_id, error)
+        except Disconnect as reason:
+            self.reject(reason)
+            return
+        self.node.hub.post(self, reply)
         if error.code != ErrorCode.INTERNAL and not self.node.limiter.bears(self.spender):
             self.reject(Disconnect(DisconnectCode.NOT_AVAILABLE, TOO_MANY))
 

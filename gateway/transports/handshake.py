@@ -34,6 +34,9 @@ _USUAL = {b"upgrade": b"websocket", b"connection": b"Upgrade", b"sec-websocket-v
 
 _BODY = frozenset({b"content-length", b"transfer-encoding"})
 
+BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT, HTTPStatus.NOT_MODIFIED})
+"""What follows the head of such a response is read as the next one."""
+
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -180,16 +183,19 @@ def accept(key: bytes, subprotocol: str | None, extensions: str, headers: Iterab
 def response(status: int, headers: Headers, body: bytes) -> bytes:
     """A whole HTTP response, after which the connection closes. Raises `ValueError` as `accept`."""
     names = {name.lower() for name, _ in headers}
-    lines = list(headers)
-    for name, value in (
-        (b"date", formatdate(usegmt=True).encode("ascii")),
-        (b"connection", b"close"),
-        (b"content-length", str(len(body)).encode("ascii")),
-        (b"content-type", b"text/plain; charset=utf-8"),
-    ):
-        if name not in names:
-            lines.append((name, value))
-    return _head(status, lines) + body
+    about, body = content(status, body)
+    given = (b"date", formatdate(usegmt=True).encode("ascii")), (b"connection", b"close"), *about
+    return _head(status, headers + [each for each in given if each[0] not in names]) + body
+
+
+def content(status: int, text: bytes) -> tuple[Headers, bytes]:
+    """A text as a response's body, and the headers about it, as far as the status may have them.
+
+    Source: RFC 9110, sections 6.4.1, 8.6 and 15.3.6.
+    """
+    if status not in BODILESS:
+        return [(b"content-length", b"%d" % len(text)), (b"content-type", b"text/plain; charset=utf-8")], text
+    return [(b"content-length", b"0")] if status == HTTPStatus.RESET_CONTENT else [], b""
 
 
 def _head(status: int, headers: Headers) -> bytes:

@@ -3,7 +3,7 @@
 Source: Centrifugo, "uni_sse.connect_code_to_http_response".
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from gateway.errors import Disconnect, Error
 from gateway.protocols.base import StreamProtocol
 from gateway.protocols.centrifuge_json_uni import CentrifugeJsonUni
 from gateway.protocols.centrifuge_protobuf_uni import CentrifugeProtobufUni
+from gateway.transports.handshake import content
 from gateway.transports.slow_consumer import WriteLimits
 from gateway.transports.stream import StreamTransport, StreamWire
 
@@ -68,8 +69,10 @@ def answers(section: StreamSettings) -> Answers | None:
 class HeldResponse:
     """An ASGI ``send`` that keeps the head back until there is a body, or a refusal in its place."""
 
-    def __init__(self, send: Send, head: Message, opening: bytes, answers: Answers) -> None:
+    def __init__(self, send: Send, head: Message, opening: bytes, answers: Answers, begun: Callable[[], None]) -> None:
+        """``begun`` is called when the head of a stream has left, and not of a refusal."""
         self._send = send
+        self._begun = begun
         self._head: Message | None = head
         self._opening = opening
         self._answers = answers
@@ -84,12 +87,13 @@ class HeldResponse:
             message = {**message, "body": self._opening + message["body"]}
         if head is not None:
             await self._send(head)
+            if self.reason is None:
+                self._begun()
         await self._send(message)
 
     def _refusal(self, head: Message, reason: Disconnect) -> tuple[Message, Message]:
         answer = self._answers.get(reason.code, _OTHERWISE)
-        body = (answer.body or reason.reason).encode()
-        about = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
+        about, body = content(answer.status, (answer.body or reason.reason).encode())
         headers = [each for each in head["headers"] if each[0].lower() != b"content-type"] + about
         return (
             {**head, "status": answer.status, "headers": headers},

@@ -124,13 +124,15 @@ class StreamEndpoint:
         if request.scope["http_version"] == "1.1" and not closes:  # HTTP/2 has no such header
             head["Connection"] = "keep-alive"
         start: Message = {"type": "http.response.start", "status": HTTPStatus.OK, "headers": HeaderList(head).raw}
+        response = raw_response(request.scope)
+        outlast = response.outlast if response is not None else lambda: None
         if self._answers is not None:
-            held = HeldResponse(send, start, self._kind.opening, self._answers)
+            held = HeldResponse(send, start, self._kind.opening, self._answers, outlast)
             wire, limits = self._portable[protocol], acceptor.write_limits
             await self._converse(acceptor, request, HeldStreamTransport(wire, held, acceptor.wheel, limits), frame)
             return
         await send(start)
-        response = raw_response(request.scope)
+        outlast()
         if response is not None and response.ready():
             await self._converse_directly(acceptor, request, protocol, frame, response, send)
         else:

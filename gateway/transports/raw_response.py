@@ -31,6 +31,12 @@ class RawResponse(Protocol):
     def ready(self) -> bool:
         """Whether the body may be written here: its head has left, and says that it comes in chunks, as it is."""
 
+    def outlast(self) -> None:
+        """Let nothing be answered behind this response: what comes is dropped, and so the peer's end is heard.
+
+        To be called when the head has left: a server reads no further while a request waits.
+        """
+
     def attach(self, overseer: Overseer) -> None:
         """Have somebody hear of the connection until the response is over."""
 

@@ -7,6 +7,7 @@ httptools takes all behind such a head for another protocol, so that the body ha
 """
 
 import asyncio
+import re
 from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable
 from functools import partial
@@ -58,6 +59,8 @@ class Deadline:
 
 ANNOUNCED = b"\r\ncontent-length: "
 IN_CHUNKS = b"\r\ntransfer-encoding: chunked\r\n"
+CHUNKS = re.compile(rb"\r\ntransfer-encoding: chunked(?=\r\n)", re.IGNORECASE)
+INTERIM = b"HTTP/1.1 100 "
 CLOSING = b"\r\nconnection: close\r\n"
 ENCODED = b"\r\ncontent-encoding: "
 NOTHING_ANNOUNCED = b"\r\ncontent-length: 0\r\n"
@@ -86,25 +89,33 @@ class HeadWithBody:
         self.is_closing = transport.is_closing
 
     def write(self, data: bytes) -> None:
-        if self._waits and ANNOUNCED in data:  # else it is 100 Continue, or in chunks
-            self._waits = False
-            if NOTHING_ANNOUNCED not in data:
-                self._head = data
+        if self._waits:
+            if not (data := self._begin(data)):
                 return
-        elif self._waits and IN_CHUNKS in data:
-            self._waits = False
-            if self._until_close:
-                self._bare = True
-                # releases of uvicorn differ in whether they say so
-                data = data.replace(IN_CHUNKS, b"\r\n" if CLOSING in data.lower() else CLOSING)
-            else:
-                self.chunked = ENCODED not in data
         elif self._bare:
             data = without_frame(data)
         elif self._head:
             data = self._head + data
             self._head = b""
         self._transport.write(data)
+
+    def _begin(self, head: bytes) -> bytes:
+        """What of a head, which comes whole, leaves at once: nothing if the body follows that it announces."""
+        self._waits = head.startswith(INTERIM)
+        announced = ANNOUNCED in head
+        if (self._until_close or not announced) and IN_CHUNKS in (lowered := head.lower()):
+            if not self._until_close:
+                self.chunked = ENCODED not in lowered
+                return head
+            self._bare = True
+            head = CHUNKS.sub(b"", head)
+            if CLOSING not in lowered:  # releases of uvicorn differ in whether they say so
+                head = head.removesuffix(b"\r\n") + CLOSING[2:] + b"\r\n"
+            return head
+        if announced and NOTHING_ANNOUNCED not in head:
+            self._head = head
+            return b""
+        return head
 
     def close(self) -> None:
         if self._head:  # the program has failed
@@ -135,6 +146,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_head = True
         self._head_size = 0
         self._overseer: Overseer | None = None
+        self._outlasts = False
         self._answering: RequestResponseCycle | None = None
         self._refused = False
 
@@ -163,7 +175,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._let_go()
 
     def data_received(self, data: bytes) -> None:
-        if self._overseer is not None:  # a request behind a stream would wait for its end, and nobody hear of ours
+        if self._outlasts:  # a request behind a stream would wait for its end, and nobody hear of ours
             self.cycle.keep_alive = False
             return
         self._unset_keepalive_if_required()
@@ -293,6 +305,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         self._overseer = None
+        self._outlasts = False
         if self.pipeline:
             self._answering = self.pipeline[-1][0]
         super().on_response_complete()
@@ -304,8 +317,19 @@ class HttpProtocol(HttpToolsProtocol):
         transport: object = cycle and cycle.transport
         return isinstance(transport, HeadWithBody) and transport.chunked and not self.pipeline
 
+    def outlast(self) -> None:
+        if (answering := self._answering) is None:  # the connection is gone
+            return
+        self._outlasts = True
+        if self.cycle is not answering:
+            self.cycle, answering.keep_alive = answering, False
+            self.pipeline.clear()
+        self._deadline.end()
+        self.flow.resume_reading()
+
     def attach(self, overseer: Overseer) -> None:
         self._overseer = overseer
+        self.outlast()
         if self.flow.write_paused:
             overseer.pause()
 

@@ -186,3 +186,15 @@ def test_without_the_library_of_postgres_its_address_is_looked_at_by_the_start(m
     assert [problem.key for problem in find_problems(settings)] == ["engine.postgres.dsn"]
     monkeypatch.setitem(sys.modules, "gateway.postgres.database", None)
     assert not list(find_problems(settings))
+
+
+@pytest.mark.parametrize("name", ["uni_sse", "uni_http_stream"])
+def test_a_status_without_body_is_given_none(name: str) -> None:
+    transforms = [{"code": code, "to": {"status_code": code, "body": "no"}} for code in (403, 204, 205, 304)]
+    transforms.append({"code": 1, "to": {"status_code": 204}})
+    settings = Settings.model_validate({name: {"connect_code_to_http_response": {"transforms": transforms}}})
+    problems = list(find_problems(settings))
+    assert [each.key for each in problems] == [
+        f"{name}.connect_code_to_http_response.transforms.{index}.to.body" for index in (1, 2, 3)
+    ]
+    assert "a response with status 204 has none" in problems[0].text

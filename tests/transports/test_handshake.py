@@ -223,6 +223,14 @@ def test_subprotocols_that_cannot_be_sent(subprotocol: str) -> None:
         accept(KEY, subprotocol, "", [])
 
 
+@pytest.mark.parametrize("status", [204, 205, 304])
+def test_a_response_without_body(status: int) -> None:
+    head, end, body = response(status, [], b"no body, please").partition(b"\r\n\r\n")
+    assert (end, body) == (b"\r\n\r\n", b"")
+    assert (b"content-length: 0" in head) == (status == 205)
+    assert (b"content-length" in head) == (status == 205)
+
+
 def test_response() -> None:
     status, headers, body = parse(response(403, [(b"X-Why", b"no")], b"Not you."))
     assert (status, body) == (403, "Not you.")

@@ -15,7 +15,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.auth.tokens import sign_connection
 from gateway.config.settings import Settings
 from gateway.errors import Disconnect, DisconnectCode
-from gateway.messages import Payload, Publication
 from gateway.protocols.base import StreamProtocol
 from gateway.protocols.centrifuge_json import CentrifugeJson
 from gateway.transports import http_stream as module
@@ -137,7 +136,6 @@ async def test_a_request_behind_a_stream_keeps_nobody(
             if not at_once:
                 answer.writer.write(behind)
                 await answer.writer.drain()
-        await gateway.node.publish(gateway.node.channels.resolve("room"), Publication(Payload(b"1")))
         await until(lambda: not gateway.acceptor.sessions, what="the session has ended")
     assert "Traceback" not in caplog.text
 

@@ -174,6 +174,44 @@ async def test_a_body_without_length_ends_with_the_connection_for_http_1_0(run: 
         assert await peer.rest() == b"a" * 20 + b"0\r\n\r\n" + b"end" * last
 
 
+@pytest.mark.parametrize("named", [b"chunked", b"CHUNKED"])
+async def test_chunks_that_the_application_announces_are_known(run: Running, named: bytes) -> None:
+    async def streaming(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"Transfer-Encoding", named)]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"whole"})
+
+    run.app.http = streaming
+    peer = await run.connect()
+    peer.write(b"GET / HTTP/1.0\r\n\r\n")
+    assert b"transfer-encoding" not in await peer.head()
+    assert await peer.rest() == b"whole"
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+async def test_no_body_passes_for_a_head(run: Running, version: bytes) -> None:
+    """Not even where the head announces nothing, and a body that says so is one of its own accord."""
+    words = b"\r\ntransfer-encoding: chunked\r\ncontent-length: 3\r\n"
+
+    async def streaming(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        headers = [(b"content-length", b"0")] if empty else [(b"Transfer-Encoding", b"CHUNKED")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if empty else words})
+
+    run.app.http = streaming
+    expected = words if version == b"1.0" else b"%x\r\n%b\r\n0\r\n\r\n" % (len(words), words)
+    for empty in (False, True):
+        peer = await run.connect()
+        peer.write(b"POST / HTTP/%b\r\nHost: a\r\nConnection: close\r\n" % version)
+        peer.write(b"Expect: 100-continue\r\nContent-Length: 1\r\n\r\nx")
+        head = await peer.head()
+        if b" 100 " in head:
+            head = await peer.head()
+        assert b" 200 " in head
+        assert await peer.rest() == (b"" if empty else expected)
+
+
 async def test_a_head_without_its_body(run: Running) -> None:
     """For HEAD, and of a program that fails in between."""
     peer = await run.connect()

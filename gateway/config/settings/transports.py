@@ -38,7 +38,7 @@ class RefusalSettings(Section):
     status_code: int = Field(ge=200, le=599)
     """Its status."""
     body: str = ""
-    """Its text; empty is the reason."""
+    """Its text; empty is the reason. None for 204, 205 and 304, which have no body."""
 
 
 class ConnectCodeTransform(Section):
