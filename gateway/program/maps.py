@@ -10,8 +10,8 @@ from gateway.core.node import Node
 from gateway.errors import ErrorCode
 from gateway.maps.base import KeyMode, MapReceipt, MapStore, MapWrite
 from gateway.messages import Position
-from gateway.program.encoding import encode_publication
-from gateway.program.errors import ChannelError, check_publication, check_version
+from gateway.program.encoding import encode_publication, is_text
+from gateway.program.errors import ChannelError, check_publication, check_write
 from gateway.program.typed import Publication, T, Types
 
 
@@ -57,21 +57,22 @@ class MapHandle(Generic[T]):
         publication = encode_publication(data, tags)
         publication.key = self._checked(key)
         check_publication(self._channel, publication)
-        check_version(version)
-        write = MapWrite(
-            key_mode=key_mode,
-            idempotency_key=idempotency_key,
-            version=version,
-            version_epoch=version_epoch,
-            expected=expected,
-            delta=delta,
+        write = check_write(
+            MapWrite(
+                key_mode=key_mode,
+                idempotency_key=idempotency_key,
+                version=version,
+                version_epoch=version_epoch,
+                expected=expected,
+                delta=delta,
+            )
         )
         return await self._node.maps.publish(self._channel, publication, write)
 
     async def remove(self, key: str, *, expected: Position | None = None, idempotency_key: str = "") -> MapReceipt:
         """Take a key out; one that is not there is ``suppressed`` as ``key_not_found``."""
         self._node.check_loop()
-        write = MapWrite(idempotency_key=idempotency_key, expected=expected)
+        write = check_write(MapWrite(idempotency_key=idempotency_key, expected=expected))
         return await self._node.maps.remove(self._channel, self._checked(key), write)
 
     async def get(self, key: str) -> Publication[T] | None:
@@ -124,7 +125,7 @@ class MapHandle(Generic[T]):
 
     def _checked(self, key: object) -> str:
         longest = self._channel.options.map.max_key_length
-        if not isinstance(key, str) or not 0 < len(key.encode(errors="replace")) <= longest:
+        if not isinstance(key, str) or not is_text(key) or not 0 < len(key.encode()) <= longest:
             raise ChannelError(
                 ErrorCode.BAD_REQUEST,
                 f'a key of "{self.name}" is a text of at most {longest} bytes (map.max_key_length), not {key!r:.100}',

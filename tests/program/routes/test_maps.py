@@ -304,6 +304,49 @@ async def test_what_a_map_does_not_take_is_told_with_what_to_write() -> None:
             await gateway.node.publish(channel, Publication(Payload(b"1")))
 
 
+@pytest.mark.parametrize(
+    ("wrong", "error", "text"),
+    [
+        ({"key": "\ud800"}, ChannelError, "is a text of at most 9 bytes"),
+        ({"tags": {"a": "\ud800"}}, TypeError, "tags are text"),
+        ({"key_mode": "if_nwe"}, ValueError, '"if_new" or "if_exists"'),
+        ({"version": True}, TypeError, "version is a number"),
+        ({"version": "7"}, TypeError, "version is a number"),
+        ({"version": -1}, ValueError, "must lie between"),
+        ({"version_epoch": None}, TypeError, "version_epoch is text"),
+        ({"expected": 5}, TypeError, "expected is a position"),
+        ({"idempotency_key": 7}, TypeError, "idempotency_key is text"),
+        ({"idempotency_key": "\ud800"}, TypeError, "idempotency_key is text"),
+    ],
+)
+async def test_what_only_a_type_checker_would_refuse(
+    board: MapHandle[Card], wrong: dict[str, Any], error: type[Exception], text: str
+) -> None:
+    publish: Any = board.publish
+    with pytest.raises(error, match=text):
+        await publish(**{"key": "a", "data": Card(text="1"), **wrong})
+    if wrong.keys() <= {"expected", "idempotency_key"}:
+        remove: Any = board.remove
+        with pytest.raises(error, match=text):
+            await remove("a", **wrong)
+    assert await board.count() == 0
+
+
+@pytest.mark.parametrize("wrong", [{"key": "\ud800"}, {"key": 5}, {"key_mode": "if_nwe"}, {"idempotency_key": 7}])
+async def test_what_handlers_return_is_held_to_the_same(wrong: dict[str, Any]) -> None:
+    gateway = gateway_with()
+    board = gateway.channel("board:{id}", map=PERSISTENT, **OPEN)
+
+    @board.on_publish
+    async def put_up(key: str, card: Card) -> Message[Card]:
+        return Message(card, **wrong)
+
+    async with running(gateway):
+        client = await entered(gateway)
+        assert (await put(client, "a", {"text": "hi"}))["error"]["code"] == ErrorCode.INTERNAL
+        assert await held(gateway) == {}
+
+
 async def test_a_listener_hears_the_changes() -> None:
     gateway = gateway_with()
     gateway.channel("board:{id}", map=PERSISTENT, message=Card, **OPEN)
