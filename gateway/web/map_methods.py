@@ -38,6 +38,7 @@ async def publish(node: Node, request: messages.MapPublishRequest) -> messages.M
 
 async def remove(node: Node, request: messages.MapRemoveRequest) -> messages.MapWriteResult:
     _, channel, _ = _map(node, request.channel)
+    check_key(channel, request.key)
     write = MapWrite(idempotency_key=request.idempotency_key)
     return _written(await node.maps.remove(channel, request.key, write))
 

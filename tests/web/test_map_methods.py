@@ -111,6 +111,7 @@ async def test_ephemeral_maps_have_no_positions(api: API) -> None:
         ("map_publish", {"channel": "nowhere:1", "key": "a", "data": 1}, 102),
         ("map_publish", {"key": "a", "data": 1}, 107),
         ("map_remove", {"channel": "board:1"}, 107),
+        ("map_remove", {"channel": "board:1", "key": "0123456789"}, 107),
         ("map_read_state", {"channel": "plain:1"}, 107),
         ("map_stats", {"channel": "plain:1"}, 107),
         ("publish", {"channel": "board:1", "data": 1}, 107),
