@@ -167,6 +167,30 @@ async def test_without_handlers_the_options_decide_after_the_dependencies() -> N
         assert await held(gateway) == {"a": 1}
 
 
+async def test_a_handler_beside_dependencies_takes_nothing_from_what_the_options_let() -> None:
+    gateway = gateway_with()
+    router = ChannelRouter(dependencies=[Depends(lambda: None)])
+    allowed: Any = {f"allow_remove_for_{who}": True for who in ("client", "anonymous")}
+    boards: Any = {"board": {}, "open": {"publish": "anyone"}}
+    for name, options in boards.items():
+        channel = router.channel(f"{name}:{{id}}", map=PERSISTENT | allowed, **options, **OPEN)
+
+        @channel.on_publish
+        async def put_up(key: str) -> None:
+            pass
+
+    gateway.include(router)
+    async with running(gateway):
+        await gateway.map("board:7").publish("a", 1)
+        client = Client(gateway)
+        await client.connect()
+        assert (await drop(client, "a"))["publish"] == {}
+        assert (await put(client, "a", 1))["error"]["code"] == 103
+        assert (await put(client, "a", 1, "open:7"))["publish"] == {}
+        await client.subscribe("board:7", type=1, phase=2)
+        assert (await put(client, "a", 1))["publish"] == {}
+
+
 async def test_keys_of_the_program_end_by_themselves() -> None:
     """The node sweeps though no namespace of the settings is a map."""
     gateway = gateway_with()
