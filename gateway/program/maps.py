@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Any, Generic
 
+from gateway.batches import in_turns
 from gateway.brokers.base import HistoryFilter
 from gateway.channels import Channel
 from gateway.core.map_reading import AT_A_TIME, read_changes, read_entries
@@ -10,6 +11,7 @@ from gateway.core.node import Node
 from gateway.errors import ErrorCode
 from gateway.maps.base import KeyMode, MapReceipt, MapStore, MapWrite
 from gateway.messages import Position
+from gateway.messages import Publication as Stored
 from gateway.program.encoding import encode_publication, is_text
 from gateway.program.errors import ChannelError, check_publication, check_write
 from gateway.program.typed import Publication, T, Types
@@ -84,7 +86,7 @@ class MapHandle(Generic[T]):
     async def entries(self) -> tuple[list[Publication[T]], Position]:
         """All of it, in the order of keys, and the position at which it was so. For a large map, iterate."""
         page = await read_entries(self._here.maps, self._channel, -1)
-        return [Publication(each, self._types) for each in page.entries], page.position
+        return await in_turns(page.entries, AT_A_TIME, self._typed), page.position
 
     async def __aiter__(self) -> AsyncIterator[Publication[T]]:
         """Each entry, in the order of keys, as it is when it is read."""
@@ -103,7 +105,7 @@ class MapHandle(Generic[T]):
         """The latest changes that it keeps, and where it stands. Raises ``Error`` (112) where some since are lost."""
         which = HistoryFilter(max(limit, -1), since, reverse)
         changes, top = await read_changes(self._here.maps, self._channel, which)
-        return [Publication(each, self._types) for each in changes], top
+        return await in_turns(changes, AT_A_TIME, self._typed), top
 
     async def count(self) -> int:
         """How many keys there are."""
@@ -122,6 +124,9 @@ class MapHandle(Generic[T]):
     @property
     def _store(self) -> MapStore:
         return self._here.maps.store
+
+    def _typed(self, publication: Stored) -> Publication[T]:
+        return Publication(publication, self._types)
 
     def _checked(self, key: object) -> str:
         longest = self._channel.options.map.max_key_length

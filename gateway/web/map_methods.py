@@ -1,10 +1,9 @@
 """The methods of the server API that are about maps. Source: Centrifuge protocol, "Server API" of maps."""
 
-import asyncio
 import base64
 from typing import Any
 
-from gateway.batches import batches
+from gateway.batches import in_turns
 from gateway.brokers.base import HistoryFilter
 from gateway.channels import Channel
 from gateway.core.map_reading import AT_A_TIME, read_changes, read_entries
@@ -52,10 +51,7 @@ async def read_state(node: Node, request: messages.MapReadStateRequest) -> messa
     _, top = resume(None, page.position)
     if request.revision_epoch and request.revision_epoch != top.epoch:
         raise Error(ErrorCode.UNRECOVERABLE_POSITION)
-    entries: list[Any] = []
-    for some in batches(page.entries, AT_A_TIME):
-        entries += map(_entry, some)
-        await asyncio.sleep(0)
+    entries = await in_turns(page.entries, AT_A_TIME, _entry)
     return messages.MapStateResult(entries, top.offset, top.epoch, page.cursor)
 
 
@@ -66,7 +62,7 @@ async def read_stream(node: Node, request: messages.MapReadStreamRequest) -> mes
         since = Position(request.since_offset, request.since_epoch)
     which = HistoryFilter(max(request.limit, ALL), since, request.reverse)
     changes, top = await read_changes(node.maps, channel, which)
-    return messages.MapStreamResult([_entry(each) for each in changes], top.offset, top.epoch)
+    return messages.MapStreamResult(await in_turns(changes, AT_A_TIME, _entry), top.offset, top.epoch)
 
 
 async def stats(node: Node, request: messages.MapStatsRequest) -> messages.MapStatsResult:

@@ -1,5 +1,6 @@
 """The methods of the server API that are about maps."""
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
@@ -7,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from gateway.web import map_methods
+from gateway.web.map_messages import MapReadStreamRequest
 from tests.web.conftest import API, KEY, SETTINGS, running
 
 MAPS: list[dict[str, Any]] = [
@@ -82,6 +85,16 @@ async def test_changes_are_read_without_gaps(api: API) -> None:
     assert await changes(reverse=True) == [(4, True), (3, False)]
     for since in ({"since_offset": 1}, {"since_offset": 9}, {"since_offset": 3, "since_epoch": "x"}):
         assert (await api.error("map_read_stream", channel="short:1", limit=-1, **since))["code"] == 112
+
+
+async def test_many_changes_leave_others_their_turn(api: API, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(map_methods, "AT_A_TIME", 2)
+    for key in "ab":
+        await put(api, key)
+    others: list[int] = []
+    asyncio.get_running_loop().call_soon(others.append, 1)
+    await map_methods.read_stream(api.node, MapReadStreamRequest(channel="board:1", limit=-1))
+    assert others
 
 
 async def test_clear_forgets_the_map(api: API) -> None:

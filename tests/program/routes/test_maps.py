@@ -1,5 +1,6 @@
 """Maps of the program: what clients write is decided by its handlers, and it writes and reads by itself."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, cast
 
@@ -296,6 +297,19 @@ async def test_writes_may_depend_on_what_is_there(board: MapHandle[Card]) -> Non
     await board.publish("a", Payload(b'{"no": "text"}'))
     with pytest.raises(ValidationError):
         cast(Any, await board.get("a")).data  # noqa: B018  it is read when it is asked for
+
+
+async def test_many_changes_leave_others_their_turn(board: MapHandle[Card], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.program.maps.AT_A_TIME", 2)
+    for key in "ab":
+        await board.publish(key, Card(text="1"))
+    others: list[int] = []
+    asyncio.get_running_loop().call_soon(others.append, 1)
+    assert len((await board.changes())[0]) == 2
+    assert others
+    asyncio.get_running_loop().call_soon(others.append, 2)
+    assert len((await board.entries())[0]) == 2
+    assert len(others) == 2
 
 
 async def test_subscribers_of_a_cleared_map_load_it_anew() -> None:
