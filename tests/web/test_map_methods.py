@@ -88,7 +88,7 @@ async def test_changes_are_read_without_gaps(api: API) -> None:
 
 
 async def test_many_changes_leave_others_their_turn(api: API, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(map_methods, "AT_A_TIME", 2)
+    monkeypatch.setattr(map_methods, "AT_A_TIME", 1)
     for key in "ab":
         await put(api, key)
     others: list[int] = []
