@@ -128,6 +128,12 @@ class PublishQueue:
                 sent += error.stored == "maybe"
                 if self._is_final(sent, once):
                     raise self._failure(sent) from error
+            except asyncio.CancelledError:
+                self._pass_on(channel)
+                raise
+            except Exception:  # it says no, but it says something
+                self._follow(channel)
+                raise
             else:
                 if self._lanes:
                     self._follow(channel)
@@ -160,6 +166,10 @@ class PublishQueue:
             self._timer = asyncio.get_running_loop().call_later(PROBE, self._probe)
         try:
             return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                lane.admit()
+            raise
         finally:
             lane.count -= 1
             self._count -= 1
@@ -167,8 +177,13 @@ class PublishQueue:
             if not lane.count:
                 del self._lanes[channel]
 
+    def _pass_on(self, channel: str) -> None:
+        """One has left before it was answered: the next has its turn."""
+        if lane := self._lanes.get(channel):
+            lane.admit()
+
     def _follow(self, channel: str) -> None:
-        """One has come through: others do, in ever larger numbers, of this channel above all."""
+        """One has been answered: others try, in ever larger numbers, of this channel above all."""
         if lane := self._lanes.get(channel):
             lane.admit()
             lane.admit()

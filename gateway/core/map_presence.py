@@ -73,8 +73,12 @@ class MapPresence:
             count = self._users.pop(member, 0) - 1
             if count > 0:
                 self._users[member] = count
+        self.landed(channel, options, info.client)
+
+    def landed(self, channel: str, options: ChannelOptions, client: str) -> None:
+        """What somebody wrote is to go with him, who has left: it may come after that, if it had to wait."""
         if options.is_map and options.map.remove_client_on_unsubscribe:
-            self._begin(self._remove(Member(channel, info.client)))
+            self._begin(self._remove(Member(channel, client)))
 
     def _tick(self) -> None:
         self._ticking = bool(self._clients or self._users)

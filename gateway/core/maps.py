@@ -91,14 +91,15 @@ class Maps:
 
     async def publish(self, channel: Channel, publication: Publication, write: MapWrite = NO_EXTRAS) -> MapReceipt:
         """As `MapStore.publish`, in a channel that is one. While the broker is away it waits, as publications do."""
-        once, size, options = bool(write.idempotency_key), len(publication.data), self.options(channel)
+        size = len(publication.key) + len(publication.data)
+        once, options = bool(write.idempotency_key), self.options(channel)
         receipt = await self._queue.run(once, size, self.store.publish, channel.name, publication, options, write)
         return self._written(channel, receipt)
 
     async def remove(self, channel: Channel, key: str, write: MapWrite = NO_EXTRAS) -> MapReceipt:
         """As `MapStore.remove`, in a channel that is one. It waits just so."""
         once, options = bool(write.idempotency_key), self.options(channel)
-        receipt = await self._queue.run(once, 0, self.store.remove, channel.name, key, options, write)
+        receipt = await self._queue.run(once, len(key), self.store.remove, channel.name, key, options, write)
         return self._written(channel, receipt)
 
     async def show(self, channel: Channel, publication: Publication, write: MapWrite) -> None:

@@ -8,7 +8,7 @@ Source: Centrifuge protocol, "Map data model".
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, get_args
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -19,6 +19,7 @@ from gateway.messages import Payload, Position, Publication
 
 Mode = Literal["ephemeral", "recoverable", "persistent"]
 KeyMode = Literal["", "if_new", "if_exists"]
+KEY_MODES: tuple[KeyMode, ...] = get_args(KeyMode)
 Reason = Literal["", "idempotency", "version", "key_exists", "key_not_found", "position_mismatch"]
 """Why a write has changed nothing; empty if it has."""
 

@@ -45,9 +45,17 @@ def encode_data(value: Any) -> Payload:
         raise _refused(value, str(error)) from error
 
 
+def is_text(value: object) -> bool:
+    """Whether it is a text that can be sent: half of a surrogate pair has no UTF-8."""
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False
+
+
 def encode_publication(value: Any, tags: dict[str, str] | None = None) -> Publication:
     """A publication of any value; ``bytes`` make a binary one. Raises ``TypeError``, as ``encode_data`` does."""
-    if tags and not all(isinstance(text, str) for tag in tags.items() for text in tag):
+    if tags and not all(is_text(text) for tag in tags.items() for text in tag):
         raise TypeError(f"tags are text, for example tags={{'lang': 'en'}}, not {tags!r}")
     if isinstance(value, bytes) and not isinstance(value, Payload):
         return Publication(Payload(value), tags=tags, binary=True)

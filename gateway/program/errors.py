@@ -8,7 +8,9 @@ from difflib import get_close_matches
 from gateway.auth.permissions import check_payload
 from gateway.channels import Channel, Channels
 from gateway.errors import Error, ErrorCode
+from gateway.maps.base import KEY_MODES, MapWrite
 from gateway.messages import Position, Publication
+from gateway.program.encoding import is_text
 
 SHOWN, SHOWN_NAME = 5, 200
 """Patterns that a text names at most, and characters of a name, which may be a client's."""
@@ -97,8 +99,24 @@ def check_publication(channel: Channel, publication: Publication) -> None:
         raise ChannelError(ErrorCode.BAD_REQUEST, f'"{channel.name}" takes {takes}, which this is not') from None
 
 
-def check_version(version: int) -> None:
-    """Raises ``ValueError`` for what brokers cannot compare."""
+def check_write(write: MapWrite) -> MapWrite:
+    """The same. Raises ``TypeError`` or ``ValueError`` for what only a type checker would have refused."""
+    if write.key_mode not in KEY_MODES:
+        raise ValueError(f'key_mode is "if_new" or "if_exists", or left out, not {write.key_mode!r}')
+    for name in ("idempotency_key", "version_epoch"):
+        if not is_text(value := getattr(write, name)):
+            raise TypeError(f'{name} is text, for example {name}="order-7", not {value!r:.100}')
+    check_version(write.version)
+    at: object = write.expected
+    if not (at is None or isinstance(at, Position)):
+        raise TypeError(f'expected is a position, as what publish() answered or Position(7, "epoch"), not {at!r:.100}')
+    return write
+
+
+def check_version(version: object) -> None:
+    """Raises ``TypeError`` or ``ValueError`` for what brokers cannot compare."""
+    if not isinstance(version, int) or isinstance(version, bool):
+        raise TypeError(f"version is a number, for example 7, not {version!r:.100}")
     if not 0 <= version < 2**63:
         raise ValueError(f"version = {version} must lie between 1 and 2**63 - 1, for example 7; 0 is none")
 

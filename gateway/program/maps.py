@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Any, Generic
 
+from gateway.batches import in_turns
 from gateway.brokers.base import HistoryFilter
 from gateway.channels import Channel
 from gateway.core.map_reading import AT_A_TIME, read_changes, read_entries
@@ -10,8 +11,9 @@ from gateway.core.node import Node
 from gateway.errors import ErrorCode
 from gateway.maps.base import KeyMode, MapReceipt, MapStore, MapWrite
 from gateway.messages import Position
-from gateway.program.encoding import encode_publication
-from gateway.program.errors import ChannelError, check_publication, check_version
+from gateway.messages import Publication as Stored
+from gateway.program.encoding import encode_publication, is_text
+from gateway.program.errors import ChannelError, check_publication, check_write
 from gateway.program.typed import Publication, T, Types
 
 
@@ -57,21 +59,22 @@ class MapHandle(Generic[T]):
         publication = encode_publication(data, tags)
         publication.key = self._checked(key)
         check_publication(self._channel, publication)
-        check_version(version)
-        write = MapWrite(
-            key_mode=key_mode,
-            idempotency_key=idempotency_key,
-            version=version,
-            version_epoch=version_epoch,
-            expected=expected,
-            delta=delta,
+        write = check_write(
+            MapWrite(
+                key_mode=key_mode,
+                idempotency_key=idempotency_key,
+                version=version,
+                version_epoch=version_epoch,
+                expected=expected,
+                delta=delta,
+            )
         )
         return await self._node.maps.publish(self._channel, publication, write)
 
     async def remove(self, key: str, *, expected: Position | None = None, idempotency_key: str = "") -> MapReceipt:
         """Take a key out; one that is not there is ``suppressed`` as ``key_not_found``."""
         self._node.check_loop()
-        write = MapWrite(idempotency_key=idempotency_key, expected=expected)
+        write = check_write(MapWrite(idempotency_key=idempotency_key, expected=expected))
         return await self._node.maps.remove(self._channel, self._checked(key), write)
 
     async def get(self, key: str) -> Publication[T] | None:
@@ -83,7 +86,7 @@ class MapHandle(Generic[T]):
     async def entries(self) -> tuple[list[Publication[T]], Position]:
         """All of it, in the order of keys, and the position at which it was so. For a large map, iterate."""
         page = await read_entries(self._here.maps, self._channel, -1)
-        return [Publication(each, self._types) for each in page.entries], page.position
+        return await in_turns(page.entries, AT_A_TIME, self._typed), page.position
 
     async def __aiter__(self) -> AsyncIterator[Publication[T]]:
         """Each entry, in the order of keys, as it is when it is read."""
@@ -102,7 +105,7 @@ class MapHandle(Generic[T]):
         """The latest changes that it keeps, and where it stands. Raises ``Error`` (112) where some since are lost."""
         which = HistoryFilter(max(limit, -1), since, reverse)
         changes, top = await read_changes(self._here.maps, self._channel, which)
-        return [Publication(each, self._types) for each in changes], top
+        return await in_turns(changes, AT_A_TIME, self._typed), top
 
     async def count(self) -> int:
         """How many keys there are."""
@@ -122,9 +125,12 @@ class MapHandle(Generic[T]):
     def _store(self) -> MapStore:
         return self._here.maps.store
 
+    def _typed(self, publication: Stored) -> Publication[T]:
+        return Publication(publication, self._types)
+
     def _checked(self, key: object) -> str:
         longest = self._channel.options.map.max_key_length
-        if not isinstance(key, str) or not 0 < len(key.encode(errors="replace")) <= longest:
+        if not isinstance(key, str) or not is_text(key) or not 0 < len(key.encode()) <= longest:
             raise ChannelError(
                 ErrorCode.BAD_REQUEST,
                 f'a key of "{self.name}" is a text of at most {longest} bytes (map.max_key_length), not {key!r:.100}',

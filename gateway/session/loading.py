@@ -42,6 +42,8 @@ class Loading:
     start: Position | None = None
     """From where it is to be live."""
     busy: bool = False
+    given_up: bool = False
+    """Whether what changes is kept for it no more."""
 
     def had(self, found: Recovery | None) -> Had:
         """What its client has of the map: all, or what a recovery has ``found``; the rest it may have dropped."""

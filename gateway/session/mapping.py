@@ -170,6 +170,8 @@ async def _live(
 ) -> SubscribeResult:
     """The answer with which the client has all up to now: the last page, and what has changed since ``start``."""
     node, options = session.node, subscription.options
+    if loading.given_up:  # while the store was being read
+        raise Disconnect(DisconnectCode.SLOW)
     loading.start = start
     await subscription.open()
     result = SubscribeResult(

@@ -260,8 +260,10 @@ class Subscription:
     def _stop_holding(self) -> None:
         """Nothing is kept for a client that does not go on to load: it is too late for that."""
         if self.state is SubscriptionState.LOADING:
+            assert self.loading is not None
             self.connection.node.hub.leave(self)
             self.held = None
+            self.loading.given_up = True
 
     def check(self) -> None:
         """To be called after every await: it may have been ended meanwhile."""
@@ -296,15 +298,14 @@ class Subscription:
     def start(self) -> None:
         """The client has been told: deliver, and tell the channel of a join."""
         self._to(SubscriptionState.LIVE)
-        node, found, self.found = self.connection.node, self.found, None
+        node = self.connection.node
+        try:
+            self._enter()
+        except LookupError:  # too late for an error: the client has its answer
+            log.exception("%s: %s is subscribed to anew, for nobody heard it", str(self.connection), self.channel)
+            self.lose_position()
+            return
         self.started = True
-        if self.loading is not None:
-            node.hub.enter(self, None if found is None else found.position, self.loading.had(found))
-            self.loading = None
-        elif found is None:
-            node.hub.enter(self, None)
-        else:
-            node.hub.enter(self, found.position, found.publications[-1] if found.publications else None)
         if self.expire_at:
             self.expire(self.expire_at)
         if self.options.shows_in_maps:
@@ -458,6 +459,16 @@ class Subscription:
             log.exception("%s: telling of the end in %s failed", str(self.connection), self.channel)
 
     # — inside —
+
+    def _enter(self) -> None:
+        hub, found, self.found = self.connection.node.hub, self.found, None
+        if self.loading is not None:
+            hub.enter(self, None if found is None else found.position, self.loading.had(found))
+            self.loading = None
+        elif found is None:
+            hub.enter(self, None)
+        else:
+            hub.enter(self, found.position, found.publications[-1] if found.publications else None)
 
     def _to(self, state: SubscriptionState) -> None:
         """Go on in its life. Raises ``SubscriptionEnded`` if it is over, or its session."""

@@ -11,10 +11,11 @@ from gateway.errors import Error, ErrorCode
 from gateway.maps.base import NO_EXTRAS, MapWrite
 from gateway.messages import Payload, Publication, PublishRequest, PublishResult
 from gateway.session.application import route_of
+from gateway.session.life import GONE
 from gateway.session.mapping import MAP
 from gateway.session.pipeline import Pipeline
 from gateway.session.session import Session
-from gateway.session.standing import check_may, check_subscribed, info_in
+from gateway.session.standing import check_may, check_subscribed, info_in, is_subscribed
 
 
 async def write(session: Session, command_id: int, request: PublishRequest, channel: Channel) -> None:
@@ -28,6 +29,7 @@ async def write(session: Session, command_id: int, request: PublishRequest, chan
         check_subscribed(session, channel, "write", route.publish_unsubscribed)
     else:
         check_may(session, channel, may_remove if request.removed else may_set)
+    subscribed = is_subscribed(session, channel)
     change = _change(session, request, channel)
     _check(channel, change)
     extras = NO_EXTRAS
@@ -40,10 +42,13 @@ async def write(session: Session, command_id: int, request: PublishRequest, chan
         _check(channel, change)
     if session.pipeline is None:
         session.pipeline = Pipeline()
-    await session.pipeline.add(_write(session, command_id, channel, change, extras))
+    await session.pipeline.add(_write(session, command_id, channel, change, extras, subscribed))
 
 
-async def _write(session: Session, command_id: int, channel: Channel, change: Publication, extras: MapWrite) -> None:
+async def _write(
+    session: Session, command_id: int, channel: Channel, change: Publication, extras: MapWrite, subscribed: bool
+) -> None:
+    """``subscribed``: whether the client was when it asked."""
     try:
         if change.removed:
             await session.node.maps.remove(channel, change.key, extras)
@@ -53,6 +58,9 @@ async def _write(session: Session, command_id: int, channel: Channel, change: Pu
         session.fail(command_id, error)
     else:
         session.answer(command_id, PublishResult())
+    left = (subscribed or session.state in GONE) and not is_subscribed(session, channel)
+    if left and change.key == session.client and not change.removed:
+        session.node.map_presence.landed(channel.name, channel.options, session.client)
 
 
 def _change(session: Session, request: PublishRequest, channel: Channel) -> Publication:

@@ -75,14 +75,14 @@ class MapWriteResult(Struct, omit_defaults=True):
 class MapStateResult(Struct, omit_defaults=True):
     """There are more entries, from ``cursor`` on, if it is given."""
 
-    entries: list[Any]
+    entries: list[Any] | Raw
     offset: Offset = 0
     epoch: str = ""
     cursor: str = ""
 
 
 class MapStreamResult(Struct, omit_defaults=True):
-    entries: list[Any]
+    entries: list[Any] | Raw
     offset: Offset = 0
     epoch: str = ""
 

@@ -1,10 +1,12 @@
 """The methods of the server API that are about maps. Source: Centrifuge protocol, "Server API" of maps."""
 
-import asyncio
 import base64
+from collections.abc import Sequence
 from typing import Any
 
-from gateway.batches import batches
+from msgspec import Raw
+
+from gateway.batches import batches, in_turns
 from gateway.brokers.base import HistoryFilter
 from gateway.channels import Channel
 from gateway.core.map_reading import AT_A_TIME, read_changes, read_entries
@@ -13,7 +15,7 @@ from gateway.core.recovery import resume
 from gateway.errors import Error, ErrorCode
 from gateway.maps.base import KeyMode, MapOptions, MapReceipt, MapStore, MapWrite
 from gateway.messages import Position, Publication
-from gateway.protocols.centrifuge_json import wire_publication
+from gateway.protocols.centrifuge_json import encode, wire_publication
 from gateway.web import map_messages as messages
 from gateway.web.api_messages import Done
 from gateway.web.arguments import find_channel, published
@@ -38,6 +40,7 @@ async def publish(node: Node, request: messages.MapPublishRequest) -> messages.M
 
 async def remove(node: Node, request: messages.MapRemoveRequest) -> messages.MapWriteResult:
     _, channel, _ = _map(node, request.channel)
+    check_key(channel, request.key)
     write = MapWrite(idempotency_key=request.idempotency_key)
     return _written(await node.maps.remove(channel, request.key, write))
 
@@ -51,11 +54,7 @@ async def read_state(node: Node, request: messages.MapReadStateRequest) -> messa
     _, top = resume(None, page.position)
     if request.revision_epoch and request.revision_epoch != top.epoch:
         raise Error(ErrorCode.UNRECOVERABLE_POSITION)
-    entries: list[Any] = []
-    for some in batches(page.entries, AT_A_TIME):
-        entries += map(_entry, some)
-        await asyncio.sleep(0)
-    return messages.MapStateResult(entries, top.offset, top.epoch, page.cursor)
+    return messages.MapStateResult(await _entries(page.entries), top.offset, top.epoch, page.cursor)
 
 
 async def read_stream(node: Node, request: messages.MapReadStreamRequest) -> messages.MapStreamResult:
@@ -65,7 +64,7 @@ async def read_stream(node: Node, request: messages.MapReadStreamRequest) -> mes
         since = Position(request.since_offset, request.since_epoch)
     which = HistoryFilter(max(request.limit, ALL), since, request.reverse)
     changes, top = await read_changes(node.maps, channel, which)
-    return messages.MapStreamResult([_entry(each) for each in changes], top.offset, top.epoch)
+    return messages.MapStreamResult(await _entries(changes), top.offset, top.epoch)
 
 
 async def stats(node: Node, request: messages.MapStatsRequest) -> messages.MapStatsResult:
@@ -102,6 +101,12 @@ def _map(node: Node, name: str) -> tuple[MapStore, Channel, MapOptions]:
 
 def _written(receipt: MapReceipt) -> messages.MapWriteResult:
     return messages.MapWriteResult(receipt.offset, receipt.epoch, bool(receipt.suppressed), receipt.suppressed)
+
+
+async def _entries(publications: Sequence[Publication]) -> Raw:
+    """The list of them, written in parts: to write all in one go would hold up everybody else."""
+    parts = await in_turns(batches(publications, AT_A_TIME), 1, lambda some: encode([_entry(each) for each in some]))
+    return Raw(b"[%b]" % b",".join(part[1:-1] for part in parts))
 
 
 def _entry(publication: Publication) -> Any:

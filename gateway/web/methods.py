@@ -187,6 +187,8 @@ async def info(node: Node, _request: api.InfoRequest) -> api.InfoResult:
 async def shared_poll_publish(node: Node, request: api.SharedPollPublishRequest) -> api.Done:
     if not request.key or not request.version:
         raise Error(ErrorCode.BAD_REQUEST, "bad request: key and version must be given, and version be more than 0")
+    if max(len(request.key.encode()), len(request.epoch.encode())) > node.settings.client.message_size_limit:
+        raise Error(ErrorCode.BAD_REQUEST, "bad request: key or epoch is longer than a client's command may be")
     channel = find_channel(node, request.channel)
     if not channel.options.is_polled:
         raise Error(ErrorCode.BAD_REQUEST, "bad request: no backend is polled for the channel")

@@ -12,7 +12,7 @@ from gateway.brokers.base import BrokerHealth, HistoryFilter, PublishOptions, St
 from gateway.brokers.memory import MemoryBroker
 from gateway.brokers.publish_queue import NOT_PUBLISHED, PERHAPS_PUBLISHED, PublishQueue
 from gateway.brokers.redis import RedisBroker
-from gateway.errors import BrokerUnavailable
+from gateway.errors import BrokerUnavailable, Error, ErrorCode
 from gateway.messages import Payload, Publication, Receipt
 from gateway.metrics import Metrics
 from gateway.redis.resp import CommandRefused
@@ -316,6 +316,52 @@ async def test_the_time_of_one_who_left_is_over_for_nobody_else() -> None:
     assert not second.done()
     desk.broker.failing = None
     await second
+
+
+def one_round(desk: Desk) -> None:
+    """Let some try, and then nobody but whom they let."""
+    assert desk.queue._timer is not None
+    desk.queue._timer.cancel()
+    desk.queue._probe()
+    desk.queue._timer.cancel()
+
+
+async def test_what_the_broker_refuses_shows_that_it_is_back() -> None:
+    desk = Desk()
+    desk.broker.failing = unsent
+    tasks = [desk.publish(f"{number}", channel=channel) for number in range(50) for channel in "ab"]
+    await desk.attempts(102)
+    desk.broker.failing = lambda: Error(ErrorCode.LIMIT_EXCEEDED)
+    one_round(desk)
+    await until(lambda: all(task.done() for task in tasks))
+    assert {type(task.exception()) for task in tasks} == {Error}
+    desk.broker.failing = None
+    await desk.publish("at once")
+
+
+@pytest.mark.parametrize("trying", [False, True])
+async def test_who_leaves_when_its_turn_has_come_passes_it_on(trying: bool) -> None:
+    desk = Desk()
+    desk.broker.failing = unsent
+    inner, reached = desk.broker.publish, asyncio.Event()
+
+    async def publish(channel: str, publication: Publication, *rest: Any) -> Receipt:
+        if desk.broker.failing is None and bytes(publication.data) == b"a":
+            reached.set()
+            await asyncio.Event().wait()
+        return await inner(channel, publication, *rest)
+
+    desk.broker.publish = publish  # type: ignore[method-assign]
+    first, *others = [desk.publish(text) for text in "abcdef"]
+    await desk.attempts(7)
+    desk.broker.failing = None
+    one_round(desk)
+    if trying:
+        await reached.wait()
+    first.cancel()
+    await until(lambda: all(task.done() for task in others))
+    assert desk.broker.published == list("bcdef")
+    assert reached.is_set() is trying
 
 
 @pytest.mark.parametrize(("bound", "value"), [("MOST", 3), ("MOST_BYTES", 3)])

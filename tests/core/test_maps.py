@@ -76,6 +76,8 @@ async def test_writes_wait_for_the_broker_in_their_order(monkeypatch: pytest.Mon
     for number, body in enumerate(bodies, 10):
         await client.say({"id": number, "publish": {"channel": "board:1", "type": 1, "key": "a", **body}})
 
+    assert rig.node.publishing.waiting == (3, 5), "bytes of keys and data"
+
     def answered() -> bool:
         client.look()
         return len(client.inbox) == 3

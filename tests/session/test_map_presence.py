@@ -6,8 +6,10 @@ import pytest
 
 from gateway.config.map_problems import TICK
 from gateway.errors import BrokerUnavailable, Error, ErrorCode
-from tests.session.rig import OPEN, Client, Rig
-from tests.session.test_mapping import EPHEMERAL, changes, keys
+from gateway.maps.base import MapReceipt
+from tests.session.rig import OPEN, Client, Gate, Rig
+from tests.session.test_mapping import EPHEMERAL, WRITERS, changes, keys
+from tests.waiting import until
 
 NAMESPACES: list[dict[str, Any]] = [
     {"name": "room", **OPEN, "map_clients_presence_channel_prefix": "online:"}
@@ -18,7 +20,7 @@ NAMESPACES: list[dict[str, Any]] = [
     {"name": "people", **OPEN, "map_users_presence_channel_prefix": "users:"},
     {"name": "closed", "map_clients_presence_channel_prefix": "online:"},
     {"name": "cursors", "subscription_type": "map", **OPEN}
-    | {"map": {**EPHEMERAL, "client_key": "client_id", "remove_client_on_unsubscribe": True}}
+    | {"map": {**EPHEMERAL, **WRITERS, "client_key": "client_id", "remove_client_on_unsubscribe": True}}
     | {"map_clients_presence_channel_prefix": "online:"},
 ]
 
@@ -167,3 +169,35 @@ async def test_what_cannot_be_shown_disturbs_nobody_and_does_not_wait(
     pass_time(rig, TICK)
     await rig.node._work.finish(within=5)
     assert keys(changes(watcher)) == [eve.session.client]
+
+
+@pytest.mark.parametrize("leaves", ["disconnect", "unsubscribe"])
+async def test_what_lands_after_its_client_has_left_goes_too(monkeypatch: pytest.MonkeyPatch, leaves: str) -> None:
+    rig = await opened()
+    watcher, _ = await watch(rig, "cursors:1", 1)
+    eve = await rig.connected("eve")
+    await eve.subscribe("cursors:1", type=1, phase=2)
+    gate, publish = Gate(), rig.maps.publish
+
+    async def slowly(*args: Any) -> MapReceipt:
+        await gate.pass_through()
+        return await publish(*args)
+
+    monkeypatch.setattr(rig.maps, "publish", slowly)
+    await eve.say({"id": 9, "publish": {"channel": "cursors:1", "type": 1, "data": 1}})
+    await gate.reached()
+    if leaves == "disconnect":
+        await eve.session.end()
+    else:
+        await eve.say({"id": 10, "unsubscribe": {"channel": "cursors:1"}})
+    assert changes(watcher) == []
+    gate.open()
+    await until(lambda: "-" + eve.session.client in keys(changes(watcher)))
+    assert (await watch(rig, "cursors:1", 1))[1] == []
+
+
+async def test_what_is_written_without_a_subscription_stays() -> None:
+    rig = await opened()
+    eve = await rig.connected("eve")
+    assert await eve.ask("publish", channel="cursors:1", type=1, data=1) == {"publish": {}}
+    assert keys((await watch(rig, "cursors:1", 1))[1]) == [eve.session.client]

@@ -9,10 +9,10 @@ import pytest
 from gateway.core import hub
 from gateway.core.cluster import SubscribeUser
 from gateway.errors import BrokerUnavailable, DisconnectCode, ErrorCode
-from gateway.maps.base import MapReceipt, MapWrite
+from gateway.maps.base import MapPage, MapReceipt, MapWrite
 from gateway.messages import Payload, Publication
 from gateway.protocols import fossil
-from tests.session.rig import OPEN, Client, Rig
+from tests.session.rig import OPEN, Client, Gate, Rig
 from tests.waiting import until
 
 MAP = {"subscription_type": "map", **OPEN}
@@ -319,6 +319,47 @@ async def test_nothing_is_kept_for_who_does_not_go_on_loading() -> None:
     assert rig.node.hub.everybody("pages:1") == []
     await client.say({"id": 9, "subscribe": {"channel": "pages:1", "type": 1, "phase": 2, "cursor": "b"}})
     assert client.closed == (DisconnectCode.SLOW, DisconnectCode.SLOW.reason)
+
+
+async def test_nor_for_whom_the_store_keeps_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = await opened(ping_interval=0)
+    for key in "abc":
+        await put(rig, "pages:1", key)
+    client = await rig.connected()
+    await load(client, "pages:1")
+    gate, read = Gate(), rig.maps.read_state
+
+    async def slowly(*args: Any) -> MapPage:
+        await gate.pass_through()
+        return await read(*args)
+
+    monkeypatch.setattr(rig.maps, "read_state", slowly)
+    request = {"channel": "pages:1", "type": 1, "phase": 2, "cursor": "b"}
+    asking = asyncio.create_task(client.say({"id": 9, "subscribe": request}))
+    await gate.reached()
+    await put(rig, "pages:1", "d")
+    for _ in range(61):
+        rig.clock.tick()
+        rig.wheel.turn()
+    gate.open()
+    await asking
+    assert client.take() == []
+    assert client.closed == (DisconnectCode.SLOW, DisconnectCode.SLOW.reason)
+
+
+async def test_nobody_is_live_who_is_not_heard() -> None:
+    """Whatever took its place in the hub: it has been answered, and must know."""
+    rig = await opened()
+    client = await rig.connected()
+    gate = rig.broker.gate("subscribe", "cursors:1")
+    asking = asyncio.create_task(load(client, "cursors:1"))
+    await gate.reached()
+    rig.node.hub.join = lambda subscriber: None  # type: ignore[method-assign]
+    gate.open()
+    assert await asking == {"type": 1}
+    ended = {"channel": "cursors:1", "unsubscribe": {"code": 2500, "reason": "insufficient state"}}
+    assert client.take() == [ended]
+    assert not client.session.subscriptions
 
 
 async def test_a_load_that_fails_leaves_nothing() -> None:

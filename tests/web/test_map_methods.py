@@ -1,5 +1,6 @@
 """The methods of the server API that are about maps."""
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
@@ -7,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from gateway.web import map_methods
+from gateway.web.map_messages import MapReadStreamRequest
 from tests.web.conftest import API, KEY, SETTINGS, running
 
 MAPS: list[dict[str, Any]] = [
@@ -84,6 +87,16 @@ async def test_changes_are_read_without_gaps(api: API) -> None:
         assert (await api.error("map_read_stream", channel="short:1", limit=-1, **since))["code"] == 112
 
 
+async def test_many_changes_leave_others_their_turn(api: API, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(map_methods, "AT_A_TIME", 1)
+    for key in "ab":
+        await put(api, key)
+    others: list[int] = []
+    asyncio.get_running_loop().call_soon(others.append, 1)
+    await map_methods.read_stream(api.node, MapReadStreamRequest(channel="board:1", limit=-1))
+    assert others
+
+
 async def test_clear_forgets_the_map(api: API) -> None:
     before = await put(api, "a")
     assert await api.result("map_clear", channel="board:1") == {}
@@ -111,6 +124,7 @@ async def test_ephemeral_maps_have_no_positions(api: API) -> None:
         ("map_publish", {"channel": "nowhere:1", "key": "a", "data": 1}, 102),
         ("map_publish", {"key": "a", "data": 1}, 107),
         ("map_remove", {"channel": "board:1"}, 107),
+        ("map_remove", {"channel": "board:1", "key": "0123456789"}, 107),
         ("map_read_state", {"channel": "plain:1"}, 107),
         ("map_stats", {"channel": "plain:1"}, 107),
         ("publish", {"channel": "board:1", "data": 1}, 107),

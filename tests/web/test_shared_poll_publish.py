@@ -42,9 +42,11 @@ async def test_it_is_done_whether_anybody_tracks_the_key_or_not(api: API) -> Non
         ({"channel": "polled:a", "b64data": "?"}, 108),
         ({"key": ""}, 107),
         ({"version": 0}, 107),
+        ({"key": "k" * 65537}, 107),
+        ({"epoch": "k" * 65537}, 107),
         ({"b64data": "?"}, 107),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:40],
 )
 async def test_what_is_missing_or_wrong(api: API, changes: dict[str, Any], code: int) -> None:
     assert (await api.error("shared_poll_publish", **{**GOOD, **changes}))["code"] == code

@@ -1,6 +1,7 @@
 """Dependencies of a router, where the options of a channel decide and no handler does."""
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from gateway.auth.permissions import (
     may_publish,
@@ -16,10 +17,11 @@ from gateway.messages import Publication, SubscribeRequest
 from gateway.program.routes.route import Route
 from gateway.session import Session
 from gateway.session.application import AS_THE_OPTIONS_SAY, Accepted, AcceptedChange, Admitted
-from gateway.session.standing import check_may
+from gateway.session.standing import check_may, check_subscribed
 
 Ask = Callable[[Session, Channel], Awaitable[None]]
 """Raises ``Error`` for who may not."""
+Decide = Callable[..., Any]
 
 
 def guard(route: Route, ask: Ask) -> None:
@@ -52,13 +54,23 @@ def guard(route: Route, ask: Ask) -> None:
         check_may(session, channel, may_read_history)
         await ask(session, channel)
 
+    writes, reads = route.publish_unsubscribed, route.read_unsubscribed
+    route.publish_unsubscribed = route.read_unsubscribed = True  # the options say it, or else the handler's own
     route.subscribe = route.subscribe or subscribe
-    if not (route.publish or route.map_publish or route.map_remove):
-        route.publish_unsubscribed = True
-    route.publish = route.publish or publish
-    route.map_publish = route.map_publish or writing(may_set)
-    route.map_remove = route.map_remove or writing(may_remove)
-    if route.presence is None and route.history is None:
-        route.read_unsubscribed = True
-    route.presence = route.presence or presence
-    route.history = route.history or history
+    route.publish = _own(route.publish, writes) or publish
+    route.map_publish = _own(route.map_publish, writes) or writing(may_set)
+    route.map_remove = _own(route.map_remove, writes) or writing(may_remove)
+    route.presence = _own(route.presence, reads) or presence
+    route.history = _own(route.history, reads) or history
+
+
+def _own(decide: Decide | None, unsubscribed: bool) -> Decide | None:
+    """What a handler decides, for subscribers alone unless it is for anyone."""
+    if decide is None or unsubscribed:
+        return decide
+
+    def of_subscribers(session: Session, channel: Channel, *more: Publication) -> Any:
+        check_subscribed(session, channel, "what a handler decides", False)
+        return decide(session, channel, *more)
+
+    return of_subscribers

@@ -7,6 +7,8 @@ from gateway.channels import Channel
 from gateway.errors import Error, ErrorCode
 from gateway.maps.base import NO_EXTRAS, MapWrite
 from gateway.messages import Publication
+from gateway.program.encoding import is_text
+from gateway.program.errors import check_write
 from gateway.program.routes.publishing import accepted
 from gateway.program.routes.returns import Encode, Handled, Message
 from gateway.session import Session
@@ -49,7 +51,9 @@ def _set(returned: Any, change: Publication, encode: Encode) -> AcceptedChange:
         case Message(key=key, key_mode=key_mode, idempotency_key=once, delta=delta):
             if returned.skip_history or returned.exclude is not None:
                 raise TypeError("in a map all is kept, and everybody told: a Message has no skip_history, no exclude")
-            extras = MapWrite(key_mode=key_mode, idempotency_key=once, delta=delta)
+            if not is_text(key):
+                raise TypeError(f"a key is text, not {key!r:.100}")
+            extras = check_write(MapWrite(key_mode=key_mode, idempotency_key=once, delta=delta))
         case _:
             key, extras = "", NO_EXTRAS
     publication = accepted(returned, change, encode).publication

@@ -1,5 +1,6 @@
 """Maps of the program: what clients write is decided by its handlers, and it writes and reads by itself."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, cast
 
@@ -167,6 +168,30 @@ async def test_without_handlers_the_options_decide_after_the_dependencies() -> N
         assert await held(gateway) == {"a": 1}
 
 
+async def test_a_handler_beside_dependencies_takes_nothing_from_what_the_options_let() -> None:
+    gateway = gateway_with()
+    router = ChannelRouter(dependencies=[Depends(lambda: None)])
+    allowed: Any = {f"allow_remove_for_{who}": True for who in ("client", "anonymous")}
+    boards: Any = {"board": {}, "open": {"publish": "anyone"}}
+    for name, options in boards.items():
+        channel = router.channel(f"{name}:{{id}}", map=PERSISTENT | allowed, **options, **OPEN)
+
+        @channel.on_publish
+        async def put_up(key: str) -> None:
+            pass
+
+    gateway.include(router)
+    async with running(gateway):
+        await gateway.map("board:7").publish("a", 1)
+        client = Client(gateway)
+        await client.connect()
+        assert (await drop(client, "a"))["publish"] == {}
+        assert (await put(client, "a", 1))["error"]["code"] == 103
+        assert (await put(client, "a", 1, "open:7"))["publish"] == {}
+        await client.subscribe("board:7", type=1, phase=2)
+        assert (await put(client, "a", 1))["publish"] == {}
+
+
 async def test_keys_of_the_program_end_by_themselves() -> None:
     """The node sweeps though no namespace of the settings is a map."""
     gateway = gateway_with()
@@ -274,6 +299,19 @@ async def test_writes_may_depend_on_what_is_there(board: MapHandle[Card]) -> Non
         cast(Any, await board.get("a")).data  # noqa: B018  it is read when it is asked for
 
 
+async def test_many_changes_leave_others_their_turn(board: MapHandle[Card], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.program.maps.AT_A_TIME", 2)
+    for key in "ab":
+        await board.publish(key, Card(text="1"))
+    others: list[int] = []
+    asyncio.get_running_loop().call_soon(others.append, 1)
+    assert len((await board.changes())[0]) == 2
+    assert others
+    asyncio.get_running_loop().call_soon(others.append, 2)
+    assert len((await board.entries())[0]) == 2
+    assert len(others) == 2
+
+
 async def test_subscribers_of_a_cleared_map_load_it_anew() -> None:
     gateway = gateway_with()
     gateway.channel("board:{id}", map=PERSISTENT, **OPEN)
@@ -302,6 +340,49 @@ async def test_what_a_map_does_not_take_is_told_with_what_to_write() -> None:
         channel = gateway.node.channels.resolve("board:7")
         with pytest.raises(Error, match="the channel is a map, or polled"):
             await gateway.node.publish(channel, Publication(Payload(b"1")))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "text"),
+    [
+        ({"key": "\ud800"}, ChannelError, "is a text of at most 9 bytes"),
+        ({"tags": {"a": "\ud800"}}, TypeError, "tags are text"),
+        ({"key_mode": "if_nwe"}, ValueError, '"if_new" or "if_exists"'),
+        ({"version": True}, TypeError, "version is a number"),
+        ({"version": "7"}, TypeError, "version is a number"),
+        ({"version": -1}, ValueError, "must lie between"),
+        ({"version_epoch": None}, TypeError, "version_epoch is text"),
+        ({"expected": 5}, TypeError, "expected is a position"),
+        ({"idempotency_key": 7}, TypeError, "idempotency_key is text"),
+        ({"idempotency_key": "\ud800"}, TypeError, "idempotency_key is text"),
+    ],
+)
+async def test_what_only_a_type_checker_would_refuse(
+    board: MapHandle[Card], wrong: dict[str, Any], error: type[Exception], text: str
+) -> None:
+    publish: Any = board.publish
+    with pytest.raises(error, match=text):
+        await publish(**{"key": "a", "data": Card(text="1"), **wrong})
+    if wrong.keys() <= {"expected", "idempotency_key"}:
+        remove: Any = board.remove
+        with pytest.raises(error, match=text):
+            await remove("a", **wrong)
+    assert await board.count() == 0
+
+
+@pytest.mark.parametrize("wrong", [{"key": "\ud800"}, {"key": 5}, {"key_mode": "if_nwe"}, {"idempotency_key": 7}])
+async def test_what_handlers_return_is_held_to_the_same(wrong: dict[str, Any]) -> None:
+    gateway = gateway_with()
+    board = gateway.channel("board:{id}", map=PERSISTENT, **OPEN)
+
+    @board.on_publish
+    async def put_up(key: str, card: Card) -> Message[Card]:
+        return Message(card, **wrong)
+
+    async with running(gateway):
+        client = await entered(gateway)
+        assert (await put(client, "a", {"text": "hi"}))["error"]["code"] == ErrorCode.INTERNAL
+        assert await held(gateway) == {}
 
 
 async def test_a_listener_hears_the_changes() -> None:
