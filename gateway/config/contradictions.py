@@ -89,6 +89,7 @@ def find_problems(settings: Settings) -> Iterator[Problem]:
     yield from _proxy_problems(server.forwarded_allow_ips)
     yield from _limit_problems(settings)
     yield from _listening_problems(server)
+    yield from _transforms_problems(settings)
     if settings.admin.enabled and not (settings.admin.password or settings.admin.insecure):
         yield Problem("admin.enabled", 'needs admin.password: take the output of "openssl rand -hex 32"')
     if settings.opentelemetry.enabled and not _has_modules(*TRACING):
@@ -174,6 +175,16 @@ def _listening_problems(server: HTTPServerSettings) -> Iterator[Problem]:
             f"{key}.proxy_protocol",
             'nobody is trusted: name the proxies, for example forwarded_allow_ips = "10.0.0.0/24"',
         )
+
+
+def _transforms_problems(settings: Settings) -> Iterator[Problem]:
+    """Codes that would be answered in two ways."""
+    for name, stream in (("uni_http_stream", settings.uni_http_stream), ("uni_sse", settings.uni_sse)):
+        codes = [each.code for each in stream.connect_code_to_http_response.transforms]
+        for index, code in enumerate(codes):
+            if code in codes[:index]:
+                key = f"{name}.connect_code_to_http_response.transforms.{index}.code"
+                yield Problem(key, f"{code} is there twice; keep one of the two")
 
 
 def _address_problems(settings: Settings) -> Iterator[Problem]:

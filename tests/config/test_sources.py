@@ -328,6 +328,7 @@ def test_long_values_are_cut() -> None:
 
 
 WITHOUT = "channel.without_namespace."
+TWICE = [{"code": code, "to": {"status_code": 401}} for code in (109, 3500, 109)]
 HISTORY = {WITHOUT + "history_size": 1, WITHOUT + "history_ttl": "1s"}
 
 
@@ -405,6 +406,25 @@ HISTORY = {WITHOUT + "history_size": 1, WITHOUT + "history_ttl": "1s"}
             {"client.token.rsa_public_key": "nonsense"},
             'client.token.rsa_public_key = "nonsense"',
             "is not a public key; expected PEM",
+        ),
+        *(
+            (
+                {f"{stream}.connect_code_to_http_response.transforms": TWICE},
+                f"{stream}.connect_code_to_http_response.transforms.2.code = 109",
+                "109 is there twice; keep one of the two",
+            )
+            for stream in ("uni_sse", "uni_http_stream")
+        ),
+        (
+            {
+                "client.proxy.connect.enabled": True,
+                "client.proxy.connect.endpoint": "http://127.0.0.1:3000/connect",
+                "client.proxy.connect.http.status_to_code_transforms": [
+                    {"status_code": 403, "to_error": {"code": code}} for code in (403, 404)
+                ],
+            },
+            "client.proxy.connect.http.status_to_code_transforms.1.status_code = 403",
+            "403 is there twice; keep one of the two",
         ),
     ],
 )
