@@ -85,6 +85,8 @@ def _problems(place: str, backend: ProxySettings) -> Iterator[Problem]:
             yield (f"{place}.http.static_headers", f"the value of {name} has a line break, which no header has")
     for index, meaning in enumerate(backend.http.status_to_code_transforms):
         key = f"{place}.http.status_to_code_transforms.{index}"
+        if meaning.status_code in [each.status_code for each in backend.http.status_to_code_transforms[:index]]:
+            yield (f"{key}.status_code", f"{meaning.status_code} is there twice; keep one of the two")
         if meaning.status_code == 200:
             yield (f"{key}.status_code", "200 is an answer, which says itself what it means")
         if bool(meaning.to_error.code) == bool(meaning.to_disconnect.code):

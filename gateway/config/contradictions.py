@@ -90,7 +90,7 @@ def find_problems(settings: Settings) -> Iterator[Problem]:
     yield from _proxy_problems(server.forwarded_allow_ips)
     yield from _limit_problems(settings)
     yield from _listening_problems(server)
-    yield from _refusal_problems(settings)
+    yield from _transforms_problems(settings)
     if settings.admin.enabled and not (settings.admin.password or settings.admin.insecure):
         yield Problem("admin.enabled", 'needs admin.password: take the output of "openssl rand -hex 32"')
     if settings.opentelemetry.enabled and not _has_modules(*TRACING):
@@ -176,6 +176,22 @@ def _listening_problems(server: HTTPServerSettings) -> Iterator[Problem]:
             f"{key}.proxy_protocol",
             'nobody is trusted: name the proxies, for example forwarded_allow_ips = "10.0.0.0/24"',
         )
+
+
+def _transforms_problems(settings: Settings) -> Iterator[Problem]:
+    """Codes that would be answered in two ways, and bodies that nobody would get."""
+    for name, stream in (("uni_http_stream", settings.uni_http_stream), ("uni_sse", settings.uni_sse)):
+        seen: set[int] = set()
+        for index, each in enumerate(stream.connect_code_to_http_response.transforms):
+            key = f"{name}.connect_code_to_http_response.transforms.{index}"
+            if each.code in seen:
+                yield Problem(f"{key}.code", f"{each.code} is there twice; keep one of the two")
+            seen.add(each.code)
+            status = each.to.status_code
+            if each.to.body and status in BODILESS:
+                yield Problem(
+                    f"{key}.to.body", f"a response with status {status} has none; leave it out, or answer 403"
+                )
 
 
 def _address_problems(settings: Settings) -> Iterator[Problem]:
@@ -378,13 +394,3 @@ def _regex_error(pattern: str) -> str:
     except (re.error, OverflowError, RecursionError) as error:
         return f"{json.dumps(pattern)} is not a regular expression ({error})"
     return ""
-
-
-def _refusal_problems(settings: Settings) -> Iterator[Problem]:
-    for name, section in (("uni_http_stream", settings.uni_http_stream), ("uni_sse", settings.uni_sse)):
-        for index, each in enumerate(section.connect_code_to_http_response.transforms):
-            if each.to.body and each.to.status_code in BODILESS:
-                key = f"{name}.connect_code_to_http_response.transforms.{index}.to.body"
-                yield Problem(
-                    key, f"a response with status {each.to.status_code} has none; leave it out, or answer 403"
-                )

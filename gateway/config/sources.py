@@ -288,6 +288,7 @@ class _Tree:
         value, name = _example(key), key.rpartition(".")[2]
         if origin.startswith(" (environment"):
             inner = key if value != {} else next((each for each in _fields() if each.startswith(f"{key}.")), key)
+            inner = _list_around(inner) or inner  # a list is one variable, whole
             return _variable(inner, _example(inner))
         if value == {}:
             return f"[{key}]"
@@ -303,6 +304,13 @@ def _meant(key: str) -> str:
     wanted = _NAMED.sub(r"\1", key)
     spelled = {known.replace(".", "_"): known for known in _fields()}
     return next((spelled[match] for match in get_close_matches(wanted.replace(".", "_"), spelled, 1, 0.8)), "")
+
+
+def _list_around(key: str) -> str:
+    """The setting of many values that this is a part of; empty if there is none."""
+    names = _NAMED.sub(r"\1", key).split(".")
+    outer = (".".join(names[:depth]) for depth in range(1, len(names)))
+    return next((each for each in outer if _kind(each) is tuple), "")
 
 
 def _is_service(name: str, value: str) -> bool:
@@ -364,17 +372,18 @@ def _example(key: str) -> Any:
     if field.examples:
         return field.examples[0]
     kinds = (field.annotation, *get_args(field.annotation))
+    default = None if field.is_required() else field.default
     if bool in kinds:
         return True
     if field.annotation is float:
-        return f"{field.default or 300:g}s"
+        return f"{default or 300:g}s"
     if key == "channel.namespaces":
         return [{"name": "chat"}]
     if get_origin(field.annotation) is tuple:
         return ["https://example.com"]
     if int in kinds:
-        return field.default or 100
-    return "text" if field.is_required() else field.default or "text"
+        return default or 100
+    return default or "text"
 
 
 def _meaning(key: str) -> str:

@@ -59,7 +59,8 @@ BYTES = "bytes"
 ERRORS = "error"
 
 MISSES = "miss"
-"""Commands by HTTP of an address for sessions that no other node has: as many may come as connections."""
+"""Commands by HTTP of an address for sessions of which another node has said that it has none: as many may come as
+connections."""
 
 _NAMES: dict[Kind, str] = {**{kind: name for name, kind in COMMANDS.items()}, BYTES: BYTES, ERRORS: ERRORS}
 _NAMES[MISSES] = _NAMES[ConnectRequest]  # whose setting it is
@@ -193,7 +194,7 @@ class Limiter:
         return waits <= 0 or not self._counts(rules, MISSES, network.name)
 
     def missed(self, network: Network) -> None:
-        """There was no such session there."""
+        """Another node has been asked, and has no such session."""
         rules = self.layers(network).address
         if rules is not None and network.name:
             self._account(rules, network).drain(rules, MISSES, self._clock())

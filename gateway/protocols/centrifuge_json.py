@@ -4,7 +4,7 @@ Source: Centrifuge client protocol v2, "Two encodings" and "Messages".
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from msgspec import DecodeError, Raw, Struct, ValidationError
@@ -50,8 +50,9 @@ from gateway.messages import (
     UnsubscribeResult,
     is_opaque,
 )
-from gateway.protocols.base import MOST_AT_FIRST
+from gateway.protocols.base import OBJECTS_AT_FIRST
 from gateway.protocols.nulls import without_nulls
+from gateway.protocols.protobuf import ENDLESS
 
 _PONG = Command(0, Pong())
 
@@ -289,20 +290,32 @@ def without_lone_surrogates(line: bytes) -> bytes:
 
     RFC 8259, section 8.2, leaves such strings to the receiver; ours would refuse them, with the connection.
     """
-    return _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], line)
+    return _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], line) if b"\\" in line else line
 
 
 def check_first(frame: bytes) -> None:
     """Raises ``Disconnect`` (bad request) for what is too much to be read for a client that has not been let in."""
-    nulls = frame.count(b"null")
-    things = frame.count(b"{") + nulls
-    if things > MOST_AT_FIRST // (4 if nulls else 1):  # leaving them out takes as long again several times
+    if frame.count(b"{") > OBJECTS_AT_FIRST:
         raise Disconnect(DisconnectCode.BAD_REQUEST)
 
 
-def _mended(line: bytes) -> bytes:
+def mended(line: bytes, kind: Any, budget: Iterator[object] = ENDLESS) -> bytes:
     """What may be read where the line as it is cannot."""
-    return without_nulls(without_lone_surrogates(line), Envelope)
+    return without_nulls(without_lone_surrogates(line), kind, budget)
+
+
+def budget_of_mending(frame: bytes, *, admitted: bool) -> Iterator[object]:
+    """What mending a frame may spend, an item a line beside. It, or its end, raises ``Disconnect`` (bad request)."""
+    if admitted:
+        return ENDLESS
+    if frame.count(b"\\") > OBJECTS_AT_FIRST:
+        raise Disconnect(DisconnectCode.BAD_REQUEST)
+    return _limited(OBJECTS_AT_FIRST // 4)  # each takes several times as long as a thing to be read
+
+
+def _limited(most: int) -> Iterator[object]:
+    yield from range(most)
+    raise Disconnect(DisconnectCode.BAD_REQUEST)
 
 
 class CentrifugeJson:
@@ -329,7 +342,9 @@ class CentrifugeJson:
             try:
                 return [_PONG if line == b"{}" else self._decode(line).command() for line in frame.split(b"\n")]
             except DecodeError:
-                return [self._decode(_mended(line)).command() for line in frame.split(b"\n")]
+                budget = budget_of_mending(frame, admitted=admitted)
+                lines = zip(frame.split(b"\n"), budget, strict=False)
+                return [self._decode(mended(line, Envelope, budget)).command() for line, _ in lines]
         except UNREADABLE as error:
             raise unreadable(error) from error
 

@@ -13,14 +13,14 @@ from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
 from gateway.messages import Command, ConnectRequest, Push, Result
 from gateway.protocols.centrifuge_json import (
     UNREADABLE,
+    budget_of_mending,
     check_first,
     encode_disconnect,
     encode_push,
     encode_result,
+    mended,
     unreadable,
-    without_lone_surrogates,
 )
-from gateway.protocols.nulls import without_nulls
 
 REFUSALS: dict[int, DisconnectCode] = {
     ErrorCode.TOKEN_EXPIRED: DisconnectCode.EXPIRED,
@@ -54,7 +54,8 @@ class CentrifugeJsonUni:
             try:
                 request = self._decode(frame)
             except DecodeError:
-                request = self._decode(without_nulls(without_lone_surrogates(frame), ConnectRequest))
+                budget = budget_of_mending(frame, admitted=admitted)
+                request = self._decode(mended(frame, ConnectRequest, budget))
         except UNREADABLE as error:
             raise unreadable(error) from error
         return [Command(1, request or ConnectRequest())]

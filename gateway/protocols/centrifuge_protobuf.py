@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from gateway.errors import Disconnect, DisconnectCode, Error
 from gateway.messages import Command, Pong, Publication, Push, Result
-from gateway.protocols.base import MOST_AT_FIRST
+from gateway.protocols.base import FIELDS_AT_FIRST
 from gateway.protocols.centrifuge_fields import COMMAND, PUBLICATION, PUSHES, RESULTS
 from gateway.protocols.protobuf import (
     ENDLESS,
@@ -56,7 +56,7 @@ def encode_disconnect(reason: Disconnect) -> bytes:
 
 def budget(admitted: bool) -> Iterator[object]:
     """How many fields may be read in a frame."""
-    return ENDLESS if admitted else iter(range(MOST_AT_FIRST))
+    return ENDLESS if admitted else iter(range(FIELDS_AT_FIRST))
 
 
 def _commands(frame: bytes, budget: Iterator[object]) -> Iterator[Command]:

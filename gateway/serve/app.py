@@ -30,7 +30,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if settings.uni_websocket.enabled:
         app.state.endpoints[UNI_WEBSOCKET] = running.uni_websocket
     app.include_router(gateway.router)
-    app.router.default = Nowhere(running.acceptor, app.router.default)
+    paths = [path for path in app.state.endpoints if not path.endswith("/")]
+    app.router.default = Nowhere(running.acceptor, app.router.default, paths, settings.http_server.root_path)
     if settings.demo.enabled:
         running.node.greeting = Payload(msgspec.json.encode({"node": running.node.name}))
         app.include_router(demo_router(lambda: gateway.settings.client.token.signing_secret))

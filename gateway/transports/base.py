@@ -139,7 +139,7 @@ class Acceptor:
         return self._node.metrics.slow
 
     def may_search(self, scope: Scope) -> bool:
-        """Whether other nodes may be asked for a client's session; if there is none, `missed` is to be told."""
+        """Whether other nodes may be asked for a client's session; `missed` is to be told if one has none."""
         return self._node.limiter.may_search(network_of(self.address(scope)))
 
     def missed(self, scope: Scope) -> None:

@@ -72,17 +72,17 @@ class Emulation:
             return Outcome.UNKNOWN
         return Outcome.TAKEN if upstream.take(frame) else Outcome.TOO_MANY
 
-    def has(self, node: str) -> bool:
-        """Whether that is this node, whose sessions are found without asking anybody."""
-        return node == self._node.uid
+    def is_elsewhere(self, node: str) -> bool:
+        """Whether that is another node which is alive: it is asked, and nobody for any other."""
+        return node != self._node.uid and self._node.cluster.knows(node)
 
     async def hand(self, node: str, session: str, frame: bytes) -> Outcome:
         """Hand commands to a session of whichever node."""
-        if self.has(node):
+        if node == self._node.uid:
             return self.take(session, frame)
-        cluster = self._node.cluster
-        if not cluster.knows(node):
+        if not self.is_elsewhere(node):
             return Outcome.NO_NODE
+        cluster = self._node.cluster
         told = await cluster.ask(QUESTION, _encode(Commands(session, frame)).decode(), node, Outcome)
         outcome: Outcome | None = told.answers.get(node)
         if outcome is None:

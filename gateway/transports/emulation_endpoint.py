@@ -104,11 +104,12 @@ class EmulationEndpoint:
         except ValueError as error:
             raise HTTPException(HTTPStatus.BAD_REQUEST) from error
         check_size(acceptor, request, len(asked.data), self._largest_data)
-        elsewhere = not acceptor.emulation.has(asked.node)
+        elsewhere = acceptor.emulation.is_elsewhere(asked.node)
         if elsewhere and not acceptor.may_search(request.scope):
-            raise HTTPException(HTTPStatus.TOO_MANY_REQUESTS)
+            # as an answer from 500 on: an SDK passes over a 429, and what it has commanded is lost without a word
+            raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE)
         outcome = await acceptor.emulation.hand(asked.node, asked.session, asked.data)
-        if elsewhere and outcome in (Outcome.UNKNOWN, Outcome.NO_NODE):
+        if elsewhere and outcome is Outcome.UNKNOWN:
             acceptor.missed(request.scope)
         if outcome is Outcome.TOO_MANY:
             text = "%s: commands dropped, more than %d bytes of those before them wait"

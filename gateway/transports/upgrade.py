@@ -1,6 +1,6 @@
 """Requests that come to where WebSockets are opened and open none: what is said to whoever has to mend that."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 
 from starlette.datastructures import Headers
@@ -18,7 +18,7 @@ CURE = (
     "HAProxy, Caddy, Traefik and Envoy pass them on as they are, the latter with upgrade_configs."
 )
 
-PREFIX = "If a proxy in front leaves a prefix of its own before it: name that in http_server.root_path of the gateway."
+PREFIX = "If a proxy in front leaves a prefix of its own before it: name that in the setting"
 
 OLD = "It has come as HTTP/1.0, which knows no Upgrade: so nginx speaks unless it is told proxy_http_version 1.1."
 MISSING = "The request has no header Upgrade: websocket."
@@ -45,20 +45,22 @@ class UpgradeNeeded:
 class Nowhere:
     """A raw ASGI application that answers a WebSocket at a path where none is opened; all else is ``otherwise``'s."""
 
-    def __init__(self, acceptor: Acceptor, otherwise: ASGIApp) -> None:
+    def __init__(self, acceptor: Acceptor, otherwise: ASGIApp, paths: Sequence[str], prefix: str = "") -> None:
+        """``paths`` are those where they are opened, below ``prefix``, which is http_server.root_path."""
         self._acceptor = acceptor
         self._otherwise = otherwise
+        self._places = " or ".join(prefix + path for path in paths)
+        self._setting = "http_server.root_path" + (f", which is {prefix} now" if prefix else "")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if "websocket.http.response" not in (scope.get("extensions") or {}):
             await self._otherwise(scope, receive, send)
             return
-        path, place = scope["path"][:100], WEBSOCKET_PATHS[0]
-        text = (
-            "%s: no WebSocket is opened at %r, but at %s; a prefix that a proxy leaves stands in http_server.root_path"
-        )
-        self._acceptor.refusals.happened("path", text, self._acceptor.address(scope), path, place, reason=path)
-        body = f"No WebSocket is opened at {path!a}, but at {place}.\n{PREFIX}\n"
+        path, places = scope["path"][:100], self._places
+        text = "%s: no WebSocket is opened at %r, but at %s; a prefix that a proxy leaves stands in %s"
+        address = self._acceptor.address(scope)
+        self._acceptor.refusals.happened("path", text, address, path, places, self._setting, reason=path)
+        body = f"No WebSocket is opened at {path!a}, but at {places}.\n{PREFIX} {self._setting}.\n"
         await PlainTextResponse(body, HTTPStatus.NOT_FOUND)(scope, receive, send)
 
 

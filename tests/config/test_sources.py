@@ -1,14 +1,17 @@
 import json
+import re
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_origin
 
 import pytest
 import yaml
+from pydantic import TypeAdapter
+from pydantic.fields import FieldInfo
 
 from gateway.config.settings import Settings
-from gateway.config.sources import load, schema, show
+from gateway.config.sources import _example, _fields, load, schema, show
 from gateway.config.weak import DEV_SECRET
 from gateway.errors import SettingsError
 
@@ -325,6 +328,7 @@ def test_long_values_are_cut() -> None:
 
 
 WITHOUT = "channel.without_namespace."
+TWICE = [{"code": code, "to": {"status_code": 401}} for code in (109, 3500, 109)]
 HISTORY = {WITHOUT + "history_size": 1, WITHOUT + "history_ttl": "1s"}
 
 
@@ -402,6 +406,25 @@ HISTORY = {WITHOUT + "history_size": 1, WITHOUT + "history_ttl": "1s"}
             {"client.token.rsa_public_key": "nonsense"},
             'client.token.rsa_public_key = "nonsense"',
             "is not a public key; expected PEM",
+        ),
+        *(
+            (
+                {f"{stream}.connect_code_to_http_response.transforms": TWICE},
+                f"{stream}.connect_code_to_http_response.transforms.2.code = 109",
+                "109 is there twice; keep one of the two",
+            )
+            for stream in ("uni_sse", "uni_http_stream")
+        ),
+        (
+            {
+                "client.proxy.connect.enabled": True,
+                "client.proxy.connect.endpoint": "http://127.0.0.1:3000/connect",
+                "client.proxy.connect.http.status_to_code_transforms": [
+                    {"status_code": 403, "to_error": {"code": code}} for code in (403, 404)
+                ],
+            },
+            "client.proxy.connect.http.status_to_code_transforms.1.status_code = 403",
+            "403 is there twice; keep one of the two",
         ),
     ],
 )
@@ -569,6 +592,46 @@ def test_examples_are_written_as_the_file_is(tmp_path: Path, suffix: str, text: 
 )
 def test_examples_are_variables_where_these_were_given(name: str, value: str, told: str) -> None:
     assert f"for example {told}" in complaint(environ=environment(**{name: value}))
+
+
+@pytest.mark.parametrize(("key", "field"), _fields().items(), ids=_fields())
+def test_every_example_would_do(key: str, field: FieldInfo) -> None:
+    """Also of what has no default, which is given in lists alone: there each wrong value is told with one."""
+    kind: Any = Annotated[field.annotation, field]
+    TypeAdapter[Any](kind).validate_python(_example(key))
+
+
+REQUIRED = [key for key, field in _fields().items() if field.is_required()]
+
+
+def one_of_each(key: str, value: Mapping[str, Any], place: str = "") -> dict[str, Any]:
+    """Sections with one entry in each list, down to the one that has the setting ``key``: that is ``value``."""
+    name, _, rest = key.removeprefix(place).lstrip(".").partition(".")
+    place = f"{place}.{name}".lstrip(".")
+    if not rest:
+        return dict(value)
+    within = one_of_each(key, value, place)
+    return {name: [within] if get_origin(getattr(_fields().get(place), "annotation", None)) is tuple else within}
+
+
+@pytest.mark.parametrize("key", REQUIRED)
+def test_what_is_required_is_told_with_an_example(key: str, tmp_path: Path) -> None:
+    name = key.rpartition(".")[2]
+    file = tmp_path / "gateway.json"
+    for wrong in ("!", 0, None):
+        file.write_text(json.dumps(one_of_each(key, {} if wrong is None else {name: wrong})))
+        told = [line for line in complaint(file).splitlines() if re.match(rf"[\w.]+\.{name}\b", line)]
+        assert told, "by its place"
+        assert wrong is None or f'; for example "{name}": ' in told[0]
+
+
+@pytest.mark.parametrize("key", REQUIRED)
+def test_a_variable_for_one_of_a_list_is_answered_with_the_list(key: str) -> None:
+    given = f"GATEWAY_{key.upper().replace('.', '_')}"
+    example = complaint(environ={given: "1"}).partition("did you mean ")[2].removesuffix("?")
+    name, _, value = example.partition("=")
+    assert key.startswith(name.removeprefix("GATEWAY_").lower().replace("__", "."))
+    assert isinstance(json.loads(value), list)
 
 
 @pytest.mark.parametrize("text", ["null", '"null"', " null "])

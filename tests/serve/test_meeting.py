@@ -27,7 +27,7 @@ def test_all_workers_have_the_same_for_as_long_as_there_are_any(tmp_path: Path) 
     [directory] = tmp_path.iterdir()
     assert first.prometheus.directory == later.prometheus.directory == str(directory)
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
-    assert (first.node.name, later.prometheus.namespaces) == ("blue", ["chat"])
+    assert (first.node.name, later.prometheus.namespaces) == ("blue", ("chat",))
     (directory / "left.sock").write_text("")
     meeting.close()
     assert list(tmp_path.iterdir()) == []

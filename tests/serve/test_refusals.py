@@ -516,3 +516,15 @@ async def test_access_lines_of_a_connection(caplog: pytest.LogCaptureFixture) ->
             assert re.fullmatch(r"client \S+ user 'bob' 127\.0\.0\.1: ended after \d+\.\d s with 1000 ''", over)
         else:
             assert lines == []
+
+
+async def test_where_websockets_are_opened_is_told_whole(caplog: pytest.LogCaptureFixture) -> None:
+    given = {"http_server": {"root_path": "/gw"}, "uni_websocket": {"enabled": True}}
+    async with ground(given) as place, place.peer(upgrade_request("/elsewhere")) as peer:
+        assert b" 404 " in await peer.head()
+        rest = await peer.rest()
+    assert b"but at /gw/connection/websocket or /gw/connection/uni_websocket.\n" in rest
+    assert b"http_server.root_path, which is /gw now.\n" in rest
+    [line] = [each for each in caplog.records if "no WebSocket" in each.getMessage()]
+    assert "/gw/connection/websocket or /gw/connection/uni_websocket; a prefix" in line.getMessage()
+    assert line.getMessage().endswith("http_server.root_path, which is /gw now")

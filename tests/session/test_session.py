@@ -11,7 +11,7 @@ import pytest
 from gateway.core.cluster import DisconnectUser, SubscribeUser
 from gateway.errors import BrokerUnavailable, Disconnect, DisconnectCode, UnsubscribeCode
 from gateway.messages import Payload, Publication
-from gateway.protocols.base import MOST_AT_FIRST
+from gateway.protocols.base import OBJECTS_AT_FIRST
 from gateway.session import State
 from gateway.session.dispatch import FAIR
 from tests.session.rig import Rig
@@ -47,12 +47,12 @@ async def test_before_connect_only_so_much_is_read() -> None:
     """Whatever it is: reading it takes the time of all others."""
     rig = await Rig.open()
     client = rig.client()
-    pongs = [b"{}"] * MOST_AT_FIRST
+    pongs = [b"{}"] * OBJECTS_AT_FIRST
     await client.say(b'{"id":1,"connect":{}}', *pongs)
     assert (client.closed, client.take()) == (BAD_REQUEST, [])
     client = await rig.connected()
-    await client.say(*[b'{"id":9,"rpc":{}}'] * MOST_AT_FIRST)
-    assert (client.closed, len(client.take())) == (None, MOST_AT_FIRST)
+    await client.say(*[b'{"id":9,"rpc":{}}'] * OBJECTS_AT_FIRST)
+    assert (client.closed, len(client.take())) == (None, OBJECTS_AT_FIRST)
 
 
 @pytest.mark.parametrize("kind", COMMANDS)

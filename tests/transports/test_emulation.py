@@ -228,12 +228,21 @@ async def test_made_up_sessions_of_another_node_are_asked_for_so_often(server: R
             return answer(argument)
 
         node.answers[QUESTION] = noted
-        assert [await caller.say(first, {}, session="none") for _ in range(5)] == [204, 204, 204, 429, 429]
+        assert [await caller.say(first, {}, session="none") for _ in range(5)] == [204, 204, 204, 503, 503]
         assert len(asked) == 3
-        assert await caller.say(first, {}) == 429, "nor for one that there is"
+        assert await caller.say(first, {}) == 503, "nor for one that there is"
         assert [await caller.say(second, {}, session="none") for _ in range(5)] == [204] * 5, "its own cost nothing"
         assert await caller.say(second, {"id": 3, "rpc": {}}) == 204
-        assert [await caller.say(second, {}, node="none") for _ in range(4)] == [404, 404, 404, 429]
+        assert [await caller.say(first, {}, node="none") for _ in range(5)] == [404] * 5, "where nobody is asked"
+
+
+async def test_a_node_that_is_gone_costs_nothing(server: RedisServer) -> None:
+    """Its clients come from behind one address, and so do those of nodes that are alive."""
+    limits = {"address_command": {"enabled": True, "connect": "2/hour"}}
+    async with two(server, with_client(rate_limit=limits)) as (first, second, _), client(second) as caller:
+        assert [await caller.say(first, {}, node="gone") for _ in range(9)] == [404] * 9
+        assert await caller.say(first, {"id": 3, "rpc": {}}) == 204
+        assert (await caller.hear())["id"] == 3
 
 
 async def test_what_becomes_of_a_node(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,7 +99,7 @@ class ChannelOptions(Section):
     """Those subscribed to the channel may read history."""
     allow_history_for_anonymous: bool = False
     """Users without id may, too."""
-    batch_delay: Annotated[Duration, Field(le=1)] = 0.0
+    batch_delay: Annotated[Duration, Field(le=1)] = Field(default=0.0, examples=["10ms"])
     """How long publications may wait for others to leave together; without, those of one moment do."""
     allow_user_limited_channels: bool = False
     """Channels such as `dm#7,9` are open to the users named and closed to others; a personal `#7,9` is one user's."""

@@ -36,7 +36,7 @@ class ToDisconnectSettings(Section):
 class StatusTransform(Section):
     """What a status of the backend's answer means, where it is not 200."""
 
-    status_code: int = Field(ge=100, le=599)
+    status_code: int = Field(ge=100, le=599, examples=[403])
     """The status."""
     to_error: ToErrorSettings = ToErrorSettings()
     """The error that the client gets."""

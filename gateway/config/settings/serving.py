@@ -74,7 +74,7 @@ class HTTPServerSettings(Section):
     """Port to bind, of addresses without one; 0 takes a free one."""
     internal_address: Addresses = ""
     """As `address`, for operators; by default the same hosts."""
-    internal_port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    internal_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(default=None, examples=[9000])
     """Port for operators: `/api`, `/metrics`, `/health`, `/admin` and `/docs` are there alone, and nothing else is."""
     unix_socket_mode: str = Field(default="0660", pattern=r"^0?[0-7]{3}$")
     """Who may connect to a Unix socket, as in chmod."""
@@ -132,7 +132,7 @@ class PrometheusSettings(Section):
 
     enabled: bool = True
     """Serve them."""
-    namespaces: list[str] = Field(default=[], max_length=100)
+    namespaces: tuple[str, ...] = Field(default=(), max_length=100, examples=[["chat"]])
     """Namespaces that have counters of their own; of channels as routes the patterns, as `chat:{room}`."""
     directory: str = ""
     """Where processes that share a port find each other, to tell metrics as one; made by `gateway serve` if empty."""

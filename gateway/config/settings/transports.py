@@ -35,7 +35,7 @@ class EmulationSettings(Section):
 class RefusalSettings(Section):
     """A response in place of a stream."""
 
-    status_code: int = Field(ge=200, le=599)
+    status_code: int = Field(ge=200, le=599, examples=[401])
     """Its status."""
     body: str = ""
     """Its text; empty is the reason. None for 204, 205 and 304, which have no body."""
@@ -44,7 +44,7 @@ class RefusalSettings(Section):
 class ConnectCodeTransform(Section):
     """What becomes of an error or a disconnect."""
 
-    code: int = Field(ge=1, le=4999)
+    code: int = Field(ge=1, le=4999, examples=[3500])
     """Its code."""
     to: RefusalSettings
     """How the client is answered."""
