@@ -46,28 +46,30 @@ class MapPresence:
         self._clients: dict[Member, ClientInfo] = {}
         self._users: dict[Member, int] = {}
         """How many connections of a user are there."""
+        self._gone: set[Member] = set()
+        """Those that have left and may still be shown, as long as the broker is away."""
         self._ticking = False
 
     def came(self, channel: str, options: ChannelOptions, info: ClientInfo) -> None:
         """Somebody has subscribed to a channel with these options."""
+        self._gone.discard(Member(channel, info.client))
         if prefix := options.map_clients_presence_channel_prefix:
             member = Member(prefix + channel, info.client)
+            self._gone.discard(member)
             self._clients[member] = info
             self._begin(self._add(member, info))
         if (prefix := options.map_users_presence_channel_prefix) and info.user:
             member = Member(prefix + channel, info.user)
             self._users[member] = self._users.get(member, 0) + 1
             self._begin(self._add(member, None))
-        if (self._clients or self._users) and not self._ticking:
-            self._ticking = True
-            self._wheel.after(TICK, self._tick)
+        self._go_on()
 
     def left(self, channel: str, options: ChannelOptions, info: ClientInfo) -> None:
         """Somebody who had come is there no more."""
         if prefix := options.map_clients_presence_channel_prefix:
             member = Member(prefix + channel, info.client)
             if self._clients.pop(member, None) is not None:
-                self._begin(self._remove(member))
+                self._take_away(member)
         if (prefix := options.map_users_presence_channel_prefix) and info.user:
             member = Member(prefix + channel, info.user)
             count = self._users.pop(member, 0) - 1
@@ -78,10 +80,19 @@ class MapPresence:
     def landed(self, channel: str, options: ChannelOptions, client: str) -> None:
         """What somebody wrote is to go with him, who has left: it may come after that, if it had to wait."""
         if options.is_map and options.map.remove_client_on_unsubscribe:
-            self._begin(self._remove(Member(channel, client)))
+            self._take_away(Member(channel, client))
+
+    def _take_away(self, member: Member) -> None:
+        self._gone.add(member)
+        self._begin(self._remove(member))
+
+    def _go_on(self) -> None:
+        if (self._clients or self._users or self._gone) and not self._ticking:
+            self._ticking = True
+            self._wheel.after(TICK, self._tick)
 
     def _tick(self) -> None:
-        self._ticking = bool(self._clients or self._users)
+        self._ticking = bool(self._clients or self._users or self._gone)
         if self._ticking:
             self._begin(self._renew())
 
@@ -89,6 +100,7 @@ class MapPresence:
         members = [*self._clients.items(), *((member, None) for member in self._users)]
         try:
             await at_once(lambda each: self._add(*each), members)
+            await at_once(self._remove, [*self._gone])
         finally:
             self._wheel.after(TICK, self._tick)
 
@@ -102,7 +114,15 @@ class MapPresence:
             log.debug("%s: somebody present is not shown: %s", member.channel, error)
 
     async def _remove(self, member: Member) -> None:
+        """While the broker is away it is tried with each tick: in a map that keeps its keys it would stay for ever."""
+        if member not in self._gone:
+            return  # it has come back
         try:
             await self._maps.hide(self._channels.resolve(member.channel), member.key)
-        except (Error, BrokerUnavailable) as error:
+        except BrokerUnavailable as error:
+            log.debug("%s: somebody who has left is shown until the broker is back: %s", member.channel, error)
+            self._go_on()
+            return
+        except Error as error:
             log.debug("%s: somebody who has left is shown until the key ends: %s", member.channel, error)
+        self._gone.discard(member)

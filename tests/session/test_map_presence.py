@@ -196,6 +196,31 @@ async def test_what_lands_after_its_client_has_left_goes_too(monkeypatch: pytest
     assert (await watch(rig, "cursors:1", 1))[1] == []
 
 
+@pytest.mark.parametrize("returns", [False, True])
+async def test_who_has_left_while_the_broker_was_away_goes_when_it_is_back(
+    monkeypatch: pytest.MonkeyPatch, returns: bool
+) -> None:
+    rig = await opened()
+    watcher, _ = await watch(rig, "cursors:1", 1)
+    eve = await rig.connected("eve")
+    await eve.subscribe("cursors:1", type=1, phase=2)
+    await eve.ask("publish", channel="cursors:1", type=1, data=1)
+
+    async def fail(*_: Any) -> None:
+        raise BrokerUnavailable(stored="no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.maps, "remove", fail)
+        await eve.ask("unsubscribe", channel="cursors:1")
+        await eve.session.left()
+    if returns:
+        await eve.subscribe("cursors:1", type=1, phase=2)
+    assert keys(changes(watcher)) == [eve.session.client]
+    pass_time(rig, TICK)
+    await rig.node._work.finish(within=5)
+    assert keys(changes(watcher)) == ([] if returns else ["-" + eve.session.client])
+
+
 async def test_what_is_written_without_a_subscription_stays() -> None:
     rig = await opened()
     eve = await rig.connected("eve")
