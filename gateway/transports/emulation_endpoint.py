@@ -28,11 +28,11 @@ METHODS = ("POST",)
 STATUSES = {
     Outcome.TAKEN: HTTPStatus.NO_CONTENT,
     Outcome.UNKNOWN: HTTPStatus.NO_CONTENT,  # its stream has ended, which says it all
-    Outcome.TOO_MANY: HTTPStatus.TOO_MANY_REQUESTS,
+    Outcome.TOO_MANY: HTTPStatus.SERVICE_UNAVAILABLE,
     Outcome.NO_NODE: HTTPStatus.NOT_FOUND,
     Outcome.FAILED: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
-"""From 500 on, and at 404, SDKs open another stream."""
+"""From 500 on, and at 404, SDKs open another stream. A 429 they pass over: what was commanded would be lost unsaid."""
 
 
 class EmulationRequest(Struct):
@@ -106,7 +106,6 @@ class EmulationEndpoint:
         check_size(acceptor, request, len(asked.data), self._largest_data)
         elsewhere = acceptor.emulation.is_elsewhere(asked.node)
         if elsewhere and not acceptor.may_search(request.scope):
-            # as an answer from 500 on: an SDK passes over a 429, and what it has commanded is lost without a word
             raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE)
         outcome = await acceptor.emulation.hand(asked.node, asked.session, asked.data)
         if elsewhere and outcome is Outcome.UNKNOWN:
