@@ -73,7 +73,7 @@ async def test_only_what_is_no_websocket_of_the_gateway_reaches_the_application(
     async with on_uvicorn(Watched(), configured) as port:
         async with peer(port, "?cf_protocol=json"), peer(port):
             assert not called
-        async with peer(port, status=b" 403 ", path="/elsewhere"):
+        async with peer(port, status=b" 404 ", path="/elsewhere"):
             assert called == ["/elsewhere"]
 
 
