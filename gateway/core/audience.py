@@ -106,8 +106,8 @@ class AudienceKey(Struct, frozen=True):
         return hash((id(self.wire), self.joins, self.positioned, self.behind, self.tags, self.delta))
 
 
-class Place(NamedTuple):
-    """Where audiences stand, by their keys."""
+class Progress(NamedTuple):
+    """How far audiences are, by their keys."""
 
     positioned: bool
     behind: Position | None
@@ -150,6 +150,7 @@ class LocalChannel:
         "audiences",
         "checked_at",
         "deltas",
+        "groups",
         "interval",
         "joining",
         "name",
@@ -157,7 +158,6 @@ class LocalChannel:
         "plain",
         "position",
         "seen_at",
-        "standings",
         "values",
     )
 
@@ -170,8 +170,8 @@ class LocalChannel:
         self.position: Position | None = None
         self.plain = False
         """Whether plain clients hear it, or have."""
-        self.standings: dict[Place, Selection[Audience]] | None = None
-        """The audiences by where they stand, if some have a filter, or have had."""
+        self.groups: dict[Progress, Selection[Audience]] | None = None
+        """The audiences by how far they are, if some have a filter, or have had."""
         self.deltas = False
         """Whether somebody has negotiated delta."""
         self.values: Callable[[Publication], None] | None = None
@@ -190,39 +190,39 @@ class LocalChannel:
     def put(self, audience: Audience) -> None:
         key = audience.key
         self.audiences[key] = audience
-        if self.standings is not None:
-            self.standings.setdefault(Place(key.positioned, key.behind), Selection()).add(audience, key.tags)
+        if self.groups is not None:
+            self.groups.setdefault(Progress(key.positioned, key.behind), Selection()).add(audience, key.tags)
         elif key.tags is not None:
-            self.standings = {}
+            self.groups = {}
             for each in self.audiences.values():
                 self.put(each)
 
     def drop(self, audience: Audience) -> None:
         key = audience.key
         del self.audiences[key]
-        if self.standings is not None:
-            place = Place(key.positioned, key.behind)
-            self.standings[place].remove(audience, key.tags)
-            if not self.standings[place]:
-                del self.standings[place]
+        if self.groups is not None:
+            progress = Progress(key.positioned, key.behind)
+            self.groups[progress].remove(audience, key.tags)
+            if not self.groups[progress]:
+                del self.groups[progress]
 
     def wanting(self, tags: Tags | None) -> list[Audience]:
         """Who wants what is published with these tags, wherever it stands."""
-        if self.standings is None:
+        if self.groups is None:
             return [*self.audiences.values()]
-        return [each for standing in self.standings.values() for each in standing.select(tags)]
+        return [each for group in self.groups.values() for each in group.select(tags)]
 
-    def _standing(
+    def _groups(
         self, tags: Tags | None
-    ) -> Iterator[tuple["AudienceKey | Place", Iterable[Audience], Iterable[Audience]]]:
-        """Where there are audiences, who these are, and who of them wants what is published with these tags."""
-        if self.standings is None:
+    ) -> Iterator[tuple["AudienceKey | Progress", Iterable[Audience], Iterable[Audience]]]:
+        """How far audiences are, who these are, and who of them wants what is published with these tags."""
+        if self.groups is None:
             for key, audience in self.audiences.items():
                 one = (audience,)
                 yield key, one, one
         else:
-            for place, standing in self.standings.items():
-                yield place, standing, standing.select(tags)
+            for progress, group in self.groups.items():
+                yield progress, group, group.select(tags)
 
     def advance(
         self, publication: Publication, clock: Callable[[], float], max_lag: float
@@ -238,9 +238,9 @@ class LocalChannel:
         readers: list[Audience] = []
         arrived: list[Audience] = []
         lost: list[AudienceKey] = []
-        for place, audiences, wanting in self._standing(publication.tags):
-            behind = place.behind
-            if not place.positioned:
+        for progress, audiences, wanting in self._groups(publication.tags):
+            behind = progress.behind
+            if not progress.positioned:
                 if behind is None:
                     readers += wanting
                 elif behind.epoch != after.epoch or after.offset > behind.offset:

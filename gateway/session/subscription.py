@@ -175,7 +175,7 @@ class Subscription:
         return self
 
     def admit(self, admitted: Admitted, features: Features) -> None:
-        """Say what it is granted."""
+        """Say what it is granted. Raises ``Disconnect`` (inappropriate protocol) for data it cannot read."""
         session, grant = self.connection, admitted.grant
         if is_opaque(grant.data) and not session.wire.protocol.binary:
             raise Disconnect(DisconnectCode.INAPPROPRIATE_PROTOCOL)
