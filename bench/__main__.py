@@ -32,6 +32,8 @@ class Options(msgspec.Struct, kw_only=True):
     seconds: float
     share: float
     """Part of the connections of a full run."""
+    against: Path | None
+    """Another checkout of the gateway, to be measured in turn with this one."""
 
 
 class Bench:
@@ -69,21 +71,28 @@ class Bench:
                 beside: Values = {}
                 if work.base and name != work.base:
                     beside = self._measure(work, work.base, {})
-                    result.add(work.base, Sample(number, beside, {}))
-                result.add(name, Sample(number, self._measure(work, name, beside), beside))
+                    result.add(work.base, Sample(number, beside))
+                theirs: Values = {}
+                if self._options.against is not None and _system(name).environment is systems.GATEWAY:
+                    theirs = self._measure(work, name, beside, self._options.against)
+                result.add(name, Sample(number, self._measure(work, name, beside), beside, theirs))
             except (Failed, LoadError) as failure:
                 say(f"{work.name}, round {number + 1}, {name}: {failure}")
                 self.failures.append(f"{work.name}, round {number + 1}, {name}: {str(failure).splitlines()[0]}")
 
-    def _measure(self, work: Work, name: str, beside: Values) -> Values:
+    def _measure(self, work: Work, name: str, beside: Values, checkout: Path | None = None) -> Values:
         system = _system(name)
+        if checkout is not None:
+            system = system.of(checkout)
         with (
             system.redis.running(self._load_core) as redises,
             system.server(self._server_core, redises.url) as server,
         ):
             run = Run(system, server, redises, self._options.seconds, self._options.share, beside)
             values = work.measure(run)
-        say(f"{work.name}: {name}: " + ", ".join(f"{key} {report.number(value)}" for key, value in values.items()))
+        whose = f" of {checkout.name}" if checkout else ""
+        figures = ", ".join(f"{key} {report.number(value)}" for key, value in values.items())
+        say(f"{work.name}: {name}{whose}: {figures}")
         return values
 
 
@@ -107,6 +116,9 @@ def parse(arguments: Sequence[str]) -> tuple[Options, Path | None]:
     )
     parser.add_argument("--rounds", type=int, default=3, help="default: 3; the medians of them count")
     parser.add_argument("--seconds", type=float, default=5.0, help="of one measurement; some take a multiple")
+    parser.add_argument(
+        "--against", type=Path, metavar="CHECKOUT", help="measure the gateway of another checkout in turn with this one"
+    )
     parser.add_argument("--smoke", action="store_true", help="only show that it works, in a few seconds")
     parser.add_argument("--output", type=Path, metavar="FILE", help="where the table goes; default: standard output")
     given = parser.parse_args(arguments)
@@ -116,14 +128,19 @@ def parse(arguments: Sequence[str]) -> tuple[Options, Path | None]:
         parser.error(f"no such system: {', '.join(sorted(unknown))}; there are {', '.join(systems.BY_NAME)}")
     if given.rounds < 1 or given.seconds <= 0:
         parser.error("rounds and seconds must be more than 0")
+    against: Path | None = given.against and given.against.resolve()
+    if against is not None and not (against / "gateway" / "__init__.py").exists():
+        parser.error(f"{given.against} is no checkout of the gateway: it has no folder gateway")
     if given.smoke:
-        return _options(given.works or SMOKE[0], chosen, rounds=1, seconds=0.5, share=0.1), given.output
-    return _options(given.works or works.BY_NAME, chosen, given.rounds, given.seconds), given.output
+        return _options(given.works or SMOKE[0], chosen, 1, 0.5, 0.1, against), given.output
+    return _options(given.works or works.BY_NAME, chosen, given.rounds, given.seconds, 1.0, against), given.output
 
 
-def _options(names: Iterable[str], chosen: Sequence[str], rounds: int, seconds: float, share: float = 1.0) -> Options:
+def _options(
+    names: Iterable[str], chosen: Sequence[str], rounds: int, seconds: float, share: float, against: Path | None
+) -> Options:
     found = [works.BY_NAME[name] for name in names]
-    return Options(works=found, systems=chosen, rounds=rounds, seconds=seconds, share=share)
+    return Options(works=found, systems=chosen, rounds=rounds, seconds=seconds, share=share, against=against)
 
 
 def about(options: Options) -> str:

@@ -34,6 +34,8 @@ THROUGHPUT, GROWTH, CLOSED = "throughput, % of before", "growth (MB)", "closed w
 
 CONNECTIONS = 5_000
 """Connections that accepts are counted over: a second of the fastest server."""
+FIRST = 1_000
+"""Connections that come and go before a storm is measured."""
 IDLE = 15_000
 """Connections held idle, within the 20,000 files that a process may have open."""
 PINGS = 25.0
@@ -173,14 +175,20 @@ def accepts(run: Run) -> Values:
         return {ACCEPTS: load.plan.connections / took, **busy}
 
 
-def token_connects(run: Run) -> Values:
-    """What it costs the server to let a client in with a token, subscribed to a channel of its own with history."""
-    plan = run.plan(CONNECTIONS, CONNECTIONS)
-    tokens = tuple(sign_connection(SECRET, f"user-{number}") for number in range(plan.connections))
-    load = Load(structs.replace(plan, tokens=tokens, publishers="none"))
-    used = run.server.cpu()
-    with connected(run, load):
-        return {COST: 1e6 * (run.server.cpu() - used) / load.plan.connections}
+def storm(run: Run) -> Values:
+    """What it costs the server to let a client in: with a token, it subscribes to a channel of its own."""
+    plan = structs.replace(run.plan(CONNECTIONS), publishers="none")
+    if run.system.own_channels:
+        plan = structs.replace(plan, channels=plan.connections)
+    if run.system.tokens:
+        tokens = tuple(sign_connection(SECRET, f"user-{number}") for number in range(plan.connections))
+        plan = structs.replace(plan, tokens=tokens)
+    with connected(run, Load(structs.replace(plan, connections=run.count(FIRST), prefix="first"))):
+        pass  # who comes first finds nothing warm
+    used, began = run.server.cpu(), time.monotonic()
+    with connected(run, Load(plan)):
+        used, took = run.server.cpu() - used, time.monotonic() - began
+        return {COST: 1e6 * used / plan.connections, SERVER: 100 * used / took}
 
 
 def memory(run: Run) -> Values:

@@ -22,7 +22,10 @@ def table(result: Result) -> str:
     """Medians of each system, its ratios, and the figures of each round."""
     columns = result.columns
     others = _compared(result)
-    head = ["system", "versions", *columns, *(f"× {other}" for other in others), f"{columns[0]}, each round"]
+    compared = any(each.theirs for samples in result.samples.values() for each in samples)
+    against = ["the other checkout", "× the other checkout"] if compared else []
+    head = ["system", "versions", *columns, *(f"× {other}" for other in others), *against]
+    head.append(f"{columns[0]}, each round")
     rows = []
     for name in result.work.systems:
         if name in result.samples:
@@ -30,7 +33,10 @@ def table(result: Result) -> str:
             ratios = (None if name == other else result.ratio(name, other, columns[0]) for other in others)
             rounds = ", ".join(number(sample.values[columns[0]]) for sample in result.samples[name])
             values = (result.median(name, column) for column in columns)
-            rows.append([system.title, system.versions(), *map(number, values), *map(number, ratios), rounds])
+            row = [system.title, system.versions(), *map(number, values), *map(number, ratios)]
+            if compared:
+                row += map(number, result.against(name, columns[0]) or (None, None))
+            rows.append([*row, rounds])
     return grid(head, rows, left=2)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from itertools import chain
 from statistics import median
+from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
@@ -12,11 +13,13 @@ from bench.works import Bar, Work
 
 
 class Sample(NamedTuple):
-    """What a system reached in one round, and what the base did just before (nothing for the base itself)."""
+    """What a system reached in one round, and beside it what the base did just before (nothing for the base itself)."""
 
     round: int
     values: Values
-    beside: Values
+    beside: Values = MappingProxyType({})
+    theirs: Values = MappingProxyType({})
+    """What the same of another checkout did just before, if one is compared."""
 
 
 class Verdict(NamedTuple):
@@ -55,6 +58,15 @@ class Result(msgspec.Struct):
             others = {sample.round: sample.values for sample in self.samples.get(other, ())}
             pairs = [(s.values, others[s.round]) for s in self.samples.get(system, ()) if s.round in others]
         return _median(ours[value] / theirs[value] for ours, theirs in pairs if theirs.get(value))
+
+    def against(self, system: str, value: str) -> tuple[float, float] | None:
+        """What another checkout reached, and ours divided by it: medians of all rounds."""
+        pairs = [(each.values, each.theirs) for each in self.samples[system] if each.theirs.get(value)]
+        theirs, ratio = (
+            _median(them[value] for _, them in pairs),
+            _median(us[value] / them[value] for us, them in pairs),
+        )
+        return None if theirs is None or ratio is None else (theirs, ratio)
 
     def verdicts(self) -> Iterator[Verdict]:
         for bar in self.work.bars:

@@ -51,6 +51,8 @@ class Server:
         self, name: str, command: Sequence[str], core: int, port: int, announces: str = "", **environment: str
     ) -> None:
         self.name = name
+        self.directory = HERE.parent
+        """Where it runs."""
         self.port = port
         self._announces = announces
         self._command = [program("taskset", "util-linux"), "--cpu-list", str(core), *command]
@@ -64,7 +66,7 @@ class Server:
         self._process = subprocess.Popen(
             self._command,
             env=self._environment,
-            cwd=HERE.parent,
+            cwd=self.directory,
             stdout=self._output,
             stderr=self._output,
             start_new_session=True,

@@ -1,6 +1,7 @@
 """The systems that are compared: how each is started, what it speaks and what it is made of."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import msgspec
 from msgspec import structs
@@ -27,6 +28,8 @@ SOCKET_IO = Dialect(
 SECRET = "a secret of the bench, long enough to sign tokens with"
 """Signs the tokens of those systems that ask for them."""
 
+CONFIG = HERE / "gateway.toml"
+
 LIMIT = Compiled(PEERS / "limit.c")
 GATEWAY = Here()
 PYTHON = Virtualenv("peers", PEERS / "requirements.txt")
@@ -49,6 +52,12 @@ class System(msgspec.Struct, frozen=True, kw_only=True):
     variables: Mapping[str, str] = {}
     redis: Layout = Layout()
     """Of which ``{redis}`` is the address."""
+    tokens: bool = False
+    """Whether connections need one, signed with `SECRET`."""
+    own_channels: bool = False
+    """Whether each connection of a storm has a channel of its own."""
+    directory: Path = HERE.parent
+    """Where it runs: for a gateway, the checkout that is measured."""
 
     def versions(self) -> str:
         return ", ".join(self.environment.version(package) for package in self.packages)
@@ -58,7 +67,17 @@ class System(msgspec.Struct, frozen=True, kw_only=True):
         port = free_port()
         filled = [word.replace("{port}", str(port)).replace("{redis}", redis) for word in self.words]
         command = self.environment.command(filled)
-        return Server(self.name, command, core, port, self.announces, BENCH_REDIS=redis, **self.variables)
+        given = {name: value.replace("{redis}", redis) for name, value in self.variables.items()}
+        variables = {"BENCH_REDIS": redis, **given}
+        server = Server(self.name, command, core, port, self.announces, **variables)
+        server.directory = self.directory
+        return server
+
+    def of(self, checkout: Path) -> "System":
+        """The same gateway as another checkout has it."""
+        ours, theirs = str(CONFIG), str(checkout / CONFIG.relative_to(self.directory))
+        words = tuple(theirs if word == ours else word for word in self.words)
+        return structs.replace(self, words=words, directory=checkout)
 
 
 def uvicorn(app: str) -> tuple[str, ...]:
@@ -69,7 +88,7 @@ def uvicorn(app: str) -> tuple[str, ...]:
 
 
 def gateway(name: str, title: str, *words: str, **variables: str) -> System:
-    serve = ("-m", "gateway", "serve", "--config", str(HERE / "gateway.toml"), "--port", "{port}")
+    serve = ("-m", "gateway", "serve", "--config", str(CONFIG), "--port", "{port}")
     return System(
         name=name,
         title=title,
@@ -124,6 +143,44 @@ def with_many_channels(name: str, title: str, redis: Layout) -> System:
     return structs.replace(gateway(name, title, *_REDIS, **variables), redis=redis)
 
 
+_TOKENS = {
+    "GATEWAY_CLIENT__INSECURE": "false",
+    "GATEWAY_CLIENT__TOKEN__HMAC_SECRET_KEY": SECRET,
+    "GATEWAY_CHANNEL__WITHOUT_NAMESPACE__ALLOW_SUBSCRIBE_FOR_CLIENT": "true",
+}
+_RECOVERY = {**_HISTORY, "GATEWAY_CHANNEL__WITHOUT_NAMESPACE__FORCE_RECOVERY": "true"}
+
+
+def with_tokens(name: str, title: str, *words: str, **variables: str) -> System:
+    """A gateway whose clients come with a token."""
+    return structs.replace(gateway(name, title, *words, **_TOKENS, **variables), tokens=True, own_channels=True)
+
+
+def program(name: str, title: str, *words: str, **variables: str) -> System:
+    """A FastAPI application with the gateway in it: ``bench/peers/program.py``."""
+    where = ("-m", "uvicorn", "--app-dir", str(PEERS), "program:app", "--port", "{port}")
+    served = ("--loop", "uvloop", "--ws", "gateway.transports.uvicorn_websocket:WebSocketProtocol")
+    return System(
+        name=name,
+        title=title,
+        packages=("wsgateway", "fastapi", "uvicorn"),
+        environment=GATEWAY,
+        words=(*where, *served, "--log-level", "info", "--no-access-log"),
+        dialect=structs.replace(CENTRIFUGE, hello=(_TWO_SUBSCRIPTIONS,), ready=b'"id":3,"subscribe"'),
+        announces="startup complete",
+        own_channels=True,
+        variables={"GATEWAY_REDIS_URL": "{redis}", **variables},
+    )
+
+
+_TWO_SUBSCRIPTIONS = b"\n".join(
+    (
+        b'{"id":1,"connect":{}}',
+        b'{"id":2,"subscribe":{"channel":"news"}}',
+        b'{"id":3,"subscribe":{"channel":"inbox:{channel}"}}',
+    )
+)
+
 SYSTEMS: Sequence[System] = (
     System(name="limit", title="limit (C)", packages=("gcc",), environment=LIMIT, words=("{port}",)),
     gateway("gateway", "**gateway**"),
@@ -138,15 +195,12 @@ SYSTEMS: Sequence[System] = (
     with_history("redis-2", "**gateway** + two shards", Layout(2)),
     with_history("redis-4", "**gateway** + four shards", Layout(4)),
     with_history("cluster-3", "**gateway** + Cluster of three", Layout(3, cluster=True)),
-    with_history(
-        "gateway-tokens",
-        "**gateway** + tokens, history in Redis",
-        Layout(),
-        GATEWAY_CLIENT__INSECURE="false",
-        GATEWAY_CLIENT__TOKEN__HMAC_SECRET_KEY=SECRET,
-        GATEWAY_CHANNEL__WITHOUT_NAMESPACE__ALLOW_SUBSCRIBE_FOR_CLIENT="true",
-        GATEWAY_CHANNEL__WITHOUT_NAMESPACE__FORCE_RECOVERY="true",
-    ),
+    with_tokens("token", "**gateway**, token"),
+    with_tokens("token-redis", "**gateway** + Redis, token", *_REDIS),
+    with_tokens("history", "**gateway**, token and history", **_RECOVERY),
+    with_tokens("history-redis", "**gateway** + Redis, token and history", *_REDIS, **_RECOVERY),
+    program("program-redis", "program with on_connect + Redis, two subscriptions"),
+    gateway("gateway-history-memory", "**gateway** + history in memory", **_HISTORY),
     on_uvicorn("tutorial", "tutorial ConnectionManager", "tutorial", "fastapi"),
     on_uvicorn("tutorial-redis", "tutorial ConnectionManager + Redis", "tutorial_redis", "fastapi", "redis"),
     on_uvicorn("broadcaster", "Starlette + broadcaster", "starlette_broadcaster", "starlette", "broadcaster", "redis"),

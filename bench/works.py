@@ -89,9 +89,9 @@ WORKS: Sequence[Work] = (
     ),
     Work(
         name="publishers",
-        title="1,000 publishing clients, each into a channel of its own with history in Redis",
+        title="1,000 publishing clients, each into a channel of its own with history",
         measure=measures.publishing,
-        systems=("gateway-history",),
+        systems=("gateway-history-memory", "gateway-history"),
         based=False,
     ),
     Work(
@@ -127,10 +127,10 @@ WORKS: Sequence[Work] = (
         bars=(Bar(value=measures.ACCEPTS, of="tutorial", least=3.0),),
     ),
     Work(
-        name="token-connects",
-        title="A connection with a token, and a subscription to a channel of its own with history in Redis",
-        measure=measures.token_connects,
-        systems=("gateway-tokens",),
+        name="storms",
+        title="What it costs the server to let a client in and subscribe it, when thousands come at once",
+        measure=measures.storm,
+        systems=("tutorial", "ws", *_GATEWAYS, "token", "token-redis", "history", "history-redis", "program-redis"),
         based=False,
     ),
     Work(
