@@ -204,7 +204,8 @@ class Subscription:
         node = self.connection.node
         self._to(SubscriptionState.OPENING)  # who has ended it before has cleared it away
         try:
-            await self.hear()
+            if not self.heard:
+                await self.hear()
             if self.loading is not None:
                 self.found = await self.loading.look_up(node, self.resolved)
                 self._check()
@@ -220,13 +221,12 @@ class Subscription:
             raise
 
     async def hear(self) -> None:
-        """Hear the channel, unless it does already, and appear in its presence. A failure leaves what there is."""
-        node = self.connection.node
-        if self.heard:
-            return
-        for each in self.connection.ending:
-            if each.channel == self.channel:
-                await each.over()  # else what is cleared away of that one would be this one's
+        """Hear the channel, and appear in its presence. A failure leaves what there is."""
+        node, ending = self.connection.node, self.connection.ending
+        if ending:
+            for each in ending:
+                if each.channel == self.channel:
+                    await each.over()  # else what is cleared away of that one would be this one's
         await node.feeds.hold(self.channel)
         self.heard = True
         self._check()
@@ -249,7 +249,8 @@ class Subscription:
         self._to(SubscriptionState.OPENING)
         try:
             self.held = []
-            await self.hear()
+            if not self.heard:
+                await self.hear()
             timeout = loading.settings.catch_up_timeout
             self.connection.node.wheel.after(timeout + 1.0, self._stop_holding)
             self._to(SubscriptionState.LOADING)
@@ -400,13 +401,18 @@ class Subscription:
             self.poll.leave(self)
         if push is not None and session.state not in GONE:
             session.push(self.channel, push)
-        if before not in UNBEGUN:
-            session.ending |= {self}
-        if before not in AT_WORK:
-            # begins now: what is to be cleared away leaves together, whoever ends at this moment
-            node.begin(self._clear())
-            if self._farewell() is not None:
-                session.in_turn().insert(self.channel, self._tell())
+        if before in AT_WORK or self.options.presence or self.options.join_leave:
+            if before not in UNBEGUN:
+                session.ending |= {self}
+            if before not in AT_WORK:
+                # begins now: what is to be cleared away leaves together, whoever ends at this moment
+                node.begin(self._clear())
+        else:
+            if self.heard:
+                node.feeds.release(self.channel)
+            self._cleared()
+        if before not in AT_WORK and self._farewell() is not None:
+            session.in_turn().insert(self.channel, self._tell())
 
     async def over(self) -> None:
         """Wait until nothing is left of one that is ended; the program may not have heard of it yet."""
@@ -438,10 +444,15 @@ class Subscription:
             if announced:
                 await node.announce_leave(self.channel, self.info)
         finally:
-            self.state = SubscriptionState.ENDED
+            self._cleared()
+
+    def _cleared(self) -> None:
+        """Nothing is left of it."""
+        self.state = SubscriptionState.ENDED
+        if self in self.connection.ending:
             self.connection.ending -= {self}
-            if self._over is not None:
-                self._over.set()
+        if self._over is not None:
+            self._over.set()
 
     def _farewell(self) -> Callable[[Any, Channel], Awaitable[None]] | None:
         """What the program does when a subscription ends that it has let in, or that has been one."""

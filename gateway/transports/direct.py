@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Awaitable, Iterable
 from typing import ClassVar
 
-from gateway.core.tasks import begin
 from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect, DisconnectCode
 from gateway.session import FAIR, tell
@@ -57,7 +56,7 @@ class DirectTransport(DirectWriting):
             return
         for count, (_, payload) in enumerate(messages, 1):
             try:
-                rest = begin(self.session.receive(payload))
+                rest = self.session.take(payload)
             except (Exception, asyncio.CancelledError) as error:
                 self._break(error)
                 return
