@@ -177,7 +177,7 @@ class Subscription:
     def admit(self, admitted: Admitted, features: Features) -> None:
         """Say what it is granted. Raises ``Disconnect`` (inappropriate protocol) for data it cannot read."""
         session, grant = self.connection, admitted.grant
-        if is_opaque(grant.data) and not session.wire.protocol.binary:
+        if grant.data is not None and is_opaque(grant.data) and not session.wire.protocol.binary:
             raise Disconnect(DisconnectCode.INAPPROPRIATE_PROTOCOL)
         self.joins = features.join_leave
         self.positioned = features.positioned
@@ -188,8 +188,9 @@ class Subscription:
         self.refreshable = admitted.refreshable and self._renewal() is None
         if features.positioned:
             self.held = []
-        if self.since is None and self.recovers_newest and (self.options.auto_cache_recover or grant.cache_recover):
-            self.since = Position()  # as of somebody who has seen nothing
+            cached = self.options.auto_cache_recover or grant.cache_recover
+            if cached and self.since is None and self.recovers_newest:
+                self.since = Position()  # as of somebody who has seen nothing
         self._to(SubscriptionState.ADMITTED)
 
     def choose(self, tags: TagsFilter | None, delta: str) -> None:
@@ -275,7 +276,9 @@ class Subscription:
 
         From then on ``found`` has the position from which live delivery goes on.
         """
-        result = SubscribeResult(*self.connection.lasts(self.expire_at if self.refreshable else 0), data=self.data)
+        result = SubscribeResult(data=self.data)
+        if self.expire_at and self.refreshable:
+            result.expires, result.ttl = self.connection.lasts(self.expire_at)
         if self.compact and self.options.allow_channel_compaction:
             result.id = self.number = self.connection.node.hub.number(self.channel)
         found, since = self.found, self.since
