@@ -7,7 +7,7 @@ import asyncio
 import logging
 import random
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -42,10 +42,14 @@ FOLLOWED = 3.0
 
 _Result = TypeVar("_Result")
 _Ask = Callable[[Server], asyncio.Future[_Result]]
+_Asks = tuple[_Ask[_Result], _Ask[_Result]]
+"""What the owner of a slot is asked, and what a server is to which that leads."""
 
 
 class Cluster:
     """Keeps to ``Shard`` over its primaries, each a ``Server``."""
+
+    spans = False
 
     def __init__(self, settings: RedisSettings, seeds: Sequence[Endpoint]) -> None:
         """``seeds`` are some of its servers; user, password and TLS of the first hold for all."""
@@ -127,24 +131,13 @@ class Cluster:
     def load(self, *scripts: Script) -> None:
         self._scripts += [script.sharded for script in scripts]
 
-    async def run(self, script: Script, keys: Sequence[Argument], args: Sequence[Argument]) -> Any:
-        name = _name(keys[0])
-        for place in (slot(name), name):
-            if turn := self._turns.take(place):
-                await turn
-        server = self._owners[slot(name)]
-        try:
-            if server is None:
-                raise BrokerUnavailable(stored="no")
-            return await server.run(script.sharded, keys, args)
-        except CommandRefused as refused:
-            if server is None or refused.redis_code not in REDIRECTIONS:
-                raise
+    def run(self, script: Script, keys: Sequence[Argument], args: Sequence[Argument]) -> asyncio.Future[Any]:
+        return self._follow(
+            keys[0],
+            lambda server: server.run(script.sharded, keys, args),
             # by its text: what is asked for at another server in passing must be one command
-            return await self._redirect(refused, server, name, lambda at: at.run_text(script.sharded, keys, args))
-        except BrokerUnavailable:
-            self._look.set()
-            raise
+            lambda server: server.run_text(script.sharded, keys, args),
+        )
 
     # — pub/sub —
 
@@ -171,7 +164,7 @@ class Cluster:
     async def listen(self, name: bytes, handler: Handler) -> None:
         await self._homes.listen(name, handler)
 
-    def unsubscribe(self, name: bytes) -> Awaitable[None]:
+    def unsubscribe(self, name: bytes) -> asyncio.Future[None]:
         return self._homes.unsubscribe(name)
 
     async def forget(self, names: Iterable[bytes]) -> None:
@@ -179,22 +172,24 @@ class Cluster:
 
     # — the way to a server —
 
-    def _follow(self, key: Argument, ask: _Ask[_Result]) -> asyncio.Future[_Result]:
+    def _follow(
+        self, key: Argument, ask: _Ask[_Result], ask_elsewhere: _Ask[_Result] | None = None
+    ) -> asyncio.Future[_Result]:
         """Ask whoever owns the slot, at once unless others are before us, and go on where that leads."""
         answer: asyncio.Future[_Result] = asyncio.get_running_loop().create_future()
         name = _name(key)
-        self._ask_owner(answer, name, ask, (slot(name), name))
+        self._ask_owner(answer, name, (ask, ask_elsewhere or ask), (slot(name), name))
         return answer
 
     def _ask_owner(
-        self, answer: asyncio.Future[_Result], name: bytes, ask: _Ask[_Result], places: Sequence[Place]
+        self, answer: asyncio.Future[_Result], name: bytes, asks: _Asks[_Result], places: Sequence[Place]
     ) -> None:
         if places:
             turn, rest = self._turns.take(places[0]), places[1:]
             if turn is None:
-                self._ask_owner(answer, name, ask, rest)
+                self._ask_owner(answer, name, asks, rest)
             else:
-                turn.add_done_callback(lambda _: self._ask_owner(answer, name, ask, rest))
+                turn.add_done_callback(lambda _: self._ask_owner(answer, name, asks, rest))
             return
         server = self._owners[slot(name)]
         if answer.done():
@@ -203,7 +198,7 @@ class Cluster:
             self._look.set()
             answer.set_exception(BrokerUnavailable(stored="no"))
         else:
-            ask(server).add_done_callback(partial(self._pass_on, answer, server, name, ask))
+            asks[0](server).add_done_callback(partial(self._pass_on, answer, server, name, asks[1]))
 
     def _pass_on(
         self,

@@ -7,16 +7,18 @@ Python >= 3.11, hence this one.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
 import hiredis
+from msgspec import Struct
 
 from gateway.errors import BrokerUnavailable, Stored
 from gateway.redis.endpoint import Endpoint
 from gateway.redis.keys import slot
 from gateway.redis.refusals import Refusals
 from gateway.redis.resp import Argument, CommandRefused, Handler
+from gateway.redis.script import Script
 
 logger = logging.getLogger(__name__)
 
@@ -33,16 +35,14 @@ LAST_LOOK = 0.01
 """Seconds before a silent connection is given up: the event loop reads its sockets once more."""
 
 
-class _Command:
-    """A command on its way: its bytes, who wants the reply, how many are due, and whether we can do without."""
+class _Command(Struct):
+    """A command on its way. It may be ``optional``, for us to do without, or a ``call`` of a script by its digest."""
 
-    __slots__ = ("data", "future", "optional", "replies")
-
-    def __init__(self, data: bytes, future: asyncio.Future[Any], replies: int, optional: bool) -> None:
-        self.data = data
-        self.future = future
-        self.replies = replies
-        self.optional = optional
+    data: bytes
+    future: asyncio.Future[Any]
+    replies: int = 1
+    optional: bool = False
+    call: tuple[Script, Sequence[Argument], Sequence[Argument]] | None = None
 
 
 def unavailable() -> asyncio.Future[Any]:
@@ -91,6 +91,15 @@ class RedisConnection(asyncio.Protocol):
 
         Of several ``replies`` the last one is the answer. Health does not tell of an ``optional`` one that is refused.
         """
+        data = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub says 1-tuple
+        return self._send(_Command(data, self._loop.create_future(), replies, optional))
+
+    def run(self, script: Script, keys: Sequence[Argument], args: Sequence[Argument]) -> asyncio.Future[Any]:
+        """Run a script, by its text if the server does not know it."""
+        data = hiredis.pack_command(script.by_digest(keys, args, self.identity))  # type: ignore[arg-type]
+        return self._send(_Command(data, self._loop.create_future(), call=(script, keys, args)))
+
+    def _send(self, command: _Command) -> asyncio.Future[Any]:
         if self.closed.done():
             return unavailable()
         if self._unsent_bytes + self._waiting_bytes >= MAX_UNANSWERED:
@@ -99,11 +108,9 @@ class RedisConnection(asyncio.Protocol):
         if not self._flushing:
             self._flushing = True
             self._loop.call_soon(self._flush)
-        data = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub says 1-tuple
-        future: asyncio.Future[Any] = self._loop.create_future()
-        self._unsent.append(_Command(data, future, replies, optional))
-        self._unsent_bytes += len(data)
-        return future
+        self._unsent.append(command)
+        self._unsent_bytes += len(command.data)
+        return command.future
 
     def drop(self, reason: str) -> None:
         """Close at once and fail whatever waits for an answer."""
@@ -132,14 +139,23 @@ class RedisConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._heard_at = self._loop.time()
         self._reader.feed(data)
+        gets, waiting, refused = self._reader.gets, self._waiting, self._refusals.present
         try:
-            while (reply := self._reader.gets()) is not False:
-                self._answer(reply)
+            while (reply := gets()) is not False:
+                if type(reply) is hiredis.ReplyError or refused or not waiting or waiting[0].replies > 1:
+                    self._answer(reply)
+                    continue
+                command = waiting.popleft()
+                self._waiting_bytes -= len(command.data)
+                if not command.future.done():
+                    command.future.set_result(reply)
         except hiredis.ProtocolError as exc:
             self.drop(f"not the Redis protocol: {exc}")
-        self._go_on()
+        if self._unsent and not self._flushing:  # there may be room for what had to wait
+            self._flush()
 
     def _answer(self, reply: Any) -> None:
+        """The same for any reply."""
         if not self._waiting:
             self.drop(f"unasked reply: {reply!r:.100}")
             return
@@ -159,45 +175,49 @@ class RedisConnection(asyncio.Protocol):
             command.future.set_result(reply)
 
     def _refuse(self, command: _Command, error: CommandRefused) -> None:
+        if command.call is not None and error.redis_code == "NOSCRIPT" and not command.future.done():
+            script, keys, args = command.call
+            data = hiredis.pack_command(script.by_text(keys, args, self.identity))  # type: ignore[arg-type]
+            self._unsent.append(_Command(data, command.future))  # it leaves once this read has been dealt with
+            self._unsent_bytes += len(data)
+            return
         self._refusals.refused(error, command.data, optional=command.optional)
         if not command.future.done():
             command.future.set_exception(error)
         if error.served_elsewhere:
             self.drop(error.detail)
 
-    def _go_on(self) -> None:
-        """Answers have come: there may be room for commands that had to wait."""
-        if self._unsent and not self._flushing:
-            self._flush()
-
     def _flush(self) -> None:
+        """Send all there is, or as much as there is room for."""
         self._flushing = False
-        if self._transport is None or not self._unsent:
+        unsent, waiting = self._unsent, self._waiting
+        if self._transport is None or not unsent:
             return
-        if not self._waiting:
+        if not waiting:
             self._heard_at = self._loop.time()  # until now nothing was due
-        if sent := self._take():
-            self._transport.write(b"".join(sent))
+        if len(unsent) + len(waiting) <= UNDER_WAY and self._unsent_bytes + self._waiting_bytes <= UNDER_WAY_BYTES:
+            sent = b"".join([command.data for command in unsent])
+            waiting += unsent
+            unsent.clear()
+        else:
+            sent = self._take_some()
+        if sent:
+            self._unsent_bytes -= len(sent)
+            self._waiting_bytes += len(sent)
+            self._transport.write(sent)
         if self._timer is None:
             self._timer = self._loop.call_at(self._heard_at + self._io_timeout, self._check_silence)
 
-    def _take(self) -> list[bytes]:
-        """What is to leave now, and then waits for its answers: all there is, or as much as there is room for."""
+    def _take_some(self) -> bytes:
+        """What there is room for, which waits for its answers from now on."""
         unsent, waiting = self._unsent, self._waiting
-        if len(unsent) + len(waiting) <= UNDER_WAY and self._unsent_bytes + self._waiting_bytes <= UNDER_WAY_BYTES:
-            taken = [*unsent]
-            unsent.clear()
-        else:
-            taken, size = [], self._waiting_bytes
-            while unsent and len(taken) + len(waiting) < UNDER_WAY and size < UNDER_WAY_BYTES:
-                taken.append(unsent.popleft())
-                size += len(taken[-1].data)
-        waiting += taken
-        sent = [command.data for command in taken]
-        size = sum(map(len, sent))
-        self._unsent_bytes -= size
-        self._waiting_bytes += size
-        return sent
+        taken: list[bytes] = []
+        size = self._waiting_bytes
+        while unsent and len(waiting) < UNDER_WAY and size < UNDER_WAY_BYTES:
+            waiting.append(command := unsent.popleft())
+            taken.append(command.data)
+            size += len(command.data)
+        return b"".join(taken)
 
     def _check_silence(self, last: bool = False) -> None:
         """Give the connection up if answers are due and nothing has arrived. One timer serves all commands."""
@@ -237,7 +257,7 @@ class SubscriberConnection(RedisConnection):
     def data_received(self, data: bytes) -> None:
         self._heard_at = self._loop.time()
         self._reader.feed(data)
-        gets, message = self._reader.gets, self._message
+        gets, message, waiting = self._reader.gets, self._message, self._waiting
         handler_of = self._handlers.get
         try:
             while (reply := gets()) is not False:
@@ -248,11 +268,14 @@ class SubscriberConnection(RedisConnection):
                         except Exception:
                             # Let through, it would cost the connection and every message behind it.
                             logger.exception("handling a message of %r failed", reply[1])
+                elif type(reply) is list and reply[0] == b"subscribe" and waiting and waiting[0].replies > 1:
+                    waiting[0].replies -= 1
                 else:
                     self._answer(reply)
         except hiredis.ProtocolError as exc:
             self.drop(f"not the Redis protocol: {exc}")
-        self._go_on()
+        if self._unsent and not self._flushing:
+            self._flush()
 
     def _answer(self, reply: Any) -> None:
         if type(reply) is list and reply[0] == b"sunsubscribe" and not self._has_asked(reply[1]):

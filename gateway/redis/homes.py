@@ -1,7 +1,7 @@
 """Subscriptions in a Redis Cluster: each is at home with the owner of its slot, and follows it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 
 from gateway.batches import batches
@@ -52,10 +52,14 @@ class Homes:
         self.at.pop(name, None)
         await self.bring(name)
 
-    def unsubscribe(self, name: bytes) -> Awaitable[None]:
+    def unsubscribe(self, name: bytes) -> asyncio.Future[None]:
         self.handlers.pop(name, None)
         home = self.at.pop(name, None)
-        return asyncio.sleep(0) if home is None else home.unsubscribe(name)
+        if home is not None:
+            return home.unsubscribe(name)
+        nothing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        nothing.set_result(None)
+        return nothing
 
     async def bring_all(self) -> bool:
         """Bring home whatever is not; answers whether anything was not."""

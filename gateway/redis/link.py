@@ -40,21 +40,17 @@ class Link(Generic[_Connection]):
         """Why there is no connection; empty if there is one."""
         self._telling = Recurring(logger, time.monotonic)
         self._quiet = False
-        self._connection: _Connection | None = None
+        self.connection: _Connection | None = None
         self.attempted = asyncio.Event()
         self.connects = 0
 
     @property
     def connected(self) -> bool:
-        return self._connection is not None and not self._connection.closed.done()
-
-    @property
-    def connection(self) -> _Connection | None:
-        return self._connection
+        return self.connection is not None and not self.connection.closed.done()
 
     def execute(self, *command: Argument, replies: int = 1) -> asyncio.Future[Any]:
         """Send a command; the answer is ``BrokerUnavailable`` if the connection is away."""
-        return unavailable() if self._connection is None else self._connection.execute(*command, replies=replies)
+        return unavailable() if self.connection is None else self.connection.execute(*command, replies=replies)
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -62,9 +58,9 @@ class Link(Generic[_Connection]):
         while True:
             started = loop.time()
             try:
-                self._connection = await self._open()
+                self.connection = await self._open()
                 self._restored()
-                self._lost(await asyncio.shield(self._connection.closed))
+                self._lost(await asyncio.shield(self.connection.closed))
             except CommandRefused as exc:
                 self._lost(exc.detail)
             except SettingsError as exc:  # told by whoever starts it, if it is the first thing that is found
@@ -72,9 +68,9 @@ class Link(Generic[_Connection]):
             except Exception as exc:  # a supervisor that dies leaves the node deaf for ever
                 self._lost(str(exc) or repr(exc))
             finally:
-                if self._connection is not None:
-                    await self._connection.close("closed")
-                self._connection = None
+                if self.connection is not None:
+                    await self.connection.close("closed")
+                self.connection = None
             # One that dies young, say of READONLY, counts as a failure to connect.
             failures = 0 if loop.time() - started > MAX_BACKOFF else failures + 1
             await asyncio.sleep(random.uniform(0.5, 1.0) * min(MAX_BACKOFF, MIN_BACKOFF * 2**failures))  # noqa: S311

@@ -3,13 +3,12 @@
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import groupby
 from typing import Any, NamedTuple
 
 from gateway.batches import batches
-from gateway.errors import BrokerUnavailable
+from gateway.errors import BrokerUnavailable, another
 from gateway.redis.connection import SubscriberConnection
 from gateway.redis.keys import slot
 from gateway.redis.resp import REDIRECTIONS, CommandRefused, Handler
@@ -55,11 +54,8 @@ SHARDED = PubSub("SSUBSCRIBE", "SUNSUBSCRIBE", "SPUBLISH", "SHARDNUMSUB", b"smes
 """Of a Redis Cluster from 7.0 on: a message stays on the servers of its channel's slot."""
 
 
-class _Request(NamedTuple):
-    verb: str
-    name: bytes
-    handler: Handler | None
-    future: asyncio.Future[None]
+_Asked = dict[bytes, tuple[Handler | None, asyncio.Future[None]]]
+"""What a command is to name: who is told when it is confirmed, and the handler to forget if it is refused."""
 
 
 class Subscriptions:
@@ -76,22 +72,24 @@ class Subscriptions:
         self._words = words
         self._execute = execute
         self._moved = moved
-        self._requests: list[_Request] = []
+        self._subscribing: _Asked = {}
+        self._unsubscribing: _Asked = {}
+        self._due = False
 
     def subscribe(self, name: bytes, handler: Handler) -> asyncio.Future[None]:
         self.handlers[name] = handler
-        return self._request(self._words.subscribe, name, handler)
+        return self._ask(name, handler, subscribing=True)
 
     async def listen(self, name: bytes, handler: Handler) -> None:
         self.handlers[name] = handler
         try:
-            await self._request(self._words.subscribe, name)
+            await self._ask(name, None, subscribing=True)
         except BrokerUnavailable:
             logger.debug("%r is subscribed as soon as Redis is there", name)
 
-    def unsubscribe(self, name: bytes) -> Awaitable[None]:
+    def unsubscribe(self, name: bytes) -> asyncio.Future[None]:
         self.handlers.pop(name, None)
-        return self._unsubscribed(name, self._request(self._words.unsubscribe, name))
+        return self._ask(name, None, subscribing=False)
 
     async def forget(self, names: Iterable[bytes]) -> None:
         await asyncio.gather(*(self.unsubscribe(name) for name in names))
@@ -119,42 +117,50 @@ class Subscriptions:
             for name in names:
                 self._moved(name)
 
-    async def _unsubscribed(self, name: bytes, confirmed: asyncio.Future[None]) -> None:
-        try:
-            await confirmed
-        except BrokerUnavailable:
-            logger.debug("%r ended with the connection", name)
-
-    def _request(self, verb: str, name: bytes, handler: Handler | None = None) -> asyncio.Future[None]:
-        """A ``handler`` is forgotten if the request is refused."""
+    def _ask(self, name: bytes, handler: Handler | None, *, subscribing: bool) -> asyncio.Future[None]:
+        """Have it sent with all that is asked for in this turn of the event loop."""
         loop = asyncio.get_running_loop()
-        if not self._requests:
-            loop.call_soon(self._send_requests)
+        if name in self._subscribing or name in self._unsubscribing:
+            self._send()  # what is asked of one name is done in order
+        if not self._due:
+            self._due = True
+            loop.call_soon(self._send_due)
         future: asyncio.Future[None] = loop.create_future()
-        self._requests.append(_Request(verb, name, handler, future))
+        (self._subscribing if subscribing else self._unsubscribing)[name] = handler, future
         return future
 
-    def _send_requests(self) -> None:
-        """Send the (un)subscriptions of this tick in few commands, in the order in which they were made."""
-        requests, self._requests = self._requests, []
-        for verb, same in groupby(requests, lambda request: request.verb):
-            asked: defaultdict[bytes, list[_Request]] = defaultdict(list)
-            for request in same:
-                asked[request.name].append(request)
-            for names in self._words.commands(asked):
-                answer = self._execute(verb, *names, replies=len(names))
-                answer.add_done_callback(partial(self._pass_on, [each for name in names for each in asked[name]]))
+    def _send_due(self) -> None:
+        self._due = False
+        self._send()
 
-    def _pass_on(self, requests: Iterable[_Request], answer: asyncio.Future[Any]) -> None:
+    def _send(self) -> None:
+        subscribing, self._subscribing = self._subscribing, {}
+        unsubscribing, self._unsubscribing = self._unsubscribing, {}
+        for verb, asked, done in (
+            (self._words.subscribe, subscribing, self._subscribed),
+            (self._words.unsubscribe, unsubscribing, self._unsubscribed),
+        ):
+            for names in self._words.commands(asked):
+                self._execute(verb, *names, replies=len(names)).add_done_callback(partial(done, names, asked))
+
+    def _subscribed(self, names: list[bytes], asked: _Asked, answer: asyncio.Future[Any]) -> None:
         """Pass an answer on to all who share it."""
         refused = answer.exception()
-        for _, name, handler, future in requests:
-            if refused is not None and handler is not None and self.handlers.get(name) is handler:
-                del self.handlers[name]
-            if future.done():
-                continue
+        for name in names:
+            handler, future = asked[name]
             if refused is None:
+                if not future.done():
+                    future.set_result(None)
+                continue
+            if handler is not None and self.handlers.get(name) is handler:
+                del self.handlers[name]
+            if not future.done():
+                future.set_exception(another(refused))
+
+    def _unsubscribed(self, names: list[bytes], asked: _Asked, answer: asyncio.Future[Any]) -> None:
+        if answer.exception() is not None:
+            logger.debug("%d subscriptions ended with the connection", len(names))
+        for name in names:
+            _, future = asked[name]
+            if not future.done():
                 future.set_result(None)
-            else:  # one of its own for each, for whoever raises it writes into it
-                detail = isinstance(refused, CommandRefused) and refused.detail
-                future.set_exception(CommandRefused(detail) if detail else BrokerUnavailable())

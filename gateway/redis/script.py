@@ -37,13 +37,12 @@ class Script:
         self, keys: Sequence[Argument], args: Sequence[Argument], identity: bytes = UNIDENTIFIED
     ) -> tuple[Argument, ...]:
         """The command that runs it; the answer is NOSCRIPT where it is not known."""
-        return ("EVALSHA", self.sha, *self._operands(keys, args, identity))
+        if self.identified:
+            return ("EVALSHA", self.sha, len(keys), *keys, *args, identity)
+        return ("EVALSHA", self.sha, len(keys), *keys, *args)
 
     def by_text(
         self, keys: Sequence[Argument], args: Sequence[Argument], identity: bytes = UNIDENTIFIED
     ) -> tuple[Argument, ...]:
         """The command that runs it wherever it is not known yet."""
-        return ("EVAL", self.text, *self._operands(keys, args, identity))
-
-    def _operands(self, keys: Sequence[Argument], args: Sequence[Argument], identity: bytes) -> tuple[Argument, ...]:
-        return (len(keys), *keys, *args, identity) if self.identified else (len(keys), *keys, *args)
+        return ("EVAL", self.text, *self.by_digest(keys, args, identity)[2:])

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from gateway.batches import batches
 from gateway.config.settings import RedisSettings
 from gateway.errors import BrokerUnavailable, SettingsError
 from gateway.health import ServerHealth
-from gateway.redis.connection import RedisConnection, SubscriberConnection, connect, ignored
+from gateway.redis.connection import RedisConnection, SubscriberConnection, connect, ignored, unavailable
 from gateway.redis.echo import Echo
 from gateway.redis.endpoint import Endpoint
 from gateway.redis.identity import Usage, count_flushes, identify, identify_again, measure
@@ -56,6 +56,7 @@ class Server:
         self.on_reconnect: list[Callable[[], None]] = []
         self.on_moved: Callable[[bytes], None] = lambda name: None
         """Told of a subscription that the server has ended, since the slot is another's."""
+        self.spans = not words.sharded
         self._words = words
         self._scripts: list[Script] = [_IDENTITY]
         self._refusals = Refusals(
@@ -149,28 +150,22 @@ class Server:
         return str(self.endpoint)
 
     def execute(self, *command: Argument) -> asyncio.Future[Any]:
-        return self._commands.execute(*command)
+        connection = self._commands.connection
+        return unavailable() if connection is None else connection.execute(*command)
 
     def load(self, *scripts: Script) -> None:
         self._scripts += scripts
 
-    async def run(self, script: Script, keys: Sequence[Argument], args: Sequence[Argument]) -> Any:
-        try:
-            return await self.execute(*script.by_digest(keys, args, self._history))
-        except CommandRefused as exc:
-            if exc.redis_code != "NOSCRIPT":
-                raise
-        return await self.run_text(script, keys, args)
+    def run(self, script: Script, keys: Sequence[Argument], args: Sequence[Argument]) -> asyncio.Future[Any]:
+        connection = self._commands.connection
+        return unavailable() if connection is None else connection.run(script, keys, args)
 
     def run_text(self, script: Script, keys: Sequence[Argument], args: Sequence[Argument]) -> asyncio.Future[Any]:
         """Run a script that the server may not know."""
-        return self.execute(*script.by_text(keys, args, self._history))
-
-    @property
-    def _history(self) -> bytes:
-        """Which history of data the server holds to which a command sent now will go."""
         connection = self._commands.connection
-        return b"" if connection is None else connection.identity
+        if connection is None:
+            return unavailable()
+        return connection.execute(*script.by_text(keys, args, connection.identity))
 
     async def identity(self) -> bytes:
         return bytes(await self.run(_IDENTITY, [], []))
@@ -196,7 +191,7 @@ class Server:
     async def listen(self, name: bytes, handler: Handler) -> None:
         await self._subscriptions.listen(name, handler)
 
-    def unsubscribe(self, name: bytes) -> Awaitable[None]:
+    def unsubscribe(self, name: bytes) -> asyncio.Future[None]:
         return self._subscriptions.unsubscribe(name)
 
     async def forget(self, names: Iterable[bytes]) -> None:

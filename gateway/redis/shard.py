@@ -14,7 +14,7 @@ One ``Shard`` serves broker and presence together; whoever composes the applicat
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from gateway.health import ServerHealth
@@ -37,6 +37,8 @@ class Shard(Protocol):
     """What stores ask of Redis. While it is away commands fail at once with ``BrokerUnavailable``."""
 
     keys: Keys
+    spans: bool
+    """Whether a script may have keys of several partitions."""
     on_reconnect: list[Callable[[], None]]
     """Called when a connection is back: messages may have been missed, and the server may be another one."""
 
@@ -77,8 +79,11 @@ class Shard(Protocol):
     def load(self, *scripts: Script) -> None:
         """Have every server that is connected to know these. To be called before ``start``."""
 
-    async def run(self, script: Script, keys: Sequence[Argument], args: Sequence[Argument]) -> Any:
-        """Run a script on keys of one partition, by its digest if the server knows it."""
+    def run(self, script: Script, keys: Sequence[Argument], args: Sequence[Argument]) -> asyncio.Future[Any]:
+        """Run a script on keys of one partition, by its digest if the server knows it.
+
+        Where the shard ``spans`` partitions, they may be of any.
+        """
 
     async def identity(self) -> bytes:
         """Which server this is, and which history of data it holds; empty where that is not told."""
@@ -106,7 +111,7 @@ class Shard(Protocol):
     async def listen(self, name: bytes, handler: Handler) -> None:
         """Like ``subscribe``, but holds even if the server is away now and comes later."""
 
-    def unsubscribe(self, name: bytes) -> Awaitable[None]:
+    def unsubscribe(self, name: bytes) -> asyncio.Future[None]:
         """Stop the handler, at once; done when Redis has confirmed or is away. Never fails."""
 
     async def forget(self, names: Iterable[bytes]) -> None:
