@@ -77,7 +77,7 @@ class System(msgspec.Struct, frozen=True, kw_only=True):
         """The same gateway as another checkout has it."""
         ours, theirs = str(CONFIG), str(checkout / CONFIG.relative_to(self.directory))
         words = tuple(theirs if word == ours else word for word in self.words)
-        return structs.replace(self, words=words, directory=checkout)
+        return structs.replace(self, name=f"{self.name} of {checkout.name}", words=words, directory=checkout)
 
 
 def uvicorn(app: str) -> tuple[str, ...]:

@@ -30,6 +30,8 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     measure: Callable[[Run], Values]
     systems: tuple[str, ...]
     """In the order of the table; the base comes first."""
+    turns: int = 1
+    """How often it is measured on one server. Of several times the first, which finds nothing warm, is not counted."""
     based: bool = True
     """Whether the first system is measured beside each of the others, and ratios to it are shown."""
     bars: tuple[Bar, ...] = ()
@@ -128,8 +130,9 @@ WORKS: Sequence[Work] = (
     ),
     Work(
         name="storms",
-        title="What it costs the server to let a client in and subscribe it, when thousands come at once",
+        title="What it costs the server to let a client in and subscribe it, when a thousand come at once",
         measure=measures.storm,
+        turns=5,
         systems=("tutorial", "ws", *_GATEWAYS, "token", "token-redis", "history", "history-redis", "program-redis"),
         based=False,
     ),
