@@ -102,10 +102,29 @@ class FrameParser:
 
         Text is valid UTF-8. A close frame is the last, and a valid one; ``violation`` is to be looked at afterwards.
         """
+        size = len(data)
+        # nearly all that comes is one whole frame with one message
+        if (
+            not (self.unfinished or self._ended)
+            and size > _MASKED_HEAD
+            and (data[0] == FINAL | TEXT or data[0] == FINAL | BINARY)
+        ):
+            start, announced = _MASKED_HEAD, data[1] - _MASKED
+            if announced == _EXTENDED:
+                start, announced = _MASKED_HEAD + 2, data[2] << 8 | data[3]
+            elif announced > _EXTENDED:
+                announced = -1
+            if size - start == announced <= self._limit:
+                payload = apply_mask(data[start:], data[start - 4 : start])
+                if data[0] == FINAL | BINARY:
+                    return [(BINARY, payload)]
+                if payload.isascii() or _is_utf8(payload):
+                    return [(TEXT, payload)]
+        return self._feed(data)
+
+    def _feed(self, data: bytes) -> list[tuple[int, bytes]]:
         if self._ended:
             return []
-        if not self.unfinished and (message := self._single(data)) is not None:
-            return [message]
         if self._buffer is not None:
             self._buffer += data
             if len(self._buffer) < self._needed:
@@ -122,30 +141,6 @@ class FrameParser:
                 self._buffer = bytearray(data[rest:])
         self.unfinished = self._buffer is not None or self._message is not None
         return messages
-
-    def _single(self, data: bytes) -> tuple[int, bytes] | None:
-        """The message, if that is what this is, in one whole frame: nearly all that comes is."""
-        size = len(data)
-        if size <= _MASKED_HEAD:
-            return None
-        first = data[0]
-        if first != FINAL | TEXT and first != FINAL | BINARY:
-            return None
-        start, announced = _MASKED_HEAD, data[1] - _MASKED
-        if announced > CONTROL_SIZE:
-            if announced != _EXTENDED:
-                return None
-            start += 2
-            announced = data[2] << 8 | data[3]
-        if size - start != announced or announced > self._limit:
-            return None
-        payload = apply_mask(data[start:], data[start - 4 : start])
-        if first == FINAL | TEXT and not payload.isascii():
-            try:
-                payload.decode()
-            except UnicodeDecodeError:
-                return None
-        return first & 0x0F, payload
 
     def _parse(self, data: bytes, messages: list[tuple[int, bytes]]) -> int:
         """Parse whole frames; answers where the rest begins."""
@@ -252,12 +247,17 @@ class FrameParser:
 
 def _utf8(text: bytes) -> bytes:
     """The same bytes, which are UTF-8."""
-    if not text.isascii():
-        try:
-            text.decode()
-        except UnicodeDecodeError as error:
-            raise Violation(INVALID_DATA, "text is not UTF-8") from error
+    if not (text.isascii() or _is_utf8(text)):
+        raise Violation(INVALID_DATA, "text is not UTF-8")
     return text
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def parse_close(payload: bytes) -> tuple[int, str]:

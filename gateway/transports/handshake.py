@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
+from typing import Any
 
 HEAD_LIMIT = 65536
 """Most bytes of a request line and headers. Nginx allows 32 KiB, Node 16, httptools any number."""
@@ -54,13 +55,15 @@ class Refusal(Exception):  # noqa: N818  not an error of ours
 class UpgradeRequest:
     """A request that opens a WebSocket. Its headers are made a list of when somebody wants to see that."""
 
-    __slots__ = ("_headers", "_raw", "key", "target")
+    __slots__ = ("_headers", "_raw", "client", "key", "target")
 
     def __init__(self, target: str, headers: Headers | None, key: bytes, raw: tuple[bytes, bytes] = (b"", b"")) -> None:
         """``raw`` is the head, and the same in lower case, if there are no ``headers`` yet."""
         self.target = target
         """Path and query as sent, without scheme and host."""
         self.key = key
+        self.client: tuple[str, int] | None = None
+        """Whose it is, as ASGI has it; whoever has read the request says so."""
         self._headers = headers
         self._raw = raw
 
@@ -78,11 +81,28 @@ class UpgradeRequest:
 
     def header(self, name: bytes) -> bytes | None:
         """The value of the first such header."""
-        return None if self.lacks(name) else next((value for key, value in self.headers if key == name), None)
+        if self._headers is not None:
+            return first(self._headers, name)
+        raw, lowered = self._raw
+        start = lowered.find(b"\r\n%b:" % name)
+        if start < 0:
+            return None
+        start += len(name) + 3
+        return raw[start : raw.find(b"\r\n", start)].strip(b" \t")
+
+    @property
+    def scope(self) -> dict[str, Any]:
+        """What of an ASGI scope says who asks."""
+        return {"client": self.client, "headers": self.headers}
 
     def values(self, name: bytes) -> list[str]:
         """Elements of a header that is a list, over all its lines; empty ones left out."""
         return [] if self.lacks(name) else _elements(self.headers, name)
+
+
+def first(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
+    """The value of the first header of that name, which is in lower case as theirs are."""
+    return next((value for key, value in headers if key == name), None)
 
 
 def offers_websocket(method: bytes, version: str, headers: Headers) -> bool:

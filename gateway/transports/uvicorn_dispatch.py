@@ -7,7 +7,7 @@ That is a sixth of what a new connection costs.
 import asyncio
 import re
 from asyncio import AbstractEventLoop
-from typing import Any, cast
+from typing import Any
 
 from gateway import files
 from gateway.transports.handshake import HEAD_LIMIT, read_usual
@@ -94,7 +94,7 @@ class DispatchProtocol(WebSocketProtocol):
             self._hand_over(bytes(head))
 
     def _hand_over(self, head: bytes) -> None:
-        self.server.connections.discard(cast(Any, self))
+        self.server.connections.discard(self)
         protocol: Any = self.http(
             config=self.config, server_state=self.server, app_state=self._app_state or {}, _loop=self.loop
         )

@@ -14,7 +14,7 @@ import asyncio
 import random
 from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 from uvicorn.config import Config
 from uvicorn.server import ServerState
@@ -119,9 +119,9 @@ class WebSocketProtocol(asyncio.Protocol):
     # — from the socket —
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+        self.transport: asyncio.Transport = transport  # type: ignore[assignment]  # uvloop's is none by inheritance
         self.write: Callable[[bytes], None] = self.transport.write
-        self.server.connections.add(cast(Any, self))
+        self.server.connections.add(self)  # type: ignore[arg-type]  # uvicorn names its own classes
 
     def come_from(self, peer: tuple[str, int]) -> None:
         self.peer = peer
@@ -170,7 +170,7 @@ class WebSocketProtocol(asyncio.Protocol):
             self._receiver.resume()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.server.connections.discard(cast(Any, self))
+        self.server.connections.discard(self)
         self.state = ReadyState.CLOSED
         for timer in (self._deadline, self._close_timer):
             if timer is not None:
@@ -215,6 +215,7 @@ class WebSocketProtocol(asyncio.Protocol):
         """Give the connection to whom it is for."""
         self._head = None
         self._request = request
+        request.client = self.client
         self.state = ReadyState.ASKED
         if self.offered is not None:
             self._agreement = agree(request.values(b"sec-websocket-extensions"), self.offered)
