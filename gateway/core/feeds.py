@@ -99,7 +99,9 @@ class Feeds:
                 self._heard(channel, feed)
                 return
             opening = rest
-        asyncio.ensure_future(opening).add_done_callback(partial(self._opened, channel, feed))
+        if not isinstance(opening, asyncio.Future):
+            opening = asyncio.ensure_future(opening)
+        opening.add_done_callback(partial(self._opened, channel, feed))
 
     def _opened(self, channel: str, feed: _Feed, opening: "asyncio.Future[None]") -> None:
         waiting = feed.waiting or ()
@@ -146,7 +148,11 @@ class Feeds:
         del self._feeds[channel]
         if feed.waiting is None and self.watchers:
             self._tell(lambda watcher: watcher.on_ceased(channel))
-        self._closing.begin(self._unsubscribe(channel))  # before somebody else may subscribe
+        leaving = self._source.unsubscribe(channel)  # before somebody else may subscribe
+        if isinstance(leaving, asyncio.Future):
+            leaving.add_done_callback(partial(_left, channel))
+        else:
+            self._closing.begin(_leave(channel, leaving))
 
     def _tell(self, what: Callable[[FeedWatcher], None]) -> None:
         for watcher in self.watchers:
@@ -155,8 +161,16 @@ class Feeds:
             except Exception:  # let through, it would cost the other watchers, and the end of the feed
                 log.exception("a watcher of feeds failed")
 
-    async def _unsubscribe(self, channel: str) -> None:
-        try:
-            await self._source.unsubscribe(channel)
-        except BrokerUnavailable:
-            log.debug("could not leave %s: the broker is away, and has forgotten it anyway", channel)
+
+async def _leave(channel: str, leaving: Awaitable[None]) -> None:
+    try:
+        await leaving
+    except BrokerUnavailable:
+        log.debug("could not leave %s: the broker is away, and has forgotten it anyway", channel)
+
+
+def _left(channel: str, leaving: "asyncio.Future[None]") -> None:
+    if not leaving.cancelled() and (error := leaving.exception()) is not None:
+        log.log(
+            logging.DEBUG if isinstance(error, BrokerUnavailable) else logging.ERROR, "leaving %s: %s", channel, error
+        )
