@@ -15,7 +15,7 @@ from gateway.limits.addresses import Network, network_of
 from gateway.limits.limiter import Limiter
 from gateway.metrics import Metrics
 from gateway.recurring import Address, Recurring
-from gateway.transports.handshake import Headers, first
+from gateway.transports.handshake import Headers, Names, first
 
 log = logging.getLogger(__name__)
 
@@ -46,23 +46,22 @@ class Asking(Protocol):
     def scope(self) -> dict[str, Any]:
         """Its ASGI scope, with ``client`` and ``headers`` at the least."""
 
-    def lacks(self, name: bytes) -> bool:
-        """Whether there is no such header. Cheap; False says nothing."""
+    @property
+    def names(self) -> Names:
+        """Of its headers, in lower case."""
 
     def header(self, name: bytes) -> bytes | None:
-        """The value of the first such header; names are in lower case."""
+        """The value of the first such header."""
 
 
 class Scoped:
     """A request by its ASGI scope."""
 
-    __slots__ = ("scope",)
+    __slots__ = ("names", "scope")
 
     def __init__(self, scope: Scope) -> None:
         self.scope: dict[str, Any] = scope  # type: ignore[assignment]  # as every server has it
-
-    def lacks(self, _name: bytes) -> bool:
-        return False
+        self.names: Names = {name for name, _ in scope["headers"]}
 
     def header(self, name: bytes) -> bytes | None:
         return first(self.scope["headers"], name)

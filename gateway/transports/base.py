@@ -118,7 +118,7 @@ class Acceptor:
     def peer_of(self, request: UpgradeRequest) -> Peer:
         """The same of a request that our own server has read."""
         found = self._proxies.peer(request.client[0] if request.client else "")
-        if found.trusted and not request.lacks(FORWARDED_FOR):
+        if found.trusted and FORWARDED_FOR in request.names:
             return self._proxies.peer(self._proxies.client(request.scope))
         return found
 
@@ -137,11 +137,11 @@ class Acceptor:
 
     def turn_back(self, peer: Peer, asking: Asking, *, check_origin: bool = True) -> Refusal | None:
         """The same, of a client that is known."""
-        if check_origin and not asking.lacks(b"origin"):
+        if check_origin and b"origin" in asking.names:
             refusal = self._admission.forbid(asking, peer.address)
             if refusal is not None:
                 return refusal
-        if not (self._hinted or peer.network.public or asking.lacks(FORWARDED_FOR)):
+        if FORWARDED_FOR in asking.names and not (self._hinted or peer.network.public):
             self._hint(peer, asking)
         return self._admission.refuse(len(self.sessions), draining=self._node.draining, address=peer.address)
 

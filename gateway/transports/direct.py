@@ -36,8 +36,8 @@ class DirectTransport(DirectWriting):
     ) -> None:
         super().__init__(connection, wheel, limits)
         self._acceptor = acceptor
-        self._largest = largest
-        """Bytes of a message, as soon as the client is let in; 0 if that has been seen to."""
+        self._largest = largest if largest > UNAUTHENTICATED else 0
+        """Bytes of a message, as soon as the client is let in; 0 if that makes no difference, or has been seen to."""
         self._pump: asyncio.Task[None] | None = None
         """Carries out what could not be on the spot."""
         self._waiting: deque[bytes] | None = None
@@ -104,8 +104,7 @@ class DirectTransport(DirectWriting):
                 self.session.reject(Disconnect(TOO_BIG, "too much before connect was answered"))
 
     def _raise_limit(self) -> None:
-        if self._largest > UNAUTHENTICATED:
-            self._connection.limit(self._largest)
+        self._connection.limit(self._largest)
         self._largest = 0
 
     async def _carry_on(self, begun: Awaitable[None] | None) -> None:

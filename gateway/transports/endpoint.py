@@ -21,6 +21,8 @@ from gateway.transports.handshake import Headers, UpgradeRequest, response
 from gateway.transports.raw import AskedConnection, RawConnection, raw_connection
 from gateway.transports.websocket import converse, portable_wire, transport_of
 
+SUBPROTOCOL = b"sec-websocket-protocol"
+
 _PING = frame(PING, b"")
 
 
@@ -84,9 +86,9 @@ class WebSocketEndpoint:
         peer = self._acceptor.peer_of(request)
         refusal = self._acceptor.turn_back(peer, request)
         spoken = self._usual
-        if refusal is None and ("?" in request.target or not request.lacks(b"sec-websocket-protocol")):
+        if refusal is None and ("?" in request.target or SUBPROTOCOL in request.names):
             query = request.target.partition("?")[2]
-            chosen = self._choose(peer, request.values(b"sec-websocket-protocol"), query)
+            chosen = self._choose(peer, request.values(SUBPROTOCOL), query)
             if isinstance(chosen, Spoken):
                 spoken = chosen
             else:
@@ -117,10 +119,13 @@ class WebSocketEndpoint:
         acceptor, compression = self._acceptor, connection.compression
         transport = DirectTransport(connection, acceptor, self._wheel, acceptor.write_limits, self._largest)
         key = spoken.protocol, compression, spoken.pings_apart
-        wire = self._direct.get(key)
-        if wire is None:
+        try:
+            wire = self._direct[key]
+        except KeyError:
             opcode = BINARY if spoken.protocol.binary else TEXT
-            framed = partial(message_frame, opcode, compression=compression)
+            framed = partial(frame, opcode)
+            if compression is not None:
+                framed = partial(message_frame, opcode, compression=compression)
             wire = self._direct[key] = Wire(spoken.protocol, framed, _PING if spoken.pings_apart else None)
         transport.session = acceptor.let_in(wire, transport, peer, asking)
         connection.attach(transport, self._first_limit)

@@ -277,7 +277,7 @@ def frame(opcode: int, payload: bytes, *, compressed: bool = False) -> bytes:
     if size < 126:
         return bytes((first, size)) + payload
     if size < 65536:
-        return bytes((first, 126)) + size.to_bytes(2, "big") + payload
+        return bytes((first, 126, size >> 8, size & 0xFF)) + payload
     return bytes((first, 127)) + size.to_bytes(8, "big") + payload
 
 

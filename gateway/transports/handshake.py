@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
 HEAD_LIMIT = 65536
 """Most bytes of a request line and headers. Nginx allows 32 KiB, Node 16, httptools any number."""
@@ -28,8 +28,8 @@ _USUAL_HEAD = re.compile(rb"GET (/[!-~]*) HTTP/1\.1\r\n%b\r\n" % _FIELDS.pattern
 _USUAL_FIELDS = b"\r\nupgrade: websocket\r\n", b"\r\nconnection: upgrade\r\n", b"\r\nsec-websocket-version: 13\r\n"
 _ONLY_ONCE = b"\r\nhost:", b"\r\nsec-websocket-version:", b"\r\nsec-websocket-key:"
 """What nearly every client sends, but for upper and lower case."""
-_KEY = b"\r\nsec-websocket-key: "
-_KEY_SIZE = 24
+_BEFORE_KEY = b"\r\nsec-websocket-key: "
+_TO_KEY, _KEY_SIZE = len(_BEFORE_KEY), 24
 
 _ACCEPTED = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -52,43 +52,48 @@ class Refusal(Exception):  # noqa: N818  not an error of ours
         super().__init__(text)
 
 
+class Names(Protocol):
+    """Has the names of a request's headers in it, and maybe more: what is not in it is none."""
+
+    def __contains__(self, name: bytes, /) -> bool: ...
+
+
 class UpgradeRequest:
     """A request that opens a WebSocket. Its headers are made a list of when somebody wants to see that."""
 
-    __slots__ = ("_headers", "_raw", "client", "key", "target")
+    __slots__ = ("_head", "_headers", "_lowered", "client", "key", "names", "target")
 
-    def __init__(self, target: str, headers: Headers | None, key: bytes, raw: tuple[bytes, bytes] = (b"", b"")) -> None:
-        """``raw`` is the head, and the same in lower case, if there are no ``headers`` yet."""
+    def __init__(
+        self, target: str, headers: Headers | None, key: bytes, head: bytes = b"", lowered: bytes = b""
+    ) -> None:
+        """``head`` has what stands before the blank line, and it too, if there are no ``headers`` yet."""
         self.target = target
         """Path and query as sent, without scheme and host."""
         self.key = key
         self.client: tuple[str, int] | None = None
         """Whose it is, as ASGI has it; whoever has read the request says so."""
+        self.names: Names = lowered if headers is None else {name for name, _ in headers}
         self._headers = headers
-        self._raw = raw
+        self._head = head
+        self._lowered = lowered
 
     @property
     def headers(self) -> Headers:
         """Names in lower case."""
         if self._headers is None:
-            _, _, fields = self._raw[0].partition(b"\r\n")
+            _, _, fields = self._head.partition(b"\r\n")
             self._headers = _read_fields(fields)
         return self._headers
-
-    def lacks(self, name: bytes) -> bool:
-        """Whether there is no such header. Cheap; False says nothing."""
-        return self._headers is None and name not in self._raw[1]
 
     def header(self, name: bytes) -> bytes | None:
         """The value of the first such header."""
         if self._headers is not None:
             return first(self._headers, name)
-        raw, lowered = self._raw
-        start = lowered.find(b"\r\n%b:" % name)
+        start = self._lowered.find(b"\r\n%b:" % name)
         if start < 0:
             return None
         start += len(name) + 3
-        return raw[start : raw.find(b"\r\n", start)].strip(b" \t")
+        return self._head[start : self._head.find(b"\r\n", start)].strip(b" \t")
 
     @property
     def scope(self) -> dict[str, Any]:
@@ -97,7 +102,7 @@ class UpgradeRequest:
 
     def values(self, name: bytes) -> list[str]:
         """Elements of a header that is a list, over all its lines; empty ones left out."""
-        return [] if self.lacks(name) else _elements(self.headers, name)
+        return _elements(self.headers, name)
 
 
 def first(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
@@ -145,12 +150,16 @@ def read_usual(arrived: bytes) -> UpgradeRequest | None:
             return None
     if b"\r\ncontent-length:" in lowered or b"\r\ntransfer-encoding:" in lowered:
         return None
-    start = lowered.find(_KEY) + len(_KEY)
+    start = lowered.find(_BEFORE_KEY) + _TO_KEY
     end = start + _KEY_SIZE
     key = arrived[start:end]
-    if start < len(_KEY) or arrived[end : end + 2] != b"\r\n" or not _is_key(key):
+    if start < _TO_KEY or arrived[end - 2 : end + 2] != b"==\r\n":
         return None
-    return UpgradeRequest(found[1].decode(), None, key, (arrived, lowered))
+    try:
+        a2b_base64(key, strict_mode=True)
+    except ValueError:
+        return None
+    return UpgradeRequest(found[1].decode(), None, key, arrived, lowered)
 
 
 def read_request(arrived: bytearray) -> tuple[UpgradeRequest, bytes] | None:

@@ -20,26 +20,22 @@ _LEFT_TO_HTTP = re.compile(rb" HTTP/1\.0\r\n|\r\n(?:content-length|transfer-enco
 """Where it stands in the head, HTTP knows whether a WebSocket is meant (`handshake.offers_websocket`)."""
 
 
-class Unheard:
-    """Connections that have not said yet what for. One timer for all drops those that take too long."""
+class Unheard(dict["DispatchProtocol", float]):
+    """Connections that have not said yet what for, in the order in which they came, and since when there are.
+
+    One timer for all drops those that take too long.
+    """
 
     def __init__(self, timeout: float) -> None:
+        super().__init__()
         self._timeout = timeout
-        self._since: dict[DispatchProtocol, float] = {}
-        """In the order in which they came."""
         self._loop: AbstractEventLoop | None = None
         """Where the timer runs, if it does."""
 
-    def __contains__(self, protocol: object) -> bool:
-        return protocol in self._since
-
-    def add(self, protocol: "DispatchProtocol", loop: AbstractEventLoop) -> None:
-        self._since[protocol] = loop.time()
-        if self._loop is not loop:
-            self._wake(loop, self._timeout)
-
-    def discard(self, protocol: "DispatchProtocol") -> None:
-        self._since.pop(protocol, None)
+    def add(self, protocol: "DispatchProtocol") -> None:
+        self[protocol] = protocol.loop.time()
+        if self._loop is not protocol.loop:
+            self._wake(protocol.loop, self._timeout)
 
     def _wake(self, loop: AbstractEventLoop, seconds: float) -> None:
         self._loop = loop
@@ -47,11 +43,12 @@ class Unheard:
 
     def _look(self, loop: AbstractEventLoop) -> None:
         now, self._loop = loop.time(), None
-        for protocol, since in list(self._since.items()):
+        while self:
+            protocol, since = next(iter(self.items()))
             if (left := since + self._timeout - now) > 0:
                 self._wake(loop, left)
                 return
-            del self._since[protocol]
+            del self[protocol]
             protocol.abort()
 
 
@@ -72,22 +69,22 @@ class DispatchProtocol(WebSocketProtocol):
             sock = transport.get_extra_info("socket")
             if sock is not None and self.lookout.exhausted(sock.fileno()):
                 self.abort()  # an answer would be read by nobody in time
-        self.unheard.add(self, self.loop)
+        self.unheard.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.unheard.discard(self)
+        self.unheard.pop(self, None)
         super().connection_lost(exc)
 
     def _open(self, data: bytes) -> None:
         if self._head is None and (request := read_usual(data)) is not None:
-            self.unheard.discard(self)
+            self.unheard.pop(self, None)
             self._give(request)
             return
         head = self._gather(data)
         end = head.find(b"\r\n\r\n")
         if end < 0 and len(head) < HEAD_LIMIT:
             return
-        self.unheard.discard(self)
+        self.unheard.pop(self, None)
         if _opens_websocket(head, end + 2):
             self._read_head()
         else:

@@ -215,7 +215,7 @@ class WebSocketProtocol(asyncio.Protocol):
         """Give the connection to whom it is for."""
         self._head = None
         self._request = request
-        request.client = self.client
+        request.client = self.peer or peer_of(self.transport)
         self.state = ReadyState.ASKED
         if self.offered is not None:
             self._agreement = agree(request.values(b"sec-websocket-extensions"), self.offered)
@@ -445,7 +445,7 @@ class CompressingWebSocketProtocol(WebSocketProtocol):
 def peer_of(transport: asyncio.BaseTransport) -> tuple[str, int] | None:
     """Address and port, as ASGI has them. To ask the socket would make one of it, in uvloop."""
     found = transport.get_extra_info("peername")
-    return (found[0], found[1]) if isinstance(found, tuple) else None
+    return found[:2] if type(found) is tuple else None  # of IPv6 there are four parts
 
 
 def protocol_class(
