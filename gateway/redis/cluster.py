@@ -127,6 +127,9 @@ class Cluster:
     def load(self, *scripts: Script) -> None:
         self._scripts += [script.sharded for script in scripts]
 
+    def begin(self, script: Script, keys: Sequence[Argument], args: Sequence[Argument]) -> asyncio.Future[Any]:
+        return self._follow(keys[0], lambda server: server.begin(script.sharded, keys, args))
+
     async def run(self, script: Script, keys: Sequence[Argument], args: Sequence[Argument]) -> Any:
         name = _name(keys[0])
         for place in (slot(name), name):

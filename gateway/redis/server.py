@@ -14,7 +14,7 @@ from gateway.batches import batches
 from gateway.config.settings import RedisSettings
 from gateway.errors import BrokerUnavailable, SettingsError
 from gateway.health import ServerHealth
-from gateway.redis.connection import RedisConnection, SubscriberConnection, connect, ignored
+from gateway.redis.connection import RedisConnection, SubscriberConnection, connect, ignored, unavailable
 from gateway.redis.echo import Echo
 from gateway.redis.endpoint import Endpoint
 from gateway.redis.identity import Usage, count_flushes, identify, identify_again, measure
@@ -154,9 +154,15 @@ class Server:
     def load(self, *scripts: Script) -> None:
         self._scripts += scripts
 
+    def begin(self, script: Script, keys: Sequence[Argument], args: Sequence[Argument]) -> asyncio.Future[Any]:
+        connection = self._commands.connection
+        if connection is None:
+            return unavailable()
+        return connection.execute(*script.by_digest(keys, args, connection.identity))
+
     async def run(self, script: Script, keys: Sequence[Argument], args: Sequence[Argument]) -> Any:
         try:
-            return await self.execute(*script.by_digest(keys, args, self._history))
+            return await self.begin(script, keys, args)
         except CommandRefused as exc:
             if exc.redis_code != "NOSCRIPT":
                 raise

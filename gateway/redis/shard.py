@@ -80,6 +80,9 @@ class Shard(Protocol):
     async def run(self, script: Script, keys: Sequence[Argument], args: Sequence[Argument]) -> Any:
         """Run a script on keys of one partition, by its digest if the server knows it."""
 
+    def begin(self, script: Script, keys: Sequence[Argument], args: Sequence[Argument]) -> asyncio.Future[Any]:
+        """The same without waiting: a server that does not know the script refuses it, with NOSCRIPT."""
+
     async def identity(self) -> bytes:
         """Which server this is, and which history of data it holds; empty where that is not told."""
 
