@@ -37,7 +37,9 @@ class Script:
         self, keys: Sequence[Argument], args: Sequence[Argument], identity: bytes = UNIDENTIFIED
     ) -> tuple[Argument, ...]:
         """The command that runs it; the answer is NOSCRIPT where it is not known."""
-        return ("EVALSHA", self.sha, *self._operands(keys, args, identity))
+        if self.identified:  # as most are; without a call that would do for both
+            return ("EVALSHA", self.sha, len(keys), *keys, *args, identity)
+        return ("EVALSHA", self.sha, len(keys), *keys, *args)
 
     def by_text(
         self, keys: Sequence[Argument], args: Sequence[Argument], identity: bytes = UNIDENTIFIED
