@@ -124,16 +124,6 @@ class MemoryBroker:
     async def publish(
         self, channel: str, publication: Publication, stream: StreamOptions, options: PublishOptions
     ) -> Receipt:
-        return self._accept(channel, publication, stream, options)
-
-    def post(self, channel: str, publication: Publication, stream: StreamOptions, told: Told) -> bool:
-        self._accept(channel, publication, stream, NO_EXTRAS)
-        told(None)
-        return True
-
-    def _accept(
-        self, channel: str, publication: Publication, stream: StreamOptions, options: PublishOptions
-    ) -> Receipt:
         if options.fence and not self._holds(channel, options.fence):
             raise Fenced
         now = self._clock()
@@ -148,6 +138,13 @@ class MemoryBroker:
             self._results[key] = (expires, receipt)
             heappush(self._result_expiries, (expires, key))
         return receipt
+
+    def post(self, channel: str, publication: Publication, stream: StreamOptions, told: Told) -> bool:
+        now = self._clock()
+        self._sweep(now)
+        self._publish(channel, publication, stream, NO_EXTRAS, now)
+        told(None)
+        return True
 
     async def echo(self) -> None:
         await asyncio.sleep(0)  # it has been: but what others publish in this turn may go along

@@ -5,6 +5,7 @@ from functools import partial
 from gateway.auth.permissions import check_payload, is_json, may_publish, may_read_history, may_read_presence
 from gateway.brokers.base import NO_EXTRAS, HistoryFilter, PublishOptions
 from gateway.channels import Channel
+from gateway.config.settings.channels import STREAM_TYPES
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
 from gateway.messages import (
     HistoryRequest,
@@ -33,9 +34,9 @@ DONE = PublishResult()
 async def publish(session: Session, command_id: int, request: PublishRequest) -> None:
     channel = _channel(session, request.channel)
     options = channel.options
-    if options.is_polled:
-        raise Error(ErrorCode.PERMISSION_DENIED)
-    if request.type or options.is_map:
+    if request.type or options.subscription_type not in STREAM_TYPES:
+        if options.is_polled:
+            raise Error(ErrorCode.PERMISSION_DENIED)
         await writing.write(session, command_id, request, channel)
         return
     data = Payload(request.data)
@@ -134,7 +135,7 @@ def _channel(session: Session, name: str) -> Channel:
     if not name:
         raise Disconnect(DisconnectCode.BAD_REQUEST)
     channel = session.channel(name)
-    if channel.shuts_out(session.user) and not is_subscribed(session, channel):
+    if channel.users is not None and channel.shuts_out(session.user) and not is_subscribed(session, channel):
         raise Error(ErrorCode.PERMISSION_DENIED)
     return channel
 
