@@ -206,13 +206,13 @@ class Hub:
         excluded = self._excluded(name, publication.exclude) if publication.exclude else NOBODY
         if channel.deltas:
             readers = self._variants.deliver(channel, publication, readers, excluded)
-        encoded: dict[int, bytes] = {}
+        encoded: dict[Wire, bytes] = {}
         for audience in readers:
             wire = audience.key.wire
-            message = encoded.get(id(wire))
+            message = encoded.get(wire)
             if message is None:
                 try:
-                    message = encoded[id(wire)] = wire.protocol.encode_push(audience.address, publication)
+                    message = encoded[wire] = wire.protocol.encode_push(audience.address, publication)
                 except Disconnect as reason:
                     self._turn_away(name, audience, reason)
                     continue
@@ -403,11 +403,19 @@ class Hub:
 
     def _join_outbox(self, audience: Audience) -> None:
         """Let what is for one connection alone leave with whatever else it gets in this tick."""
-        if not audience.pending:
+        messages = audience.pending
+        if not messages:
             return
         [subscriber] = audience.members
-        messages, _, apart = audience.take()
-        self._hand(subscriber.connection, apart.get(subscriber, messages) if apart else messages)
+        connection = subscriber.connection
+        if audience.apart or connection.outbox:
+            _, _, apart = audience.take()
+            self._hand(connection, apart.get(subscriber, messages) if apart else messages)
+            return
+        audience.pending, audience.size = [], 0
+        self._outboxes.append(connection)
+        connection.outbox = messages
+        self._metrics.deliveries += len(messages)
 
     def _hand(self, connection: Connection, messages: list[bytes]) -> None:
         """Let messages, which nobody else needs, leave with whatever the connection gets in this tick."""
@@ -433,7 +441,8 @@ class Hub:
                 asyncio.get_running_loop().call_later(audience.delay, self._end_delay, audience)
             else:
                 (self._plain if audience.plain else self._written).append(audience)
-                self._schedule()
+                if not self._scheduled:
+                    self._schedule()
         audience.pending.append(message)
         audience.size += len(message)
         if audience.apart:
