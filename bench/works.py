@@ -9,6 +9,7 @@ from bench import measures
 from bench.deliveries import deliveries
 from bench.measures import Run, Values
 from bench.resubscribe import resubscribe
+from bench.returning import returning
 
 
 class Bar(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,6 +135,13 @@ WORKS: Sequence[Work] = (
         measure=measures.storm,
         turns=5,
         systems=("tutorial", "ws", *_GATEWAYS, "token", "token-redis", "history", "history-redis", "program-redis"),
+        based=False,
+    ),
+    Work(
+        name="return",
+        title="A node is killed, and its 15,000 clients come to another at once and get what they have missed",
+        measure=returning,
+        systems=("history-redis",),
         based=False,
     ),
     Work(
