@@ -64,6 +64,18 @@ def test_with_many_left_they_are_looked_at_now_and_then(monkeypatch: pytest.Monk
     assert len(looks) == 3
 
 
+def test_numbers_are_looked_at_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever takes one file with each connection looks at the first number that is too high."""
+    monkeypatch.setattr(files, "limit", lambda: 1000)
+    numbers, first = files.Numbers(), 1000 - files.spare(1000) // 2
+    looks = [number for number in range(3, first + 1) if numbers.due() and numbers.exhausted(number) in (True, False)]
+    assert looks[-1] == first
+    assert len(looks) < first / 10
+    assert numbers.due(), "until there is room, each is"
+    assert numbers.exhausted(first + 1)
+    assert numbers.due()
+
+
 def test_before_each_client_they_are_looked_at_in_time(few: ExitStack) -> None:
     lookout = files.Lookout()
     while not lookout.scarce():

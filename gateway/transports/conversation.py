@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 
 from starlette.types import ASGIApp, Message, Scope
 from uvicorn.config import Config
-from uvicorn.protocols.utils import ClientDisconnected, get_local_addr, get_remote_addr, is_ssl
+from uvicorn.protocols.utils import ClientDisconnected, get_local_addr, is_ssl
 
 from gateway.transports.frames import BINARY, NORMAL, PING, TEXT, frame, message_frame
 from gateway.transports.handshake import Headers, UpgradeRequest, response
@@ -35,9 +35,7 @@ class ServerConnection(AskedConnection, Protocol):
     """Bytes of the application's own messages."""
 
 
-def websocket_scope(
-    request: UpgradeRequest, config: Config, transport: asyncio.Transport, peer: tuple[str, int] | None = None
-) -> Scope:
+def websocket_scope(request: UpgradeRequest, config: Config, transport: asyncio.Transport) -> Scope:
     """What ASGI says of a connection, but for what is the application's."""
     path, _, query = request.target.partition("?")
     root_path = config.root_path
@@ -47,7 +45,7 @@ def websocket_scope(
         "http_version": "1.1",
         "scheme": "wss" if is_ssl(transport) else "ws",
         "server": get_local_addr(transport),
-        "client": peer or get_remote_addr(transport),
+        "client": request.client,
         "root_path": root_path,
         "path": root_path + unquote(path),
         "raw_path": (root_path + path).encode("ascii"),

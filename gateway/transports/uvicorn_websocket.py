@@ -232,7 +232,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _ask(self, request: UpgradeRequest) -> None:
         """Call the application."""
-        scope = websocket_scope(request, self.config, self.transport, self.peer)
+        scope = websocket_scope(request, self.config, self.transport)
         scope["state"], self._app_state = (self._app_state or {}).copy(), None
         scope["extensions"] = {"websocket.http.response": {}, EXTENSION: self}
         keepalive = self.config.ws_ping_interval or 0, self.config.ws_ping_timeout or 0

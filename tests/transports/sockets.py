@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.config.settings import Settings
 from gateway.serve.listening import bind
 from gateway.serve.server import uvicorn_config
+from gateway.transports.uvicorn_dispatch import protocol_class
 from tests.waiting import until
 
 TIMEOUT = 0.3
@@ -201,6 +202,8 @@ async def running(trust: ssl.SSLContext | None = None, **options: Any) -> AsyncI
     for name, value in options.items():
         assert hasattr(config, name), name
         setattr(config, name, value)
+    if ws := options.get("ws"):
+        config.http = protocol_class(config.http.http, ws)  # type: ignore[union-attr]  # it is ours
     server = uvicorn.Server(config)
     config.load()
     server.lifespan = config.lifespan_class(config)

@@ -21,6 +21,7 @@ from gateway.protocols.centrifuge_json import CentrifugeJson
 from gateway.session import ClientSession
 from gateway.transports.admission import FORBIDDEN, TOO_MANY_REQUESTS, UNAVAILABLE, header
 from gateway.transports.base import Acceptor
+from gateway.transports.handshake import UpgradeRequest
 from tests.core.test_hub import Client as HubClient
 
 
@@ -302,6 +303,25 @@ async def test_connections_of_an_address_are_counted_from_open_to_close() -> Non
     assert refused(door, at("10.0.0.1")) is None
     opened(door, at("10.0.0.1"))
     assert refused(door, at("10.0.0.1")) == TOO_MANY_REQUESTS
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        at("10.0.0.1"),
+        at(None),
+        at("10.0.0.1", x_forwarded_for="8.8.8.8"),
+        at("127.0.0.1"),
+        at("127.0.0.1", x_forwarded_for="6.6.6.6, 8.8.8.8"),
+        at("unix", x_forwarded_for="8.8.8.8:99"),
+    ],
+)
+def test_who_asks_by_a_request_is_whom_its_scope_says(asked: dict[str, Any]) -> None:
+    door, _ = acceptor()
+    request = UpgradeRequest("/", asked["headers"], b"")
+    request.client = asked["client"]
+    assert door.peer_of(request) == door.peer(asked)
+    assert request.scope == {name: asked[name] for name in ("client", "headers")}
 
 
 async def test_a_network_of_ipv6_counts_as_one_address() -> None:

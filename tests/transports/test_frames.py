@@ -50,6 +50,11 @@ STREAMS: dict[str, tuple[bytes, Messages]] = {
     "binary": (masked(FINAL | BINARY, b"\xff\x00\x80"), [(BINARY, b"\xff\x00\x80")]),
     "125 bytes": (masked(FINAL | TEXT, b"x" * 125), [(TEXT, b"x" * 125)]),
     "126 bytes": (masked(FINAL | TEXT, b"x" * 126), [(TEXT, b"x" * 126)]),
+    "as many as the mark of a longer length": (
+        masked(FINAL | BINARY, b"x" * 119, size_bytes=8),  # 127 with what stands before them
+        [(BINARY, b"x" * 119)],
+    ),
+    "65535 bytes": (masked(FINAL | BINARY, b"x" * 65535), [(BINARY, b"x" * 65535)]),
     "longer length than needed": (masked(FINAL | TEXT, b"Hello", size_bytes=8), [(TEXT, b"Hello")]),
     "control frames": (
         masked(FINAL | PING, b"a" * 125) + masked(FINAL | PONG) + masked(FINAL | PING),

@@ -5,7 +5,15 @@ from email.utils import parsedate_to_datetime
 
 import pytest
 
-from gateway.transports.handshake import Refusal, UpgradeRequest, accept, parse_request, response
+from gateway.transports.handshake import (
+    HEAD_LIMIT,
+    Refusal,
+    UpgradeRequest,
+    accept,
+    parse_request,
+    read_usual,
+    response,
+)
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 
@@ -180,6 +188,54 @@ def test_refusals_say_what_would_do() -> None:
     assert refusal(head(sec_websocket_version=b"8"))[1]["sec-websocket-version"] == "13"
 
 
+# — what nearly every client sends —
+
+USUAL: dict[str, bytes] = {
+    "least": head(),
+    "a query": head(line=b"GET /chat?a=%20b HTTP/1.1"),
+    "another case": head(connection=b"upgrade", upgrade=b"WebSocket"),
+    "more than one of the others": head(b"Cookie: a=b", b"Cookie: c=d", b"Sec-WebSocket-Protocol: a, b"),
+    "spaces around": head(b"Origin: \t https://example.com \t", b"X-Empty:"),
+    "not ASCII": head(b"X-Name: \xc3\x89"),
+    "upgrades to something else, too": head(b"Upgrade: h2c"),
+}
+
+
+@pytest.mark.parametrize("request_head", USUAL.values(), ids=USUAL)
+def test_the_usual_is_read_as_everything_is(request_head: bytes) -> None:
+    usual, known = read_usual(request_head + b"\r\n\r\n"), parse_request(request_head)
+    assert usual is not None
+    assert (usual.target, usual.key) == (known.target, known.key)
+    for name in (b"origin", b"cookie", b"host", b"x-empty", b"x-name", b"x-nothing"):
+        assert usual.header(name) == known.header(name)
+        assert name in usual.names or name not in known.names
+    assert usual.headers == known.headers
+    assert usual.values(b"sec-websocket-protocol") == known.values(b"sec-websocket-protocol")
+    assert usual.header(b"origin") == known.header(b"origin")
+
+
+@pytest.mark.parametrize("request_head", [each for each, _ in REFUSED.values()], ids=REFUSED)
+def test_what_is_refused_is_not_usual(request_head: bytes) -> None:
+    assert read_usual(request_head + b"\r\n\r\n") is None
+
+
+UNUSUAL: dict[str, bytes] = {
+    "nothing": b"",
+    "the end is still to come": head() + b"\r\n\r",
+    "frames behind it": head() + b"\r\n\r\n\x81",
+    "another request behind it": (head() + b"\r\n\r\n") * 2,
+    "too large": head(b"X: " + b"x" * HEAD_LIMIT) + b"\r\n\r\n",
+    "no space before the key, and a value where the key would be sought": b"GET / HTTP/1.1\r\nX-A:%b\r\n" % KEY
+    + b"\r\n".join(b"%b:%b" % (n, (b"" if n.endswith(b"Key") else b" ") + v) for n, v in HEADERS.items())
+    + b"\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("arrived", UNUSUAL.values(), ids=UNUSUAL)
+def test_what_else_is_not_usual(arrived: bytes) -> None:
+    assert read_usual(arrived) is None
+
+
 # — answers —
 
 
@@ -229,6 +285,14 @@ def test_a_response_without_body(status: int) -> None:
     assert (end, body) == (b"\r\n\r\n", b"")
     assert (b"content-length: 0" in head) == (status == 205)
     assert (b"content-length" in head) == (status == 205)
+
+
+def test_usual_headers_stand_before_the_others() -> None:
+    usual = [(b"date", b"today"), (b"x-a", b"b")]
+    answer = accept(KEY, "chat", "", [(b"X-C", b"d")], usual)
+    assert answer.endswith(b"\r\ndate: today\r\nx-a: b\r\nSec-WebSocket-Protocol: chat\r\nX-C: d\r\n\r\n")
+    with pytest.raises(ValueError, match="cannot be sent"):
+        accept(KEY, None, "", [], [(b"X-A", b"a\nb")])
 
 
 def test_response() -> None:

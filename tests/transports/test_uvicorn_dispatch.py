@@ -1,13 +1,39 @@
 """The first request of a connection decides who takes it, whatever pieces it comes in."""
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
 
 import pytest
 
 from gateway import files
 from gateway.transports.handshake import HEAD_LIMIT
+from gateway.transports.uvicorn_dispatch import Unheard
 from tests.transports.sockets import TEXT, Running, client_frame, upgrade_request
 from tests.waiting import until
+
+
+class Timers:
+    """An event loop's clock and timers."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.timers: list[tuple[float, Callable[[], None]]] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_later(self, seconds: float, callback: Callable[..., None], *arguments: Any) -> None:
+        self.timers.append((self.now + seconds, partial(callback, *arguments)))
+
+    def run(self) -> float:
+        """Let it become as late as the next one says."""
+        [(self.now, callback)] = self.timers
+        self.timers.clear()
+        callback()
+        return self.now
+
 
 HTTP = b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 3\r\n\r\nabc"
 
@@ -61,6 +87,39 @@ async def test_a_head_without_end_is_refused(run: Running) -> None:
 async def test_who_says_nothing_is_closed(run: Running) -> None:
     assert await (await run.connect()).rest() == b""
     assert run.app.scopes == []
+
+
+class Silent:
+    """A connection that says nothing."""
+
+    def __init__(self, loop: Timers) -> None:
+        self.loop = loop
+        self.aborted: float | None = None
+
+    def abort(self) -> None:
+        self.aborted = self.loop.now
+
+
+async def test_each_who_says_nothing_has_as_long() -> None:
+    """There is one timer for all, and none while nobody is awaited."""
+    loop = Timers()
+    unheard, silent = Unheard(10.0), [Silent(loop) for _ in range(4)]
+    for loop.now, each in enumerate(silent):
+        unheard.add(cast(Any, each))
+    del unheard[cast(Any, silent[1])]
+    assert [loop.run(), loop.run(), loop.run()] == [10, 12, 13]
+    assert [each.aborted for each in silent] == [10, None, 12, 13]
+    assert not loop.timers
+    assert not unheard
+    unheard.add(cast(Any, silent[1]))
+    assert (loop.run(), silent[1].aborted) == (23, 23)
+
+
+async def test_a_timer_of_another_loop_is_none() -> None:
+    unheard, loops = Unheard(10.0), [Timers(), Timers()]
+    for loop in loops:
+        unheard.add(cast(Any, Silent(loop)))
+    assert [len(loop.timers) for loop in loops] == [1, 1]
 
 
 async def test_who_says_nothing_is_not_waited_for_when_stopping(run: Running) -> None:
