@@ -192,9 +192,9 @@ class Broker(Protocol):
 
     async def publish_leave(self, channel: str, info: ClientInfo) -> None: ...
 
-    async def history(
+    def history(
         self, channel: str, which: HistoryFilter, stream: StreamOptions
-    ) -> tuple[list[Publication], Position]:
+    ) -> Awaitable[tuple[list[Publication], Position]]:
         """Part of the stream, as of now or later, and its top position. Makes an epoch if there is none.
 
         That keeps nothing for long: see `StreamOptions`. Equal reads may share an answer. The top is `Continued` where
