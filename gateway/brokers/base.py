@@ -28,9 +28,9 @@ def new_epoch() -> str:
 class StreamOptions(Struct, frozen=True):
     """How a channel keeps its stream. History is on when both size and ttl (seconds) are positive.
 
-    Offset and epoch outlive the last use by ``history_meta_ttl``, once something has been published. The epoch of a
-    stream that has only been read lasts ``unpublished_ttl``, and longer while it is verified. With ``delta_publish``
-    all that is published into it is patchable.
+    Offset and epoch outlive the last use by ``history_meta_ttl``, or a little less, once something has been published.
+    The epoch of a stream that has only been read lasts ``unpublished_ttl`` at least, and longer while it is verified.
+    With ``delta_publish`` all that is published into it is patchable.
     """
 
     history_size: int = 0
@@ -207,9 +207,9 @@ class Broker(Protocol):
 
     async def publish_leave(self, channel: str, info: ClientInfo) -> None: ...
 
-    async def history(
+    def history(
         self, channel: str, which: HistoryFilter, stream: StreamOptions
-    ) -> tuple[list[Publication], Position]:
+    ) -> Awaitable[tuple[list[Publication], Position]]:
         """Part of the stream, as of now or later, and its top position. Makes an epoch if there is none.
 
         That keeps nothing for long: see `StreamOptions`. Equal reads may share an answer. The top is `Continued` where

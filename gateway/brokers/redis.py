@@ -18,7 +18,6 @@ from gateway.brokers.base import (
     BrokerEvents,
     BrokerHealth,
     Claim,
-    Continued,
     Fenced,
     HistoryFilter,
     PublishOptions,
@@ -38,15 +37,14 @@ from gateway.brokers.calls import (
     read_receipt,
 )
 from gateway.brokers.fence import FENCED_SCRIPTS, behind_fence
-from gateway.brokers.single_flight import SingleFlight
+from gateway.brokers.redis_history import SCRIPTS, Part, RedisHistory
 from gateway.errors import BrokerUnavailable
-from gateway.messages import ClientInfo, Position, Publication, Receipt, pack
+from gateway.messages import ClientInfo, Publication, Receipt, pack
 from gateway.redis.keys import partition
 from gateway.redis.resp import Argument, milliseconds
 from gateway.redis.script import Script
 from gateway.redis.shard import Shard
 
-_HISTORY = Script(*LINEAGE, LUA / "history.lua", identified=True)
 _VERIFY = Script(LUA / "verify.lua")
 _RESTART = Script(*LINEAGE, LUA / "restart.lua")
 
@@ -54,12 +52,6 @@ CLAIMS_PER_CALL = 256
 """Claims that one script looks at: a millisecond of Redis, for which everybody else waits."""
 
 CALLS_AT_ONCE = 8
-
-READS_APART = 0.02
-"""Seconds between two reads of one part of a stream while ever more ask for it, as when thousands subscribe."""
-
-Read = tuple[str, HistoryFilter, StreamOptions]
-Part = tuple[list[Publication], Position]
 
 logger = logging.getLogger(__name__)
 
@@ -69,16 +61,17 @@ class RedisBroker:
 
     def __init__(self, shard: Shard, clock: Callable[[], float] = time.time) -> None:
         self._shard = shard
-        shard.load(PUBLISH, PUBLISH_ONCE, _HISTORY, _VERIFY, _RESTART, *FENCED_SCRIPTS)
+        shard.load(PUBLISH, PUBLISH_ONCE, *SCRIPTS, _VERIFY, _RESTART, *FENCED_SCRIPTS)
         self._keys = shard.keys
         self._clock = clock
         self._reader = envelope.Reader()
         self._subscribed: set[bytes] = set()
-        self._reads: SingleFlight[Read, Part] = SingleFlight(READS_APART)
+        self._history = RedisHistory(shard, self._reader)
         self._events: BrokerEvents | None = None
 
     async def start(self, node: str, events: BrokerEvents) -> None:
         self._events = events
+        self._deliver = partial(self._reader.deliver, events)  # of which one for a channel is as quick, for it is flat
         self._shard.on_reconnect.append(events.on_gap)
         for name in (self._keys.shared("control"), self._keys.shared("control", node)):
             self._subscribed.add(name)
@@ -92,10 +85,9 @@ class RedisBroker:
         self._subscribed.clear()
 
     def subscribe(self, channel: str) -> Awaitable[None]:
-        assert self._events is not None, "start() comes first"
         name = self._keys.of(b"c", channel)
         self._subscribed.add(name)
-        return self._shard.subscribe(name, partial(self._reader.deliver, self._events, channel))
+        return self._shard.subscribe(name, partial(self._deliver, channel))
 
     def unsubscribe(self, channel: str) -> Awaitable[None]:
         name = self._keys.of(b"c", channel)
@@ -134,25 +126,8 @@ class RedisBroker:
     async def publish_leave(self, channel: str, info: ClientInfo) -> None:
         await self._run(message_call(self._keys, channel, envelope.LEAVE + pack(info)))
 
-    async def history(self, channel: str, which: HistoryFilter, stream: StreamOptions) -> Part:
-        read = (channel, which, stream)
-        publications, top = await self._reads.ask(read, lambda: self._read(*read))
-        return publications.copy(), top
-
-    async def _read(self, channel: str, which: HistoryFilter, stream: StreamOptions) -> Part:
-        since: Argument = "" if which.since is None else which.since.offset
-        args: list[Argument] = [
-            which.limit,
-            since,
-            int(which.reverse),
-            new_epoch(),
-            milliseconds(stream.history_meta_ttl),
-            milliseconds(stream.unpublished_ttl),
-        ]
-        offset, epoch, entries, former = await self._shard.run(_HISTORY, self._keys.stream(channel), args)
-        stored = (self._reader.stored(fields[1], int(entry.partition(b"-")[0])) for entry, fields in entries)
-        publications = [publication for publication in stored if publication is not None]
-        return publications, read_top(int(offset), epoch.decode(), former)
+    def history(self, channel: str, which: HistoryFilter, stream: StreamOptions) -> asyncio.Future[Part]:
+        return self._history.reads.ask((channel, which, stream))
 
     async def verify(self, claims: Sequence[Claim]) -> list[bool]:
         """Batched by partition, so that all keys of a script have the same hash tag."""
@@ -204,7 +179,14 @@ class RedisBroker:
         servers = tuple(shard.health())
         refusal = next((server.refusal for server in servers if server.refusal), "")
         return BrokerHealth(
-            shard.connected, shard.deaf, shard.lag, shard.reconnects, refusal, servers, shard.refused, self._reads.reads
+            shard.connected,
+            shard.deaf,
+            shard.lag,
+            shard.reconnects,
+            refusal,
+            servers,
+            shard.refused,
+            self._history.reads.reads,
         )
 
     def _run(self, call: Call) -> Awaitable[Any]:
@@ -217,11 +199,3 @@ def _pass_on(told: Told, answer: "asyncio.Future[Any]") -> None:
     error = answer.exception()
     assert error is None or isinstance(error, Exception)
     told(error)
-
-
-def read_top(offset: int, epoch: str, former: bytes | None) -> Position:
-    """Where a stream stands, as scripts tell it."""
-    if not former:
-        return Position(offset, epoch)
-    links = (link.rsplit(":", 1) for link in former.decode().split(","))
-    return Continued(offset, epoch, tuple(Position(int(end), name) for name, end in links))

@@ -84,10 +84,10 @@ class ShardedBroker:
     async def publish_leave(self, channel: str, info: ClientInfo) -> None:
         await self._of(channel).publish_leave(channel, info)
 
-    async def history(
+    def history(
         self, channel: str, which: HistoryFilter, stream: StreamOptions
-    ) -> tuple[list[Publication], Position]:
-        return await self._of(channel).history(channel, which, stream)
+    ) -> Awaitable[tuple[list[Publication], Position]]:
+        return self._of(channel).history(channel, which, stream)
 
     async def verify(self, claims: Sequence[Claim]) -> list[bool]:
         """Those of a broker that is away cannot be told; the others are."""

@@ -2,7 +2,10 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from contextvars import copy_context
+from typing import Any, Generic, TypeVar
+
+from msgspec import Struct
 
 from gateway.core.tasks import Tasks
 from gateway.errors import another
@@ -12,8 +15,19 @@ _Key = TypeVar("_Key")
 _Answer = TypeVar("_Answer")
 
 
-class SingleFlight(Generic[_Key, _Answer]):
-    """Puts a question once for all who ask it before it is put.
+class Question(Struct, Generic[_Key, _Answer], eq=False):
+    """A question that is asked; its ``detail`` is that of the first who asks."""
+
+    key: _Key
+    detail: Any = None
+    askers: list[asyncio.Future[_Answer]] = []
+    """Those for whom it has not been put yet."""
+    aboard: list[asyncio.Future[_Answer]] = []
+    """Those for whom it is under way."""
+
+
+class Flights(Generic[_Key, _Answer]):
+    """Puts a question once for all who ask it before it is put, and all that are asked in one tick together.
 
     Who asks joins only those whose question has not been put yet, so that nobody is told what was true before he
     asked. While it is under way those who come wait for the next, all together, and ``pause`` seconds longer, for
@@ -21,99 +35,110 @@ class SingleFlight(Generic[_Key, _Answer]):
     cancelled disturbs nobody else.
     """
 
-    def __init__(self, pause: float = 0.0) -> None:
+    def __init__(
+        self,
+        put: Callable[[list[Question[_Key, _Answer]]], None],
+        pause: float = 0.0,
+        copy: Callable[[_Answer], _Answer] = lambda answer: answer,
+    ) -> None:
+        """Of each question that is ``put``, ``tell`` or ``refuse`` is to be called.
+
+        The first gets the answer itself, others a ``copy``.
+        """
+        self._put = put
+        self._copy = copy
         self._pause = pause
-        self._boarding: dict[_Key, list[_Asker[_Answer]]] = {}
-        self._flights = Tasks()
-        self._put = self._shared = 0
+        self._questions: dict[_Key, Question[_Key, _Answer]] = {}
+        self._due: list[Question[_Key, _Answer]] = []
+        self._count = self._shared = 0
 
     @property
     def reads(self) -> Reads:
-        """How often it was put, and how many have shared the answer."""
-        return Reads(self._put, self._shared)
+        """How often questions were put, and how many have shared an answer."""
+        return Reads(self._count, self._shared)
 
-    async def ask(self, key: _Key, put: Callable[[], Awaitable[_Answer]]) -> _Answer:
+    def ask(self, key: _Key, detail: Any = None) -> asyncio.Future[_Answer]:
+        """The answer to the question called ``key``."""
+        answer: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
+        question = self._questions.get(key)
+        if question is None:
+            question = self._questions[key] = Question(key)
+            self._board(question)
+        if not question.askers:
+            question.detail = detail
+        question.askers.append(answer)
+        return answer
+
+    def tell(self, question: Question[_Key, _Answer], answer: _Answer) -> None:
+        for number, asker in enumerate(self._land(question)):
+            if not asker.done():
+                asker.set_result(self._copy(answer) if number else answer)
+
+    def refuse(self, question: Question[_Key, _Answer], error: BaseException) -> None:
+        for asker in self._land(question):
+            if not asker.done():
+                asker.set_exception(another(error))  # each gathers a traceback of its own
+
+    def drop(self, question: Question[_Key, _Answer]) -> None:
+        """Have done with it, as when the event loop is being closed."""
+        self._questions.pop(question.key, None)
+        for asker in (*question.aboard, *question.askers):
+            asker.cancel()
+
+    def _board(self, question: Question[_Key, _Answer]) -> None:
+        if not self._due:
+            asyncio.get_running_loop().call_soon(self._leave)
+        self._due.append(question)
+
+    def _leave(self) -> None:
+        due, self._due = self._due, []
+        for question in due:
+            question.aboard, question.askers = question.askers, []
+            self._count += 1
+            self._shared += len(question.aboard) - 1
+        try:
+            self._put(due)
+        except Exception as error:  # let through, it would leave them without answer for ever
+            for question in due:
+                self.refuse(question, error)
+
+    def _land(self, question: Question[_Key, _Answer]) -> list[asyncio.Future[_Answer]]:
+        """Those who are to be answered now; the others are next."""
+        aboard, question.aboard = question.aboard, []
+        if not question.askers:
+            self._questions.pop(question.key, None)
+        elif aboard:
+            asyncio.get_running_loop().call_later(self._pause, self._board, question)
+        return aboard
+
+
+class SingleFlight(Generic[_Key, _Answer]):
+    """The same for questions that are put one by one, each as its first asker would."""
+
+    def __init__(self, pause: float = 0.0) -> None:
+        self._questions: Flights[_Key, _Answer] = Flights(self._put, pause)
+        self._flights = Tasks()
+
+    @property
+    def reads(self) -> Reads:
+        return self._questions.reads
+
+    def ask(self, key: _Key, put: Callable[[], Awaitable[_Answer]]) -> asyncio.Future[_Answer]:
         """The answer to the question called ``key``; ``put`` puts it, for all who ask."""
-        boarding = self._boarding.get(key)
-        if boarding is None:
-            return await self._lead(key, put)
-        asker = _Asker(put)
-        boarding.append(asker)
-        try:
-            return await asker.answer
-        finally:
-            del asker, boarding  # they keep a failure, whose traceback keeps this frame
+        return self._questions.ask(key, (put, copy_context()))
 
-    async def _lead(self, key: _Key, put: Callable[[], Awaitable[_Answer]]) -> _Answer:
-        """Put it as the first who asks: mostly there is nobody else, and a task would cost more than the rest."""
-        self._boarding[key] = []
-        others: list[_Asker[_Answer]] = []
+    def _put(self, questions: list[Question[_Key, _Answer]]) -> None:
+        for question in questions:
+            put, context = question.detail
+            self._flights.spawn(self._fly(question, put), context)
+
+    async def _fly(self, question: Question[_Key, _Answer], put: Callable[[], Awaitable[_Answer]]) -> None:
         try:
-            await asyncio.sleep(0)  # for others to join; what is put may leave, and be answered, in the same turn
-            others = self._board(key)
-            self._count(1 + len(others))
             answer = await put()
         except Exception as error:
-            _refuse(others, error)
-            raise
-        except BaseException:  # that is nothing to the others
-            self._boarding[key] += others
+            self._questions.refuse(question, error)
+        except BaseException:
+            self._questions.drop(question)
             raise
         else:
-            _tell(others, answer)
-            return answer
-        finally:
-            if self._boarding[key]:
-                self._flights.spawn(self._fly(key))
-            else:
-                del self._boarding[key]
-
-    async def _fly(self, key: _Key) -> None:
-        """Put it for those who have come meanwhile, and again, until nobody has."""
-        askers: list[_Asker[_Answer]] = []
-        try:
-            while self._boarding[key]:
-                await asyncio.sleep(self._pause)
-                if askers := self._board(key):
-                    self._count(len(askers))
-                    await _put(askers)
-        finally:
-            for asker in (*askers, *self._boarding.pop(key)):  # none, unless the event loop is being closed
-                asker.answer.cancel()
-
-    def _count(self, askers: int) -> None:
-        self._put += 1
-        self._shared += askers - 1
-
-    def _board(self, key: _Key) -> "list[_Asker[_Answer]]":
-        askers, self._boarding[key] = self._boarding[key], []
-        return [asker for asker in askers if not asker.answer.done()]
-
-
-class _Asker(Generic[_Answer]):
-    __slots__ = ("answer", "put")
-
-    def __init__(self, put: Callable[[], Awaitable[_Answer]]) -> None:
-        self.put = put
-        self.answer: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
-
-
-async def _put(askers: list[_Asker[_Answer]]) -> None:
-    try:
-        answer = await askers[0].put()
-    except Exception as error:
-        _refuse(askers, error)
-    else:
-        _tell(askers, answer)
-
-
-def _tell(askers: list[_Asker[_Answer]], answer: _Answer) -> None:
-    for asker in askers:
-        if not asker.answer.done():
-            asker.answer.set_result(answer)
-
-
-def _refuse(askers: list[_Asker[_Answer]], error: Exception) -> None:
-    for asker in askers:
-        if not asker.answer.done():
-            asker.answer.set_exception(another(error))  # each gathers a traceback of its own
+            self._questions.tell(question, answer)

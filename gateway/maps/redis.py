@@ -17,7 +17,7 @@ from gateway.batches import batches
 from gateway.brokers import envelope
 from gateway.brokers.base import Claim, HistoryFilter, PublishOptions, new_epoch, outgoing
 from gateway.brokers.calls import LINEAGE
-from gateway.brokers.redis import read_top
+from gateway.brokers.redis_history import read_top
 from gateway.errors import BrokerUnavailable
 from gateway.maps.base import (
     FOR_EVER,

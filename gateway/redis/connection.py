@@ -196,12 +196,12 @@ class RedisConnection(asyncio.Protocol):
         if not waiting:
             self._heard_at = self._loop.time()  # until now nothing was due
         if len(unsent) + len(waiting) <= UNDER_WAY and self._unsent_bytes + self._waiting_bytes <= UNDER_WAY_BYTES:
-            sent = b"".join([command.data for command in unsent])
+            self._transport.write(b"".join([command.data for command in unsent]))
             waiting += unsent
             unsent.clear()
-        else:
-            sent = self._take_some()
-        if sent:
+            self._waiting_bytes += self._unsent_bytes
+            self._unsent_bytes = 0
+        elif sent := self._take_some():
             self._unsent_bytes -= len(sent)
             self._waiting_bytes += len(sent)
             self._transport.write(sent)
@@ -268,17 +268,19 @@ class SubscriberConnection(RedisConnection):
                         except Exception:
                             # Let through, it would cost the connection and every message behind it.
                             logger.exception("handling a message of %r failed", reply[1])
-                elif type(reply) is list and reply[0] == b"subscribe" and waiting and waiting[0].replies > 1:
+                elif type(reply) is not list or reply[0] == b"sunsubscribe":
+                    self._answer(reply)
+                elif waiting and waiting[0].replies > 1:  # one of those that the command names
                     waiting[0].replies -= 1
                 else:
-                    self._answer(reply)
+                    RedisConnection._answer(self, reply)
         except hiredis.ProtocolError as exc:
             self.drop(f"not the Redis protocol: {exc}")
         if self._unsent and not self._flushing:
             self._flush()
 
     def _answer(self, reply: Any) -> None:
-        if type(reply) is list and reply[0] == b"sunsubscribe" and not self._has_asked(reply[1]):
+        if type(reply) is list and not self._has_asked(reply[1]):
             self._moved(reply[1])  # of a cluster, whose server does not own the slot any more
         elif isinstance(reply, hiredis.ReplyError) and self._is_late(str(reply)):
             logger.debug("answered already: %s", reply)

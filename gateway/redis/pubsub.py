@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -37,16 +37,14 @@ class PubSub(NamedTuple):
         """Whether a command may name only channels of one slot."""
         return self is SHARDED
 
-    def commands(self, names: Iterable[bytes]) -> Iterator[list[bytes]]:
+    def commands(self, names: Iterable[bytes]) -> Iterable[list[bytes]]:
         """The names as commands may name them together."""
-        if not self.sharded:
-            yield from batches(names, CHANNELS_PER_COMMAND)
-            return
+        if self is not SHARDED:
+            return batches(names, CHANNELS_PER_COMMAND)
         slots: defaultdict[int, list[bytes]] = defaultdict(list)
         for name in names:
             slots[slot(name)].append(name)
-        for those in slots.values():
-            yield from batches(those, CHANNELS_PER_COMMAND)
+        return (some for those in slots.values() for some in batches(those, CHANNELS_PER_COMMAND))
 
 
 CLASSIC = PubSub("SUBSCRIBE", "UNSUBSCRIBE", "PUBLISH", "NUMSUB", b"message")
@@ -140,7 +138,7 @@ class Subscriptions:
             (self._words.subscribe, subscribing, self._subscribed),
             (self._words.unsubscribe, unsubscribing, self._unsubscribed),
         ):
-            for names in self._words.commands(asked):
+            for names in self._words.commands(asked) if asked else ():
                 self._execute(verb, *names, replies=len(names)).add_done_callback(partial(done, names, asked))
 
     def _subscribed(self, names: list[bytes], asked: _Asked, answer: asyncio.Future[Any]) -> None:

@@ -49,7 +49,7 @@ MOST = 64
 """Lacking rights, and other texts, that a server is remembered for."""
 
 _QUOTED = re.compile(rb"'([A-Z]{3,})'")
-_OPTIONS = {"count", "maxlen", "withscores", "withvalues"}
+_OPTIONS = {"count", "maxlen", "withscores", "withvalues", "wrongtype"}
 """What scripts have in quotes and capitals: the names of commands, but for these."""
 
 _LOGIN = ("NOAUTH", "WRONGPASS")

@@ -9,6 +9,7 @@ import pytest
 from gateway.brokers.base import Claim, Continued, HistoryFilter, PublishOptions, StreamOptions
 from gateway.brokers.publish_queue import PublishQueue
 from gateway.brokers.redis import RedisBroker
+from gateway.brokers.redis_history import CHANNELS_PER_CALL
 from gateway.errors import BrokerUnavailable
 from gateway.messages import Payload, Position, Publication
 from gateway.metrics import Metrics
@@ -177,7 +178,7 @@ async def test_cancelled_callers_leave_others_their_own_replies(server: RedisSer
     async with node(server, "n1", io_timeout=4.0) as (one, _):
         for number in range(20):
             await say(one, str(number), channel=f"room{number}")
-        tasks = [asyncio.create_task(one.history(f"room{number % 20}", ALL, KEPT)) for number in range(200)]
+        tasks = [asyncio.ensure_future(one.history(f"room{number % 20}", ALL, KEPT)) for number in range(200)]
         started = asyncio.Event()
         asyncio.get_running_loop().call_soon(started.set)
         await started.wait()
@@ -352,8 +353,8 @@ async def test_equal_reads_of_a_tick_are_one(server: RedisServer) -> None:
         since = HistoryFilter(limit=-1, since=Position(1))
         with server.client() as client:
             client.config_resetstat()
-            asked = [asyncio.create_task(one.history("news", ALL, KEPT)) for _ in range(500)]
-            asked += [asyncio.create_task(one.history("news", since, KEPT)) for _ in range(500)]
+            asked = [asyncio.ensure_future(one.history("news", ALL, KEPT)) for _ in range(500)]
+            asked += [asyncio.ensure_future(one.history("news", since, KEPT)) for _ in range(500)]
             await asyncio.sleep(0)
             asked[0].cancel()
             answers = await asyncio.gather(*asked, return_exceptions=True)
@@ -363,14 +364,121 @@ async def test_equal_reads_of_a_tick_are_one(server: RedisServer) -> None:
         assert texts == [2] * 499 + [1] * 500
 
 
+TOP = HistoryFilter()
+ONE = StreamOptions(history_size=1, history_ttl=60.0)
+
+
+async def test_reads_of_a_tick_leave_in_one_script(server: RedisServer) -> None:
+    async with node(server, "n1", io_timeout=4.0) as (one, _):
+        channels = [f"room{number}" for number in range(300)]
+        positions = await asyncio.gather(*(say(one, channel, channel) for channel in channels[::2]))
+        with server.client() as client:
+            client.config_resetstat()
+            tops = await asyncio.gather(*(one.history(channel, TOP, KEPT) for channel in channels))
+            assert _calls(client.info("commandstats"), "evalsha") == -(-300 // CHANNELS_PER_CALL)
+            client.config_resetstat()
+            parts = await asyncio.gather(*(one.history(channel, ALL, KEPT) for channel in channels))
+            stats = client.info("commandstats")
+        assert _calls(stats, "evalsha") <= 2 + -(-300 // CHANNELS_PER_CALL)
+        assert not {"cmdstat_hset", "cmdstat_del", "cmdstat_type"} & stats.keys()
+        assert _calls(stats, "pexpire") <= 150, "of those that nobody has published to"
+        assert [position for _, position in tops] == [position for _, position in parts]
+        assert [position for _, position in tops[::2]] == positions
+        assert [[bytes(each.data).decode() for each in read] for read, _ in parts[::2]] == [
+            [at] for at in channels[::2]
+        ]
+        assert [(read, position.offset) for read, position in parts[1::2]] == [([], 0)] * 150
+        assert len({position.epoch for _, position in tops}) == 300
+
+
+async def test_each_read_of_a_script_begins_where_it_says(server: RedisServer) -> None:
+    async with node(server, "n1") as (one, _):
+        channels = [f"room{number}" for number in range(6)]
+        for channel in channels:
+            for text in "abcd":
+                await say(one, text, channel)
+        for reverse in (False, True):
+            reads = [HistoryFilter(2, Position(number), reverse) for number in range(6)]
+            asked = zip(channels, reads, strict=True)
+            parts = await asyncio.gather(*(one.history(channel, which, KEPT) for channel, which in asked))
+            found = ["".join(bytes(each.data).decode() for each in read) for read, _ in parts]
+            assert found == (["", "", "a", "ba", "cb", ""] if reverse else ["ab", "bc", "cd", "d", "", ""])
+
+
+async def test_a_channel_that_cannot_be_read_is_nothing_to_the_others(server: RedisServer) -> None:
+    async with node(server, "n1") as (one, _):
+        for kind, which in ((b"m", TOP), (b"s", ALL)):
+            for channel in "abc":
+                await say(one, channel, channel)
+            with server.client() as client:
+                key = one._keys.of(kind, "b").decode()
+                client.delete(key)
+                client.sadd(key, "of another kind")
+            answers = await asyncio.gather(*(one.history(at, which, KEPT) for at in "abc"), return_exceptions=True)
+            assert [isinstance(answer, CommandRefused) for answer in answers] == [False, True, False]
+            assert isinstance(answers[1], CommandRefused)
+            assert answers[1].redis_code == "WRONGTYPE"
+            with server.client() as client:
+                client.delete(key)
+
+
+async def test_what_concerns_all_is_not_asked_for_each(server: RedisServer) -> None:
+    with RedisServer() as own:
+        async with node(own, "n1") as (one, _):
+            with own.client() as client:
+                client.config_set("maxmemory", "1")
+                client.config_resetstat()
+                answers = await asyncio.gather(*(one.history(at, TOP, KEPT) for at in "abc"), return_exceptions=True)
+                assert [isinstance(answer, CommandRefused) for answer in answers] == [True] * 3
+                assert len({id(answer) for answer in answers}) == 3
+                assert _calls(client.info("commandstats"), "evalsha") == 1
+
+
+@pytest.mark.parametrize(("count", "size"), [(100, 10), (3, 100_000)])
+async def test_one_script_does_not_read_too_much(server: RedisServer, count: int, size: int) -> None:
+    """And the rest is read by others."""
+    async with node(server, "n1", io_timeout=4.0) as (one, _):
+        channels = [f"room{number}" for number in range(20)]
+        for channel in channels:
+            await asyncio.gather(*(say(one, f"{number}".ljust(size), channel) for number in range(count)))
+        with server.client() as client:
+            client.config_resetstat()
+            parts = await asyncio.gather(*(one.history(channel, ALL, KEPT) for channel in channels))
+            assert 7 <= _calls(client.info("commandstats"), "evalsha") <= 20
+        assert [len(read) for read, _ in parts] == [count] * 20
+
+
+async def test_a_stream_may_still_be_what_its_size_was(server: RedisServer) -> None:
+    async with node(server, "n1") as (one, _):
+        await say(one, "value", "value", ONE)
+        await say(one, "stream", "stream", KEPT)
+        for stream in (ONE, KEPT):
+            parts = await asyncio.gather(*(one.history(channel, ALL, stream) for channel in ("value", "stream")))
+            assert [[bytes(each.data) for each in read] for read, _ in parts] == [[b"value"], [b"stream"]]
+
+
+async def test_what_nobody_has_published_under_an_epoch_is_not_read(server: RedisServer) -> None:
+    """A stream that has outlived its metadata is another's, until the next publish removes it."""
+    async with node(server, "n1") as (one, _):
+        await say(one, "before")
+        with server.client() as client:
+            client.delete(one._keys.of(b"m", "news").decode())
+        for _ in range(2):
+            publications, position = await one.history("news", ALL, KEPT)
+            assert (publications, position.offset) == ([], 0)
+        assert (await say(one, "after")).offset == 1
+        publications, _ = await one.history("news", ALL, KEPT)
+        assert [bytes(each.data) for each in publications] == [b"after"]
+
+
 async def test_a_herd_of_reads_waits_instead_of_failing(server: RedisServer) -> None:
     """More than Redis answers within the deadline of one command, and more than it should keep for us at once."""
     async with node(server, "n1", io_timeout=1.0) as (one, _):
         for _ in range(50):
             await say(one, "x" * 1000)
         await one.history("news", ALL, KEPT)  # from here on the script is known
-        reads = [HistoryFilter(limit=-1, since=Position(number % 3)) for number in range(20_000)]
-        answers = await asyncio.gather(*(one._read("news", each, KEPT) for each in reads), return_exceptions=True)
+        reads = [HistoryFilter(limit=100 + number, since=Position(number % 3)) for number in range(20_000)]
+        answers = await asyncio.gather(*(one.history("news", each, KEPT) for each in reads), return_exceptions=True)
         assert not [answer for answer in answers if isinstance(answer, BaseException)]
         assert one.health().reconnects == 0
 

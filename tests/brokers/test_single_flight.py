@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -22,8 +22,8 @@ class Oracle:
         self.flights: SingleFlight[str, int] = SingleFlight(pause)
         self.put: list[asyncio.Future[int]] = []
 
-    def ask(self, count: int = 1, key: str = "k") -> list[asyncio.Task[int]]:
-        return [asyncio.create_task(self.flights.ask(key, self._put)) for _ in range(count)]
+    def ask(self, count: int = 1, key: str = "k") -> list[asyncio.Future[int]]:
+        return [self.flights.ask(key, self._put) for _ in range(count)]
 
     async def answered(self, asked: Sequence[asyncio.Future[_T]]) -> list[_T]:
         """What they are told when each question is answered with its number, as soon as it is put."""
@@ -70,7 +70,7 @@ async def test_nobody_joins_a_question_that_has_been_put(oracle: Oracle) -> None
 
 async def test_who_asks_while_the_first_is_about_to_put_it_joins_or_asks_anew(oracle: Oracle) -> None:
     """Whatever the turns of the event loop: nobody's answer is to a question put before he asked."""
-    asked: list[asyncio.Task[int]] = []
+    asked: list[asyncio.Future[int]] = []
     before: list[int] = []
     for _ in range(10):
         before.append(len(oracle.put))
@@ -92,7 +92,7 @@ async def test_nobody_joins_a_question_that_was_put_in_the_same_turn(oracle: Ora
         late.append(begin(ask_late()))  # on the spot, as a client's frame is dealt with
         return await oracle._put()
 
-    first = asyncio.create_task(oracle.flights.ask("k", put))
+    first = oracle.flights.ask("k", put)
     await until(lambda: oracle.put)
     [rest] = late
     assert rest is not None
@@ -126,7 +126,8 @@ async def test_where_many_come_it_is_put_only_after_a_pause() -> None:
     asked += oracle.ask(2)
     await settle()
     assert len(oracle.put) == 1
-    for task in (*asked, *oracle.flights._flights.running):
+    waiting: list[asyncio.Future[Any]] = [*asked, *oracle.flights._flights.running]
+    for task in waiting:
         task.cancel()
     await settle()
     assert all(task.cancelled() for task in asked)
@@ -205,7 +206,7 @@ async def test_an_answer_on_the_spot_leaves_nobody_waiting(oracle: Oracle) -> No
         put.append(len(put))
         raise BrokerUnavailable
 
-    asked = [asyncio.create_task(oracle.flights.ask("k", refuse)) for _ in range(3)]
+    asked = [oracle.flights.ask("k", refuse) for _ in range(3)]
     await settle()
     assert all(task.done() for task in asked)
     outcomes = await asyncio.gather(*asked, return_exceptions=True)

@@ -1,36 +1,53 @@
--- Read part of a stream and its top position; makes the position (a new epoch) if there is none.
--- KEYS: meta, stream    ARGV: limit (-1: all), since ('': from the end), reverse ('1'), new epoch, meta ttl,
--- how long an epoch lasts that nobody has published under (ms), identity
--- Answers {offset, epoch, {{id, {'d', publication}}, ...}, where former epochs ended, if there were any}.
-local meta, stream = KEYS[1], KEYS[2]
-local limit, since, reverse = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3] == '1'
+-- Read parts of streams, and where these stand.
+-- KEYS: meta and stream of each    ARGV: those of top.lua, limit (-1: all), reverse ('1'), whether a stream is one
+-- publication as a plain value ('1'), and of each since ('': from the end)
+-- Answers of each: epoch, offset, where former epochs ended, {{id, {'d', publication}}, ...}; only of the first ones if
+-- that is enough for once, since everybody waits for it.
+local ENOUGH, ENOUGH_BYTES = 128, 256 * 1024
+local limit, reverse, plain = tonumber(ARGV[4]), ARGV[5] == '1', ARGV[6] == '1'
 
-local top = redis.call('HMGET', meta, 'e', 's', 'l')
-local epoch, offset, former = top[1], top[2] or '0', top[3]
-if not epoch then
-  epoch = go_on(meta, epoch, offset, false, ARGV[7], ARGV[4])
-  redis.call('DEL', stream)
-end
-if top[2] then
-  redis.call('PEXPIRE', meta, ARGV[5])
-elseif redis.call('PTTL', meta) < tonumber(ARGV[6]) then
-  redis.call('PEXPIRE', meta, ARGV[6])
+-- Answers nothing if the key is of another type.
+local function try(...)
+  local found = redis.pcall(...)
+  if type(found) ~= 'table' or not found.err then return found end
+  if not string.find(found.err, 'WRONGTYPE', 1, true) then return call(...) end
 end
 
-local nothing = reverse and since and (since == 0 or since > tonumber(offset))
-if limit == 0 or nothing then return {offset, epoch, {}, former} end
-
-if redis.call('TYPE', stream).ok == 'string' then
-  local id, publication = string.match(redis.call('GET', stream), '^(%d+):(.*)$')
-  local number = tonumber(id)
-  local wanted = not since or (reverse and number < since) or (not reverse and number > since)
-  return {offset, epoch, wanted and {{id, {'d', publication}}} or {}, former}
+local function read_value(key, since)
+  local value = try('GET', key)
+  if not value then return value == false and {} or nil end
+  local id, publication = string.match(value, '^(%d+):(.*)$')
+  local offset = tonumber(id)
+  local wanted = not since or (reverse and offset < since) or (not reverse and offset > since)
+  return wanted and {{id, {'d', publication}}} or {}
 end
 
-local range = {reverse and 'XREVRANGE' or 'XRANGE', stream, reverse and '+' or '-', reverse and '-' or '+'}
-if since then range[3] = '(' .. ARGV[2] .. '-0' end
-if limit > 0 then
-  range[5] = 'COUNT'
-  range[6] = ARGV[1]
+local function read_stream(key, since)
+  local range = {reverse and 'XREVRANGE' or 'XRANGE', key, reverse and '+' or '-', reverse and '-' or '+'}
+  if since then range[3] = string.format('(%.0f-0', since) end
+  if limit > 0 then
+    range[5] = 'COUNT'
+    range[6] = ARGV[4]
+  end
+  return try(unpack(range))
 end
-return {offset, epoch, redis.call(unpack(range)), former}
+
+-- What a stream was before its size changed it may still be.
+local function read(key, since)
+  if plain then return read_value(key, since) or read_stream(key, since) or call('GET', key) end
+  return read_stream(key, since) or read_value(key, since) or call('XRANGE', key, '-', '+')
+end
+
+local answers, count, bytes = {}, 0, 0
+for number = 1, #KEYS / 2 do
+  local top, since, entries = top_of(KEYS[number * 2 - 1], number), tonumber(ARGV[number + 6]), {}
+  local offset = tonumber(top[2])
+  local nothing = not offset or (since and (reverse and (since == 0 or since > offset) or not reverse and since >= offset))
+  if not nothing then entries = read(KEYS[number * 2], since) end
+  local at = number * 4
+  answers[at - 3], answers[at - 2], answers[at - 1], answers[at] = top[1], top[2], top[3], entries
+  for _, entry in ipairs(entries) do bytes = bytes + #entry[2][2] end
+  count = count + #entries
+  if count >= ENOUGH or bytes >= ENOUGH_BYTES then break end
+end
+return answers
