@@ -135,7 +135,7 @@ class PublishQueue:
         told: Told,
         error: Exception | None,
     ) -> None:
-        if isinstance(error, BrokerUnavailable):
+        if error is not None and isinstance(error, BrokerUnavailable):
             if error.stored == "no" and not self._is_final(0, False):
                 size, act = len(publication.data), self._broker.publish
                 again = self._run(number, ends, True, False, size, act, channel, publication, stream, NO_EXTRAS)

@@ -407,15 +407,13 @@ class Hub:
         if not messages:
             return
         [subscriber] = audience.members
-        connection = subscriber.connection
-        if audience.apart or connection.outbox:
+        if audience.apart:
             _, _, apart = audience.take()
-            self._hand(connection, apart.get(subscriber, messages) if apart else messages)
-            return
-        audience.pending, audience.size = [], 0
-        self._outboxes.append(connection)
-        connection.outbox = messages
-        self._metrics.deliveries += len(messages)
+            assert apart is not None
+            messages = apart.get(subscriber, messages)
+        else:
+            audience.pending, audience.size = [], 0
+        self._hand(subscriber.connection, messages)
 
     def _hand(self, connection: Connection, messages: list[bytes]) -> None:
         """Let messages, which nobody else needs, leave with whatever the connection gets in this tick."""
