@@ -4,6 +4,7 @@ import socket
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from functools import cached_property
 
 from hiredis import pack_command
 from redis import Redis
@@ -36,27 +37,25 @@ class Commands:
         except BlockingIOError:
             pass
 
-    def finish(self) -> None:
-        """Send them, and wait until they are carried out. For those who have not sent any before."""
-        self._socket.sendall(b"".join([*self.pending, b"*2\r\n$4\r\nECHO\r\n$4\r\ndone\r\n"]))
-        self.pending.clear()
-        end = b""
-        while not end.endswith(b"\r\ndone\r\n"):
-            end = end[-16:] + self._socket.recv(_ANSWERS)
-
     def close(self) -> None:
         self._socket.close()
 
 
 class Injection(Commands):
-    """Publishes for a `Load`."""
+    """Publishes for a `Load` whose connections are subscribed."""
 
     def __init__(self, port: int, channels: list[str]) -> None:
         super().__init__(port)
-        self._heads = [
-            b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n" % (len(name), name)
-            for name in (KEYS.of(b"c", channel) for channel in channels)
-        ]
+        self._port, self._channels = port, channels
+
+    @cached_property
+    def _heads(self) -> list[bytes]:
+        """By the names that nodes have subscribed to: of another checkout, these may be others."""
+        with closing(Redis(port=self._port)) as redis:
+            found: list[bytes] = redis.pubsub_channels("*:c:*")  # type: ignore[assignment]  # str only if it decodes
+        names = {name.partition(b":c:")[2]: name for name in found}
+        heads = (names[channel.encode()] for channel in self._channels)
+        return [b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n" % (len(name), name) for name in heads]
 
     def publish(self, channel: int, data: bytes) -> None:
         sent = time.time_ns() // 1_000_000
@@ -96,10 +95,6 @@ class Appends:
     def flush(self) -> None:
         for server in self._servers:
             server.flush()
-
-    def finish(self) -> None:
-        for server in self._servers:
-            server.finish()
 
     def close(self) -> None:
         for server in self._servers:

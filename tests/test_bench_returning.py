@@ -2,21 +2,19 @@
 
 import json
 import os
-from contextlib import closing
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hiredis import pack_command
-from redis import Redis
 
 from bench.__main__ import Bench, Options
-from bench.injection import Commands
-from bench.measures import COST
+from bench.measures import COST, SERVER
 from bench.redises import Layout
-from bench.returning import BEFORE, CLIENTS, LAST, LONGEST, MEANWHILE, READY, check, hello, live, missed
+from bench.returning import BEFORE, CLIENTS, LAST, LONGEST, MEANWHILE, READY, check, hello, live, missed, publish
 from bench.servers import Failed, Server
 from bench.works import BY_NAME
 from gateway.bench.plan import Plan
+from tests.bench.servers import raw
 
 
 def test_clients_of_a_node_that_is_killed_recover_at_another(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,7 +32,7 @@ def test_clients_of_a_node_that_is_killed_recover_at_another(monkeypatch: pytest
     bench.run()
     assert bench.failures == []
     (sample,) = bench.results[0].samples["history-redis"]
-    assert list(sample.values) == [LAST, READY, COST, BEFORE, MEANWHILE, LONGEST]
+    assert list(sample.values) == [LAST, READY, COST, SERVER, BEFORE, MEANWHILE, LONGEST]
     assert all(sample.values[name] > 0 for name in (LAST, READY, COST, BEFORE)), sample
     assert len(killed) == 1
 
@@ -45,17 +43,6 @@ def test_who_is_killed_has_ended() -> None:
         server.kill()
         with pytest.raises(Failed, match="ended with status -9"):
             server.check()
-
-
-def test_what_is_published_while_they_are_away_is_carried_out() -> None:
-    with Layout().running(min(os.sched_getaffinity(0))) as redises:
-        port = redises.servers[0].port
-        with closing(Commands(port)) as commands, closing(Redis(port=port)) as redis:
-            slow, after = (b"BLPOP", b"nothing", b"0.2"), (b"INCR", b"done")
-            commands.pending += [pack_command(slow), pack_command(after)]  # type: ignore[arg-type]  # as in injection
-            commands.finish()
-            assert redis.get("done") == b"1"
-            assert not commands.pending
 
 
 def confirmation(**result: Any) -> bytes:
@@ -70,23 +57,32 @@ def test_who_comes_back_asks_from_where_it_was() -> None:
     assert b'"offset":0' in hello(confirmation(epoch="abc"))[0]
 
 
-def test_some_have_missed_nothing_and_no_two_the_same() -> None:
-    assert [len(missed(number)) for number in range(4)] == [0, 1, 2, 0]
-    assert missed(1) != missed(4)
+def test_a_third_of_them_have_missed_something() -> None:
+    assert [missed(number) for number in range(4)] == [[{"client": 0}], [], [], [{"client": 3}]]
+
+
+def run(port: int = 0) -> Any:
+    return SimpleNamespace(system=SimpleNamespace(name="one"), server=SimpleNamespace(port=port))
 
 
 @pytest.mark.parametrize(
-    ("recovered", "publications"),
-    [(False, [3, 4]), (True, []), (True, [3]), (True, [4, 3]), (True, [3, 4, 4])],
-    ids=["not recovered", "nothing", "less", "in another order", "twice"],
+    ("number", "recovered", "clients"),
+    [(3, False, [3]), (3, True, []), (3, True, [4]), (3, True, [3, 3]), (4, True, [3])],
+    ids=["not recovered", "nothing", "another's", "twice", "too much"],
 )
-def test_who_gets_something_else_than_it_missed_is_told_of(recovered: bool, publications: list[int]) -> None:
-    expected = [{"n": 3}, {"n": 4}]
-    check(confirmation(recovered=True, publications=[{"data": each} for each in expected]), expected)
-    check(confirmation(recovered=True), [])
-    came = [{"data": {"n": each}} for each in publications]
-    with pytest.raises(Failed, match=r"missed \[{'n': 3}"):
-        check(confirmation(recovered=recovered, publications=came), expected)
+def test_who_is_not_given_what_it_missed_is_told_of(number: int, recovered: bool, clients: list[int]) -> None:
+    right = {3: confirmation(recovered=True, publications=[{"data": {"client": 3}}]), 4: confirmation(recovered=True)}
+    check(run(), right)
+    publications = [{"data": {"client": each}} for each in clients]
+    with pytest.raises(Failed, match="one: a client that has missed"):
+        check(run(), {**right, number: confirmation(recovered=recovered, publications=publications)})
+
+
+def test_what_cannot_be_published_is_told_of() -> None:
+    refused = b'{"replies":[{"error":{"code":100}}]}'
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(refused), refused)
+    with raw(answer) as port, pytest.raises(Failed, match=r'one does not publish: .*"code":100'):
+        publish(run(port), [("channel", {"client": 1})])
 
 
 def test_live_traffic_that_cannot_be_is_told_of() -> None:
