@@ -30,6 +30,7 @@ log = logging.getLogger("uvicorn.error")
 class ServerConnection(AskedConnection, Protocol):
     """What else an application call needs of it."""
 
+    config: Config
     state: ReadyState
     written: int
     """Bytes of the application's own messages."""
@@ -39,15 +40,27 @@ def websocket_scope(
     request: UpgradeRequest, config: Config, transport: asyncio.Transport, peer: tuple[str, int] | None = None
 ) -> Scope:
     """What ASGI says of a connection, but for what is the application's."""
+    client = peer or get_remote_addr(transport)
+    return asgi_scope(request, config, get_local_addr(transport), client, secure=is_ssl(transport))
+
+
+def asgi_scope(
+    request: UpgradeRequest,
+    config: Config,
+    server: tuple[str, int | None] | None,
+    client: tuple[str, int] | None,
+    *,
+    secure: bool,
+) -> Scope:
     path, _, query = request.target.partition("?")
     root_path = config.root_path
     return {
         "type": "websocket",
         "asgi": {"version": config.asgi_version, "spec_version": "2.4"},
         "http_version": "1.1",
-        "scheme": "wss" if is_ssl(transport) else "ws",
-        "server": get_local_addr(transport),
-        "client": peer or get_remote_addr(transport),
+        "scheme": "wss" if secure else "ws",
+        "server": server,
+        "client": client,
         "root_path": root_path,
         "path": root_path + unquote(path),
         "raw_path": (root_path + path).encode("ascii"),
@@ -55,6 +68,13 @@ def websocket_scope(
         "headers": request.headers,
         "subprotocols": request.values(b"sec-websocket-protocol"),
     }
+
+
+def log_answer(client: tuple[str, int] | None, path: str, what: str) -> None:
+    """Without the query, which may hold a token."""
+    if log.isEnabledFor(logging.INFO):
+        host, port = client or ("", 0)
+        log.info('%s:%d - "WebSocket %s" %s', host, port, quote(path), what)
 
 
 class Conversation:
@@ -166,7 +186,8 @@ class Conversation:
             raise RuntimeError(f"Expected ASGI message 'websocket.http.response.body' but got '{kind}'.")
         elif kind == "websocket.accept":
             self._connection.accept(message.get("subprotocol"), _headers(message))
-            self._log("[accepted]")
+            if self._connection.config.access_log:
+                self._log("[accepted]")
             if self._keepalive is not None:
                 self._keepalive.start()
         elif kind == "websocket.close":
@@ -188,11 +209,7 @@ class Conversation:
         self._finish(code, reason)
 
     def _log(self, what: str) -> None:
-        """Without the query, which may hold a token."""
-        if not log.isEnabledFor(logging.INFO):
-            return
-        host, port = self._scope.get("client") or ("", 0)
-        log.info('%s:%d - "WebSocket %s" %s', host, port, quote(self._scope["path"]), what)
+        log_answer(self._scope.get("client"), self._scope["path"], what)
 
     # — the connection's side —
 

@@ -73,10 +73,14 @@ class WebSocketEndpoint:
         if connection is None:
             await self._converse(spoken.protocol, scope, receive, send)
         else:
+            connection.came_to(self, scope)
             self._attach(spoken, scope, connection)
 
     def open(self, connection: AskedConnection, request: UpgradeRequest) -> None:
-        scope = {"client": connection.client, "headers": request.headers}
+        self.enter(connection, request, {"client": connection.client, "headers": request.headers})
+
+    def enter(self, connection: AskedConnection, request: UpgradeRequest, scope: Scope) -> None:
+        """Open a connection of which so much is known, or refuse it."""
         if refusal := self._acceptor.refuse(scope):
             connection.refuse(response(*refusal))
             return

@@ -16,6 +16,7 @@ from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
+from starlette.types import Scope
 from uvicorn.config import Config
 from uvicorn.protocols.utils import get_remote_addr
 from uvicorn.server import ServerState
@@ -38,6 +39,7 @@ from gateway.transports.frames import (
 from gateway.transports.handshake import Headers, Refusal, UpgradeRequest, accept, read_request
 from gateway.transports.kernel import lift_user_timeout, unacknowledged
 from gateway.transports.raw import CLOSE_TIMEOUT, EXTENSION, QUEUED, RawEndpoint, ReadyState, Receiver, discard
+from gateway.transports.short_way import ScopedEndpoint, remember, way_of
 from gateway.transports.sipping import SippingProtocol, change_reader
 
 DEFAULT_TIMEOUT = 10.0
@@ -197,9 +199,10 @@ class WebSocketProtocol(asyncio.Protocol):
             self._agreement = agree(self._request.values(b"sec-websocket-extensions"), self.offered)
         window_bits = self._agreement.client_window_bits if self._agreement else 0
         self._parser = FrameParser(self.config.ws_max_size, window_bits)
-        if endpoint := self.endpoints.get(self._request.target.partition("?")[0]):
+        path = self._request.target.partition("?")[0]
+        if endpoint := self.endpoints.get(path):
             endpoint.open(self, self._request)
-        else:
+        elif not ((way := way_of(self, path)) and way.go(self, self._request, self._app_state or {})):
             self._ask(self._request)
         if rest:
             self.data_received(rest)
@@ -244,6 +247,9 @@ class WebSocketProtocol(asyncio.Protocol):
     @property
     def compression(self) -> Compression | None:
         return self._agreement.compression if self._agreement else None
+
+    def came_to(self, endpoint: ScopedEndpoint, scope: Scope) -> None:
+        remember(self, scope, endpoint)
 
     def attach(self, receiver: Receiver, limit: int) -> None:
         conversation = self._receiver

@@ -22,7 +22,9 @@ from gateway.program.typed import PLAIN, Decode, T, decoded
 from gateway.session import NO_APPLICATION, Session, State, server_side
 from gateway.session.life import SubscriptionEnded
 
-_UNWANTED = frozenset(("extensions", "endpoint", "route", "router", "path_params", "starlette.exception_handlers"))
+_UNWANTED = frozenset(
+    ("extensions", "endpoint", "route", "router", "path_params", "starlette.exception_handlers", "gateway.whole")
+)
 """Keys of a scope that are about the call that has ended, not about the request."""
 
 Whole = Callable[[], Mapping[str, Any]]
