@@ -30,7 +30,6 @@ log = logging.getLogger("uvicorn.error")
 class ServerConnection(AskedConnection, Protocol):
     """What else an application call needs of it."""
 
-    config: Config
     state: ReadyState
     written: int
     """Bytes of the application's own messages."""
@@ -186,8 +185,7 @@ class Conversation:
             raise RuntimeError(f"Expected ASGI message 'websocket.http.response.body' but got '{kind}'.")
         elif kind == "websocket.accept":
             self._connection.accept(message.get("subprotocol"), _headers(message))
-            if self._connection.config.access_log:
-                self._log("[accepted]")
+            self._log("[accepted]")
             if self._keepalive is not None:
                 self._keepalive.start()
         elif kind == "websocket.close":

@@ -122,6 +122,7 @@ class Way:
             asgi_scope, request, config, get_local_addr(transport), scope["client"], secure=is_ssl(transport)
         )
         self._endpoint.enter(connection, request, scope)
+        # uvicorn's own line has no switch; that of a request has, and costs a connect as much as a handler
         if config.access_log and connection.state is ReadyState.OPEN:
             log_answer(scope["client"], request.target.partition("?")[0], "[accepted]")
         return True
