@@ -89,12 +89,12 @@ class ServedConnection(AskedConnection, Protocol):
 class Way:
     """How an application leads the connections for one path to an endpoint."""
 
-    __slots__ = ("_app", "_endpoint", "_proxied", "_routes", "_stack")
+    __slots__ = ("_app", "_endpoint", "_proxied", "_routers", "_stack")
 
     def __init__(self, app: Starlette, proxy: ProxyHeadersMiddleware | None, endpoint: ScopedEndpoint) -> None:
         self._app = app
         self._stack = app.middleware_stack
-        self._routes = [(each.routes, each.routes[:]) for each in _routers(app.router)]
+        self._routers = [(each, each.routes[:]) for each in _routers(app.router)]
         self._endpoint = endpoint
         self._proxied = copy(cast(Any, proxy))
         """Finds out who the client of a trusted proxy is, as it does for the application."""
@@ -105,8 +105,8 @@ class Way:
         """Give the endpoint the connection; False if this one has to take the way of all."""
         if self._app.middleware_stack is not self._stack:
             return False
-        for routes, seen in self._routes:
-            if routes != seen:
+        for router, routes in self._routers:
+            if router.routes != routes:
                 return False
         transport, config = connection.transport, connection.config
         scope: Scope = {"type": "websocket", "client": connection.client, "headers": request.headers}
@@ -129,7 +129,9 @@ class Way:
 
 
 _ways: "WeakKeyDictionary[Config, dict[str, tuple[float, Way | None]]]" = WeakKeyDictionary()
-"""By server and path, as sent: until when what was found holds, and what that is."""
+"""By server and path: until when what was found holds, and what that is."""
+
+_UNKNOWN = 0.0, None
 
 
 def way_of(connection: ServedConnection, path: str) -> Way | None:
@@ -138,12 +140,11 @@ def way_of(connection: ServedConnection, path: str) -> Way | None:
     return way if connection.loop.time() < until else None
 
 
-_UNKNOWN = 0.0, None
-
-
 def remember(connection: ServedConnection, scope: Scope, endpoint: ScopedEndpoint) -> None:
     """A connection has come to an endpoint by the way of all: look whether the next ones may take the short one."""
-    now, path = connection.loop.time(), scope["raw_path"].decode("ascii")
+    now, path = connection.loop.time(), scope["path"]
+    if scope.get("path_params") or path.encode() != scope["raw_path"]:
+        return  # of such paths clients can make as many as they like
     ways = _ways.setdefault(connection.config, {})
     until, way = ways.get(path, _UNKNOWN)
     if way is not None or now >= until:

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pytest
 from fastapi import APIRouter, FastAPI, WebSocket
@@ -314,6 +315,20 @@ async def test_all_is_looked_at_anew_after_a_while(program: Program, monkeypatch
     async with program.running(monkeypatch) as opened:
         await opened()
         await opened()
+    assert program.calls == 2
+
+
+@pytest.mark.parametrize("path", ["/of/{somebody}/connection/websocket", "/connection/%77ebsocket"])
+async def test_paths_that_clients_make_up_are_not_kept(
+    program: Program, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program.app.include_router(program.gateway.router, prefix="/of/{somebody}")
+    program.path = path
+    monkeypatch.setattr(short_way, "_ways", WeakKeyDictionary())
+    async with program.running(monkeypatch) as opened:
+        await opened()
+        await opened()
+    assert not any(short_way._ways.values())
     assert program.calls == 2
 
 
