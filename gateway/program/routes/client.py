@@ -198,16 +198,12 @@ class Seen(HTTPConnection):
         self._headers = Headers(raw=known["headers"])
         self._known, self._whole = known, whole
         self.token = token
+        self.application = known["app"]
 
     @cached_property
     def scope(self) -> dict[str, Any]:  # type: ignore[override]  # made when somebody asks
         defaults = {"type": "websocket", "method": "GET", "path": "/", "query_string": b""}
         return {**defaults, **self._whole(), **self._known}
-
-    @property
-    def overrides(self) -> Any:
-        """What the application calls in place of dependencies."""
-        return getattr(self._known["app"], "dependency_overrides", None)
 
 
 class EventClient(Client, Request, WebSocket):  # type: ignore[misc]  # what they share is refused here
@@ -241,7 +237,7 @@ class EventClient(Client, Request, WebSocket):  # type: ignore[misc]  # what the
     @property
     def overrides(self) -> Any:
         """What the application calls in place of dependencies."""
-        return self._seen.overrides
+        return getattr(self._seen.application, "dependency_overrides", None)
 
     def token_expired(self) -> bool:
         """Whether the client's token is a JWT whose time has passed; nobody has looked at its signature."""
