@@ -191,10 +191,10 @@ def _in_loop(node: Node, work: Callable[[], None]) -> None:
 class Seen(HTTPConnection):
     """What all events of a connection see of its handshake, with the client's token in place of its credentials."""
 
-    def __init__(self, known: dict[str, Any], token: str = "", whole: Whole = dict) -> None:
+    def __init__(self, known: Mapping[str, Any], token: str = "", whole: Whole = dict) -> None:
         """``known`` has the application and the headers; ``whole`` makes what else there is of the scope."""
         if token:
-            known["headers"] = with_header(known["headers"], "authorization", f"Bearer {token}")
+            known = {**known, "headers": with_header(known["headers"], "authorization", f"Bearer {token}")}
         self._headers = Headers(raw=known["headers"])
         self._known, self._whole = known, whole
         self.token = token

@@ -185,7 +185,9 @@ class Program:
         token = token or session.token
         seen: Seen | None = session.handshake.seen
         if seen is None or seen.token != token:
-            known = {"headers": [], "app": self.app, **session.handshake.scope}
+            known = session.handshake.scope
+            if "app" not in known:
+                known = {"headers": [], "app": self.app, **known}
             seen = session.handshake.seen = Seen(known, token, session.handshake.whole)
         return EventClient(session, seen, params, token)
 
