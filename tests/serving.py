@@ -42,9 +42,9 @@ def on_plain_uvicorn(app: Any, settings: Settings, http: Any = "auto") -> Abstra
     return _on_uvicorn(uvicorn.Config(app, http=http, log_config=None))
 
 
-def on_fast_uvicorn(app: Any, settings: Settings) -> AbstractAsyncContextManager[int]:
+def on_fast_uvicorn(app: Any, settings: Settings, **options: Any) -> AbstractAsyncContextManager[int]:
     """As somebody runs it who has."""
-    return _on_uvicorn(uvicorn.Config(app, ws=WebSocketProtocol, log_config=None))
+    return _on_uvicorn(uvicorn.Config(app, ws=WebSocketProtocol, log_config=None, **options))
 
 
 @asynccontextmanager

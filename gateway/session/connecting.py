@@ -6,7 +6,7 @@ Source: Centrifuge protocol, "Connection life cycle", "JWT", "Server-side subscr
 import asyncio
 import logging
 from collections.abc import Coroutine, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -128,14 +128,37 @@ async def _in_turn(session: Session, command_id: int, request: ConnectRequest) -
     """Let the client in by the program, which decides so many at a time."""
     node = session.node
     session.heartbeat.cancel()
-    with ExitStack() as turn:
-        await node.connecting.acquire()
-        turn.callback(node.connecting.release)
+    await node.connecting.acquire()
+    turn = _Turn(node.connecting)
+    try:
         _check(session)
-        _set_deadline(session, command_id)
+        timeout = node.settings.client.connect_timeout
+        end = node.wheel.clock() + timeout
         # not the session's deadline, which ends with it: the program may be at it still when the client has left
-        turn.callback(node.wheel.after(node.settings.client.connect_timeout, turn.close).cancel)
-        return await _let_in(session, request)
+        deadline = node.wheel.after(timeout, partial(_overdue, session, command_id, turn))
+        try:
+            admission = await _let_in(session, request)
+        finally:
+            deadline.cancel()
+        if session.subscriptions:  # to be opened in what is left
+            session.watch(end - node.wheel.clock(), partial(_overdue, session, command_id))
+        return admission
+    finally:
+        turn.end()
+
+
+class _Turn:
+    """A place among those whom the program decides; given back once, by whoever says so first."""
+
+    __slots__ = ("_places",)
+
+    def __init__(self, places: asyncio.Semaphore) -> None:
+        self._places: asyncio.Semaphore | None = places
+
+    def end(self) -> None:
+        places, self._places = self._places, None
+        if places is not None:
+            places.release()
 
 
 async def _let_in(session: Session, request: ConnectRequest) -> Admission:
@@ -180,8 +203,10 @@ def _set_deadline(session: Session, command_id: int) -> None:
     session.watch(timeout, partial(_overdue, session, command_id))
 
 
-def _overdue(session: Session, command_id: int) -> None:
+def _overdue(session: Session, command_id: int, turn: _Turn | None = None) -> None:
     """It has taken too long, which is no fault of the client's. What is under way goes on, and then finds it gone."""
+    if turn is not None:
+        turn.end()
     if session.state is not State.CONNECTING:
         return
     timeout = session.node.settings.client.connect_timeout

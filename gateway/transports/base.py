@@ -33,6 +33,7 @@ from gateway.session import (
 from gateway.transports.admission import Admission, Asking, Refusal, Scoped
 from gateway.transports.emulation import Emulation
 from gateway.transports.handshake import UpgradeRequest
+from gateway.transports.raw import WHOLE
 from gateway.transports.slow_consumer import write_limits
 
 log = logging.getLogger(__name__)
@@ -185,7 +186,8 @@ class Acceptor:
         if user:
             handshake = Handshake({self._user_header.decode("latin-1"): _text(user)})
         if self._keep is not None:
-            handshake = Handshake(handshake.headers, self._keep(asking.scope))
+            scope = asking.scope
+            handshake = Handshake(handshake.headers, self._keep(scope), scope.get(WHOLE, dict))
             context = copy_context()
         session = ClientSession(self._node, self._tokens, wire, transport, handshake, self._application, context)
         self._locate(session, peer, asking)

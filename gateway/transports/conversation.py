@@ -37,14 +37,24 @@ class ServerConnection(AskedConnection, Protocol):
 
 def websocket_scope(request: UpgradeRequest, config: Config, transport: asyncio.Transport) -> Scope:
     """What ASGI says of a connection, but for what is the application's."""
+    return asgi_scope(request, config, get_local_addr(transport), secure=is_ssl(transport))
+
+
+def asgi_scope(
+    request: UpgradeRequest,
+    config: Config,
+    server: tuple[str, int | None] | None,
+    *,
+    secure: bool,
+) -> Scope:
     path, _, query = request.target.partition("?")
     root_path = config.root_path
     return {
         "type": "websocket",
         "asgi": {"version": config.asgi_version, "spec_version": "2.4"},
         "http_version": "1.1",
-        "scheme": "wss" if is_ssl(transport) else "ws",
-        "server": get_local_addr(transport),
+        "scheme": "wss" if secure else "ws",
+        "server": server,
         "client": request.client,
         "root_path": root_path,
         "path": root_path + unquote(path),
@@ -53,6 +63,13 @@ def websocket_scope(request: UpgradeRequest, config: Config, transport: asyncio.
         "headers": request.headers,
         "subprotocols": request.values(b"sec-websocket-protocol"),
     }
+
+
+def log_answer(client: tuple[str, int] | None, path: str, what: str) -> None:
+    """Without the query, which may hold a token."""
+    if log.isEnabledFor(logging.INFO):
+        host, port = client or ("", 0)
+        log.info('%s:%d - "WebSocket %s" %s', host, port, quote(path), what)
 
 
 class Conversation:
@@ -186,11 +203,7 @@ class Conversation:
         self._finish(code, reason)
 
     def _log(self, what: str) -> None:
-        """Without the query, which may hold a token."""
-        if not log.isEnabledFor(logging.INFO):
-            return
-        host, port = self._scope.get("client") or ("", 0)
-        log.info('%s:%d - "WebSocket %s" %s', host, port, quote(self._scope["path"]), what)
+        log_answer(self._scope.get("client"), self._scope["path"], what)
 
     # — the connection's side —
 

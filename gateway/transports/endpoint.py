@@ -80,6 +80,7 @@ class WebSocketEndpoint:
         if connection is None:
             await self._converse(spoken.protocol, scope, receive, send)
         else:
+            connection.came_to(self, scope)
             self._attach(spoken, peer, asking, connection)
 
     def open(self, connection: AskedConnection, request: UpgradeRequest) -> None:

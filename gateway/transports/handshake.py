@@ -61,7 +61,7 @@ class Names(Protocol):
 class UpgradeRequest:
     """A request that opens a WebSocket. Its headers are made a list of when somebody wants to see that."""
 
-    __slots__ = ("_head", "_headers", "_lowered", "client", "key", "names", "target")
+    __slots__ = ("_head", "_headers", "_lowered", "_scope", "client", "key", "names", "target")
 
     def __init__(
         self, target: str, headers: Headers | None, key: bytes, head: bytes = b"", lowered: bytes = b""
@@ -76,6 +76,7 @@ class UpgradeRequest:
         self._headers = headers
         self._head = head
         self._lowered = lowered
+        self._scope: dict[str, Any] | None = None
 
     @property
     def headers(self) -> Headers:
@@ -97,8 +98,12 @@ class UpgradeRequest:
 
     @property
     def scope(self) -> dict[str, Any]:
-        """What of an ASGI scope says who asks."""
-        return {"client": self.client, "headers": self.headers}
+        """What of an ASGI scope says who asks, or the scope that it has been given."""
+        return self._scope or {"client": self.client, "headers": self.headers}
+
+    @scope.setter
+    def scope(self, scope: dict[str, Any]) -> None:
+        self._scope = scope
 
     def values(self, name: bytes) -> list[str]:
         """Elements of a header that is a list, over all its lines; empty ones left out."""

@@ -14,6 +14,9 @@ from gateway.transports.handshake import Headers, UpgradeRequest
 
 EXTENSION = "gateway.transport"
 
+WHOLE = "gateway.whole"
+"""Where in the scope of a connection that no application was called for stands what makes all of it."""
+
 CLOSE_TIMEOUT = 5.0
 """Seconds that a client has to read what is left and answer the close frame."""
 
@@ -70,6 +73,9 @@ class RawConnection(Protocol):
     @property
     def compression(self) -> Compression | None:
         """How messages may be compressed; None if the client could not read them."""
+
+    def came_to(self, endpoint: Any, scope: Scope) -> None:
+        """The application has led it to this endpoint, with this scope: others may be spared the way."""
 
     def attach(self, receiver: Receiver, limit: int) -> None:
         """Hand the connection over, once it has been accepted. The application may return.

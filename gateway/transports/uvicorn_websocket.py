@@ -16,6 +16,7 @@ from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from starlette.types import Scope
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
@@ -37,6 +38,7 @@ from gateway.transports.frames import (
 from gateway.transports.handshake import Headers, Refusal, UpgradeRequest, accept, read_request, read_usual
 from gateway.transports.kernel import lift_user_timeout, unacknowledged
 from gateway.transports.raw import CLOSE_TIMEOUT, EXTENSION, QUEUED, RawEndpoint, ReadyState, Receiver, discard
+from gateway.transports.short_way import remember, way_of
 from gateway.transports.sipping import SippingProtocol, change_reader
 
 DEFAULT_TIMEOUT = 10.0
@@ -219,11 +221,11 @@ class WebSocketProtocol(asyncio.Protocol):
         self.state = ReadyState.ASKED
         if self.offered is not None:
             self._agreement = agree(request.values(b"sec-websocket-extensions"), self.offered)
-        target = request.target
-        endpoint = self.endpoints.get(target if "?" not in target else target.partition("?")[0])
+        path = request.target if "?" not in request.target else request.target.partition("?")[0]
+        endpoint = self.endpoints.get(path)
         if endpoint is not None:
             endpoint.open(self, request)
-        else:
+        elif (way := way_of(self, path)) is None or not way.go(self, request, self._app_state or {}):
             self._begin_parsing(self.config.ws_max_size)
             self._ask(request)
 
@@ -272,6 +274,9 @@ class WebSocketProtocol(asyncio.Protocol):
     @property
     def compression(self) -> Compression | None:
         return self._agreement.compression if self._agreement else None
+
+    def came_to(self, endpoint: RawEndpoint, scope: Scope) -> None:
+        remember(self, scope, endpoint)
 
     def attach(self, receiver: Receiver, limit: int) -> None:
         conversation = self._receiver

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from gateway import Credentials
 from gateway.core.cluster import DisconnectUser, SubscribeUser, UnsubscribeUser
 from gateway.errors import BrokerUnavailable, Disconnect
 from gateway.session import State, life
@@ -274,6 +275,29 @@ async def test_who_is_let_in_too_late_is_told_to_try_again_and_the_program_hears
         gateway.running.acceptor.close(client.session)
         await assert_empty(gateway)
         assert log == ["let in", "gone"]
+
+
+async def test_what_is_left_of_the_time_is_for_the_subscriptions_that_the_program_makes() -> None:
+    gateway = gateway_with({"connect_timeout": 0.1, "connecting_limit": 1})
+    go_on = asyncio.Event()
+
+    @gateway.on_connect
+    async def connect() -> Credentials[Any]:
+        return Credentials("alice", channels=["slow"])
+
+    async def subscribe(_channel: str) -> None:
+        await go_on.wait()
+
+    async with running(gateway) as opened:
+        setattr(gateway.node.broker, "subscribe", subscribe)  # noqa: B010  of a Protocol
+        client = opened()
+        connecting = client.begin("connect")
+        error = await client.reply(1)
+        assert (error["error"]["code"], gateway.node.connecting._value) == (100, 1)
+        go_on.set()
+        await connecting
+        gateway.running.acceptor.close(client.session)
+        await assert_empty(gateway)
 
 
 async def test_a_deadline_that_comes_as_the_client_is_sent_away_says_nothing(caplog: pytest.LogCaptureFixture) -> None:

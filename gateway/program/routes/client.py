@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from functools import cached_property
 from typing import Any, NoReturn, Protocol, cast
 
 from anyio import from_thread
+from starlette.datastructures import Headers, QueryParams
 from starlette.requests import HTTPConnection, Request
 from starlette.websockets import WebSocket, WebSocketState
 
@@ -20,8 +22,12 @@ from gateway.program.typed import PLAIN, Decode, T, decoded
 from gateway.session import NO_APPLICATION, Session, State, server_side
 from gateway.session.life import SubscriptionEnded
 
-_UNWANTED = frozenset(("extensions", "endpoint", "route", "router", "path_params", "starlette.exception_handlers"))
+_UNWANTED = frozenset(
+    ("extensions", "endpoint", "route", "router", "path_params", "starlette.exception_handlers", "gateway.whole")
+)
 """Keys of a scope that are about the call that has ended, not about the request."""
+
+Whole = Callable[[], Mapping[str, Any]]
 
 
 class _Program(Protocol):
@@ -182,12 +188,56 @@ def _in_loop(node: Node, work: Callable[[], None]) -> None:
         work()
 
 
+class Seen(HTTPConnection):
+    """What all events of a connection see of its handshake, with the client's token in place of its credentials."""
+
+    def __init__(self, known: Mapping[str, Any], token: str = "", whole: Whole = dict) -> None:
+        """``known`` has the application and the headers; ``whole`` makes what else there is of the scope."""
+        if token:
+            known = {**known, "headers": with_header(known["headers"], "authorization", f"Bearer {token}")}
+        self._headers = Headers(raw=known["headers"])
+        self._known, self._whole = known, whole
+        self.token = token
+        self.application = known["app"]
+
+    @cached_property
+    def scope(self) -> dict[str, Any]:  # type: ignore[override]  # made when somebody asks
+        defaults = {"type": "websocket", "method": "GET", "path": "/", "query_string": b""}
+        return {**defaults, **self._whole(), **self._known}
+
+
 class EventClient(Client, Request, WebSocket):  # type: ignore[misc]  # what they share is refused here
     """A client for one event. Whatever a dependency was written for, the handshake is what it gets."""
 
-    def __init__(self, session: Session | None, scope: dict[str, Any], token: str = "") -> None:
-        self.scope, self.token, self._its_session = scope, token, session
-        self.client_state = self.application_state = WebSocketState.CONNECTED
+    client_state = application_state = WebSocketState.CONNECTED
+
+    def __init__(self, session: Session | None, seen: Seen, params: Mapping[str, str], token: str = "") -> None:
+        self._its_session, self._seen, self.token = session, seen, token
+        self._headers = seen.headers
+        # they are everybody's: a dependency that changes them must do so for itself alone
+        self._params = {**params}
+
+    @cached_property
+    def scope(self) -> dict[str, Any]:  # type: ignore[override]
+        """Its own: what a dependency changes there is this event's alone."""
+        return {**self._seen.scope, "path_params": self._params}
+
+    @cached_property
+    def query_params(self) -> QueryParams:
+        return self._seen.query_params
+
+    @cached_property
+    def cookies(self) -> dict[str, str]:
+        return self._seen.cookies
+
+    @property
+    def path_params(self) -> dict[str, Any]:
+        return self._params
+
+    @property
+    def overrides(self) -> Any:
+        """What the application calls in place of dependencies."""
+        return getattr(self._seen.application, "dependency_overrides", None)
 
     def token_expired(self) -> bool:
         """Whether the client's token is a JWT whose time has passed; nobody has looked at its signature."""
@@ -203,16 +253,6 @@ class EventClient(Client, Request, WebSocket):  # type: ignore[misc]  # what the
 
     receive = send = accept = close = body = form = is_disconnected = send_push_promise = _refuse
     receive_text = receive_bytes = receive_json = send_text = send_bytes = send_json = _refuse
-
-
-class Seen(HTTPConnection):
-    """What the events of a connection see of its handshake, with the client's token in place of its credentials."""
-
-    def __init__(self, scope: dict[str, Any], token: str) -> None:
-        if token:
-            scope["headers"] = with_header(scope["headers"], "authorization", f"Bearer {token}")
-        super().__init__(scope)
-        self.token = token
 
 
 Header = tuple[bytes, bytes]

@@ -94,7 +94,7 @@ class Handler:
             show_token(connection, self._keys)
         began = time.monotonic()
         try:
-            if self._plan is not None and not _overrides(connection):
+            if self._plan is not None and not connection.overrides:
                 return await self._run(await self._plan.values(connection, self._read(data)))
             async with self._opened(connection, data, spawn) as values:
                 return await self._run(values)
@@ -163,7 +163,7 @@ class Handler:
     ) -> SolvedDependency:
         scope: Any = connection.scope
         scope["fastapi_inner_astack"], scope["fastapi_function_astack"] = outer, inner
-        overrides = _overrides(connection)
+        overrides = connection.overrides
         # what overrides bring along is made anew each time, and must not be remembered
         shortcuts = {} if overrides else self._shortcuts
         solved = await solve_dependencies(
@@ -184,10 +184,6 @@ class Handler:
 
 _SWALLOWED = "a dependency has kept a failure to itself: behind its `yield`, every `except` must `raise` in the end"
 """Going on as if nothing had happened would let in whom the handler has refused."""
-
-
-def _overrides(connection: EventClient) -> Any:
-    return getattr(connection.scope.get("app"), "dependency_overrides", None)
 
 
 def _decode(data: bytes) -> Any:

@@ -15,12 +15,12 @@ from gateway.program.routes.channel import CURRENT, ChannelRoute, Place
 from gateway.program.routes.client import EventClient, Seen
 from gateway.program.routes.handle import Operating
 from gateway.program.routes.handlers import Answering, Handler
-from gateway.program.routes.returns import Credentials, Encode, info_type
+from gateway.program.routes.returns import Credentials, info_type
 from gateway.program.routes.signatures import Event, place_of
 from gateway.program.routes.streams import Streams
 from gateway.program.typed import PLAIN, Decode, T, Types, decoding
 from gateway.session import Session
-from gateway.session.application import Admission
+from gateway.session.application import Admission, user_id
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -129,9 +129,9 @@ class Program:
                 case False:
                     raise Disconnect(DisconnectCode.PERMISSION_DENIED)
                 case Credentials():
-                    return _beside(known, returned, refreshable, info.encode)
+                    return _beside(known, returned.admission(refreshable, info.encode))
                 case str():
-                    return _beside(known, Credentials(returned), refreshable, info.encode)
+                    return _beside(known, Admission(user_id(returned), refreshable=refreshable))
             raise TypeError(f"on_connect must return Credentials, a user's id, None or a bool, not {returned!r}")
 
         self.connect = connect
@@ -149,7 +149,7 @@ class Program:
                 case False:
                     raise Disconnect(DisconnectCode.PERMISSION_DENIED)
                 case Credentials():
-                    return _beside(known, returned, True, info.encode)
+                    return _beside(known, returned.admission(True, info.encode))
             raise TypeError(f"on_refresh must return Credentials(user, expires=...) or False, not {returned!r}")
 
         self.refresh = refresh
@@ -183,24 +183,20 @@ class Program:
     def event(self, session: Session, params: Mapping[str, str], token: str = "") -> EventClient:
         """A client for one event, with the pattern's parameters as its path parameters, and a token of the event's."""
         token = token or session.token
-        base = session.handshake.seen
-        if base is None or base.token != token:
-            scope: dict[str, Any] = {"type": "websocket", "method": "GET", "path": "/"}
-            scope |= {"query_string": b"", "headers": [], "app": self.app, **session.handshake.scope}
-            base = session.handshake.seen = Seen(scope, token)
-        # the parameters are everybody's: a dependency that changes them must do so for itself alone
-        event = EventClient(session, {**base.scope, "path_params": {**params}}, token)
-        # parsed once for a connection: all of them only read
-        event._headers, event._query_params, event._cookies = base.headers, base.query_params, base.cookies
-        return event
+        seen: Seen | None = session.handshake.seen
+        if seen is None or seen.token != token:
+            known = session.handshake.scope
+            if "app" not in known:
+                known = {"headers": [], "app": self.app, **known}
+            seen = session.handshake.seen = Seen(known, token, session.handshake.whole)
+        return EventClient(session, seen, params, token)
 
     def nobody(self, params: Mapping[str, str]) -> EventClient:
         """What an event without a client is solved against: the pattern's parameters, and the application.
 
         What a lifespan yields is not there: a program is told of it with requests only, mixed with what is theirs.
         """
-        scope = {"type": "http", "method": "GET", "query_string": b"", "headers": [], "path": "/", "app": self.app}
-        return EventClient(None, {**scope, "path_params": params})
+        return EventClient(None, Seen({"type": "http", "headers": [], "app": self.app}), params)
 
     async def _call(self, session: Session, request: RPCRequest) -> Payload | None:
         procedure = self.procedures.get(request.method)
@@ -224,12 +220,11 @@ class Program:
         return handler
 
 
-def _beside(known: Admission | None, credentials: Credentials[Any], refreshable: bool, encode: Encode) -> Admission:
+def _beside(known: Admission | None, admission: Admission) -> Admission:
     """What a program says of a client, beside its token: that one's channels, and its end unless another is set."""
-    admission = credentials.admission(refreshable, encode)
     if known is None:
         return admission
     admission = structs.replace(admission, subs={**known.subs, **admission.subs})
-    if credentials.expires is None:
+    if not admission.expire_at:
         admission = structs.replace(admission, expire_at=known.expire_at, refreshable=known.refreshable)
     return admission

@@ -41,6 +41,9 @@ class Grant(Generic[T]):
         return Admitted(grant, unix_seconds(self.expires), refreshable)
 
 
+_NOTHING_SAID: Grant[Any] = Grant()
+
+
 @dataclass(frozen=True)
 class Credentials(Generic[T]):
     """Who a client is. A client whose ``user`` is empty is anonymous.
@@ -60,7 +63,7 @@ class Credentials(Generic[T]):
     def admission(self, refreshable: bool = False, encode: "Encode" = encode_data) -> Admission:
         if isinstance(self.channels, str):
             raise TypeError(f'channels is a list of names, as in Credentials(user, channels=["{self.channels}"])')
-        channels = self.channels if isinstance(self.channels, Mapping) else dict.fromkeys(self.channels, Grant[Any]())
+        channels = self.channels if isinstance(self.channels, Mapping) else dict.fromkeys(self.channels, _NOTHING_SAID)
         return Admission(
             user_id(self.user),
             unix_seconds(self.expires),

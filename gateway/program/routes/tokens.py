@@ -99,6 +99,6 @@ def show_token(event: EventClient, keys: Sequence[APIKeyBase]) -> None:
             case APIKeyIn.header:
                 event._headers = Headers(raw=with_header(event.headers.raw, name, event.token))
             case APIKeyIn.cookie:
-                event._cookies = {**event.cookies, name: event.token}
+                event.cookies = {**event.cookies, name: event.token}
             case APIKeyIn.query:
-                event._query_params = QueryParams({**event.query_params, name: event.token})
+                event.query_params = QueryParams({**event.query_params, name: event.token})

@@ -14,7 +14,7 @@ from starlette.websockets import WebSocket
 from gateway import Client
 from gateway.errors import Error
 from gateway.program.routes import events
-from gateway.program.routes.client import EventClient
+from gateway.program.routes.client import EventClient, Seen
 from gateway.program.routes.handlers import Handler
 
 calls: list[str] = []
@@ -240,11 +240,11 @@ async def outcome(handler: Handler, query: str, headers: dict[str, str], sent: b
         "path": "/",
         "query_string": query.encode(),
         "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
-        "path_params": {"room": "a", "n": "6"},
         "app": FastAPI(),
     }
+    client = EventClient(None, Seen(scope), {"room": "a", "n": "6"})
     try:
-        returned = await handler(EventClient(None, scope), sent, lambda work: work.close())
+        returned = await handler(client, sent, lambda work: work.close())
     except Error as error:
         return error.code, error.message, calls[:]
     return returned, calls[:]
@@ -309,5 +309,5 @@ async def test_overrides_are_left_to_fastapi() -> None:
     app = FastAPI()
     app.dependency_overrides[nested] = lambda: "overridden"
     scope = {"type": "websocket", "path": "/", "query_string": b"", "headers": [], "app": app}
-    client = EventClient(None, {**scope, "path_params": {"room": "a", "n": "6"}})
+    client = EventClient(None, Seen(scope), {"room": "a", "n": "6"})
     assert await planned(client, b"", lambda work: work.close()) == ("overridden", "simple", ("a", None))

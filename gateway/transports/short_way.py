@@ -1,0 +1,207 @@
+"""The short way to an endpoint: past an application that would only pass the connection on.
+
+An application has one way for all that it is asked: a task, middleware, a router. When a connection has come to an
+endpoint by it, the next ones for the same path are given to the endpoint at once, if it is known of all that stands
+between that it leaves WebSockets as they are. Whatever is not known takes the way of all: a middleware of the program's
+own, an application around another or in a mount, a method that somebody has replaced (as tools for monitoring do),
+routes that go by more than the path. A middleware stack or a list of routes that has changed is noticed at once, and
+every second all is looked at anew.
+"""
+
+import sys
+from collections.abc import Coroutine, Iterator
+from copy import copy
+from functools import partial
+from types import FunctionType
+from typing import Any, Protocol, cast
+from weakref import WeakKeyDictionary
+
+from starlette.applications import Starlette
+from starlette.routing import Router
+from starlette.types import Receive, Scope, Send
+from uvicorn.config import Config
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+from uvicorn.protocols.utils import get_local_addr, is_ssl
+
+from gateway.transports.conversation import asgi_scope, log_answer
+from gateway.transports.handshake import UpgradeRequest
+from gateway.transports.raw import WHOLE, AskedConnection, RawEndpoint, ReadyState
+
+AGAIN = 1.0
+"""Seconds after which a way is looked at anew, for what nobody is told of: telemetry that has begun, for one."""
+
+_PASSING = frozenset(
+    (
+        "uvicorn.middleware.proxy_headers.ProxyHeadersMiddleware",
+        "fastapi.applications.FastAPI",
+        "starlette.applications.Starlette",
+        "starlette.middleware.errors.ServerErrorMiddleware",
+        "fastapi.telemetry._asgi.ExceptionTelemetryMiddleware",
+        "fastapi._body_limit.AppBodyLimitMiddleware",
+        "starlette.middleware.cors.CORSMiddleware",
+        "starlette.middleware.gzip.GZipMiddleware",
+        "starlette.middleware.base.BaseHTTPMiddleware",
+        "starlette.middleware.exceptions.ExceptionMiddleware",
+        "fastapi.middleware.asyncexitstack.AsyncExitStackMiddleware",
+    )
+)
+"""What does nothing about a WebSocket but pass it on, unless somebody fails; the first of them is asked apart."""
+
+_KNOWN = frozenset(
+    (
+        *("type", "asgi", "http_version", "scheme", "server", "client", "root_path", "path", "raw_path"),
+        *("query_string", "headers", "subprotocols", "state", "extensions", "gateway.peer"),
+        *("app", "router", "endpoint", "path_params", "fastapi", "fastapi_middleware_astack"),
+        "starlette.exception_handlers",
+    )
+)
+"""What stands in a scope then; anything else there is somebody else's."""
+
+_ROUTING = frozenset(
+    (
+        *("starlette.routing.BaseRoute", "starlette.routing.Route", "starlette.routing.WebSocketRoute"),
+        *("starlette.routing.Mount", "starlette.routing.Router", "fastapi.routing.APIRouter"),
+        *("fastapi.routing.APIRoute", "fastapi.routing.APIWebSocketRoute", "fastapi.routing._IncludedRouter"),
+    )
+)
+"""What leads a connection on by its path alone."""
+
+_FORWARDED = frozenset((b"x-forwarded-for", b"x-forwarded-proto"))
+
+
+class ServedConnection(AskedConnection, Protocol):
+    """A connection of uvicorn's."""
+
+    config: Config
+    transport: Any
+    loop: Any
+    state: ReadyState
+
+    def come_from(self, peer: tuple[str, int]) -> None: ...
+
+
+class Way:
+    """How an application leads the connections for one path to an endpoint."""
+
+    __slots__ = ("_app", "_endpoint", "_proxied", "_routers", "_stack")
+
+    def __init__(self, app: Starlette, proxy: ProxyHeadersMiddleware | None, endpoint: RawEndpoint) -> None:
+        self._app = app
+        self._stack = app.middleware_stack
+        self._routers = [(each, each.routes[:]) for each in _routers(app.router)]
+        self._endpoint = endpoint
+        self._proxied = copy(cast(Any, proxy))
+        """Finds out who the client of a trusted proxy is, as it does for the application."""
+        if proxy is not None:
+            self._proxied.app = _nowhere
+
+    def go(self, connection: ServedConnection, request: UpgradeRequest, state: dict[str, Any]) -> bool:
+        """Give the endpoint the connection; False if this one has to take the way of all."""
+        if self._app.middleware_stack is not self._stack:
+            return False
+        for router, routes in self._routers:
+            if router.routes != routes:
+                return False
+        transport, config = connection.transport, connection.config
+        scope: dict[str, Any] = {"type": "websocket", "client": request.client, "headers": request.headers}
+        if self._proxied is not None and any(name in request.names for name in _FORWARDED):
+            scope["scheme"] = "wss" if is_ssl(transport) else "ws"
+            if not _returns(self._proxied(scope, None, None)):
+                return False
+            if scope["client"]:
+                connection.come_from(scope["client"])
+            request.client = scope["client"]
+        scope["app"], scope["state"] = self._app, state.copy()
+        # nothing of the connection: it is to be freed as it closes, whoever keeps this
+        scope[WHOLE] = partial(asgi_scope, request, config, get_local_addr(transport), secure=is_ssl(transport))
+        request.scope = scope
+        self._endpoint.open(connection, request)
+        request.scope = {}  # in which it stands itself: neither is to keep the other
+        # uvicorn's own line has no switch; that of a request has, and costs a connect as much as a handler
+        if config.access_log and connection.state is ReadyState.OPEN:
+            log_answer(scope["client"], request.target.partition("?")[0], "[accepted]")
+        return True
+
+
+_ways: "WeakKeyDictionary[Config, dict[str, tuple[float, Way | None]]]" = WeakKeyDictionary()
+"""By server and path: until when what was found holds, and what that is."""
+
+_UNKNOWN = 0.0, None
+
+
+def way_of(connection: ServedConnection, path: str) -> Way | None:
+    """The short way for a path, as sent, if one is known."""
+    until, way = _ways.get(connection.config, {}).get(path, _UNKNOWN)
+    return way if connection.loop.time() < until else None
+
+
+def remember(connection: ServedConnection, scope: Scope, endpoint: RawEndpoint) -> None:
+    """A connection has come to an endpoint by the way of all: look whether the next ones may take the short one."""
+    now, path = connection.loop.time(), scope["path"]
+    if scope.get("path_params") or path.encode() != scope["raw_path"]:
+        return  # of such paths clients can make as many as they like
+    ways = _ways.setdefault(connection.config, {})
+    until, way = ways.get(path, _UNKNOWN)
+    if way is not None or now >= until:
+        ways[path] = now + AGAIN, _find(connection.config.loaded_app, scope, endpoint)
+
+
+def _find(each: Any, scope: Scope, endpoint: RawEndpoint) -> Way | None:
+    """The way by which it has come, from the server's application on, if nobody there need be asked again."""
+    if scope["root_path"] or not scope.keys() <= _KNOWN:
+        return None
+    proxy: ProxyHeadersMiddleware | None = None
+    app: Starlette | None = None
+    while not isinstance(each, Router):
+        if not _definitions(each, "__call__") <= _PASSING:
+            return None
+        if isinstance(each, Starlette):
+            app, each = each, each.middleware_stack
+        else:
+            proxy = each if isinstance(each, ProxyHeadersMiddleware) else proxy
+            each = each.app
+    if app is None or app is not scope["app"] or app.router is not each or each.middleware_stack != each.app:
+        return None
+    return Way(app, proxy, endpoint) if all(map(_goes_by_path, _routers(each))) else None
+
+
+def _goes_by_path(router: Any) -> bool:
+    """Whether nothing but the path says which of its routes it is."""
+    found = _definitions(router, "__call__") | _definitions(router, "app")
+    for each in router.routes:
+        found |= _definitions(each, "matches") | _definitions(each, "handle")
+    return found <= _ROUTING
+
+
+def _routers(router: Any) -> Iterator[Any]:
+    """A router and those that are included in it, which newer FastAPIs leave as they are."""
+    yield router
+    for each in router.routes:
+        if included := getattr(each, "original_router", None):
+            yield from _routers(included)
+
+
+def _definitions(each: Any, method: str) -> set[str]:
+    """The classes that say what a method does; an empty name for what somebody has put in its place."""
+    found = {_original(kind, method) for kind in type(each).__mro__ if method in vars(kind)}
+    return found | {""} if method in getattr(each, "__dict__", ()) else found
+
+
+def _original(kind: type, method: str) -> str:
+    function, module = vars(kind)[method], sys.modules[kind.__module__]
+    written = type(function) is FunctionType and function.__code__.co_filename == getattr(module, "__file__", "")
+    return f"{kind.__module__}.{kind.__qualname__}" if written else ""
+
+
+def _returns(call: Coroutine[Any, Any, None]) -> bool:
+    """Run what has nothing to wait for."""
+    try:
+        call.send(None)
+    except StopIteration:
+        return True
+    call.close()
+    return False
+
+
+async def _nowhere(_scope: Scope, _receive: Receive, _send: Send) -> None:
+    """Stands where the application would."""
