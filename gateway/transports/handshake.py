@@ -25,7 +25,8 @@ _FIELDS = re.compile(rb"(?:%b:%b\r\n)*" % (_TOKEN.pattern, _VALUE.pattern))
 _FIELD = re.compile(rb"([^:]+):([^\r]*)\r\n")
 
 _USUAL_HEAD = re.compile(rb"GET (/[!-~]*) HTTP/1\.1\r\n%b\r\n" % _FIELDS.pattern)
-_USUAL_FIELDS = b"\r\nupgrade: websocket\r\n", b"\r\nconnection: upgrade\r\n", b"\r\nsec-websocket-version: 13\r\n"
+_UPGRADE, _VERSION = b"\r\nupgrade: websocket\r\n", b"\r\nsec-websocket-version: 13\r\n"
+_CONNECTION, _OF_FIREFOX = b"\r\nconnection: upgrade\r\n", b"\r\nconnection: keep-alive, upgrade\r\n"
 _ONLY_ONCE = b"\r\nhost:", b"\r\nsec-websocket-version:", b"\r\nsec-websocket-key:"
 """What nearly every client sends, but for upper and lower case."""
 _BEFORE_KEY = b"\r\nsec-websocket-key: "
@@ -147,9 +148,8 @@ def read_usual(arrived: bytes) -> UpgradeRequest | None:
     if found is None or len(arrived) > HEAD_LIMIT:
         return None
     lowered = arrived.lower()
-    for field in _USUAL_FIELDS:
-        if field not in lowered:
-            return None
+    if not (_UPGRADE in lowered and _VERSION in lowered and (_CONNECTION in lowered or _OF_FIREFOX in lowered)):
+        return None
     for name in _ONLY_ONCE:
         if lowered.count(name) != 1:
             return None

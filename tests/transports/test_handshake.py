@@ -194,6 +194,7 @@ USUAL: dict[str, bytes] = {
     "least": head(),
     "a query": head(line=b"GET /chat?a=%20b HTTP/1.1"),
     "another case": head(connection=b"upgrade", upgrade=b"WebSocket"),
+    "Firefox": head(connection=b"keep-alive, Upgrade"),
     "more than one of the others": head(b"Cookie: a=b", b"Cookie: c=d", b"Sec-WebSocket-Protocol: a, b"),
     "spaces around": head(b"Origin: \t https://example.com \t", b"X-Empty:"),
     "not ASCII": head(b"X-Name: \xc3\x89"),

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.transports.frames import FRAGMENTS
 from gateway.transports.raw import QUEUED, RawConnection, raw_connection
-from gateway.transports.uvicorn_websocket import CONTROL_FRAMES
+from gateway.transports.uvicorn_websocket import CONTROL_FRAMES, peer_of
 from tests.transports.sockets import (
     BINARY,
     CLOSE,
@@ -365,3 +365,12 @@ async def test_a_url_cannot_forge_a_line_of_the_log(run: Running, caplog: pytest
     assert run.app.scopes[0]["path"] == "/x\nERROR all is lost"
     assert "\nERROR" not in caplog.text
     assert "/x%0AERROR%20all" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("told", "client"),
+    [(("10.0.0.1", 5), ("10.0.0.1", 5)), (("::1", 5, 0, 0), ("::1", 5)), ("", None), (None, None)],
+    ids=["IPv4", "IPv6", "Unix socket", "gone"],
+)
+def test_where_a_client_is_as_its_transport_tells_it(told: object, client: object) -> None:
+    assert peer_of(asyncio.BaseTransport({"peername": told})) == client
