@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
-from msgspec import DecodeError, Raw, Struct, ValidationError
+from msgspec import DecodeError, Raw, Struct, ValidationError, defstruct
 from msgspec.json import Decoder, Encoder
+from msgspec.structs import replace
 
 from gateway.errors import LONGEST_REASON, Disconnect, DisconnectCode, Error
 from gateway.messages import (
@@ -76,15 +77,7 @@ class Envelope(Struct):
 
     def command(self) -> Command:
         """The same without what is around it. Raises ``Disconnect`` (bad request) if nothing known is asked for."""
-        request = self._body()
-        if self.id == 0 and type(request) is not SendRequest:
-            return _PONG
-        if request is None or not 0 <= self.id <= 0xFFFFFFFF:
-            raise Disconnect(DisconnectCode.BAD_REQUEST)
-        return Command(self.id, request)
-
-    def _body(self) -> Request | None:
-        return (
+        request: Request | None = (
             self.connect
             or self.ping
             or self.subscribe
@@ -98,20 +91,27 @@ class Envelope(Struct):
             or self.refresh
             or self.sub_refresh
         )
+        if self.id == 0 and type(request) is not SendRequest:
+            return _PONG
+        if request is None or not 0 <= self.id <= 0xFFFFFFFF:
+            raise Disconnect(DisconnectCode.BAD_REQUEST)
+        return Command(self.id, request)
 
 
-_RESULT_KEYS: dict[type[Any], bytes] = {
-    ConnectResult: b"connect",
-    SubscribeResult: b"subscribe",
-    UnsubscribeResult: b"unsubscribe",
-    PublishResult: b"publish",
-    PresenceResult: b"presence",
-    PresenceStatsResult: b"presence_stats",
-    HistoryResult: b"history",
-    RPCResult: b"rpc",
-    RefreshResult: b"refresh",
-    SubRefreshResult: b"sub_refresh",
+_RESULT_KEYS: dict[type[Any], str] = {
+    ConnectResult: "connect",
+    SubscribeResult: "subscribe",
+    UnsubscribeResult: "unsubscribe",
+    PublishResult: "publish",
+    PresenceResult: "presence",
+    PresenceStatsResult: "presence_stats",
+    HistoryResult: "history",
+    RPCResult: "rpc",
+    RefreshResult: "refresh",
+    SubRefreshResult: "sub_refresh",
 }
+_REPLIES = {kind: defstruct(f"{kind.__name__}Reply", [("id", int), (key, Any)]) for kind, key in _RESULT_KEYS.items()}
+"""How a result is written as a whole, at one go."""
 _PUSH_KEYS: dict[type[Any], bytes] = {
     Join: b"join",
     Leave: b"leave",
@@ -165,12 +165,12 @@ def wire_publication(publication: Publication) -> "WirePublication | _Keyed":
         return _keyed(publication)
     data = publication.data
     shown = WirePublication(
-        data=Raw(_one_line(data) or b"null"),
-        info=publication.info,
-        offset=publication.offset,
-        tags=publication.tags or None,
+        Raw(_one_line(data) or b"null"),
+        publication.info,
+        publication.offset,
+        publication.tags or None,
         # a client that subscribed before the stream existed learns its epoch from the first publication
-        epoch=publication.epoch if publication.offset == 1 else "",
+        publication.epoch if publication.offset == 1 else "",
     )
     return _varied(publication, shown) if publication.version or type(data) is Quoted else shown
 
@@ -211,7 +211,7 @@ def _keyed(publication: Publication) -> _Keyed:
 
 def _raw(value: Any) -> Any:
     if type(value) is Payload:
-        return None if is_opaque(value) else Raw(_one_line(value))
+        return Raw(_one_line(value)) if value and not is_opaque(value) else None
     raise TypeError(f"{type(value).__name__} does not go on the wire")
 
 
@@ -220,7 +220,7 @@ encode = Encoder(enc_hook=_raw).encode
 
 def encode_result(result: Result) -> bytes:
     """A result under its name, without what a reply puts around it."""
-    return b'"%b":%b' % (_RESULT_KEYS[type(result)], _result_body(result))
+    return b'"%b":%b' % (_RESULT_KEYS[type(result)].encode(), encode(_shown(result)))
 
 
 def encode_push(channel: str, push: Push) -> bytes:
@@ -239,37 +239,22 @@ def encode_disconnect(reason: Disconnect) -> bytes:
     return b'{"disconnect":{"code":%d,"reason":%b}}' % (reason.code, encode(reason.reason))
 
 
-def _result_body(result: Result) -> bytes:
-    if isinstance(result, HistoryResult | SubRefreshResult) or (
-        isinstance(result, SubscribeResult) and (result.publications or result.state)
-    ):
-        return encode(_with_publications(result))
-    if isinstance(result, ConnectResult) and any(sub.publications for sub in result.subs.values()):
-        subs = {name: _with_publications(sub) for name, sub in result.subs.items()}
-        return encode({**_fields(result), "subs": subs})
-    return encode(result)
+def _shown(result: Result) -> Result:
+    """The same with publications as clients see them."""
+    match result:
+        case SubscribeResult() if result.publications or result.state:
+            return replace(result, publications=_wired(result.publications), state=_wired(result.state))
+        case ConnectResult() if result.subs:
+            return replace(result, subs={name: _shown(sub) for name, sub in result.subs.items()})
+        case HistoryResult():
+            return replace(result, publications=_wired(result.publications))
+        case SubRefreshResult() if result.items:
+            return replace(result, items=_wired(result.items))
+    return result
 
 
-def _with_publications(result: SubscribeResult | HistoryResult | SubRefreshResult) -> dict[str, Any]:
-    fields = _fields(result)
-    for name in ("publications", "state", "items"):
-        if name in fields:
-            fields[name] = [wire_publication(each) for each in fields[name]]
-    return fields
-
-
-def _fields(result: Struct) -> dict[str, Any]:
-    """The fields that the wire shows: those without default, and those that differ from it."""
-    return {
-        name: value
-        for name in result.__struct_fields__
-        if (value := getattr(result, name)) or name not in _optional(type(result))
-    }
-
-
-def _optional(kind: type[Struct]) -> tuple[str, ...]:
-    defaults = kind.__struct_defaults__
-    return kind.__struct_fields__[len(kind.__struct_fields__) - len(defaults) :]
+def _wired(publications: list[Publication]) -> "list[WirePublication | _Keyed]":
+    return [wire_publication(each) for each in publications]
 
 
 UNREADABLE = UnicodeDecodeError, DecodeError, RecursionError
@@ -340,6 +325,8 @@ class CentrifugeJson:
         try:
             frame.decode()  # payloads are passed on unread, so nobody later would find a broken character
             try:
+                if frame.find(b"\n") < 0:
+                    return [self._decode(frame).command()]
                 return [_PONG if line == b"{}" else self._decode(line).command() for line in frame.split(b"\n")]
             except DecodeError:
                 budget = budget_of_mending(frame, admitted=admitted)
@@ -349,7 +336,7 @@ class CentrifugeJson:
             raise unreadable(error) from error
 
     def encode_result(self, command_id: int, result: Result) -> bytes:
-        return b'{"id":%d,%b}' % (command_id, encode_result(result))
+        return encode(_REPLIES[type(result)](command_id, _shown(result)))
 
     def encode_error(self, command_id: int, error: Error) -> bytes:
         temporary = b',"temporary":true' if error.temporary else b""
@@ -365,6 +352,8 @@ class CentrifugeJson:
         return _COMPACT
 
     def encode_push(self, channel: str, push: Push) -> bytes:
+        if type(push) is Publication and channel:  # as below, without building it twice
+            return b'{"push":{"channel":%b,"pub":%b}}' % (encode(channel), encode(wire_publication(push)))
         return b'{"push":%b}' % encode_push(channel, push)
 
     def encode_disconnect(self, reason: Disconnect) -> bytes:

@@ -289,3 +289,15 @@ def test_a_wire_frames_what_its_protocol_joins() -> None:
     assert (wire.ping, wire.pack([b"{}", b"{}"])) == ("{}", "{}\n{}")
     assert codec.decode(codec.pong) == [Command(0, Pong())]
     assert (codec.name, codec.binary) == ("centrifuge-json", False)
+
+
+def test_a_payload_without_anything_is_null_and_breaks_no_frame() -> None:
+    assert codec.encode_result(1, RPCResult(Payload(b""))) == b'{"id":1,"rpc":{"data":null}}'
+
+
+def test_what_is_encoded_stays_as_it_was() -> None:
+    """Another client may be told the same, in another protocol."""
+    missed = SubscribeResult(publications=[Publication(Payload(b"1"), offset=1, epoch="e")])
+    result = ConnectResult("c", "1", subs={"room": missed})
+    assert codec.encode_result(1, result) == codec.encode_result(1, result)
+    assert missed.publications == [Publication(Payload(b"1"), offset=1, epoch="e")]
