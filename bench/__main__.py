@@ -5,7 +5,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -14,8 +15,9 @@ import msgspec
 from bench import report, systems, works
 from bench.environment import Missing, machine
 from bench.measures import Run, Values
-from bench.results import Result, Sample
+from bench.results import Result, Sample, medians
 from bench.servers import Failed, cores
+from bench.systems import System
 from bench.works import Work
 from gateway.bench.plan import LoadError
 
@@ -70,33 +72,43 @@ class Bench:
             try:
                 beside: Values = {}
                 if work.base and name != work.base:
-                    beside = self._measure(work, work.base, {})
+                    (beside,) = self._measure(work, [_system(work.base)], {})
                     result.add(work.base, Sample(number, beside))
-                theirs: Values = {}
-                if self._options.against is not None and _system(name).environment is systems.GATEWAY:
-                    theirs = self._measure(work, name, beside, self._options.against)
-                result.add(name, Sample(number, self._measure(work, name, beside), beside, theirs))
+                ours, *theirs = self._measure(work, self._checkouts(name), beside)
+                result.add(name, Sample(number, ours, beside, *theirs))
             except (Failed, LoadError) as failure:
                 say(f"{work.name}, round {number + 1}, {name}: {failure}")
                 self.failures.append(f"{work.name}, round {number + 1}, {name}: {str(failure).splitlines()[0]}")
 
-    def _measure(self, work: Work, name: str, beside: Values, checkout: Path | None = None) -> Values:
-        system = _system(name)
-        if checkout is not None:
-            system = system.of(checkout)
+    def _checkouts(self, name: str) -> list[System]:
+        """The system, and a gateway as the other checkout has it, if one is compared."""
+        system, against = _system(name), self._options.against
+        if against is None or system.environment is not systems.GATEWAY:
+            return [system]
+        return [system, system.of(against)]
+
+    def _measure(self, work: Work, side_by_side: Sequence[System], beside: Values) -> list[Values]:
+        """What each of them reaches. They are up together and measured in turns, so that all see the same weather."""
+        with ExitStack() as stack:
+            runs = [stack.enter_context(self._running(system, beside)) for system in side_by_side]
+            turns = [[work.measure(run) for run in runs] for _ in range(work.turns)]
+        found = [medians(each[1:] or each) for each in zip(*turns, strict=True)]
+        for system, values in zip(side_by_side, found, strict=True):
+            figures = ", ".join(f"{key} {report.number(value)}" for key, value in values.items())
+            say(f"{work.name}: {system.name}: {figures}")
+        return found
+
+    @contextmanager
+    def _running(self, system: System, beside: Values) -> Iterator[Run]:
+        options = self._options
         with (
             system.redis.running(self._load_core) as redises,
             system.server(self._server_core, redises.url) as server,
         ):
-            run = Run(system, server, redises, self._options.seconds, self._options.share, beside)
-            values = work.measure(run)
-        whose = f" of {checkout.name}" if checkout else ""
-        figures = ", ".join(f"{key} {report.number(value)}" for key, value in values.items())
-        say(f"{work.name}: {name}{whose}: {figures}")
-        return values
+            yield Run(system, server, redises, options.seconds, options.share, beside, self._server_core)
 
 
-def _system(name: str) -> systems.System:
+def _system(name: str) -> System:
     return systems.BY_NAME[name]
 
 

@@ -119,7 +119,7 @@ class Measuring:
             system.redis.running(self._load_core) as redises,
             system.server(self._server_core, redises.url) as server,
         ):
-            yield Run(system, server, redises, self._options.seconds, 1.0, {}), redises.servers[0]
+            yield Run(system, server, redises, self._options.seconds, 1.0, {}, self._server_core), redises.servers[0]
 
     def _spread(self, spread: Spread) -> Values:
         """One node without Redis; the first connection of each channel publishes."""

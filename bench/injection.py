@@ -36,6 +36,14 @@ class Commands:
         except BlockingIOError:
             pass
 
+    def finish(self) -> None:
+        """Send them, and wait until they are carried out. For those who have not sent any before."""
+        self._socket.sendall(b"".join([*self.pending, b"*2\r\n$4\r\nECHO\r\n$4\r\ndone\r\n"]))
+        self.pending.clear()
+        end = b""
+        while not end.endswith(b"\r\ndone\r\n"):
+            end = end[-16:] + self._socket.recv(_ANSWERS)
+
     def close(self) -> None:
         self._socket.close()
 
@@ -88,6 +96,10 @@ class Appends:
     def flush(self) -> None:
         for server in self._servers:
             server.flush()
+
+    def finish(self) -> None:
+        for server in self._servers:
+            server.finish()
 
     def close(self) -> None:
         for server in self._servers:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from secrets import token_hex
 
 import msgspec
 from msgspec import structs
@@ -34,8 +35,8 @@ THROUGHPUT, GROWTH, CLOSED = "throughput, % of before", "growth (MB)", "closed w
 
 CONNECTIONS = 5_000
 """Connections that accepts are counted over: a second of the fastest server."""
-FIRST = 1_000
-"""Connections that come and go before a storm is measured."""
+STORM = 1_000
+"""Connections that come at once."""
 IDLE = 15_000
 """Connections held idle, within the 20,000 files that a process may have open."""
 PINGS = 25.0
@@ -49,7 +50,10 @@ _SETTLED = 0.002
 """Share by which memory may still grow, in `_LOOK` seconds, once everything has come to rest."""
 _LOOK = 0.5
 _REST = 10.0
-"""Seconds within which memory must come to rest."""
+"""Seconds within which memory, or the server, must come to rest."""
+_PAUSE = 0.1
+_SELDOM = 0.03
+"""Share of a core that a server takes at most which has nothing to do."""
 
 
 class Run(msgspec.Struct):
@@ -63,6 +67,8 @@ class Run(msgspec.Struct):
     """Part of the connections that a full run has."""
     beside: Values
     """What the base reached just before; empty for the base itself."""
+    core: int
+    """Of the server, and of any other that is started beside it."""
 
     def plan(self, connections: int, channels: int = 1, *, inflight: int = 2, rate: float = 0.0) -> Plan:
         return Plan(
@@ -176,19 +182,38 @@ def accepts(run: Run) -> Values:
 
 
 def storm(run: Run) -> Values:
-    """What it costs the server to let a client in: with a token, it subscribes to a channel of its own."""
-    plan = structs.replace(run.plan(CONNECTIONS), publishers="none")
+    """What it costs the server to let a client in: with a token, it subscribes to a channel of its own.
+
+    Nothing of it is left when it returns: the next one would pay for that.
+    """
+    plan = structs.replace(run.plan(STORM), publishers="none", prefix=f"{token_hex(3)}-")
     if run.system.own_channels:
         plan = structs.replace(plan, channels=plan.connections)
     if run.system.tokens:
-        tokens = tuple(sign_connection(SECRET, f"user-{number}") for number in range(plan.connections))
-        plan = structs.replace(plan, tokens=tokens)
-    with connected(run, Load(structs.replace(plan, connections=run.count(FIRST), prefix="first"))):
-        pass  # who comes first finds nothing warm
+        plan = structs.replace(plan, tokens=tokens(plan.connections))
     used, began = run.server.cpu(), time.monotonic()
     with connected(run, Load(plan)):
         used, took = run.server.cpu() - used, time.monotonic() - began
-        return {COST: 1e6 * used / plan.connections, SERVER: 100 * used / took}
+    _until_idle(run)
+    return {COST: 1e6 * used / plan.connections, SERVER: 100 * used / took}
+
+
+def tokens(count: int) -> tuple[str, ...]:
+    """One for each connection."""
+    return tuple(sign_connection(SECRET, f"user-{number}") for number in range(count))
+
+
+def _until_idle(run: Run) -> None:
+    """Wait until the server has nothing to do any more."""
+    until = time.monotonic() + _REST
+    used = run.server.cpu()
+    while True:
+        time.sleep(_PAUSE)
+        before, used = used, run.server.cpu()
+        if used - before < _SELDOM * _PAUSE:
+            return
+        if time.monotonic() > until:
+            raise Failed(f"{run.system.name} is still busy {_REST:g} s after its connections have closed")
 
 
 def memory(run: Run) -> Values:

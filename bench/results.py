@@ -1,6 +1,6 @@
 """Figures of all rounds, and what follows from them: medians, ratios, bars."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from statistics import median
 from types import MappingProxyType
@@ -19,7 +19,7 @@ class Sample(NamedTuple):
     values: Values
     beside: Values = MappingProxyType({})
     theirs: Values = MappingProxyType({})
-    """What the same of another checkout did just before, if one is compared."""
+    """What the same of another checkout did side by side with it, if one is compared."""
 
 
 class Verdict(NamedTuple):
@@ -62,11 +62,9 @@ class Result(msgspec.Struct):
     def against(self, system: str, value: str) -> tuple[float, float] | None:
         """What another checkout reached, and ours divided by it: medians of all rounds."""
         pairs = [(each.values, each.theirs) for each in self.samples[system] if each.theirs.get(value)]
-        theirs, ratio = (
-            _median(them[value] for _, them in pairs),
-            _median(us[value] / them[value] for us, them in pairs),
-        )
-        return None if theirs is None or ratio is None else (theirs, ratio)
+        if not pairs:
+            return None
+        return median(them[value] for _, them in pairs), median(us[value] / them[value] for us, them in pairs)
 
     def verdicts(self) -> Iterator[Verdict]:
         for bar in self.work.bars:
@@ -74,6 +72,11 @@ class Result(msgspec.Struct):
             if reached is not None:
                 enough = bar.least is None or reached >= bar.least
                 yield Verdict(bar, reached, enough and (bar.most is None or reached <= bar.most))
+
+
+def medians(turns: Sequence[Values]) -> Values:
+    """Of each figure that was measured in all of them."""
+    return {key: median(values[key] for values in turns) for key in turns[0] if all(key in values for values in turns)}
 
 
 def _median(values: Iterator[float]) -> float | None:

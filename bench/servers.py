@@ -102,6 +102,12 @@ class Server:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115  closed at the end
         self.__enter__()
 
+    def kill(self) -> None:
+        """End it without a word to anybody."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
     def check(self) -> None:
         """Raise `Failed` if it has ended."""
         assert self._process is not None

@@ -77,7 +77,7 @@ class System(msgspec.Struct, frozen=True, kw_only=True):
         """The same gateway as another checkout has it."""
         ours, theirs = str(CONFIG), str(checkout / CONFIG.relative_to(self.directory))
         words = tuple(theirs if word == ours else word for word in self.words)
-        return structs.replace(self, words=words, directory=checkout)
+        return structs.replace(self, name=f"{self.name} of {checkout.name}", words=words, directory=checkout)
 
 
 def uvicorn(app: str) -> tuple[str, ...]:
@@ -147,6 +147,7 @@ _TOKENS = {
     "GATEWAY_CLIENT__INSECURE": "false",
     "GATEWAY_CLIENT__TOKEN__HMAC_SECRET_KEY": SECRET,
     "GATEWAY_CHANNEL__WITHOUT_NAMESPACE__ALLOW_SUBSCRIBE_FOR_CLIENT": "true",
+    "GATEWAY_CHANNEL__WITHOUT_NAMESPACE__ALLOW_PUBLISH_FOR_SUBSCRIBER": "true",
 }
 _RECOVERY = {**_HISTORY, "GATEWAY_CHANNEL__WITHOUT_NAMESPACE__FORCE_RECOVERY": "true"}
 

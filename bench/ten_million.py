@@ -136,7 +136,7 @@ class Measuring:
             self._options.redis.running(self._load_core) as redises,
             example(redises.url).server(self._node_core, redises.url) as node,
         ):
-            yield Run(example(redises.url), node, redises, self._options.seconds, 1.0, {})
+            yield Run(example(redises.url), node, redises, self._options.seconds, 1.0, {}, self._node_core)
 
     def _plan(self, run: Run, rate: float, users: int) -> Plan:
         return Plan(

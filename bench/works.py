@@ -9,6 +9,7 @@ from bench import measures
 from bench.deliveries import deliveries
 from bench.measures import Run, Values
 from bench.resubscribe import resubscribe
+from bench.returning import returning
 
 
 class Bar(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +31,8 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     measure: Callable[[Run], Values]
     systems: tuple[str, ...]
     """In the order of the table; the base comes first."""
+    turns: int = 1
+    """How often it is measured on one server. Of several times the first, which finds nothing warm, is not counted."""
     based: bool = True
     """Whether the first system is measured beside each of the others, and ratios to it are shown."""
     bars: tuple[Bar, ...] = ()
@@ -128,9 +131,17 @@ WORKS: Sequence[Work] = (
     ),
     Work(
         name="storms",
-        title="What it costs the server to let a client in and subscribe it, when thousands come at once",
+        title="What it costs the server to let a client in and subscribe it, when a thousand come at once",
         measure=measures.storm,
+        turns=5,
         systems=("tutorial", "ws", *_GATEWAYS, "token", "token-redis", "history", "history-redis", "program-redis"),
+        based=False,
+    ),
+    Work(
+        name="return",
+        title="A node is killed, and its 15,000 clients come to another at once and get what they have missed",
+        measure=returning,
+        systems=("history-redis",),
         based=False,
     ),
     Work(

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Protocol
 
 from msgspec import Struct
@@ -17,6 +18,9 @@ Refused names are not kept, so nobody can crowd the others out.
 """
 
 NO_PERSONAL_CHANNELS = PersonalChannelSettings()
+
+NO_PARAMS: Mapping[str, str] = MappingProxyType({})
+"""One for all channels that have none."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -57,7 +61,7 @@ class Channel(Struct, frozen=True):
     users: frozenset[str] | None = None
     route: Route | None = None
     """What the program does in the channel (`session.application.Route`)."""
-    params: Mapping[str, str] = {}
+    params: Mapping[str, str] = NO_PARAMS
     """The route's path parameters, as they stand in the name."""
     asks: object = None
     """What decides in the channel (`session.application.Route`) because its namespace says so; a route comes before."""
@@ -67,8 +71,29 @@ class Channel(Struct, frozen=True):
         return self.users is not None and user not in self.users
 
 
+class Terms(Struct):
+    """What holds for the names of a namespace or a route: decided once, not for each of them."""
+
+    key: str
+    options: ChannelOptions
+    of_personal: ChannelOptions
+    """Those of personal channels: their history is for subscribers, where that of others may be for everybody."""
+    lists_users: bool
+    pattern: re.Pattern[str] | None
+    """What must stand behind the namespace if a client names it."""
+    route: Route | None
+    asks: object
+
+
 class Channels:
     """Finds the options of names. In these, ``history_meta_ttl`` is always set."""
+
+    resolve_for_client: Callable[[str], Channel]
+    """The channel that a client's command names; raises ``Error`` (bad request) for more names than ``resolve``.
+
+    Clients may use ``max_length`` bytes, no control characters, and what the namespace's ``channel_regex`` allows:
+    ASCII without one.
+    """
 
     def __init__(
         self,
@@ -80,26 +105,24 @@ class Channels:
         self._routes = routes
         self._ask = ask
         self._has_personal = personal.enabled
+        self._may_hide_boundary = personal.enabled and not personal.personal_channel_namespace
         self._personal = personal
         self.reload(settings)
 
     def reload(self, settings: ChannelSettings) -> None:
         """Go by other options from now on; how names are written does not change."""
         self._settings = settings
-        personal = self._personal
-        self._options = {"": self._complete(settings.without_namespace)}
-        self._options.update((namespace.name, self._complete(namespace)) for namespace in settings.namespaces)
-        self._patterns = {
-            name: re.compile(options.channel_regex) for name, options in self._options.items() if options.channel_regex
-        }
-        self._asked = {name: self._ask(options) for name, options in self._options.items()} if self._ask else {}
-        self._closed: dict[str, ChannelOptions] = {}
-        # read out of the models, which answer slowly, for each name that has not been seen
+        self._without_namespace = self._terms("", settings.without_namespace)
+        self._namespaces = {each.name: self._terms(each.name, each) for each in settings.namespaces}
+        self._of_routes: dict[str, Terms] = {}
+        # read out of the model, which answers slowly, for each name that has not been seen
+        self._max_length = settings.max_length
         self._boundary, self._private = settings.namespace_boundary, settings.private_prefix
-        namespace = personal.personal_channel_namespace
+        self._user_boundary, self._user_separator = settings.user_boundary, settings.user_separator
+        namespace = self._personal.personal_channel_namespace
         self._personal_prefix = f"{namespace}{settings.namespace_boundary if namespace else ''}{settings.user_boundary}"
         self._known = lru_cache(CACHE_SIZE)(self._resolve)
-        self._known_to_clients = lru_cache(CACHE_SIZE)(self._resolve_for_client)
+        self.resolve_for_client = lru_cache(CACHE_SIZE)(self._resolve_for_client)
 
     def resolve(self, name: str) -> Channel:
         """The channel that the server names: a token, the server API, the program.
@@ -108,15 +131,7 @@ class Channels:
         of a user's id.
         """
         # a user's id may be long: not everything is kept
-        return self._known(name) if len(name) <= self._settings.max_length else self._resolve(name)
-
-    def resolve_for_client(self, name: str) -> Channel:
-        """The channel that a client's command names; raises ``Error`` (bad request) for more names than ``resolve``.
-
-        Clients may use ``max_length`` bytes, no control characters, and what the namespace's ``channel_regex`` allows:
-        ASCII without one.
-        """
-        return self._known_to_clients(name)
+        return self._known(name) if len(name) <= self._max_length else self._resolve(name)
 
     def declared(self) -> list[str]:
         """How names are written: the patterns of routes, and namespaces with the boundary behind them."""
@@ -130,15 +145,17 @@ class Channels:
 
     def claim(self, route: Route, name: str) -> Mapping[str, str] | None:
         """The parameters in a name that is the route's, unless one before it takes it; None if it is not."""
-        return route.match(name) if self._may_claim(route, name) else None
+        if (name.startswith(self._private) or self._user_boundary in name) and not self._may_claim(route, name):
+            return None
+        return route.match(name)
 
     def personal(self, user: str) -> str:
         """Name of the user's personal channel: the boundary, and the id as it is. Empty if the user has none."""
-        return self._personal_prefix + user if self._personal.enabled and user else ""
+        return self._personal_prefix + user if self._has_personal and user else ""
 
     def of_user(self, user: str | int | None) -> str:
         """The channel that all connections of a user hear. Raises ``SettingsError`` if users have none."""
-        if not self._personal.enabled:
+        if not self._has_personal:
             raise SettingsError(
                 "client.subscribe_to_user_personal_channel.enabled = false: users have no personal channels; set it to "
                 "true for all nodes, for example GATEWAY_CLIENT__SUBSCRIBE_TO_USER_PERSONAL_CHANNEL__ENABLED=true, or "
@@ -148,86 +165,85 @@ class Channels:
             raise ValueError("anonymous users have no personal channel; for example publish_to_user('7', data)")
         return self.personal(str(user))
 
-    def _complete(self, options: ChannelOptions) -> ChannelOptions:
-        return options.model_copy(update={"history_meta_ttl": self._settings.meta_ttl(options)})
+    def _terms(self, key: str, options: ChannelOptions, route: Route | None = None) -> Terms:
+        options = options.model_copy(update={"history_meta_ttl": self._settings.meta_ttl(options)})
+        closed = {"allow_history_for_client": False, "allow_history_for_subscriber": True}
+        return Terms(
+            key,
+            options,
+            options.model_copy(update=closed) if options.allow_history_for_client else options,
+            options.allow_user_limited_channels,
+            re.compile(options.channel_regex) if options.channel_regex and route is None else None,
+            route,
+            self._ask(options) if self._ask and route is None else None,
+        )
 
     def _resolve(self, name: str) -> Channel:
-        if not _bytes(name) or (_CONTROL.search(name) and not self._is_personal(name)):
+        size = len(name) if name.isascii() else _bytes(name)
+        # what is printable has no control characters
+        if not size or (not name.isprintable() and _CONTROL.search(name) and not self._is_personal(name)):
             raise Error(ErrorCode.BAD_REQUEST)
         return self._find(name)
 
-    def _find(self, name: str) -> Channel:
-        for route in self._routes:
-            if (params := self.claim(route, name)) is not None:
-                options = self._options_for(name, route.key, self._options_of(route))
-                return Channel(name, options, route.key, users=self._users(name, options), route=route, params=params)
-        namespace, _ = self._split(name)
-        options = self._options_for(name, namespace, self._options[namespace])
-        private = name.startswith(self._private)
-        asked = self._asked.get(namespace)
-        return Channel(name, options, namespace, private, self._users(name, options), asks=asked)
-
     def _resolve_for_client(self, name: str) -> Channel:
-        if not 0 < _bytes(name) <= self._settings.max_length or _CONTROL.search(name):
+        size = len(name) if name.isascii() else _bytes(name)
+        if not 0 < size <= self._max_length or (not name.isprintable() and _CONTROL.search(name)):
             raise Error(ErrorCode.BAD_REQUEST)
-        channel = self._find(name)
-        if channel.route is None:
-            pattern = self._patterns.get(channel.namespace)
-            if not (pattern.search(self._split(name)[1]) if pattern else name.isascii()):
-                raise Error(ErrorCode.BAD_REQUEST)
-        return channel
+        return self._find(name, by_client=True)
 
-    def _split(self, name: str) -> tuple[str, str]:
-        """The namespace, and what stands behind it; without namespace that is all. Raises ``Error`` (102)."""
+    def _find(self, name: str, *, by_client: bool = False) -> Channel:
+        private, params = False, NO_PARAMS
+        for route in self._routes:
+            if (found := self.claim(route, name)) is not None:
+                terms, params = self._of_route(route), found
+                break
+        else:
+            private = name.startswith(self._private)
+            terms = self._of_namespace(name, by_client=by_client)
+        personal = self._has_personal and self._is_personal(name)
+        users = self._users(name, personal=personal) if personal or terms.lists_users else None
+        options = terms.of_personal if personal else terms.options
+        return Channel(name, options, terms.key, private, users, terms.route, params, terms.asks)
+
+    def _of_namespace(self, name: str, *, by_client: bool) -> Terms:
+        """Raises ``Error``: 102 if there is no such namespace, 107 for what a client may not name in it."""
         namespace, boundary, rest = name.removeprefix(self._private).partition(self._boundary)
-        if self._is_personal(name) and not self._personal.personal_channel_namespace:
-            boundary = ""  # what looks like one is the user's
-        if not boundary:
-            return "", name
-        # A name such as ":x" has an empty namespace, which is not the same as none.
-        if not namespace or namespace not in self._options:
+        # without a namespace for personal channels, what looks like one in them is the user's
+        if not boundary or (self._may_hide_boundary and self._is_personal(name)):
+            terms, rest = self._without_namespace, name
+        elif namespace in self._namespaces:
+            terms = self._namespaces[namespace]
+        else:
             raise Error(ErrorCode.UNKNOWN_CHANNEL)
-        return namespace, rest
+        if by_client and not (terms.pattern.search(rest) if terms.pattern else name.isascii()):
+            raise Error(ErrorCode.BAD_REQUEST)
+        return terms
+
+    def _of_route(self, route: Route) -> Terms:
+        found = self._of_routes.get(route.key)
+        if found is None:
+            found = self._of_routes[route.key] = self._terms(route.key, route.options, route)
+        return found
 
     def _is_personal(self, name: str) -> bool:
         return self._has_personal and name.startswith(self._personal_prefix)
 
-    def _may_claim(self, route: Route, name: str) -> bool:
-        """Private and personal channels are a route's only if it names them: a parameter does not stand for them."""
-        settings = self._settings
-        if name.startswith(settings.private_prefix) and not route.text.startswith(settings.private_prefix):
-            return False
-        personal = settings.namespace_boundary + settings.user_boundary
-        return (
-            personal not in settings.namespace_boundary + name or personal in settings.namespace_boundary + route.text
-        )
-
-    def _options_of(self, route: Route) -> ChannelOptions:
-        found = self._options.get(route.key)
-        if found is None:
-            found = self._options[route.key] = self._complete(route.options)
-        return found
-
-    def _options_for(self, name: str, key: str, options: ChannelOptions) -> ChannelOptions:
-        """A personal channel's history is for subscribers, where that of others may be for everybody."""
-        if not (options.allow_history_for_client and self._is_personal(name)):
-            return options
-        found = self._closed.get(key)
-        if found is None:
-            closed = {"allow_history_for_client": False, "allow_history_for_subscriber": True}
-            found = self._closed[key] = options.model_copy(update=closed)
-        return found
-
-    def _users(self, name: str, options: ChannelOptions) -> frozenset[str] | None:
-        settings = self._settings
-        if self._is_personal(name):  # all of it is one user's id, whatever that holds: no list, and never two users'
+    def _users(self, name: str, *, personal: bool) -> frozenset[str] | None:
+        if personal:  # all of it is one user's id, whatever that holds: no list, and never two users'
             listed = [name.removeprefix(self._personal_prefix)]
-        elif options.allow_user_limited_channels and settings.user_boundary in name:
-            listed = name.rpartition(settings.user_boundary)[2].split(settings.user_separator)
+        elif self._user_boundary in name:
+            listed = name.rpartition(self._user_boundary)[2].split(self._user_separator)
         else:
             return None
         # The anonymous user has an empty id, which an empty list must not let in.
         return frozenset(listed) - {""}
+
+    def _may_claim(self, route: Route, name: str) -> bool:
+        """Private and personal channels are a route's only if it names them: a parameter does not stand for them."""
+        if name.startswith(self._private) and not route.text.startswith(self._private):
+            return False
+        personal = self._boundary + self._user_boundary
+        return personal not in self._boundary + name or personal in self._boundary + route.text
 
 
 def check_names(names: Iterable[str]) -> None:

@@ -83,6 +83,27 @@ class Lookout:
         return there <= 0
 
 
+class Numbers:
+    """`exhausted` for who would ask it of each connection, of which the number is not known for nothing."""
+
+    def __init__(self) -> None:
+        self._unlooked = 0
+
+    def due(self) -> bool:
+        """Whether the number of the next connection is to be looked at."""
+        if self._unlooked:
+            self._unlooked -= 1
+            return False
+        return True
+
+    def exhausted(self, number: int) -> bool:
+        """Whether this is to be closed unheard."""
+        most = limit()
+        there = (most - spare(most) // 2 - number) // 4 if most else MOST_UNLOOKED
+        self._unlooked = max(0, min(there, MOST_UNLOOKED))
+        return exhausted(number)
+
+
 def exhausted(number: int) -> bool:
     """Whether a connection with this number is to be closed unheard: half of the spare files are used up."""
     most = limit()

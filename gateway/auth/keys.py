@@ -1,6 +1,7 @@
 """The keys that tokens are verified with, each bound to the algorithms it is meant for."""
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+import hmac
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, cast
@@ -10,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from jwt import DecodeError, InvalidKeyError, PyJWS, PyJWTError
 from jwt.algorithms import Algorithm, HMACAlgorithm, get_default_algorithms
+from msgspec import Struct
 
 from gateway.config.settings import TokenSettings
 from gateway.errors import SettingsError
@@ -37,7 +39,7 @@ Bindings = Mapping[str, Callable[[], Sequence[NamedKey]]]
 """By algorithm, the keys that are good now."""
 
 
-class Verified(NamedTuple):
+class Verified(Struct):
     """What a token carries, and the name of the key that has signed it; empty if nobody looked at that."""
 
     payload: bytes
@@ -59,21 +61,27 @@ class BoundAlgorithm(Algorithm):
         self._algorithm = algorithm
         self._keys = keys
 
-    def find(self, msg: bytes, sig: bytes, kid: str) -> str | None:
-        """Name of the key that has signed, if one has. ``kid`` says which to try first, and decides nothing.
+    def signer(self, signed: bytes, signature: bytes, kid: str) -> str | None:
+        """Name of the key that has signed, if one has. Raises ``ValueError`` for a signature that cannot be read.
+
+        Both are as they stand in a token.
+        """
+        sig = segment(signature)
+        keys = self._first(kid) if kid else self._keys()
+        return next((name for name, key in keys if self._algorithm.verify(signed, key, sig)), None)
+
+    def _first(self, kid: str) -> Sequence[NamedKey]:
+        """The keys, that of the name first, which decides nothing more.
 
         It is what a stranger writes, and other issuers have names of their own.
         """
-        keys = self._keys()
-        if kid:
-            keys = sorted(keys, key=lambda each: each.name != kid)
-        return next((each.name for each in keys if self._algorithm.verify(msg, each.key, sig)), None)
+        return sorted(self._keys(), key=lambda each: each.name != kid)
 
     def prepare_key(self, key: Any) -> Any:
         return key
 
     def verify(self, msg: bytes, key: Any, sig: bytes) -> bool:
-        return self.find(msg, sig, "") is not None
+        return any(self._algorithm.verify(msg, each.key, sig) for each in self._keys())
 
     def sign(self, msg: bytes, key: Any) -> bytes:
         return self._algorithm.sign(msg, self._keys()[0].key)
@@ -87,6 +95,21 @@ class BoundAlgorithm(Algorithm):
         raise NotImplementedError("these keys come from settings")
 
 
+class BoundHMAC(BoundAlgorithm):
+    """HMAC, as most tokens are signed."""
+
+    def __init__(self, algorithm: HMACAlgorithm, keys: Callable[[], Sequence[NamedKey]]) -> None:
+        super().__init__(algorithm, keys)
+        self._hash = algorithm.hash_alg
+
+    def signer(self, signed: bytes, signature: bytes, kid: str) -> str | None:
+        for name, key in self._first(kid) if kid else self._keys():
+            # as texts: of bytes there is one, so that nothing else that could be read as the same is let pass
+            if hmac.compare_digest(unpadded(hmac.digest(key, signed, self._hash)), signature):
+                return name
+        return None
+
+
 class Keyring:
     """Verifies signatures by keys, each bound to its algorithms.
 
@@ -96,42 +119,49 @@ class Keyring:
     def __init__(self, bindings: Bindings) -> None:
         self._jws = PyJWS(algorithms=[])
         known = get_default_algorithms()
-        self._bound = {name: BoundAlgorithm(known[name], keys) for name, keys in bindings.items()}
+        self._bound = {name: _bound(known[name], keys) for name, keys in bindings.items()}
         for name, algorithm in self._bound.items():
             self._jws.register_algorithm(name, algorithm)
         self.algorithms = self._jws.get_algorithms()
-        self._headers: dict[str, tuple[BoundAlgorithm, str]] = {}
+        self._headers: dict[bytes, tuple[BoundAlgorithm, str]] = {}
         """Headers of good tokens, as they stand there, with their key ids: nearly all tokens share one."""
 
     def verify(self, token: str) -> Verified:
-        """What a token with a good signature carries. Raises ``PyJWTError`` for any other."""
+        """What a token with a good signature carries. Raises ``PyJWTError`` for any other.
+
+        Of one whose header is known nothing is left to be read but what is signed (RFC 7515, section 5.2).
+        """
+        try:
+            signed, _, signature = token.encode("ascii").rpartition(b".")
+            header, _, payload = signed.partition(b".")
+            if header in self._headers:
+                algorithm, kid = self._headers[header]
+                if (name := algorithm.signer(signed, signature, kid)) is not None:
+                    return Verified(segment(payload), name)
+        except ValueError:
+            pass
+        return self._examine(token)
+
+    def _examine(self, token: str) -> Verified:
+        """The same by the library, which knows all headers, and says what is wrong."""
         if not self.algorithms:
             raise InvalidKeyError("no key is configured")
-        header, _, rest = token.partition(".")
-        if (known := self._headers.get(header)) and (verified := _verified(*known, header, rest)) is not None:
-            return verified
-        # one that is not known, or not good: the library says why
         found = self._jws.decode_complete(token, algorithms=self.algorithms)
         _check_spelling(token)
         algorithm, kid = self._bound[found["header"]["alg"]], found["header"].get("kid", "")
+        signed, _, signature = token.encode("ascii").rpartition(b".")
         if len(self._headers) < HEADERS:
-            self._headers[header] = algorithm, kid
-        return _verified(algorithm, kid, header, rest) or Verified(cast(bytes, found["payload"]), "")
+            self._headers[signed.partition(b".")[0]] = algorithm, kid
+        return Verified(cast(bytes, found["payload"]), algorithm.signer(signed, signature, kid) or "")
+
+
+def _bound(algorithm: Algorithm, keys: Callable[[], Sequence[NamedKey]]) -> BoundAlgorithm:
+    return BoundHMAC(algorithm, keys) if isinstance(algorithm, HMACAlgorithm) else BoundAlgorithm(algorithm, keys)
 
 
 def read(token: str) -> Verified:
     """What a token carries, whoever signed it. Raises ``PyJWTError``."""
     return Verified(cast(bytes, PyJWS().decode(token, options={"verify_signature": False})), "")
-
-
-def _verified(algorithm: BoundAlgorithm, kid: str, header: str, rest: str) -> Verified | None:
-    """A token whose header is known to be good, taken apart; None if the token is not (RFC 7515, section 5.2)."""
-    try:
-        payload, _, signature = rest.encode("ascii").partition(b".")
-        name = algorithm.find(b"%b.%b" % (header.encode("ascii"), payload), segment(signature), kid)
-        return None if name is None else Verified(segment(payload), name)
-    except (ValueError, PyJWTError):
-        return None
 
 
 def _check_spelling(token: str) -> None:
@@ -143,10 +173,18 @@ def _check_spelling(token: str) -> None:
         raise DecodeError("not base64url as RFC 7515 has it") from error
 
 
+_FROM_URL, _TO_URL = bytes.maketrans(b"-_", b"+/"), bytes.maketrans(b"+/", b"-_")
+
+
+def unpadded(data: bytes) -> bytes:
+    """Base64url without padding (RFC 7515, appendix C)."""
+    return b2a_base64(data, newline=False).translate(_TO_URL, b"=")
+
+
 def segment(text: bytes) -> bytes:
-    """Base64url without padding (RFC 7515, appendix C), written in the one way there is. Raises ``ValueError``."""
-    data = urlsafe_b64decode(text + b"==="[: -len(text) % 4])
-    if urlsafe_b64encode(data).rstrip(b"=") != text:
+    """What such base64 says, if it is written in the one way there is. Raises ``ValueError``."""
+    data = a2b_base64(text.translate(_FROM_URL) + b"==")  # it reads no more of the padding than there should be
+    if unpadded(data) != text:
         raise ValueError("not base64url")
     return data
 

@@ -4,8 +4,6 @@ Source: Centrifuge protocol, permission rules. Every function here decides for c
 token; a token decides alone. ``insecure`` is the setting client.insecure.
 """
 
-from collections.abc import Callable
-
 from msgspec import DecodeError, Raw, Struct
 from msgspec.json import Decoder
 
@@ -30,15 +28,12 @@ NO_FEATURES = Features()
 
 def may_subscribe(channel: Channel, user: str, *, insecure: bool = False) -> bool:
     """Whether the user may subscribe without token, alone or by the ``subs`` of a connect request."""
-    if channel.private or channel.shuts_out(user):
+    options, users = channel.options, channel.users
+    if channel.private or (users is not None and user not in users):
         return False
-    options = channel.options
-    listed = channel.users is not None and options.allow_user_limited_channels
-    return (
-        listed
-        or insecure
-        or _allows(user, False, options.allow_subscribe_for_client, False, options.allow_subscribe_for_anonymous)
-    )
+    listed = users is not None and options.allow_user_limited_channels
+    known = user or options.allow_subscribe_for_anonymous
+    return bool(listed or insecure or (options.allow_subscribe_for_client and known))
 
 
 def may_publish(options: ChannelOptions, user: str, subscribed: bool, *, insecure: bool = False) -> bool:
@@ -102,24 +97,27 @@ def granted_features(
 
     ``options`` are those of the channel after the token's override, if any.
     """
-    streams = options.is_map and options.map.streams
-    if not (options.keeps_history or options.join_leave or streams):
+    keeps, streams = options.keeps_history, options.is_map and options.map.streams
+    if not (keeps or streams or options.join_leave):
         return NO_FEATURES
-
-    def reads(may_read: Callable[..., bool]) -> bool:
-        return may_read(options, user, True, insecure=insecure)
-
-    recoverable = options.keeps_history and (
-        options.force_recovery or (request.recoverable and (options.allow_recovery or reads(may_read_history)))
+    recoverable = keeps and (
+        options.force_recovery
+        or (
+            request.recoverable and (options.allow_recovery or may_read_history(options, user, True, insecure=insecure))
+        )
     )
-    positioned = options.keeps_history and (
+    positioned = keeps and (
         recoverable
         or options.force_positioning
         or options.replay
-        or (request.positioned and (options.allow_positioning or reads(may_read_history)))
+        or (
+            request.positioned
+            and (options.allow_positioning or may_read_history(options, user, True, insecure=insecure))
+        )
     )
     join_leave = options.join_leave and (
-        options.force_push_join_leave or (request.join_leave and reads(may_read_presence))
+        options.force_push_join_leave
+        or (request.join_leave and may_read_presence(options, user, True, insecure=insecure))
     )
     return Features(positioned or streams, recoverable or streams, join_leave)
 

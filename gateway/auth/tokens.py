@@ -16,7 +16,7 @@ import msgspec
 from jwt import InvalidAlgorithmError, InvalidKeyError, InvalidSignatureError, PyJWTError
 from msgspec import Meta, Raw, Struct
 
-from gateway.auth.claims import MAX_TOKEN_LENGTH, Moment, header, seconds, user_id
+from gateway.auth.claims import MAX_TOKEN_LENGTH, Moment, header, user_id
 from gateway.auth.keys import KeyRefused, Keyring, Verified, configured, read, sign
 from gateway.config.settings import ChannelOptions, ClientSettings, TokenSettings
 from gateway.health import Condition
@@ -252,30 +252,48 @@ class _Checker:
         self._settings = settings
         self._section = section
         self._clock = clock
+        # read out of the model, which answers slowly
+        self._user_claim = settings.user_id_claim
+        self._has_origin = bool(
+            settings.audience or settings.audience_regex or settings.issuer or settings.issuer_regex
+        )
 
-    def check(self, token: str, make: Callable[[_Claims, str, str], _Token]) -> _Token:
-        """What is made of the claims, the user id, and the name of the key that has signed."""
+    def check(self, token: str, make: Callable[[_Claims, str], _Token]) -> _Token:
+        """What is made of the claims and the name of the key that has signed."""
         if len(token) > MAX_TOKEN_LENGTH:
             raise TokenInvalid(f"longer than {MAX_TOKEN_LENGTH} characters", "size")
         try:
-            payload, key = self._unseal(token)
+            verified = self._unseal(token)
         except (PyJWTError, UnicodeError, RecursionError) as error:
             raise self._invalid(error, token) from error
         try:
-            return make(*self._read(payload), key)
+            return make(self._read(verified.payload), verified.key)
         except (TokenInvalid, TokenExpired) as error:
-            error.key = key
+            error.key = verified.key
             raise
 
-    def _read(self, payload: bytes) -> tuple[_Claims, str]:
+    def _read(self, payload: bytes) -> _Claims:
+        """The claims, with the user's id as ``sub``, and ``exp`` as ``expire_at`` if that says nothing else."""
         try:
             claims = _claims.decode(payload)
-            user = self._user(claims, payload)
+            if self._user_claim:
+                claims.sub = self._user(payload)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             raise self._invalid(error) from error
-        self._check_origin(claims)
-        self._check_times(claims)
-        return claims, user
+        if self._has_origin:
+            self._check_origin(claims)
+        # No leeway: a client whose token has just expired only fetches a new one.
+        if claims.exp is not None:
+            exp = _seconds(claims.exp, "exp") if isinstance(claims.exp, str) else claims.exp
+            if self._clock() >= exp:
+                raise TokenExpired("exp has passed", "exp")
+            if claims.expire_at is None:
+                claims.expire_at = exp
+        if claims.nbf is not None:
+            nbf = _seconds(claims.nbf, "nbf") if isinstance(claims.nbf, str) else claims.nbf
+            if self._clock() < nbf:
+                raise TokenExpired("nbf is not reached", "nbf")
+        return claims
 
     def _invalid(self, error: Exception, token: str = "") -> TokenInvalid:
         """Which claim is wrong, or which key is missing."""
@@ -292,10 +310,8 @@ class _Checker:
         claim = found[1] if found and found[1] in _Claims.__struct_fields__ else "format"
         return TokenInvalid(f"{str(error).replace(' | null', '')!r:.200}", claim)
 
-    def _user(self, claims: _Claims, payload: bytes) -> str:
-        name = self._settings.user_id_claim
-        if not name:
-            return claims.sub or ""
+    def _user(self, payload: bytes) -> str:
+        name = self._user_claim
         try:
             return user_id(_raw_claims.decode(payload).get(name, _NULL))
         except (msgspec.DecodeError, UnicodeError) as error:
@@ -303,8 +319,6 @@ class _Checker:
 
     def _check_origin(self, claims: _Claims) -> None:
         settings = self._settings
-        if not (settings.audience or settings.audience_regex or settings.issuer or settings.issuer_regex):
-            return
         audiences = [claims.aud] if isinstance(claims.aud, str) else claims.aud or []
         issuers = [] if claims.iss is None else [claims.iss]
         if not _meets(settings.audience, settings.audience_regex, audiences):
@@ -312,16 +326,8 @@ class _Checker:
         if not _meets(settings.issuer, settings.issuer_regex, issuers):
             raise TokenInvalid(f"wrong issuer (iss): {self._section}.issuer is another", "iss")
 
-    def _check_times(self, claims: _Claims) -> None:
-        # No leeway: a client whose token has just expired only fetches a new one.
-        now = self._clock()
-        if (exp := _seconds(claims.exp, "exp")) is not None and now >= exp:
-            raise TokenExpired("exp has passed", "exp")
-        if (nbf := _seconds(claims.nbf, "nbf")) is not None and now < nbf:
-            raise TokenExpired("nbf is not reached", "nbf")
 
-
-def _connection(claims: _Claims, user: str, key: str) -> ConnectionToken:
+def _connection(claims: _Claims, key: str) -> ConnectionToken:
     if claims.channel is not None:
         raise TokenInvalid("a subscription token (it has a channel claim) cannot open a connection", "channel")
     subs: dict[str, Grant] = {}
@@ -330,19 +336,20 @@ def _connection(claims: _Claims, user: str, key: str) -> ConnectionToken:
     elif claims.channels:
         subs = dict.fromkeys(claims.channels, Grant())
     return ConnectionToken(
-        user=user,
-        expire_at=_expire_at(claims),
-        info=_payload(claims.info, claims.b64info),
-        meta=_meta(claims.meta),
-        subs=subs,
-        key=key,
+        claims.sub or "",
+        int(min(claims.expire_at or 0, _LATEST)),
+        _payload(claims.info, claims.b64info) if claims.info or claims.b64info else None,
+        _meta(claims.meta) if claims.meta else None,
+        subs,
+        key,
     )
 
 
-def _subscription(claims: _Claims, user: str, key: str) -> SubscriptionToken:
+def _subscription(claims: _Claims, key: str) -> SubscriptionToken:
     if not claims.channel:
         raise TokenInvalid("a subscription token needs a channel claim", "channel")
-    return SubscriptionToken(user, claims.channel, claims.client or "", _expire_at(claims), _grant(claims), key)
+    expire_at = int(min(claims.expire_at or 0, _LATEST))
+    return SubscriptionToken(claims.sub or "", claims.channel, claims.client or "", expire_at, _grant(claims), key)
 
 
 def _meets(exact: str, pattern: str, values: list[str]) -> bool:
@@ -351,14 +358,9 @@ def _meets(exact: str, pattern: str, values: list[str]) -> bool:
     return not pattern or any(re.search(pattern, value) for value in values)
 
 
-def _expire_at(claims: _Claims) -> int:
-    at = _seconds(claims.exp, "exp") if claims.expire_at is None else claims.expire_at
-    return int(min(at or 0, _LATEST))
-
-
-def _seconds(moment: Moment, claim: str) -> float | None:
+def _seconds(moment: str, claim: str) -> float:
     try:
-        return seconds(moment)
+        return msgspec.json.decode(moment, type=float)
     except msgspec.DecodeError as error:
         raise TokenInvalid(f"{claim} is no number: {moment!r:.40}", claim) from error
 
@@ -368,7 +370,11 @@ def _grant(claims: _GrantClaims) -> Grant:
     if claims.override:
         flags = {name: flag and flag.value for name, flag in msgspec.structs.asdict(claims.override).items()}
         override = Override(**flags)
-    return Grant(_payload(claims.info, claims.b64info), _payload(claims.data, claims.b64data), override)
+    return Grant(
+        _payload(claims.info, claims.b64info) if claims.info or claims.b64info else None,
+        _payload(claims.data, claims.b64data) if claims.data or claims.b64data else None,
+        override,
+    )
 
 
 def _payload(plain: Raw, encoded: str | None) -> Payload | None:

@@ -1,7 +1,6 @@
 """Opens the connections of a plan, so many at a time."""
 
 import select
-import socket
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -10,10 +9,10 @@ from functools import partial
 from gateway.bench.limits import make_room
 from gateway.bench.opening import Opening, Refused, Target, upgrade_request
 from gateway.bench.plan import Plan
-from gateway.bench.reader import NOTHING, Reader, Receive
+from gateway.bench.reader import NOTHING, Reader
 
-Opened = Callable[[int, socket.socket, Receive], None]
-"""Told of each connection that is subscribed: its number, its socket, and how to read that."""
+Opened = Callable[[Opening], None]
+"""Told of each connection that is subscribed."""
 
 _HOPELESS = 100
 """Connections that fail, without a single one that does not, after which no more are tried."""
@@ -85,7 +84,7 @@ class Connector:
             return NOTHING
         del self._openings[fd]
         self.connected += 1
-        self._opened(opening.number, opening.socket, opening.receive)
+        self._opened(opening)
         return opening.rest(buffer)
 
     def _refuse(self, fd: int, reason: str) -> None:

@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 
 from gateway.bench.connecting import Connector
 from gateway.bench.dialect import PONG, client_frame, troubles
+from gateway.bench.opening import Opening
 from gateway.bench.plan import Plan
 from gateway.bench.publishing import STALLED, ClosedLoop, Messages, OpenLoop
-from gateway.bench.reader import NOTHING, Reader, Receive, Watch
+from gateway.bench.reader import NOTHING, Reader, Watch
 from gateway.bench.report import Report
 
 Progress = Callable[[str, float, float], None]
@@ -20,6 +21,8 @@ Publish = Callable[[int, bytes], None]
 """Publishes data into a channel, given by its number, by another way than a client's connection."""
 Passed = Callable[[int, int], None]
 """Told of a channel, and how many more messages all its subscribers here have got."""
+Confirmed = Callable[[int, bytes], None]
+"""Told of each connection that is subscribed: its number, and what has come behind the dialect's ``ready``."""
 
 _TICK = 0.1
 """Seconds between two looks at all but the sockets."""
@@ -43,13 +46,14 @@ class Load:
         publish: Publish | None = None,
         flush: Callable[[], None] | None = None,
         passed: Passed | None = None,
+        confirmed: Confirmed | None = None,
     ) -> None:
         self.plan = plan
         self.errors: Counter[str] = Counter()
         self.subscribers = [0] * plan.channels
         """How many connections here are subscribed to each channel."""
         self._everywhere: Sequence[Sequence[int]] = [self.subscribers]  # by process
-        self._hook, self._flush, self._passed = publish, flush, passed
+        self._hook, self._flush, self._passed, self._confirmed = publish, flush, passed, confirmed
         dialect = plan.dialect
         self._reader = Reader(plan.channels, self, dialect.ping, dialect.pong, dialect.first)
         self._connector = Connector(plan, self._reader, self._opened, self.errors)
@@ -272,14 +276,17 @@ class Load:
 
     # — what the reader and the connector tell —
 
-    def _opened(self, number: int, connection: socket.socket, receive: Receive) -> None:
+    def _opened(self, opening: Opening) -> None:
+        receive = opening.receive
         if self._watch is None:
             receive = self._watch = Watch(receive)
-        fd, channel = connection.fileno(), number % self.plan.channels
+        fd, channel = opening.socket.fileno(), opening.number % self.plan.channels
         self._reader.count(fd, channel, receive)
-        self._sockets[fd] = connection
+        self._sockets[fd] = opening.socket
         self._members[channel].append(fd)
         self.subscribers[channel] += 1
+        if self._confirmed is not None:
+            self._confirmed(opening.number, opening.confirmation)
 
     def writable(self, fd: int) -> None:
         if fd in self._connector:

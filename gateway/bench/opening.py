@@ -78,7 +78,7 @@ class Opening:
         dialect, channel = plan.dialect, plan.channel(number % plan.channels)
         self._hello = [
             client_frame(dialect.encode(fill(frame, channel=channel, token=plan.token(number))), dialect.first)
-            for frame in dialect.hello
+            for frame in plan.hello(number)
         ]
         self._awaited = [*dialect.steps] or [b""] * len(self._hello)
         self._ready = dialect.ready
@@ -95,6 +95,11 @@ class Opening:
     def receive(self) -> Receive:
         """How to read the connection once it is open."""
         return Decrypting(self.socket) if isinstance(self.socket, ssl.SSLSocket) else self.socket.recv_into
+
+    @property
+    def confirmation(self) -> bytes:
+        """What has come behind the dialect's ``ready``."""
+        return bytes(self._received)
 
     def rest(self, buffer: bytearray) -> int:
         """Put into the buffer what has come after the confirmation. Returns its size, or `NOTHING`."""

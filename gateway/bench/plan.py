@@ -28,6 +28,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     tokens: tuple[str, ...] = ()
     """Connections take these in turn; none: without a token."""
 
+    hellos: tuple[tuple[bytes, ...], ...] = ()
+    """Connections say these in turn; none: what the dialect says."""
+
     connections: int = 1000
     channels: int = 1
     """Connection ``i`` subscribes to channel ``i % channels``."""
@@ -58,6 +61,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def channel(self, number: int) -> str:
         """Name of this process's channel ``number``."""
         return f"{self.prefix}{self.first_channel + number}"
+
+    def hello(self, connection: int) -> tuple[bytes, ...]:
+        return self.hellos[connection % len(self.hellos)] if self.hellos else self.dialect.hello
 
     def token(self, connection: int) -> str:
         return self.tokens[connection % len(self.tokens)] if self.tokens else ""

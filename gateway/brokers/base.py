@@ -1,7 +1,7 @@
 """The broker: carries publications between nodes and keeps the history of channels."""
 
 import random
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from msgspec import Struct
@@ -13,7 +13,8 @@ from gateway.health import ServerHealth
 from gateway.messages import ClientInfo, Position, Publication, Receipt
 from gateway.metrics import Reads
 
-NOWHERE = Position()
+Told = Callable[[Exception | None], None]
+"""Is told what has become of something: nothing where it has succeeded. Plain and quick; it raises nothing."""
 
 IDEMPOTENCY_TTL = 300.0
 """Seconds for which the result of a publish with an idempotency key is remembered."""
@@ -63,17 +64,25 @@ class PublishOptions(Struct, frozen=True):
 
 
 def outgoing(
-    publication: Publication, stream: StreamOptions, options: PublishOptions, now: float, position: Position = NOWHERE
+    publication: Publication,
+    stream: StreamOptions,
+    options: PublishOptions,
+    now: float,
+    offset: int = 0,
+    epoch: str = "",
 ) -> Publication:
     """What leaves for the nodes. ``now`` (Unix seconds) is when it was published, unless it says so itself."""
     return replace(
         publication,
-        offset=position.offset,
-        epoch=position.epoch or publication.epoch,
+        offset=offset,
+        epoch=epoch or publication.epoch,
         time=publication.time or int(now * 1000),
         version=options.version,
         patchable=stream.delta_publish if options.delta is None else options.delta,
     )
+
+
+NO_EXTRAS = PublishOptions()
 
 
 class Fenced(Error):  # noqa: N818  a state, like BrokerUnavailable
@@ -180,6 +189,12 @@ class Broker(Protocol):
 
         Raises ``Fenced`` if ``options.fence`` is not that of the channel's lease. Its ``BrokerUnavailable`` says as
         ``stored`` whether it was sent: what was not, a `PublishQueue` sends when the backend is back.
+        """
+
+    def post(self, channel: str, publication: Publication, stream: StreamOptions, told: Told) -> bool:
+        """As ``publish``, without extras, for who does not wait: ``told`` hears of it, perhaps before this returns.
+
+        False where it has to be waited for: nothing has been done.
         """
 
     async def echo(self) -> None:

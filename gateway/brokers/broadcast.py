@@ -18,6 +18,7 @@ from gateway.brokers.base import (
     HistoryFilter,
     PublishOptions,
     StreamOptions,
+    Told,
     outgoing,
 )
 from gateway.errors import BrokerUnavailable, Error, ErrorCode
@@ -109,6 +110,9 @@ class BroadcastBroker:
         data = pack(outgoing(publication, stream, options, self._clock()))
         await self._line.publish(CHANNEL, channel, envelope.WITHOUT_OFFSET + data)
         return Receipt(nodes=UNKNOWN)
+
+    def post(self, channel: str, publication: Publication, stream: StreamOptions, told: Told) -> bool:
+        return False
 
     async def echo(self) -> None:
         await self._line.echo()

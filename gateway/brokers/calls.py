@@ -1,7 +1,9 @@
 """What is asked of Redis to publish: the same by a node and by a publisher that is none."""
 
+from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from gateway.brokers import envelope
 from gateway.brokers.base import PublishOptions, StreamOptions, new_epoch, outgoing
@@ -19,7 +21,7 @@ PUBLISH = Script(*LINEAGE, LUA / "publish.lua", identified=True)
 PUBLISH_ONCE = Script(LUA / "publish_once.lua")
 
 
-class Call(NamedTuple):
+class Call(Struct):
     """A script with its keys and arguments; without script, the name and the message of a plain PUBLISH."""
 
     script: Script | None
@@ -33,13 +35,28 @@ def publish_call(
     """``now`` (Unix seconds) is when it was published, unless the publication says so itself."""
     # Position stays out of the stored bytes: Redis decides it.
     data = pack(outgoing(publication, stream, options, now))
-    if stream.keeps_history and not options.skip_history:
-        return _append_call(keys, channel, data, stream, options)
-    message = envelope.WITHOUT_OFFSET + data
-    if not options.idempotency_key:
-        return message_call(keys, channel, message)
-    names: list[Argument] = [keys.result(channel, options.idempotency_key)]
-    return Call(PUBLISH_ONCE, names, [message, milliseconds(options.idempotency_ttl), keys.of(b"c", channel)])
+    meta, kept, name = keys.published(channel)
+    names: list[Argument]
+    if not stream.keeps_history or options.skip_history:
+        message = envelope.WITHOUT_OFFSET + data
+        if not options.idempotency_key:
+            return Call(None, [name], [message])
+        names = [keys.result(channel, options.idempotency_key)]
+        return Call(PUBLISH_ONCE, names, [message, milliseconds(options.idempotency_ttl), name])
+    names, args = [meta, kept], [data, name, new_epoch(), *_bounds(stream)]
+    if options.version or options.idempotency_key:
+        args += (options.version, options.version_epoch)
+    if options.idempotency_key:
+        names.append(keys.result(channel, options.idempotency_key))
+        args.append(milliseconds(options.idempotency_ttl))
+    return Call(PUBLISH, names, args)
+
+
+@lru_cache
+def _bounds(stream: StreamOptions) -> tuple[Argument, ...]:
+    """How many publications are kept, for how long, and offset and epoch: the same for all channels of a namespace."""
+    bounds = stream.history_size, milliseconds(stream.history_ttl), milliseconds(stream.history_meta_ttl)
+    return tuple(b"%d" % bound for bound in bounds)
 
 
 def message_call(keys: Keys, channel: str, message: bytes) -> Call:
@@ -58,21 +75,3 @@ def read_receipt(answer: bytes | int) -> Receipt:
         return Receipt(nodes=answer)
     offset, epoch, nodes = answer.decode().split(":")
     return Receipt(int(offset), epoch, int(nodes))
-
-
-def _append_call(keys: Keys, channel: str, data: bytes, stream: StreamOptions, options: PublishOptions) -> Call:
-    names: list[Argument] = [keys.of(kind, channel) for kind in (b"m", b"s")]
-    if options.idempotency_key:
-        names.append(keys.result(channel, options.idempotency_key))
-    args: list[Argument] = [
-        data,
-        new_epoch(),
-        stream.history_size,
-        milliseconds(stream.history_ttl),
-        milliseconds(stream.history_meta_ttl),
-        options.version,
-        options.version_epoch,
-        milliseconds(options.idempotency_ttl),
-        keys.of(b"c", channel),
-    ]
-    return Call(PUBLISH, names, args)

@@ -13,6 +13,7 @@ from zlib import crc32
 from msgspec.structs import replace
 
 from gateway.brokers.base import (
+    NO_EXTRAS,
     BrokerEvents,
     BrokerHealth,
     Claim,
@@ -20,6 +21,7 @@ from gateway.brokers.base import (
     HistoryFilter,
     PublishOptions,
     StreamOptions,
+    Told,
     new_epoch,
     outgoing,
 )
@@ -137,6 +139,13 @@ class MemoryBroker:
             heappush(self._result_expiries, (expires, key))
         return receipt
 
+    def post(self, channel: str, publication: Publication, stream: StreamOptions, told: Told) -> bool:
+        now = self._clock()
+        self._sweep(now)
+        self._publish(channel, publication, stream, NO_EXTRAS, now)
+        told(None)
+        return True
+
     async def echo(self) -> None:
         await asyncio.sleep(0)  # it has been: but what others publish in this turn may go along
 
@@ -182,19 +191,21 @@ class MemoryBroker:
     def _publish(
         self, channel: str, publication: Publication, stream: StreamOptions, options: PublishOptions, now: float
     ) -> Receipt:
-        position = Position()
+        offset, epoch = 0, ""
         if stream.keeps_history and not options.skip_history:
-            found = self._stream(channel, stream, now)
-            if found.holds_version(options):
+            found = self._find(channel, stream, now) or self._begin(channel, stream, now)
+            if options.version and found.holds_version(options):
                 return Receipt(found.offset, found.epoch)
             found.append(publication, stream.history_size, options)
             found.expires = now + stream.history_ttl
             if not found.watched:
                 found.watched = True
                 heappush(self._expiries, (found.expires, channel))
-            position = found.position
-        heard = self.deliver(channel, outgoing(publication, stream, options, now, position))
-        return Receipt(position.offset, position.epoch, int(heard))
+            offset, epoch = found.offset, found.epoch
+        if self._events is None or channel not in self._channels:
+            return Receipt(offset, epoch)
+        self._events.on_publication(channel, outgoing(publication, stream, options, now, offset, epoch))
+        return Receipt(offset, epoch, 1)
 
     def deliver(self, channel: str, publication: Publication) -> bool:
         """Tell the node, if it hears the channel; answers whether it does."""
@@ -203,16 +214,14 @@ class MemoryBroker:
         self._events.on_publication(channel, publication)
         return True
 
-    def _stream(self, channel: str, options: StreamOptions, now: float) -> _Stream:
-        """The channel's stream, which is made if there is none."""
-        found = self._find(channel, options, now)
-        if found is None:
-            found = self._streams[channel] = _Stream(self._next_epoch(channel))
-            found.meta_expires = now + options.history_meta_ttl
-            if channel not in self._watched:
-                self._watched.add(channel)
-                heappush(self._meta_expiries, (found.meta_expires, channel))
-        return found
+    def _begin(self, channel: str, options: StreamOptions, now: float) -> _Stream:
+        """A stream for a channel that has none."""
+        begun = self._streams[channel] = _Stream(self._next_epoch(channel))
+        begun.meta_expires = now + options.history_meta_ttl
+        if channel not in self._watched:
+            self._watched.add(channel)
+            heappush(self._meta_expiries, (begun.meta_expires, channel))
+        return begun
 
     def _find(self, channel: str, options: StreamOptions, now: float) -> _Stream | None:
         """The channel's stream, which lasts longer for being used."""
@@ -242,6 +251,11 @@ class MemoryBroker:
 
     def _sweep(self, now: float) -> None:
         """Forget a few expired streams and results. An entry whose expiry has moved waits again."""
+        for heap in (self._expiries, self._meta_expiries, self._result_expiries):
+            if heap and heap[0][0] <= now:
+                break
+        else:
+            return
         for channel in _due(self._expiries, now):
             found = self._streams.get(channel)
             if found is None:

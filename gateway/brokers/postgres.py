@@ -23,6 +23,7 @@ from gateway.brokers.base import (
     HistoryFilter,
     PublishOptions,
     StreamOptions,
+    Told,
     outgoing,
 )
 from gateway.brokers.rules import Rule
@@ -183,6 +184,9 @@ class PostgresBroker:
         if receipt is None:
             raise Fenced
         return receipt
+
+    def post(self, channel: str, publication: Publication, stream: StreamOptions, told: Told) -> bool:
+        return False
 
     async def echo(self) -> None:
         await self._database.echo()

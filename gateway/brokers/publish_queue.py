@@ -4,10 +4,12 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from heapq import heappop, heappush
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
-from gateway.brokers.base import Broker, PublishOptions, StreamOptions
+from gateway.brokers.base import NO_EXTRAS, Broker, PublishOptions, StreamOptions, Told
+from gateway.core.tasks import Tasks
 from gateway.errors import BrokerUnavailable, Stored
 from gateway.messages import Publication, Receipt
 from gateway.metrics import Metrics
@@ -35,6 +37,15 @@ def failure(*, sent: bool) -> BrokerUnavailable:
     """What a publisher is told, by whether his publication was sent."""
     stored: Stored = "maybe" if sent else "no"
     return BrokerUnavailable(PERHAPS_PUBLISHED if sent else NOT_PUBLISHED, stored=stored)
+
+
+async def _finished(work: Coroutine[Any, Any, Any], told: Told) -> None:
+    try:
+        await work
+    except Exception as error:
+        told(error)
+    else:
+        told(None)
 
 
 class _Waiting(NamedTuple):
@@ -92,6 +103,7 @@ class PublishQueue:
         """In the order in which they are to be tried next."""
         self._count = self._bytes = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._work = Tasks()
 
     @property
     def waiting(self) -> tuple[int, int]:
@@ -105,7 +117,37 @@ class PublishQueue:
         once, size = bool(options.idempotency_key), len(publication.data)
         return self.run(once, size, self._broker.publish, channel, publication, stream, options)
 
-    async def run(
+    def post(self, channel: str, publication: Publication, stream: StreamOptions, told: Told) -> bool:
+        """`Broker.post`, as far as nobody waits; ``told`` hears what ``publish`` would raise."""
+        if self._lanes:
+            return False
+        self._number = number = self._number + 1
+        told = partial(self._answered, number, self._clock() + self._wait, channel, publication, stream, told)
+        return self._broker.post(channel, publication, stream, told)
+
+    def _answered(
+        self,
+        number: int,
+        ends: float,
+        channel: str,
+        publication: Publication,
+        stream: StreamOptions,
+        told: Told,
+        error: Exception | None,
+    ) -> None:
+        if isinstance(error, BrokerUnavailable):
+            if error.stored == "no" and not self._is_final(0, False):
+                size, act = len(publication.data), self._broker.publish
+                again = self._run(number, ends, True, False, size, act, channel, publication, stream, NO_EXTRAS)
+                self._work.begin(_finished(again, told))
+                return
+            if error.stored:
+                error = self._failure(error.stored == "maybe")
+        elif self._lanes:
+            self._follow(channel)
+        told(error)
+
+    def run(
         self,
         once: bool,
         size: int,
@@ -113,12 +155,26 @@ class PublishQueue:
         channel: str,
         *args: P.args,
         **kw: P.kwargs,
-    ) -> T:
+    ) -> Coroutine[Any, Any, T]:
         """Do what publishes ``size`` bytes to a channel. ``once``: what is done again is done once."""
-        self._number = number = self._number + 1
-        ends = self._clock() + self._wait
+        self._number += 1
+        return self._run(self._number, self._clock() + self._wait, False, once, size, act, channel, *args, **kw)
+
+    async def _run(
+        self,
+        number: int,
+        ends: float,
+        waits: bool,
+        once: bool,
+        size: int,
+        act: Callable[Concatenate[str, P], Awaitable[T]],
+        channel: str,
+        *args: P.args,
+        **kw: P.kwargs,
+    ) -> T:
+        """``number`` and ``ends`` are those of its first attempt; with ``waits`` that has been, and was not sent."""
         sent = 0
-        may_try = channel not in self._lanes or await self._stand(channel, number, ends, size)
+        may_try = (channel not in self._lanes and not waits) or await self._stand(channel, number, ends, size)
         while may_try:
             try:
                 done = await act(channel, *args, **kw)

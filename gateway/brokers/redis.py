@@ -14,6 +14,7 @@ from typing import Any
 from gateway.batches import batches
 from gateway.brokers import envelope
 from gateway.brokers.base import (
+    NO_EXTRAS,
     BrokerEvents,
     BrokerHealth,
     Claim,
@@ -21,6 +22,7 @@ from gateway.brokers.base import (
     HistoryFilter,
     PublishOptions,
     StreamOptions,
+    Told,
     new_epoch,
 )
 from gateway.brokers.calls import (
@@ -69,7 +71,7 @@ class RedisBroker:
 
     async def start(self, node: str, events: BrokerEvents) -> None:
         self._events = events
-        self._deliver = partial(self._reader.deliver, events)  # of which one for a channel is as quick, for it is flat
+        self._deliver = partial(self._reader.deliver, events)
         self._shard.on_reconnect.append(events.on_gap)
         for name in (self._keys.shared("control"), self._keys.shared("control", node)):
             self._subscribed.add(name)
@@ -105,6 +107,15 @@ class RedisBroker:
         if answer is None:
             raise Fenced
         return read_receipt(answer)
+
+    def post(self, channel: str, publication: Publication, stream: StreamOptions, told: Told) -> bool:
+        call = publish_call(self._keys, channel, publication, stream, NO_EXTRAS, self._clock())
+        if call.script is None:
+            answer = self._shard.publish(*call.keys, *call.args)
+        else:
+            answer = self._shard.run(call.script, call.keys, call.args)
+        answer.add_done_callback(partial(_pass_on, told))
+        return True
 
     async def echo(self) -> None:
         await self._shard.echo()
@@ -182,3 +193,9 @@ class RedisBroker:
         if call.script is None:
             return self._shard.publish(*call.keys, *call.args)
         return self._shard.run(call.script, call.keys, call.args)
+
+
+def _pass_on(told: Told, answer: "asyncio.Future[Any]") -> None:
+    error = answer.exception()
+    assert error is None or isinstance(error, Exception)
+    told(error)

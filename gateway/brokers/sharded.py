@@ -15,6 +15,7 @@ from gateway.brokers.base import (
     HistoryFilter,
     PublishOptions,
     StreamOptions,
+    Told,
 )
 from gateway.errors import BrokerUnavailable
 from gateway.jump import jump
@@ -70,6 +71,9 @@ class ShardedBroker:
         self, channel: str, publication: Publication, stream: StreamOptions, options: PublishOptions
     ) -> Receipt:
         return await self._of(channel).publish(channel, publication, stream, options)
+
+    def post(self, channel: str, publication: Publication, stream: StreamOptions, told: Told) -> bool:
+        return self._of(channel).post(channel, publication, stream, told)
 
     async def echo(self) -> None:
         await asyncio.gather(*(broker.echo() for broker in self._brokers))

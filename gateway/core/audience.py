@@ -11,6 +11,8 @@ from gateway.errors import Disconnect
 from gateway.messages import Position, Publication
 from gateway.protocols.base import Wire
 
+NOBODY: "frozenset[Subscriber]" = frozenset()
+
 Write = Callable[[Any], None]
 """Writes one frame, as the wire's ``frame`` made it. Never waits, never raises, also after the end."""
 
@@ -127,19 +129,17 @@ class Audience:
         self.members: dict[Subscriber, Write] = {}
         self.pending: list[bytes] = []
         self.size = 0
-        self.apart: dict[Subscriber, list[bytes]] = {}
-        """What those get who are excluded from some of what is pending."""
+        self.apart: dict[Subscriber, list[bytes]] | None = None
+        """What those get who are excluded from some of what is pending, if there are any."""
 
     def wants(self, tags: Tags | None) -> bool:
         """Whether its filter lets a publication with these tags pass, if it has one."""
         return self.key.tags is None or self.key.tags.passes(tags)
 
-    def take(self) -> tuple[list[bytes], int, "dict[Subscriber, list[bytes]]"]:
+    def take(self) -> tuple[list[bytes], int, "dict[Subscriber, list[bytes]] | None"]:
         """What is pending, its size, and who gets something else; nothing is, afterwards."""
         taken = self.pending, self.size, self.apart
-        self.pending, self.size = [], 0
-        if self.apart:
-            self.apart = {}
+        self.pending, self.size, self.apart = [], 0, None
         return taken
 
 
@@ -164,7 +164,8 @@ class LocalChannel:
     def __init__(self, name: str) -> None:
         self.name = name
         self.audiences: dict[AudienceKey, Audience] = {}
-        self.joining: set[Subscriber] = set()
+        self.joining: set[Subscriber] | frozenset[Subscriber] = NOBODY
+        """Those who are about to be subscribers: `join` and `part`. Mostly there are none, and no set."""
         self.number = 0
         """What it is called to clients that know it by number."""
         self.position: Position | None = None
@@ -186,6 +187,22 @@ class LocalChannel:
     @property
     def empty(self) -> bool:
         return not self.audiences and not self.joining
+
+    def join(self, subscriber: Subscriber) -> None:
+        """Somebody is about to be a subscriber."""
+        if isinstance(self.joining, set):
+            self.joining.add(subscriber)
+        else:
+            self.joining = {subscriber}
+
+    def part(self, subscriber: Subscriber) -> bool:
+        """Somebody is so no longer; answers whether he was."""
+        if not isinstance(self.joining, set) or subscriber not in self.joining:
+            return False
+        self.joining.remove(subscriber)
+        if not self.joining:
+            self.joining = NOBODY
+        return True
 
     def put(self, audience: Audience) -> None:
         key = audience.key
@@ -233,7 +250,11 @@ class LocalChannel:
         those who go on by themselves, for it is one that the others have had.
         """
         before, after = self.position, Position(publication.offset, publication.epoch)
-        late = bool(max_lag and publication.time) and (clock() - publication.time / 1000 > max_lag)
+        now = clock()
+        late = bool(max_lag and publication.time) and (now - publication.time / 1000 > max_lag)
+        if self._follows(before, after) and not late:
+            self.position, self.seen_at = after, now
+            return [*self.audiences.values()], [], [], []
         stale = before is not None and before.epoch == after.epoch and after.offset <= before.offset
         readers: list[Audience] = []
         arrived: list[Audience] = []
@@ -259,10 +280,21 @@ class LocalChannel:
                     arrived += audiences
         if not stale:
             self.position = after
-            self.seen_at = clock()
+            self.seen_at = now
         # a stream that goes over old ground does not bring those who follow it to the channel's position
         following = [each for each in arrived if each.key.positioned] if stale else []
         return readers, arrived, following, lost
+
+    def _follows(self, before: Position | None, after: Position) -> bool:
+        """Whether it is the next one for everybody, and nobody has a filter: as nearly always."""
+        if self.groups is not None or before is None:
+            return False
+        if after.offset != before.offset + 1 or after.epoch != before.epoch:
+            return False
+        for key in self.audiences:  # noqa: SIM110  a generator costs more than all the rest
+            if key.behind is not None:
+                return False
+        return True
 
     def filters(self) -> set[TagsFilter]:
         """The filters of its subscribers, and of those who are about to be."""

@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
+from types import CoroutineType
 from typing import Protocol
 
-from gateway.core.tasks import Tasks
+from gateway.core.tasks import Tasks, begin
 from gateway.core.wheel import Wheel
 from gateway.errors import BrokerUnavailable, another
 
@@ -35,13 +37,12 @@ class FeedWatcher(Protocol):
 
 
 class _Feed:
-    __slots__ = ("heard", "holders", "waiting")
+    __slots__ = ("holders", "waiting")
 
     def __init__(self) -> None:
-        self.heard = False
         self.holders = 0
-        self.waiting: list[asyncio.Future[None]] = []
-        """Those who wait for it to be heard: one who is cancelled disturbs nobody else."""
+        self.waiting: list[asyncio.Future[None]] | None = []
+        """Those who wait for it to be heard: one who is cancelled disturbs nobody else. None once it is."""
 
 
 class Feeds:
@@ -53,6 +54,8 @@ class Feeds:
         self._linger = linger
         self.watchers: list[FeedWatcher] = []
         self._feeds: dict[str, _Feed] = {}
+        self._lingering: deque[tuple[float, str, _Feed]] = deque()
+        """Those that nobody holds, unless somebody has come since, and when they are to be closed: by one timer."""
         self._closing = Tasks()
 
     async def hold(self, channel: str) -> None:
@@ -62,11 +65,10 @@ class Feeds:
         """
         feed = self._feeds.get(channel)
         if feed is None:
-            opening = asyncio.ensure_future(self._source.subscribe(channel))
             feed = self._feeds[channel] = _Feed()
-            opening.add_done_callback(partial(self._opened, channel, feed))
+            self._open(channel, feed)
         feed.holders += 1
-        if feed.heard:
+        if feed.waiting is None:
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         feed.waiting.append(waiter)
@@ -84,16 +86,32 @@ class Feeds:
         if feed is not None:
             self._let_go(channel, feed)
 
+    def _open(self, channel: str, feed: _Feed) -> None:
+        """Subscribe. Raises what the broker does at once, and then there is no such feed."""
+        opening = self._source.subscribe(channel)
+        if isinstance(opening, CoroutineType):
+            try:
+                rest = begin(opening)
+            except BaseException:
+                del self._feeds[channel]
+                raise
+            if rest is None:
+                self._heard(channel, feed)
+                return
+            opening = rest
+        if not isinstance(opening, asyncio.Future):
+            opening = asyncio.ensure_future(opening)
+        opening.add_done_callback(partial(self._opened, channel, feed))
+
     def _opened(self, channel: str, feed: _Feed, opening: "asyncio.Future[None]") -> None:
-        waiting, feed.waiting = feed.waiting, []
+        waiting = feed.waiting or ()
         if self._feeds.get(channel) is not feed:
             return
         error = asyncio.CancelledError() if opening.cancelled() else opening.exception()
         if error is not None:
             del self._feeds[channel]
         else:
-            feed.heard = True
-            self._tell(lambda watcher: watcher.on_heard(channel))
+            self._heard(channel, feed)
         for waiter in waiting:
             if waiter.done():
                 continue
@@ -104,18 +122,37 @@ class Feeds:
             else:
                 waiter.set_exception(another(error))
 
+    def _heard(self, channel: str, feed: _Feed) -> None:
+        feed.waiting = None
+        if self.watchers:
+            self._tell(lambda watcher: watcher.on_heard(channel))
+
     def _let_go(self, channel: str, feed: _Feed) -> None:
         feed.holders -= 1
         if not feed.holders:
-            self._wheel.after(self._linger, lambda: self._close(channel, feed))
+            if not self._lingering:
+                self._wheel.after(self._linger, self._close_due)
+            self._lingering.append((self._wheel.clock() + self._linger, channel, feed))
+
+    def _close_due(self) -> None:
+        """Close those that have lingered long enough, and look again when the next one has."""
+        now, lingering = self._wheel.clock(), self._lingering
+        while lingering and lingering[0][0] <= now:
+            _, channel, feed = lingering.popleft()
+            if not feed.holders and self._feeds.get(channel) is feed:
+                self._close(channel, feed)
+        if lingering:
+            self._wheel.after(lingering[0][0] - now, self._close_due)
 
     def _close(self, channel: str, feed: _Feed) -> None:
-        if feed.holders or self._feeds.get(channel) is not feed:
-            return
         del self._feeds[channel]
-        if feed.heard:
+        if feed.waiting is None and self.watchers:
             self._tell(lambda watcher: watcher.on_ceased(channel))
-        self._closing.begin(self._unsubscribe(channel))  # before somebody else may subscribe
+        leaving = self._source.unsubscribe(channel)  # before somebody else may subscribe
+        if isinstance(leaving, asyncio.Future):
+            leaving.add_done_callback(partial(_left, channel))
+        else:
+            self._closing.begin(_leave(channel, leaving))
 
     def _tell(self, what: Callable[[FeedWatcher], None]) -> None:
         for watcher in self.watchers:
@@ -124,8 +161,16 @@ class Feeds:
             except Exception:  # let through, it would cost the other watchers, and the end of the feed
                 log.exception("a watcher of feeds failed")
 
-    async def _unsubscribe(self, channel: str) -> None:
-        try:
-            await self._source.unsubscribe(channel)
-        except BrokerUnavailable:
-            log.debug("could not leave %s: the broker is away, and has forgotten it anyway", channel)
+
+async def _leave(channel: str, leaving: Awaitable[None]) -> None:
+    try:
+        await leaving
+    except BrokerUnavailable:
+        log.debug("could not leave %s: the broker is away, and has forgotten it anyway", channel)
+
+
+def _left(channel: str, leaving: "asyncio.Future[None]") -> None:
+    if not leaving.cancelled() and (error := leaving.exception()) is not None:
+        log.log(
+            logging.DEBUG if isinstance(error, BrokerUnavailable) else logging.ERROR, "leaving %s: %s", channel, error
+        )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Set
 
 from msgspec.structs import replace
 
-from gateway.core.audience import Audience, AudienceKey, Connection, LocalChannel, Subscriber
+from gateway.core.audience import NOBODY, Audience, AudienceKey, Connection, LocalChannel, Subscriber
 from gateway.core.losses import Losses, tell
 from gateway.core.tags import TagsFilters
 from gateway.core.variants import Had, Variants
@@ -24,8 +24,6 @@ from gateway.protocols.base import FRAME_SIZE, Wire
 
 HELD = 4096
 """Publications held back for a subscription that is being made. Who misses more is found out, and recovers."""
-
-_NOBODY: Set[Subscriber] = frozenset()
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +40,8 @@ class Hub:
         wheel: Wheel | None = None,
     ) -> None:
         self.connections: dict[str, Connection] = {}
-        self.users: dict[str, dict[str, Connection]] = {}
+        self.users: dict[str, Connection | dict[str, Connection]] = {}
+        """Of each user the one connection that is here, or by client id those that are: `of_user`."""
         self.channels: dict[str, LocalChannel] = {}
         self.subscriptions = 0
         self._metrics = metrics
@@ -70,17 +69,29 @@ class Hub:
 
     def open(self, connection: Connection) -> None:
         self.connections[connection.client] = connection
-        self.users.setdefault(connection.user, {})[connection.client] = connection
+        here = self.users.get(connection.user)
+        if here is None:
+            self.users[connection.user] = connection
+        elif isinstance(here, dict):
+            here[connection.client] = connection
+        else:
+            self.users[connection.user] = {here.client: here, connection.client: connection}
 
     def close(self, connection: Connection) -> None:
         self.connections.pop(connection.client, None)
-        if (mine := self.users.get(connection.user)) is not None:
-            mine.pop(connection.client, None)
-            if not mine:
+        here = self.users.get(connection.user)
+        if here is connection:
+            del self.users[connection.user]
+        elif isinstance(here, dict):
+            here.pop(connection.client, None)
+            if not here:
                 del self.users[connection.user]
 
     def of_user(self, user: str) -> list[Connection]:
-        return list(self.users.get(user, {}).values())
+        here = self.users.get(user)
+        if here is None:
+            return []
+        return list(here.values()) if isinstance(here, dict) else [here]
 
     # — subscriptions —
 
@@ -89,7 +100,7 @@ class Hub:
         channel = self.channels.get(subscriber.channel)
         if channel is None:
             channel = self.channels[subscriber.channel] = LocalChannel(subscriber.channel)
-        channel.joining.add(subscriber)
+        channel.join(subscriber)
 
     def number(self, name: str) -> int:
         """What a channel, which somebody has joined, is called to clients that know it by number while it is here."""
@@ -105,7 +116,8 @@ class Hub:
         one that has not joined, or has left since.
         """
         channel = self.channels[subscriber.channel]
-        channel.joining.remove(subscriber)
+        if not channel.part(subscriber):
+            raise LookupError(channel.name)
         behind = position if position != channel.position else None
         wire, address = subscriber.connection.wire, channel.name
         if subscriber.number and wire.compact is not None:
@@ -113,7 +125,7 @@ class Hub:
         key = AudienceKey(wire, subscriber.joins, subscriber.positioned, behind, subscriber.tags)
         if subscriber.delta:
             key = self._variants.enter(channel, subscriber, key, position, had)
-        audience = channel.audiences.get(key)
+        audience = channel.audiences.get(key) if channel.audiences else None
         if audience is None:
             audience = Audience(key, subscriber.batch_delay, address)
             channel.put(audience)
@@ -129,7 +141,7 @@ class Hub:
         self.losses.discard(subscriber)
         if (channel := self.channels.get(subscriber.channel)) is None:
             return
-        channel.joining.discard(subscriber)
+        channel.part(subscriber)
         for audience in channel.audiences.values():
             if audience.members.pop(subscriber, None) is not None:
                 self.subscriptions -= 1
@@ -191,16 +203,16 @@ class Hub:
             readers, following = channel.wanting(publication.tags), []
         if channel.plain and channel is not self._latest:
             self._turn_to(channel, readers)
-        excluded = self._excluded(name, publication.exclude) if publication.exclude else _NOBODY
+        excluded = self._excluded(name, publication.exclude) if publication.exclude else NOBODY
         if channel.deltas:
             readers = self._variants.deliver(channel, publication, readers, excluded)
-        encoded: dict[int, bytes] = {}
+        encoded: dict[Wire, bytes] = {}
         for audience in readers:
             wire = audience.key.wire
-            message = encoded.get(id(wire))
+            message = encoded.get(wire)
             if message is None:
                 try:
-                    message = encoded[id(wire)] = wire.protocol.encode_push(audience.address, publication)
+                    message = encoded[wire] = wire.protocol.encode_push(audience.address, publication)
                 except Disconnect as reason:
                     self._turn_away(name, audience, reason)
                     continue
@@ -391,11 +403,19 @@ class Hub:
 
     def _join_outbox(self, audience: Audience) -> None:
         """Let what is for one connection alone leave with whatever else it gets in this tick."""
-        if not audience.pending:
+        messages = audience.pending
+        if not messages:
             return
         [subscriber] = audience.members
-        messages, _, apart = audience.take()
-        self._hand(subscriber.connection, apart.get(subscriber, messages) if apart else messages)
+        connection = subscriber.connection
+        if audience.apart or connection.outbox:
+            _, _, apart = audience.take()
+            self._hand(connection, apart.get(subscriber, messages) if apart else messages)
+            return
+        audience.pending, audience.size = [], 0
+        self._outboxes.append(connection)
+        connection.outbox = messages
+        self._metrics.deliveries += len(messages)
 
     def _hand(self, connection: Connection, messages: list[bytes]) -> None:
         """Let messages, which nobody else needs, leave with whatever the connection gets in this tick."""
@@ -408,19 +428,21 @@ class Hub:
             connection.outbox += messages
         self._metrics.deliveries += len(messages)
 
-    def _append(self, audience: Audience, message: bytes, excluded: Set[Subscriber] = _NOBODY) -> None:
+    def _append(self, audience: Audience, message: bytes, excluded: Set[Subscriber] = NOBODY) -> None:
         """Append for all members but those ``excluded``, who get what else there is in this tick by themselves."""
         if audience.size + len(message) > FRAME_SIZE:
             self._write_early(audience)
         if excluded:
             for subscriber in excluded & audience.members.keys():
+                audience.apart = audience.apart or {}
                 audience.apart.setdefault(subscriber, audience.pending.copy())
         if not audience.pending:
             if audience.delay:
                 asyncio.get_running_loop().call_later(audience.delay, self._end_delay, audience)
             else:
                 (self._plain if audience.plain else self._written).append(audience)
-                self._schedule()
+                if not self._scheduled:
+                    self._schedule()
         audience.pending.append(message)
         audience.size += len(message)
         if audience.apart:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from gateway.blocks.base import BlockStore
-from gateway.brokers.base import Broker, HistoryFilter, PublishOptions, StreamOptions
+from gateway.brokers.base import NO_EXTRAS, Broker, HistoryFilter, PublishOptions, StreamOptions
 from gateway.brokers.publish_queue import PublishQueue
 from gateway.brokers.single_flight import SingleFlight
 from gateway.channels import Ask, Channel, Channels, Route
@@ -41,8 +41,6 @@ from gateway.presence.base import PresenceStore
 from gateway.recurring import Recurring
 from gateway.skipped import SKIPPED
 from gateway.version import __version__
-
-NO_EXTRAS = PublishOptions()
 
 log = logging.getLogger("gateway.refusals")
 

@@ -88,6 +88,8 @@ def merge(
 
     Raises ``Disconnect`` (insufficient state) when a publication is missing between the two.
     """
+    if not (live or found.publications):
+        return found
     position = found.position
     publications = list(found.publications)
     for publication in sorted(live, key=lambda each: each.offset):

@@ -145,18 +145,15 @@ class _Rest:
         try:
             while True:
                 try:
-                    value = yield self._take()
+                    value = yield self._waits_for
                 except BaseException as error:
+                    # not kept: with a failure in it, it would keep itself by that one's traceback
+                    self._waits_for = None
                     self._waits_for = self._work.throw(error)
                 else:
                     self._waits_for = self._work.send(value)
         except StopIteration:
             return
-
-    def _take(self) -> Any:
-        """What it waits for, which is not kept: with a failure in it, it would keep itself by that one's traceback."""
-        waits_for, self._waits_for = self._waits_for, None
-        return waits_for
 
 
 async def _finished(rest: Awaitable[None]) -> None:

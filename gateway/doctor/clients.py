@@ -31,7 +31,7 @@ def examine_origin(settings: Settings, origin: str, host: str, *, same_origin: b
     gate = admission.Admission(settings.client, Metrics(time.time), time.time, same_origin=same_origin)
     was, admission.log.disabled = admission.log.disabled, True  # it is no connection that is refused
     try:
-        refusal = gate.forbid(scope)
+        refusal = gate.forbid(admission.Scoped(scope))
     finally:
         admission.log.disabled = was
     if refusal is None:

@@ -8,6 +8,8 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, NamedTuple
 
+from gateway.recurring import Address
+
 KNOWN = 4096
 """Addresses of which it is kept what they are, for whoever comes again."""
 
@@ -41,6 +43,15 @@ def network_of(host: str) -> Network:
     return Network(str(address), address.is_global)
 
 
+class Peer(NamedTuple):
+    """Who is at the other end, of whom nothing but the address is known."""
+
+    address: Address
+    network: Network
+    trusted: bool
+    """Whether what it forwards is believed."""
+
+
 class Proxies:
     """The proxies whose X-Forwarded-For is believed, as http_server.forwarded_allow_ips has them."""
 
@@ -55,6 +66,8 @@ class Proxies:
             except ValueError:
                 continue  # "*", or the name that a server has for a Unix socket's peer
         self._trusts = lru_cache(KNOWN)(self._look_up)
+        self.peer = lru_cache(KNOWN)(self._peer)
+        """Of an address, which is asked for each connection."""
 
     def trusts(self, host: str) -> bool:
         """Whether what this peer says is believed, as is whoever comes by a Unix socket, which only we open."""
@@ -85,6 +98,9 @@ class Proxies:
             if self._all or not self.trusts(believed):
                 break
         return believed
+
+    def _peer(self, host: str) -> Peer:
+        return Peer(Address(host), network_of(host), self.trusts(host))
 
     def _look_up(self, host: str) -> bool:
         address = read_address(host)

@@ -152,11 +152,12 @@ class Limiter:
 
     def is_full(self, network: Network) -> bool:
         """Whether an address has as many connections as it may have."""
-        return 0 < self.layers(network).connections <= self._open.get(network.name, 0)
+        most = (self._public if network.public else self._private).connections
+        return most > 0 and self._open.get(network.name, 0) >= most
 
     def wait(self, network: Network) -> float:
         """Seconds after which an address may connect once more; 0 if that is now, and then it has done so."""
-        rules = self.layers(network).address
+        rules = (self._public if network.public else self._private).address
         if rules is None or not network.name:
             return 0.0
         now, account = self._clock(), self._account(rules, network)

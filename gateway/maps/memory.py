@@ -251,7 +251,7 @@ class MemoryMaps:
         previous = None if before is None else before.publication
         found.offset += options.streams
         extras = Published(version=write.version, delta=write.delta or None)
-        told = outgoing(publication, options, extras, now, found.position)
+        told = outgoing(publication, options, extras, now, found.offset, found.epoch)
         if told.removed:
             told.tags = found.drop(key).tags
         else:

@@ -64,6 +64,12 @@ class Keys:
         tag = self._tags[crc32(name) % PARTITIONS]
         return [b"%bm:%b" % (tag, name), b"%bs:%b" % (tag, name)]
 
+    def published(self, channel: str) -> tuple[bytes, bytes, bytes]:
+        """The same two, and the channel's pub/sub channel."""
+        name = channel.encode()
+        tag = self._tags[crc32(name) % PARTITIONS]
+        return b"%bm:%b" % (tag, name), b"%bs:%b" % (tag, name), b"%bc:%b" % (tag, name)
+
     def owned(self, kind: bytes, channel: str, owner: str) -> bytes:
         """What one owner has in a channel. The name of an owner has no colon."""
         name = channel.encode()

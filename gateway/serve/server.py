@@ -26,7 +26,7 @@ from gateway.serve.starting import Starting
 from gateway.serve.systemd import Watchdog, notify
 from gateway.transports import uvicorn_dispatch, uvicorn_http, uvicorn_websocket
 from gateway.transports.deflate import Compression
-from gateway.transports.uvicorn_dispatch import DispatchProtocol
+from gateway.transports.uvicorn_dispatch import is_unheard
 
 Factory = Callable[[Settings], Any]
 """Makes the ASGI application. With several workers: a function that can be imported by name.
@@ -167,13 +167,12 @@ class Server(uvicorn.Server):
         """What makes the protocol of each connection there; of its client it is told what the socket does not tell."""
         config, peer = self._sides.of(listener).config, UNIX if listener.is_unix else None
         made: Any = config.http_protocol_class
+        if listener.internal:
+            made = type(made.__name__, (made,), {"__slots__": (), "spared": True})
+        state, loop = self.server_state, self._loop
 
         def make(client: Address | None = None) -> asyncio.Protocol:
-            protocol: DispatchProtocol = made(
-                config=config, server_state=self.server_state, app_state=self.lifespan.state, _loop=self._loop
-            )
-            protocol.peer = client or peer
-            protocol.spared = listener.internal
+            protocol: asyncio.Protocol = made(config, state, self.lifespan.state, loop, client or peer)
             return protocol
 
         return make
@@ -207,7 +206,7 @@ class Server(uvicorn.Server):
 
     def _unheard(self) -> bool:
         """Whether anybody has connected and has not said yet what for."""
-        return bool(self._greeted) or any(isinstance(each, DispatchProtocol) for each in self.server_state.connections)
+        return bool(self._greeted) or any(map(is_unheard, self.server_state.connections))
 
 
 def tune_collector() -> None:
@@ -260,11 +259,12 @@ def uvicorn_config(settings: Settings, app: Any, part: Part = Part.WHOLE) -> uvi
     if websocket.compression:
         offered = Compression(level=websocket.compression_level, min_size=websocket.compression_min_size)
     http = settings.http_server
+    websocket_class = uvicorn_websocket.protocol_class(timeout, offered, endpoints_of(app, http.root_path, part))
     return uvicorn.Config(
         site(app, http.root_path, part),
         loop="uvloop",
-        http=uvicorn_dispatch.protocol_class(uvicorn_http.protocol_class(timeout)),
-        ws=uvicorn_websocket.protocol_class(timeout, offered, endpoints_of(app, http.root_path, part)),
+        http=uvicorn_dispatch.protocol_class(uvicorn_http.protocol_class(timeout), websocket_class),
+        ws=websocket_class,
         ws_max_size=settings.client.message_size_limit,
         ws_ping_interval=None,
         ws_per_message_deflate=False,

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 from msgspec import Struct
 
 from gateway.auth.tokens import Grant
+from gateway.brokers import base
 from gateway.brokers.base import PublishOptions
 from gateway.channels import Channel
 from gateway.maps.base import NO_EXTRAS, MapWrite
@@ -64,7 +65,7 @@ class Accepted(Struct, frozen=True):
     """What is published in place of what a client sent; nothing if ``publication`` is None."""
 
     publication: Publication | None
-    extras: PublishOptions = PublishOptions()
+    extras: PublishOptions = base.NO_EXTRAS
 
 
 class AcceptedChange(Struct, frozen=True):

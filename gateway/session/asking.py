@@ -1,9 +1,11 @@
 """Publish, presence, history, rpc and send: what a client asks of a channel or of the application."""
 
+from functools import partial
+
 from gateway.auth.permissions import check_payload, is_json, may_publish, may_read_history, may_read_presence
-from gateway.brokers.base import HistoryFilter, PublishOptions
+from gateway.brokers.base import NO_EXTRAS, HistoryFilter, PublishOptions
 from gateway.channels import Channel
-from gateway.core.node import NO_EXTRAS
+from gateway.config.settings.channels import STREAM_TYPES
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
 from gateway.messages import (
     HistoryRequest,
@@ -26,12 +28,15 @@ from gateway.session.pipeline import Pipeline
 from gateway.session.session import Session
 from gateway.session.standing import check_may, check_subscribed, info_in, is_subscribed
 
+DONE = PublishResult()
+
 
 async def publish(session: Session, command_id: int, request: PublishRequest) -> None:
     channel = _channel(session, request.channel)
-    if channel.options.is_polled:
-        raise Error(ErrorCode.PERMISSION_DENIED)
-    if request.type or channel.options.is_map:
+    options = channel.options
+    if request.type or options.subscription_type not in STREAM_TYPES:
+        if options.is_polled:
+            raise Error(ErrorCode.PERMISSION_DENIED)
         await writing.write(session, command_id, request, channel)
         return
     data = Payload(request.data)
@@ -42,19 +47,39 @@ async def publish(session: Session, command_id: int, request: PublishRequest) ->
         check_subscribed(session, channel, "publish", route.publish_unsubscribed)
     else:
         check_may(session, channel, may_publish)
-    check_payload(channel.options, data, known_json=not binary)
+    check_payload(options, data, known_json=not binary)
     if decide is not None:
         accepted = await decide(session, channel, publication)
         if accepted.publication is None:
-            session.answer(command_id, PublishResult())
+            session.answer(command_id, DONE)
             return
         if accepted.publication is not publication:
             publication = accepted.publication
-            check_payload(channel.options, publication.data, known_json=not publication.binary)
+            check_payload(options, publication.data, known_json=not publication.binary)
         extras = accepted.extras
-    if session.pipeline is None:
-        session.pipeline = Pipeline()
-    await session.pipeline.add(_publish(session, command_id, channel, publication, extras))
+    pipeline = session.pipeline
+    if pipeline is None:
+        pipeline = session.pipeline = Pipeline()
+    node = session.node
+    full = pipeline.begun()
+    told = partial(_published, session, pipeline, command_id, channel)
+    if extras is NO_EXTRAS and node.publishing.post(channel.name, publication, node.stream(channel), told):
+        if full:
+            await pipeline.room()
+    else:
+        pipeline.ended()
+        await pipeline.add(_publish(session, command_id, channel, publication, extras))
+
+
+def _published(
+    session: Session, pipeline: Pipeline, command_id: int, channel: Channel, error: Exception | None
+) -> None:
+    pipeline.ended()
+    if error is None:
+        session.node.accepted(channel)
+        session.answer(command_id, DONE)
+    else:
+        session.fail(command_id, error)
 
 
 async def _publish(
@@ -65,7 +90,7 @@ async def _publish(
     except Exception as error:
         session.fail(command_id, error)
     else:
-        session.answer(command_id, PublishResult())
+        session.answer(command_id, DONE)
 
 
 async def presence(session: Session, command_id: int, request: PresenceRequest) -> None:
@@ -110,7 +135,7 @@ def _channel(session: Session, name: str) -> Channel:
     if not name:
         raise Disconnect(DisconnectCode.BAD_REQUEST)
     channel = session.channel(name)
-    if channel.shuts_out(session.user) and not is_subscribed(session, channel):
+    if channel.users is not None and channel.shuts_out(session.user) and not is_subscribed(session, channel):
         raise Error(ErrorCode.PERMISSION_DENIED)
     return channel
 

@@ -5,9 +5,10 @@ Source: Centrifuge protocol, "Connection life cycle", "JWT", "Server-side subscr
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
+from typing import Any
 
 from gateway.auth.tokens import TokenInvalid
 from gateway.channels import Channel
@@ -45,39 +46,76 @@ LONGEST_HEADER = 8192
 log = logging.getLogger(__name__)
 
 
-async def connect(session: Session, command_id: int, request: ConnectRequest) -> None:
+def connect(session: Session, command_id: int, request: ConnectRequest) -> Coroutine[Any, Any, None] | None:
     """Authenticate, make the server-side subscriptions, answer.
 
     The deadline is for us, who decide: the client has said what it had to say, and does not lose by waiting.
     """
-    if session.node.witness is not None:
-        session.node.witness.connecting(session, request)
+    node = session.node
+    if node.witness is not None:
+        node.witness.connecting(session, request)
     session.to(State.CONNECTING)
-    if request.headers and (kept := session.application.headers):
+    application = session.application
+    if request.headers and (kept := application.headers):
         named = {name.lower(): value for name, value in request.headers.items() if len(value) <= LONGEST_HEADER}
         session.headers = {name: named[name] for name in kept if name in named}
-    began = session.node.wheel.clock()
+    began = node.wheel.clock()
+    if (
+        (application is not NO_APPLICATION and decides_connect(application, request))
+        or lacks_key(session.tokens, request)
+        or node.limiter.layers(session.spender.network).shared
+    ):
+        return _connect(session, command_id, request, began)
     try:
-        if lacks_key(session.tokens, request):
-            _set_deadline(session, command_id)
-            await fetch_key(session, request)
-            _check(session)
-        if decides_connect(session.application, request):
-            admission = await _in_turn(session, command_id, request)
-        else:
-            admission = await _let_in(session, request)
-            if session.subscriptions:
-                _set_deadline(session, command_id)
-        subscriptions = list(session.subscriptions.values())
-        if subscriptions:
-            await _open(subscriptions)
-            _check(session)
-            subscriptions = [each for each in subscriptions if each.state is SubscriptionState.READY]
+        admission = _identified(_identify(session, request))
+        if application is not NO_APPLICATION:
+            session.token = request.token
+        admit(session, admission)
+        if admission.subs or request.subs or node.channels.personal(session.user):
+            return _connect(session, command_id, request, began, admission)
+        _welcome(session, command_id, admission, (), began)
     except Disconnect:
         raise
     except Exception as error:
         _refuse(session, error)
         raise
+    return None
+
+
+async def _connect(
+    session: Session, command_id: int, request: ConnectRequest, began: float, admission: Admission | None = None
+) -> None:
+    """The same where there is something to wait for, perhaps before the client can be let in by an ``admission``."""
+    try:
+        if lacks_key(session.tokens, request):
+            _set_deadline(session, command_id)
+            await fetch_key(session, request)
+            _check(session)
+        if admission is not None:
+            await _plan(session, admission, request.subs)
+        elif decides_connect(session.application, request):
+            admission = await _in_turn(session, command_id, request)
+        else:
+            admission = await _let_in(session, request)
+        if session.subscriptions and not decides_connect(session.application, request):
+            _set_deadline(session, command_id)
+        subscriptions = list(session.subscriptions.values())
+        if subscriptions:
+            await _open(subscriptions)
+            _check(session)
+            subscriptions = [each for each in subscriptions if each.state is SubscriptionState.READY]
+        _welcome(session, command_id, admission, subscriptions, began)
+    except Disconnect:
+        raise
+    except Exception as error:
+        _refuse(session, error)
+        raise
+
+
+def _welcome(
+    session: Session, command_id: int, admission: Admission, subscriptions: Sequence[Subscription], began: float
+) -> None:
+    """Answer that the client is connected, with what it is subscribed to."""
     session.answer(command_id, _result(session, admission, {each.channel: each.result() for each in subscriptions}))
     for each in subscriptions:
         each.start()
@@ -172,6 +210,11 @@ async def _authenticate(session: Session, request: ConnectRequest) -> Admission:
         check_moment(session.node, admission.expire_at, passed)
         if session.application.refresh is not None:
             session.granted = frozenset(admission.subs)
+    return _identified(admission)
+
+
+def _identified(admission: Admission | None) -> Admission:
+    """The admission. Raises ``Disconnect`` if nothing says who the client is."""
     if admission is None:
         none = TokenInvalid("there is none, and client.allow_anonymous_connect_without_token is off", "missing")
         raise Disconnect(DisconnectCode.BAD_REQUEST) from none

@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
+from gateway.core.tasks import begin
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
 from gateway.limits.limiter import BYTES, Layers
 from gateway.messages import (
@@ -35,39 +36,82 @@ log = logging.getLogger(__name__)
 
 
 class ClientSession(Session):
-    """Its transport calls ``receive`` for each frame, one at a time."""
+    """Its transport calls ``receive`` for each frame, or ``take``, one at a time."""
 
     __slots__ = ()
 
     async def receive(self, frame: bytes) -> None:
         """Carry out the commands of one frame, in order."""
+        if (rest := self.take(frame)) is not None:
+            await rest
+
+    def take(self, frame: bytes) -> Awaitable[None] | None:
+        """Carry out the commands of one frame as far as that goes without waiting.
+
+        Answers the rest, which is to be awaited before the next frame; None if that was all.
+        """
         if self.state in GONE:
-            return
-        self.node.metrics.bytes_in += len(frame)
-        if frame == self.wire.protocol.pong and self.state is State.CONNECTED:
+            return None
+        node, protocol, connected = self.node, self.wire.protocol, self.state is State.CONNECTED
+        node.metrics.bytes_in += len(frame)
+        if connected and frame == protocol.pong:
             self.pong()
-            return
+            return None
+        limits = node.limiter.of_commands(self.spender.network)
+        over = limits is not None and not node.limiter.allows(limits, self.spender, self.user, BYTES, len(frame))
+        try:
+            commands = protocol.decode(frame, admitted=connected)
+            if self.application is not NO_APPLICATION or self.tokens.fetches_keys or (limits and limits.shared):
+                return begin(self._carry_on(commands, 0, None, limits, over))
+            for count, command in enumerate(commands, 1):
+                rest = None
+                if limits is None or self._is_within(command, limits, over):
+                    rest = self._carry_out_at_once(command)
+                if rest is not None or (count < len(commands) and self._must_wait(command, count)):
+                    return self._carry_on(commands, count, rest, limits, over)
+                if self.state in GONE:
+                    break
+        except Disconnect as reason:
+            self.reject(reason)
+        return None
+
+    async def _carry_on(
+        self,
+        commands: Sequence[Command],
+        count: int,
+        rest: Awaitable[None] | None,
+        limits: Layers | None = None,
+        over: bool = False,
+    ) -> None:
+        """Go on with commands of which so many have been begun, after the ``rest`` of the last."""
         at_once = self.application is NO_APPLICATION and not self.tokens.fetches_keys
         carry_out = self._carry_out if at_once else self._dispatch
-        limits, limiter = self.node.limiter.of_commands(self.spender.network), self.node.limiter
-        over = limits is not None and not limiter.allows(limits, self.spender, self.user, BYTES, len(frame))
         try:
-            commands = self.wire.protocol.decode(frame, admitted=self.state is State.CONNECTED)
-            for count, command in enumerate(commands, 1):
+            if rest is not None:
+                try:
+                    await rest
+                except Exception as error:
+                    if not self._fail(commands[count - 1], error):
+                        raise
+            while count < len(commands) and self.state not in GONE:
+                if count and self._must_wait(commands[count - 1], count):
+                    await asyncio.sleep(0)
+                    await self.transport.drained()
+                command, count = commands[count], count + 1
                 if limits is None or (
                     self._is_within(command, limits, over)
                     and (not limits.shared or await self._is_within_all(command, limits))
                 ):
                     await carry_out(command)
-                # also after a reply too large to wait for others; a publish may have none yet, and need not wait
-                large = self.outbox is None and not isinstance(command.request, PublishRequest)
-                if count < len(commands) and (count % FAIR == 0 or large):
-                    await asyncio.sleep(0)
-                    await self.transport.drained()
-                if self.state in GONE:
-                    return
         except Disconnect as reason:
             self.reject(reason)
+
+    def _must_wait(self, command: Command, count: int) -> bool:
+        """Whether others have their turn before the next command.
+
+        Also after a reply too large to wait for others; a publish may have none yet, and need not wait.
+        """
+        return count % FAIR == 0 or (self.outbox is None and not isinstance(command.request, PublishRequest))
 
     def _is_within(self, command: Command, limits: Layers, over: bool) -> bool:
         """Whether a command is within this node's rates; if not, it is answered so.
@@ -114,19 +158,47 @@ class ClientSession(Session):
             self.disconnect(Disconnect(DisconnectCode.INTERNAL))
 
     async def _carry_out(self, command: Command) -> None:
+        if (rest := self._handle(command)) is not None:
+            try:
+                await rest
+            except Exception as error:
+                if not self._fail(command, error):
+                    raise
+
+    def _carry_out_at_once(self, command: Command) -> Awaitable[None] | None:
+        """Carry it out as far as that goes without waiting; answers the rest, which may fail."""
+        work = self._handle(command)
+        if work is not None:
+            try:
+                return begin(work)
+            except Exception as error:
+                if not self._fail(command, error):
+                    raise
+        return None
+
+    def _handle(self, command: Command) -> Coroutine[Any, Any, None] | None:
+        """Have the handler of the command begin; answers what it has to wait for."""
         request = command.request
-        handler = COMMANDS[self.state].get(type(request))
+        kind = type(request)
+        handler = COMMANDS[self.state].get(kind)
         if handler is None:
             raise Disconnect(DisconnectCode.BAD_REQUEST)
-        self.node.metrics.commands[type(request).__name__] += 1
+        self.node.metrics.commands[kind.__name__] += 1
         try:
-            await handler(self, command.id, request)
+            return handler(self, command.id, request)
         except Exception as error:
-            if self.node.witness is not None:
-                self.node.witness.failed(self, request, error)
-            if isinstance(error, Disconnect):
+            if not self._fail(command, error):
                 raise
-            self.fail(command.id, error)
+            return None
+
+    def _fail(self, command: Command, error: Exception) -> bool:
+        """Answer a command that has failed; False if that is to be the end of the connection."""
+        if self.node.witness is not None:
+            self.node.witness.failed(self, command.request, error)
+        if isinstance(error, Disconnect):
+            return False
+        self.fail(command.id, error)
+        return True
 
 
 def _is_decided(session: Session, request: Any) -> bool:
@@ -159,13 +231,13 @@ _EVENTS: dict[type[Any], tuple[str, ...]] = {
 }
 
 
-async def _pong(session: Session, _id: int, _request: Pong) -> None:
+def _pong(session: Session, _id: int, _request: Pong) -> None:
     """A pong among other commands."""
     session.pong()
 
 
-Handler = Callable[[Session, int, Any], Awaitable[None]]
-"""Answers the command through the session."""
+Handler = Callable[[Session, int, Any], Coroutine[Any, Any, None] | None]
+"""Answers the command through the session: at once, or by a coroutine."""
 
 COMMANDS: dict[State, dict[type[Any], Handler]] = {
     State.NEW: {ConnectRequest: connecting.connect},

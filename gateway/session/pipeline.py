@@ -19,11 +19,12 @@ log = logging.getLogger(__name__)
 
 
 class Pipeline:
-    """Waits for the answers in their order, by one task while there are any."""
+    """Knows how many are under way. What has to be waited for it waits for in order, by one task while there is any."""
 
-    __slots__ = ("_room", "_task", "_waiting")
+    __slots__ = ("_count", "_room", "_task", "_waiting")
 
     def __init__(self) -> None:
+        self._count = 0
         self._waiting: deque[Awaitable[None]] = deque()
         self._task: asyncio.Task[None] | None = None
         self._room: asyncio.Event | None = None
@@ -37,10 +38,25 @@ class Pipeline:
         self._waiting.append(rest)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._finish())
-        if len(self._waiting) >= UNDER_WAY:
-            if self._room is None:
-                self._room = asyncio.Event()
-            await self._room.wait()
+        if self.begun():
+            await self.room()
+
+    def begun(self) -> bool:
+        """One more is under way, of which ``ended`` is to tell. Answers whether that is too much: see ``room``."""
+        self._count += 1
+        return self._count >= UNDER_WAY
+
+    def ended(self) -> None:
+        self._count -= 1
+        if self._room is not None and self._count <= UNDER_WAY // 2:
+            self._room.set()
+            self._room = None
+
+    async def room(self) -> None:
+        """Wait until there is room for more."""
+        if self._room is None:
+            self._room = asyncio.Event()
+        await self._room.wait()
 
     async def _finish(self) -> None:
         waiting = self._waiting
@@ -50,7 +66,5 @@ class Pipeline:
             except Exception:
                 log.exception("work of a client failed")
             waiting.popleft()
-            if self._room is not None and len(waiting) <= UNDER_WAY // 2:
-                self._room.set()
-                self._room = None
+            self.ended()
         self._task = None

@@ -4,7 +4,6 @@ Source: Centrifuge protocol, "Shared poll".
 """
 
 from gateway.auth.tracking import signed_until
-from gateway.channels import Channel
 from gateway.core.polls import Item
 from gateway.errors import Error, ErrorCode
 from gateway.messages import SubRefreshRequest, SubRefreshResult, SubscribeRequest, SubscribeResult
@@ -21,10 +20,8 @@ GRACE = 5
 """Seconds that a signature is still taken after its end."""
 
 
-def checked(channel: Channel, request: SubscribeRequest) -> SubscribeRequest:
-    """The request as far as it means something there. Raises ``Error`` for another type where a backend is polled."""
-    if not channel.options.is_polled:
-        return request
+def checked(request: SubscribeRequest) -> SubscribeRequest:
+    """The request as far as it means something where a backend is polled. Raises ``Error`` for another type."""
     if request.type != SHARED_POLL:
         raise Error(ErrorCode.BAD_REQUEST)
     return SubscribeRequest(request.channel, request.token, data=request.data, delta=request.delta, type=request.type)

@@ -4,6 +4,7 @@ It is one by its class, which it is given while somebody watches it and loses af
 watches runs what it always runs.
 """
 
+from collections.abc import Coroutine
 from functools import cache
 from typing import Any
 
@@ -107,13 +108,13 @@ class RecordedClient(Recorded, ClientSession):
 
     __slots__ = ()
 
-    async def _carry_out(self, command: Command) -> None:
+    def _handle(self, command: Command) -> Coroutine[Any, Any, None] | None:
         request = command.request
         if not isinstance(request, Pong):
             method = f" {request.method}" if isinstance(request, RPCRequest) else ""
             text = f"#{command.id} {name_of(request)}{method}"
             _tell(self, "command", text, getattr(request, "channel", ""), request)
-        await ClientSession._carry_out(self, command)
+        return ClientSession._handle(self, command)
 
 
 def record(session: Session) -> None:

@@ -27,6 +27,9 @@ async def look_up(
     tags: TagsFilter | None = None,
 ) -> Recovery:
     """What a subscriber gets that stood at ``since``; None is one that has seen nothing."""
+    if since is None and not options.replay:
+        stream, top = await node.broker.history(channel.name, TOP, node.stream(channel))
+        return Recovery(False, stream, resume(None, top)[1])
     cache = options.force_recovery_mode == "cache"
     recovers = since is not None and recoverable
     replays = since is None and options.replay

@@ -169,11 +169,13 @@ class Session:
             self.control(command)
         if self.node.settings.log.access:
             access.info("%s: connected", str(self))
-        interval = self.node.settings.client.ping_interval
-        if interval and self.state is State.CONNECTED:
-            self.watch(interval * random.uniform(0.5, 1), self._ping)  # noqa: S311
-        else:
+        client = self.node.settings.client
+        if not client.ping_interval or self.state is not State.CONNECTED:
             self.heartbeat.cancel()
+        elif self.heartbeat.callback == self._stale and client.stale_close_delay <= client.ping_interval / 2:
+            self.heartbeat.callback = self._begin_pings  # of those that come, many go before: spares them a timer
+        else:
+            self.watch(client.ping_interval * (0.5 + 0.5 * random.random()), self._ping)  # noqa: S311
 
     def reject(self, reason: Disconnect) -> None:
         """Close the connection of a client that breaks a rule or goes over a limit: logged, and counted by its kind."""
@@ -334,6 +336,12 @@ class Session:
             self.round_trip = self.node.wheel.clock() - self.awaits_pong
             self.node.metrics.ping_round_trip.observe(self.round_trip)
         self.awaits_pong = None
+
+    def _begin_pings(self) -> None:
+        """The client would have been stale by now: its first ping comes when it is due."""
+        client = self.node.settings.client
+        first = client.ping_interval * (0.5 + 0.5 * random.random())  # noqa: S311
+        self.watch(first - client.stale_close_delay, self._ping)
 
     def _stale(self) -> None:
         self.reject(Disconnect(DisconnectCode.STALE))

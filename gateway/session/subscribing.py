@@ -6,6 +6,7 @@ Source: Centrifuge protocol, "Subscribing and unsubscribing", "Subscription expi
 from gateway.auth.permissions import may_subscribe
 from gateway.auth.tokens import SubscriptionToken
 from gateway.channels import Channel
+from gateway.config.settings.channels import STREAM_TYPES
 from gateway.core.tags import TagsFilter
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode, UnsubscribeCode
 from gateway.messages import (
@@ -33,20 +34,22 @@ async def subscribe(session: Session, command_id: int, request: SubscribeRequest
     if lacks_key(session.tokens, request):
         await fetch_key(session, request)
     channel = session.channel(request.channel)
-    if channel.options.is_map or (request.type and not channel.options.is_polled):
+    apart = request.type or channel.options.subscription_type not in STREAM_TYPES
+    if apart and not channel.options.is_polled:
         await _subscribe_to_map(session, command_id, request, channel)
         return
-    if channel.name in session.subscriptions:
-        raise Error(ErrorCode.ALREADY_SUBSCRIBED)
-    if len(session.subscriptions) >= session.node.settings.client.channel_limit:
-        raise Error(ErrorCode.LIMIT_EXCEEDED)
-    request = polling.checked(channel, request)
-    tags = _filter(session, channel, request)
+    _check_room(session, channel)
+    if apart:
+        request = polling.checked(request)
+    tags = None if request.tf is None else _filter(session, channel, request)
     try:
-        subscription = await _admitted(session, channel, request)
-        if request.delta or tags is not None:
+        if request.token or route_of(channel) is not None:
+            subscription = await _admitted(session, channel, request)
+        else:
+            subscription = _by_options(session, channel, request)
+        if request.delta or request.flag or tags is not None:
             subscription.choose(tags, request.delta)
-        subscription.compact = bool(request.flag & COMPACT) and session.wire.compact is not None
+            subscription.compact = bool(request.flag & COMPACT) and session.wire.compact is not None
         await subscription.open()
     except SubscriptionEnded:
         if channel.name in session.subscriptions:  # the server has been quicker
@@ -70,7 +73,7 @@ async def _subscribe_to_map(session: Session, command_id: int, request: Subscrib
     if request.type != mapping.TYPES.get(channel.options.subscription_type, 0):
         other = request.type == polling.SHARED_POLL
         raise Error(ErrorCode.NOT_AVAILABLE if other else ErrorCode.PERMISSION_DENIED)
-    tags = _filter(session, channel, request)
+    tags = None if request.tf is None else _filter(session, channel, request)
     await mapping.subscribe(session, command_id, request, channel, tags, lambda: _admitted(session, channel, request))
 
 
@@ -130,13 +133,20 @@ async def _renewed(session: Session, subscription: Subscription, request: SubRef
 # — who may subscribe, and how —
 
 
-def _filter(session: Session, channel: Channel, request: SubscribeRequest) -> TagsFilter | None:
+def _check_room(session: Session, channel: Channel) -> None:
+    """Raises ``Error`` for who is subscribed already (105), or to as many channels as there may be (106)."""
+    if channel.name in session.subscriptions:
+        raise Error(ErrorCode.ALREADY_SUBSCRIBED)
+    if len(session.subscriptions) >= session.node.settings.client.channel_limit:
+        raise Error(ErrorCode.LIMIT_EXCEEDED)
+
+
+def _filter(session: Session, channel: Channel, request: SubscribeRequest) -> TagsFilter:
     """The filter that a client asks for.
 
     Raises ``Error``: 107 where there is none to be had, or it is none; 106 if the channel would have too many here.
     """
-    if request.tf is None:
-        return None
+    assert request.tf is not None
     if not channel.options.allow_tags_filter:
         raise Error(ErrorCode.BAD_REQUEST, "bad request: the channel takes no tags filter")
     tags = session.node.hub.filters.find(request.tf)
@@ -163,15 +173,22 @@ async def allowed(
 
     One that comes with connect is ``server_side``: its request says no more than where the client stood.
     """
-    route, admitted = route_of(channel), AS_THE_OPTIONS_SAY
+    route = route_of(channel)
     if route and route.subscribe and not channel.shuts_out(session.user):
         subscription = Subscription(session, channel, request.since, server_side)
         admitted = await subscription.ask(route.subscribe(session, channel, request))
-    elif may_subscribe(channel, session.user, insecure=session.node.settings.client.insecure):
-        subscription = Subscription(session, channel, request.since, server_side)
-    else:
+        return subscription.grant(admitted, NOTHING if server_side else request)
+    return _by_options(session, channel, request, server_side=server_side)
+
+
+def _by_options(
+    session: Session, channel: Channel, request: SubscribeRequest, *, server_side: bool = False
+) -> Subscription:
+    """The same where the options alone decide."""
+    if not may_subscribe(channel, session.user, insecure=session.node.settings.client.insecure):
         raise Error(ErrorCode.PERMISSION_DENIED)
-    return subscription.grant(admitted, NOTHING if server_side else request)
+    subscription = Subscription(session, channel, request.since, server_side)
+    return subscription.grant(AS_THE_OPTIONS_SAY, NOTHING if server_side else request)
 
 
 def _verified(session: Session, text: str, channel: str = "", invalid: Code = INVALID) -> SubscriptionToken:

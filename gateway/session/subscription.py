@@ -177,7 +177,7 @@ class Subscription:
     def admit(self, admitted: Admitted, features: Features) -> None:
         """Say what it is granted. Raises ``Disconnect`` (inappropriate protocol) for data it cannot read."""
         session, grant = self.connection, admitted.grant
-        if is_opaque(grant.data) and not session.wire.protocol.binary:
+        if grant.data is not None and is_opaque(grant.data) and not session.wire.protocol.binary:
             raise Disconnect(DisconnectCode.INAPPROPRIATE_PROTOCOL)
         self.joins = features.join_leave
         self.positioned = features.positioned
@@ -188,8 +188,9 @@ class Subscription:
         self.refreshable = admitted.refreshable and self._renewal() is None
         if features.positioned:
             self.held = []
-        if self.since is None and self.recovers_newest and (self.options.auto_cache_recover or grant.cache_recover):
-            self.since = Position()  # as of somebody who has seen nothing
+            cached = self.options.auto_cache_recover or grant.cache_recover
+            if cached and self.since is None and self.recovers_newest:
+                self.since = Position()  # as of somebody who has seen nothing
         self._to(SubscriptionState.ADMITTED)
 
     def choose(self, tags: TagsFilter | None, delta: str) -> None:
@@ -204,7 +205,8 @@ class Subscription:
         node = self.connection.node
         self._to(SubscriptionState.OPENING)  # who has ended it before has cleared it away
         try:
-            await self.hear()
+            if not self.heard:
+                await self.hear()
             if self.loading is not None:
                 self.found = await self.loading.look_up(node, self.resolved)
                 self._check()
@@ -220,13 +222,12 @@ class Subscription:
             raise
 
     async def hear(self) -> None:
-        """Hear the channel, unless it does already, and appear in its presence. A failure leaves what there is."""
-        node = self.connection.node
-        if self.heard:
-            return
-        for each in self.connection.ending:
-            if each.channel == self.channel:
-                await each.over()  # else what is cleared away of that one would be this one's
+        """Hear the channel, and appear in its presence. A failure leaves what there is."""
+        node, ending = self.connection.node, self.connection.ending
+        if ending:
+            for each in ending:
+                if each.channel == self.channel:
+                    await each.over()  # else what is cleared away of that one would be this one's
         await node.feeds.hold(self.channel)
         self.heard = True
         self._check()
@@ -249,7 +250,8 @@ class Subscription:
         self._to(SubscriptionState.OPENING)
         try:
             self.held = []
-            await self.hear()
+            if not self.heard:
+                await self.hear()
             timeout = loading.settings.catch_up_timeout
             self.connection.node.wheel.after(timeout + 1.0, self._stop_holding)
             self._to(SubscriptionState.LOADING)
@@ -274,7 +276,9 @@ class Subscription:
 
         From then on ``found`` has the position from which live delivery goes on.
         """
-        result = SubscribeResult(*self.connection.lasts(self.expire_at if self.refreshable else 0), data=self.data)
+        result = SubscribeResult(data=self.data)
+        if self.expire_at and self.refreshable:
+            result.expires, result.ttl = self.connection.lasts(self.expire_at)
         if self.compact and self.options.allow_channel_compaction:
             result.id = self.number = self.connection.node.hub.number(self.channel)
         found, since = self.found, self.since
@@ -400,13 +404,18 @@ class Subscription:
             self.poll.leave(self)
         if push is not None and session.state not in GONE:
             session.push(self.channel, push)
-        if before not in UNBEGUN:
-            session.ending |= {self}
-        if before not in AT_WORK:
-            # begins now: what is to be cleared away leaves together, whoever ends at this moment
-            node.begin(self._clear())
-            if self._farewell() is not None:
-                session.in_turn().insert(self.channel, self._tell())
+        if before in AT_WORK or self.options.presence or self.options.join_leave:
+            if before not in UNBEGUN:
+                session.ending |= {self}
+            if before not in AT_WORK:
+                # begins now: what is to be cleared away leaves together, whoever ends at this moment
+                node.begin(self._clear())
+        else:
+            if self.heard:
+                node.feeds.release(self.channel)
+            self._cleared()
+        if before not in AT_WORK and self._farewell() is not None:
+            session.in_turn().insert(self.channel, self._tell())
 
     async def over(self) -> None:
         """Wait until nothing is left of one that is ended; the program may not have heard of it yet."""
@@ -438,10 +447,15 @@ class Subscription:
             if announced:
                 await node.announce_leave(self.channel, self.info)
         finally:
-            self.state = SubscriptionState.ENDED
+            self._cleared()
+
+    def _cleared(self) -> None:
+        """Nothing is left of it."""
+        self.state = SubscriptionState.ENDED
+        if self in self.connection.ending:
             self.connection.ending -= {self}
-            if self._over is not None:
-                self._over.set()
+        if self._over is not None:
+            self._over.set()
 
     def _farewell(self) -> Callable[[Any, Channel], Awaitable[None]] | None:
         """What the program does when a subscription ends that it has let in, or that has been one."""

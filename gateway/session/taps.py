@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from gateway.auth.claims import claimed_user
-from gateway.brokers.base import HistoryFilter, PublishOptions
+from gateway.brokers.base import NO_EXTRAS, HistoryFilter, PublishOptions
 from gateway.channels import Channel
 from gateway.core.audience import AudienceKey, Connection, LocalChannel, Subscriber
 from gateway.core.excerpt import excerpt
 from gateway.core.hub import Hub
-from gateway.core.node import NO_EXTRAS, Node
+from gateway.core.node import Node
 from gateway.core.recorder import CLAIMS, CONNECTIONS, Recorder, Subject, Watch
 from gateway.errors import Error
 from gateway.messages import ClientInfo, ConnectRequest, Exclusion, Join, Leave, Position, Publication, Receipt, Request
@@ -78,6 +78,7 @@ class Taps:
             yield self._hub, name, getattr(self, f"_{name}")
         for name in ("publish", "history"):
             yield self._node, name, getattr(self, f"_{name}")
+        yield self._node.publishing, "post", _waits
 
     def _attach(self, connection: Connection, watch: Watch, kind: str, request: ConnectRequest | None = None) -> None:
         """Record a connection, as far as there is room for one more."""
@@ -254,6 +255,11 @@ class Taps:
         if watch is not None:
             client, user = (info.client, info.user) if info else ("", "")
             self._note(watch, kind, text, client=client, user=user, channel=name, data=data)
+
+
+def _waits(*_: object) -> bool:
+    """In place of `PublishQueue.post`: publishes go by way of the node, whose method tells of them."""
+    return False
 
 
 def _described(session: Session, request: ConnectRequest | None) -> str:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind
 
-from gateway.brokers.base import Broker, BrokerEvents, HistoryFilter, PublishOptions, StreamOptions
+from gateway.brokers.base import Broker, BrokerEvents, HistoryFilter, PublishOptions, StreamOptions, Told
 from gateway.channels import Channel
 from gateway.errors import Error
 from gateway.messages import Position, Publication, Receipt
@@ -58,6 +58,11 @@ class TracedBroker:
                 span.set_attribute("messaging.message.id", f"{receipt.epoch}:{receipt.offset}")
             span.set_attribute("gateway.nodes", receipt.nodes)
             return receipt
+
+    def post(self, channel: str, publication: Publication, stream: StreamOptions, told: Told) -> bool:
+        return (
+            _parent(publication) is None and not is_traced() and self._broker.post(channel, publication, stream, told)
+        )
 
     async def history(
         self, channel: str, which: HistoryFilter, stream: StreamOptions

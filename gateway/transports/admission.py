@@ -2,20 +2,20 @@
 
 import logging
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from math import ceil
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from starlette.types import Scope
 
 from gateway import files
 from gateway.config.settings import ClientSettings
-from gateway.limits.addresses import network_of
+from gateway.limits.addresses import Network, network_of
 from gateway.limits.limiter import Limiter
 from gateway.metrics import Metrics
 from gateway.recurring import Address, Recurring
-from gateway.transports.handshake import Headers
+from gateway.transports.handshake import Headers, Names, first
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,34 @@ class Refusal(NamedTuple):
     status: int
     headers: Headers
     body: bytes = b""
+
+
+class Asking(Protocol):
+    """A request, as far as it matters for who may come in: an `UpgradeRequest`, or one that is `Scoped`."""
+
+    @property
+    def scope(self) -> dict[str, Any]:
+        """Its ASGI scope, with ``client`` and ``headers`` at the least."""
+
+    @property
+    def names(self) -> Names:
+        """Of its headers, in lower case."""
+
+    def header(self, name: bytes) -> bytes | None:
+        """The value of the first such header."""
+
+
+class Scoped:
+    """A request by its ASGI scope."""
+
+    __slots__ = ("names", "scope")
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope: dict[str, Any] = scope  # type: ignore[assignment]  # as every server has it
+        self.names: Names = {name for name, _ in scope["headers"]}
+
+    def header(self, name: bytes) -> bytes | None:
+        return first(self.scope["headers"], name)
 
 
 class Admission:
@@ -70,10 +98,10 @@ class Admission:
         if rate != (self._rate.limit if self._rate else 0):
             self._rate = Rate(rate, self._clock) if rate else None
 
-    def forbid(self, scope: Scope, address: Address = NOWHERE) -> Refusal | None:
+    def forbid(self, asking: Asking, address: Address = NOWHERE) -> Refusal | None:
         """How a page of an origin that may not connect is refused."""
-        origin = header(scope, b"origin")
-        if origin is None or self._admits(origin.decode("latin-1").lower(), scope):
+        origin = asking.header(b"origin")
+        if origin is None or self._admits(origin.decode("latin-1").lower(), asking):
             return None
         shown = origin.decode("latin-1")
         self._count(address, "origin", "client.allowed_origins has no %.100r", shown, hint=shown[:100])
@@ -88,34 +116,31 @@ class Admission:
 
     def refuse(self, connections: int, *, draining: bool, address: Address = NOWHERE) -> Refusal | None:
         """How one more is refused where there are so many; None if it may come in, and then it counts as new."""
-        if refusal := self.repel(connections, draining=draining, address=address):
+        network = network_of(address)
+        if refusal := self._repel(connections, draining, address, network):
             return refusal
-        if refusal := self._refuse_address(address):  # before the node's rate, which it is not to use up
-            return refusal
+        if wait := self._limiter.wait(network):  # before the node's rate, which it is not to use up
+            what = "more than client.rate_limit.address_command.connect of %.100r"
+            self._count(address, "address_rate", what, network.name, hint=network.name)
+            return _too_many(min(ceil(wait), LONGEST_WAIT))
         if self._rate is None or self._rate.take():
             return None
         limit = self._rate.limit
         self._count(address, "connection_rate_limit", "more than client.connection_rate_limit = %d a second", limit)
         return _unavailable(self._rate.wait())
 
-    def _refuse_address(self, address: Address) -> Refusal | None:
-        """How one more of an address is refused that comes too often."""
-        network = network_of(address)
-        if wait := self._limiter.wait(network):
-            what = "more than client.rate_limit.address_command.connect of %.100r"
-            self._count(address, "address_rate", what, network.name, hint=network.name)
-            return _too_many(min(ceil(wait), LONGEST_WAIT))
-        return None
-
     def repel(self, connections: int, *, draining: bool, address: Address = NOWHERE) -> Refusal | None:
         """How one is refused whom the rate has let in before."""
+        return self._repel(connections, draining, address, network_of(address))
+
+    def _repel(self, connections: int, draining: bool, address: Address, network: Network) -> Refusal | None:
         if draining:
             self._count(address, "draining", "the node is stopping", level=logging.INFO)
         elif 0 < self._limit <= connections:
             self._count(address, "connection_limit", "client.connection_limit = %d is reached", self._limit)
         elif self._files.scarce():
             self._count(address, "file_limit", "%d files may be open, and nearly are (ulimit -n)", files.limit())
-        elif self._limiter.is_full(network := network_of(address)):
+        elif self._limiter.is_full(network):
             what = "client.address_connection_limit of %.100r is reached"
             self._count(address, "address_connection_limit", what, network.name, hint=network.name)
             return _too_many(LONGEST_WAIT)
@@ -123,9 +148,9 @@ class Admission:
             return None
         return _unavailable(1)
 
-    def _admits(self, origin: str, scope: Scope) -> bool:
+    def _admits(self, origin: str, asking: Asking) -> bool:
         scheme, _, place = origin.partition("://")
-        host = (header(scope, b"host") or b"").decode("latin-1").lower()
+        host = (asking.header(b"host") or b"").decode("latin-1").lower()
         port = DEFAULT_PORTS.get(scheme, "")
         if self._same_origin and place.removesuffix(port) == host.removesuffix(port) != "":
             return True
@@ -175,8 +200,7 @@ class Rate:
 
 def header(scope: Scope, name: bytes) -> bytes | None:
     """A request header's value; ASGI names are lower case."""
-    headers: Iterable[tuple[bytes, bytes]] = scope["headers"]
-    return next((value for key, value in headers if key == name), None)
+    return first(scope["headers"], name)
 
 
 def _origin_advice(origin: str) -> bytes:

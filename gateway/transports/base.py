@@ -16,7 +16,7 @@ from gateway.auth.tokens import TokenVerifier
 from gateway.core.node import Node
 from gateway.errors import Disconnect, DisconnectCode
 from gateway.health import Condition
-from gateway.limits.addresses import Proxies, network_of
+from gateway.limits.addresses import Peer, Proxies
 from gateway.metrics import SlowClient
 from gateway.protocols.base import Wire
 from gateway.recurring import Address
@@ -30,8 +30,9 @@ from gateway.session import (
     State,
     Transport,
 )
-from gateway.transports.admission import Admission, Refusal, header
+from gateway.transports.admission import Admission, Asking, Refusal, Scoped
 from gateway.transports.emulation import Emulation
+from gateway.transports.handshake import UpgradeRequest
 from gateway.transports.slow_consumer import write_limits
 
 log = logging.getLogger(__name__)
@@ -45,8 +46,10 @@ UNAUTHENTICATED = 65536
 all, whatever client.message_size_limit says. A token fits in the 8 KiB of an HTTP header, so a connect command does.
 """
 
-ADDRESS = "gateway.address"
-"""Where in a scope the client's address is noted."""
+PEER = "gateway.peer"
+"""Where in a scope it is noted who the client is."""
+
+FORWARDED_FOR = b"x-forwarded-for"
 
 LONGEST_AGENT = 256
 """Characters of a User-Agent that are kept."""
@@ -99,39 +102,62 @@ class Acceptor:
 
     def forbid(self, scope: Scope) -> Refusal | None:
         """How a page of an origin that may not connect is refused."""
-        return self._admission.forbid(scope, self.address(scope))
+        return self._admission.forbid(Scoped(scope), self.address(scope))
 
     def address(self, scope: Scope) -> Address:
-        """Where a client is, behind the proxies that are trusted. It is asked for several times of each."""
-        found: Address | None = scope.get(ADDRESS)
+        """Where a client is, behind the proxies that are trusted."""
+        return self.peer(scope).address
+
+    def peer(self, scope: Scope) -> Peer:
+        """Who a client is, behind the proxies that are trusted. It is asked for several times of each."""
+        found: Peer | None = scope.get(PEER)
         if found is None:
-            found = scope[ADDRESS] = Address(self._proxies.client(scope))
+            found = scope[PEER] = self._proxies.peer(self._proxies.client(scope))
+        return found
+
+    def peer_of(self, request: UpgradeRequest) -> Peer:
+        """The same of a request that our own server has read."""
+        found = self._proxies.peer(request.client[0] if request.client else "")
+        if found.trusted and FORWARDED_FOR in request.names:
+            return self._proxies.peer(self._proxies.client(request.scope))
         return found
 
     def locate(self, session: Session, scope: Scope) -> None:
         """Have a session know where its client is, for the log and for limits, and what it is, for operators."""
-        session.address = self.address(scope)
-        session.spender.network = network_of(session.address)
-        if self._node.settings.admin.enabled and (agent := header(scope, b"user-agent")):
+        self._locate(session, self.peer(scope), Scoped(scope))
+
+    def _locate(self, session: Session, peer: Peer, asking: Asking) -> None:
+        session.address, session.spender.network = peer.address, peer.network
+        if self._node.settings.admin.enabled and (agent := asking.header(b"user-agent")):
             session.user_agent = intern(agent[:LONGEST_AGENT].decode("latin-1"))  # many clients have the same
 
     def refuse(self, scope: Scope, *, check_origin: bool = True) -> Refusal | None:
         """How a client is refused; None for one that may come in. Asked once for each connection, as it begins."""
-        address = self.address(scope)
-        if check_origin and (refusal := self._admission.forbid(scope, address)):
-            return refusal
-        if not (self._hinted or network_of(address).public) and self._proxies.ignores(scope):
+        return self.turn_back(self.peer(scope), Scoped(scope), check_origin=check_origin)
+
+    def turn_back(self, peer: Peer, asking: Asking, *, check_origin: bool = True) -> Refusal | None:
+        """The same, of a client that is known."""
+        if check_origin and b"origin" in asking.names:
+            refusal = self._admission.forbid(asking, peer.address)
+            if refusal is not None:
+                return refusal
+        if FORWARDED_FOR in asking.names and not (self._hinted or peer.network.public):
+            self._hint(peer, asking)
+        return self._admission.refuse(len(self.sessions), draining=self._node.draining, address=peer.address)
+
+    def _hint(self, peer: Peer, asking: Asking) -> None:
+        """Say once that there seems to be a proxy that nobody has named."""
+        if self._proxies.ignores(asking.scope):
             self._hinted = True
             log.warning(
                 "%s sends X-Forwarded-For and is not believed: if it is a proxy of yours, name it in "
                 "http_server.forwarded_allow_ips, for all its clients count as one address until then",
-                address,
+                peer.address,
             )
-        return self._admission.refuse(len(self.sessions), draining=self._node.draining, address=address)
 
-    def reject_subprotocols(self, scope: Scope, offered: Sequence[str], spoken: Sequence[str]) -> Refusal:
+    def reject_subprotocols(self, peer: Peer, offered: Sequence[str], spoken: Sequence[str]) -> Refusal:
         """How a client is refused that may come in, and offers nothing that is spoken here."""
-        return self._admission.reject_subprotocols(offered, spoken, self.address(scope))
+        return self._admission.reject_subprotocols(offered, spoken, peer.address)
 
     @property
     def slow(self) -> set[SlowClient]:
@@ -140,25 +166,29 @@ class Acceptor:
 
     def may_search(self, scope: Scope) -> bool:
         """Whether other nodes may be asked for a client's session; `missed` is to be told if one has none."""
-        return self._node.limiter.may_search(network_of(self.address(scope)))
+        return self._node.limiter.may_search(self.peer(scope).network)
 
     def missed(self, scope: Scope) -> None:
-        self._node.limiter.missed(network_of(self.address(scope)))
+        self._node.limiter.missed(self.peer(scope).network)
 
     def repel(self, scope: Scope) -> Refusal | None:
         """Whether one that might come in before can no longer, and how it is refused then."""
         return self._admission.repel(len(self.sessions), draining=self._node.draining, address=self.address(scope))
 
     def open(self, wire: Wire, transport: Transport, scope: Scope) -> ClientSession:
-        user = header(scope, self._user_header) if self._user_header else None
+        return self.let_in(wire, transport, self.peer(scope), Scoped(scope))
+
+    def let_in(self, wire: Wire, transport: Transport, peer: Peer, asking: Asking) -> ClientSession:
+        """Open the session of a client that is known."""
+        user = asking.header(self._user_header) if self._user_header else None
         handshake, context = NOTHING_KNOWN, None
         if user:
             handshake = Handshake({self._user_header.decode("latin-1"): _text(user)})
         if self._keep is not None:
-            handshake = Handshake(handshake.headers, self._keep(scope))
+            handshake = Handshake(handshake.headers, self._keep(asking.scope))
             context = copy_context()
         session = ClientSession(self._node, self._tokens, wire, transport, handshake, self._application, context)
-        self.locate(session, scope)
+        self._locate(session, peer, asking)
         self.add(session)
         if wire.emulated:
             self.emulation.open(session)
@@ -178,7 +208,8 @@ class Acceptor:
     def close(self, session: Session, code: int = DisconnectCode.CONNECTION_CLOSED, reason: str | None = None) -> None:
         """The session's transport is closed: so says the client, or its network, unless the session has closed it."""
         self.remove(session)
-        self.emulation.close(session)
+        if session.wire.emulated:
+            self.emulation.close(session)
         closed = Disconnect(code)
         closed.reason = closed.reason if reason is None else reason
         # not awaited here: a server that cancels its application must not keep the session from leaving

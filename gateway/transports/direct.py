@@ -7,13 +7,12 @@ go without waiting; only for the rest is a task made, and frames that come meanw
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable
 from typing import ClassVar
 
-from gateway.core.tasks import begin
 from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect, DisconnectCode
-from gateway.session import FAIR, tell
+from gateway.session import FAIR, State, tell
 from gateway.transports.base import UNAUTHENTICATED, Acceptor, is_unauthenticated
 from gateway.transports.direct_writing import DirectWriting
 from gateway.transports.frames import TOO_BIG
@@ -37,11 +36,12 @@ class DirectTransport(DirectWriting):
     ) -> None:
         super().__init__(connection, wheel, limits)
         self._acceptor = acceptor
-        self._largest = largest
-        """Bytes of a message, as soon as the client is let in; 0 if that has been seen to."""
+        self._largest = largest if largest > UNAUTHENTICATED else 0
+        """Bytes of a message, as soon as the client is let in; 0 if that makes no difference, or has been seen to."""
         self._pump: asyncio.Task[None] | None = None
+        """Carries out what could not be on the spot."""
         self._waiting: deque[bytes] | None = None
-        """Frames behind the one that is being carried out; None while there is none."""
+        """Frames behind the one that is being carried out."""
         self._queued = 0
         """What they count for, in bytes."""
 
@@ -52,19 +52,19 @@ class DirectTransport(DirectWriting):
     # — for the connection —
 
     def take(self, messages: list[tuple[int, bytes]]) -> None:
-        if self._waiting is not None or self._slow is not None or len(messages) > FAIR:
-            self._queue(payload for _, payload in messages)
+        if self._pump is not None or self._slow is not None or len(messages) > FAIR:
+            self._queue(messages)
             return
         for count, (_, payload) in enumerate(messages, 1):
             try:
-                rest = begin(self.session.receive(payload))
+                rest = self.session.take(payload)
             except (Exception, asyncio.CancelledError) as error:
                 self._break(error)
                 return
             if rest is not None:
-                self._queue((payload for _, payload in messages[count:]), rest)
+                self._queue(messages[count:], rest)
                 return
-        if self._largest:
+        if self._largest and self.session.state is State.CONNECTED:
             self._raise_limit()
 
     def hear_pong(self, _payload: bytes) -> None:
@@ -84,14 +84,17 @@ class DirectTransport(DirectWriting):
 
     # — frames that must wait —
 
-    def _queue(self, payloads: Iterable[bytes], begun: Awaitable[None] | None = None) -> None:
-        if self._waiting is None:
-            self._waiting = deque()
+    def _queue(self, messages: list[tuple[int, bytes]], begun: Awaitable[None] | None = None) -> None:
+        if self._pump is None:
             self._pump = asyncio.get_running_loop().create_task(self._carry_on(begun))
             if is_unauthenticated(self.session):
                 # not nothing at all: that the client goes meanwhile must be seen
                 self._connection.sip()
-        for payload in payloads:
+        if not messages:
+            return
+        if self._waiting is None:
+            self._waiting = deque()
+        for _, payload in messages:
             self._waiting.append(payload)
             self._queued += len(payload) + MESSAGE_COST
         if self._queued > QUEUED:
@@ -101,20 +104,16 @@ class DirectTransport(DirectWriting):
                 self.session.reject(Disconnect(TOO_BIG, "too much before connect was answered"))
 
     def _raise_limit(self) -> None:
-        if not is_unauthenticated(self.session):
-            if self._largest > UNAUTHENTICATED:
-                self._connection.limit(self._largest)
-            self._largest = 0
+        self._connection.limit(self._largest)
+        self._largest = 0
 
     async def _carry_on(self, begun: Awaitable[None] | None) -> None:
         """The rest of a frame's commands, then the frames that have come since."""
-        waiting = self._waiting
-        assert waiting is not None
         try:
             if begun is not None:
                 await begun
             count = 0
-            while waiting:
+            while waiting := self._waiting:
                 if self._slow is not None:  # the answers to more commands would only pile up
                     await self._slow.over()
                 payload = waiting.popleft()
@@ -128,7 +127,7 @@ class DirectTransport(DirectWriting):
         finally:
             self._waiting = self._pump = None
             self._queued = 0
-            if self._largest:
+            if self._largest and self.session.state is State.CONNECTED:
                 self._raise_limit()
             self._connection.go_on()
 

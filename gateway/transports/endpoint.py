@@ -10,8 +10,9 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.config.settings import Settings
 from gateway.core.wheel import Wheel
+from gateway.limits.addresses import Peer
 from gateway.protocols.base import Wire, WireProtocol
-from gateway.transports.admission import Refusal
+from gateway.transports.admission import Asking, Refusal, Scoped
 from gateway.transports.base import UNAUTHENTICATED, Acceptor
 from gateway.transports.deflate import Compression
 from gateway.transports.direct import DirectTransport
@@ -19,6 +20,8 @@ from gateway.transports.frames import ABNORMAL, BINARY, PING, TEXT, frame, messa
 from gateway.transports.handshake import Headers, UpgradeRequest, response
 from gateway.transports.raw import AskedConnection, RawConnection, raw_connection
 from gateway.transports.websocket import converse, portable_wire, transport_of
+
+SUBPROTOCOL = b"sec-websocket-protocol"
 
 _PING = frame(PING, b"")
 
@@ -55,16 +58,20 @@ class WebSocketEndpoint:
         self._formats = formats or {}
         self._wheel = wheel
         self._largest = settings.client.message_size_limit
+        self._first_limit = min(self._largest, UNAUTHENTICATED)
         self._portable = {protocol: portable_wire(protocol) for protocol in protocols.values()}
         self._direct: dict[tuple[WireProtocol, Compression | None, bool], Wire] = {}
+        self._usual = Spoken(protocols[""], None, False)
+        """With who offers nothing and asks for nothing."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
-        if refusal := self._acceptor.refuse(scope):
+        peer, asking = self._acceptor.peer(scope), Scoped(scope)
+        if refusal := self._acceptor.turn_back(peer, asking):
             await deny(scope, send, refusal)
             return
         query = scope.get("query_string", b"").decode("latin-1")
-        spoken = self._choose(scope, scope.get("subprotocols", ()), query)
+        spoken = self._choose(peer, scope.get("subprotocols", ()), query)
         if isinstance(spoken, Refusal):
             await deny(scope, send, spoken)
             return
@@ -73,47 +80,55 @@ class WebSocketEndpoint:
         if connection is None:
             await self._converse(spoken.protocol, scope, receive, send)
         else:
-            self._attach(spoken, scope, connection)
+            self._attach(spoken, peer, asking, connection)
 
     def open(self, connection: AskedConnection, request: UpgradeRequest) -> None:
-        scope = {"client": connection.client, "headers": request.headers}
-        if refusal := self._acceptor.refuse(scope):
+        peer = self._acceptor.peer_of(request)
+        refusal = self._acceptor.turn_back(peer, request)
+        spoken = self._usual
+        if refusal is None and ("?" in request.target or SUBPROTOCOL in request.names):
+            query = request.target.partition("?")[2]
+            chosen = self._choose(peer, request.values(SUBPROTOCOL), query)
+            if isinstance(chosen, Spoken):
+                spoken = chosen
+            else:
+                refusal = chosen
+        if refusal is not None:
             connection.refuse(response(*refusal))
             return
-        query = request.target.partition("?")[2]
-        spoken = self._choose(scope, request.values(b"sec-websocket-protocol"), query)
-        if isinstance(spoken, Refusal):
-            connection.refuse(response(*spoken))
-            return
         connection.accept(spoken.subprotocol, [])
-        self._attach(spoken, scope, connection)
+        self._attach(spoken, peer, request, connection)
 
     def turn_away(self, client: tuple[str, int] | None, headers: Headers, reason: str) -> None:
         where = self._acceptor.address({"client": client, "headers": headers})
         self._acceptor.refusals.happened("handshake", "%s: no WebSocket is opened: %s", where, reason)
 
-    def _choose(self, scope: Scope, subprotocols: Iterable[str], query: str) -> Spoken | Refusal:
+    def _choose(self, peer: Peer, subprotocols: Iterable[str], query: str) -> Spoken | Refusal:
         """What is spoken with a client that has offered these. Some offer an empty one, which stands for none."""
         offered = [each for each in subprotocols if each]
         subprotocol = next((each for each in offered if each in self._protocols), None)
         if offered and subprotocol is None:
-            return self._acceptor.reject_subprotocols(scope, offered, [each for each in self._protocols if each])
+            return self._acceptor.reject_subprotocols(peer, offered, [each for each in self._protocols if each])
         asked = parse_qs(query) if query else {}
         formats = (self._formats.get(asked[each][0]) for each in ("format", "cf_protocol") if each in asked)
         protocol = next(filter(None, formats), self._protocols[subprotocol or ""])
         return Spoken(protocol, subprotocol, asked.get("cf_ws_frame_ping_pong", ())[:1] == ["true"])
 
-    def _attach(self, spoken: Spoken, scope: Scope, connection: RawConnection) -> None:
+    def _attach(self, spoken: Spoken, peer: Peer, asking: Asking, connection: RawConnection) -> None:
         """Hand the connection over to a session. The application call ends, and the connection lives on."""
-        transport = DirectTransport(connection, self._acceptor, self._wheel, self._acceptor.write_limits, self._largest)
-        key = spoken.protocol, connection.compression, spoken.pings_apart
-        wire = self._direct.get(key)
-        if wire is None:
+        acceptor, compression = self._acceptor, connection.compression
+        transport = DirectTransport(connection, acceptor, self._wheel, acceptor.write_limits, self._largest)
+        key = spoken.protocol, compression, spoken.pings_apart
+        try:
+            wire = self._direct[key]
+        except KeyError:
             opcode = BINARY if spoken.protocol.binary else TEXT
-            framed = partial(message_frame, opcode, compression=connection.compression)
+            framed = partial(frame, opcode)
+            if compression is not None:
+                framed = partial(message_frame, opcode, compression=compression)
             wire = self._direct[key] = Wire(spoken.protocol, framed, _PING if spoken.pings_apart else None)
-        transport.session = self._acceptor.open(wire, transport, scope)
-        connection.attach(transport, min(self._largest, UNAUTHENTICATED))
+        transport.session = acceptor.let_in(wire, transport, peer, asking)
+        connection.attach(transport, self._first_limit)
 
     async def _converse(self, protocol: WireProtocol, scope: Scope, receive: Receive, send: Send) -> None:
         transport = transport_of(protocol)(send, self._wheel, self._acceptor.write_limits)

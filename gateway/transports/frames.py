@@ -19,6 +19,10 @@ FINAL, COMPRESSED = 0x80, 0x40
 _RESERVED = 0x70
 _MASKED = 0x80
 _CONTROL = 0x8
+_EXTENDED = 126
+"""A length that stands for one in the next two bytes."""
+_MASKED_HEAD = 6
+"""Bytes of the shortest head of a client's frame."""
 
 CONTROL_SIZE = 125
 """Most bytes of a control frame's payload (RFC 6455, section 5.5)."""
@@ -49,56 +53,48 @@ class Violation(Exception):  # noqa: N818  the word of RFC 6455 for what fails a
         super().__init__(f"{code} {reason}")
 
 
+class Fragments:
+    """A message that comes in several frames."""
+
+    __slots__ = ("decoder", "kind", "payloads", "size")
+
+    def __init__(self, kind: int) -> None:
+        self.kind = kind
+        """Its first byte."""
+        self.payloads: list[bytes] = []
+        self.size = 0
+        self.decoder: codecs.IncrementalDecoder | None = None
+
+
 class FrameParser:
     """The receiving half of a server's connection.
 
     ``window_bits`` is the window of a client that may compress its messages, 0 if it may not.
     """
 
-    __slots__ = (
-        "_buffer",
-        "_decoder",
-        "_ended",
-        "_fragments",
-        "_kind",
-        "_limit",
-        "_most_fragments",
-        "_needed",
-        "_size",
-        "_window",
-        "violation",
-    )
+    __slots__ = ("_buffer", "_ended", "_limit", "_message", "_needed", "_window", "unfinished", "violation")
 
     def __init__(self, limit: int, window_bits: int = 0) -> None:
         self.violation: Violation | None = None
         """Set when the peer broke the protocol."""
+        self.unfinished = False
+        """Whether a part of a frame or of a message waits for its end."""
         self._ended = False
         """After a close frame or a violation nothing is parsed any more."""
         self._limit = limit
-        self._most_fragments = max(FRAGMENTS, limit // FRAGMENT_SIZE)
         self._window = window_bits
         self._buffer: bytearray | None = None
         self._needed = 2
-        self._kind = 0
-        """First byte of the message whose fragments are being gathered, 0 for none."""
-        self._fragments: list[bytes] | None = None
-        self._size = 0
-        self._decoder: codecs.IncrementalDecoder | None = None
-
-    @property
-    def unfinished(self) -> bool:
-        """Whether a part of a frame or of a message waits for its end."""
-        return self._buffer is not None or self._kind != 0
+        self._message: Fragments | None = None
 
     @property
     def kept(self) -> int:
         """Bytes of what is unfinished."""
-        return self._size + len(self._buffer or b"")
+        return (self._message.size if self._message is not None else 0) + len(self._buffer or b"")
 
     def limit(self, size: int) -> None:
         """Let no message be larger than this from now on."""
         self._limit = size
-        self._most_fragments = max(FRAGMENTS, size // FRAGMENT_SIZE)
         self._needed = 0  # the frame that waits for its end is looked at again before that
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
@@ -106,6 +102,27 @@ class FrameParser:
 
         Text is valid UTF-8. A close frame is the last, and a valid one; ``violation`` is to be looked at afterwards.
         """
+        size = len(data)
+        # nearly all that comes is one whole frame with one message
+        if (
+            not (self.unfinished or self._ended)
+            and size > _MASKED_HEAD
+            and (data[0] == FINAL | TEXT or data[0] == FINAL | BINARY)
+        ):
+            start, announced = _MASKED_HEAD, data[1] - _MASKED
+            if announced == _EXTENDED:
+                start, announced = _MASKED_HEAD + 2, data[2] << 8 | data[3]
+            elif announced > _EXTENDED:
+                announced = -1
+            if size - start == announced <= self._limit:
+                payload = apply_mask(data[start:], data[start - 4 : start])
+                if data[0] == FINAL | BINARY:
+                    return [(BINARY, payload)]
+                if payload.isascii() or _is_utf8(payload):
+                    return [(TEXT, payload)]
+        return self._feed(data)
+
+    def _feed(self, data: bytes) -> list[tuple[int, bytes]]:
         if self._ended:
             return []
         if self._buffer is not None:
@@ -122,6 +139,7 @@ class FrameParser:
         else:
             if rest < len(data):
                 self._buffer = bytearray(data[rest:])
+        self.unfinished = self._buffer is not None or self._message is not None
         return messages
 
     def _parse(self, data: bytes, messages: list[tuple[int, bytes]]) -> int:
@@ -149,6 +167,8 @@ class FrameParser:
             position = start + size
             if first == FINAL | TEXT:
                 messages.append((TEXT, _utf8(payload)))
+            elif first == FINAL | BINARY:
+                messages.append((BINARY, payload))
             elif first & _CONTROL:
                 if first == FINAL | CLOSE:
                     parse_close(payload)
@@ -161,8 +181,7 @@ class FrameParser:
 
     def _end(self) -> None:
         self._ended = True
-        self._kind = 0
-        self._fragments = None
+        self._message = None
 
     def _check(self, first: int, second: int, size: int) -> None:
         """Refuse a frame by its header, before its payload arrives."""
@@ -182,34 +201,34 @@ class FrameParser:
             return
         if opcode > BINARY:
             raise Violation(PROTOCOL_ERROR, "unknown opcode")
-        if (opcode == CONTINUATION) != (self._kind != 0):
+        message = self._message
+        if (opcode == CONTINUATION) != (message is not None):
             raise Violation(
                 PROTOCOL_ERROR, "continuation of nothing" if opcode == CONTINUATION else "unfinished message"
             )
-        if self._size + size > self._limit:
+        if size + (message.size if message is not None else 0) > self._limit:
             raise Violation(TOO_BIG, "message is too big")
 
     def _gather(self, first: int, payload: bytes, messages: list[tuple[int, bytes]]) -> None:
-        """A fragment, a compressed message, or binary data."""
-        kind = self._kind or first
+        """A fragment, or a compressed message."""
+        message = self._message or Fragments(first)
+        kind = message.kind
         if kind & COMPRESSED == 0 and kind & 0x0F == TEXT:
-            self._decoder = self._decoder or _utf8_decoder()
+            message.decoder = message.decoder or _utf8_decoder()
             try:
-                self._decoder.decode(payload, bool(first & FINAL))
+                message.decoder.decode(payload, bool(first & FINAL))
             except UnicodeDecodeError as error:
                 raise Violation(INVALID_DATA, "text is not UTF-8") from error
         if not first & FINAL:
-            fragments = self._fragments = self._fragments or []
-            fragments.append(payload)
-            self._kind = kind
-            self._size += len(payload)
-            if len(fragments) > self._most_fragments:
+            self._message = message
+            message.payloads.append(payload)
+            message.size += len(payload)
+            if len(message.payloads) > max(FRAGMENTS, self._limit // FRAGMENT_SIZE):
                 raise Violation(POLICY, "too many fragments")
             return
-        if self._fragments:
-            payload = b"".join((*self._fragments, payload))
-        self._kind = self._size = 0
-        self._fragments = self._decoder = None
+        self._message = None
+        if message.payloads:
+            payload = b"".join((*message.payloads, payload))
         if kind & COMPRESSED:
             payload = self._inflate(payload)
             if kind & 0x0F == TEXT:
@@ -228,12 +247,17 @@ class FrameParser:
 
 def _utf8(text: bytes) -> bytes:
     """The same bytes, which are UTF-8."""
-    if not text.isascii():
-        try:
-            text.decode()
-        except UnicodeDecodeError as error:
-            raise Violation(INVALID_DATA, "text is not UTF-8") from error
+    if not (text.isascii() or _is_utf8(text)):
+        raise Violation(INVALID_DATA, "text is not UTF-8")
     return text
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def parse_close(payload: bytes) -> tuple[int, str]:
@@ -253,7 +277,7 @@ def frame(opcode: int, payload: bytes, *, compressed: bool = False) -> bytes:
     if size < 126:
         return bytes((first, size)) + payload
     if size < 65536:
-        return bytes((first, 126)) + size.to_bytes(2, "big") + payload
+        return bytes((first, 126, size >> 8, size & 0xFF)) + payload
     return bytes((first, 127)) + size.to_bytes(8, "big") + payload
 
 

@@ -3,14 +3,14 @@
 Source: RFC 6455, section 4.2; RFC 9110 and 9112 for what is around it.
 """
 
-import base64
 import hashlib
 import re
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterable
 from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
-
-from msgspec import Struct
+from typing import Any, Protocol
 
 HEAD_LIMIT = 65536
 """Most bytes of a request line and headers. Nginx allows 32 KiB, Node 16, httptools any number."""
@@ -24,15 +24,17 @@ _VALUE = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*")
 _FIELDS = re.compile(rb"(?:%b:%b\r\n)*" % (_TOKEN.pattern, _VALUE.pattern))
 _FIELD = re.compile(rb"([^:]+):([^\r]*)\r\n")
 
+_USUAL_HEAD = re.compile(rb"GET (/[!-~]*) HTTP/1\.1\r\n%b\r\n" % _FIELDS.pattern)
+_USUAL_FIELDS = b"\r\nupgrade: websocket\r\n", b"\r\nconnection: upgrade\r\n", b"\r\nsec-websocket-version: 13\r\n"
+_ONLY_ONCE = b"\r\nhost:", b"\r\nsec-websocket-version:", b"\r\nsec-websocket-key:"
+"""What nearly every client sends, but for upper and lower case."""
+_BEFORE_KEY = b"\r\nsec-websocket-key: "
+_TO_KEY, _KEY_SIZE = len(_BEFORE_KEY), 24
+
 _ACCEPTED = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Accept: %b\r\n%b\r\n"
 )
-
-_USUAL = {b"upgrade": b"websocket", b"connection": b"Upgrade", b"sec-websocket-version": b"13"}
-"""What nearly every client sends, letter for letter."""
-
-_BODY = frozenset({b"content-length", b"transfer-encoding"})
 
 BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT, HTTPStatus.NOT_MODIFIED})
 """What follows the head of such a response is read as the next one."""
@@ -50,18 +52,62 @@ class Refusal(Exception):  # noqa: N818  not an error of ours
         super().__init__(text)
 
 
-class UpgradeRequest(Struct):
-    """A request that opens a WebSocket."""
+class Names(Protocol):
+    """Has the names of a request's headers in it, and maybe more: what is not in it is none."""
 
-    target: str
-    """Path and query as sent, without scheme and host."""
-    headers: Headers
-    """Names in lower case."""
-    key: bytes
+    def __contains__(self, name: bytes, /) -> bool: ...
+
+
+class UpgradeRequest:
+    """A request that opens a WebSocket. Its headers are made a list of when somebody wants to see that."""
+
+    __slots__ = ("_head", "_headers", "_lowered", "client", "key", "names", "target")
+
+    def __init__(
+        self, target: str, headers: Headers | None, key: bytes, head: bytes = b"", lowered: bytes = b""
+    ) -> None:
+        """``head`` has what stands before the blank line, and it too, if there are no ``headers`` yet."""
+        self.target = target
+        """Path and query as sent, without scheme and host."""
+        self.key = key
+        self.client: tuple[str, int] | None = None
+        """Whose it is, as ASGI has it; whoever has read the request says so."""
+        self.names: Names = lowered if headers is None else {name for name, _ in headers}
+        self._headers = headers
+        self._head = head
+        self._lowered = lowered
+
+    @property
+    def headers(self) -> Headers:
+        """Names in lower case."""
+        if self._headers is None:
+            _, _, fields = self._head.partition(b"\r\n")
+            self._headers = _read_fields(fields)
+        return self._headers
+
+    def header(self, name: bytes) -> bytes | None:
+        """The value of the first such header."""
+        if self._headers is not None:
+            return first(self._headers, name)
+        start = self._lowered.find(b"\r\n%b:" % name)
+        if start < 0:
+            return None
+        start += len(name) + 3
+        return self._head[start : self._head.find(b"\r\n", start)].strip(b" \t")
+
+    @property
+    def scope(self) -> dict[str, Any]:
+        """What of an ASGI scope says who asks."""
+        return {"client": self.client, "headers": self.headers}
 
     def values(self, name: bytes) -> list[str]:
         """Elements of a header that is a list, over all its lines; empty ones left out."""
         return _elements(self.headers, name)
+
+
+def first(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
+    """The value of the first header of that name, which is in lower case as theirs are."""
+    return next((value for key, value in headers if key == name), None)
 
 
 def offers_websocket(method: bytes, version: str, headers: Headers) -> bool:
@@ -87,6 +133,35 @@ def _has_body(headers: Headers) -> bool:
     )
 
 
+def read_usual(arrived: bytes) -> UpgradeRequest | None:
+    """The request, if it has come whole, with nothing behind it, and is like nearly all.
+
+    This is what every connection costs. None says nothing: `read_request` knows all of them.
+    """
+    found = _USUAL_HEAD.fullmatch(arrived)
+    if found is None or len(arrived) > HEAD_LIMIT:
+        return None
+    lowered = arrived.lower()
+    for field in _USUAL_FIELDS:
+        if field not in lowered:
+            return None
+    for name in _ONLY_ONCE:
+        if lowered.count(name) != 1:
+            return None
+    if b"\r\ncontent-length:" in lowered or b"\r\ntransfer-encoding:" in lowered:
+        return None
+    start = lowered.find(_BEFORE_KEY) + _TO_KEY
+    end = start + _KEY_SIZE
+    key = arrived[start:end]
+    if start < _TO_KEY or arrived[end - 2 : end + 2] != b"==\r\n":
+        return None
+    try:
+        a2b_base64(key, strict_mode=True)
+    except ValueError:
+        return None
+    return UpgradeRequest(found[1].decode(), None, key, arrived, lowered)
+
+
 def read_request(arrived: bytearray) -> tuple[UpgradeRequest, bytes] | None:
     """The request in what has arrived, and what follows it; None while it goes on. Raises `Refusal`."""
     end = arrived.find(b"\r\n\r\n")
@@ -99,8 +174,8 @@ def parse_request(head: bytes) -> UpgradeRequest:
     """The request in these bytes, up to and without the blank line. Raises `Refusal`."""
     first, _, fields = head.partition(b"\r\n")
     fields += b"\r\n" if fields else b""
-    valid = _FIELDS.fullmatch(fields)  # all of them by one pattern: this is a part of what every connection costs
-    headers = [(name.lower(), value.strip(b" \t")) for name, value in _FIELD.findall(fields)] if valid else []
+    valid = _FIELDS.fullmatch(fields)
+    headers = _read_fields(fields) if valid else []
     try:
         request = UpgradeRequest(_target(first), headers, b"")
         if not valid:
@@ -113,17 +188,13 @@ def parse_request(head: bytes) -> UpgradeRequest:
     return request
 
 
+def _read_fields(fields: bytes) -> Headers:
+    return [(name.lower(), value.strip(b" \t")) for name, value in _FIELD.findall(fields)]
+
+
 def _check(request: UpgradeRequest) -> None:
     """Raise `Refusal` for what is not an upgrade to WebSocket."""
     headers = request.headers
-    fields = dict(headers)
-    if (
-        len(fields) == len(headers)
-        and b"host" in fields
-        and _USUAL.items() <= fields.items()
-        and not _BODY & fields.keys()
-    ):
-        return
     if _has_body(headers):
         raise Refusal(HTTPStatus.BAD_REQUEST, "A request that opens a WebSocket has no body.")
     if [name for name, _ in headers].count(b"host") != 1:
@@ -159,25 +230,39 @@ def _target(line: bytes) -> str:
 
 
 def _key(found: list[bytes]) -> bytes:
-    """The one Sec-WebSocket-Key: sixteen bytes in base64."""
-    try:
-        [key] = found
-        if len(base64.b64decode(key, validate=True)) == 16:
-            return key
-    except ValueError:
-        pass
+    """The one Sec-WebSocket-Key."""
+    if len(found) == 1 and _is_key(found[0]):
+        return found[0]
     raise Refusal(HTTPStatus.BAD_REQUEST, "Sec-WebSocket-Key must be 16 bytes in base64, once.")
 
 
-def accept(key: bytes, subprotocol: str | None, extensions: str, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """The response that opens the WebSocket. Raises `ValueError` for a header that cannot be sent."""
-    digest = base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
+def _is_key(text: bytes) -> bool:
+    """Whether it is sixteen bytes in base64."""
+    try:
+        return len(a2b_base64(text, strict_mode=True)) == 16
+    except ValueError:
+        return False
+
+
+def accept(
+    key: bytes,
+    subprotocol: str | None,
+    extensions: str,
+    headers: Iterable[tuple[bytes, bytes]],
+    usual: Iterable[tuple[bytes, bytes]] = (),
+) -> bytes:
+    """The response that opens the WebSocket. Raises `ValueError` for a header that cannot be sent.
+
+    ``usual`` are headers that many such responses have.
+    """
+    digest = b2a_base64(hashlib.sha1(key + _GUID, usedforsecurity=False).digest(), newline=False)
     lines: Headers = []
     if extensions:
         lines.append((b"Sec-WebSocket-Extensions", extensions.encode("ascii")))
     if subprotocol:
         lines.append((b"Sec-WebSocket-Protocol", subprotocol.encode("ascii")))
-    return _ACCEPTED % (digest, _fields([*lines, *headers]))
+    lines += headers
+    return _ACCEPTED % (digest, _usual_fields(tuple(usual)) + (_fields(lines) if lines else b""))
 
 
 def response(status: int, headers: Headers, body: bytes) -> bytes:
@@ -206,8 +291,13 @@ def _head(status: int, headers: Headers) -> bytes:
     return b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, phrase.encode("ascii"), _fields(headers))
 
 
-def _fields(headers: Headers) -> bytes:
+def _fields(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     for name, value in headers:
         if not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value):
             raise ValueError(f"header {name!r}: {value!r} cannot be sent")
     return b"".join([b"%b: %b\r\n" % field for field in headers])
+
+
+@lru_cache(8)
+def _usual_fields(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    return _fields(headers)

@@ -108,10 +108,6 @@ class RawConnection(Protocol):
 class AskedConnection(RawConnection, Protocol):
     """The connection as it is before it is open, too."""
 
-    @property
-    def client(self) -> tuple[str, int] | None:
-        """The peer's address and port, as ASGI has them."""
-
     def accept(self, subprotocol: str | None, headers: Headers) -> None:
         """Answer that the WebSocket is open. Raises ``ValueError`` for a header that cannot be sent."""
 

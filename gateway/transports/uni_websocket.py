@@ -13,9 +13,10 @@ from starlette.types import Message, Receive, Scope, Send
 
 from gateway.config.settings import Settings
 from gateway.errors import Disconnect, DisconnectCode
+from gateway.limits.addresses import Peer
 from gateway.protocols.base import StreamProtocol
 from gateway.session import ClientSession
-from gateway.transports.admission import Refusal
+from gateway.transports.admission import Asking, Refusal, Scoped
 from gateway.transports.asgi import AsgiTransport
 from gateway.transports.base import UNAUTHENTICATED, Acceptor
 from gateway.transports.deflate import Compression
@@ -144,7 +145,8 @@ class UniWebSocketEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
-        asked = self._asked(scope, scope["query_string"].decode("latin-1"))
+        peer, asking = self._acceptor.peer(scope), Scoped(scope)
+        asked = self._asked(peer, asking, scope["query_string"].decode("latin-1"))
         if isinstance(asked, Refusal):
             await deny(scope, send, asked)
             return
@@ -153,24 +155,24 @@ class UniWebSocketEndpoint:
         if connection is None:
             await self._converse(asked, scope, receive, send)
         else:
-            self._attach(asked, scope, connection)
+            self._attach(asked, peer, asking, connection)
 
     def open(self, connection: AskedConnection, request: UpgradeRequest) -> None:
-        scope = {"client": connection.client, "headers": request.headers}
-        asked = self._asked(scope, request.target.partition("?")[2])
+        peer = self._acceptor.peer_of(request)
+        asked = self._asked(peer, request, request.target.partition("?")[2])
         if isinstance(asked, Refusal):
             connection.refuse(response(*asked))
             return
         connection.accept(None, [])
-        self._attach(asked, scope, connection)
+        self._attach(asked, peer, request, connection)
 
     def turn_away(self, client: tuple[str, int] | None, headers: Headers, reason: str) -> None:
         where = self._acceptor.address({"client": client, "headers": headers})
         self._acceptor.refusals.happened("handshake", "%s: no WebSocket is opened: %s", where, reason)
 
-    def _asked(self, scope: Scope, query: str) -> bytes | Refusal | None:
+    def _asked(self, peer: Peer, asking: Asking, query: str) -> bytes | Refusal | None:
         """The connect request in the query, if there is one, or how the client is refused."""
-        if refusal := self._acceptor.refuse(scope):
+        if refusal := self._acceptor.turn_back(peer, asking):
             return refusal
         [text] = parse_qs(query).get("cf_connect", [""])[:1]
         if not text:
@@ -178,7 +180,7 @@ class UniWebSocketEndpoint:
         request = text.encode()
         if len(request) > self._largest:
             told = "%s: connect request of more than %d bytes refused"
-            self._acceptor.refusals.happened("message_size", told, self._acceptor.address(scope), self._largest)
+            self._acceptor.refusals.happened("message_size", told, peer.address, self._largest)
             return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, [])
         try:
             self._protocol.decode(request)
@@ -186,14 +188,14 @@ class UniWebSocketEndpoint:
             return Refusal(HTTPStatus.BAD_REQUEST, [], b"The connect request in cf_connect cannot be read.\n")
         return request
 
-    def _attach(self, asked: bytes | None, scope: Scope, connection: RawConnection) -> None:
+    def _attach(self, asked: bytes | None, peer: Peer, asking: Asking, connection: RawConnection) -> None:
         """Hand the connection over to a session. The application call ends, and the connection lives on."""
         transport = UniDirectTransport(connection, self._acceptor, self._words, asked=asked is not None)
         compression = connection.compression
         wire = self._direct.get(compression)
         if wire is None:
             wire = self._direct[compression] = UniDirectWire(self._protocol, compression, joins=self._joins)
-        transport.session = self._acceptor.open(wire, transport, scope)
+        transport.session = self._acceptor.let_in(wire, transport, peer, asking)
         connection.attach(transport, self._largest)
         if asked is not None:
             transport.begin(asked)

@@ -14,10 +14,9 @@ import asyncio
 import random
 from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 from uvicorn.config import Config
-from uvicorn.protocols.utils import get_remote_addr
 from uvicorn.server import ServerState
 
 from gateway.transports.conversation import Conversation, websocket_scope
@@ -35,7 +34,7 @@ from gateway.transports.frames import (
     frame,
     parse_close,
 )
-from gateway.transports.handshake import Headers, Refusal, UpgradeRequest, accept, read_request
+from gateway.transports.handshake import Headers, Refusal, UpgradeRequest, accept, read_request, read_usual
 from gateway.transports.kernel import lift_user_timeout, unacknowledged
 from gateway.transports.raw import CLOSE_TIMEOUT, EXTENSION, QUEUED, RawEndpoint, ReadyState, Receiver, discard
 from gateway.transports.sipping import SippingProtocol, change_reader
@@ -94,6 +93,7 @@ class WebSocketProtocol(asyncio.Protocol):
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: AbstractEventLoop | None = None,
+        peer: tuple[str, int] | None = None,
     ) -> None:
         if not config.loaded:
             config.load()
@@ -101,11 +101,12 @@ class WebSocketProtocol(asyncio.Protocol):
         self.server = server_state
         self.loop = _loop or asyncio.get_running_loop()
         self.state = ReadyState.OPENING
-        self.peer: tuple[str, int] | None = None
+        self.peer = peer
         """Where the connection comes from, if the socket does not tell it."""
         self.written = 0
         self._app_state: dict[str, Any] | None = app_state
-        self._head: bytearray | None = bytearray()
+        self._head: bytearray | None = None
+        """What has come of a request that is not whole, or not like most."""
         self._request: UpgradeRequest | None = None
         self._agreement: Agreement | None = None
         self._receiver: Receiver | None = None
@@ -118,35 +119,38 @@ class WebSocketProtocol(asyncio.Protocol):
     # — from the socket —
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+        self.transport: asyncio.Transport = transport  # type: ignore[assignment]  # uvloop's is none by inheritance
         self.write: Callable[[bytes], None] = self.transport.write
-        self.server.connections.add(cast(Any, self))
+        self.server.connections.add(self)  # type: ignore[arg-type]  # uvicorn names its own classes
 
     def come_from(self, peer: tuple[str, int]) -> None:
         self.peer = peer
 
     def data_received(self, data: bytes) -> None:
-        if self._head is not None:
+        if self.state is ReadyState.OPENING:
             self._open(data)
             return
         if self.state is ReadyState.CLOSED:
             return
-        messages = self._parser.feed(data)
-        if messages:
-            control = [message for message in messages if message[0] >= CLOSE]
-            if control:
+        parser = self._parser
+        messages = parser.feed(data)
+        control = None
+        for opcode, _ in messages:
+            if opcode >= CLOSE:
+                control = [message for message in messages if message[0] >= CLOSE]
                 messages = [message for message in messages if message[0] < CLOSE]
-            if messages and self.state < ReadyState.CLOSING and self._receiver is not None:
-                self._receiver.take(messages)
-            if control:
-                self._answer(control)
-        if (violation := self._parser.violation) is not None:
-            self._fail(violation)
-        elif self._deadline is not None or self._parser.unfinished:
+                break
+        if messages and self.state < ReadyState.CLOSING and self._receiver is not None:
+            self._receiver.take(messages)
+        if control:
+            self._answer(control)
+        if parser.violation is not None:
+            self._fail(parser.violation)
+        elif self._deadline is not None or parser.unfinished:
             if messages:
                 self._end_watch()
             self._watch()
-            if self.state is ReadyState.ASKED and self._parser.kept > QUEUED:
+            if self.state is ReadyState.ASKED and parser.kept > QUEUED:
                 self.hold()  # whose client does not wait for the answer can wait for it itself
 
     def eof_received(self) -> None:
@@ -166,7 +170,7 @@ class WebSocketProtocol(asyncio.Protocol):
             self._receiver.resume()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.server.connections.discard(cast(Any, self))
+        self.server.connections.discard(self)
         self.state = ReadyState.CLOSED
         for timer in (self._deadline, self._close_timer):
             if timer is not None:
@@ -176,12 +180,24 @@ class WebSocketProtocol(asyncio.Protocol):
     # — the handshake —
 
     def _open(self, data: bytes) -> None:
-        assert self._head is not None
+        if self._head is None and (request := read_usual(data)) is not None:
+            self._give(request)
+        else:
+            self._gather(data)
+            self._read_head()
+
+    def _gather(self, data: bytes) -> bytearray:
+        """What has arrived of the head, with this."""
+        if self._head is None:
+            self._head = bytearray()
         self._head += data
+        return self._head
+
+    def _read_head(self) -> None:
+        assert self._head is not None
         try:
             found = read_request(self._head)
         except Refusal as refusal:
-            self._head = None
             for turning_away in list(self.endpoints.values())[:1]:  # it was for one of them
                 turning_away.turn_away(self.client, refusal.request_headers, str(refusal))
             self.refuse(refusal.response)
@@ -189,20 +205,30 @@ class WebSocketProtocol(asyncio.Protocol):
         if found is None:
             self._watch()
             return
-        self._head = None
-        self._request, rest = found
+        request, rest = found
         self._end_watch()
-        self.state = ReadyState.ASKED
-        if self.offered is not None:
-            self._agreement = agree(self._request.values(b"sec-websocket-extensions"), self.offered)
-        window_bits = self._agreement.client_window_bits if self._agreement else 0
-        self._parser = FrameParser(self.config.ws_max_size, window_bits)
-        if endpoint := self.endpoints.get(self._request.target.partition("?")[0]):
-            endpoint.open(self, self._request)
-        else:
-            self._ask(self._request)
+        self._give(request)
         if rest:
             self.data_received(rest)
+
+    def _give(self, request: UpgradeRequest) -> None:
+        """Give the connection to whom it is for."""
+        self._head = None
+        self._request = request
+        request.client = self.peer or peer_of(self.transport)
+        self.state = ReadyState.ASKED
+        if self.offered is not None:
+            self._agreement = agree(request.values(b"sec-websocket-extensions"), self.offered)
+        target = request.target
+        endpoint = self.endpoints.get(target if "?" not in target else target.partition("?")[0])
+        if endpoint is not None:
+            endpoint.open(self, request)
+        else:
+            self._begin_parsing(self.config.ws_max_size)
+            self._ask(request)
+
+    def _begin_parsing(self, limit: int) -> None:
+        self._parser = FrameParser(limit, self._agreement.client_window_bits if self._agreement else 0)
 
     def _ask(self, request: UpgradeRequest) -> None:
         """Call the application."""
@@ -224,13 +250,15 @@ class WebSocketProtocol(asyncio.Protocol):
     def accept(self, subprotocol: str | None, headers: Headers) -> None:
         assert self._request is not None
         extensions = self._agreement.answer if self._agreement else ""
-        self.write(accept(self._request.key, subprotocol, extensions, [*self.server.default_headers, *headers]))
+        self.write(accept(self._request.key, subprotocol, extensions, headers, self.server.default_headers))
         self._request = None
         self.state = ReadyState.OPEN
-        self.go_on()
+        if self._held or self._sipping:
+            self.go_on()
 
     def refuse(self, response: bytes) -> None:
         self.state = ReadyState.CLOSED
+        self._head = self._request = None
         self._end_watch()
         self.write(response)
         self._close_transport()
@@ -239,7 +267,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     @property
     def client(self) -> tuple[str, int] | None:
-        return self.peer or get_remote_addr(self.transport)
+        return self.peer or peer_of(self.transport)
 
     @property
     def compression(self) -> Compression | None:
@@ -250,8 +278,11 @@ class WebSocketProtocol(asyncio.Protocol):
         if conversation is not None and not isinstance(conversation, Conversation):
             raise RuntimeError("the connection has been handed over before")
         self._receiver = receiver if self.state <= ReadyState.OPEN else None  # it loses the connection at once
+        if conversation is None:
+            self._begin_parsing(limit if limit < self.config.ws_max_size else self.config.ws_max_size)
+            return
         self.limit(limit)
-        if conversation and not conversation.hand_over(receiver, limit) and self.state is ReadyState.OPEN:
+        if not conversation.hand_over(receiver, limit) and self.state is ReadyState.OPEN:
             self._fail(Violation(TOO_BIG, "message is too big"))
 
     def limit(self, size: int) -> None:
@@ -385,7 +416,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _watch(self) -> None:
         """What has begun must end in time. While we do not read, that is not for the peer to do."""
-        if self._head is None and not self._parser.unfinished:
+        if self.state is not ReadyState.OPENING and not self._parser.unfinished:
             self._end_watch()
         elif self._deadline is None and not self._held and self.state < ReadyState.CLOSED:
             self._deadline = self.loop.call_later(self.timeout, self._overdue)
@@ -409,6 +440,12 @@ class CompressingWebSocketProtocol(WebSocketProtocol):
     __slots__ = ()
 
     offered = Compression()
+
+
+def peer_of(transport: asyncio.BaseTransport) -> tuple[str, int] | None:
+    """Address and port, as ASGI has them. To ask the socket would make one of it, in uvloop."""
+    found = transport.get_extra_info("peername")
+    return found[:2] if type(found) is tuple else None  # of IPv6 there are four parts
 
 
 def protocol_class(

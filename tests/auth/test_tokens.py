@@ -245,6 +245,13 @@ def test_headers_of_bad_tokens_are_not_kept() -> None:
     assert len(known._headers) == HEADERS
 
 
+def test_of_a_token_whose_header_is_known_the_library_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = Keyring(configured(TokenSettings(hmac_secret_key=SECRET), "client.token", lambda: NOW))
+    known.verify(signed(sub="first"))
+    monkeypatch.setattr(known._jws, "decode_complete", None)
+    assert b"second" in known.verify(signed(sub="second")).payload
+
+
 def test_tokens_that_are_too_long() -> None:
     short = signed(info="")
     longest = signed(info="x" * ((MAX_TOKEN_LENGTH - len(short)) * 3 // 4 - 4))

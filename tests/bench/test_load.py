@@ -277,6 +277,19 @@ def test_step_by_step() -> None:
         assert load.subscribers == [1]
 
 
+def test_each_says_its_own_and_what_it_is_told_is_handed_on() -> None:
+    def answer(connection: ServerConnection) -> None:
+        said = connection.recv(decode=True)
+        connection.send(f"you said {said}")
+        connection.recv()
+
+    told: dict[int, bytes] = {}
+    changes = {"dialect": Dialect(path="/", ready=b"you said "), "connections": 3, "channels": 3}
+    hellos = ((b"one",), (b"{channel}",))
+    with websockets(answer) as port, loading(plan(port, hellos=hellos, **changes), confirmed=told.__setitem__):
+        assert told == {0: b"one", 1: b"bench1", 2: b"one"}
+
+
 def test_subprotocols_are_asked_for() -> None:
     names: list[str | None] = []
     dialect = Dialect(path="/", names=("a", "b"))

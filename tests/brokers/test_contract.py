@@ -75,6 +75,24 @@ async def test_publications_reach_subscribers_in_order_and_unchanged(
 
 
 @over()
+async def test_what_nobody_waits_for_is_published_in_order(broker: Broker, recorder: Recorder) -> None:
+    """As far as the broker takes it: what it does not has not been published."""
+    await broker.subscribe("news")
+    await say(broker, "first")  # from then on a server knows the script
+    told: list[Exception | None] = []
+    posted = [
+        broker.post("news", Publication(Payload(b"%d" % number)), KEPT if number % 3 else PLAIN, told.append)
+        for number in range(20)
+    ]
+    assert len({*posted}) == 1
+    expected = [str(number) for number in range(20)] if all(posted) else []
+    await say(broker, "last")
+    await until(lambda: len(recorder.texts) == len(expected) + 2 and len(told) == len(expected))
+    assert recorder.texts == ["first", *expected, "last"]
+    assert told == [None] * len(expected)
+
+
+@over()
 async def test_what_a_key_has_carries_its_version_and_an_epoch(broker: Broker, recorder: Recorder) -> None:
     await broker.subscribe("news")
     value = Publication(Payload(b"1"), key="k", epoch="of the backend")

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from gateway.brokers import publish_queue as module
-from gateway.brokers.base import BrokerHealth, HistoryFilter, PublishOptions, StreamOptions
+from gateway.brokers.base import BrokerHealth, HistoryFilter, PublishOptions, StreamOptions, Told
 from gateway.brokers.memory import MemoryBroker
-from gateway.brokers.publish_queue import NOT_PUBLISHED, PERHAPS_PUBLISHED, PublishQueue
+from gateway.brokers.publish_queue import NOT_PUBLISHED, PERHAPS_PUBLISHED, PublishQueue, failure
 from gateway.brokers.redis import RedisBroker
 from gateway.errors import BrokerUnavailable, Error, ErrorCode
 from gateway.messages import Payload, Publication, Receipt
@@ -435,3 +435,105 @@ async def test_what_an_operator_must_see_to_fails_at_once(server: RedisServer) -
             for stored in ("no", "no"):
                 assert await told(put(queue, "x" * 100_000)) == (stored, NOT_PUBLISHED)
             assert broker.health().refusal == "OOM"
+
+
+class Posting(Failing):
+    """One that also takes what nobody waits for, and answers when the test does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tell: list[Told] = []
+
+    def post(self, channel: str, publication: Publication, stream: StreamOptions, told: Told) -> bool:
+        self.asked.append(bytes(publication.data).decode())
+        self.tell.append(told)
+        return True
+
+
+class PostDesk(Desk):
+    def __init__(self) -> None:
+        super().__init__()
+        self.broker = self.posting = Posting()
+        self.queue = PublishQueue(self.broker, 1.0, self.metrics, self.clock)
+        self.told: list[tuple[str, Exception | None]] = []
+
+    def post(self, text: str, channel: str = "c") -> bool:
+        publication = Publication(Payload(text.encode()))
+        return self.queue.post(channel, publication, KEPT, lambda error: self.told.append((text, error)))
+
+
+async def test_who_does_not_wait_is_told() -> None:
+    desk = PostDesk()
+    assert desk.post("a")
+    assert desk.told == []
+    desk.posting.tell[0](None)
+    refused = ValueError("no")
+    assert desk.post("b")
+    desk.posting.tell[1](refused)
+    unknown = BrokerUnavailable("as it is")
+    assert desk.post("c")
+    desk.posting.tell[2](unknown)
+    assert desk.told == [("a", None), ("b", refused), ("c", unknown)]
+    desk.assert_empty()
+
+
+async def test_who_does_not_wait_is_told_what_may_have_been_published() -> None:
+    desk = PostDesk()
+    desk.post("a")
+    desk.posting.tell[0](unanswered())
+    [(_, error)] = desk.told
+    assert str(error) == str(failure(sent=True))
+    assert desk.metrics.failed_publications == {"maybe": 1}
+    assert desk.broker.asked == ["a"]
+
+
+async def test_what_nobody_waits_for_waits_for_the_broker_in_order() -> None:
+    """By when it was asked for, not by when it was refused; and who comes meanwhile has to wait."""
+    desk = PostDesk()
+    desk.broker.failing = unsent
+    assert desk.post("a")
+    assert desk.post("b")
+    later = desk.publish("c")
+    await desk.attempts(3)
+    for tell in desk.posting.tell:
+        tell(unsent())
+    assert desk.told == []
+    assert not desk.post("d")
+    await desk.attempts(5)
+    desk.broker.failing = None
+    await later
+    assert desk.broker.published == ["a", "b", "c"]
+    assert desk.told == [("a", None), ("b", None)]
+    await until(lambda: desk.queue._timer is None)
+    desk.assert_empty()
+
+
+async def test_what_nobody_waits_for_does_not_wait_for_ever() -> None:
+    desk = PostDesk()
+    desk.broker.failing = unsent
+    desk.post("a")
+    desk.posting.tell[0](unsent())
+    desk.clock.now += 1
+    await until(lambda: desk.told)
+    [(_, error)] = desk.told
+    assert str(error) == str(failure(sent=False))
+    desk.broker.refusal = "OOM"
+    await until(lambda: desk.post("b"))
+    desk.posting.tell[1](unsent())
+    assert [text for text, _ in desk.told] == ["a", "b"]
+    assert desk.metrics.failed_publications == {"no": 2}
+    await until(lambda: desk.queue._timer is None)
+    desk.assert_empty()
+
+
+async def test_an_answer_lets_those_try_who_wait() -> None:
+    desk = PostDesk()
+    desk.post("a", "d")
+    desk.broker.failing = unsent
+    waiting = desk.publish("b")
+    await desk.attempts(2)
+    desk.broker.failing = None
+    desk.posting.tell[0](None)
+    assert desk.broker.asked == ["a", "b"]
+    await waiting
+    assert desk.broker.published == ["b"]

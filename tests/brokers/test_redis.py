@@ -7,10 +7,12 @@ from contextlib import asynccontextmanager
 import pytest
 
 from gateway.brokers.base import Claim, Continued, HistoryFilter, PublishOptions, StreamOptions
+from gateway.brokers.publish_queue import PublishQueue
 from gateway.brokers.redis import RedisBroker
 from gateway.brokers.redis_history import CHANNELS_PER_CALL
 from gateway.errors import BrokerUnavailable
 from gateway.messages import Payload, Position, Publication
+from gateway.metrics import Metrics
 from gateway.redis.keys import PARTITIONS, partition
 from gateway.redis.resp import CommandRefused
 from gateway.redis.server import Server
@@ -127,6 +129,19 @@ async def test_flushed_scripts_are_loaded_again(server: RedisServer) -> None:
         with server.client() as client:
             client.script_flush()
         assert (await say(one, "b")).offset == 2
+
+
+async def test_what_nobody_waits_for_is_published_though_scripts_were_flushed(server: RedisServer) -> None:
+    async with node(server, "n1") as (broker, recorder):
+        queue = PublishQueue(broker, 2.0, Metrics())
+        await broker.subscribe("news")
+        with server.client() as client:
+            client.script_flush()
+        told: list[Exception | None] = []
+        assert queue.post("news", Publication(Payload(b"a")), KEPT, told.append)
+        await until(lambda: told)
+        assert told == [None]
+        await until(lambda: recorder.texts == ["a"])
 
 
 @pytest.mark.parametrize("kind", ["pubsub", "normal"])

@@ -198,3 +198,15 @@ def test_a_status_without_body_is_given_none(name: str) -> None:
         f"{name}.connect_code_to_http_response.transforms.{index}.to.body" for index in (1, 2, 3)
     ]
     assert "a response with status 204 has none" in problems[0].text
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_what_is_decided_once_for_options_is_decided_anew_for_a_copy(deep: bool) -> None:
+    options = ChannelOptions(history_size=1, history_ttl=1)
+    assert options.keeps_history
+    assert options.is_stream
+    copied = options.model_copy(update={"history_size": 0, "subscription_type": "map"}, deep=deep)
+    assert (copied.keeps_history, copied.is_stream, copied.is_map) == (False, False, True)
+    assert options.keeps_history
+    assert options == ChannelOptions(history_size=1, history_ttl=1)
+    assert "keeps_history" not in repr(options) + str(options.model_dump())

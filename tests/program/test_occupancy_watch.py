@@ -35,6 +35,7 @@ class Site:
         if not self.source.answers[channel].done():
             self.source.confirm(channel)
         await self.feeds.hold(channel)
+        await settle()
 
 
 @pytest.fixture

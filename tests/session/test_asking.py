@@ -1,12 +1,15 @@
 """Publish, presence and history as commands of clients; recovery is tested with subscriptions."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
-from gateway.brokers.base import HistoryFilter
+from gateway.brokers.base import HistoryFilter, StreamOptions, Told
 from gateway.core.tasks import begin
+from gateway.errors import BrokerUnavailable
 from gateway.messages import ClientInfo, Payload, Publication
+from gateway.session.pipeline import UNDER_WAY
 from tests.session.rig import Client, Rig
 from tests.waiting import until
 
@@ -100,6 +103,53 @@ async def test_a_publish_under_way_holds_up_nothing_else() -> None:
     await until(lambda: "any:1" in streams and len(streams["any:1"].publications) == 2)
     history = await client.ask("history", channel="any:1", limit=-1)
     assert [each["data"] for each in history["history"]["publications"]] == [1, 2]
+
+
+def posted(client: Client, monkeypatch: pytest.MonkeyPatch) -> list[Told]:
+    """Have the broker take what nobody waits for, and accept it when the test says so."""
+    tell: list[Told] = []
+
+    def post(_channel: str, _publication: Publication, _stream: StreamOptions, told: Told) -> bool:
+        tell.append(told)
+        return True
+
+    monkeypatch.setattr(client.rig.broker, "post", post)
+    return tell
+
+
+async def test_publishes_are_answered_as_the_broker_accepts_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = await alice()
+    tell = posted(client, monkeypatch)
+    lines = [b'{"id":%d,"publish":{"channel":"any:1","data":1}}' % number for number in range(7, 9)]
+    await client.say(b"\n".join(lines))
+    assert client.take() == []
+    tell[1](None)
+    tell[0](BrokerUnavailable("away"))
+    client.look()
+    first, second = client.take()
+    assert first == {"id": 8, "publish": {}}
+    assert (second["id"], second["error"]["code"]) == (7, 100)
+
+
+async def test_who_publishes_faster_than_the_broker_accepts_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = await alice()
+    tell = posted(client, monkeypatch)
+    lines = [b'{"id":%d,"publish":{"channel":"any:1","data":1}}' % number for number in range(7, 207)]
+    saying = asyncio.create_task(client.say(b"\n".join(lines)))
+    await until(lambda: len(tell) == UNDER_WAY)
+    for number in range(UNDER_WAY // 2 - 1):
+        tell[number](None)
+    await asyncio.sleep(0)
+    assert len(tell) == UNDER_WAY
+    tell[UNDER_WAY // 2 - 1](None)
+    await until(lambda: len(tell) == UNDER_WAY + UNDER_WAY // 2)
+    told = UNDER_WAY // 2
+    while not saying.done():
+        for each in tell[told:]:
+            each(None)
+            told += 1
+        await asyncio.sleep(0)
+    assert len(tell) == 200
 
 
 async def test_the_publishes_of_a_frame_reach_the_broker_together() -> None:

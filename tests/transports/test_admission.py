@@ -12,7 +12,7 @@ from gateway.limits.addresses import Network
 from gateway.limits.limiter import Limiter
 from gateway.metrics import Metrics
 from gateway.recurring import MINUTE, Address
-from gateway.transports.admission import LONGEST_WAIT, Admission, Rate, Refusal
+from gateway.transports.admission import LONGEST_WAIT, Admission, Rate, Refusal, Scoped
 
 
 class Clock:
@@ -130,7 +130,7 @@ def test_refusals_are_counted_by_their_reason() -> None:
     door.refuse(5)
     door.refuse(draining=True)
     for number in range(4):
-        refusal = door.admission.forbid(scope(f"https://{number}.evil.net"))
+        refusal = door.admission.forbid(Scoped(scope(f"https://{number}.evil.net")))
         assert refusal is not None
         assert refusal[:2] == (403, [])
     assert door.metrics.refused_connections == {
@@ -153,7 +153,7 @@ def test_refusals_are_logged_now_and_then(caplog: pytest.LogCaptureFixture) -> N
 
     for _ in range(500):
         door.refuse()
-    door.admission.forbid(scope("https://evil.net"))
+    door.admission.forbid(Scoped(scope("https://evil.net")))
     rate = "somebody: connection refused: more than client.connection_rate_limit = 7 a second"
     assert told() == [rate, "somebody: connection refused: client.allowed_origins has no 'https://evil.net'"]
     door.clock.now += MINUTE - 1
@@ -165,14 +165,14 @@ def test_refusals_are_logged_now_and_then(caplog: pytest.LogCaptureFixture) -> N
 
 
 def test_what_a_stranger_sends_is_logged_cut_and_quoted(caplog: pytest.LogCaptureFixture) -> None:
-    Door().admission.forbid(scope("https://evil.net\n" + "x" * 10_000))
+    Door().admission.forbid(Scoped(scope("https://evil.net\n" + "x" * 10_000)))
     [record] = caplog.records
     assert "\n" not in record.getMessage()
     assert len(record.getMessage()) < 250
 
 
 def test_who_is_refused_for_its_origin_is_told_which_setting_says_so() -> None:
-    refusal = Door().admission.forbid(scope("https://evil.net\n" + "é" * 10_000))
+    refusal = Door().admission.forbid(Scoped(scope("https://evil.net\n" + "é" * 10_000)))
     assert refusal is not None
     assert refusal.body.startswith(b"The origin 'https://evil.net\\n\\xc3")
     assert b"client.allowed_origins" in refusal.body
@@ -199,7 +199,7 @@ def test_who_is_refused_for_its_origin_is_told_which_setting_says_so() -> None:
 def test_a_port_that_goes_without_saying_makes_no_other_origin(origin: str, host: str, same: bool) -> None:
     admission = Admission(ClientSettings(), Metrics(), Clock(), same_origin=True)
     asked = {"headers": [(b"origin", origin.encode()), (b"host", host.encode())]}
-    assert (admission.forbid(asked) is None) == same
+    assert (admission.forbid(Scoped(asked)) is None) == same
 
 
 # — addresses —

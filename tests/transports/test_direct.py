@@ -1,11 +1,12 @@
 """A session on a raw connection: frames in order, slow clients judged, the end told once."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import pytest
 
+from gateway.core.tasks import begin
 from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect, DisconnectCode
 from gateway.session import FAIR, State
@@ -75,6 +76,9 @@ class Session:
 
     def reroute(self) -> None:
         self.routes.append(self.transport.write)
+
+    def take(self, frame: bytes) -> Awaitable[None] | None:
+        return begin(self.receive(frame))
 
     async def receive(self, frame: bytes) -> None:
         if self.reasons:

@@ -1,11 +1,13 @@
 -- Store and publish as one act, so that the order of messages is the order of offsets.
 -- KEYS: meta, stream[, result]
--- ARGV: publication, new epoch, size, ttl, meta ttl, version, version epoch, result ttl (times in ms), pub/sub channel,
--- identity. The channel is no key: a cluster refuses scripts some of whose keys are not there while their slot moves.
+-- ARGV: publication, pub/sub channel, new epoch, size, ttl, meta ttl[, version, version epoch[, result ttl]] (times in
+-- ms), identity. The channel is no key: a cluster refuses scripts some of whose keys are not there while their slot moves.
 -- Answers "offset:epoch:nodes that took it".
 local call = redis.call
 local meta, stream, result = KEYS[1], KEYS[2], KEYS[3]
-local publication, size, ttl, version, version_epoch = ARGV[1], ARGV[3], ARGV[4], ARGV[6], ARGV[7]
+local publication, size, ttl, identity = ARGV[1], ARGV[4], ARGV[5], ARGV[#ARGV]
+local version, version_epoch = '0', ''
+if #ARGV > 7 then version, version_epoch = ARGV[7], ARGV[8] end
 
 if result then
   local known = call('GET', result)
@@ -19,12 +21,12 @@ local epoch = top[1]
 if version ~= '0' and top[3] and (#top[3] > #version or (#top[3] == #version and top[3] >= version))
   and (version_epoch == '' or version_epoch == call('HGET', meta, 've')) then
   local receipt = (top[2] or '0') .. ':' .. epoch .. ':0'
-  if result then call('SET', result, receipt, 'PX', ARGV[8]) end
+  if result then call('SET', result, receipt, 'PX', ARGV[9]) end
   return receipt
 end
 
-if top[4] ~= ARGV[10] or not epoch then
-  epoch = go_on(meta, epoch, top[2] or '0', top[4], ARGV[10], ARGV[2])
+if top[4] ~= identity or not epoch then
+  epoch = go_on(meta, epoch, top[2] or '0', top[4], identity, ARGV[3])
 end
 local offset = string.format('%.0f', call('HINCRBY', meta, 's', 1))
 if version ~= '0' then
@@ -32,7 +34,7 @@ if version ~= '0' then
 elseif top[3] then
   call('HDEL', meta, 'v', 've')
 end
-call('PEXPIRE', meta, ARGV[5])
+call('PEXPIRE', meta, ARGV[6])
 
 if size == '1' then
   call('SET', stream, offset .. ':' .. publication, 'PX', ttl)
@@ -49,6 +51,6 @@ else
 end
 
 local position = offset .. ':' .. epoch
-local receipt = position .. ':' .. call('PUBLISH', ARGV[9], '1p' .. position .. ':' .. publication)
-if result then call('SET', result, receipt, 'PX', ARGV[8]) end
+local receipt = position .. ':' .. call('PUBLISH', ARGV[2], '1p' .. position .. ':' .. publication)
+if result then call('SET', result, receipt, 'PX', ARGV[9]) end
 return receipt

@@ -1,5 +1,6 @@
 """Settings of channels."""
 
+from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -124,26 +125,28 @@ class ChannelOptions(Section):
     cache_empty_proxy_name: str = DEFAULT
     """Which: `default` is `channel.proxy.cache_empty`."""
 
-    @property
+    # — decided once for each object: every subscribe asks —
+
+    @cached_property
     def keeps_history(self) -> bool:
         return self.history_size > 0 and self.history_ttl > 0
 
-    @property
+    @cached_property
     def is_map(self) -> bool:
         return self.subscription_type in MAP_TYPES
 
-    @property
+    @cached_property
     def shows_in_maps(self) -> bool:
         """Whether subscribers are keys somewhere, which end with them."""
         prefixes = self.map_clients_presence_channel_prefix or self.map_users_presence_channel_prefix
         return bool(prefixes) or self.map.remove_client_on_unsubscribe
 
-    @property
+    @cached_property
     def is_stream(self) -> bool:
         """Whether it is neither: then the server may subscribe clients to it."""
         return not (self.is_map or self.is_polled)
 
-    @property
+    @cached_property
     def is_polled(self) -> bool:
         return self.subscription_type == "shared_poll"
 
