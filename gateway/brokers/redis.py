@@ -65,7 +65,6 @@ class RedisBroker:
         self._keys = shard.keys
         self._clock = clock
         self._reader = envelope.Reader()
-        self._subscribed: set[bytes] = set()
         self._history = RedisHistory(shard, self._reader)
         self._events: BrokerEvents | None = None
 
@@ -73,26 +72,23 @@ class RedisBroker:
         self._events = events
         self._deliver = partial(self._reader.deliver, events)  # of which one for a channel is as quick, for it is flat
         self._shard.on_reconnect.append(events.on_gap)
-        for name in (self._keys.shared("control"), self._keys.shared("control", node)):
-            self._subscribed.add(name)
+        self._controls = [self._keys.shared("control"), self._keys.shared("control", node)]
+        for name in self._controls:
             await self._shard.listen(name, events.on_control)
 
     async def close(self) -> None:
-        if self._events is not None:
-            self._shard.on_reconnect.remove(self._events.on_gap)
-            self._events = None
-        await self._shard.forget(self._subscribed)
-        self._subscribed.clear()
+        if self._events is None:
+            return
+        self._shard.on_reconnect.remove(self._events.on_gap)
+        self._events = None
+        channels = [name for name in self._shard.names() if self._keys.is_of(b"c", name)]
+        await self._shard.forget([*self._controls, *channels])
 
     def subscribe(self, channel: str) -> Awaitable[None]:
-        name = self._keys.of(b"c", channel)
-        self._subscribed.add(name)
-        return self._shard.subscribe(name, partial(self._deliver, channel))
+        return self._shard.subscribe(self._keys.of(b"c", channel), partial(self._deliver, channel))
 
     def unsubscribe(self, channel: str) -> Awaitable[None]:
-        name = self._keys.of(b"c", channel)
-        self._subscribed.discard(name)
-        return self._shard.unsubscribe(name)
+        return self._shard.unsubscribe(self._keys.of(b"c", channel))
 
     async def hearers(self, channels: Sequence[str]) -> list[int]:
         return await self._shard.hearers([self._keys.of(b"c", channel) for channel in channels])

@@ -167,6 +167,9 @@ class Cluster:
     def unsubscribe(self, name: bytes) -> asyncio.Future[None]:
         return self._homes.unsubscribe(name)
 
+    def names(self) -> list[bytes]:
+        return list(self._homes.handlers)
+
     async def forget(self, names: Iterable[bytes]) -> None:
         await asyncio.gather(*[self.unsubscribe(name) for name in names])
 

@@ -52,11 +52,17 @@ class Keys:
 
     def __init__(self, prefix: str, db: int = 0) -> None:
         self._prefix = f"{prefix}@{db}" if db else prefix
-        self._tags = [b"%b:{%b}:" % (self._prefix.encode(), tag) for tag in TAGS]
+        self._begin = f"{self._prefix}:{{".encode()
+        self._tags = [b"%b%b}:" % (self._begin, tag) for tag in TAGS]
 
     def of(self, kind: bytes, channel: str) -> bytes:
         name = channel.encode()
         return b"%b%b:%b" % (self._tags[crc32(name) % PARTITIONS], kind, name)
+
+    def is_of(self, kind: bytes, name: bytes) -> bool:
+        """Whether a name has been made by ``of`` for that kind."""
+        before, _, after = name.partition(b"}:")
+        return before.startswith(self._begin) and after.startswith(kind + b":")
 
     def stream(self, channel: str) -> list[bytes]:
         """A stream's meta data, and the stream itself."""

@@ -197,6 +197,9 @@ class Server:
     async def forget(self, names: Iterable[bytes]) -> None:
         await self._subscriptions.forget(names)
 
+    def names(self) -> list[bytes]:
+        return [name for name in self._subscriptions.handlers if name not in self._own_handlers]
+
     def hears(self, name: bytes) -> bool:
         """Whether it is subscribed, or about to be."""
         return name in self._subscriptions.handlers

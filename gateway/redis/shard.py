@@ -114,5 +114,8 @@ class Shard(Protocol):
     def unsubscribe(self, name: bytes) -> asyncio.Future[None]:
         """Stop the handler, at once; done when Redis has confirmed or is away. Never fails."""
 
+    def names(self) -> list[bytes]:
+        """What is subscribed, or about to be, but for its own."""
+
     async def forget(self, names: Iterable[bytes]) -> None:
         """Stop many handlers, at once."""

@@ -510,6 +510,26 @@ async def test_start_without_redis(server: RedisServer) -> None:
             assert heard.gaps == 0
 
 
+async def test_nothing_is_left_of_subscriptions(server: RedisServer) -> None:
+    """Neither of those that failed, nor of those that are there when the broker is closed."""
+    with RedisServer() as own:
+        async with started_shard(own.url) as shard:
+            broker = RedisBroker(shard)
+            await broker.start("n1", Recorder())
+            await shard.listen(shard.keys.shared("other"), lambda message: None)
+            own.kill()
+            await until(lambda: not shard.connected)
+            with pytest.raises(BrokerUnavailable):
+                await broker.subscribe("away")
+            assert len(shard.names()) == 3
+            own.start()
+            await until(lambda: shard.connected)
+            for channel in ("news", "c:}:", "gateway:control"):
+                await broker.subscribe(channel)
+            await broker.close()
+            assert shard.names() == [shard.keys.shared("other")]
+
+
 async def test_close_before_start_is_harmless(server: RedisServer) -> None:
     async with started_shard(server.url) as shard:
         await RedisBroker(shard).close()
