@@ -129,21 +129,18 @@ async def _in_turn(session: Session, command_id: int, request: ConnectRequest) -
     node = session.node
     session.heartbeat.cancel()
     await node.connecting.acquire()
-    turn = _Turn(node.connecting)
+    turn, timeout = _Turn(node.connecting), node.settings.client.connect_timeout
+    end = node.wheel.clock() + timeout
+    # not the session's deadline, which ends with it: the program may be at it still when the client has left
+    deadline = node.wheel.after(timeout, partial(_overdue, session, command_id, turn))
     try:
         _check(session)
-        timeout = node.settings.client.connect_timeout
-        end = node.wheel.clock() + timeout
-        # not the session's deadline, which ends with it: the program may be at it still when the client has left
-        deadline = node.wheel.after(timeout, partial(_overdue, session, command_id, turn))
-        try:
-            admission = await _let_in(session, request)
-        finally:
-            deadline.cancel()
+        admission = await _let_in(session, request)
         if session.subscriptions:  # to be opened in what is left
             session.watch(end - node.wheel.clock(), partial(_overdue, session, command_id))
         return admission
     finally:
+        deadline.cancel()
         turn.end()
 
 

@@ -155,10 +155,13 @@ def _find(each: Any, scope: Scope, endpoint: RawEndpoint) -> Way | None:
     while not isinstance(each, Router):
         if not _definitions(each, "__call__") <= _PASSING:
             return None
+        if isinstance(each, ProxyHeadersMiddleware):
+            if proxy is not None:
+                return None  # one would be asked what the other says
+            proxy = each
         if isinstance(each, Starlette):
             app, each = each, each.middleware_stack
         else:
-            proxy = each if isinstance(each, ProxyHeadersMiddleware) else proxy
             each = each.app
     if app is None or app is not scope["app"] or app.router is not each or each.middleware_stack != each.app:
         return None

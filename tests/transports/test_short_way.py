@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Host, Match, Router, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from websockets.asyncio.client import ClientConnection, connect
 
 from gateway import Client, Gateway, Settings
@@ -192,6 +193,10 @@ def of_trusted_hosts(program: Program, _monkeypatch: pytest.MonkeyPatch) -> None
     program.app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1"])
 
 
+def behind_two_proxies(program: Program, _monkeypatch: pytest.MonkeyPatch) -> None:
+    program.app.add_middleware(ProxyHeadersMiddleware, trusted_hosts="203.0.113.9")
+
+
 def wrapped(program: Program, _monkeypatch: pytest.MonkeyPatch) -> None:
     program.served = Watching(program.app)
 
@@ -261,7 +266,15 @@ def with_more_in_its_scope(_program: Program, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     "change",
     [
-        *(with_middleware, of_trusted_hosts, wrapped, wrapped_in_a_function, mounted, mounted_at_the_root),
+        *(
+            with_middleware,
+            of_trusted_hosts,
+            behind_two_proxies,
+            wrapped,
+            wrapped_in_a_function,
+            mounted,
+            mounted_at_the_root,
+        ),
         *(with_a_root_path, derived, of_a_host, with_a_route_that_looks, replaced, within_the_router),
         *(within_the_stack, with_more_in_its_scope),
     ],

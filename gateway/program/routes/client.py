@@ -21,9 +21,10 @@ from gateway.program.routes.streams import Stream, Streams
 from gateway.program.typed import PLAIN, Decode, T, decoded
 from gateway.session import NO_APPLICATION, Session, State, server_side
 from gateway.session.life import SubscriptionEnded
+from gateway.transports.raw import WHOLE
 
 _UNWANTED = frozenset(
-    ("extensions", "endpoint", "route", "router", "path_params", "starlette.exception_handlers", "gateway.whole")
+    ("extensions", "endpoint", "route", "router", "path_params", "starlette.exception_handlers", WHOLE)
 )
 """Keys of a scope that are about the call that has ended, not about the request."""
 
