@@ -186,11 +186,7 @@ def storm(run: Run) -> Values:
 
     Nothing of it is left when it returns: the next one would pay for that.
     """
-    plan = structs.replace(run.plan(STORM), publishers="none", prefix=f"{token_hex(3)}-")
-    if run.system.own_channels:
-        plan = structs.replace(plan, channels=plan.connections)
-    if run.system.tokens:
-        plan = structs.replace(plan, tokens=tokens(plan.connections))
+    plan = structs.replace(clients(run, STORM), prefix=f"{token_hex(3)}-")
     used, began = run.server.cpu(), time.monotonic()
     with connected(run, Load(plan)):
         used, took = run.server.cpu() - used, time.monotonic() - began
@@ -198,9 +194,15 @@ def storm(run: Run) -> Values:
     return {COST: 1e6 * used / plan.connections, SERVER: 100 * used / took}
 
 
-def tokens(count: int) -> tuple[str, ...]:
-    """One for each connection."""
-    return tuple(sign_connection(SECRET, f"user-{number}") for number in range(count))
+def clients(run: Run, connections: int) -> Plan:
+    """Silent ones; as the system has it each with a token, and each with a channel of its own."""
+    plan = structs.replace(run.plan(connections), publishers="none", connect_timeout=30.0)
+    if run.system.own_channels:
+        plan = structs.replace(plan, channels=plan.connections)
+    if run.system.tokens:
+        tokens = tuple(sign_connection(SECRET, f"user-{number}") for number in range(plan.connections))
+        plan = structs.replace(plan, tokens=tokens)
+    return plan
 
 
 def _until_idle(run: Run) -> None:
@@ -217,9 +219,9 @@ def _until_idle(run: Run) -> None:
 
 
 def memory(run: Run) -> Values:
-    """What a connection costs that is idle and subscribed to the channel of all."""
+    """What a connection costs that is idle and subscribed."""
     before = run.server.memory()
-    with connected(run, Load(structs.replace(run.plan(IDLE), publishers="none", connect_timeout=30.0))) as load:
+    with connected(run, Load(clients(run, IDLE))) as load:
         grown = _at_rest(run, load) - before
         return {MEMORY: grown / load.plan.connections / 1024, HELD: load.plan.connections}
 

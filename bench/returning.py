@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import structs
 
-from bench.measures import COST, SERVER, Run, Values, connected, tokens
+from bench.measures import COST, SERVER, Run, Values, clients, connected
 from bench.servers import Failed
 from gateway.batches import batches
 from gateway.bench.load import Load
@@ -38,14 +38,7 @@ _EVER = 3600.0
 
 def returning(run: Run) -> Values:
     """Each client has a channel of its own with history, and a third of them miss a message."""
-    plan = structs.replace(
-        run.plan(CLIENTS, CLIENTS),
-        publishers="none",
-        tokens=tokens(run.count(CLIENTS)),
-        sources=2,
-        connect_concurrency=AT_ONCE,
-        connect_timeout=30.0,
-    )
+    plan = structs.replace(clients(run, CLIENTS), sources=2, connect_concurrency=AT_ONCE)
     others = structs.replace(run.plan(LISTENERS, rate=RATE), prefix="live", tokens=plan.tokens[:1])
     with live(others) as since, run.system.server(run.core, run.redises.url) as node:
         there: dict[int, bytes] = {}

@@ -44,6 +44,8 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
 
 _PEERS = ("tutorial", "tutorial-redis", "broadcaster", "channels", "python-socketio", "socket.io", "ws")
 _GATEWAYS = ("gateway", "gateway-redis")
+_SUBSCRIBED = ("history", "history-redis", "program-redis")
+"""Each connection with a channel of its own with history."""
 _FAN_OUT = ("limit", "gateway", "gateway-protobuf", "gateway-redis")
 _D = measures.DELIVERIES
 
@@ -134,7 +136,7 @@ WORKS: Sequence[Work] = (
         title="What it costs the server to let a client in and subscribe it, when a thousand come at once",
         measure=measures.storm,
         turns=5,
-        systems=("tutorial", "ws", *_GATEWAYS, "token", "token-redis", "history", "history-redis", "program-redis"),
+        systems=("tutorial", "ws", *_GATEWAYS, "token", "token-redis", *_SUBSCRIBED),
         based=False,
     ),
     Work(
@@ -146,11 +148,14 @@ WORKS: Sequence[Work] = (
     ),
     Work(
         name="memory",
-        title="Memory of 15,000 idle connections, subscribed to one channel",
+        title="Memory of 15,000 idle connections, all in one channel, or each in one of its own with history",
         measure=measures.memory,
-        systems=(*_GATEWAYS, *_PEERS),
+        systems=(*_GATEWAYS, *_SUBSCRIBED, *_PEERS),
         based=False,
-        bars=(Bar(value=measures.MEMORY, most=10.0),),
+        bars=(
+            Bar(value=measures.MEMORY, most=10.0),
+            *(Bar(system=system, value=measures.MEMORY, most=6.0) for system in _SUBSCRIBED),
+        ),
     ),
     Work(
         name="latency",

@@ -11,7 +11,8 @@ import pytest
 
 from bench import measures
 from bench.__main__ import Bench, Options, parse
-from bench.measures import COST, STORM, Run, Values, storm
+from bench.measures import COST, STORM, Run, Values, clients, storm
+from bench.redises import Layout, Redises
 from bench.report import table
 from bench.results import Result, Sample, medians
 from bench.servers import Failed
@@ -97,6 +98,17 @@ def test_turns_are_taken_on_servers_that_are_up_together(monkeypatch: pytest.Mon
 
 def test_medians_are_of_what_was_measured_each_time() -> None:
     assert medians([{"a": 3.0, "b": 1.0}, {"a": 1.0}, {"a": 2.0}]) == {"a": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("system", "channels", "tokens"),
+    [("gateway", 1, 0), ("token", 50, 50), ("history-redis", 50, 50), ("program-redis", 50, 0)],
+)
+def test_clients_come_as_the_system_has_it(system: str, channels: int, tokens: int) -> None:
+    server: Any = SimpleNamespace(port=1)
+    plan = clients(Run(BY_NAME[system], server, Redises(Layout(), []), 1.0, 0.05, {}, 0), STORM)
+    assert (plan.connections, plan.channels, len(set(plan.tokens))) == (50, channels, tokens)
+    assert plan.publishers == "none"
 
 
 def run(used: Iterator[float]) -> Any:
