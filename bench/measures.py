@@ -52,7 +52,7 @@ _LOOK = 0.5
 _REST = 10.0
 """Seconds within which memory, or the server, must come to rest."""
 _PAUSE = 0.1
-_SELDOM = 0.03
+_IDLE_SHARE = 0.03
 """Share of a core that a server takes at most which has nothing to do."""
 
 
@@ -212,7 +212,7 @@ def _until_idle(run: Run) -> None:
     while True:
         time.sleep(_PAUSE)
         before, used = used, run.server.cpu()
-        if used - before < _SELDOM * _PAUSE:
+        if used - before < _IDLE_SHARE * _PAUSE:
             return
         if time.monotonic() > until:
             raise Failed(f"{run.system.name} is still busy {_REST:g} s after its connections have closed")
