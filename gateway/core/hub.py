@@ -366,7 +366,8 @@ class Hub:
         else:
             connection.outbox = [message]
             self._outboxes.append(connection)
-            self._schedule()
+            if not self._scheduled:
+                self._schedule()
         if len(message) >= FRAME_SIZE:
             self._flush_outboxes()  # so that the transport's limit is looked at before there is more of it
 
@@ -475,13 +476,19 @@ class Hub:
     def _write_out(self, connections: list[Connection]) -> None:
         for connection in connections:
             messages, connection.outbox = connection.outbox, None
-            if messages:
-                try:
-                    for frame, size in connection.wire.frames(messages):
+            if not messages:
+                continue
+            wire, transport = connection.wire, connection.transport
+            try:
+                if len(messages) == 1:
+                    self._metrics.bytes_out += len(messages[0])
+                    transport.write(wire.pack(messages))
+                else:
+                    for frame, size in wire.frames(messages):
                         self._metrics.bytes_out += size
-                        connection.transport.send(frame)
-                except Exception:  # one connection's trouble is not to be everybody's
-                    log.exception("%s: a frame could not be made", str(connection))
+                        transport.write(frame)  # which may be another one after the first
+            except Exception:  # one connection's trouble is not to be everybody's
+                log.exception("%s: a frame could not be made", str(connection))
 
     def _write_early(self, audience: Audience) -> None:
         """Write it before the tick ends: behind what plain clients are to hear before, of other channels."""

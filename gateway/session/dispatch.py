@@ -158,38 +158,31 @@ class ClientSession(Session):
             self.disconnect(Disconnect(DisconnectCode.INTERNAL))
 
     async def _carry_out(self, command: Command) -> None:
-        if (rest := self._handle(command)) is not None:
-            try:
+        try:
+            if (rest := self._handle(command)) is not None:
                 await rest
-            except Exception as error:
-                if not self._fail(command, error):
-                    raise
+        except Exception as error:
+            if not self._fail(command, error):
+                raise
 
     def _carry_out_at_once(self, command: Command) -> Awaitable[None] | None:
         """Carry it out as far as that goes without waiting; answers the rest, which may fail."""
-        work = self._handle(command)
-        if work is not None:
-            try:
-                return begin(work)
-            except Exception as error:
-                if not self._fail(command, error):
-                    raise
+        try:
+            work = self._handle(command)
+            return None if work is None else begin(work)
+        except Exception as error:
+            if not self._fail(command, error):
+                raise
         return None
 
     def _handle(self, command: Command) -> Coroutine[Any, Any, None] | None:
         """Have the handler of the command begin; answers what it has to wait for."""
-        request = command.request
-        kind = type(request)
+        kind = type(command.request)
         handler = COMMANDS[self.state].get(kind)
         if handler is None:
             raise Disconnect(DisconnectCode.BAD_REQUEST)
         self.node.metrics.commands[kind.__name__] += 1
-        try:
-            return handler(self, command.id, request)
-        except Exception as error:
-            if not self._fail(command, error):
-                raise
-            return None
+        return handler(self, command.id, command.request)
 
     def _fail(self, command: Command, error: Exception) -> bool:
         """Answer a command that has failed; False if that is to be the end of the connection."""

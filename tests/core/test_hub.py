@@ -834,6 +834,8 @@ class Filling(Client):
 
     def _socket(self, frame: Any) -> None:
         self.bypassed += self.full
+        if not self.full:
+            self.send(frame)
 
     def send(self, frame: Any) -> None:
         super().send(frame)
