@@ -25,6 +25,8 @@ RSA_BITS = 2048
 RSA_ALGORITHMS = ("RS256", "RS384", "RS512")
 ECDSA_ALGORITHMS = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 
+_INNER, _OUTER = (bytes(each ^ pad for each in range(256)) for pad in (0x36, 0x5C))
+
 _PEM_EXAMPLE = '"-----BEGIN PUBLIC KEY-----\\nMII...\\n-----END PUBLIC KEY-----"'
 
 
@@ -96,18 +98,30 @@ class BoundAlgorithm(Algorithm):
 
 
 class BoundHMAC(BoundAlgorithm):
-    """HMAC, as most tokens are signed."""
+    """HMAC, as most tokens are signed. What a secret gives by itself is made once (RFC 2104, section 4)."""
 
     def __init__(self, algorithm: HMACAlgorithm, keys: Callable[[], Sequence[NamedKey]]) -> None:
         super().__init__(algorithm, keys)
-        self._hash = algorithm.hash_alg
+        self._hash: Callable[[bytes], Any] = algorithm.hash_alg
+        self._begun: dict[bytes, tuple[Any, Any]] = {}
+        """By secret, the inner and the outer hash."""
 
     def signer(self, signed: bytes, signature: bytes, kid: str) -> str | None:
         for name, key in self._first(kid) if kid else self._keys():
+            begun = self._begun.get(key) or self._begin(key)
+            inner, outer = begun[0].copy(), begun[1].copy()
+            inner.update(signed)
+            outer.update(inner.digest())
             # as texts: of bytes there is one, so that nothing else that could be read as the same is let pass
-            if hmac.compare_digest(unpadded(hmac.digest(key, signed, self._hash)), signature):
+            if hmac.compare_digest(unpadded(outer.digest()), signature):
                 return name
         return None
+
+    def _begin(self, secret: bytes) -> tuple[Any, Any]:
+        block = self._hash(b"").block_size
+        padded = (self._hash(secret).digest() if len(secret) > block else secret).ljust(block, b"\0")
+        found = self._begun[secret] = self._hash(padded.translate(_INNER)), self._hash(padded.translate(_OUTER))
+        return found
 
 
 class Keyring:

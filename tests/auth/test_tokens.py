@@ -272,6 +272,19 @@ def test_hmac(algorithm: str) -> None:
         verifier().connection(token)
 
 
+@pytest.mark.filterwarnings("ignore::jwt.InsecureKeyLengthWarning")
+@pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512"])
+@pytest.mark.parametrize("length", [1, 63, 64, 65, 127, 128, 129, 300])
+def test_secrets_of_all_lengths_are_hashed_as_the_library_does(
+    length: int, algorithm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = ("secret" * 50)[:length]
+    known = Keyring(configured(TokenSettings(hmac_secret_key=secret), "client.token", lambda: NOW))
+    known.verify(jwt.encode({"sub": "first"}, secret, algorithm))
+    monkeypatch.setattr(known._jws, "decode_complete", None)
+    assert known.verify(jwt.encode({"sub": "second"}, secret, algorithm)).key == KEY
+
+
 @pytest.mark.parametrize("algorithm", ["RS256", "RS384", "RS512"])
 def test_rsa(algorithm: str) -> None:
     token = jwt.encode({"sub": "alice"}, RSA, algorithm=algorithm)
