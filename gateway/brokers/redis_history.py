@@ -64,7 +64,7 @@ class RedisHistory:
             answer = self._shard.run(_TOPS, keys, args)
         else:
             keys = [key for question in questions for key in self._keys.stream(question.key[0])]
-            args += (which.limit, int(which.reverse), int(stream.history_size == 1))
+            args += (max(which.limit, -1), int(which.reverse), int(stream.history_size == 1))
             args += [_since(question.key[1]) for question in questions]
             answer = self._shard.run(_HISTORY, keys, args)
         answer.add_done_callback(partial(self._hand_out, questions, 3 if which.limit == 0 else 4))
@@ -99,9 +99,11 @@ class RedisHistory:
         for question in questions:
             self.reads.refuse(question, error)
 
-    def _part(self, epoch: bytes, offset: bytes | None, former: bytes | None, entries: Sequence[Any] = ()) -> Part:
+    def _part(
+        self, epoch: bytes, offset: bytes | None, former: bytes | None, entries: Sequence[Any] | None = None
+    ) -> Part:
         publications = []
-        for entry, fields in entries:
+        for entry, fields in entries or ():
             publication = self._reader.stored(fields[1], int(entry.partition(b"-")[0]))
             if publication is not None:
                 publications.append(publication)

@@ -104,7 +104,8 @@ class Feeds:
         opening.add_done_callback(partial(self._opened, channel, feed))
 
     def _opened(self, channel: str, feed: _Feed, opening: "asyncio.Future[None]") -> None:
-        waiting = feed.waiting or ()
+        # a failure that they are told keeps, by its traceback, a frame that keeps the feed
+        waiting, feed.waiting = feed.waiting or (), []
         if self._feeds.get(channel) is not feed:
             return
         error = asyncio.CancelledError() if opening.cancelled() else opening.exception()

@@ -147,10 +147,11 @@ class _Rest:
                 try:
                     value = yield self._waits_for
                 except BaseException as error:
-                    # not kept: with a failure in it, it would keep itself by that one's traceback
+                    # not kept: with a failure in it, or among its results, it would keep itself by its traceback
                     self._waits_for = None
                     self._waits_for = self._work.throw(error)
                 else:
+                    self._waits_for = None
                     self._waits_for = self._work.send(value)
         except StopIteration:
             return

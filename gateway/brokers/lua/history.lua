@@ -1,10 +1,10 @@
 -- Read parts of streams, and where these stand.
 -- KEYS: meta and stream of each    ARGV: those of top.lua, limit (-1: all), reverse ('1'), whether a stream is one
 -- publication as a plain value ('1'), and of each since ('': from the end)
--- Answers of each: epoch, offset, where former epochs ended, {{id, {'d', publication}}, ...}; only of the first ones if
--- that is enough for once, since everybody waits for it.
+-- Answers of each: epoch, offset, where former epochs ended, {{id, {'d', publication}}, ...} or nothing; only of the first
+-- ones if that is enough for once, since everybody waits for it.
 local ENOUGH, ENOUGH_BYTES = 128, 256 * 1024
-local limit, reverse, plain = tonumber(ARGV[4]), ARGV[5] == '1', ARGV[6] == '1'
+local limit, reverse, plain = ARGV[4], ARGV[5] == '1', ARGV[6] == '1'
 
 -- Answers nothing if the key is of another type.
 local function try(...)
@@ -15,39 +15,48 @@ end
 
 local function read_value(key, since)
   local value = try('GET', key)
-  if not value then return value == false and {} or nil end
+  if not value then return value end
   local id, publication = string.match(value, '^(%d+):(.*)$')
-  local offset = tonumber(id)
-  local wanted = not since or (reverse and offset < since) or (not reverse and offset > since)
-  return wanted and {{id, {'d', publication}}} or {}
+  local offset, bound = tonumber(id), tonumber(since)
+  local wanted = not bound or (reverse and offset < bound) or (not reverse and offset > bound)
+  return wanted and {{id, {'d', publication}}}
 end
 
 local function read_stream(key, since)
-  local range = {reverse and 'XREVRANGE' or 'XRANGE', key, reverse and '+' or '-', reverse and '-' or '+'}
-  if since then range[3] = string.format('(%.0f-0', since) end
-  if limit > 0 then
-    range[5] = 'COUNT'
-    range[6] = ARGV[4]
-  end
-  return try(unpack(range))
+  local verb, first, last = 'XRANGE', '-', '+'
+  if reverse then verb, first, last = 'XREVRANGE', '+', '-' end
+  if since ~= '' then first = '(' .. since .. '-0' end
+  if limit == '-1' then return try(verb, key, first, last) end
+  return try(verb, key, first, last, 'COUNT', limit)
 end
 
 -- What a stream was before its size changed it may still be.
 local function read(key, since)
-  if plain then return read_value(key, since) or read_stream(key, since) or call('GET', key) end
-  return read_stream(key, since) or read_value(key, since) or call('XRANGE', key, '-', '+')
+  local first, second = read_stream, read_value
+  if plain then first, second = read_value, read_stream end
+  local found = first(key, since)
+  if found == nil then found = second(key, since) end
+  if found == nil then call('GET', key) end -- of neither type, which this says
+  return found
+end
+
+-- Whether there can be nothing behind a position, or before it.
+local function nothing(since, offset)
+  if not offset or since == '' then return not offset end
+  if not reverse then return since == offset end
+  return since == '0' or tonumber(since) > tonumber(offset)
 end
 
 local answers, count, bytes = {}, 0, 0
 for number = 1, #KEYS / 2 do
-  local top, since, entries = top_of(KEYS[number * 2 - 1], number), tonumber(ARGV[number + 6]), {}
-  local offset = tonumber(top[2])
-  local nothing = not offset or (since and (reverse and (since == 0 or since > offset) or not reverse and since >= offset))
-  if not nothing then entries = read(KEYS[number * 2], since) end
+  local top, since, entries = top_of(KEYS[number * 2 - 1], number), ARGV[number + 6], false
+  if not nothing(since, top[2]) then entries = read(KEYS[number * 2], since) end
   local at = number * 4
   answers[at - 3], answers[at - 2], answers[at - 1], answers[at] = top[1], top[2], top[3], entries
-  for _, entry in ipairs(entries) do bytes = bytes + #entry[2][2] end
-  count = count + #entries
-  if count >= ENOUGH or bytes >= ENOUGH_BYTES then break end
+  if entries then
+    for _, entry in ipairs(entries) do bytes = bytes + #entry[2][2] end
+    count = count + #entries
+    if count >= ENOUGH or bytes >= ENOUGH_BYTES then break end
+  end
 end
 return answers
