@@ -6,6 +6,7 @@ Each connection, user and address has an account. Who is over a limit is refused
 
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -123,7 +124,7 @@ class Limiter:
         self._clock = clock
         self._users = Accounts()
         self._addresses = Accounts()
-        self._open: dict[str, int] = {}
+        self._open: defaultdict[str, int] = defaultdict(int)
         """Connections by network."""
         self._refusals = refusals or Recurring(log, clock)
         self._asked: tuple[RateLimitSettings, int | None] | None = None
@@ -169,7 +170,7 @@ class Limiter:
     def enter(self, network: Network) -> None:
         """A connection is open; ``leave`` says that it is no more."""
         if network.name:
-            self._open[network.name] = self._open.get(network.name, 0) + 1
+            self._open[network.name] += 1
 
     def leave(self, network: Network) -> None:
         if network.name:

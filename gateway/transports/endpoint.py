@@ -85,17 +85,13 @@ class WebSocketEndpoint:
 
     def open(self, connection: AskedConnection, request: UpgradeRequest) -> None:
         peer = self._acceptor.peer_of(request)
-        refusal = self._acceptor.turn_back(peer, request)
-        spoken = self._usual
-        if refusal is None and ("?" in request.target or SUBPROTOCOL in request.names):
-            query = request.target.partition("?")[2]
-            chosen = self._choose(peer, request.values(SUBPROTOCOL), query)
-            if isinstance(chosen, Spoken):
-                spoken = chosen
-            else:
-                refusal = chosen
-        if refusal is not None:
-            connection.refuse(response(*refusal))
+        spoken: Spoken | Refusal | None = self._acceptor.turn_back(peer, request)
+        if spoken is None:
+            spoken = self._usual
+            if "?" in request.target or SUBPROTOCOL in request.names:
+                spoken = self._choose(peer, request.values(SUBPROTOCOL), request.target.partition("?")[2])
+        if isinstance(spoken, Refusal):
+            connection.refuse(response(*spoken))
             return
         connection.accept(spoken.subprotocol, [])
         self._attach(spoken, peer, request, connection)
