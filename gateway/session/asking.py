@@ -61,14 +61,17 @@ async def publish(session: Session, command_id: int, request: PublishRequest) ->
     if pipeline is None:
         pipeline = session.pipeline = Pipeline()
     node = session.node
-    full = pipeline.begun()
     told = partial(_published, session, pipeline, command_id, channel)
-    if extras is NO_EXTRAS and node.publishing.post(channel.name, publication, node.stream(channel), told):
-        if full:
-            await pipeline.room()
-    else:
-        pipeline.ended()
+    full, taken = pipeline.begun(), False
+    try:
+        taken = extras is NO_EXTRAS and node.publishing.post(channel.name, publication, node.stream(channel), told)
+    finally:
+        if not taken:
+            pipeline.ended()
+    if not taken:
         await pipeline.add(_publish(session, command_id, channel, publication, extras))
+    elif full:
+        await pipeline.room()
 
 
 def _published(

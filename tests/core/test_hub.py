@@ -554,6 +554,14 @@ async def test_another_epoch_is_a_loss(hub: Hub) -> None:
     assert (new.losses, new.frames) == (0, ["p3"])
 
 
+async def test_another_epoch_is_a_loss_though_its_offset_is_the_next(hub: Hub) -> None:
+    one = reader(hub, at(1))
+    publish(hub, 2)
+    hub.publish("room", publication(3, epoch="next"))
+    hub.flush()
+    assert (one.losses, one.frames) == (1, ["p2"])
+
+
 async def test_a_stream_that_went_back_is_a_loss(hub: Hub) -> None:
     one = reader(hub, at(5))
     publish(hub, 6)

@@ -131,6 +131,19 @@ async def test_publishes_are_answered_as_the_broker_accepts_them(monkeypatch: py
     assert (second["id"], second["error"]["code"]) == (7, 100)
 
 
+async def test_publishes_that_fail_on_the_spot_are_not_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = await alice()
+
+    def refuse(*_: object) -> bool:
+        raise BrokerUnavailable("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(client.rig.broker, "post", refuse)
+        for _ in range(UNDER_WAY):
+            assert await client.refused("publish", channel="any:1", data=1) == 100
+    assert await asyncio.wait_for(client.ask("publish", channel="any:1", data=1), 10) == {"publish": {}}
+
+
 async def test_who_publishes_faster_than_the_broker_accepts_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     client = await alice()
     tell = posted(client, monkeypatch)

@@ -355,6 +355,15 @@ async def test_what_happens_in_a_channel(recorded: Recorded) -> None:
     ]
 
 
+async def test_what_a_client_publishes_in_a_channel(recorded: Recorded) -> None:
+    client = await recorded.rig.connected("ann")
+    recorded.watch("channel", "room:1")
+    assert await client.ask("publish", channel="room:1", data=1) == {"publish": {}}
+    assert recorded.told("channel", "room:1", "kind", "text", "user")[1:] == [
+        ("publish", "accepted, offset 1; nodes that hear it: 0", "ann")
+    ]
+
+
 async def test_refusals_in_a_channel(recorded: Recorded) -> None:
     client = await recorded.rig.connected("ann")
     recorded.watch("user", "ann")  # which takes nothing from the other

@@ -1,7 +1,8 @@
 -- Store and publish as one act, so that the order of messages is the order of offsets.
 -- KEYS: meta, stream[, result]
--- ARGV: publication, pub/sub channel, new epoch, size, ttl, meta ttl[, version, version epoch[, result ttl]] (times in
--- ms), identity. The channel is no key: a cluster refuses scripts some of whose keys are not there while their slot moves.
+-- ARGV: publication, pub/sub channel, new epoch, size, ttl, meta ttl[, version, version epoch[, result ttl]], identity
+-- (times in ms). The channel is no key: a cluster refuses scripts some of whose keys are not there while their slot
+-- moves.
 -- Answers "offset:epoch:nodes that took it".
 local call = redis.call
 local meta, stream, result = KEYS[1], KEYS[2], KEYS[3]
