@@ -83,13 +83,15 @@ class ServedConnection(AskedConnection, Protocol):
 class Way:
     """How an application leads the connections for one path to an endpoint."""
 
-    __slots__ = ("_app", "_endpoint", "_proxied", "_routers", "_stack")
+    __slots__ = ("_app", "_endpoint", "_proxied", "_routers", "_server", "_stack")
 
     def __init__(self, app: Starlette, proxy: ProxyHeadersMiddleware | None, endpoint: RawEndpoint) -> None:
         self._app = app
         self._stack = app.middleware_stack
         self._routers = [(each, each.routes[:]) for each in _routers(app.router)]
         self._endpoint = endpoint
+        self._server: tuple[str, int | None] | None = None
+        """Where the last connection came in: mostly all do."""
         self._proxied = copy(cast(Any, proxy))
         """Finds out who the client of a trusted proxy is, as it does for the application."""
         if proxy is not None:
@@ -113,7 +115,9 @@ class Way:
             request.client = scope["client"]
         scope["app"], scope["state"] = self._app, state.copy()
         # nothing of the connection: it is to be freed as it closes, whoever keeps this
-        scope[WHOLE] = partial(asgi_scope, request, config, get_local_addr(transport), secure=is_ssl(transport))
+        if (server := get_local_addr(transport)) != self._server:
+            self._server = server
+        scope[WHOLE] = partial(asgi_scope, request, config, self._server, secure=is_ssl(transport))
         request.scope = scope
         self._endpoint.open(connection, request)
         request.scope = {}  # in which it stands itself: neither is to keep the other
