@@ -19,6 +19,9 @@ from gateway.transports.frames import TOO_BIG
 from gateway.transports.raw import MESSAGE_COST, QUEUED, RawConnection
 from gateway.transports.slow_consumer import WriteLimits
 
+SHORTLY = 5
+"""Turns of the event loop in which a handler decides that waits for nothing: changing how a socket is read costs more."""
+
 log = logging.getLogger(__name__)
 
 
@@ -88,10 +91,10 @@ class DirectTransport(DirectWriting):
         if self._pump is None:
             self._pump = asyncio.get_running_loop().create_task(self._carry_on(begun))
             if is_unauthenticated(self.session):
-                # not nothing at all: that the client goes meanwhile must be seen
-                self._connection.sip()
+                self._sip(SHORTLY)
         if not messages:
             return
+        self._sip(0)
         if self._waiting is None:
             self._waiting = deque()
         for _, payload in messages:
@@ -102,6 +105,18 @@ class DirectTransport(DirectWriting):
             if self._queued > 2 * QUEUED and is_unauthenticated(self.session):  # it all came in one read
                 self._waiting.clear()
                 self.session.reject(Disconnect(TOO_BIG, "too much before connect was answered"))
+
+    def _sip(self, turns: int) -> None:
+        """Read little of a client that is not let in, if it is not after so many turns of the event loop.
+
+        Not nothing at all: that the client goes meanwhile must be seen.
+        """
+        if self._pump is None or not is_unauthenticated(self.session):
+            return
+        if turns:
+            asyncio.get_running_loop().call_soon(self._sip, turns - 1)
+        else:
+            self._connection.sip()
 
     def _raise_limit(self) -> None:
         self._connection.limit(self._largest)
