@@ -20,7 +20,7 @@ from gateway.transports.raw import MESSAGE_COST, QUEUED, RawConnection
 from gateway.transports.slow_consumer import WriteLimits
 
 SHORTLY = 5
-"""Turns of the event loop in which a handler decides that waits for nothing. To read otherwise costs more than they do."""
+"""Turns of the event loop in which a handler decides that waits for nothing. To read otherwise costs more than it."""
 
 log = logging.getLogger(__name__)
 
