@@ -77,6 +77,8 @@ class System(msgspec.Struct, frozen=True, kw_only=True):
         """The same gateway as another checkout has it."""
         ours, theirs = str(CONFIG), str(checkout / CONFIG.relative_to(self.directory))
         words = tuple(theirs if word == ours else word for word in self.words)
+        if "first_protocol" not in (checkout / "gateway/transports/uvicorn_dispatch.py").read_text():
+            words = tuple("httptools" if word == _FIRST else word for word in words)
         return structs.replace(self, name=f"{self.name} of {checkout.name}", words=words, directory=checkout)
 
 
@@ -158,10 +160,14 @@ def with_tokens(name: str, title: str, *words: str, **variables: str) -> System:
     return structs.replace(gateway(name, title, *words, **_TOKENS, **variables), tokens=True, own_channels=True)
 
 
+_FIRST = "gateway.transports.uvicorn_dispatch:first_protocol"
+
+
 def program(name: str, title: str, *words: str, **variables: str) -> System:
     """A FastAPI application with the gateway in it: ``bench/peers/program.py``."""
     where = ("-m", "uvicorn", "--app-dir", str(PEERS), "program:app", "--port", "{port}")
-    served = ("--loop", "uvloop", "--ws", "gateway.transports.uvicorn_websocket:WebSocketProtocol")
+    classes = ("--http", _FIRST, "--ws", "gateway.transports.uvicorn_websocket:WebSocketProtocol")
+    served = ("--loop", "uvloop", *classes)
     return System(
         name=name,
         title=title,

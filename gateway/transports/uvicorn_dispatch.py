@@ -7,7 +7,10 @@ That is a sixth of what a new connection costs.
 import asyncio
 import re
 from asyncio import AbstractEventLoop
+from functools import cache, partial
 from typing import Any
+
+from uvicorn.config import Config
 
 from gateway import files
 from gateway.transports.handshake import HEAD_LIMIT, read_usual
@@ -114,6 +117,21 @@ def protocol_class(http: type[HttpProtocol], websocket: type[WebSocketProtocol])
     """The class for uvicorn's ``http``, with these classes for what is HTTP and what is not."""
     given = {"http": http, "unheard": Unheard(http.timeout), "lookout": files.Numbers()}
     return type("DispatchProtocol", (DispatchProtocol, websocket), {"__slots__": (), **given})
+
+
+_class_of = cache(partial(protocol_class, HttpProtocol))
+
+
+def first_protocol(config: Config, **given: Any) -> asyncio.Protocol:
+    """For an application of your own: ``--http gateway.transports.uvicorn_dispatch:first_protocol``.
+
+    With one of our classes as ``--ws`` it reads the head of a WebSocket by itself; all else is `HttpProtocol`'s.
+    """
+    kind = config.ws_protocol_class
+    if isinstance(kind, type) and issubclass(kind, WebSocketProtocol):
+        known: Any = kind  # which mypy takes for unhashable
+        return _class_of(known)(config, **given)
+    return HttpProtocol(config, **given)
 
 
 def is_unheard(connection: object) -> bool:

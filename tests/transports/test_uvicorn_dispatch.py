@@ -6,10 +6,15 @@ from functools import partial
 from typing import Any, cast
 
 import pytest
+from starlette.types import Receive, Scope, Send
+from uvicorn.config import Config
+from uvicorn.server import ServerState
 
 from gateway import files
 from gateway.transports.handshake import HEAD_LIMIT
-from gateway.transports.uvicorn_dispatch import Unheard
+from gateway.transports.uvicorn_dispatch import DispatchProtocol, Unheard
+from gateway.transports.uvicorn_http import HttpProtocol
+from gateway.transports.uvicorn_websocket import CompressingWebSocketProtocol, WebSocketProtocol
 from tests.transports.sockets import TEXT, Running, client_frame, upgrade_request
 from tests.waiting import until
 
@@ -145,3 +150,27 @@ async def test_who_comes_when_files_run_out_is_closed_unheard(run: Running, monk
     await until(lambda: run.connections() == 0)
     monkeypatch.undo()
     assert b" 101 " in await (await run.connect()).upgrade()
+
+
+async def nothing(_scope: Scope, _receive: Receive, _send: Send) -> None: ...
+
+
+def first_of(websocket: "type[asyncio.Protocol] | str") -> asyncio.Protocol:
+    """The first protocol of a connection, as uvicorn makes it by its options."""
+    config = Config(nothing, http="gateway.transports.uvicorn_dispatch:first_protocol", ws=cast(Any, websocket))
+    config.load()
+    make: Any = config.http_protocol_class
+    first: asyncio.Protocol = make(config=config, server_state=ServerState(), app_state={})
+    return first
+
+
+@pytest.mark.parametrize("websocket", [WebSocketProtocol, CompressingWebSocketProtocol])
+async def test_for_an_application_of_ones_own_the_chosen_class_is_first(websocket: type[WebSocketProtocol]) -> None:
+    first = first_of(websocket)
+    assert isinstance(first, DispatchProtocol)
+    assert isinstance(first, websocket)
+    assert type(first) is type(first_of(websocket))
+
+
+async def test_with_uvicorns_class_for_websockets_all_is_http_at_first() -> None:
+    assert type(first_of("none")) is HttpProtocol
