@@ -77,7 +77,7 @@ class System(msgspec.Struct, frozen=True, kw_only=True):
         """The same gateway as another checkout has it."""
         ours, theirs = str(CONFIG), str(checkout / CONFIG.relative_to(self.directory))
         words = tuple(theirs if word == ours else word for word in self.words)
-        if "first_protocol" not in (checkout / "gateway/transports/uvicorn_dispatch.py").read_text():
+        if not _has_first(checkout):
             words = tuple("httptools" if word == _FIRST else word for word in words)
         return structs.replace(self, name=f"{self.name} of {checkout.name}", words=words, directory=checkout)
 
@@ -161,6 +161,13 @@ def with_tokens(name: str, title: str, *words: str, **variables: str) -> System:
 
 
 _FIRST = "gateway.transports.uvicorn_dispatch:first_protocol"
+
+
+def _has_first(checkout: Path) -> bool:
+    """Whether a checkout has that class: older ones leave the first request to uvicorn."""
+    module, _, name = _FIRST.partition(":")
+    source = checkout / f"{module.replace('.', '/')}.py"
+    return source.exists() and name in source.read_text()
 
 
 def program(name: str, title: str, *words: str, **variables: str) -> System:
