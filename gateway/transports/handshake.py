@@ -106,6 +106,13 @@ class UpgradeRequest:
     def scope(self, scope: dict[str, Any]) -> None:
         self._scope = scope
 
+    def release(self) -> None:
+        """Keep target, client and headers alone, now that it has been decided about."""
+        self._headers = self.headers
+        self._head = self._lowered = b""
+        self.names = ()
+        self._scope = None  # in which it may stand itself
+
     def values(self, name: bytes) -> list[str]:
         """Elements of a header that is a list, over all its lines; empty ones left out."""
         return _elements(self.headers, name)
@@ -194,7 +201,27 @@ def parse_request(head: bytes) -> UpgradeRequest:
 
 
 def _read_fields(fields: bytes) -> Headers:
-    return [(name.lower(), value.strip(b" \t")) for name, value in _FIELD.findall(fields)]
+    found = [(name.lower(), value.strip(b" \t")) for name, value in _FIELD.findall(fields)]
+    return [_SHARED.get(field, field) for field in found]
+
+
+_SHARED = {
+    field: field
+    for field in (
+        (b"upgrade", b"websocket"),
+        (b"connection", b"Upgrade"),
+        (b"connection", b"upgrade"),
+        (b"connection", b"keep-alive, Upgrade"),
+        (b"sec-websocket-version", b"13"),
+        (b"sec-websocket-extensions", b"permessage-deflate; client_max_window_bits"),
+        (b"cache-control", b"no-cache"),
+        (b"pragma", b"no-cache"),
+        (b"accept-encoding", b"gzip, deflate"),
+        (b"accept-encoding", b"gzip, deflate, br"),
+        (b"accept-encoding", b"gzip, deflate, br, zstd"),
+    )
+}
+"""Headers of nearly all: one object for all of these, as long as they are kept for a program."""
 
 
 def _check(request: UpgradeRequest) -> None:

@@ -120,7 +120,7 @@ class Way:
         scope[WHOLE] = partial(asgi_scope, request, config, self._server, secure=is_ssl(transport))
         request.scope = scope
         self._endpoint.open(connection, request)
-        request.scope = {}  # in which it stands itself: neither is to keep the other
+        request.release()
         # uvicorn's own line has no switch; that of a request has, and costs a connect as much as a handler
         if config.access_log and connection.state is ReadyState.OPEN:
             log_answer(scope["client"], request.target.partition("?")[0], "[accepted]")
