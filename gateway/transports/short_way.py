@@ -3,9 +3,9 @@
 An application has one way for all that it is asked: a task, middleware, a router. When a connection has come to an
 endpoint by it, the next ones for the same path are given to the endpoint at once, if it is known of all that stands
 between that it leaves WebSockets as they are. Whatever is not known takes the way of all: a middleware of the program's
-own, an application around another or in a mount, a method that somebody has replaced (as tools for monitoring do),
-routes that go by more than the path. A middleware stack or a list of routes that has changed is noticed at once, and
-every second all is looked at anew.
+own, be it around one route, an application around another or in a mount, a method that somebody has replaced (as tools
+for monitoring do), routes that go by more than the path. A middleware stack or a list of routes that has changed is
+noticed at once, and every second all is looked at anew.
 """
 
 import sys
@@ -17,7 +17,7 @@ from typing import Any, Protocol, cast
 from weakref import WeakKeyDictionary
 
 from starlette.applications import Starlette
-from starlette.routing import Router
+from starlette.routing import Router, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 from uvicorn.config import Config
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
@@ -65,6 +65,9 @@ _ROUTING = frozenset(
     )
 )
 """What leads a connection on by its path alone."""
+
+_ENDS = frozenset(("gateway.program.gateway._Late", "gateway.transports.endpoint.WebSocketEndpoint"))
+"""What a route to an endpoint of ours has for its own; anything else there has the endpoint behind it."""
 
 _FORWARDED = frozenset((b"x-forwarded-for", b"x-forwarded-proto"))
 
@@ -165,12 +168,30 @@ def _find(each: Any, scope: Scope, endpoint: RawEndpoint) -> Way | None:
             each = each.app
     if app is None or app is not scope["app"] or app.router is not each or each.middleware_stack != each.app:
         return None
-    return Way(app, proxy, endpoint) if all(map(_goes_by_path, _routers(each))) else None
+    routers = list(_routers(each))
+    return Way(app, proxy, endpoint) if all(map(_goes_by_path, routers)) and _ends(routers, scope) else None
+
+
+def _ends(routers: list[Any], scope: Scope) -> bool:
+    """Whether the route is one of theirs, and has nothing around the endpoint: no middleware, no other callable.
+
+    Of routers that are included the prefix is not known: all whose path may be meant have to be so.
+    """
+    last, path = scope.get("endpoint"), scope["path"]
+    found = [
+        route
+        for router in routers
+        for route in router.routes
+        if isinstance(route, WebSocketRoute)
+        and (route.path == path or (router is not routers[0] and path.endswith(route.path)))
+    ]
+    straight = bool(found) and all(route.app is route.endpoint is last for route in found)
+    return straight and _definitions(last, "__call__") <= _ENDS
 
 
 def _goes_by_path(router: Any) -> bool:
     """Whether nothing but the path says which of its routes it is."""
-    found = _definitions(router, "__call__") | _definitions(router, "app")
+    found = set[str]().union(*(_definitions(router, each) for each in ("__call__", "app", "matches", "handle")))
     for each in router.routes:
         found |= _definitions(each, "matches") | _definitions(each, "handle")
     return found <= _ROUTING

@@ -263,9 +263,52 @@ def with_more_in_its_scope(_program: Program, monkeypatch: pytest.MonkeyPatch) -
     )
 
 
+def endpoint_of(program: Program) -> Any:
+    """What stands behind the gateway's own route."""
+    [found] = [each for each in program.gateway.router.routes if isinstance(each, WebSocketRoute) and each.path == PATH]
+    return found.endpoint
+
+
+def behind_a_guard(program: Program, _monkeypatch: pytest.MonkeyPatch) -> None:
+    program.app.router.routes.insert(0, WebSocketRoute(PATH, Watching(endpoint_of(program))))
+
+
+def behind_a_guard_of_all(program: Program, _monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the unguarded ones under another path."""
+    program.app.router.routes.clear()
+    program.app.include_router(program.gateway.router, prefix="/open")
+    program.app.router.routes.insert(0, WebSocketRoute(PATH, Watching(program.gateway.router)))
+
+
+def with_middleware_of_its_route(program: Program, _monkeypatch: pytest.MonkeyPatch) -> None:
+    guarded = WebSocketRoute(PATH, endpoint_of(program), middleware=[Middleware(Watching)])
+    program.app.router.routes.insert(0, guarded)
+
+
+def by_a_function(program: Program, _monkeypatch: pytest.MonkeyPatch) -> None:
+    async def watched(websocket: WebSocket) -> None:
+        await endpoint_of(program)(websocket.scope, websocket.receive, websocket.send)
+
+    program.app.router.routes.insert(0, WebSocketRoute(PATH, watched))
+
+
+def without_a_route(program: Program, _monkeypatch: pytest.MonkeyPatch) -> None:
+    program.app.router.routes.clear()
+    program.app.router.default = Watching(endpoint_of(program))
+
+
+def with_a_router_of_its_own(program: Program, _monkeypatch: pytest.MonkeyPatch) -> None:
+    class Own(APIRouter):
+        async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+            await super().handle(scope, receive, send)
+
+    program.gateway.router.__class__ = Own
+
+
 @pytest.mark.parametrize(
     "change",
     [
+        *(behind_a_guard, behind_a_guard_of_all, with_middleware_of_its_route, by_a_function, without_a_route),
         *(
             with_middleware,
             of_trusted_hosts,
@@ -276,7 +319,7 @@ def with_more_in_its_scope(_program: Program, monkeypatch: pytest.MonkeyPatch) -
             mounted_at_the_root,
         ),
         *(with_a_root_path, derived, of_a_host, with_a_route_that_looks, replaced, within_the_router),
-        *(within_the_stack, with_more_in_its_scope),
+        *(within_the_stack, with_more_in_its_scope, with_a_router_of_its_own),
     ],
 )
 async def test_who_may_want_to_see_a_connection_sees_each(
