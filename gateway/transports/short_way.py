@@ -106,7 +106,9 @@ class Way:
             if router.routes != routes:
                 return False
         transport, config = connection.transport, connection.config
-        scope: dict[str, Any] = {"type": "websocket", "client": request.client, "headers": request.headers}
+        server = get_local_addr(transport)  # which tells who comes by a Unix socket
+        scope: dict[str, Any] = {"type": "websocket", "server": server, "client": request.client}
+        scope["headers"] = request.headers
         if self._proxied is not None and any(name in request.names for name in _FORWARDED):
             scope["scheme"] = "wss" if is_ssl(transport) else "ws"
             if not _returns(self._proxied(scope, None, None)):
@@ -116,7 +118,7 @@ class Way:
             request.client = scope["client"]
         scope["app"], scope["state"] = self._app, state.copy()
         # nothing of the connection: it is to be freed as it closes, whoever keeps this
-        scope[WHOLE] = partial(asgi_scope, request, config, get_local_addr(transport), secure=is_ssl(transport))
+        scope[WHOLE] = partial(asgi_scope, request, config, server, secure=is_ssl(transport))
         request.scope = scope
         self._endpoint.open(connection, request)
         request.scope = {}  # in which it stands itself: neither is to keep the other

@@ -4,10 +4,12 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import pytest
+import uvicorn
 from fastapi import APIRouter, FastAPI, WebSocket
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.applications import Starlette
@@ -19,13 +21,14 @@ from starlette.routing import Host, Match, Router, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection, connect, unix_connect
 
 from gateway import Client, Gateway, Settings
 from gateway.transports import short_way, uvicorn_websocket
 from gateway.transports.conversation import websocket_scope
 from gateway.transports.uvicorn_websocket import WebSocketProtocol
 from tests.serving import on_fast_uvicorn
+from tests.waiting import until
 
 PATH = "/connection/websocket"
 SETTINGS = Settings.model_validate({"client": {"allowed_origins": ["*"]}})
@@ -138,6 +141,25 @@ async def test_the_program_sees_the_same_by_either_way(
     assert (short.query_params["a"], short.app) == ("1", program.app)
     assert short.url == long.url
     assert short.scope["state"] is not long.scope["state"]
+
+
+async def test_who_comes_by_a_unix_socket_is_believed_by_either_way(
+    program: Program, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "s")
+    server = uvicorn.Server(uvicorn.Config(program.app, ws=WebSocketProtocol, uds=path, log_config=None))
+    async with program.running(monkeypatch):
+        serving = asyncio.create_task(server.serve())
+        await until(lambda: server.started or serving.done())
+        for _ in range(2):
+            forwarded = {"x-forwarded-for": "203.0.113.9"}
+            async with unix_connect(path, f"ws://here{PATH}", additional_headers=forwarded) as socket:
+                await said(socket)
+        server.should_exit = True
+        await serving
+    assert program.calls == 1
+    sessions = [each._its_session for each in program.seen]
+    assert [each and each.address for each in sessions] == ["203.0.113.9"] * 2
 
 
 async def test_a_connection_may_be_refused(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
