@@ -30,6 +30,9 @@ from gateway.transports.raw import WHOLE, AskedConnection, RawEndpoint, ReadySta
 AGAIN = 1.0
 """Seconds after which a way is looked at anew, for what nobody is told of: telemetry that has begun, for one."""
 
+MOST_PATHS = 64
+"""Paths of a server that it is kept of how they are led: an application may lead any path to an endpoint."""
+
 _PASSING = frozenset(
     (
         "uvicorn.middleware.proxy_headers.ProxyHeadersMiddleware",
@@ -148,6 +151,8 @@ def remember(connection: ServedConnection, scope: Scope, endpoint: RawEndpoint) 
     ways = _ways.setdefault(connection.config, {})
     until, way = ways.get(path, _UNKNOWN)
     if way is not None or now >= until:
+        if len(ways) >= MOST_PATHS:
+            ways.clear()
         ways[path] = now + AGAIN, _find(connection.config.loaded_app, scope, endpoint)
 
 

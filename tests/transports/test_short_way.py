@@ -412,6 +412,23 @@ async def test_paths_that_clients_make_up_are_not_kept(
     assert program.calls == 2
 
 
+async def test_of_an_application_that_takes_any_path_a_few_are_kept(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def served(scope: Scope, receive: Receive, send: Send) -> None:
+        app = endpoint_of(program) if scope["type"] == "websocket" else program.app
+        await app(scope, receive, send)
+
+    program.served = served
+    monkeypatch.setattr(short_way, "_ways", WeakKeyDictionary())
+    monkeypatch.setattr(short_way, "MOST_PATHS", 2)
+    async with program.running(monkeypatch) as opened:
+        for number in range(5):
+            program.path = f"/{number}"
+            await opened()
+    assert [*map(list, short_way._ways.values())] == [["/4"]]
+
+
 async def test_a_server_of_its_own_has_ways_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(2):
         program = Program()
