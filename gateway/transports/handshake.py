@@ -85,6 +85,8 @@ class UpgradeRequest:
         if self._headers is None:
             _, _, fields = self._head.partition(b"\r\n")
             self._headers = _read_fields(fields)
+            self.names = {name for name, _ in self._headers}
+            self._head = self._lowered = b""  # a program may keep the request, which needs them no more
         return self._headers
 
     def header(self, name: bytes) -> bytes | None:

@@ -1,5 +1,6 @@
 """Requests that open a WebSocket, requests that do not, and the answers."""
 
+import gc
 import re
 from email.utils import parsedate_to_datetime
 
@@ -238,6 +239,15 @@ def test_what_else_is_not_usual(arrived: bytes) -> None:
 
 
 # — answers —
+
+
+def test_a_request_whose_headers_are_known_keeps_no_head() -> None:
+    request = read_usual(head(b"Cookie: " + b"a" * 9000) + b"\r\n\r\n")
+    assert request is not None
+    assert len(request.headers) == len(HEADERS) + 1
+    assert not [each for each in gc.get_referents(request) if isinstance(each, bytes) and len(each) > 9000]
+    assert (request.header(b"host"), request.header(b"origin")) == (b"server.example.com", None)
+    assert (b"cookie" in request.names, b"origin" in request.names) == (True, False)
 
 
 def test_accept_with_everything() -> None:
