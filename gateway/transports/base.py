@@ -118,7 +118,9 @@ class Acceptor:
 
     def peer_of(self, request: UpgradeRequest) -> Peer:
         """The same of a request that our own server has read."""
-        found = self._proxies.peer(request.client[0] if request.client else "")
+        if request.client is None:
+            return self.peer(request.scope)
+        found = self._proxies.peer(request.client[0])
         if found.trusted and FORWARDED_FOR in request.names:
             return self._proxies.peer(self._proxies.client(request.scope))
         return found

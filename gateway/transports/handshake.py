@@ -85,6 +85,8 @@ class UpgradeRequest:
         if self._headers is None:
             _, _, fields = self._head.partition(b"\r\n")
             self._headers = _read_fields(fields)
+            self.names = {name for name, _ in self._headers}
+            self._head = self._lowered = b""  # a program may keep the request, which needs them no more
         return self._headers
 
     def header(self, name: bytes) -> bytes | None:
@@ -151,8 +153,9 @@ def read_usual(arrived: bytes) -> UpgradeRequest | None:
 
     This is what every connection costs. None says nothing: `read_request` knows all of them.
     """
-    found = _USUAL_HEAD.fullmatch(arrived)
-    if found is None or len(arrived) > HEAD_LIMIT:
+    # not even looked at, if it is too long: one read may bring four times as much, of tens of thousands of headers
+    found = _USUAL_HEAD.fullmatch(arrived) if len(arrived) <= HEAD_LIMIT else None
+    if found is None:
         return None
     lowered = arrived.lower()
     if not (_UPGRADE in lowered and _VERSION in lowered and (_CONNECTION in lowered or _OF_FIREFOX in lowered)):

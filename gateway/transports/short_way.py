@@ -3,9 +3,9 @@
 An application has one way for all that it is asked: a task, middleware, a router. When a connection has come to an
 endpoint by it, the next ones for the same path are given to the endpoint at once, if it is known of all that stands
 between that it leaves WebSockets as they are. Whatever is not known takes the way of all: a middleware of the program's
-own, an application around another or in a mount, a method that somebody has replaced (as tools for monitoring do),
-routes that go by more than the path. A middleware stack or a list of routes that has changed is noticed at once, and
-every second all is looked at anew.
+own, be it around one route, an application around another or in a mount, a method that somebody has replaced (as tools
+for monitoring do), routes that go by more than the path. A middleware stack or a list of routes that has changed is
+noticed at once, and every second all is looked at anew.
 """
 
 import sys
@@ -17,7 +17,7 @@ from typing import Any, Protocol, cast
 from weakref import WeakKeyDictionary
 
 from starlette.applications import Starlette
-from starlette.routing import Router
+from starlette.routing import Router, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 from uvicorn.config import Config
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
@@ -29,6 +29,9 @@ from gateway.transports.raw import WHOLE, AskedConnection, RawEndpoint, ReadySta
 
 AGAIN = 1.0
 """Seconds after which a way is looked at anew, for what nobody is told of: telemetry that has begun, for one."""
+
+MOST_PATHS = 64
+"""Paths of a server that it is kept of how they are led: an application may lead any path to an endpoint."""
 
 _PASSING = frozenset(
     (
@@ -65,6 +68,9 @@ _ROUTING = frozenset(
     )
 )
 """What leads a connection on by its path alone."""
+
+_ENDS = frozenset(("gateway.program.gateway._Late", "gateway.transports.endpoint.WebSocketEndpoint"))
+"""What a route to an endpoint of ours has for its own; anything else there has the endpoint behind it."""
 
 _FORWARDED = frozenset((b"x-forwarded-for", b"x-forwarded-proto"))
 
@@ -105,7 +111,13 @@ class Way:
             if router.routes != routes:
                 return False
         transport, config = connection.transport, connection.config
-        scope: dict[str, Any] = {"type": "websocket", "client": request.client, "headers": request.headers}
+        server = get_local_addr(transport)  # which tells who comes by a Unix socket
+        if server == self._server:
+            server = self._server  # one for all
+        else:
+            self._server = server
+        scope: dict[str, Any] = {"type": "websocket", "server": server, "client": request.client}
+        scope["headers"] = request.headers
         if self._proxied is not None and any(name in request.names for name in _FORWARDED):
             scope["scheme"] = "wss" if is_ssl(transport) else "ws"
             if not _returns(self._proxied(scope, None, None)):
@@ -115,9 +127,7 @@ class Way:
             request.client = scope["client"]
         scope["app"], scope["state"] = self._app, state.copy()
         # nothing of the connection: it is to be freed as it closes, whoever keeps this
-        if (server := get_local_addr(transport)) != self._server:
-            self._server = server
-        scope[WHOLE] = partial(asgi_scope, request, config, self._server, secure=is_ssl(transport))
+        scope[WHOLE] = partial(asgi_scope, request, config, server, secure=is_ssl(transport))
         request.scope = scope
         self._endpoint.open(connection, request)
         request.release()
@@ -147,6 +157,8 @@ def remember(connection: ServedConnection, scope: Scope, endpoint: RawEndpoint) 
     ways = _ways.setdefault(connection.config, {})
     until, way = ways.get(path, _UNKNOWN)
     if way is not None or now >= until:
+        if len(ways) >= MOST_PATHS:
+            ways.clear()
         ways[path] = now + AGAIN, _find(connection.config.loaded_app, scope, endpoint)
 
 
@@ -169,12 +181,30 @@ def _find(each: Any, scope: Scope, endpoint: RawEndpoint) -> Way | None:
             each = each.app
     if app is None or app is not scope["app"] or app.router is not each or each.middleware_stack != each.app:
         return None
-    return Way(app, proxy, endpoint) if all(map(_goes_by_path, _routers(each))) else None
+    routers = list(_routers(each))
+    return Way(app, proxy, endpoint) if all(map(_goes_by_path, routers)) and _ends(routers, scope) else None
+
+
+def _ends(routers: list[Any], scope: Scope) -> bool:
+    """Whether the route is one of theirs, and has nothing around the endpoint: no middleware, no other callable.
+
+    Of routers that are included the prefix is not known: all whose path may be meant have to be so.
+    """
+    last, path = scope.get("endpoint"), scope["path"]
+    found = [
+        route
+        for router in routers
+        for route in router.routes
+        if isinstance(route, WebSocketRoute)
+        and (route.path == path or (router is not routers[0] and path.endswith(route.path)))
+    ]
+    straight = bool(found) and all(route.app is route.endpoint is last for route in found)
+    return straight and _definitions(last, "__call__") <= _ENDS
 
 
 def _goes_by_path(router: Any) -> bool:
     """Whether nothing but the path says which of its routes it is."""
-    found = _definitions(router, "__call__") | _definitions(router, "app")
+    found = set[str]().union(*(_definitions(router, each) for each in ("__call__", "app", "matches", "handle")))
     for each in router.routes:
         found |= _definitions(each, "matches") | _definitions(each, "handle")
     return found <= _ROUTING

@@ -1,10 +1,12 @@
 """Requests that open a WebSocket, requests that do not, and the answers."""
 
+import gc
 import re
 from email.utils import parsedate_to_datetime
 
 import pytest
 
+from gateway.transports import handshake
 from gateway.transports.handshake import (
     HEAD_LIMIT,
     Refusal,
@@ -238,6 +240,21 @@ def test_what_else_is_not_usual(arrived: bytes) -> None:
 
 
 # — answers —
+
+
+def test_a_request_whose_headers_are_known_keeps_no_head() -> None:
+    request = read_usual(head(b"Cookie: " + b"a" * 9000) + b"\r\n\r\n")
+    assert request is not None
+    assert len(request.headers) == len(HEADERS) + 1
+    assert not [each for each in gc.get_referents(request) if isinstance(each, bytes) and len(each) > 9000]
+    assert (request.header(b"host"), request.header(b"origin")) == (b"server.example.com", None)
+    assert (b"cookie" in request.names, b"origin" in request.names) == (True, False)
+
+
+def test_what_is_too_long_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be four times as long, and have tens of thousands of headers."""
+    monkeypatch.setattr(handshake, "_USUAL_HEAD", None)
+    assert read_usual(head(b"a:\r\n" * HEAD_LIMIT)) is None
 
 
 def test_accept_with_everything() -> None:

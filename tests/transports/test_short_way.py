@@ -4,10 +4,12 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import pytest
+import uvicorn
 from fastapi import APIRouter, FastAPI, WebSocket
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.applications import Starlette
@@ -19,13 +21,14 @@ from starlette.routing import Host, Match, Router, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection, connect, unix_connect
 
 from gateway import Client, Gateway, Settings
 from gateway.transports import short_way, uvicorn_websocket
 from gateway.transports.conversation import websocket_scope
 from gateway.transports.uvicorn_websocket import WebSocketProtocol
 from tests.serving import on_fast_uvicorn
+from tests.waiting import until
 
 PATH = "/connection/websocket"
 SETTINGS = Settings.model_validate({"client": {"allowed_origins": ["*"]}})
@@ -138,6 +141,25 @@ async def test_the_program_sees_the_same_by_either_way(
     assert (short.query_params["a"], short.app) == ("1", program.app)
     assert short.url == long.url
     assert short.scope["state"] is not long.scope["state"]
+
+
+async def test_who_comes_by_a_unix_socket_is_believed_by_either_way(
+    program: Program, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "s")
+    server = uvicorn.Server(uvicorn.Config(program.app, ws=WebSocketProtocol, uds=path, log_config=None))
+    async with program.running(monkeypatch):
+        serving = asyncio.create_task(server.serve())
+        await until(lambda: server.started or serving.done())
+        for _ in range(2):
+            forwarded = {"x-forwarded-for": "203.0.113.9"}
+            async with unix_connect(path, f"ws://here{PATH}", additional_headers=forwarded) as socket:
+                await said(socket)
+        server.should_exit = True
+        await serving
+    assert program.calls == 1
+    sessions = [each._its_session for each in program.seen]
+    assert [each and each.address for each in sessions] == ["203.0.113.9"] * 2
 
 
 async def test_a_connection_may_be_refused(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,9 +285,52 @@ def with_more_in_its_scope(_program: Program, monkeypatch: pytest.MonkeyPatch) -
     )
 
 
+def endpoint_of(program: Program) -> Any:
+    """What stands behind the gateway's own route."""
+    [found] = [each for each in program.gateway.router.routes if isinstance(each, WebSocketRoute) and each.path == PATH]
+    return found.endpoint
+
+
+def behind_a_guard(program: Program, _monkeypatch: pytest.MonkeyPatch) -> None:
+    program.app.router.routes.insert(0, WebSocketRoute(PATH, Watching(endpoint_of(program))))
+
+
+def behind_a_guard_of_all(program: Program, _monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the unguarded ones under another path."""
+    program.app.router.routes.clear()
+    program.app.include_router(program.gateway.router, prefix="/open")
+    program.app.router.routes.insert(0, WebSocketRoute(PATH, Watching(program.gateway.router)))
+
+
+def with_middleware_of_its_route(program: Program, _monkeypatch: pytest.MonkeyPatch) -> None:
+    guarded = WebSocketRoute(PATH, endpoint_of(program), middleware=[Middleware(Watching)])
+    program.app.router.routes.insert(0, guarded)
+
+
+def by_a_function(program: Program, _monkeypatch: pytest.MonkeyPatch) -> None:
+    async def watched(websocket: WebSocket) -> None:
+        await endpoint_of(program)(websocket.scope, websocket.receive, websocket.send)
+
+    program.app.router.routes.insert(0, WebSocketRoute(PATH, watched))
+
+
+def without_a_route(program: Program, _monkeypatch: pytest.MonkeyPatch) -> None:
+    program.app.router.routes.clear()
+    program.app.router.default = Watching(endpoint_of(program))
+
+
+def with_a_router_of_its_own(program: Program, _monkeypatch: pytest.MonkeyPatch) -> None:
+    class Own(APIRouter):
+        async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+            await super().handle(scope, receive, send)
+
+    program.gateway.router.__class__ = Own
+
+
 @pytest.mark.parametrize(
     "change",
     [
+        *(behind_a_guard, behind_a_guard_of_all, with_middleware_of_its_route, by_a_function, without_a_route),
         *(
             with_middleware,
             of_trusted_hosts,
@@ -276,7 +341,7 @@ def with_more_in_its_scope(_program: Program, monkeypatch: pytest.MonkeyPatch) -
             mounted_at_the_root,
         ),
         *(with_a_root_path, derived, of_a_host, with_a_route_that_looks, replaced, within_the_router),
-        *(within_the_stack, with_more_in_its_scope),
+        *(within_the_stack, with_more_in_its_scope, with_a_router_of_its_own),
     ],
 )
 async def test_who_may_want_to_see_a_connection_sees_each(
@@ -345,6 +410,23 @@ async def test_paths_that_clients_make_up_are_not_kept(
         await opened()
     assert not any(short_way._ways.values())
     assert program.calls == 2
+
+
+async def test_of_an_application_that_takes_any_path_a_few_are_kept(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def served(scope: Scope, receive: Receive, send: Send) -> None:
+        app = endpoint_of(program) if scope["type"] == "websocket" else program.app
+        await app(scope, receive, send)
+
+    program.served = served
+    monkeypatch.setattr(short_way, "_ways", WeakKeyDictionary())
+    monkeypatch.setattr(short_way, "MOST_PATHS", 2)
+    async with program.running(monkeypatch) as opened:
+        for number in range(5):
+            program.path = f"/{number}"
+            await opened()
+    assert [*map(list, short_way._ways.values())] == [["/4"]]
 
 
 async def test_a_server_of_its_own_has_ways_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
