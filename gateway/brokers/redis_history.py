@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from hiredis import ReplyError
+
 from gateway.brokers import envelope
 from gateway.brokers.base import Continued, HistoryFilter, StreamOptions
 from gateway.brokers.calls import LINEAGE, LUA
@@ -78,7 +80,11 @@ class RedisHistory:
             self._refuse(questions, error)
             return
         rows = list(zip(*[iter(answer.result())] * width, strict=True))
+        failed = []
         for question, row in zip(questions, rows, strict=False):
+            if type(row[0]) is ReplyError:
+                failed.append(question)
+                continue
             try:
                 part = self._part(*row)
             except Exception as unreadable:
@@ -87,6 +93,8 @@ class RedisHistory:
                 self.reads.tell(question, part)
         if len(rows) < len(questions):
             self._ask(questions[len(rows) :])
+        if failed:
+            self._ask(failed)  # by themselves, so that the refusal is seen: they were fewer than all
 
     def _refuse(self, questions: Sequence[Question[Read, Part]], error: BaseException) -> None:
         if len(questions) > 1 and isinstance(error, CommandRefused):

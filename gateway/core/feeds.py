@@ -88,20 +88,16 @@ class Feeds:
 
     def _open(self, channel: str, feed: _Feed) -> None:
         """Subscribe. Raises what the broker does at once, and then there is no such feed."""
-        opening = self._source.subscribe(channel)
-        if isinstance(opening, CoroutineType):
-            try:
-                rest = begin(opening)
-            except BaseException:
-                del self._feeds[channel]
-                raise
-            if rest is None:
-                self._heard(channel, feed)
-                return
-            opening = rest
-        if not isinstance(opening, asyncio.Future):
-            opening = asyncio.ensure_future(opening)
-        opening.add_done_callback(partial(self._opened, channel, feed))
+        try:
+            opening = self._source.subscribe(channel)
+            rest = begin(opening) if isinstance(opening, CoroutineType) else opening
+        except BaseException:
+            del self._feeds[channel]
+            raise
+        if rest is None:
+            self._heard(channel, feed)
+            return
+        asyncio.ensure_future(rest).add_done_callback(partial(self._opened, channel, feed))
 
     def _opened(self, channel: str, feed: _Feed, opening: "asyncio.Future[None]") -> None:
         # a failure that they are told keeps, by its traceback, a frame that keeps the feed
@@ -138,12 +134,14 @@ class Feeds:
     def _close_due(self) -> None:
         """Close those that have lingered long enough, and look again when the next one has."""
         now, lingering = self._wheel.clock(), self._lingering
-        while lingering and lingering[0][0] <= now:
-            _, channel, feed = lingering.popleft()
-            if not feed.holders and self._feeds.get(channel) is feed:
-                self._close(channel, feed)
-        if lingering:
-            self._wheel.after(lingering[0][0] - now, self._close_due)
+        try:
+            while lingering and lingering[0][0] <= now:
+                _, channel, feed = lingering.popleft()
+                if not feed.holders and self._feeds.get(channel) is feed:
+                    self._close(channel, feed)
+        finally:  # one that fails is not to keep the others open for ever
+            if lingering:
+                self._wheel.after(lingering[0][0] - now, self._close_due)
 
     def _close(self, channel: str, feed: _Feed) -> None:
         del self._feeds[channel]

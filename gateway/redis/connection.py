@@ -76,6 +76,8 @@ class RedisConnection(asyncio.Protocol):
         self._reader = hiredis.Reader()
         self._unsent: deque[_Command] = deque()
         self._waiting: deque[_Command] = deque()
+        self._again: deque[_Command] = deque()
+        """Scripts that were not known: to be sent by their text before whatever is unsent."""
         self._unsent_bytes = 0
         self._waiting_bytes = 0
         self._heard_at = 0.0
@@ -122,6 +124,7 @@ class RedisConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
         _fail(self._waiting, "maybe")
+        _fail(self._again, "no")
         _fail(self._unsent, "no")
 
     async def close(self, reason: str) -> None:
@@ -151,7 +154,7 @@ class RedisConnection(asyncio.Protocol):
                     command.future.set_result(reply)
         except hiredis.ProtocolError as exc:
             self.drop(f"not the Redis protocol: {exc}")
-        if self._unsent and not self._flushing:  # there may be room for what had to wait
+        if (self._unsent or self._again) and not self._flushing:  # there may be room for what had to wait
             self._flush()
 
     def _answer(self, reply: Any) -> None:
@@ -178,7 +181,7 @@ class RedisConnection(asyncio.Protocol):
         if command.call is not None and error.redis_code == "NOSCRIPT" and not command.future.done():
             script, keys, args = command.call
             data = hiredis.pack_command(script.by_text(keys, args, self.identity))  # type: ignore[arg-type]
-            self._unsent.append(_Command(data, command.future))  # it leaves once this read has been dealt with
+            self._again.append(_Command(data, command.future))
             self._unsent_bytes += len(data)
             return
         self._refusals.refused(error, command.data, optional=command.optional)
@@ -191,8 +194,11 @@ class RedisConnection(asyncio.Protocol):
         """Send all there is, or as much as there is room for."""
         self._flushing = False
         unsent, waiting = self._unsent, self._waiting
-        if self._transport is None or not unsent:
-            return
+        if self._again and not waiting:
+            unsent.extendleft(reversed(self._again))
+            self._again.clear()
+        if self._transport is None or self._again or not unsent:
+            return  # what was sent behind an unknown script may not be known either, and comes before what is new
         if not waiting:
             self._heard_at = self._loop.time()  # until now nothing was due
         if len(unsent) + len(waiting) <= UNDER_WAY and self._unsent_bytes + self._waiting_bytes <= UNDER_WAY_BYTES:

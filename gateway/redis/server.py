@@ -245,7 +245,7 @@ class Server:
         await self._check_mode(connection)
         await self._end_former(connection)
         await identify(connection)
-        # A script that is unknown is sent again whole, and what was sent after it may then come before it
+        # A script that is unknown is sent again whole, and others wait for that
         for script in self._scripts:
             connection.execute("SCRIPT", "LOAD", script.text).add_done_callback(ignored)
         return connection

@@ -377,6 +377,8 @@ class Session:
 
     def _ping(self) -> None:
         client = self.node.settings.client
+        if not client.ping_interval:  # turned off meanwhile
+            return
         self.transport.send(self.wire.ping)
         if client.pong_timeout and not self.wire.protocol.unidirectional:
             self.awaits_pong = self.node.wheel.clock()

@@ -434,6 +434,22 @@ async def test_what_concerns_all_is_not_asked_for_each(server: RedisServer) -> N
                 assert _calls(client.info("commandstats"), "evalsha") == 1
 
 
+@pytest.mark.parametrize("which", [TOP, ALL])
+async def test_what_can_be_read_without_a_write_is_read_though_others_need_one(which: HistoryFilter) -> None:
+    with RedisServer() as own:
+        async with node(own, "n1") as (one, _):
+            for channel in "ac":
+                await say(one, channel, channel)
+            with own.client() as client:
+                client.config_set("maxmemory", "1")
+                client.config_resetstat()
+                asked = (one.history(at, which, KEPT) for at in "abcd")
+                answers = await asyncio.gather(*asked, return_exceptions=True)
+                assert [isinstance(answer, CommandRefused) for answer in answers] == [False, True, False, True]
+                assert _calls(client.info("commandstats"), "evalsha") == 2
+            assert one.health().refusal == "OOM"
+
+
 @pytest.mark.parametrize(("count", "size"), [(100, 10), (3, 100_000)])
 async def test_one_script_does_not_read_too_much(server: RedisServer, count: int, size: int) -> None:
     """And the rest is read by others."""

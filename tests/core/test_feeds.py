@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Awaitable
 
 import pytest
 
@@ -252,3 +253,42 @@ async def test_a_watcher_that_fails_harms_nobody(
     assert watcher.told == ["+room", "-room"]
     assert source.calls == ["+room", "-room"]
     assert caplog.text.count("RuntimeError: broken") == 2
+
+
+class Refusing(Source):
+    """Has nothing to do with some channels, and says so at once."""
+
+    def subscribe(self, channel: str) -> Awaitable[None]:  # type: ignore[override]  # not only by a coroutine
+        if self.away:
+            raise ValueError(channel)
+        return super().subscribe(channel)
+
+    def unsubscribe(self, channel: str) -> Awaitable[None]:  # type: ignore[override]
+        if channel == "bad":
+            raise ValueError(channel)
+        return super().unsubscribe(channel)
+
+
+async def test_nobody_waits_for_a_channel_that_the_broker_has_refused_at_once(timeline: Timeline) -> None:
+    source = Refusing()
+    feeds = Feeds(source, timeline.wheel)
+    source.away = True
+    with pytest.raises(ValueError, match="room"):
+        await feeds.hold("room")
+    source.away = False
+    source.confirm()
+    (holder,) = await holding(feeds)
+    assert holder.done()
+    assert source.calls == ["+room"]
+
+
+async def test_a_channel_that_cannot_be_left_keeps_no_others_open(timeline: Timeline) -> None:
+    source = Refusing()
+    feeds = Feeds(source, timeline.wheel)
+    for channel in ("bad", "room"):
+        source.confirm(channel)
+        await feeds.hold(channel)
+        feeds.release(channel)
+    for _ in range(2):
+        await timeline.pass_(LINGER)
+    assert source.calls == ["+bad", "+room", "-room"]

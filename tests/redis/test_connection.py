@@ -15,6 +15,7 @@ from gateway.redis.connection import (
     SubscriberConnection,
 )
 from gateway.redis.keys import slot
+from gateway.redis.script import Script
 
 TIMEOUT = 4.0
 
@@ -240,3 +241,36 @@ async def test_a_refusal_says_whether_anything_was_stored(peer: Peer) -> None:
         error = refused.exception()
         assert isinstance(error, BrokerUnavailable)
         assert error.stored == stored, "an error amid a script comes after what it has done before"
+
+
+def sent_scripts(peer: Peer) -> list[tuple[bytes, bytes]]:
+    """How each script was sent, and its argument."""
+    words = b"".join(peer.transport.writes).split(b"\r\n")
+    return [(word, words[at + 8]) for at, word in enumerate(words) if word in (b"EVAL", b"EVALSHA")]
+
+
+async def test_scripts_that_the_server_has_forgotten_run_in_the_order_in_which_they_came(peer: Peer) -> None:
+    script, answers = Script(), []
+    script.text = b"return ARGV[1]"
+    for name in ("1", "2"):
+        answers.append(peer.connection.run(script, ["k"], [name]))
+        peer.loop.turn()
+    peer.connection.data_received(b"-NOSCRIPT No matching script.\r\n")
+    answers.append(peer.connection.run(script, ["k"], ["3"]))  # it would be known by then, and 2 is not
+    peer.loop.turn()
+    peer.connection.data_received(b"-NOSCRIPT No matching script.\r\n")
+    peer.answer(3)
+    assert [answer.result() for answer in answers] == [b"OK"] * 3
+    by_digest, by_text = [(b"EVALSHA", b"1"), (b"EVALSHA", b"2")], [(b"EVAL", b"1"), (b"EVAL", b"2")]
+    assert sent_scripts(peer) == [*by_digest, *by_text, (b"EVALSHA", b"3")]
+
+
+async def test_scripts_that_are_to_be_sent_again_fail_with_the_connection(peer: Peer) -> None:
+    script = Script()
+    script.text = b"return 1"
+    answers = [peer.connection.run(script, ["k"], []) for _ in range(2)]
+    peer.loop.turn()
+    peer.connection.data_received(b"-NOSCRIPT No matching script.\r\n")
+    peer.connection.drop("lost")
+    errors = [answer.exception() for answer in answers]
+    assert [error.stored for error in errors if isinstance(error, BrokerUnavailable)] == ["no", "maybe"]

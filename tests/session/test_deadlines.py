@@ -117,6 +117,17 @@ async def test_pings_without_pong() -> None:
     assert client.closed == BAD_REQUEST
 
 
+@pytest.mark.parametrize("begun", [True, False])
+async def test_pings_that_are_turned_off_end(begun: bool) -> None:
+    rig, client = await pinged(ping_interval=25, pong_timeout=0)
+    if not begun:
+        client = await rig.connected()
+        client.take()
+    rig.node.reload(Rig({"ping_interval": 0, "pong_timeout": 0}, {}).settings)
+    rig.pass_time(60)
+    assert (client.take(), client.closed) == ([], None)
+
+
 async def test_no_pings() -> None:
     rig = await Rig.open(ping_interval=0, pong_timeout=0)
     client = await rig.connected()

@@ -2,7 +2,7 @@
 -- KEYS: meta and stream of each    ARGV: those of top.lua, limit (-1: all), reverse ('1'), whether a stream is one
 -- publication as a plain value ('1'), and of each since ('': from the end)
 -- Answers of each: epoch, offset, where former epochs ended, {{id, {'d', publication}}, ...} or nothing; only of the first
--- ones if that is enough for once, since everybody waits for it.
+-- ones if that is enough for once, since everybody waits for it. In place of an epoch: why it cannot be read.
 local ENOUGH, ENOUGH_BYTES = 128, 256 * 1024
 local limit, reverse, plain = ARGV[4], ARGV[5] == '1', ARGV[6] == '1'
 
@@ -47,10 +47,16 @@ local function nothing(since, offset)
   return since == '0' or tonumber(since) > tonumber(offset)
 end
 
-local answers, count, bytes = {}, 0, 0
-for number = 1, #KEYS / 2 do
+local function part(number)
   local top, since, entries = top_of(KEYS[number * 2 - 1], number), ARGV[number + 6], false
   if not nothing(since, top[2]) then entries = read(KEYS[number * 2], since) end
+  return top, entries
+end
+
+local answers, count, bytes, some = {}, 0, 0, false
+for number = 1, #KEYS / 2 do
+  local done, top, entries = pcall(part, number)
+  if done then some = true else top, entries = failed(top), false end
   local at = number * 4
   answers[at - 3], answers[at - 2], answers[at - 1], answers[at] = top[1], top[2], top[3], entries
   if entries then
@@ -59,4 +65,4 @@ for number = 1, #KEYS / 2 do
     if count >= ENOUGH or bytes >= ENOUGH_BYTES then break end
   end
 end
-return answers
+return some and answers or answers[1]

@@ -22,3 +22,10 @@ local function top_of(meta, number)
   end
   return top
 end
+
+-- What is answered of one that fails: it is nothing to the others. If all do, the error is the answer, and seen as such.
+local function failed(why)
+  if type(why) == 'table' then why = why.err end
+  if not string.find(why, '^%u+ ') then why = 'ERR ' .. why end -- Redis before 7 says where it was first
+  return {{err = why}, false, false}
+end
