@@ -390,6 +390,19 @@ async def test_another_route_is_asked_at_once(
     assert program.calls == 2
 
 
+async def test_middleware_around_the_same_route_is_asked_at_once(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    routes = program.app.router.routes
+    routes.insert(0, WebSocketRoute(PATH, endpoint_of(program)))
+    async with program.running(monkeypatch) as opened:
+        await opened()
+        routes[0] = WebSocketRoute(PATH, endpoint_of(program), middleware=[Middleware(Watching)])
+        await opened()
+        await opened()
+    assert program.calls == 3
+
+
 async def test_all_is_looked_at_anew_after_a_while(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(short_way, "AGAIN", 0.0)
     async with program.running(monkeypatch) as opened:
