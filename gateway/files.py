@@ -26,6 +26,9 @@ to resolve and files to read."""
 MOST_UNLOOKED = 64
 """Clients that are let in between two looks: a look opens a file, which is dear for each."""
 
+MOST_UNNUMBERED = 16
+"""Connections between two of which the number is looked at: a limit may be lowered while there is room."""
+
 CUT: Counter[str] = Counter()
 """Connections of this process that were closed unheard, by reason."""
 
@@ -99,8 +102,8 @@ class Numbers:
     def exhausted(self, number: int) -> bool:
         """Whether this is to be closed unheard."""
         most = limit()
-        there = (most - spare(most) // 2 - number) // 4 if most else MOST_UNLOOKED
-        self._unlooked = max(0, min(there, MOST_UNLOOKED))
+        there = (most - spare(most) // 2 - number) // 4 if most else MOST_UNNUMBERED
+        self._unlooked = max(0, min(there, MOST_UNNUMBERED))
         return exhausted(number)
 
 
