@@ -28,7 +28,6 @@ def commands(keys: Keys, *, sharded: bool) -> dict[str, tuple[Argument, ...]]:
         "script|load": ("SCRIPT", "LOAD", "return 1"),
         "get": ("GET", text),
         "set": ("SET", text, "1", "PX", 1000),
-        "type": ("TYPE", text),
         "exists": ("EXISTS", text),
         "persist": ("PERSIST", text),
         "pexpire": ("PEXPIRE", text, 1000),

@@ -69,21 +69,24 @@ def fail_at(
 
     Gives what tells how many commands there were.
     """
-    shard = presence._shard
-    execute, sent = shard.execute, 0
+    shard, sent = presence._shard, 0
 
-    async def unanswered(command: Sequence[Any]) -> None:
+    async def unanswered(call: Callable[..., Awaitable[Any]], words: Sequence[Any]) -> None:
         if carried_out:
-            await execute(*command)
+            await call(*words)
         cut(presence)
         raise BrokerUnavailable
 
-    def counted(*command: Any) -> Awaitable[Any]:
-        nonlocal sent
-        sent += 1
-        if sent == number:
-            return asyncio.ensure_future(unanswered(command))
-        return unavailable() if number < sent < number + times else execute(*command)
+    def failing(call: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        def counted(*words: Any) -> Awaitable[Any]:
+            nonlocal sent
+            sent += 1
+            if sent == number:
+                return asyncio.ensure_future(unanswered(call, words))
+            return unavailable() if number < sent < number + times else call(*words)
 
-    with patch.object(shard, "execute", counted):
+        return counted
+
+    # a script does not go by way of `execute`
+    with patch.object(shard, "execute", failing(shard.execute)), patch.object(shard, "run", failing(shard.run)):
         yield lambda: sent

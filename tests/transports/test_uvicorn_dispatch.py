@@ -157,11 +157,13 @@ async def nothing(_scope: Scope, _receive: Receive, _send: Send) -> None: ...
 
 def first_of(websocket: "type[asyncio.Protocol] | str") -> asyncio.Protocol:
     """The first protocol of a connection, as uvicorn makes it by its options."""
-    config = Config(nothing, http="gateway.transports.uvicorn_dispatch:first_protocol", ws=cast(Any, websocket))
+    config = Config(
+        nothing, log_config=None, http="gateway.transports.uvicorn_dispatch:first_protocol", ws=cast(Any, websocket)
+    )
     config.load()
     make: Any = config.http_protocol_class
-    first: asyncio.Protocol = make(config=config, server_state=ServerState(), app_state={})
-    return first
+    made: asyncio.Protocol = make(config=config, server_state=ServerState(), app_state={})
+    return made
 
 
 @pytest.mark.parametrize("websocket", [WebSocketProtocol, CompressingWebSocketProtocol])
