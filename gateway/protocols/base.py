@@ -104,7 +104,7 @@ class Wire:
 
     def frames(self, messages: list[bytes]) -> Iterable[tuple[Any, int]]:
         """Messages as frames of bounded size, with the bytes that are in each."""
-        size = len(messages[0]) if len(messages) == 1 else sum(map(len, messages))
+        size = sum(map(len, messages))
         if size <= FRAME_SIZE or len(messages) == 1:
             return ((self.pack(messages), size),)
         return self._split(messages)

@@ -205,8 +205,7 @@ class Subscription:
         node = self.connection.node
         self._to(SubscriptionState.OPENING)  # who has ended it before has cleared it away
         try:
-            if not self.heard:
-                await self.hear()
+            await self.hear()
             if self.loading is not None:
                 self.found = await self.loading.look_up(node, self.resolved)
                 self._check()
@@ -222,12 +221,13 @@ class Subscription:
             raise
 
     async def hear(self) -> None:
-        """Hear the channel, and appear in its presence. A failure leaves what there is."""
-        node, ending = self.connection.node, self.connection.ending
-        if ending:
-            for each in ending:
-                if each.channel == self.channel:
-                    await each.over()  # else what is cleared away of that one would be this one's
+        """Hear the channel, unless it does already, and appear in its presence. A failure leaves what there is."""
+        if self.heard:
+            return
+        node = self.connection.node
+        for each in self.connection.ending:
+            if each.channel == self.channel:
+                await each.over()  # else what is cleared away of that one would be this one's
         await node.feeds.hold(self.channel)
         self.heard = True
         self._check()
@@ -250,8 +250,7 @@ class Subscription:
         self._to(SubscriptionState.OPENING)
         try:
             self.held = []
-            if not self.heard:
-                await self.hear()
+            await self.hear()
             timeout = loading.settings.catch_up_timeout
             self.connection.node.wheel.after(timeout + 1.0, self._stop_holding)
             self._to(SubscriptionState.LOADING)

@@ -109,9 +109,7 @@ class UpgradeRequest:
         self._scope = scope
 
     def release(self) -> None:
-        """Keep target, client and headers alone, now that it has been decided about."""
-        self._headers = self.headers
-        self._head = self._lowered = b""
+        """Keep target, client and headers alone, which have been read, now that it has been decided about."""
         self.names = ()
         self._scope = None  # in which it may stand itself
 

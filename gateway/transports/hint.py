@@ -19,8 +19,8 @@ HINT = (
 
 BODIES = (
     "uvicorn's HTTP class for httptools loses the body of a request that offers an upgrade, as Java's HttpClient and "
-    "curl --http2 do, or runs it as a request; run uvicorn with --http gateway.transports.uvicorn_http:HttpProtocol, "
-    "or with --http h11"
+    "curl --http2 do, or runs it as a request; run uvicorn with --http "
+    "gateway.transports.uvicorn_dispatch:first_protocol, or with --http h11"
 )
 
 

@@ -43,7 +43,7 @@ def reader(kind: type[Any]) -> Read:
 
 LOST = (
     "the server has lost the body, for the request offers an upgrade; start uvicorn with "
-    "--http gateway.transports.uvicorn_http:HttpProtocol, or have the caller offer none"
+    "--http gateway.transports.uvicorn_dispatch:first_protocol, or have the caller offer none"
 )
 
 

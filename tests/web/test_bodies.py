@@ -12,7 +12,7 @@ from gateway.transports.hint import BODIES
 from tests.serving import on_plain_uvicorn
 from tests.web.conftest import KEY, SETTINGS
 
-OURS = "gateway.transports.uvicorn_http:HttpProtocol"
+OURS = "gateway.transports.uvicorn_dispatch:first_protocol"
 
 
 def publish(data: str) -> bytes:
