@@ -1,10 +1,9 @@
 """The local registry: connections, subscriptions, and the fan-out to them.
 
-Nothing here waits and nothing here parses. A publication is encoded once for each wire, appended to the
-audiences that want it, and each audience is written once a tick.
+Nothing here waits and nothing here parses. A publication is encoded once for each wire, and appended to the
+audiences that want it; their `Output` writes each of them once a tick.
 """
 
-import asyncio
 import itertools
 import logging
 import time
@@ -14,13 +13,14 @@ from msgspec.structs import replace
 
 from gateway.core.audience import NOBODY, Audience, AudienceKey, Connection, LocalChannel, Subscriber
 from gateway.core.losses import Losses, tell
+from gateway.core.output import Output
 from gateway.core.tags import TagsFilters
 from gateway.core.variants import Had, Variants
 from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect
 from gateway.messages import Exclusion, Join, Leave, Position, Publication
 from gateway.metrics import Metrics
-from gateway.protocols.base import FRAME_SIZE, Wire
+from gateway.protocols.base import Wire
 
 HELD = 4096
 """Publications held back for a subscription that is being made. Who misses more is found out, and recovers."""
@@ -47,17 +47,13 @@ class Hub:
         self._metrics = metrics
         self._max_lag = max_lag
         self._clock = clock
-        self._written: list[Audience] = []
-        self._plain: list[Audience] = []
-        """Those of plain clients, which are told what comes in the order in which it does, across channels."""
+        self._output = output = Output(metrics, clock)
+        self.post, self.post_in_turn, self.send = output.post, output.post_in_turn, output.send
+        self.flush, self.flush_plain = output.flush, output.flush_plain
         self._latest: LocalChannel | None = None
         """The one that plain clients hear of which the latest publication was."""
-        self._outboxes: list[Connection] = []
-        self._scheduled = False
         self.measures = True
         """Whether the lag of the next publication is taken. Of each it would cost a lone one some percent."""
-        self._measured = 0
-        """When the pending publication of which it is taken was published (Unix ms)."""
         self._unfit: set[str] = set()
         self._numbers = itertools.count(1)  # none is used twice: a push may still be under way to somebody
         self.losses = Losses(wheel or Wheel())
@@ -132,7 +128,7 @@ class Hub:
             channel.interval = 0.0  # nobody may have stood there: the next check is to look at it
             channel.plain |= audience.plain
         else:
-            self._write_early(audience)
+            self._output.write_early(audience)
         audience.members[subscriber] = subscriber.connection.transport.write
         self.subscriptions += 1
 
@@ -157,7 +153,7 @@ class Hub:
         channel = self.channels.get(subscriber.channel)
         for key, audience in channel.audiences.items() if channel else ():
             if key.positioned and subscriber in audience.members:
-                self._write_early(audience)
+                self._output.write_early(audience)
                 assert channel is not None
                 return key.behind or channel.position or Position()
         return None
@@ -216,9 +212,9 @@ class Hub:
                 except Disconnect as reason:
                     self._turn_away(name, audience, reason)
                     continue
-            self._append(audience, message, excluded)
-        if self.measures and (encoded or channel.deltas) and self._scheduled:
-            self.measures, self._measured = False, publication.time
+            self._output.append(audience, message, excluded)
+        if self.measures and (encoded or channel.deltas):
+            self.measures = not self._output.measure(publication.time)
         for audience in following:
             self._promote(channel, audience, Position(publication.offset, publication.epoch))
 
@@ -236,7 +232,7 @@ class Hub:
             except Disconnect as reason:
                 self._turn_away(name, audience, reason)
             else:
-                self._append(audience, message, excluded)
+                self._output.append(audience, message, excluded)
 
     def _turn_away(self, name: str, audience: Audience, reason: Disconnect) -> None:
         """A publication is nothing that these can be sent: plain clients go without, others are told to go."""
@@ -276,7 +272,7 @@ class Hub:
                         message = encoded[id(key.wire)] = key.wire.protocol.encode_push(audience.address, push)
                     except Disconnect:  # plain clients, whom the server has subscribed, know of no joins
                         continue
-                self._append(audience, message)
+                self._output.append(audience, message)
 
     def lose(self, channel: LocalChannel, keys: Iterable[AudienceKey]) -> None:
         """Let go of these audiences, which have missed something. Their members are told, many of them by and by."""
@@ -284,7 +280,7 @@ class Hub:
             if (audience := channel.audiences.get(key)) is None:
                 continue
             channel.drop(audience)
-            self._write_early(audience)  # what came before the gap is good
+            self._output.write_early(audience)  # what came before the gap is good
             self.subscriptions -= len(audience.members)
             if key.wire.protocol.omits:  # they go on without, and would miss more by waiting
                 for subscriber in list(audience.members):
@@ -337,10 +333,11 @@ class Hub:
         """Have members of an audience, or all, be in another one from now on. Answers which."""
         if not members or channel.audiences.get(audience.key) is not audience:
             return audience  # it has gone
-        self._write_early(audience)
+        self._output.write_early(audience)
         target = channel.audiences.get(key)
         if target is not None:
-            self._write_early(target)  # both, while all members can be found: a write may have one take another way
+            # both, while all members can be found: a write may have one take another way
+            self._output.write_early(target)
         else:
             target = Audience(key, audience.delay, audience.address)
             channel.put(target)
@@ -351,172 +348,9 @@ class Hub:
             target.members.update((each, audience.members.pop(each)) for each in members)
         return target
 
-    # — writing —
-
-    def flush_plain(self, *others: Audience) -> None:
-        """Write what is pending for plain clients, as it came, then for ``others``."""
-        audiences, self._plain = self._plain, []
-        for audience in (*audiences, *others):
-            self._write(audience)
-
-    def post(self, connection: Connection, message: bytes) -> None:
-        """Send one message to one connection, joined with others of this tick."""
-        if connection.outbox:
-            connection.outbox.append(message)
-        else:
-            connection.outbox = [message]
-            self._outboxes.append(connection)
-            if not self._scheduled:
-                self._schedule()
-        if len(message) >= FRAME_SIZE:
-            self._flush_outboxes()  # so that the transport's limit is looked at before there is more of it
-
-    def post_in_turn(self, connection: Connection, message: bytes) -> None:
-        """Like ``post``, but behind the publications that have come before it in this tick."""
-        if self._written or self._plain:
-            self.flush()
-        self.post(connection, message)
-
-    def send(self, connection: Connection, message: bytes) -> None:
-        """Write one message to one connection at once, after what is posted to it."""
-        connection.outbox = [*(connection.outbox or ()), message]
-        self._write_out([connection])
-
-    def flush(self) -> None:
-        """Write everything that is pending: replies first, for pushes may depend on them."""
-        self._scheduled = False
-        audiences, self._written = self._written, []
-        shared: list[Audience] = []
-        for audience in audiences:
-            if len(audience.members) == 1:
-                self._join_outbox(audience)
-            else:
-                shared.append(audience)
-        if self._outboxes:
-            self._flush_outboxes()
-        for audience in shared:
-            self._write(audience)
-        if self._plain:
-            self.flush_plain()
-        if self._measured:
-            self._metrics.delivery_lag.observe(max(0.0, self._clock() - self._measured / 1000))
-            self._measured = 0
-
-    def _join_outbox(self, audience: Audience) -> None:
-        """Let what is for one connection alone leave with whatever else it gets in this tick."""
-        messages = audience.pending
-        if not messages:
-            return
-        [subscriber] = audience.members
-        if audience.apart:
-            _, _, apart = audience.take()
-            assert apart is not None
-            messages = apart.get(subscriber, messages)
-        else:
-            audience.pending, audience.size = [], 0
-        self._hand(subscriber.connection, messages)
-
-    def _hand(self, connection: Connection, messages: list[bytes]) -> None:
-        """Let messages, which nobody else needs, leave with whatever the connection gets in this tick."""
-        if not messages:
-            return
-        if not connection.outbox:
-            self._outboxes.append(connection)
-            connection.outbox = messages
-        else:
-            connection.outbox += messages
-        self._metrics.deliveries += len(messages)
-
-    def _append(self, audience: Audience, message: bytes, excluded: Set[Subscriber] = NOBODY) -> None:
-        """Append for all members but those ``excluded``, who get what else there is in this tick by themselves."""
-        if audience.size + len(message) > FRAME_SIZE:
-            self._write_early(audience)
-        if excluded:
-            for subscriber in excluded & audience.members.keys():
-                audience.apart = audience.apart or {}
-                audience.apart.setdefault(subscriber, audience.pending.copy())
-        if not audience.pending:
-            if audience.delay:
-                asyncio.get_running_loop().call_later(audience.delay, self._end_delay, audience)
-            else:
-                (self._plain if audience.plain else self._written).append(audience)
-                if not self._scheduled:
-                    self._schedule()
-        audience.pending.append(message)
-        audience.size += len(message)
-        if audience.apart:
-            for subscriber, own in audience.apart.items():
-                if subscriber not in excluded:
-                    own.append(message)
-
     def _excluded(self, name: str, exclude: Exclusion) -> set[Subscriber]:
         """Subscriptions of the channel that are not to get a publication."""
         connections = [self.connections[client] for client in exclude.clients if client in self.connections]
         for user in exclude.users:
             connections += self.of_user(user)
         return {each.subscriptions[name] for each in connections if name in each.subscriptions}
-
-    def _end_delay(self, audience: Audience) -> None:
-        (self._plain if audience.plain else self._written).append(audience)
-        self.flush()
-
-    def _schedule(self) -> None:
-        if not self._scheduled:
-            asyncio.get_running_loop().call_soon(self._gather)
-            self._scheduled = True
-
-    def _gather(self) -> None:
-        """Look at the sockets once more before writing: it costs little, and what has come meanwhile goes along."""
-        asyncio.get_running_loop().call_soon(self.flush)
-
-    def _flush_outboxes(self) -> None:
-        connections, self._outboxes = self._outboxes, []
-        self._write_out(connections)
-
-    def _write_out(self, connections: list[Connection]) -> None:
-        for connection in connections:
-            messages, connection.outbox = connection.outbox, None
-            if not messages:
-                continue
-            wire, transport = connection.wire, connection.transport
-            try:
-                if len(messages) == 1:
-                    self._metrics.bytes_out += len(messages[0])
-                    transport.write(wire.pack(messages))
-                else:
-                    for frame, size in wire.frames(messages):
-                        self._metrics.bytes_out += size
-                        transport.write(frame)  # which may be another one after the first
-            except Exception:  # one connection's trouble is not to be everybody's
-                log.exception("%s: a frame could not be made", str(connection))
-
-    def _write_early(self, audience: Audience) -> None:
-        """Write it before the tick ends: behind what plain clients are to hear before, of other channels."""
-        if audience.plain:
-            self.flush_plain(audience)
-        else:
-            self._write(audience)
-
-    def _write(self, audience: Audience) -> None:
-        if not audience.pending:
-            return
-        if self._outboxes:
-            self._flush_outboxes()
-        messages, size, apart = audience.take()
-        members = audience.members
-        if apart:
-            members = {each: write for each, write in members.items() if each not in apart}
-            for subscriber in apart.keys() & audience.members.keys():
-                self._hand(subscriber.connection, apart[subscriber])
-            self._flush_outboxes()
-        try:
-            frame = audience.key.wire.pack(messages)
-        except Exception:
-            log.exception("a frame could not be made")
-            return
-        self._metrics.delivered(len(messages) * len(members), size * len(members))
-        for write in members.values():
-            try:
-                write(frame)
-            except Exception:  # it must not, but everybody after it would suffer
-                log.exception("a frame could not be written")

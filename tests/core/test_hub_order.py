@@ -72,7 +72,7 @@ class Room:
 
     def __init__(self, wires: Sequence[Wire]) -> None:
         self.hub = Hub(Metrics())
-        self.hub._scheduled = True  # flushed by hand
+        self.hub._output._scheduled = True  # flushed by hand
         self.wires = wires
         self.epoch = 1
         self.top = 0
@@ -106,7 +106,7 @@ class Room:
 
     def flush(self) -> None:
         self.hub.flush()
-        self.hub._scheduled = True
+        self.hub._output._scheduled = True
         for member in self.members:
             member.check()
 
