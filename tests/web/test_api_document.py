@@ -8,12 +8,13 @@ from typing import Any
 import jsonschema
 import msgspec
 import pytest
+import pytest_asyncio
 
 from gateway.web import api_messages
 from gateway.web.api_document import BATCH, EXAMPLES, ONE, Example
 from gateway.web.methods import METHODS
 from gateway.web.one_endpoint import OneCommand
-from tests.web.conftest import API, BACKEND, KEY, POLLS, SETTINGS, running
+from tests.web.conftest import BACKEND, KEY, POLLS, SETTINGS, running
 
 SHOWN = {**EXAMPLES, "batch": BATCH, "commands": ONE}
 REQUESTS: dict[str, type[Any]] = {
@@ -29,10 +30,12 @@ PRICE = {"name": "price", "subscription_type": "shared_poll"} | {
 BOARD = {"name": "board", "subscription_type": "map", "map": {"mode": "persistent"}}
 
 
-async def operation(api: API, name: str) -> dict[str, Any]:
-    paths = (await api.http.get("/openapi.json")).json()["paths"]
-    found: dict[str, Any] = paths["/api" if name == "commands" else f"/api/{name}"]["post"]
-    return found
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def operations() -> dict[str, Any]:
+    """The document, by the names of the methods."""
+    async with running(SETTINGS) as api:
+        paths = (await api.http.get("/openapi.json")).json()["paths"]
+    return {name: paths["/api" if name == "commands" else f"/api/{name}"]["post"] for name in REQUESTS}
 
 
 def content(part: dict[str, Any]) -> dict[str, Any]:
@@ -41,8 +44,8 @@ def content(part: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-async def test_every_method_has_an_example_that_is_what_its_schema_says(api: API, name: str) -> None:
-    described = await operation(api, name)
+def test_every_method_has_an_example_that_is_what_its_schema_says(operations: dict[str, Any], name: str) -> None:
+    described = operations[name]
     asked, answered = content(described["requestBody"]), content(described["responses"]["200"])
     for part in (asked, answered):
         jsonschema.Draft202012Validator.check_schema(part["schema"])
@@ -52,8 +55,8 @@ async def test_every_method_has_an_example_that_is_what_its_schema_says(api: API
     assert "Error-Mode" in str(described.get("parameters", "")) or name in ("batch", "commands")
 
 
-async def test_every_method_is_told_by_a_sentence_of_its_own(api: API) -> None:
-    told = [(await operation(api, name))["summary"] for name in REQUESTS]
+def test_every_method_is_told_by_a_sentence_of_its_own(operations: dict[str, Any]) -> None:
+    told = [operations[name]["summary"] for name in REQUESTS]
     assert len(set(told)) == len(told)
 
 
