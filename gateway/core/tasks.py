@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
 from contextvars import Context, copy_context
+from types import coroutine
 from typing import Any, TypeVar
 
 from gateway.batches import batches
@@ -80,7 +81,7 @@ def begin(work: Coroutine[Any, Any, None]) -> Awaitable[None] | None:
         waits_for = _send_without_task(work) if debug else work.send(None)
     except StopIteration:
         return None
-    return _Rest(work, waits_for)
+    return _rest(work, waits_for)
 
 
 debug = False
@@ -132,29 +133,21 @@ if sys.flags.dev_mode or os.environ.get("PYTHONASYNCIODEBUG"):
     check_begin()
 
 
-class _Rest:
-    """Carries on with a coroutine that has been started by hand, from the future that it waits for."""
-
-    __slots__ = ("_waits_for", "_work")
-
-    def __init__(self, work: Coroutine[Any, Any, None], waits_for: Any) -> None:
-        self._work = work
-        self._waits_for = waits_for
-
-    def __await__(self) -> Generator[Any, Any, None]:
+@coroutine
+def _rest(work: Coroutine[Any, Any, None], waits_for: Any) -> Generator[Any, Any, None]:
+    """Carry on with a coroutine that has been started by hand, from the future that it waits for."""
+    while True:
         try:
-            while True:
-                try:
-                    value = yield self._waits_for
-                except BaseException as error:
-                    # not kept: with a failure in it, or among its results, it would keep itself by its traceback
-                    self._waits_for = None
-                    self._waits_for = self._work.throw(error)
-                else:
-                    self._waits_for = None
-                    self._waits_for = self._work.send(value)
-        except StopIteration:
-            return
+            yield waits_for
+            break
+        except BaseException as error:
+            waits_for = None  # with a failure in it, or among its results, it would keep itself by its traceback
+            try:
+                waits_for = work.throw(error)
+            except StopIteration:
+                return
+    waits_for = None
+    yield from work
 
 
 async def _finished(rest: Awaitable[None]) -> None:
