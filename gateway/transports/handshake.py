@@ -72,24 +72,15 @@ class UpgradeRequest:
     __slots__ = ("_head", "_headers", "_lowered", "_scope", "client", "key", "names", "target")
 
     def __init__(
-        self,
-        target: str,
-        headers: Headers | None,
-        key: bytes,
-        head: bytes = b"",
-        lowered: bytes = b"",
-        names: Names = (),
+        self, target: str, headers: Headers | None, key: bytes, head: bytes = b"", lowered: bytes = b""
     ) -> None:
-        """``head`` has what stands before the blank line, and it too, if there are no ``headers`` yet.
-
-        It stands in ``lowered`` in lower case, and ``names`` has those of its headers.
-        """
+        """``head`` has what stands before the blank line, and it too, if there are no ``headers`` yet."""
         self.target = target
         """Path and query as sent, without scheme and host."""
         self.key = key
         self.client: tuple[str, int] | None = None
         """Whose it is, as ASGI has it; whoever has read the request says so."""
-        self.names = names if headers is None else {name for name, _ in headers}
+        self.names: Names = () if headers is None else {name for name, _ in headers}
         self._headers = headers
         self._head = head
         self._lowered = lowered
@@ -179,7 +170,9 @@ def read_usual(arrived: bytes) -> UpgradeRequest | None:
     if len(names) < len(headers) and any(headers.count(name) > 1 for name in _ONLY_ONCE):
         return None
     start = lowered.find(b"\r\n" + _KEY) + 2 + len(_KEY)
-    return UpgradeRequest(found[1].decode(), None, arrived[start : start + _KEY_SIZE], arrived, lowered, names)
+    request = UpgradeRequest(found[1].decode(), None, arrived[start : start + _KEY_SIZE], arrived, lowered)
+    request.names = names
+    return request
 
 
 def read_request(arrived: bytearray) -> tuple[UpgradeRequest, bytes] | None:
