@@ -16,6 +16,8 @@ apply_mask: Callable[[bytes, bytes], bytes] = getattr(_websockets, "apply_mask")
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 FINAL, COMPRESSED = 0x80, 0x40
+_WHOLE = {FINAL | TEXT: TEXT, FINAL | BINARY: BINARY}
+"""Messages that are one frame, by its first byte."""
 _RESERVED = 0x70
 _MASKED = 0x80
 _CONTROL = 0x8
@@ -104,11 +106,8 @@ class FrameParser:
         """
         size = len(data)
         # nearly all that comes is one whole frame with one message
-        if (
-            not (self.unfinished or self._ended)
-            and size > _MASKED_HEAD
-            and (data[0] == FINAL | TEXT or data[0] == FINAL | BINARY)
-        ):
+        opcode = _WHOLE.get(data[0]) if size > _MASKED_HEAD else None
+        if opcode is not None and not (self.unfinished or self._ended):
             start, announced = _MASKED_HEAD, data[1] - _MASKED
             if announced == _EXTENDED:
                 start, announced = _MASKED_HEAD + 2, data[2] << 8 | data[3]
@@ -116,10 +115,8 @@ class FrameParser:
                 announced = -1
             if size - start == announced <= self._limit:
                 payload = apply_mask(data[start:], data[start - 4 : start])
-                if data[0] == FINAL | BINARY:
-                    return [(BINARY, payload)]
-                if payload.isascii() or _is_utf8(payload):
-                    return [(TEXT, payload)]
+                if opcode == BINARY or payload.isascii() or _is_utf8(payload):
+                    return [(opcode, payload)]
         return self._feed(data)
 
     def _feed(self, data: bytes) -> list[tuple[int, bytes]]:
@@ -275,10 +272,10 @@ def frame(opcode: int, payload: bytes, *, compressed: bool = False) -> bytes:
     first = FINAL | opcode | (COMPRESSED if compressed else 0)
     size = len(payload)
     if size < 126:
-        return bytes((first, size)) + payload
+        return b"%c%c%b" % (first, size, payload)
     if size < 65536:
-        return bytes((first, 126, size >> 8, size & 0xFF)) + payload
-    return bytes((first, 127)) + size.to_bytes(8, "big") + payload
+        return b"%c\x7e%c%c%b" % (first, size >> 8, size & 0xFF, payload)
+    return b"%c\x7f%b%b" % (first, size.to_bytes(8, "big"), payload)
 
 
 def message_frame(opcode: int, payload: bytes, compression: Compression | None) -> bytes:

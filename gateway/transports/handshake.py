@@ -17,20 +17,27 @@ HEAD_LIMIT = 65536
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
-_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++")
 _TARGET = re.compile(rb"(?:(?i:https?)://[!-.0->@-~]+|(?=/))([!-~]*)")
 """A path with a query, which may have a scheme and a host before it (RFC 9112, section 3.2.2)."""
-_VALUE = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*")
+_VALUE = re.compile(rb"[\t -~\x80-\xff]*+")
 _FIELDS = re.compile(rb"(?:%b:%b\r\n)*" % (_TOKEN.pattern, _VALUE.pattern))
 _FIELD = re.compile(rb"([^:]+):([^\r]*)\r\n")
 
-_USUAL_HEAD = re.compile(rb"GET (/[!-~]*) HTTP/1\.1\r\n%b\r\n" % _FIELDS.pattern)
-_UPGRADE, _VERSION = b"\r\nupgrade: websocket\r\n", b"\r\nsec-websocket-version: 13\r\n"
-_CONNECTION, _OF_FIREFOX = b"\r\nconnection: upgrade\r\n", b"\r\nconnection: keep-alive, upgrade\r\n"
-_ONLY_ONCE = b"\r\nhost:", b"\r\nsec-websocket-version:", b"\r\nsec-websocket-key:"
-"""What nearly every client sends, but for upper and lower case."""
-_BEFORE_KEY = b"\r\nsec-websocket-key: "
-_TO_KEY, _KEY_SIZE = len(_BEFORE_KEY), 24
+_USUAL_HEAD = re.compile(rb"GET (/[!-~]*+) HTTP/1\.1\r\n%b\r\n" % _FIELDS.pattern)
+_HOST, _UPGRADE, _VERSION = b"host", b"upgrade: websocket", b"sec-websocket-version: 13"
+_CONNECTION, _OF_FIREFOX = b"connection: upgrade", b"connection: keep-alive, upgrade"
+_KEY, _KEY_SIZE = b"sec-websocket-key: ", 24
+_NAMES = re.compile(
+    rb"\r\n((?:%b)(?=\r\n)|%b(?=[+/0-9a-z]{22}==\r\n)|[^:\r]+)"
+    % (b"|".join((_UPGRADE, _VERSION, _CONNECTION, _OF_FIREFOX)), _KEY)
+)
+"""Names of headers in lower case, with what they say where nearly every client says the same; a space stands behind
+that of a key that is one.
+"""
+_ONLY_ONCE = frozenset((_HOST, _VERSION, _KEY))
+_NEEDED = _ONLY_ONCE | {_UPGRADE}
+_UNUSUAL = frozenset((b"sec-websocket-version", b"sec-websocket-key", b"content-length", b"transfer-encoding"))
 
 _ACCEPTED = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -73,7 +80,7 @@ class UpgradeRequest:
         self.key = key
         self.client: tuple[str, int] | None = None
         """Whose it is, as ASGI has it; whoever has read the request says so."""
-        self.names: Names = lowered if headers is None else {name for name, _ in headers}
+        self.names: Names = () if headers is None else {name for name, _ in headers}
         self._headers = headers
         self._head = head
         self._lowered = lowered
@@ -156,23 +163,16 @@ def read_usual(arrived: bytes) -> UpgradeRequest | None:
     if found is None:
         return None
     lowered = arrived.lower()
-    if not (_UPGRADE in lowered and _VERSION in lowered and (_CONNECTION in lowered or _OF_FIREFOX in lowered)):
+    headers: list[bytes] = _NAMES.findall(lowered)
+    names = frozenset(headers)
+    if not (names >= _NEEDED and (_CONNECTION in names or _OF_FIREFOX in names) and _UNUSUAL.isdisjoint(names)):
         return None
-    for name in _ONLY_ONCE:
-        if lowered.count(name) != 1:
-            return None
-    if b"\r\ncontent-length:" in lowered or b"\r\ntransfer-encoding:" in lowered:
+    if len(names) < len(headers) and any(headers.count(name) > 1 for name in _ONLY_ONCE):
         return None
-    start = lowered.find(_BEFORE_KEY) + _TO_KEY
-    end = start + _KEY_SIZE
-    key = arrived[start:end]
-    if start < _TO_KEY or arrived[end - 2 : end + 2] != b"==\r\n":
-        return None
-    try:
-        a2b_base64(key, strict_mode=True)
-    except ValueError:
-        return None
-    return UpgradeRequest(found[1].decode(), None, key, arrived, lowered)
+    start = lowered.find(b"\r\n" + _KEY) + 2 + len(_KEY)
+    request = UpgradeRequest(found[1].decode(), None, arrived[start : start + _KEY_SIZE], arrived, lowered)
+    request.names = names
+    return request
 
 
 def read_request(arrived: bytearray) -> tuple[UpgradeRequest, bytes] | None:

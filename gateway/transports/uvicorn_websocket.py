@@ -12,8 +12,8 @@ permessage-deflate is off, whatever ``ws_per_message_deflate`` says, for its def
 
 import asyncio
 import random
-from asyncio import AbstractEventLoop, TimerHandle
-from collections.abc import Callable, Mapping
+from asyncio import AbstractEventLoop
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.types import Scope
@@ -37,12 +37,9 @@ from gateway.transports.frames import (
 )
 from gateway.transports.handshake import Headers, Refusal, UpgradeRequest, accept, read_request, read_usual
 from gateway.transports.kernel import lift_user_timeout, unacknowledged
-from gateway.transports.raw import CLOSE_TIMEOUT, EXTENSION, QUEUED, RawEndpoint, ReadyState, Receiver, discard
+from gateway.transports.raw import EXTENSION, QUEUED, RawEndpoint, ReadyState, Receiver
 from gateway.transports.short_way import remember, way_of
-from gateway.transports.sipping import SippingProtocol, change_reader
-
-DEFAULT_TIMEOUT = 10.0
-"""Seconds for the class as it stands, to finish a message or the upgrade request."""
+from gateway.transports.uvicorn_closing import ClosingProtocol
 
 CONTROL_FRAMES = 256
 """Pings and pongs in one read from the socket. While they are answered nobody else is."""
@@ -58,32 +55,11 @@ LONGEST_DRAIN = 30.0
 """Seconds at most. With uvicorn's timeout_graceful_shutdown, four fifths of that."""
 
 
-class WebSocketProtocol(asyncio.Protocol):
+class WebSocketProtocol(ClosingProtocol):
     """One connection. Satisfies `RawConnection`."""
 
-    __slots__ = (
-        "_agreement",
-        "_app_state",
-        "_close_timer",
-        "_deadline",
-        "_head",
-        "_held",
-        "_parser",
-        "_ping",
-        "_receiver",
-        "_request",
-        "_sipping",
-        "config",
-        "loop",
-        "peer",
-        "server",
-        "state",
-        "transport",
-        "write",
-        "written",
-    )
+    __slots__ = ("_agreement", "_app_state", "_head", "_ping", "_request", "config", "peer", "server", "written")
 
-    timeout = DEFAULT_TIMEOUT
     offered: Compression | None = None
     """What to do for clients that can decompress; None sends and takes no compressed messages."""
     endpoints: Mapping[str, RawEndpoint] = {}
@@ -111,18 +87,17 @@ class WebSocketProtocol(asyncio.Protocol):
         """What has come of a request that is not whole, or not like most."""
         self._request: UpgradeRequest | None = None
         self._agreement: Agreement | None = None
-        self._receiver: Receiver | None = None
+        self._receiver = None
         self._held = self._sipping = False
         self._ping: bytes | None = None
         """The latest that has not been answered, since so much waits."""
-        self._deadline: TimerHandle | None = None
-        self._close_timer: TimerHandle | None = None
+        self._deadline = self._close_timer = None
 
     # — from the socket —
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport: asyncio.Transport = transport  # type: ignore[assignment]  # uvloop's is none by inheritance
-        self.write: Callable[[bytes], None] = self.transport.write
+        self.transport = transport  # type: ignore[assignment]  # uvloop's is none by inheritance
+        self.write = self.transport.write
         self.server.connections.add(self)  # type: ignore[arg-type]  # uvicorn names its own classes
 
     def come_from(self, peer: tuple[str, int]) -> None:
@@ -299,46 +274,6 @@ class WebSocketProtocol(asyncio.Protocol):
     def unread(self) -> int:
         return self.waiting() + unacknowledged(self.transport.get_extra_info("socket"))
 
-    def hold(self) -> None:
-        if not self._held:
-            self._held = True
-            self.transport.pause_reading()
-            self._end_watch()  # that nothing arrives is now our doing
-
-    def sip(self) -> None:
-        if not self._sipping:
-            self._sipping = True
-            self._read_by(SippingProtocol(self, QUEUED, self._sipped))
-
-    def go_on(self) -> None:
-        if self._sipping:
-            self._sipping = False
-            self._read_by(self)
-        if self._held:
-            self._held = False
-            self.transport.resume_reading()
-            if self._parser.unfinished:
-                self._watch()
-
-    def _sipped(self) -> None:
-        if self._sipping and self.state is ReadyState.OPEN:
-            self.hold()
-
-    def _read_by(self, protocol: asyncio.BaseProtocol) -> None:
-        if self.state is not ReadyState.CLOSED and not self.transport.is_closing():
-            change_reader(self.transport, protocol, reads=not self._held)
-
-    def close(self, code: int, reason: str) -> None:
-        if self.state is not ReadyState.OPEN:
-            return
-        self.state = ReadyState.CLOSING
-        self.write(close_frame(code, reason))
-        self.go_on()  # the answer must be seen
-        self._bound_closing()
-
-    def abort(self) -> None:
-        self.transport.abort()
-
     def shutdown(self) -> None:
         """Uvicorn stops. Connections close one after the other, in no order."""
         if self._receiver is None or self.state is ReadyState.CLOSED:
@@ -380,63 +315,6 @@ class WebSocketProtocol(asyncio.Protocol):
         self.state = ReadyState.CLOSING
         self._lose(code, reason)
         self._close_transport()
-
-    # — the end —
-
-    def _lose(self, code: int, reason: str) -> None:
-        receiver = self._receiver
-        if not isinstance(receiver, Conversation) or receiver.over:  # it may yet be handed over, with what has arrived
-            self._receiver = None
-        self.write = discard  # uvloop's raises
-        if receiver is not None:
-            receiver.lose(code, reason)
-
-    def _fail(self, violation: Violation) -> None:
-        """End a connection whose peer breaks the rules (RFC 6455, section 7.1.7)."""
-        if self.state is ReadyState.OPEN:
-            self.write(close_frame(violation.code, violation.reason))
-        self.state = ReadyState.CLOSED
-        if self._receiver is not None:
-            self._receiver.breach(violation.code, violation.reason)
-        self._lose(violation.code, violation.reason)
-        self.go_on()
-        if self.transport.can_write_eof():
-            # The rest of its input is thrown away unread. To close at once would answer that with a reset, which
-            # can overtake the close frame.
-            self.transport.write_eof()
-            self._bound_closing()
-        else:
-            self._close_transport()
-
-    def _close_transport(self) -> None:
-        self.transport.close()
-        self._bound_closing()
-
-    def _bound_closing(self) -> None:
-        """A peer that must read, or answer, before the connection closes has so long for it."""
-        if self._close_timer is None:
-            self._close_timer = self.loop.call_later(min(self.timeout, CLOSE_TIMEOUT), self.transport.abort)
-
-    # — deadlines —
-
-    def _watch(self) -> None:
-        """What has begun must end in time. While we do not read, that is not for the peer to do."""
-        if self.state is not ReadyState.OPENING and not self._parser.unfinished:
-            self._end_watch()
-        elif self._deadline is None and not self._held and self.state < ReadyState.CLOSED:
-            self._deadline = self.loop.call_later(self.timeout, self._overdue)
-
-    def _end_watch(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _overdue(self) -> None:
-        self._deadline = None
-        if self.state is ReadyState.OPENING:
-            self.transport.abort()
-        elif self.state < ReadyState.CLOSED:
-            self._fail(Violation(POLICY, "message timeout"))
 
 
 class CompressingWebSocketProtocol(WebSocketProtocol):
