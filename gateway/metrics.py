@@ -109,7 +109,7 @@ class Metrics:
         self.deliveries = 0
         self.bytes_in = 0
         self.bytes_out = 0
-        self.commands: Counter[str] = Counter()
+        self.commands: defaultdict[str, int] = defaultdict(int)  # counts faster than a Counter, and each command does
         self.errors: Counter[int] = Counter()
         self.disconnects: Counter[int] = Counter()
         self.opened_connections: Counter[str] = Counter()

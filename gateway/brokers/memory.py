@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import heappop, heappush
 from itertools import islice
+from math import inf
 from typing import TypeVar
 from zlib import crc32
 
@@ -102,6 +103,8 @@ class MemoryBroker:
         self._meta_expiries: list[tuple[float, str]] = []
         self._expiries: list[tuple[float, str]] = []
         self._result_expiries: list[tuple[float, tuple[str, str]]] = []
+        self._earliest = inf
+        """When the first of these is due."""
 
     async def start(self, node: str, events: BrokerEvents) -> None:
         self._node = node
@@ -127,7 +130,8 @@ class MemoryBroker:
         if options.fence and not self._holds(channel, options.fence):
             raise Fenced
         now = self._clock()
-        self._sweep(now)
+        if self._earliest <= now:
+            self._sweep(now)
         if not options.idempotency_key:
             return self._publish(channel, publication, stream, options, now)
         key = (channel, options.idempotency_key)
@@ -136,12 +140,13 @@ class MemoryBroker:
             receipt = self._publish(channel, publication, stream, options, now)
             expires = now + options.idempotency_ttl
             self._results[key] = (expires, receipt)
-            heappush(self._result_expiries, (expires, key))
+            self._expect(self._result_expiries, expires, key)
         return receipt
 
     def post(self, channel: str, publication: Publication, stream: StreamOptions, told: Told) -> bool:
         now = self._clock()
-        self._sweep(now)
+        if self._earliest <= now:
+            self._sweep(now)
         self._publish(channel, publication, stream, NO_EXTRAS, now)
         told(None)
         return True
@@ -200,7 +205,7 @@ class MemoryBroker:
             found.expires = now + stream.history_ttl
             if not found.watched:
                 found.watched = True
-                heappush(self._expiries, (found.expires, channel))
+                self._expect(self._expiries, found.expires, channel)
             offset, epoch = found.offset, found.epoch
         if self._events is None or channel not in self._channels:
             return Receipt(offset, epoch)
@@ -220,7 +225,7 @@ class MemoryBroker:
         begun.meta_expires = now + options.history_meta_ttl
         if channel not in self._watched:
             self._watched.add(channel)
-            heappush(self._meta_expiries, (begun.meta_expires, channel))
+            self._expect(self._meta_expiries, begun.meta_expires, channel)
         return begun
 
     def _find(self, channel: str, options: StreamOptions, now: float) -> _Stream | None:
@@ -249,13 +254,13 @@ class MemoryBroker:
                 self._promised[other] = self._next_epoch(other)
             self._seed = random.getrandbits(32)
 
+    def _expect(self, expiries: list[tuple[float, _Key]], when: float, key: _Key) -> None:
+        """Have an entry looked at when it is due."""
+        heappush(expiries, (when, key))
+        self._earliest = min(self._earliest, when)
+
     def _sweep(self, now: float) -> None:
         """Forget a few expired streams and results. An entry whose expiry has moved waits again."""
-        for heap in (self._expiries, self._meta_expiries, self._result_expiries):
-            if heap and heap[0][0] <= now:
-                break
-        else:
-            return
         for channel in _due(self._expiries, now):
             found = self._streams.get(channel)
             if found is None:
@@ -276,6 +281,8 @@ class MemoryBroker:
         for key in _due(self._result_expiries, now):
             if key in self._results and self._results[key][0] <= now:
                 del self._results[key]
+        waiting = self._expiries[:1], self._meta_expiries[:1], self._result_expiries[:1]
+        self._earliest = min((first[0] for firsts in waiting for first in firsts), default=inf)
 
 
 def _due(expiries: list[tuple[float, _Key]], now: float) -> Iterator[_Key]:

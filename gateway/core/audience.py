@@ -241,20 +241,28 @@ class LocalChannel:
             for progress, group in self.groups.items():
                 yield progress, group, group.select(tags)
 
+    def follow(self, publication: Publication, now: float) -> bool:
+        """Move on to what is next for everybody, and nobody has a filter: as nearly always. Else nothing is done."""
+        before = self.position
+        if self.groups is not None or before is None:
+            return False
+        if publication.offset != before.offset + 1 or publication.epoch != before.epoch:
+            return False
+        for key in self.audiences:
+            if key.behind is not None:
+                return False
+        self.position, self.seen_at = Position(publication.offset, publication.epoch), now
+        return True
+
     def advance(
-        self, publication: Publication, clock: Callable[[], float], max_lag: float
+        self, publication: Publication, now: float, late: bool
     ) -> tuple[list[Audience], list[Audience], list[Audience], list[AudienceKey]]:
-        """Move on to ``publication``. Answers who reads it, and who has missed something.
+        """Move on to ``publication``. Answers who reads it, and who has missed something: all, if it is ``late``.
 
         The readers are those with the others, and want it; those whom the stream has reached by it; and of these again
         those who go on by themselves, for it is one that the others have had.
         """
         before, after = self.position, Position(publication.offset, publication.epoch)
-        now = clock()
-        late = bool(max_lag and publication.time) and (now - publication.time / 1000 > max_lag)
-        if self._follows(before, after) and not late:
-            self.position, self.seen_at = after, now
-            return [*self.audiences.values()], [], [], []
         stale = before is not None and before.epoch == after.epoch and after.offset <= before.offset
         readers: list[Audience] = []
         arrived: list[Audience] = []
@@ -284,17 +292,6 @@ class LocalChannel:
         # a stream that goes over old ground does not bring those who follow it to the channel's position
         following = [each for each in arrived if each.key.positioned] if stale else []
         return readers, arrived, following, lost
-
-    def _follows(self, before: Position | None, after: Position) -> bool:
-        """Whether it is the next one for everybody, and nobody has a filter: as nearly always."""
-        if self.groups is not None or before is None:
-            return False
-        if after.offset != before.offset + 1 or after.epoch != before.epoch:
-            return False
-        for key in self.audiences:  # noqa: SIM110  a generator costs more than all the rest
-            if key.behind is not None:
-                return False
-        return True
 
     def filters(self) -> set[TagsFilter]:
         """The filters of its subscribers, and of those who are about to be."""

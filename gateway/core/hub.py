@@ -311,7 +311,11 @@ class Hub:
 
         Answers who reads the publication, and those of them that follow the stream by themselves for now.
         """
-        readers, arrived, following, lost = channel.advance(publication, self._clock, self._max_lag)
+        now, published = self._clock(), publication.time
+        late = self._max_lag > 0 and published > 0 and now - published / 1000 > self._max_lag
+        if not late and channel.follow(publication, now):
+            return [*channel.audiences.values()], []
+        readers, arrived, following, lost = channel.advance(publication, now, late)
         if lost:
             self.lose(channel, lost)
         if not arrived:

@@ -159,14 +159,15 @@ class Output:
             messages, connection.outbox = connection.outbox, None
             if not messages:
                 continue
-            wire, transport = connection.wire, connection.transport
+            wire, transport, size = connection.wire, connection.transport, 0
+            for message in messages:
+                size += len(message)
+            self._metrics.bytes_out += size
             try:
-                if len(messages) == 1:
-                    self._metrics.bytes_out += len(messages[0])
+                if size <= FRAME_SIZE or len(messages) == 1:
                     transport.write(wire.pack(messages))
                 else:
-                    for frame, size in wire.frames(messages):
-                        self._metrics.bytes_out += size
+                    for frame in wire.frames(messages):
                         transport.write(frame)  # which may be another one after the first
             except Exception:  # one connection's trouble is not to be everybody's
                 log.exception("%s: a frame could not be made", str(connection))

@@ -102,20 +102,14 @@ class Wire:
         """Several messages as one frame."""
         return self.frame(self.protocol.join(messages))
 
-    def frames(self, messages: list[bytes]) -> Iterable[tuple[Any, int]]:
-        """Messages as frames of bounded size, with the bytes that are in each."""
-        size = sum(map(len, messages))
-        if size <= FRAME_SIZE or len(messages) == 1:
-            return ((self.pack(messages), size),)
-        return self._split(messages)
-
-    def _split(self, messages: list[bytes]) -> Iterator[tuple[Any, int]]:
+    def frames(self, messages: Iterable[bytes]) -> Iterator[Any]:
+        """Messages as frames of bounded size, as many as it takes."""
         part: list[bytes] = []
         size = 0
         for message in messages:
             if part and size + len(message) > FRAME_SIZE:
-                yield self.pack(part), size
+                yield self.pack(part)
                 part, size = [], 0
             part.append(message)
             size += len(message)
-        yield self.pack(part), size
+        yield self.pack(part)

@@ -1,6 +1,8 @@
 """Publish, presence, history, rpc and send: what a client asks of a channel or of the application."""
 
+from collections.abc import Awaitable, Coroutine
 from functools import partial
+from typing import Any
 
 from gateway.auth.permissions import check_payload, is_json, may_publish, may_read_history, may_read_presence
 from gateway.brokers.base import NO_EXTRAS, HistoryFilter, PublishOptions
@@ -23,7 +25,7 @@ from gateway.messages import (
     SendRequest,
 )
 from gateway.session import writing
-from gateway.session.application import NO_APPLICATION, route_of
+from gateway.session.application import NO_APPLICATION, Accepted, route_of
 from gateway.session.pipeline import Pipeline
 from gateway.session.session import Session
 from gateway.session.standing import check_may, check_subscribed, info_in, is_subscribed
@@ -31,32 +33,44 @@ from gateway.session.standing import check_may, check_subscribed, info_in, is_su
 DONE = PublishResult()
 
 
-async def publish(session: Session, command_id: int, request: PublishRequest) -> None:
+def publish(session: Session, command_id: int, request: PublishRequest) -> Coroutine[Any, Any, None] | None:
     channel = _channel(session, request.channel)
     options = channel.options
     if request.type or options.subscription_type not in STREAM_TYPES:
         if options.is_polled:
             raise Error(ErrorCode.PERMISSION_DENIED)
-        await writing.write(session, command_id, request, channel)
-        return
+        return writing.write(session, command_id, request, channel)
     data = Payload(request.data)
     binary = bool(data) and session.wire.protocol.binary and not is_json(data)  # else it is part of what was read
-    publication, extras = Publication(data, info_in(session, channel), binary=binary), NO_EXTRAS
-    decide = None
+    publication = Publication(data, info_in(session, channel), binary=binary)
     if (route := route_of(channel)) and (decide := route.publish):
         check_subscribed(session, channel, "publish", route.publish_unsubscribed)
-    else:
-        check_may(session, channel, may_publish)
+        check_payload(options, data, known_json=not binary)
+        return _publish_decided(session, command_id, channel, publication, decide(session, channel, publication))
+    check_may(session, channel, may_publish)
     check_payload(options, data, known_json=not binary)
-    if decide is not None:
-        accepted = await decide(session, channel, publication)
-        if accepted.publication is None:
-            session.answer(command_id, DONE)
-            return
-        if accepted.publication is not publication:
-            publication = accepted.publication
-            check_payload(options, publication.data, known_json=not publication.binary)
-        extras = accepted.extras
+    return _hand_over(session, command_id, channel, publication, NO_EXTRAS)
+
+
+async def _publish_decided(
+    session: Session, command_id: int, channel: Channel, publication: Publication, decision: Awaitable[Accepted]
+) -> None:
+    """Publish what the program makes of it."""
+    accepted = await decision
+    if accepted.publication is None:
+        session.answer(command_id, DONE)
+        return
+    if accepted.publication is not publication:
+        publication = accepted.publication
+        check_payload(channel.options, publication.data, known_json=not publication.binary)
+    if (rest := _hand_over(session, command_id, channel, publication, accepted.extras)) is not None:
+        await rest
+
+
+def _hand_over(
+    session: Session, command_id: int, channel: Channel, publication: Publication, extras: PublishOptions
+) -> Coroutine[Any, Any, None] | None:
+    """Give it to the broker, in turn; answers what the client's next command has to wait for."""
     pipeline = session.pipeline
     if pipeline is None:
         pipeline = session.pipeline = Pipeline()
@@ -69,9 +83,8 @@ async def publish(session: Session, command_id: int, request: PublishRequest) ->
         if not taken:
             pipeline.ended()
     if not taken:
-        await pipeline.add(_publish(session, command_id, channel, publication, extras))
-    elif full:
-        await pipeline.room()
+        return pipeline.add(_publish(session, command_id, channel, publication, extras))
+    return pipeline.room() if full else None
 
 
 def _published(

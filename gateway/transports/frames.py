@@ -6,6 +6,7 @@ Source: RFC 6455, sections 5 to 8; RFC 7692 for compressed messages.
 import codecs
 import zlib
 from collections.abc import Callable
+from struct import Struct
 
 from websockets import frames as _websockets
 
@@ -25,6 +26,8 @@ _EXTENDED = 126
 """A length that stands for one in the next two bytes."""
 _MASKED_HEAD = 6
 """Bytes of the shortest head of a client's frame."""
+_head, _head_16, _head_64 = Struct(">BB").pack, Struct(">BBH").pack, Struct(">BBQ").pack
+"""A server's head: by the length that is in it, or in the two or eight bytes behind."""
 
 CONTROL_SIZE = 125
 """Most bytes of a control frame's payload (RFC 6455, section 5.5)."""
@@ -272,10 +275,10 @@ def frame(opcode: int, payload: bytes, *, compressed: bool = False) -> bytes:
     first = FINAL | opcode | (COMPRESSED if compressed else 0)
     size = len(payload)
     if size < 126:
-        return b"%c%c%b" % (first, size, payload)
+        return _head(first, size) + payload
     if size < 65536:
-        return b"%c\x7e%c%c%b" % (first, size >> 8, size & 0xFF, payload)
-    return b"%c\x7f%b%b" % (first, size.to_bytes(8, "big"), payload)
+        return _head_16(first, 126, size) + payload
+    return _head_64(first, 127, size) + payload
 
 
 def message_frame(opcode: int, payload: bytes, compression: Compression | None) -> bytes:
