@@ -55,7 +55,7 @@ _KNOWN = frozenset(
     (
         *("type", "asgi", "http_version", "scheme", "server", "client", "root_path", "path", "raw_path"),
         *("query_string", "headers", "subprotocols", "state", "extensions", "gateway.peer"),
-        *("app", "router", "endpoint", "path_params", "fastapi", "fastapi_middleware_astack"),
+        *("app", "router", "route", "endpoint", "path_params", "fastapi", "fastapi_middleware_astack"),
         "starlette.exception_handlers",
     )
 )
@@ -171,8 +171,8 @@ def _find(each: Any, scope: Scope, endpoint: RawEndpoint) -> Way | None:
     proxy: ProxyHeadersMiddleware | None = None
     app: Starlette | None = None
     while not isinstance(each, Router):
-        if not _definitions(each, "__call__") <= _PASSING:
-            return None
+        if not set() < _definitions(each, "__call__") <= _PASSING:
+            return None  # nothing says so where a stack has been thrown away, to be built anew
         if isinstance(each, ProxyHeadersMiddleware):
             if proxy is not None:
                 return None  # one would be asked what the other says
@@ -227,7 +227,8 @@ def _definitions(each: Any, method: str) -> set[str]:
 
 
 def _original(kind: type, method: str) -> str:
-    function, module = vars(kind)[method], sys.modules[kind.__module__]
+    # a module that was loaded by hand, as plugins are, is not always among them
+    function, module = vars(kind)[method], sys.modules.get(kind.__module__)
     written = type(function) is FunctionType and function.__code__.co_filename == getattr(module, "__file__", "")
     return f"{kind.__module__}.{kind.__qualname__}" if written else ""
 

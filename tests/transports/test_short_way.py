@@ -118,6 +118,14 @@ async def test_middleware_of_http_alone_is_passed(program: Program, monkeypatch:
     assert program.calls == 1
 
 
+async def test_an_application_of_starlette_is_asked_once_too(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    program.served = Starlette(routes=program.gateway.router.routes)
+    async with program.running(monkeypatch) as opened:
+        await opened()
+        await opened()
+    assert program.calls == 1
+
+
 @pytest.mark.parametrize(
     "headers",
     [
@@ -197,6 +205,14 @@ class Watching:
         await self.app(scope, receive, send)
 
 
+class Renewing(Watching):
+    """A middleware that has all middleware built anew for the next connection."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["app"].middleware_stack = None
+        await self.app(scope, receive, send)
+
+
 class OwnApplication(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await super().__call__(scope, receive, send)
@@ -209,6 +225,16 @@ class OwnRoute(WebSocketRoute):
 
 def with_middleware(program: Program, _monkeypatch: pytest.MonkeyPatch) -> None:
     program.app.add_middleware(Watching)
+
+
+def with_middleware_of_a_plugin(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a module that is not among those that have been imported."""
+    monkeypatch.setattr(Watching, "__module__", "plugin")
+    program.app.add_middleware(Watching)
+
+
+def that_is_built_anew(program: Program, _monkeypatch: pytest.MonkeyPatch) -> None:
+    program.app.add_middleware(Renewing)
 
 
 def of_trusted_hosts(program: Program, _monkeypatch: pytest.MonkeyPatch) -> None:
@@ -342,6 +368,7 @@ def with_a_router_of_its_own(program: Program, _monkeypatch: pytest.MonkeyPatch)
         ),
         *(with_a_root_path, derived, of_a_host, with_a_route_that_looks, replaced, within_the_router),
         *(within_the_stack, with_more_in_its_scope, with_a_router_of_its_own),
+        *(with_middleware_of_a_plugin, that_is_built_anew),
     ],
 )
 async def test_who_may_want_to_see_a_connection_sees_each(
