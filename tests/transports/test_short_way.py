@@ -1,6 +1,7 @@
 """The short way past an application: taken where nobody would miss it, and the same to the program."""
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -149,6 +150,45 @@ async def test_the_program_sees_the_same_by_either_way(
     assert (short.query_params["a"], short.app) == ("1", program.app)
     assert short.url == long.url
     assert short.scope["state"] is not long.scope["state"]
+
+
+@pytest.mark.parametrize("usual", [True, False])
+async def test_of_a_request_its_head_alone_is_kept_and_each_event_sees_it(
+    program: Program, usual: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @program.gateway.rpc("look")
+    async def look(client: Client) -> list[Any]:
+        client.state.seen = getattr(client.state, "seen", 0) + 1
+        return [client.headers["user-agent"], client.cookies, client.query_params["a"], client.state.seen]
+
+    if not usual:
+        monkeypatch.setattr(uvicorn_websocket, "read_usual", lambda _arrived: None)
+    headers = {"cookie": "a=" + "b" * 9000}
+    async with program.running(monkeypatch), on_fast_uvicorn(program.app, SETTINGS) as port:
+        url = f"ws://127.0.0.1:{port}{PATH}?a=1"
+        for _ in range(2):
+            async with connect(url, additional_headers=headers, user_agent_header="test", proxy=None) as socket:
+                await said(socket)
+                session = program.seen[-1]._its_session
+                assert session is not None
+                program.seen.clear()
+                kept = session.handshake
+                for count in (1, 2):
+                    await socket.send('{"id":2,"rpc":{"method":"look"}}')
+                    answer = json.loads(await socket.recv())
+                    assert answer["rpc"]["data"] == ["test", {"a": "b" * 9000}, "1", count]
+    assert program.calls == 1
+    assert [len(each) > 9000 for each in gc.get_referents(kept.scope) if isinstance(each, bytes | list)] == [True]
+
+
+async def test_what_an_event_has_read_of_a_request_is_let_go_once_the_client_is_connected(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with program.running(monkeypatch) as opened:
+        await opened()
+    [client] = program.seen
+    assert client._its_session is not None
+    assert client._its_session.handshake.seen is None
 
 
 async def test_who_comes_by_a_unix_socket_is_believed_by_either_way(
