@@ -170,7 +170,7 @@ def _has_first(checkout: Path) -> bool:
     return source.exists() and name in source.read_text()
 
 
-def program(name: str, title: str, *words: str, **variables: str) -> System:
+def program(name: str, title: str, dialect: Dialect, **variables: str) -> System:
     """A FastAPI application with the gateway in it: ``bench/peers/program.py``."""
     where = ("-m", "uvicorn", "--app-dir", str(PEERS), "program:app", "--port", "{port}")
     classes = ("--http", _FIRST, "--ws", "gateway.transports.uvicorn_websocket:WebSocketProtocol")
@@ -181,19 +181,28 @@ def program(name: str, title: str, *words: str, **variables: str) -> System:
         packages=("wsgateway", "fastapi", "uvicorn"),
         environment=GATEWAY,
         words=(*where, *served, "--log-level", "info", "--no-access-log"),
-        dialect=structs.replace(CENTRIFUGE, hello=(_TWO_SUBSCRIPTIONS,), ready=b'"id":3,"subscribe"'),
+        dialect=dialect,
         announces="startup complete",
         own_channels=True,
         variables={"GATEWAY_REDIS_URL": "{redis}", **variables},
     )
 
 
-_TWO_SUBSCRIPTIONS = b"\n".join(
-    (
-        b'{"id":1,"connect":{}}',
-        b'{"id":2,"subscribe":{"channel":"news"}}',
-        b'{"id":3,"subscribe":{"channel":"inbox:{channel}"}}',
-    )
+_TWO_SUBSCRIPTIONS = structs.replace(
+    CENTRIFUGE,
+    hello=(
+        b"\n".join(
+            (
+                b'{"id":1,"connect":{}}',
+                b'{"id":2,"subscribe":{"channel":"news"}}',
+                b'{"id":3,"subscribe":{"channel":"inbox:{channel}"}}',
+            )
+        ),
+    ),
+    ready=b'"id":3,"subscribe"',
+)
+_INBOX = structs.replace(
+    CENTRIFUGE, hello=tuple(each.replace(b"{channel}", b"inbox:{channel}") for each in CENTRIFUGE.hello)
 )
 
 SYSTEMS: Sequence[System] = (
@@ -214,7 +223,16 @@ SYSTEMS: Sequence[System] = (
     with_tokens("token-redis", "**gateway** + Redis, token", *_REDIS),
     with_tokens("history", "**gateway**, token and history", **_RECOVERY),
     with_tokens("history-redis", "**gateway** + Redis, token and history", *_REDIS, **_RECOVERY),
-    program("program-redis", "program with on_connect + Redis, two subscriptions"),
+    program("program-redis", "program with on_connect + Redis, two subscriptions", _TWO_SUBSCRIPTIONS),
+    structs.replace(
+        program(
+            "program-token",
+            "program with on_connect + Redis, token and history",
+            _INBOX,
+            GATEWAY_CLIENT__TOKEN__HMAC_SECRET_KEY=SECRET,
+        ),
+        tokens=True,
+    ),
     gateway("gateway-history-memory", "**gateway** + history in memory", **_HISTORY),
     on_uvicorn("tutorial", "tutorial ConnectionManager", "tutorial", "fastapi"),
     on_uvicorn("tutorial-redis", "tutorial ConnectionManager + Redis", "tutorial_redis", "fastapi", "redis"),

@@ -44,7 +44,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
 
 _PEERS = ("tutorial", "tutorial-redis", "broadcaster", "channels", "python-socketio", "socket.io", "ws")
 _GATEWAYS = ("gateway", "gateway-redis")
-_SUBSCRIBED = ("history", "history-redis", "program-redis")
+_SUBSCRIBED = ("history", "history-redis", "program-redis", "program-token")
 """Each connection with a channel of its own with history."""
 _FAN_OUT = ("limit", "gateway", "gateway-protobuf", "gateway-redis")
 _D = measures.DELIVERIES

@@ -49,14 +49,15 @@ def bench(work: Work, systems: Sequence[str], against: Path | None = None, share
 # — the whole —
 
 
-def test_storms_of_another_checkout_are_measured_beside_ours(checkout: Path) -> None:
-    found = bench(WORKS["storms"], ["history"], checkout)
+@pytest.mark.parametrize("system", ["history", "program-token"])
+def test_storms_of_another_checkout_are_measured_beside_ours(system: str, checkout: Path) -> None:
+    found = bench(WORKS["storms"], [system], checkout)
     assert found.failures == []
-    (sample,) = found.results[0].samples["history"]
+    (sample,) = found.results[0].samples[system]
     assert sample.values[COST] > 0 < sample.theirs[COST]
 
 
-@pytest.mark.parametrize("system", ["history", "program-redis"])
+@pytest.mark.parametrize("system", ["history", "program-redis", "program-token"])
 def test_what_runs_is_the_other_checkout(system: str, tmp_path: Path) -> None:
     module = tmp_path / "theirs" / "gateway" / "__init__.py"
     module.parent.mkdir(parents=True)
@@ -102,7 +103,13 @@ def test_medians_are_of_what_was_measured_each_time() -> None:
 
 @pytest.mark.parametrize(
     ("system", "channels", "tokens"),
-    [("gateway", 1, 0), ("token", 50, 50), ("history-redis", 50, 50), ("program-redis", 50, 0)],
+    [
+        ("gateway", 1, 0),
+        ("token", 50, 50),
+        ("history-redis", 50, 50),
+        ("program-redis", 50, 0),
+        ("program-token", 50, 50),
+    ],
 )
 def test_clients_come_as_the_system_has_it(system: str, channels: int, tokens: int) -> None:
     server: Any = SimpleNamespace(port=1)

@@ -5,8 +5,6 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from starlette.types import Scope
-
 from gateway.admin.methods import answer_pages
 from gateway.auth.tokens import TokenVerifier
 from gateway.config.settings import Settings
@@ -75,7 +73,7 @@ class Running:
         self.streams = program.streams = Streams(self.node)
         self.listeners = Listeners(self.node, program.types)
         self.cluster_events = ClusterEvents(program, self.node, self.engine.leases, self.engine.occupancy, tracing.told)
-        keep: Callable[[Scope], Mapping[str, Any]] | None = proxies.keep if proxies else None
+        keep: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = proxies.keep if proxies else None
         self.acceptor = Acceptor(
             self.node,
             self.tokens,

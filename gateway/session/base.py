@@ -24,12 +24,11 @@ class Handshake(Struct):
     """What is known of a client before its first command. Header names are lower case.
 
     ``scope`` is the ASGI scope of the request that opened the connection, where the program may want to see it;
-    ``whole`` makes what it lacks, and ``seen`` is what the program makes of it all, once for all events.
+    ``seen`` is what the program makes of it, once for all events.
     """
 
     headers: Mapping[str, str] = {}
     scope: Mapping[str, Any] = {}
-    whole: Callable[[], Mapping[str, Any]] = dict
     seen: Any = None
 
 

@@ -144,7 +144,7 @@ class ClientSession(Session):
             await lanes.add(command.request, self._carry_out_apart(command))
             if isinstance(command.request, ConnectRequest):  # nothing may overtake it
                 await lanes.finished()
-                self.lanes = None  # of those who are connected, many ask for nothing more
+                self.lanes = self.handshake.seen = None  # of those who are connected, many ask for nothing more
         else:
             await self._carry_out(command)
 

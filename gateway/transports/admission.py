@@ -2,7 +2,7 @@
 
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from math import ceil
 from typing import Any, NamedTuple, Protocol
@@ -43,7 +43,7 @@ class Asking(Protocol):
     """A request, as far as it matters for who may come in: an `UpgradeRequest`, or one that is `Scoped`."""
 
     @property
-    def scope(self) -> dict[str, Any]:
+    def scope(self) -> Mapping[str, Any]:
         """Its ASGI scope, with ``client`` and ``headers`` at the least."""
 
     @property

@@ -33,7 +33,6 @@ from gateway.session import (
 from gateway.transports.admission import Admission, Asking, Refusal, Scoped
 from gateway.transports.emulation import Emulation
 from gateway.transports.handshake import UpgradeRequest
-from gateway.transports.raw import WHOLE
 from gateway.transports.slow_consumer import write_limits
 
 log = logging.getLogger(__name__)
@@ -67,7 +66,7 @@ class Acceptor:
         node: Node,
         tokens: TokenVerifier,
         application: Application[Session] | NoApplication = NO_APPLICATION,
-        keep: Callable[[Scope], Mapping[str, Any]] | None = None,
+        keep: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
         *,
         same_origin: bool = False,
     ) -> None:
@@ -118,12 +117,11 @@ class Acceptor:
 
     def peer_of(self, request: UpgradeRequest) -> Peer:
         """The same of a request that our own server has read."""
-        if request.client is None:
-            return self.peer(request.scope)
-        found = self._proxies.peer(request.client[0])
-        if found.trusted and FORWARDED_FOR in request.names:
-            return self._proxies.peer(self._proxies.client(request.scope))
-        return found
+        if request.client is not None:
+            found = self._proxies.peer(request.client[0])
+            if not (found.trusted and FORWARDED_FOR in request.names):
+                return found
+        return self._proxies.peer(self._proxies.client(request.scope))
 
     def locate(self, session: Session, scope: Scope) -> None:
         """Have a session know where its client is, for the log and for limits, and what it is, for operators."""
@@ -188,8 +186,7 @@ class Acceptor:
         if user:
             handshake = Handshake({self._user_header.decode("latin-1"): _text(user)})
         if self._keep is not None:
-            scope = asking.scope
-            handshake = Handshake(handshake.headers, self._keep(scope), scope.get(WHOLE, dict))
+            handshake = Handshake(handshake.headers, self._keep(asking.scope))
             context = copy_context()
         session = ClientSession(self._node, self._tokens, wire, transport, handshake, self._application, context)
         self._locate(session, peer, asking)

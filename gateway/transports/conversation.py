@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from http import HTTPStatus
 from itertools import takewhile
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import quote, unquote
 
 from starlette.types import ASGIApp, Message, Scope
@@ -37,23 +37,23 @@ class ServerConnection(AskedConnection, Protocol):
 
 def websocket_scope(request: UpgradeRequest, config: Config, transport: asyncio.Transport) -> Scope:
     """What ASGI says of a connection, but for what is the application's."""
-    return asgi_scope(request, config, get_local_addr(transport), secure=is_ssl(transport))
+    return asgi_scope(request, config, get_local_addr(transport), scheme_of(transport))
+
+
+def scheme_of(transport: asyncio.Transport) -> str:
+    return "wss" if is_ssl(transport) else "ws"
 
 
 def asgi_scope(
-    request: UpgradeRequest,
-    config: Config,
-    server: tuple[str, int | None] | None,
-    *,
-    secure: bool,
-) -> Scope:
+    request: UpgradeRequest, config: Config, server: tuple[str, int | None] | None, scheme: str
+) -> dict[str, Any]:
     path, _, query = request.target.partition("?")
     root_path = config.root_path
     return {
         "type": "websocket",
         "asgi": {"version": config.asgi_version, "spec_version": "2.4"},
         "http_version": "1.1",
-        "scheme": "wss" if secure else "ws",
+        "scheme": scheme,
         "server": server,
         "client": request.client,
         "root_path": root_path,

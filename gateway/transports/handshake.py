@@ -6,7 +6,7 @@ Source: RFC 6455, section 4.2; RFC 9110 and 9112 for what is around it.
 import hashlib
 import re
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
@@ -69,12 +69,12 @@ class Names(Protocol):
 class UpgradeRequest:
     """A request that opens a WebSocket. Its headers are made a list of when somebody wants to see that."""
 
-    __slots__ = ("_head", "_headers", "_lowered", "_scope", "client", "key", "names", "target")
+    __slots__ = ("_headers", "_lowered", "_scope", "client", "head", "key", "names", "target")
 
     def __init__(
         self, target: str, headers: Headers | None, key: bytes, head: bytes = b"", lowered: bytes = b""
     ) -> None:
-        """``head`` has what stands before the blank line, and it too, if there are no ``headers`` yet."""
+        """``head`` has what stands before the blank line, and maybe that too."""
         self.target = target
         """Path and query as sent, without scheme and host."""
         self.key = key
@@ -82,18 +82,17 @@ class UpgradeRequest:
         """Whose it is, as ASGI has it; whoever has read the request says so."""
         self.names: Names = () if headers is None else {name for name, _ in headers}
         self._headers = headers
-        self._head = head
+        self.head = head
         self._lowered = lowered
-        self._scope: dict[str, Any] | None = None
+        self._scope: Mapping[str, Any] | None = None
 
     @property
     def headers(self) -> Headers:
         """Names in lower case."""
         if self._headers is None:
-            _, _, fields = self._head.partition(b"\r\n")
+            _, _, fields = self.head.partition(b"\r\n")
             self._headers = _read_fields(fields)
             self.names = {name for name, _ in self._headers}
-            self._head = self._lowered = b""  # a program may keep the request, which needs them no more
         return self._headers
 
     def header(self, name: bytes) -> bytes | None:
@@ -104,21 +103,16 @@ class UpgradeRequest:
         if start < 0:
             return None
         start += len(name) + 3
-        return self._head[start : self._head.find(b"\r\n", start)].strip(b" \t")
+        return self.head[start : self.head.find(b"\r\n", start)].strip(b" \t")
 
     @property
-    def scope(self) -> dict[str, Any]:
+    def scope(self) -> Mapping[str, Any]:
         """What of an ASGI scope says who asks, or the scope that it has been given."""
-        return self._scope or {"client": self.client, "headers": self.headers}
+        return {"client": self.client, "headers": self.headers} if self._scope is None else self._scope
 
     @scope.setter
-    def scope(self, scope: dict[str, Any]) -> None:
+    def scope(self, scope: Mapping[str, Any]) -> None:
         self._scope = scope
-
-    def release(self) -> None:
-        """Keep target, client and headers alone, which have been read, now that it has been decided about."""
-        self.names = ()
-        self._scope = None  # in which it may stand itself
 
     def values(self, name: bytes) -> list[str]:
         """Elements of a header that is a list, over all its lines; empty ones left out."""
@@ -190,7 +184,7 @@ def parse_request(head: bytes) -> UpgradeRequest:
     valid = _FIELDS.fullmatch(fields)
     headers = _read_fields(fields) if valid else []
     try:
-        request = UpgradeRequest(_target(first), headers, b"")
+        request = UpgradeRequest(_target(first), headers, b"", b"%b\r\n%b" % (first, fields))
         if not valid:
             raise Refusal(HTTPStatus.BAD_REQUEST, "Invalid header.")
         _check(request)
@@ -199,6 +193,11 @@ def parse_request(head: bytes) -> UpgradeRequest:
         refusal.request_headers = headers
         raise
     return request
+
+
+def read_again(head: bytes) -> UpgradeRequest:
+    """The request of a head that has been read before, all but its key."""
+    return UpgradeRequest(_target(head.partition(b"\r\n")[0]), None, b"", head)
 
 
 def _read_fields(fields: bytes) -> Headers:

@@ -14,9 +14,6 @@ from gateway.transports.handshake import Headers, UpgradeRequest
 
 EXTENSION = "gateway.transport"
 
-WHOLE = "gateway.whole"
-"""Where in the scope of a connection that no application was called for stands what makes all of it."""
-
 CLOSE_TIMEOUT = 5.0
 """Seconds that a client has to read what is left and answer the close frame."""
 

@@ -9,9 +9,8 @@ noticed at once, and every second all is looked at anew.
 """
 
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, ItemsView, Iterator, Mapping
 from copy import copy
-from functools import partial
 from operator import is_
 from types import FunctionType
 from typing import Any, Protocol, cast
@@ -22,11 +21,10 @@ from starlette.routing import Router, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 from uvicorn.config import Config
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
-from uvicorn.protocols.utils import get_local_addr, is_ssl
 
-from gateway.transports.conversation import asgi_scope, log_answer
-from gateway.transports.handshake import UpgradeRequest
-from gateway.transports.raw import WHOLE, AskedConnection, RawEndpoint, ReadyState
+from gateway.transports.conversation import asgi_scope, log_answer, scheme_of
+from gateway.transports.handshake import UpgradeRequest, read_again
+from gateway.transports.raw import AskedConnection, RawEndpoint, ReadyState
 
 AGAIN = 1.0
 """Seconds after which a way is looked at anew, for what nobody is told of: telemetry that has begun, for one."""
@@ -55,7 +53,7 @@ _KNOWN = frozenset(
     (
         *("type", "asgi", "http_version", "scheme", "server", "client", "root_path", "path", "raw_path"),
         *("query_string", "headers", "subprotocols", "state", "extensions", "gateway.peer"),
-        *("app", "router", "endpoint", "path_params", "fastapi", "fastapi_middleware_astack"),
+        *("app", "router", "route", "endpoint", "path_params", "fastapi", "fastapi_middleware_astack"),
         "starlette.exception_handlers",
     )
 )
@@ -112,31 +110,76 @@ class Way:
             # routes with the same path and endpoint are equal, whatever stands around that
             if len(router.routes) != len(routes) or not all(map(is_, router.routes, routes)):
                 return False
-        transport, config = connection.transport, connection.config
-        server = get_local_addr(transport)  # which tells who comes by a Unix socket
+        transport, config, client = connection.transport, connection.config, request.client
+        scheme, server = scheme_of(transport), server_of(transport)
         if server == self._server:
             server = self._server  # one for all
         else:
             self._server = server
-        scope: dict[str, Any] = {"type": "websocket", "server": server, "client": request.client}
-        scope["headers"] = request.headers
         if self._proxied is not None and any(name in request.names for name in _FORWARDED):
-            scope["scheme"] = "wss" if is_ssl(transport) else "ws"
+            scope: Scope = {"type": "websocket", "scheme": scheme, "client": client, "headers": request.headers}
             if not _returns(self._proxied(scope, None, None)):
                 return False
-            if scope["client"]:
-                connection.come_from(scope["client"])
-            request.client = scope["client"]
-        scope["app"], scope["state"] = self._app, state.copy()
-        # nothing of the connection: it is to be freed as it closes, whoever keeps this
-        scope[WHOLE] = partial(asgi_scope, request, config, server, secure=is_ssl(transport))
-        request.scope = scope
+            client, scheme = scope["client"], scope["scheme"]
+            if client:
+                connection.come_from(client)
+            request.client = client
+        request.scope = LaterScope(request.head, client, scheme, server, config, self._app, state.copy())
         self._endpoint.open(connection, request)
-        request.release()
         # uvicorn's own line has no switch; that of a request has, and costs a connect as much as a handler
         if config.access_log and connection.state is ReadyState.OPEN:
-            log_answer(scope["client"], request.target.partition("?")[0], "[accepted]")
+            log_answer(client, request.target.partition("?")[0], "[accepted]")
         return True
+
+
+class LaterScope(Mapping[str, Any]):
+    """The scope of a connection that no application was called for: made of little, whenever somebody asks.
+
+    It knows nothing of the connection, which is to be freed as it closes, whoever keeps this.
+    """
+
+    __slots__ = ("_app", "_client", "_config", "_head", "_scheme", "_server", "_state")
+
+    def __init__(
+        self,
+        head: bytes,
+        client: tuple[str, int] | None,
+        scheme: str,
+        server: tuple[str, int | None] | None,
+        config: Config,
+        app: Starlette,
+        state: dict[str, Any],
+    ) -> None:
+        self._head, self._client, self._scheme, self._server = head, client, scheme, server
+        self._config, self._app, self._state = config, app, state
+
+    def _made(self) -> dict[str, Any]:
+        request = read_again(self._head)
+        request.client = self._client
+        made = asgi_scope(request, self._config, self._server, self._scheme)
+        return {**made, "app": self._app, "state": self._state}
+
+    def __getitem__(self, key: str) -> Any:
+        if key == "app":
+            return self._app
+        return read_again(self._head).headers if key == "headers" else self._made()[key]
+
+    def items(self) -> ItemsView[str, Any]:
+        return self._made().items()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._made())
+
+    def __len__(self) -> int:
+        return len(self._made())
+
+
+def server_of(transport: Any) -> tuple[str, int | None] | None:
+    """Where a connection came in, as ASGI has it. To ask the socket would make one of it, in uvloop."""
+    found = transport.get_extra_info("sockname")
+    if type(found) is str:
+        return found, None  # a Unix socket
+    return found[:2] if type(found) is tuple else None  # of IPv6 there are four parts
 
 
 _ways: "WeakKeyDictionary[Config, dict[str, tuple[float, Way | None]]]" = WeakKeyDictionary()
@@ -171,8 +214,8 @@ def _find(each: Any, scope: Scope, endpoint: RawEndpoint) -> Way | None:
     proxy: ProxyHeadersMiddleware | None = None
     app: Starlette | None = None
     while not isinstance(each, Router):
-        if not _definitions(each, "__call__") <= _PASSING:
-            return None
+        if not set() < _definitions(each, "__call__") <= _PASSING:
+            return None  # nothing says so where a stack has been thrown away, to be built anew
         if isinstance(each, ProxyHeadersMiddleware):
             if proxy is not None:
                 return None  # one would be asked what the other says
@@ -227,7 +270,8 @@ def _definitions(each: Any, method: str) -> set[str]:
 
 
 def _original(kind: type, method: str) -> str:
-    function, module = vars(kind)[method], sys.modules[kind.__module__]
+    # a module that was loaded by hand, as plugins are, is not always among them
+    function, module = vars(kind)[method], sys.modules.get(kind.__module__)
     written = type(function) is FunctionType and function.__code__.co_filename == getattr(module, "__file__", "")
     return f"{kind.__module__}.{kind.__qualname__}" if written else ""
 

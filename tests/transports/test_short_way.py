@@ -1,6 +1,7 @@
 """The short way past an application: taken where nobody would miss it, and the same to the program."""
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -118,6 +119,14 @@ async def test_middleware_of_http_alone_is_passed(program: Program, monkeypatch:
     assert program.calls == 1
 
 
+async def test_an_application_of_starlette_is_asked_once_too(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    program.served = Starlette(routes=program.gateway.router.routes)
+    async with program.running(monkeypatch) as opened:
+        await opened()
+        await opened()
+    assert program.calls == 1
+
+
 @pytest.mark.parametrize(
     "headers",
     [
@@ -141,6 +150,45 @@ async def test_the_program_sees_the_same_by_either_way(
     assert (short.query_params["a"], short.app) == ("1", program.app)
     assert short.url == long.url
     assert short.scope["state"] is not long.scope["state"]
+
+
+@pytest.mark.parametrize("usual", [True, False])
+async def test_of_a_request_its_head_alone_is_kept_and_each_event_sees_it(
+    program: Program, usual: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @program.gateway.rpc("look")
+    async def look(client: Client) -> list[Any]:
+        client.state.seen = getattr(client.state, "seen", 0) + 1
+        return [client.headers["user-agent"], client.cookies, client.query_params["a"], client.state.seen]
+
+    if not usual:
+        monkeypatch.setattr(uvicorn_websocket, "read_usual", lambda _arrived: None)
+    headers = {"cookie": "a=" + "b" * 9000}
+    async with program.running(monkeypatch), on_fast_uvicorn(program.app, SETTINGS) as port:
+        url = f"ws://127.0.0.1:{port}{PATH}?a=1"
+        for _ in range(2):
+            async with connect(url, additional_headers=headers, user_agent_header="test", proxy=None) as socket:
+                await said(socket)
+                session = program.seen[-1]._its_session
+                assert session is not None
+                program.seen.clear()
+                kept = session.handshake
+                for count in (1, 2):
+                    await socket.send('{"id":2,"rpc":{"method":"look"}}')
+                    answer = json.loads(await socket.recv())
+                    assert answer["rpc"]["data"] == ["test", {"a": "b" * 9000}, "1", count]
+    assert program.calls == 1
+    assert [len(each) > 9000 for each in gc.get_referents(kept.scope) if isinstance(each, bytes | list)] == [True]
+
+
+async def test_what_an_event_has_read_of_a_request_is_let_go_once_the_client_is_connected(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with program.running(monkeypatch) as opened:
+        await opened()
+    [client] = program.seen
+    assert client._its_session is not None
+    assert client._its_session.handshake.seen is None
 
 
 async def test_who_comes_by_a_unix_socket_is_believed_by_either_way(
@@ -197,6 +245,14 @@ class Watching:
         await self.app(scope, receive, send)
 
 
+class Renewing(Watching):
+    """A middleware that has all middleware built anew for the next connection."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["app"].middleware_stack = None
+        await self.app(scope, receive, send)
+
+
 class OwnApplication(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await super().__call__(scope, receive, send)
@@ -209,6 +265,16 @@ class OwnRoute(WebSocketRoute):
 
 def with_middleware(program: Program, _monkeypatch: pytest.MonkeyPatch) -> None:
     program.app.add_middleware(Watching)
+
+
+def with_middleware_of_a_plugin(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a module that is not among those that have been imported."""
+    monkeypatch.setattr(Watching, "__module__", "plugin")
+    program.app.add_middleware(Watching)
+
+
+def that_is_built_anew(program: Program, _monkeypatch: pytest.MonkeyPatch) -> None:
+    program.app.add_middleware(Renewing)
 
 
 def of_trusted_hosts(program: Program, _monkeypatch: pytest.MonkeyPatch) -> None:
@@ -342,6 +408,7 @@ def with_a_router_of_its_own(program: Program, _monkeypatch: pytest.MonkeyPatch)
         ),
         *(with_a_root_path, derived, of_a_host, with_a_route_that_looks, replaced, within_the_router),
         *(within_the_stack, with_more_in_its_scope, with_a_router_of_its_own),
+        *(with_middleware_of_a_plugin, that_is_built_anew),
     ],
 )
 async def test_who_may_want_to_see_a_connection_sees_each(

@@ -21,14 +21,9 @@ from gateway.program.routes.streams import Stream, Streams
 from gateway.program.typed import PLAIN, Decode, T, decoded
 from gateway.session import NO_APPLICATION, Session, State, server_side
 from gateway.session.life import SubscriptionEnded
-from gateway.transports.raw import WHOLE
 
-_UNWANTED = frozenset(
-    ("extensions", "endpoint", "route", "router", "path_params", "starlette.exception_handlers", WHOLE)
-)
+_UNWANTED = frozenset(("extensions", "endpoint", "route", "router", "path_params", "starlette.exception_handlers"))
 """Keys of a scope that are about the call that has ended, not about the request."""
-
-Whole = Callable[[], Mapping[str, Any]]
 
 
 class _Program(Protocol):
@@ -192,19 +187,21 @@ def _in_loop(node: Node, work: Callable[[], None]) -> None:
 class Seen(HTTPConnection):
     """What all events of a connection see of its handshake, with the client's token in place of its credentials."""
 
-    def __init__(self, known: Mapping[str, Any], token: str = "", whole: Whole = dict) -> None:
-        """``known`` has the application and the headers; ``whole`` makes what else there is of the scope."""
-        if token:
-            known = {**known, "headers": with_header(known["headers"], "authorization", f"Bearer {token}")}
-        self._headers = Headers(raw=known["headers"])
-        self._known, self._whole = known, whole
-        self.token = token
+    def __init__(self, known: Mapping[str, Any], token: str = "") -> None:
+        """``known`` is what is kept of the scope: the application and the headers at the least."""
+        self._known, self.token = known, token
         self.application = known["app"]
 
     @cached_property
+    def headers(self) -> Headers:
+        raw = self._known["headers"]
+        return Headers(raw=with_header(raw, "authorization", f"Bearer {self.token}") if self.token else raw)
+
+    @cached_property
     def scope(self) -> dict[str, Any]:  # type: ignore[override]  # made when somebody asks
-        defaults = {"type": "websocket", "method": "GET", "path": "/", "query_string": b""}
-        return {**defaults, **self._whole(), **self._known}
+        made = {"type": "websocket", "method": "GET", "path": "/", "query_string": b"", **dict(self._known.items())}
+        made["headers"] = self.headers.raw
+        return made
 
 
 class EventClient(Client, Request, WebSocket):  # type: ignore[misc]  # what they share is refused here
@@ -214,7 +211,6 @@ class EventClient(Client, Request, WebSocket):  # type: ignore[misc]  # what the
 
     def __init__(self, session: Session | None, seen: Seen, params: Mapping[str, str], token: str = "") -> None:
         self._its_session, self._seen, self.token = session, seen, token
-        self._headers = seen.headers
         # they are everybody's: a dependency that changes them must do so for itself alone
         self._params = {**params}
 
@@ -222,6 +218,10 @@ class EventClient(Client, Request, WebSocket):  # type: ignore[misc]  # what the
     def scope(self) -> dict[str, Any]:  # type: ignore[override]
         """Its own: what a dependency changes there is this event's alone."""
         return {**self._seen.scope, "path_params": self._params}
+
+    @cached_property
+    def headers(self) -> Headers:
+        return self._seen.headers
 
     @cached_property
     def query_params(self) -> QueryParams:
@@ -265,8 +265,10 @@ def with_header(headers: Iterable[Header], name: str, value: str) -> list[Header
     return [*(each for each in headers if each[0] != key), (key, value.encode(errors="replace"))]
 
 
-def kept(scope: Mapping[str, Any]) -> dict[str, Any]:
+def kept(scope: Mapping[str, Any]) -> Mapping[str, Any]:
     """What events need of the scope of the request that opened the connection, with a state where it brings none."""
+    if not isinstance(scope, dict):
+        return scope  # it is made when somebody asks, and of the request alone
     found = {key: value for key, value in scope.items() if key not in _UNWANTED and not key.startswith("fastapi")}
     found.setdefault("state", {})
     return found

@@ -188,7 +188,7 @@ class Program:
             known = session.handshake.scope
             if "app" not in known:
                 known = {"headers": [], "app": self.app, **known}
-            seen = session.handshake.seen = Seen(known, token, session.handshake.whole)
+            seen = session.handshake.seen = Seen(known, token)
         return EventClient(session, seen, params, token)
 
     def nobody(self, params: Mapping[str, str]) -> EventClient:
