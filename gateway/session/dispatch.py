@@ -25,7 +25,7 @@ from gateway.messages import (
 )
 from gateway.session import asking, connecting, subscribing
 from gateway.session.application import NO_APPLICATION, decides_connect, route_of
-from gateway.session.life import GONE, State
+from gateway.session.life import CONNECTED, GONE, State
 from gateway.session.session import Session
 from gateway.session.tokens import lacks_key
 
@@ -52,7 +52,7 @@ class ClientSession(Session):
         """
         if self.state in GONE:
             return None
-        node, protocol, connected = self.node, self.wire.protocol, self.state is State.CONNECTED
+        node, protocol, connected = self.node, self.wire.protocol, self.state is CONNECTED
         node.metrics.bytes_in += len(frame)
         if connected and frame == protocol.pong:
             self.pong()
