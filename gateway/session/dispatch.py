@@ -23,7 +23,7 @@ from gateway.messages import (
     SubscribeRequest,
     UnsubscribeRequest,
 )
-from gateway.session import asking, connecting, subscribing
+from gateway.session import asking, connecting, refreshing, subscribing
 from gateway.session.application import NO_APPLICATION, decides_connect, route_of
 from gateway.session.life import CONNECTED, GONE, State
 from gateway.session.session import Session
@@ -246,7 +246,7 @@ COMMANDS: dict[State, dict[type[Any], Handler]] = {
         HistoryRequest: asking.history,
         RPCRequest: asking.rpc,
         SendRequest: asking.send,
-        RefreshRequest: connecting.refresh,
+        RefreshRequest: refreshing.refresh,
         Pong: _pong,
     },
     State.REFUSED: {},
