@@ -9,6 +9,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from gateway.config.settings import ChannelOptions, ChannelSettings, PersonalChannelSettings
+from gateway.config.settings.section import plain
 from gateway.errors import Error, ErrorCode, SettingsError
 
 CACHE_SIZE = 65536
@@ -170,8 +171,8 @@ class Channels:
         closed = {"allow_history_for_client": False, "allow_history_for_subscriber": True}
         return Terms(
             key,
-            options,
-            options.model_copy(update=closed) if options.allow_history_for_client else options,
+            plain(options),
+            plain(options.model_copy(update=closed) if options.allow_history_for_client else options),
             options.allow_user_limited_channels,
             re.compile(options.channel_regex) if options.channel_regex and route is None else None,
             route,

@@ -17,6 +17,7 @@ from gateway.brokers.single_flight import SingleFlight
 from gateway.channels import Ask, Channel, Channels, Route
 from gateway.config.settings import Settings
 from gateway.config.settings.channels import STREAM_TYPES
+from gateway.config.settings.section import plain
 from gateway.core.blocked import Blocked
 from gateway.core.cluster import Cluster, ControlCommand, NodeInfo
 from gateway.core.feeds import Feeds
@@ -75,6 +76,8 @@ class Node:
         """
         self.uid = uuid.uuid4().hex
         self.settings = settings
+        self.client = plain(settings.client)
+        """Those of ``settings`` that are asked with every client."""
         self.clock = clock
         self.metrics = Metrics(clock)
         self.metrics.namespaces = {name: NamespaceCounts() for name in settings.prometheus.namespaces}
@@ -159,6 +162,7 @@ class Node:
     def reload(self, settings: Settings) -> None:
         """Go by other settings, where these are asked each time. See ``config.reloading`` for what may differ."""
         self.settings = settings
+        self.client = plain(settings.client)
         self.channels.reload(settings.channel)
         self.maps.reload()
         self._streams.clear()

@@ -129,7 +129,7 @@ async def history(session: Session, command_id: int, request: HistoryRequest) ->
         await route.history(session, channel)
     else:
         check_may(session, channel, may_read_history)
-    most = session.node.settings.client.history_max_publication_limit
+    most = session.node.client.history_max_publication_limit
     limit = most if request.limit < 0 else min(request.limit, most)
     publications, top = await session.node.history(channel, HistoryFilter(limit, request.since, request.reverse))
     session.answer(command_id, HistoryResult(publications, top.offset, top.epoch))

@@ -1,4 +1,4 @@
-"""Connect and refresh: who the client is, until when, and the subscriptions that come with it.
+"""Connect: who the client is, until when, and the subscriptions that come with it.
 
 Source: Centrifuge protocol, "Connection life cycle", "JWT", "Server-side subscriptions".
 """
@@ -16,8 +16,6 @@ from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
 from gateway.messages import (
     ConnectRequest,
     ConnectResult,
-    RefreshRequest,
-    RefreshResult,
     SubscribeRequest,
     SubscribeResult,
 )
@@ -30,7 +28,7 @@ from gateway.session.application import (
     judges,
     route_of,
 )
-from gateway.session.life import State, SubscriptionEnded, SubscriptionState
+from gateway.session.life import CONNECTING, State, SubscriptionEnded, SubscriptionState
 from gateway.session.session import Session
 from gateway.session.subscribing import allowed
 from gateway.session.subscription import NOTHING, Subscription
@@ -54,7 +52,7 @@ def connect(session: Session, command_id: int, request: ConnectRequest) -> Corou
     node = session.node
     if node.witness is not None:
         node.witness.connecting(session, request)
-    session.to(State.CONNECTING)
+    session.to(CONNECTING)
     application = session.application
     if request.headers and (kept := application.headers):
         named = {name.lower(): value for name, value in request.headers.items() if len(value) <= LONGEST_HEADER}
@@ -129,7 +127,7 @@ async def _in_turn(session: Session, command_id: int, request: ConnectRequest) -
     node = session.node
     session.heartbeat.cancel()
     await node.connecting.acquire()
-    turn, timeout = _Turn(node.connecting), node.settings.client.connect_timeout
+    turn, timeout = _Turn(node.connecting), node.client.connect_timeout
     end = node.wheel.clock() + timeout
     # not the session's deadline, which ends with it: the program may be at it still when the client has left
     deadline = node.wheel.after(timeout, partial(_overdue, session, command_id, turn))
@@ -176,7 +174,7 @@ async def _let_in(session: Session, request: ConnectRequest) -> Admission:
 
 def _check(session: Session) -> None:
     """To be called after every await: the client may have gone, or been told to try again. Raises ``Disconnect``."""
-    if session.state is not State.CONNECTING:
+    if session.state is not CONNECTING:
         raise Disconnect(DisconnectCode.CONNECTION_CLOSED)
 
 
@@ -196,7 +194,7 @@ async def _open(subscriptions: Sequence[Subscription]) -> None:
 
 def _set_deadline(session: Session, command_id: int) -> None:
     """Bound the time that is ours. Nobody waits where nothing is to be decided, and nothing to be subscribed."""
-    timeout = session.node.settings.client.connect_timeout
+    timeout = session.node.client.connect_timeout
     session.watch(timeout, partial(_overdue, session, command_id))
 
 
@@ -204,9 +202,9 @@ def _overdue(session: Session, command_id: int, turn: _Turn | None = None) -> No
     """It has taken too long, which is no fault of the client's. What is under way goes on, and then finds it gone."""
     if turn is not None:
         turn.end()
-    if session.state is not State.CONNECTING:
+    if session.state is not CONNECTING:
         return
-    timeout = session.node.settings.client.connect_timeout
+    timeout = session.node.client.connect_timeout
     log.warning("%s: connect was not decided within %g s (client.connect_timeout)", str(session), timeout)
     error = Error(ErrorCode.INTERNAL, "connect was not decided in time, try again")
     _refuse(session, error)
@@ -244,7 +242,7 @@ def _identified(admission: Admission | None) -> Admission:
 
 
 def _identify(session: Session, request: ConnectRequest) -> Admission | None:
-    client = session.node.settings.client
+    client = session.node.client
     if request.token:
         return _by_token(session, request.token)
     if client.allow_anonymous_connect_without_token or client.insecure:
@@ -254,7 +252,7 @@ def _identify(session: Session, request: ConnectRequest) -> Admission | None:
 
 
 def _by_token(session: Session, token: str) -> Admission:
-    client = session.node.settings.client
+    client = session.node.client
     known = verified(session.tokens.connection, token)
     if not known.user and client.disallow_anonymous_connection_tokens:
         raise Disconnect(DisconnectCode.PERMISSION_DENIED)
@@ -272,7 +270,7 @@ def admit(session: Session, admission: Admission) -> None:
 
     Raises ``Disconnect`` if its user is blocked, or has too many connections, ``Error`` if it connects too often.
     """
-    hub, client = session.node.hub, session.node.settings.client
+    hub, client = session.node.hub, session.node.client
     session.user, session.info = admission.user, admission.info  # known also to the log, if it may not come in
     if admission.user in session.node.blocked:
         raise Disconnect(DisconnectCode.BLOCKED)
@@ -301,7 +299,7 @@ def _refuse(session: Session, error: Exception) -> None:
 
 
 def _result(session: Session, admission: Admission, subs: dict[str, SubscribeResult]) -> ConnectResult:
-    client, wire = session.node.settings.client, session.wire
+    client, wire = session.node.client, session.wire
     pings = bool(client.ping_interval) and not wire.pings_apart
     return ConnectResult(
         session.client,
@@ -325,7 +323,7 @@ async def _plan(session: Session, admission: Admission, requests: Mapping[str, S
 
     Raises ``Error`` or ``Disconnect`` if the client may not connect so.
     """
-    channels, most = session.node.channels, session.node.settings.client.channel_limit
+    channels, most = session.node.channels, session.node.client.channel_limit
     plan = dict(admission.subs)
     if personal := channels.personal(session.user):
         plan.setdefault(personal, AS_THE_OPTIONS_SAY)
@@ -361,55 +359,3 @@ def _known(session: Session, name: str) -> Channel | None:
         if error.code == ErrorCode.UNKNOWN_CHANNEL:
             raise Disconnect(DisconnectCode.BAD_REQUEST) from error
         return None
-
-
-# — refresh —
-
-
-async def refresh(session: Session, command_id: int, request: RefreshRequest) -> None:
-    """A new token: the connection ends with it, also one that had no end before."""
-    if not request.token or not session.refreshable:
-        raise Disconnect(DisconnectCode.BAD_REQUEST)
-    if lacks_key(session.tokens, request):
-        await fetch_key(session, request)
-    renewed = await _renew(session, request)
-    if renewed.user != session.user:
-        raise Disconnect(DisconnectCode.INVALID_TOKEN)
-    if renewed.subs.keys() != session.granted:
-        raise Disconnect(DisconnectCode.INSUFFICIENT_STATE)
-    check_moment(session.node, renewed.expire_at)
-    if session.application is not NO_APPLICATION:
-        session.token = request.token
-    session.expire(renewed.expire_at)
-    session.keep(renewed)
-    session.answer(command_id, RefreshResult(session.client, __version__, *session.lasts(renewed.expire_at)))
-
-
-async def _renew(session: Session, request: RefreshRequest) -> Admission:
-    """What the new token says, or the program of it. Raises if it is not good.
-
-    One that has expired closes the connection: clients take an error for the end, but return from 3005, and then
-    hear by 109 that they need another token.
-    """
-    refresh = session.application.refresh
-    if refresh is None:
-        return _refresh_token(session, request.token)
-    known = _refresh_token(session, request.token) if session.tokens.has_keys else None
-    if known is not None:
-        check_moment(session.node, known.expire_at)
-    try:
-        renewed = await refresh(session, request, known)
-    except Error as error:
-        if error.code != ErrorCode.TOKEN_EXPIRED:
-            raise
-        raise Disconnect(DisconnectCode.EXPIRED) from None
-    if session.closed:
-        raise Disconnect(DisconnectCode.CONNECTION_CLOSED)
-    check_moment(session.node, renewed.expire_at, DisconnectCode.EXPIRED)
-    return renewed
-
-
-def _refresh_token(session: Session, text: str) -> Admission:
-    token = verified(session.tokens.connection, text, expired=DisconnectCode.EXPIRED)
-    subs = dict.fromkeys(token.subs, AS_THE_OPTIONS_SAY)
-    return Admission(token.user, token.expire_at, token.info, subs, meta=token.meta)

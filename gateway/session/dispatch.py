@@ -23,9 +23,9 @@ from gateway.messages import (
     SubscribeRequest,
     UnsubscribeRequest,
 )
-from gateway.session import asking, connecting, subscribing
+from gateway.session import asking, connecting, refreshing, subscribing
 from gateway.session.application import NO_APPLICATION, decides_connect, route_of
-from gateway.session.life import GONE, State
+from gateway.session.life import CONNECTED, GONE, State
 from gateway.session.session import Session
 from gateway.session.tokens import lacks_key
 
@@ -52,7 +52,7 @@ class ClientSession(Session):
         """
         if self.state in GONE:
             return None
-        node, protocol, connected = self.node, self.wire.protocol, self.state is State.CONNECTED
+        node, protocol, connected = self.node, self.wire.protocol, self.state is CONNECTED
         node.metrics.bytes_in += len(frame)
         if connected and frame == protocol.pong:
             self.pong()
@@ -246,7 +246,7 @@ COMMANDS: dict[State, dict[type[Any], Handler]] = {
         HistoryRequest: asking.history,
         RPCRequest: asking.rpc,
         SendRequest: asking.send,
-        RefreshRequest: connecting.refresh,
+        RefreshRequest: refreshing.refresh,
         Pong: _pong,
     },
     State.REFUSED: {},

@@ -18,6 +18,9 @@ class State(Enum):
     __hash__ = object.__hash__  # that of enums is written in Python, and states are looked up for each command
 
 
+CONNECTING, CONNECTED, CLOSED = State.CONNECTING, State.CONNECTED, State.CLOSED
+"""By names alone, as for each client: up to Python 3.11 a member that is asked of its class costs as much as a call."""
+
 LIFE: dict[State, frozenset[State]] = {
     State.NEW: frozenset((State.CONNECTING, State.CONNECTED, State.CLOSED)),
     State.CONNECTING: frozenset((State.CONNECTED, State.REFUSED, State.CLOSED)),
@@ -45,6 +48,8 @@ class SubscriptionState(Enum):
 
     __hash__ = object.__hash__
 
+
+DECIDING, ADMITTED, LOADING, OPENING, READY, LIVE, ENDING, ENDED = SubscriptionState
 
 SUBSCRIPTION_LIFE: dict[SubscriptionState, frozenset[SubscriptionState]] = {
     SubscriptionState.DECIDING: frozenset((SubscriptionState.ADMITTED, SubscriptionState.ENDING)),

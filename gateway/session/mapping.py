@@ -77,7 +77,7 @@ async def _begin(
     for each in list(session.subscriptions.values()):
         if each.state is SubscriptionState.LOADING and each.loading is not None and each.loading.is_late(now):
             each.end()
-    if len(session.subscriptions) >= session.node.settings.client.channel_limit:
+    if len(session.subscriptions) >= session.node.client.channel_limit:
         raise Error(ErrorCode.LIMIT_EXCEEDED)
     if request.cursor or (request.phase == STREAM and not request.recover):
         raise Error(ErrorCode.PERMISSION_DENIED)

@@ -33,7 +33,7 @@ async def look_up(
     cache = options.force_recovery_mode == "cache"
     recovers = since is not None and recoverable
     replays = since is None and options.replay
-    most = node.settings.client.recovery_max_publication_limit
+    most = node.client.recovery_max_publication_limit
     if cache and (recovers or replays):
         which = NEWEST if tags is None else HistoryFilter(limit=most, reverse=True)
     elif recovers:
@@ -46,7 +46,7 @@ async def look_up(
         return Recovery(replays, newest(stream, tags) if cache else stream, top, replays)
     if cache:
         return recover_cache(since, stream, top, tags)
-    found = recover_stream(since, stream, top, node.settings.client.recovery_max_size)
+    found = recover_stream(since, stream, top, node.client.recovery_max_size)
     if not found.recovered and options.replay:  # it begins anew, as a newcomer does
         stream, top = await node.broker.history(channel.name, ALL, node.stream(channel))
         return Recovery(True, stream, resume(None, top)[1], replayed=True)

@@ -72,7 +72,7 @@ async def _subscribe(owner: Owner, command: SubscribeUser) -> None:
             return
         there.end()  # nothing is left to decide
     try:
-        if len(owner.subscriptions) >= owner.node.settings.client.channel_limit:
+        if len(owner.subscriptions) >= owner.node.client.channel_limit:
             raise Disconnect(DisconnectCode.CHANNEL_LIMIT)
         channel = owner.node.channels.resolve(command.channel)
         if not channel.options.is_stream:

@@ -28,7 +28,7 @@ from gateway.session import server_side
 from gateway.session.application import NO_APPLICATION, Admission, Application, NoApplication
 from gateway.session.base import NOWHERE, Handshake, Transport, replace_expiry
 from gateway.session.lanes import Lanes
-from gateway.session.life import GONE, LIFE, State
+from gateway.session.life import CLOSED, CONNECTED, CONNECTING, GONE, LIFE, State
 from gateway.session.pipeline import Pipeline
 from gateway.session.rejections import TOO_MANY, tell, tell_of_token
 from gateway.session.subscription import Subscription
@@ -106,7 +106,7 @@ class Session:
     def __post_init__(self) -> None:
         if self.wire.protocol.unidirectional or self.wire.emulated:
             self.session_id = _new_id()
-        self.heartbeat = self.node.wheel.after(self.node.settings.client.stale_close_delay, self._stale)
+        self.heartbeat = self.node.wheel.after(self.node.client.stale_close_delay, self._stale)
 
     # — what is told of it —
 
@@ -163,14 +163,14 @@ class Session:
 
     def connected(self) -> None:
         """The connect command has succeeded: pings begin, and the cluster's commands take effect."""
-        self.to(State.CONNECTED)
+        self.to(CONNECTED)
         deferred, self.deferred = self.deferred, ()
         for command in deferred:
             self.control(command)
         if self.node.settings.log.access:
             access.info("%s: connected", str(self))
-        client = self.node.settings.client
-        if not client.ping_interval or self.state is not State.CONNECTED:
+        client = self.node.client
+        if not client.ping_interval or self.state is not CONNECTED:
             self.heartbeat.cancel()
         elif self.heartbeat.callback == self._stale and client.stale_close_delay <= client.ping_interval / 2:
             self.heartbeat.callback = self._begin_pings  # of those that come, many go before: spares them a timer
@@ -185,7 +185,7 @@ class Session:
 
     def disconnect(self, reason: Disconnect) -> None:
         """Close the connection, with what was answered before."""
-        if not self.to(State.CLOSED):
+        if not self.to(CLOSED):
             return
         # not the one that was raised: its frames know this session, which would keep itself alive
         self.reason = farewell = Disconnect(reason.code)
@@ -203,7 +203,7 @@ class Session:
 
         ``closed`` is what the client has said, or its network, if the session has not closed it before.
         """
-        self.to(State.CLOSED)
+        self.to(CLOSED)
         if not self.to(State.ENDED):
             return
         # clients may say anything, which is not to name what is counted
@@ -265,9 +265,9 @@ class Session:
             case DisconnectUser():
                 if self.client not in command.whitelist and not self._supersedes(command):
                     self.disconnect(Disconnect(command.code, command.reason))
-            case _ if self.state in (State.NEW, State.CONNECTING):
+            case _ if self.state in (State.NEW, CONNECTING):
                 self.deferred = (*self.deferred, command)
-            case _ if self.state is not State.CONNECTED:
+            case _ if self.state is not CONNECTED:
                 pass
             case UnsubscribeUser():
                 server_side.unsubscribe(self, command)
@@ -280,7 +280,7 @@ class Session:
 
     def supersede(self) -> None:
         """End the user's older connections, on all nodes, where a user may have one alone."""
-        client = self.node.settings.client.subscribe_to_user_personal_channel
+        client = self.node.client.subscribe_to_user_personal_channel
         if not (client.enabled and client.single_connection and self.user):
             return
         limit = DisconnectCode.CONNECTION_LIMIT
@@ -292,7 +292,7 @@ class Session:
         """Whether the command is an older connection's, which is to end instead."""
         if command.before is None or (self.since, self.client) < command.before:
             return False
-        if self.state is State.CONNECTED and (self.since, self.client) > command.before:
+        if self.state is CONNECTED and (self.since, self.client) > command.before:
             self.supersede()
         return True
 
@@ -325,7 +325,7 @@ class Session:
     def expire(self, expire_at: int) -> None:
         """Set or replace the moment at which the connection ends, unless it is refreshed before."""
         self.expire_at = expire_at
-        grace = self.node.settings.client.expired_close_delay if self.refreshable else 0.0
+        grace = self.node.client.expired_close_delay if self.refreshable else 0.0
         self.expiry = replace_expiry(self.node, self.expiry, expire_at, grace, self._expired)
 
     def pong(self) -> None:
@@ -339,7 +339,7 @@ class Session:
 
     def _begin_pings(self) -> None:
         """The client would have been stale by now: its first ping comes when it is due."""
-        client = self.node.settings.client
+        client = self.node.client
         first = client.ping_interval * (0.5 + 0.5 * random.random())  # noqa: S311
         self.watch(first - client.stale_close_delay, self._ping)
 
@@ -354,7 +354,7 @@ class Session:
             self.meta = renewed.meta
 
     def _expired(self) -> None:
-        if (renew := self.application.renew) is not None and self.state is State.CONNECTED:
+        if (renew := self.application.renew) is not None and self.state is CONNECTED:
             self.node.spawn(self._renew(renew), self.context)
         else:
             self.disconnect(Disconnect(DisconnectCode.EXPIRED))
@@ -376,7 +376,7 @@ class Session:
         self.expire(renewed.expire_at)
 
     def _ping(self) -> None:
-        client = self.node.settings.client
+        client = self.node.client
         if not client.ping_interval:  # turned off meanwhile
             return
         self.transport.send(self.wire.ping)
@@ -387,7 +387,7 @@ class Session:
             self.heartbeat = self.node.wheel.after(client.ping_interval, self._ping)
 
     def _check_pong(self) -> None:
-        client = self.node.settings.client
+        client = self.node.client
         if self.awaits_pong is None:
             self.heartbeat = self.node.wheel.after(client.ping_interval - client.pong_timeout, self._ping)
         elif self.transport.behind():
@@ -398,4 +398,4 @@ class Session:
     def _await_ping(self) -> None:
         """The ping had not reached the client, which has its time for the pong from then on."""
         then = self._await_ping if self.transport.behind() else self._check_pong
-        self.heartbeat = self.node.wheel.after(self.node.settings.client.pong_timeout, then)
+        self.heartbeat = self.node.wheel.after(self.node.client.pong_timeout, then)

@@ -26,7 +26,7 @@ def check_subscribed(session: Session, channel: Channel, what: str, unsubscribed
 
 def check_may(session: Session, channel: Channel, may: Callable[..., bool]) -> None:
     """Raises ``Error`` if the options do not let the client do it."""
-    if session.node.settings.client.insecure:
+    if session.node.client.insecure:
         return
     if not may(channel.options, session.user, is_subscribed(session, channel)):
         raise Error(ErrorCode.PERMISSION_DENIED)

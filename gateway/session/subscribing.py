@@ -137,7 +137,7 @@ def _check_room(session: Session, channel: Channel) -> None:
     """Raises ``Error`` for who is subscribed already (105), or to as many channels as there may be (106)."""
     if channel.name in session.subscriptions:
         raise Error(ErrorCode.ALREADY_SUBSCRIBED)
-    if len(session.subscriptions) >= session.node.settings.client.channel_limit:
+    if len(session.subscriptions) >= session.node.client.channel_limit:
         raise Error(ErrorCode.LIMIT_EXCEEDED)
 
 
@@ -185,7 +185,7 @@ def _by_options(
     session: Session, channel: Channel, request: SubscribeRequest, *, server_side: bool = False
 ) -> Subscription:
     """The same where the options alone decide."""
-    if not may_subscribe(channel, session.user, insecure=session.node.settings.client.insecure):
+    if not may_subscribe(channel, session.user, insecure=session.node.client.insecure):
         raise Error(ErrorCode.PERMISSION_DENIED)
     subscription = Subscription(session, channel, request.since, server_side)
     return subscription.grant(AS_THE_OPTIONS_SAY, NOTHING if server_side else request)

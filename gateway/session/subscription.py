@@ -46,9 +46,16 @@ from gateway.session.application import NO_APPLICATION, Admitted, route_of
 from gateway.session.base import replace_expiry
 from gateway.session.lanes import Lanes
 from gateway.session.life import (
+    ADMITTED,
     AT_WORK,
+    ENDED,
+    ENDING,
     GONE,
+    LIVE,
+    LOADING,
+    OPENING,
     OVER,
+    READY,
     SUBSCRIPTION_LIFE,
     UNBEGUN,
     State,
@@ -170,7 +177,7 @@ class Subscription:
         if not admitted.on_request:
             request = NOTHING
         self.options = options = admitted.grant.override.apply(self.options)
-        insecure = session.node.settings.client.insecure
+        insecure = session.node.client.insecure
         self.admit(admitted, granted_features(options, session.user, request, insecure=insecure))
         return self
 
@@ -191,7 +198,7 @@ class Subscription:
             cached = self.options.auto_cache_recover or grant.cache_recover
             if cached and self.since is None and self.recovers_newest:
                 self.since = Position()  # as of somebody who has seen nothing
-        self._to(SubscriptionState.ADMITTED)
+        self._to(ADMITTED)
 
     def choose(self, tags: TagsFilter | None, delta: str) -> None:
         """Say which publications the client wants, and in which form. With a filter there are no patches."""
@@ -203,7 +210,7 @@ class Subscription:
         Raises ``SubscriptionEnded`` if it has been meanwhile.
         """
         node = self.connection.node
-        self._to(SubscriptionState.OPENING)  # who has ended it before has cleared it away
+        self._to(OPENING)  # who has ended it before has cleared it away
         try:
             await self.hear()
             if self.loading is not None:
@@ -215,7 +222,7 @@ class Subscription:
                 self.found = await look_up(
                     node, self.resolved, self.options, self.since, recoverable=self.recoverable, tags=self.tags
                 )
-            self._to(SubscriptionState.READY)
+            self._to(READY)
         except BaseException:
             await self._abandon()
             raise
@@ -245,22 +252,22 @@ class Subscription:
         """
         self.loading = loading
         if self.positioned:
-            self._to(SubscriptionState.LOADING)
+            self._to(LOADING)
             return
-        self._to(SubscriptionState.OPENING)
+        self._to(OPENING)
         try:
             self.held = []
             await self.hear()
             timeout = loading.settings.catch_up_timeout
             self.connection.node.wheel.after(timeout + 1.0, self._stop_holding)
-            self._to(SubscriptionState.LOADING)
+            self._to(LOADING)
         except BaseException:
             await self._abandon()
             raise
 
     def _stop_holding(self) -> None:
         """Nothing is kept for a client that does not go on to load: it is too late for that."""
-        if self.state is SubscriptionState.LOADING:
+        if self.state is LOADING:
             assert self.loading is not None
             self.connection.node.hub.leave(self)
             self.held = None
@@ -300,7 +307,7 @@ class Subscription:
 
     def start(self) -> None:
         """The client has been told: deliver, and tell the channel of a join."""
-        self._to(SubscriptionState.LIVE)
+        self._to(LIVE)
         node = self.connection.node
         try:
             self._enter()
@@ -325,7 +332,7 @@ class Subscription:
 
     @property
     def live(self) -> bool:
-        return self.state is SubscriptionState.LIVE
+        return self.state is LIVE
 
     @property
     def batch_delay(self) -> float:
@@ -335,7 +342,7 @@ class Subscription:
         """Set or replace the moment at which it ends, unless it is refreshed before."""
         self.expire_at = expire_at
         node = self.connection.node
-        grace = node.settings.client.expired_sub_close_delay if self.refreshable else 0.0
+        grace = node.client.expired_sub_close_delay if self.refreshable else 0.0
         self.expiry = replace_expiry(node, self.expiry, expire_at, grace, self._expired)
 
     def lose_position(self) -> None:
@@ -392,7 +399,7 @@ class Subscription:
         if before in OVER:
             return
         session, node = self.connection, self.connection.node
-        self.state = SubscriptionState.ENDING
+        self.state = ENDING
         del session.subscriptions[self.channel]
         if self.expiry is not None:
             self.expiry.cancel()
@@ -418,7 +425,7 @@ class Subscription:
 
     async def over(self) -> None:
         """Wait until nothing is left of one that is ended; the program may not have heard of it yet."""
-        if self.state is not SubscriptionState.ENDED:
+        if self.state is not ENDED:
             if self._over is None:
                 self._over = asyncio.Event()
             await self._over.wait()
@@ -450,7 +457,7 @@ class Subscription:
 
     def _cleared(self) -> None:
         """Nothing is left of it."""
-        self.state = SubscriptionState.ENDED
+        self.state = ENDED
         if self in self.connection.ending:
             self.connection.ending -= {self}
         if self._over is not None:

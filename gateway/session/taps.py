@@ -130,7 +130,7 @@ class Taps:
 
     def _tell_of_refused(self, session: Session, request: ConnectRequest, error: Exception) -> None:
         """A client may not come in. Of one whose token is no good we have its word alone for who it is."""
-        user = session.user or claimed_user(request.token, self._node.settings.client.token.user_id_claim)
+        user = session.user or claimed_user(request.token, self._node.client.token.user_id_claim)
         watch = self.recorder.watches.get(Subject("user", user))
         if watch is not None and watch.claims < CLAIMS:
             claims = "" if session.user else f"; its token names {user!r}"

@@ -12,7 +12,8 @@ from typing import ClassVar
 
 from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect, DisconnectCode
-from gateway.session import FAIR, State, tell
+from gateway.session import FAIR, tell
+from gateway.session.life import CONNECTED
 from gateway.transports.base import UNAUTHENTICATED, Acceptor, is_unauthenticated
 from gateway.transports.direct_writing import DirectWriting
 from gateway.transports.frames import TOO_BIG
@@ -67,7 +68,7 @@ class DirectTransport(DirectWriting):
             if rest is not None:
                 self._queue(messages[count:], rest)
                 return
-        if self._largest and self.session.state is State.CONNECTED:
+        if self._largest and self.session.state is CONNECTED:
             self._raise_limit()
 
     def hear_pong(self, _payload: bytes) -> None:
@@ -142,7 +143,7 @@ class DirectTransport(DirectWriting):
         finally:
             self._waiting = self._pump = None
             self._queued = 0
-            if self._largest and self.session.state is State.CONNECTED:
+            if self._largest and self.session.state is CONNECTED:
                 self._raise_limit()
             self._connection.go_on()
 
