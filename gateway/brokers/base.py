@@ -25,7 +25,7 @@ def new_epoch() -> str:
     return f"{random.getrandbits(32):08x}"
 
 
-class StreamOptions(Struct, frozen=True):
+class StreamOptions(Struct, frozen=True, cache_hash=True):
     """How a channel keeps its stream. History is on when both size and ttl (seconds) are positive.
 
     Offset and epoch outlive the last use by ``history_meta_ttl``, or a little less, once something has been published.
@@ -92,7 +92,7 @@ class Fenced(Error):  # noqa: N818  a state, like BrokerUnavailable
         super().__init__(ErrorCode.NOT_AVAILABLE)
 
 
-class HistoryFilter(Struct, frozen=True):
+class HistoryFilter(Struct, frozen=True, cache_hash=True):
     """Which part of a stream: at most ``limit`` publications (-1: all, 0: none, only the position).
 
     ``since`` means strictly after its offset, or, in ``reverse`` (newest first), strictly before it; beyond the
