@@ -199,13 +199,22 @@ class Session:
         self.node.spawn(self.end(), self.context)
 
     async def end(self, closed: Disconnect | None = None) -> None:
-        """Leave every channel. The transport calls this when it is closed; a second call does nothing.
+        """Leave every channel, and have the application told when all that it did for the client has ended."""
+        if self.leave(closed) and self.application is not NO_APPLICATION:
+            await self.left()
+            if self.lanes is not None:
+                await self.lanes.finished()
+            if self.since and self.application.disconnect is not None:
+                await self.application.disconnect(self)
+
+    def leave(self, closed: Disconnect | None = None) -> bool:
+        """The part of ``end`` that waits for nothing. The transport calls it when it is closed; a second call does nothing.
 
         ``closed`` is what the client has said, or its network, if the session has not closed it before.
         """
         self.to(State.CLOSED)
         if not self.to(State.ENDED):
-            return
+            return False
         # clients may say anything, which is not to name what is counted
         counted = DisconnectCode.CONNECTION_CLOSED if self.reason is None else self.reason.code
         self.node.metrics.disconnects[counted] += 1
@@ -223,12 +232,7 @@ class Session:
         for subscription in list(self.subscriptions.values()):
             subscription.end()
         self.transport = NOWHERE
-        if self.application is not NO_APPLICATION:  # it is told when all that it did for the client has ended
-            await self.left()
-            if self.lanes is not None:
-                await self.lanes.finished()
-            if self.since and self.application.disconnect is not None:
-                await self.application.disconnect(self)
+        return True
 
     async def left(self) -> None:
         """Wait until nothing is left of the subscriptions that have ended."""

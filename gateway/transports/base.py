@@ -218,7 +218,7 @@ class Acceptor:
         closed.reason = closed.reason if reason is None else reason
         # not awaited here: a server that cancels its application must not keep the session from leaving
         if session.application is NO_APPLICATION:
-            self._node.begin(session.end(closed))
+            session.leave(closed)
         else:
             self._node.spawn(session.end(closed), session.context)
 
