@@ -199,7 +199,10 @@ class Session:
         self.node.spawn(self.end(), self.context)
 
     async def end(self, closed: Disconnect | None = None) -> None:
-        """Leave every channel, and have the application told when all that it did for the client has ended."""
+        """Leave every channel. The transport calls this when it is closed; a second call does nothing.
+
+        The application is told when all that it did for the client has ended.
+        """
         if self.leave(closed) and self.application is not NO_APPLICATION:
             await self.left()
             if self.lanes is not None:
@@ -208,7 +211,7 @@ class Session:
                 await self.application.disconnect(self)
 
     def leave(self, closed: Disconnect | None = None) -> bool:
-        """The part of ``end`` that waits for nothing. The transport calls it when it is closed; a second call does nothing.
+        """The part of ``end`` that waits for nothing; False if that has been done before.
 
         ``closed`` is what the client has said, or its network, if the session has not closed it before.
         """
