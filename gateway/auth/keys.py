@@ -148,11 +148,10 @@ class Keyring:
         try:
             signed, _, signature = token.encode("ascii").rpartition(b".")
             header, _, payload = signed.partition(b".")
-            if header in self._headers:
-                algorithm, kid = self._headers[header]
-                if (name := algorithm.signer(signed, signature, kid)) is not None:
-                    return Verified(segment(payload), name)
-        except ValueError:
+            algorithm, kid = self._headers[header]
+            if (name := algorithm.signer(signed, signature, kid)) is not None:
+                return Verified(segment(payload), name)
+        except (KeyError, ValueError):
             pass
         return self._examine(token)
 
@@ -187,7 +186,8 @@ def _check_spelling(token: str) -> None:
         raise DecodeError("not base64url as RFC 7515 has it") from error
 
 
-_FROM_URL, _TO_URL = bytes.maketrans(b"-_", b"+/"), bytes.maketrans(b"+/", b"-_")
+_TO_URL = bytes.maketrans(b"+/", b"-_")
+_FROM_URL = bytes.maketrans(b"-_+/=", b"+/\0\0\0")  # in base64url the latter stand for nothing
 
 
 def unpadded(data: bytes) -> bytes:
@@ -197,8 +197,9 @@ def unpadded(data: bytes) -> bytes:
 
 def segment(text: bytes) -> bytes:
     """What such base64 says, if it is written in the one way there is. Raises ``ValueError``."""
-    data = a2b_base64(text.translate(_FROM_URL) + b"==")  # it reads no more of the padding than there should be
-    if unpadded(data) != text:
+    plain = text.translate(_FROM_URL)
+    data = a2b_base64(plain + b"==")  # it reads no more of the padding than there should be
+    if b2a_base64(data, newline=False).rstrip(b"=") != plain:
         raise ValueError("not base64url")
     return data
 

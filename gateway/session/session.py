@@ -201,11 +201,23 @@ class Session:
     async def end(self, closed: Disconnect | None = None) -> None:
         """Leave every channel. The transport calls this when it is closed; a second call does nothing.
 
+        The application is told when all that it did for the client has ended.
+        """
+        if self.leave(closed) and self.application is not NO_APPLICATION:
+            await self.left()
+            if self.lanes is not None:
+                await self.lanes.finished()
+            if self.since and self.application.disconnect is not None:
+                await self.application.disconnect(self)
+
+    def leave(self, closed: Disconnect | None = None) -> bool:
+        """The part of ``end`` that waits for nothing; False if that has been done before.
+
         ``closed`` is what the client has said, or its network, if the session has not closed it before.
         """
         self.to(CLOSED)
         if not self.to(State.ENDED):
-            return
+            return False
         # clients may say anything, which is not to name what is counted
         counted = DisconnectCode.CONNECTION_CLOSED if self.reason is None else self.reason.code
         self.node.metrics.disconnects[counted] += 1
@@ -223,12 +235,7 @@ class Session:
         for subscription in list(self.subscriptions.values()):
             subscription.end()
         self.transport = NOWHERE
-        if self.application is not NO_APPLICATION:  # it is told when all that it did for the client has ended
-            await self.left()
-            if self.lanes is not None:
-                await self.lanes.finished()
-            if self.since and self.application.disconnect is not None:
-                await self.application.disconnect(self)
+        return True
 
     async def left(self) -> None:
         """Wait until nothing is left of the subscriptions that have ended."""

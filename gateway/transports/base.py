@@ -213,10 +213,13 @@ class Acceptor:
             self.emulation.close(session)
         closed = Disconnect(code)
         closed.reason = closed.reason if reason is None else reason
-        # not awaited here: a server that cancels its application must not keep the session from leaving
         if session.application is NO_APPLICATION:
-            self._node.begin(session.end(closed))
+            try:
+                session.leave(closed)
+            except Exception:  # a defect, which is not to keep the connection from closing
+                log.exception("%s: has not left all channels", str(session))
         else:
+            # not awaited here: a server that cancels its application must not keep the session from leaving
             self._node.spawn(session.end(closed), session.context)
 
     def condition(self) -> Condition | None:

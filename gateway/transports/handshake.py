@@ -27,7 +27,7 @@ _FIELD = re.compile(rb"([^:]+):([^\r]*)\r\n")
 _USUAL_HEAD = re.compile(rb"GET (/[!-~]*+) HTTP/1\.1\r\n%b\r\n" % _FIELDS.pattern)
 _HOST, _UPGRADE, _VERSION = b"host", b"upgrade: websocket", b"sec-websocket-version: 13"
 _CONNECTION, _OF_FIREFOX = b"connection: upgrade", b"connection: keep-alive, upgrade"
-_KEY, _KEY_SIZE = b"sec-websocket-key: ", 24
+_KEY, _BEFORE_KEY, _KEY_SIZE = b"sec-websocket-key: ", b"\r\nsec-websocket-key: ", 24
 _NAMES = re.compile(
     rb"\r\n((?:%b)(?=\r\n)|%b(?=[+/0-9a-z]{22}==\r\n)|[^:\r]+)"
     % (b"|".join((_UPGRADE, _VERSION, _CONNECTION, _OF_FIREFOX)), _KEY)
@@ -61,7 +61,7 @@ class Refusal(Exception):  # noqa: N818  not an error of ours
 
 
 class Names(Protocol):
-    """Has the names of a request's headers in it, and maybe more: what is not in it is none."""
+    """Has the names of a request's headers in it, and maybe more, but for those that all have who open a WebSocket."""
 
     def __contains__(self, name: bytes, /) -> bool: ...
 
@@ -163,7 +163,7 @@ def read_usual(arrived: bytes) -> UpgradeRequest | None:
         return None
     if len(names) < len(headers) and any(headers.count(name) > 1 for name in _ONLY_ONCE):
         return None
-    start = lowered.find(b"\r\n" + _KEY) + 2 + len(_KEY)
+    start = lowered.find(_BEFORE_KEY) + len(_BEFORE_KEY)
     request = UpgradeRequest(found[1].decode(), None, arrived[start : start + _KEY_SIZE], arrived, lowered)
     request.names = names
     return request

@@ -305,6 +305,18 @@ async def test_connections_of_an_address_are_counted_from_open_to_close() -> Non
     assert refused(door, at("10.0.0.1")) == TOO_MANY_REQUESTS
 
 
+async def test_a_failure_to_leave_does_not_keep_a_connection_from_closing(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    door, node = acceptor(insecure=True)
+    session = opened(door, at("10.0.0.1"))
+    monkeypatch.setattr(node.hub, "close", lambda _: 1 / 0)
+    door.close(session)
+    assert session.closed
+    assert not door.sessions
+    assert [record.exc_info and record.exc_info[0] for record in caplog.records] == [ZeroDivisionError]
+
+
 @pytest.mark.parametrize(
     "asked",
     [
