@@ -280,8 +280,8 @@ class MemoryBroker:
         for key in _due(self._result_expiries, now):
             if key in self._results and self._results[key][0] <= now:
                 del self._results[key]
-        waiting = self._expiries[:1], self._meta_expiries[:1], self._result_expiries[:1]
-        self._earliest = min((first[0] for firsts in waiting for first in firsts), default=inf)
+        heaps = self._expiries, self._meta_expiries, self._result_expiries
+        self._earliest = min((heap[0][0] for heap in heaps if heap), default=inf)
 
 
 def _as_stored(publication: Publication) -> Publication:
