@@ -62,11 +62,10 @@ class _Stream:
         return options.version > 0 and same_epoch and self.version >= options.version
 
     def append(self, publication: Publication, size: int, options: PublishOptions) -> None:
-        self.offset += 1
+        """Store what leaves for the nodes, which is the next one."""
+        self.offset = publication.offset
         self.version, self.version_epoch = options.version, options.version_epoch
-        self.publications.append(
-            replace(publication, offset=self.offset, epoch="", time=0, exclude=None, version=options.version)
-        )
+        self.publications.append(publication)
         while len(self.publications) > size:
             self.publications.popleft()
 
@@ -169,7 +168,7 @@ class MemoryBroker:
         if found is None:
             return [], Position(0, self._next_epoch(channel))
         limit = None if which.limit < 0 else which.limit
-        return list(islice(found.select(which), limit)), found.position
+        return [_as_stored(each) for each in islice(found.select(which), limit)], found.position
 
     async def verify(self, claims: Sequence[Claim]) -> list[bool]:
         return [self._at_top(claim) for claim in claims]
@@ -201,16 +200,16 @@ class MemoryBroker:
             found = self._find(channel, stream, now) or self._begin(channel, stream, now)
             if options.version and found.holds_version(options):
                 return Receipt(found.offset, found.epoch)
+            offset, epoch = found.offset + 1, found.epoch
+            publication = outgoing(publication, stream, options, now, offset, epoch)
             found.append(publication, stream.history_size, options)
             found.expires = now + stream.history_ttl
             if not found.watched:
                 found.watched = True
                 self._expect(self._expiries, found.expires, channel)
-            offset, epoch = found.offset, found.epoch
-        if self._events is None or channel not in self._channels:
-            return Receipt(offset, epoch)
-        self._events.on_publication(channel, outgoing(publication, stream, options, now, offset, epoch))
-        return Receipt(offset, epoch, 1)
+        else:
+            publication = outgoing(publication, stream, options, now)
+        return Receipt(offset, epoch, int(self.deliver(channel, publication)))
 
     def deliver(self, channel: str, publication: Publication) -> bool:
         """Tell the node, if it hears the channel; answers whether it does."""
@@ -281,8 +280,13 @@ class MemoryBroker:
         for key in _due(self._result_expiries, now):
             if key in self._results and self._results[key][0] <= now:
                 del self._results[key]
-        waiting = self._expiries[:1], self._meta_expiries[:1], self._result_expiries[:1]
-        self._earliest = min((first[0] for firsts in waiting for first in firsts), default=inf)
+        heaps = self._expiries, self._meta_expiries, self._result_expiries
+        self._earliest = min((heap[0][0] for heap in heaps if heap), default=inf)
+
+
+def _as_stored(publication: Publication) -> Publication:
+    """Without what only live ones have: far fewer are read than are published."""
+    return replace(publication, epoch="", time=0, exclude=None, patchable=False)
 
 
 def _due(expiries: list[tuple[float, _Key]], now: float) -> Iterator[_Key]:

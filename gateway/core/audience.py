@@ -257,7 +257,7 @@ class LocalChannel:
     def advance(
         self, publication: Publication, now: float, late: bool
     ) -> tuple[list[Audience], list[Audience], list[Audience], list[AudienceKey]]:
-        """Move on to ``publication``. Answers who reads it, and who has missed something: all, if it is ``late``.
+        """Move on to ``publication``. Answers who reads it, and who has missed something: ``late`` says that all have.
 
         The readers are those with the others, and want it; those whom the stream has reached by it; and of these again
         those who go on by themselves, for it is one that the others have had.

@@ -329,6 +329,8 @@ class CentrifugeJson:
                 frame.decode()  # payloads are passed on unread, so nobody later would find a broken character
             lines = frame.removesuffix(b"\n").split(b"\n") if _NEWLINE in frame else [frame]
             try:
+                if len(lines) == 1:
+                    return [self._decode(lines[0]).command()]
                 return [_PONG if line == b"{}" else self._decode(line).command() for line in lines]
             except DecodeError:
                 budget = budget_of_mending(frame, admitted=admitted)
