@@ -214,7 +214,7 @@ class Acceptor:
         closed = Disconnect(code)
         closed.reason = closed.reason if reason is None else reason
         # not awaited here: a server that cancels its application must not keep the session from leaving
-        if session.application is NO_APPLICATION:
+        if session.application.disconnect is None:
             self._node.begin(session.end(closed))
         else:
             self._node.spawn(session.end(closed), session.context)
