@@ -22,7 +22,7 @@ IDEMPOTENCY_TTL = 300.0
 
 def new_epoch() -> str:
     """Name a new stream, at random: two streams of a channel must not have one name."""
-    return random.randbytes(4).hex()
+    return f"{random.getrandbits(32):08x}"
 
 
 class StreamOptions(Struct, frozen=True, cache_hash=True):

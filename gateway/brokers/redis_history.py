@@ -132,4 +132,4 @@ def _since(which: HistoryFilter) -> Argument:
 
 def _new_epochs(count: int) -> str:
     """As many as ``new_epoch`` would make, in one."""
-    return random.randbytes(4 * count).hex()
+    return f"{random.getrandbits(32 * count):0{8 * count}x}"

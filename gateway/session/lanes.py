@@ -20,7 +20,7 @@ Work = Coroutine[Any, Any, None]
 class Lanes:
     """The lanes of one client. Work sees to its own failures, and has context variables of its own."""
 
-    __slots__ = ("_context", "_count", "_kept", "_lanes", "_less", "_spawn")
+    __slots__ = ("_context", "_count", "_kept", "_lanes", "_spawn", "_waiters")
 
     def __init__(self, spawn: Callable[[Work, Context | None], None], context: Context | None = None) -> None:
         self._spawn = spawn
@@ -30,8 +30,8 @@ class Lanes:
         self._kept: set[Work] = set()
         """Of all this, what is to run though the client has left."""
         self._count = 0
-        self._less: asyncio.Event | None = None
-        """Set, and forgotten, when a piece has ended."""
+        self._waiters: tuple[asyncio.Future[None], ...] = ()
+        """Done, and forgotten, when a piece has ended."""
 
     def busy(self, request: Request) -> bool:
         """Whether work is under way that the request must wait for."""
@@ -56,15 +56,15 @@ class Lanes:
         for lane in self._lanes.values():
             self._drop(lane)
 
-    async def finished(self) -> None:
+    def finished(self) -> Coroutine[Any, Any, None]:
         """Wait until nothing is under way."""
-        await self._until(0)
+        return self._until(0)
 
     async def _until(self, count: int) -> None:
         while self._count > count:
-            if self._less is None:
-                self._less = asyncio.Event()
-            await self._less.wait()
+            less = asyncio.get_running_loop().create_future()
+            self._waiters += (less,)
+            await less
 
     def _put(self, key: object, work: Work, *, first: bool = False) -> None:
         self._count += 1
@@ -99,9 +99,10 @@ class Lanes:
 
     def _left(self) -> None:
         self._count -= 1
-        if self._less is not None:
-            self._less.set()
-            self._less = None
+        waiters, self._waiters = self._waiters, ()
+        for less in waiters:
+            if not less.done():  # whoever waited may have been cancelled
+                less.set_result(None)
 
 
 def _key(request: Request) -> object:

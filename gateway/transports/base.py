@@ -213,7 +213,7 @@ class Acceptor:
             self.emulation.close(session)
         closed = Disconnect(code)
         closed.reason = closed.reason if reason is None else reason
-        if session.application is NO_APPLICATION:
+        if session.application.disconnect is None:
             try:
                 session.leave(closed)
             except Exception:  # a defect, which is not to keep the connection from closing

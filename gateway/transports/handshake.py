@@ -90,8 +90,7 @@ class UpgradeRequest:
     def headers(self) -> Headers:
         """Names in lower case."""
         if self._headers is None:
-            _, _, fields = self.head.partition(b"\r\n")
-            self._headers = _read_fields(fields)
+            self._headers = headers_in(self.head)
             self.names = {name for name, _ in self._headers}
         return self._headers
 
@@ -198,6 +197,10 @@ def parse_request(head: bytes) -> UpgradeRequest:
 def read_again(head: bytes) -> UpgradeRequest:
     """The request of a head that has been read before, all but its key."""
     return UpgradeRequest(_target(head.partition(b"\r\n")[0]), None, b"", head)
+
+
+def headers_in(head: bytes) -> Headers:
+    return _read_fields(head.partition(b"\r\n")[2])
 
 
 def _read_fields(fields: bytes) -> Headers:

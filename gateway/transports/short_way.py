@@ -23,7 +23,7 @@ from uvicorn.config import Config
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from gateway.transports.conversation import asgi_scope, log_answer, scheme_of
-from gateway.transports.handshake import UpgradeRequest, read_again
+from gateway.transports.handshake import UpgradeRequest, headers_in, read_again
 from gateway.transports.raw import AskedConnection, RawEndpoint, ReadyState
 
 AGAIN = 1.0
@@ -71,8 +71,6 @@ _ROUTING = frozenset(
 _ENDS = frozenset(("gateway.program.gateway._Late", "gateway.transports.endpoint.WebSocketEndpoint"))
 """What a route to an endpoint of ours has for its own; anything else there has the endpoint behind it."""
 
-_FORWARDED = frozenset((b"x-forwarded-for", b"x-forwarded-proto"))
-
 
 class ServedConnection(AskedConnection, Protocol):
     """A connection of uvicorn's."""
@@ -110,13 +108,14 @@ class Way:
             # routes with the same path and endpoint are equal, whatever stands around that
             if len(router.routes) != len(routes) or not all(map(is_, router.routes, routes)):
                 return False
-        transport, config, client = connection.transport, connection.config, request.client
+        transport, config = connection.transport, connection.config
+        client, names = request.client, request.names
         scheme, server = scheme_of(transport), server_of(transport)
         if server == self._server:
             server = self._server  # one for all
         else:
             self._server = server
-        if self._proxied is not None and any(name in request.names for name in _FORWARDED):
+        if self._proxied is not None and (b"x-forwarded-for" in names or b"x-forwarded-proto" in names):
             scope: Scope = {"type": "websocket", "scheme": scheme, "client": client, "headers": request.headers}
             if not _returns(self._proxied(scope, None, None)):
                 return False
@@ -162,7 +161,7 @@ class LaterScope(Mapping[str, Any]):
     def __getitem__(self, key: str) -> Any:
         if key == "app":
             return self._app
-        return read_again(self._head).headers if key == "headers" else self._made()[key]
+        return headers_in(self._head) if key == "headers" else self._made()[key]
 
     def items(self) -> ItemsView[str, Any]:
         return self._made().items()

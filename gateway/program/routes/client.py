@@ -208,6 +208,8 @@ class EventClient(Client, Request, WebSocket):  # type: ignore[misc]  # what the
     """A client for one event. Whatever a dependency was written for, the handshake is what it gets."""
 
     client_state = application_state = WebSocketState.CONNECTED
+    shown: Headers | None = None
+    """Its headers, where a token stands in them that the handshake has not brought."""
 
     def __init__(self, session: Session | None, seen: Seen, params: Mapping[str, str], token: str = "") -> None:
         self._its_session, self._seen, self.token = session, seen, token
@@ -219,9 +221,9 @@ class EventClient(Client, Request, WebSocket):  # type: ignore[misc]  # what the
         """Its own: what a dependency changes there is this event's alone."""
         return {**self._seen.scope, "path_params": self._params}
 
-    @cached_property
+    @property
     def headers(self) -> Headers:
-        return self._seen.headers
+        return self._seen.headers if self.shown is None else self.shown
 
     @cached_property
     def query_params(self) -> QueryParams:

@@ -224,7 +224,7 @@ def _beside(known: Admission | None, admission: Admission) -> Admission:
     """What a program says of a client, beside its token: that one's channels, and its end unless another is set."""
     if known is None:
         return admission
-    admission = structs.replace(admission, subs={**known.subs, **admission.subs})
-    if not admission.expire_at:
-        admission = structs.replace(admission, expire_at=known.expire_at, refreshable=known.refreshable)
-    return admission
+    subs = {**known.subs, **admission.subs}
+    if admission.expire_at:
+        return structs.replace(admission, subs=subs)
+    return structs.replace(admission, subs=subs, expire_at=known.expire_at, refreshable=known.refreshable)

@@ -97,7 +97,7 @@ def show_token(event: EventClient, keys: Sequence[APIKeyBase]) -> None:
         name = key.model.name
         match key.model.in_:
             case APIKeyIn.header:
-                event.headers = Headers(raw=with_header(event.headers.raw, name, event.token))
+                event.shown = Headers(raw=with_header(event.headers.raw, name, event.token))
             case APIKeyIn.cookie:
                 event.cookies = {**event.cookies, name: event.token}
             case APIKeyIn.query:
