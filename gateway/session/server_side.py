@@ -13,8 +13,9 @@ from gateway.core.cluster import SubscribeUser, UnsubscribeUser
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
 from gateway.messages import Position, Subscribe, Unsubscribe
 from gateway.session.application import Admitted
+from gateway.session.holding import Owner
 from gateway.session.life import GONE, SubscriptionEnded, SubscriptionState
-from gateway.session.subscription import Owner, Subscription
+from gateway.session.subscription import Subscription
 
 log = logging.getLogger(__name__)
 

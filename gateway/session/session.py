@@ -27,6 +27,7 @@ from gateway.recurring import Named
 from gateway.session import server_side
 from gateway.session.application import NO_APPLICATION, Admission, Application, NoApplication
 from gateway.session.base import NOWHERE, Handshake, Transport, replace_expiry
+from gateway.session.holding import Holding
 from gateway.session.lanes import Lanes
 from gateway.session.life import CLOSED, CONNECTED, CONNECTING, GONE, LIFE, State
 from gateway.session.pipeline import Pipeline
@@ -87,7 +88,7 @@ class Session:
     granted: frozenset[str] = frozenset()
     """Server-side channels that the token names."""
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
-    ending: frozenset[Subscription] = frozenset()
+    ending: frozenset[Holding] = frozenset()
     outbox: list[bytes] | None = None
     lanes: Lanes | None = None
     """Commands that the program is deciding; made by the first of them."""
