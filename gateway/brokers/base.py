@@ -1,8 +1,9 @@
 """The broker: carries publications between nodes and keeps the history of channels."""
 
+import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -13,8 +14,9 @@ from gateway.health import ServerHealth
 from gateway.messages import ClientInfo, Position, Publication, Receipt
 from gateway.metrics import Reads
 
-Told = Callable[[Exception | None], None]
-"""Is told what has become of something: nothing where it has succeeded. Plain and quick; it raises nothing."""
+Posted = asyncio.Future[Any] | bool
+"""What becomes of something that is published: True if it is accepted already, False if it has to be waited for, and
+nothing has been done."""
 
 IDEMPOTENCY_TTL = 300.0
 """Seconds for which the result of a publish with an idempotency key is remembered."""
@@ -191,11 +193,8 @@ class Broker(Protocol):
         ``stored`` whether it was sent: what was not, a `PublishQueue` sends when the backend is back.
         """
 
-    def post(self, channel: str, publication: Publication, stream: StreamOptions, told: Told) -> bool:
-        """As ``publish``, without extras, for who does not wait: ``told`` hears of it, perhaps before this returns.
-
-        False where it has to be waited for: nothing has been done.
-        """
+    def post(self, channel: str, publication: Publication, stream: StreamOptions) -> Posted:
+        """As ``publish``, without extras, for who does not wait."""
 
     async def echo(self) -> None:
         """Return when what this node has published before has been delivered to it.

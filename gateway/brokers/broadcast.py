@@ -16,9 +16,9 @@ from gateway.brokers.base import (
     BrokerHealth,
     Claim,
     HistoryFilter,
+    Posted,
     PublishOptions,
     StreamOptions,
-    Told,
     outgoing,
 )
 from gateway.errors import BrokerUnavailable, Error, ErrorCode
@@ -111,7 +111,7 @@ class BroadcastBroker:
         await self._line.publish(CHANNEL, channel, envelope.WITHOUT_OFFSET + data)
         return Receipt(nodes=UNKNOWN)
 
-    def post(self, channel: str, publication: Publication, stream: StreamOptions, told: Told) -> bool:
+    def post(self, channel: str, publication: Publication, stream: StreamOptions) -> Posted:
         return False
 
     async def echo(self) -> None:

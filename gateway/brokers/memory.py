@@ -20,9 +20,9 @@ from gateway.brokers.base import (
     Claim,
     Fenced,
     HistoryFilter,
+    Posted,
     PublishOptions,
     StreamOptions,
-    Told,
     new_epoch,
     outgoing,
 )
@@ -142,12 +142,11 @@ class MemoryBroker:
             self._expect(self._result_expiries, expires, key)
         return receipt
 
-    def post(self, channel: str, publication: Publication, stream: StreamOptions, told: Told) -> bool:
+    def post(self, channel: str, publication: Publication, stream: StreamOptions) -> Posted:
         now = self._clock()
         if self._earliest <= now:
             self._sweep(now)
         self._publish(channel, publication, stream, NO_EXTRAS, now)
-        told(None)
         return True
 
     async def echo(self) -> None:

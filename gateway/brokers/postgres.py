@@ -21,9 +21,9 @@ from gateway.brokers.base import (
     Continued,
     Fenced,
     HistoryFilter,
+    Posted,
     PublishOptions,
     StreamOptions,
-    Told,
     outgoing,
 )
 from gateway.brokers.rules import Rule
@@ -185,7 +185,7 @@ class PostgresBroker:
             raise Fenced
         return receipt
 
-    def post(self, channel: str, publication: Publication, stream: StreamOptions, told: Told) -> bool:
+    def post(self, channel: str, publication: Publication, stream: StreamOptions) -> Posted:
         return False
 
     async def echo(self) -> None:

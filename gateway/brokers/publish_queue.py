@@ -6,9 +6,9 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from heapq import heappop, heappush
-from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, TypeVarTuple
 
-from gateway.brokers.base import NO_EXTRAS, Broker, PublishOptions, StreamOptions, Told
+from gateway.brokers.base import NO_EXTRAS, Broker, PublishOptions, StreamOptions
 from gateway.core.tasks import Tasks
 from gateway.errors import BrokerUnavailable, Stored
 from gateway.messages import Publication, Receipt
@@ -16,6 +16,7 @@ from gateway.metrics import Metrics
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 PROBE = 0.05
 """Seconds between two rounds of attempts while the broker is away."""
@@ -39,13 +40,13 @@ def failure(*, sent: bool) -> BrokerUnavailable:
     return BrokerUnavailable(PERHAPS_PUBLISHED if sent else NOT_PUBLISHED, stored=stored)
 
 
-async def _finished(work: Coroutine[Any, Any, Any], told: Told) -> None:
+async def _finished(work: Coroutine[Any, Any, Any], told: Callable[..., None], args: tuple[Any, ...]) -> None:
     try:
         await work
     except Exception as error:
-        told(error)
+        told(*args, error)
     else:
-        told(None)
+        told(*args, None)
 
 
 class _Waiting(NamedTuple):
@@ -117,13 +118,26 @@ class PublishQueue:
         once, size = bool(options.idempotency_key), len(publication.data)
         return self.run(once, size, self._broker.publish, channel, publication, stream, options)
 
-    def post(self, channel: str, publication: Publication, stream: StreamOptions, told: Told) -> bool:
-        """`Broker.post`, as far as nobody waits; ``told`` hears what ``publish`` would raise."""
-        if self._lanes:
-            return False
-        self._number = number = self._number + 1
-        told = partial(self._answered, number, self._clock() + self._wait, channel, publication, stream, told)
-        return self._broker.post(channel, publication, stream, told)
+    def post(
+        self,
+        channel: str,
+        publication: Publication,
+        stream: StreamOptions,
+        told: Callable[[*Ts, Exception | None], None],
+        *args: *Ts,
+    ) -> bool:
+        """`Broker.post`, as far as nobody waits: else False.
+
+        ``told``, which raises nothing, hears what ``publish`` would raise, or None; perhaps before this returns.
+        """
+        posted = not self._lanes and self._broker.post(channel, publication, stream)
+        if posted is True:
+            told(*args, None)
+        elif posted:
+            self._number = number = self._number + 1
+            ends = self._clock() + self._wait
+            posted.add_done_callback(partial(self._answered, number, ends, channel, publication, stream, told, args))
+        return posted is not False
 
     def _answered(
         self,
@@ -132,20 +146,22 @@ class PublishQueue:
         channel: str,
         publication: Publication,
         stream: StreamOptions,
-        told: Told,
-        error: Exception | None,
+        told: Callable[..., None],
+        args: tuple[Any, ...],
+        answer: asyncio.Future[Any],
     ) -> None:
-        if error is not None and isinstance(error, BrokerUnavailable):
+        error = BrokerUnavailable(stored="maybe") if answer.cancelled() else answer.exception()
+        if isinstance(error, BrokerUnavailable):
             if error.stored == "no" and not self._is_final(0, False):
                 size, act = len(publication.data), self._broker.publish
                 again = self._run(number, ends, True, False, size, act, channel, publication, stream, NO_EXTRAS)
-                self._work.begin(_finished(again, told))
+                self._work.begin(_finished(again, told, args))
                 return
             if error.stored:
                 error = self._failure(error.stored == "maybe")
         elif self._lanes:
             self._follow(channel)
-        told(error)
+        told(*args, error)
 
     def run(
         self,

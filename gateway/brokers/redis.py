@@ -20,9 +20,9 @@ from gateway.brokers.base import (
     Claim,
     Fenced,
     HistoryFilter,
+    Posted,
     PublishOptions,
     StreamOptions,
-    Told,
     new_epoch,
 )
 from gateway.brokers.calls import (
@@ -104,14 +104,8 @@ class RedisBroker:
             raise Fenced
         return read_receipt(answer)
 
-    def post(self, channel: str, publication: Publication, stream: StreamOptions, told: Told) -> bool:
-        call = publish_call(self._keys, channel, publication, stream, NO_EXTRAS, self._clock())
-        if call.script is None:
-            answer = self._shard.publish(*call.keys, *call.args)
-        else:
-            answer = self._shard.run(call.script, call.keys, call.args)
-        answer.add_done_callback(partial(_pass_on, told))
-        return True
+    def post(self, channel: str, publication: Publication, stream: StreamOptions) -> Posted:
+        return self._run(publish_call(self._keys, channel, publication, stream, NO_EXTRAS, self._clock()))
 
     async def echo(self) -> None:
         await self._shard.echo()
@@ -185,11 +179,7 @@ class RedisBroker:
             self._history.reads.reads,
         )
 
-    def _run(self, call: Call) -> Awaitable[Any]:
+    def _run(self, call: Call) -> asyncio.Future[Any]:
         if call.script is None:
             return self._shard.publish(*call.keys, *call.args)
         return self._shard.run(call.script, call.keys, call.args)
-
-
-def _pass_on(told: Told, answer: "asyncio.Future[Any]") -> None:
-    told(answer.exception())  # type: ignore[arg-type]  # an Exception, as all that the shard's futures fail with

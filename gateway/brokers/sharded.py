@@ -13,9 +13,9 @@ from gateway.brokers.base import (
     BrokerHealth,
     Claim,
     HistoryFilter,
+    Posted,
     PublishOptions,
     StreamOptions,
-    Told,
 )
 from gateway.errors import BrokerUnavailable
 from gateway.jump import jump
@@ -72,8 +72,8 @@ class ShardedBroker:
     ) -> Receipt:
         return await self._of(channel).publish(channel, publication, stream, options)
 
-    def post(self, channel: str, publication: Publication, stream: StreamOptions, told: Told) -> bool:
-        return self._of(channel).post(channel, publication, stream, told)
+    def post(self, channel: str, publication: Publication, stream: StreamOptions) -> Posted:
+        return self._of(channel).post(channel, publication, stream)
 
     async def echo(self) -> None:
         await asyncio.gather(*(broker.echo() for broker in self._brokers))

@@ -1,7 +1,6 @@
 """Publish, presence, history, rpc and send: what a client asks of a channel or of the application."""
 
 from collections.abc import Awaitable, Coroutine
-from functools import partial
 from typing import Any
 
 from gateway.auth.permissions import check_payload, is_json, may_publish, may_read_history, may_read_presence
@@ -75,10 +74,11 @@ def _hand_over(
     if pipeline is None:
         pipeline = session.pipeline = Pipeline()
     node = session.node
-    told = partial(_published, session, pipeline, command_id, channel)
     full, taken = pipeline.begun(), False
     try:
-        taken = extras is NO_EXTRAS and node.publishing.post(channel.name, publication, node.stream(channel), told)
+        taken = extras is NO_EXTRAS and node.publishing.post(
+            channel.name, publication, node.stream(channel), _published, session, pipeline, command_id, channel
+        )
     finally:
         if not taken:
             pipeline.ended()

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from msgspec.structs import replace
 
 from gateway.blocks.memory import MemoryBlocks
-from gateway.brokers.base import Broker, BrokerEvents, PublishOptions, StreamOptions, Told
+from gateway.brokers.base import Broker, BrokerEvents, Posted, PublishOptions, StreamOptions
 from gateway.config.settings import EngineSettings, Settings
 from gateway.messages import ClientInfo, Publication, Receipt
 from gateway.occupancy.memory import MemoryOccupancy
@@ -98,8 +98,8 @@ class ExchangeBroker:
         receipt = await self._inner.publish(channel, publication, stream, options)
         return replace(receipt, nodes=len(self._exchange.hearing(channel))) if receipt.nodes else receipt
 
-    def post(self, channel: str, publication: Publication, stream: StreamOptions, told: Told) -> bool:
-        return self._inner.post(channel, publication, stream, told)
+    def post(self, channel: str, publication: Publication, stream: StreamOptions) -> Posted:
+        return self._inner.post(channel, publication, stream)
 
     async def hearers(self, channels: Sequence[str]) -> list[int]:
         return [len(self._exchange.hearing(channel)) for channel in channels]

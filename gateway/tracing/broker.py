@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind
 
-from gateway.brokers.base import Broker, BrokerEvents, HistoryFilter, PublishOptions, StreamOptions, Told
+from gateway.brokers.base import Broker, BrokerEvents, HistoryFilter, Posted, PublishOptions, StreamOptions
 from gateway.channels import Channel
 from gateway.errors import Error
 from gateway.messages import Position, Publication, Receipt
@@ -59,10 +59,8 @@ class TracedBroker:
             span.set_attribute("gateway.nodes", receipt.nodes)
             return receipt
 
-    def post(self, channel: str, publication: Publication, stream: StreamOptions, told: Told) -> bool:
-        return (
-            _parent(publication) is None and not is_traced() and self._broker.post(channel, publication, stream, told)
-        )
+    def post(self, channel: str, publication: Publication, stream: StreamOptions) -> Posted:
+        return _parent(publication) is None and not is_traced() and self._broker.post(channel, publication, stream)
 
     async def history(
         self, channel: str, which: HistoryFilter, stream: StreamOptions

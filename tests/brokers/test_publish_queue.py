@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.brokers import publish_queue as module
-from gateway.brokers.base import BrokerHealth, HistoryFilter, PublishOptions, StreamOptions, Told
+from gateway.brokers.base import BrokerHealth, HistoryFilter, PublishOptions, StreamOptions
 from gateway.brokers.memory import MemoryBroker
 from gateway.brokers.publish_queue import NOT_PUBLISHED, PERHAPS_PUBLISHED, PublishQueue, failure
 from gateway.brokers.redis import RedisBroker
@@ -442,12 +442,19 @@ class Posting(Failing):
 
     def __init__(self) -> None:
         super().__init__()
-        self.tell: list[Told] = []
+        self.answers: list[asyncio.Future[None]] = []
 
-    def post(self, channel: str, publication: Publication, stream: StreamOptions, told: Told) -> bool:
+    def post(self, channel: str, publication: Publication, stream: StreamOptions) -> asyncio.Future[None]:
         self.asked.append(bytes(publication.data).decode())
-        self.tell.append(told)
-        return True
+        self.answers.append(asyncio.get_running_loop().create_future())
+        return self.answers[-1]
+
+    async def answer(self, number: int, error: Exception | None = None) -> None:
+        if error is None:
+            self.answers[number].set_result(None)
+        else:
+            self.answers[number].set_exception(error)
+        await asyncio.sleep(0)
 
 
 class PostDesk(Desk):
@@ -466,13 +473,13 @@ async def test_who_does_not_wait_is_told() -> None:
     desk = PostDesk()
     assert desk.post("a")
     assert desk.told == []
-    desk.posting.tell[0](None)
+    await desk.posting.answer(0)
     refused = ValueError("no")
     assert desk.post("b")
-    desk.posting.tell[1](refused)
+    await desk.posting.answer(1, refused)
     unknown = BrokerUnavailable("as it is")
     assert desk.post("c")
-    desk.posting.tell[2](unknown)
+    await desk.posting.answer(2, unknown)
     assert desk.told == [("a", None), ("b", refused), ("c", unknown)]
     desk.assert_empty()
 
@@ -480,7 +487,7 @@ async def test_who_does_not_wait_is_told() -> None:
 async def test_who_does_not_wait_is_told_what_may_have_been_published() -> None:
     desk = PostDesk()
     desk.post("a")
-    desk.posting.tell[0](unanswered())
+    await desk.posting.answer(0, unanswered())
     [(_, error)] = desk.told
     assert str(error) == str(failure(sent=True))
     assert desk.metrics.failed_publications == {"maybe": 1}
@@ -495,8 +502,8 @@ async def test_what_nobody_waits_for_waits_for_the_broker_in_order() -> None:
     assert desk.post("b")
     later = desk.publish("c")
     await desk.attempts(3)
-    for tell in desk.posting.tell:
-        tell(unsent())
+    for number in range(2):
+        await desk.posting.answer(number, unsent())
     assert desk.told == []
     assert not desk.post("d")
     await desk.attempts(5)
@@ -512,14 +519,14 @@ async def test_what_nobody_waits_for_does_not_wait_for_ever() -> None:
     desk = PostDesk()
     desk.broker.failing = unsent
     desk.post("a")
-    desk.posting.tell[0](unsent())
+    await desk.posting.answer(0, unsent())
     desk.clock.now += 1
     await until(lambda: desk.told)
     [(_, error)] = desk.told
     assert str(error) == str(failure(sent=False))
     desk.broker.refusal = "OOM"
     await until(lambda: desk.post("b"))
-    desk.posting.tell[1](unsent())
+    await desk.posting.answer(1, unsent())
     assert [text for text, _ in desk.told] == ["a", "b"]
     assert desk.metrics.failed_publications == {"no": 2}
     await until(lambda: desk.queue._timer is None)
@@ -535,6 +542,6 @@ async def test_an_answer_lets_those_try_who_wait() -> None:
     desk.broker.failing = None
     assert desk.queue._timer is not None
     desk.queue._timer.cancel()  # so that nothing but the answer does
-    desk.posting.tell[0](None)
+    await desk.posting.answer(0)
     await asyncio.wait_for(waiting, 10)
     assert desk.broker.published == ["b"]

@@ -10,7 +10,7 @@ from typing import Any
 
 from gateway.auth.tokens import TokenVerifier, sign_connection, sign_subscription
 from gateway.blocks.memory import MemoryBlocks
-from gateway.brokers.base import Continued, HistoryFilter, PublishOptions, StreamOptions, Told
+from gateway.brokers.base import Continued, HistoryFilter, Posted, PublishOptions, StreamOptions
 from gateway.brokers.memory import MemoryBroker
 from gateway.config.settings import Settings
 from gateway.core.audience import Write
@@ -130,11 +130,11 @@ class Broker(MemoryBroker):
         await self._step("publish", channel)
         return await super().publish(channel, publication, stream, options)
 
-    def post(self, channel: str, publication: Publication, stream: StreamOptions, told: Told) -> bool:
+    def post(self, channel: str, publication: Publication, stream: StreamOptions) -> Posted:
         if "publish" in self.faults or ("publish", channel) in self.gates:
             return False
         self.calls["publish"] += 1
-        return super().post(channel, publication, stream, told)
+        return super().post(channel, publication, stream)
 
     async def echo(self) -> None:
         await self._step("echo")

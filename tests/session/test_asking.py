@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.brokers.base import HistoryFilter, StreamOptions, Told
+from gateway.brokers.base import HistoryFilter, StreamOptions
 from gateway.core.tasks import begin
 from gateway.errors import BrokerUnavailable
 from gateway.messages import ClientInfo, Payload, Publication
@@ -105,26 +105,27 @@ async def test_a_publish_under_way_holds_up_nothing_else() -> None:
     assert [each["data"] for each in history["history"]["publications"]] == [1, 2]
 
 
-def posted(client: Client, monkeypatch: pytest.MonkeyPatch) -> list[Told]:
+def posted(client: Client, monkeypatch: pytest.MonkeyPatch) -> list[asyncio.Future[None]]:
     """Have the broker take what nobody waits for, and accept it when the test says so."""
-    tell: list[Told] = []
+    answers: list[asyncio.Future[None]] = []
 
-    def post(_channel: str, _publication: Publication, _stream: StreamOptions, told: Told) -> bool:
-        tell.append(told)
-        return True
+    def post(_channel: str, _publication: Publication, _stream: StreamOptions) -> asyncio.Future[None]:
+        answers.append(asyncio.get_running_loop().create_future())
+        return answers[-1]
 
     monkeypatch.setattr(client.rig.broker, "post", post)
-    return tell
+    return answers
 
 
 async def test_publishes_are_answered_as_the_broker_accepts_them(monkeypatch: pytest.MonkeyPatch) -> None:
     client = await alice()
-    tell = posted(client, monkeypatch)
+    answers = posted(client, monkeypatch)
     lines = [b'{"id":%d,"publish":{"channel":"any:1","data":1}}' % number for number in range(7, 9)]
     await client.say(b"\n".join(lines))
     assert client.take() == []
-    tell[1](None)
-    tell[0](BrokerUnavailable("away"))
+    answers[1].set_result(None)
+    answers[0].set_exception(BrokerUnavailable("away"))
+    await asyncio.sleep(0)
     client.look()
     first, second = client.take()
     assert first == {"id": 8, "publish": {}}
@@ -146,23 +147,23 @@ async def test_publishes_that_fail_on_the_spot_are_not_under_way(monkeypatch: py
 
 async def test_who_publishes_faster_than_the_broker_accepts_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     client = await alice()
-    tell = posted(client, monkeypatch)
+    answers = posted(client, monkeypatch)
     lines = [b'{"id":%d,"publish":{"channel":"any:1","data":1}}' % number for number in range(7, 207)]
     saying = asyncio.create_task(client.say(b"\n".join(lines)))
-    await until(lambda: len(tell) == UNDER_WAY)
+    await until(lambda: len(answers) == UNDER_WAY)
     for number in range(UNDER_WAY // 2 - 1):
-        tell[number](None)
+        answers[number].set_result(None)
     await asyncio.sleep(0)
-    assert len(tell) == UNDER_WAY
-    tell[UNDER_WAY // 2 - 1](None)
-    await until(lambda: len(tell) == UNDER_WAY + UNDER_WAY // 2)
+    assert len(answers) == UNDER_WAY
+    answers[UNDER_WAY // 2 - 1].set_result(None)
+    await until(lambda: len(answers) == UNDER_WAY + UNDER_WAY // 2)
     told = UNDER_WAY // 2
     while not saying.done():
-        for each in tell[told:]:
-            each(None)
+        for each in answers[told:]:
+            each.set_result(None)
             told += 1
         await asyncio.sleep(0)
-    assert len(tell) == 200
+    assert len(answers) == 200
 
 
 async def test_the_publishes_of_a_frame_reach_the_broker_together() -> None:
