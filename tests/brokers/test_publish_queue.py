@@ -494,6 +494,15 @@ async def test_who_does_not_wait_is_told_what_may_have_been_published() -> None:
     assert desk.broker.asked == ["a"]
 
 
+async def test_who_does_not_wait_is_told_of_an_answer_that_will_not_come() -> None:
+    desk = PostDesk()
+    desk.post("a")
+    desk.posting.answers[0].cancel()
+    await asyncio.sleep(0)
+    [(_, error)] = desk.told
+    assert str(error) == str(failure(sent=True))
+
+
 async def test_what_nobody_waits_for_waits_for_the_broker_in_order() -> None:
     """By when it was asked for, not by when it was refused; and who comes meanwhile has to wait."""
     desk = PostDesk()
