@@ -206,14 +206,27 @@ class Acceptor:
             self.sessions.remove(session)
             self._node.limiter.leave(session.spender.network)
 
-    def close(self, session: Session, code: int = DisconnectCode.CONNECTION_CLOSED, reason: str | None = None) -> None:
-        """The session's transport is closed: so says the client, or its network, unless the session has closed it."""
+    def close(
+        self,
+        session: Session,
+        code: int = DisconnectCode.CONNECTION_CLOSED,
+        reason: str | None = None,
+        *,
+        at_work: bool = False,
+    ) -> None:
+        """The session's transport is closed: so says the client, or its network, unless the session has closed it.
+
+        ``at_work`` says whether the transport has yet to carry out what came before.
+        """
         self.remove(session)
         if session.wire.emulated:
             self.emulation.close(session)
         closed = Disconnect(code)
         closed.reason = closed.reason if reason is None else reason
-        if session.application.disconnect is None:
+        application, lanes = session.application, session.lanes
+        at_work = at_work or (lanes is not None and not lanes.idle)
+        # what came just before the end has begun by then, where a program decides: a task is behind those of that
+        if application is NO_APPLICATION or (application.disconnect is None and not at_work):
             try:
                 session.leave(closed)
             except Exception:  # a defect, which is not to keep the connection from closing

@@ -1,7 +1,7 @@
 """The client of an event, as handlers and their dependencies see it."""
 
 import asyncio
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, MutableMapping
 from functools import cached_property
 from typing import Any, NoReturn, Protocol, cast
 
@@ -269,7 +269,7 @@ def with_header(headers: Iterable[Header], name: str, value: str) -> list[Header
 
 def kept(scope: Mapping[str, Any]) -> Mapping[str, Any]:
     """What events need of the scope of the request that opened the connection, with a state where it brings none."""
-    if not isinstance(scope, dict):
+    if not isinstance(scope, MutableMapping):  # as those are that servers and middleware make, of whatever class
         return scope  # it is made when somebody asks, and of the request alone
     found = {key: value for key, value in scope.items() if key not in _UNWANTED and not key.startswith("fastapi")}
     found.setdefault("state", {})

@@ -103,6 +103,32 @@ async def test_what_waits_behind_a_slow_handler_is_told_though_the_client_has_le
         assert told.log == ["joined", "leaving", "left", "gone"]
 
 
+@pytest.mark.parametrize("hears", [True, False])
+async def test_what_came_just_before_the_end_is_done_whether_the_program_hears_of_ends_or_not(hears: bool) -> None:
+    gateway = gateway_with()
+    said: list[str] = []
+
+    @gateway.rpc("say")
+    async def say() -> None:
+        said.append("bye")
+
+    if hears:
+        gateway.on_disconnect(Told().gone)
+    async with connected(gateway) as client:
+        await client.send("rpc", method="say")
+        gateway.running.acceptor.close(client.session)
+        await assert_empty(gateway)
+        assert said == ["bye"]
+
+
+async def test_a_client_of_which_nothing_is_under_way_leaves_at_once() -> None:
+    gateway = gateway_with()
+    gateway.on_connect(Told().join)
+    async with connected(gateway) as client:
+        gateway.running.acceptor.close(client.session)
+        assert client.session.state is State.ENDED
+
+
 async def test_a_kick_holds_though_the_handler_has_not_decided_yet() -> None:
     gateway = gateway_with()
     asked, go_on = asyncio.Event(), asyncio.Event()

@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections import ChainMap
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Annotated, Any
@@ -13,6 +15,7 @@ from pydantic import BaseModel
 from gateway import Client, Credentials, Gateway, Grant
 from gateway.auth.tokens import sign_connection
 from gateway.errors import SettingsError
+from gateway.program.routes.client import kept
 from tests.program.routes.clients import SECRET, assert_empty, connected, gateway_with, running, settled
 from tests.waiting import until
 
@@ -572,3 +575,9 @@ async def test_only_what_is_of_the_handshake_is_kept() -> None:
         await client.connect()
         assert await client.call("look") == [["203.0.113.7", 50000], True, False, "/connection/websocket"]
         assert not {key for key in client.session.handshake.scope if key.startswith("fastapi")}
+
+
+@pytest.mark.parametrize("kind", [dict, ChainMap])
+def test_so_it_is_of_whatever_class_a_middleware_makes_the_scope(kind: Callable[..., Any]) -> None:
+    scope = kind({"headers": [], "path": "/", "extensions": {"a": "connection"}, "fastapi_inner_astack": "a stack"})
+    assert dict(kept(scope)) == {"headers": [], "path": "/", "state": {}}
