@@ -33,11 +33,6 @@ class Lanes:
         self._waiters: tuple[asyncio.Future[None], ...] = ()
         """Done, and forgotten, when a piece has ended."""
 
-    @property
-    def idle(self) -> bool:
-        """Whether nothing is under way."""
-        return not self._count
-
     def busy(self, request: Request) -> bool:
         """Whether work is under way that the request must wait for."""
         return bool(self._lanes) and _key(request) in self._lanes

@@ -206,33 +206,21 @@ class Acceptor:
             self.sessions.remove(session)
             self._node.limiter.leave(session.spender.network)
 
-    def close(
-        self,
-        session: Session,
-        code: int = DisconnectCode.CONNECTION_CLOSED,
-        reason: str | None = None,
-        *,
-        at_work: bool = False,
-    ) -> None:
-        """The session's transport is closed: so says the client, or its network, unless the session has closed it.
-
-        ``at_work`` says whether the transport has yet to carry out what came before.
-        """
+    def close(self, session: Session, code: int = DisconnectCode.CONNECTION_CLOSED, reason: str | None = None) -> None:
+        """The session's transport is closed: so says the client, or its network, unless the session has closed it."""
         self.remove(session)
         if session.wire.emulated:
             self.emulation.close(session)
         closed = Disconnect(code)
         closed.reason = closed.reason if reason is None else reason
-        application, lanes = session.application, session.lanes
-        at_work = at_work or (lanes is not None and not lanes.idle)
-        # what came just before the end has begun by then, where a program decides: a task is behind those of that
-        if application is NO_APPLICATION or (application.disconnect is None and not at_work):
+        if session.application is NO_APPLICATION:
             try:
                 session.leave(closed)
             except Exception:  # a defect, which is not to keep the connection from closing
                 log.exception("%s: has not left all channels", str(session))
         else:
-            # not awaited here: a server that cancels its application must not keep the session from leaving
+            # not awaited here: a server that cancels its application must not keep the session from leaving; and not at
+            # once: what has come just before, which the program decides, has a task, and begins before this one
             self._node.spawn(session.end(closed), session.context)
 
     def condition(self) -> Condition | None:

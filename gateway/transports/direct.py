@@ -84,7 +84,7 @@ class DirectTransport(DirectWriting):
 
     def lose(self, code: int, reason: str) -> None:
         self._shut()
-        self._acceptor.close(self.session, code, reason, at_work=self._pump is not None)
+        self._acceptor.close(self.session, code, reason)
 
     # — frames that must wait —
 

@@ -98,11 +98,9 @@ class Session:
 class Doorkeeper:
     def __init__(self) -> None:
         self.closed: list[Any] = []
-        self.at_work: list[bool] = []
 
-    def close(self, session: Any, code: int, reason: str, *, at_work: bool) -> None:
+    def close(self, session: Any, code: int, reason: str) -> None:
         self.closed.append((session, code, reason))
-        self.at_work.append(at_work)
 
 
 class Gate:
@@ -526,15 +524,6 @@ async def test_frames_that_wait_when_the_client_goes_are_for_the_session_to_drop
     gate.open(b"0")
     await scene.idle()
     assert scene.session.received == [b"0"]
-
-
-@pytest.mark.parametrize("count", [1, FAIR + 1])
-async def test_it_is_told_whether_frames_wait_as_the_client_goes(scene: Scene, count: int) -> None:
-    scene.take(*numbered(count))
-    scene.transport.lose(1000, "")
-    assert scene.doorkeeper.at_work == [count > FAIR]
-    await scene.idle()
-    assert scene.session.received == numbered(count)
 
 
 def test_the_fan_out_writes_to_the_socket_itself_while_there_is_nothing_to_look_after(scene: Scene) -> None:

@@ -121,14 +121,6 @@ async def test_what_came_just_before_the_end_is_done_whether_the_program_hears_o
         assert said == ["bye"]
 
 
-async def test_a_client_of_which_nothing_is_under_way_leaves_at_once() -> None:
-    gateway = gateway_with()
-    gateway.on_connect(Told().join)
-    async with connected(gateway) as client:
-        gateway.running.acceptor.close(client.session)
-        assert client.session.state is State.ENDED
-
-
 async def test_a_kick_holds_though_the_handler_has_not_decided_yet() -> None:
     gateway = gateway_with()
     asked, go_on = asyncio.Event(), asyncio.Event()
