@@ -71,6 +71,17 @@ async def test_an_idempotency_key_may_be_remembered_for_a_shorter_time() -> None
     assert len(broker._results) == 1
 
 
+async def test_a_result_is_forgotten_where_no_stream_is_kept() -> None:
+    clock = Clock()
+    broker = MemoryBroker(clock)
+    for key in ("a", "b"):
+        once = PublishOptions(idempotency_key=key, idempotency_ttl=10.0)
+        await broker.publish("news", Publication(Payload(b"1")), StreamOptions(), once)
+        clock.now += 11
+    assert [key for _, key in broker._results] == ["b"]
+    assert len(broker._result_expiries) == 1
+
+
 async def test_live_time_is_the_clocks() -> None:
     clock = Clock()
     broker, recorder = MemoryBroker(clock), Recorder()

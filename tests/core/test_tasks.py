@@ -1,11 +1,14 @@
 """Work that nobody waits for: kept, logged, ended."""
 
 import asyncio
+import gc
 from asyncio import current_task
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import Context, ContextVar
 from typing import Any
+from weakref import ref
 
 import pytest
 
@@ -170,6 +173,34 @@ async def test_what_it_waits_for_may_be_cancelled() -> None:
     work.waits_for[0].cancel()
     await rest
     assert work.steps == ["begun", asyncio.CancelledError, "done"]
+
+
+@pytest.mark.parametrize("among_results", [False, True])
+async def test_a_failure_keeps_nothing_that_was_waited_for(among_results: bool) -> None:
+    """Its traceback keeps the frames it has passed: in none of them may be the future that keeps the failure."""
+    waited_for = [future()]
+    kept = ref(waited_for[0])
+
+    async def fails() -> None:
+        raise (await waited_for.pop())[0]
+
+    def fail(waiting: "asyncio.Future[Any]") -> None:
+        if among_results:
+            waiting.set_result([ZeroDivisionError()])
+        else:
+            waiting.set_exception(ZeroDivisionError())
+
+    asyncio.get_running_loop().call_soon(fail, waited_for[0])
+    gc.disable()
+    try:
+        with suppress(ZeroDivisionError):
+            rest = begin(fails())
+            assert rest is not None
+            await rest
+        await asyncio.sleep(0)  # the event loop has it as long as the step lasts in which it brought it
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 async def asks() -> None:

@@ -63,6 +63,20 @@ async def test_what_one_piece_of_work_sets_the_next_does_not_see() -> None:
     assert seen == ["nobody", "nobody"]
 
 
+async def test_who_is_cancelled_waits_no_more_and_the_others_do() -> None:
+    work = Work()
+    await work.add(SubscribeRequest("a"), "a1")
+    cancelled, waits = (asyncio.ensure_future(work.lanes.finished()) for _ in range(2))
+    await until(lambda: work.begun == ["a1"])
+    cancelled.cancel()
+    await asyncio.wait([cancelled])
+    tasks = list(work.tasks)
+    await work.let_go("a1")
+    await asyncio.gather(*tasks)  # which have not failed for who had gone
+    await waits
+    assert cancelled.cancelled()
+
+
 async def test_a_lane_for_each_channel() -> None:
     work = Work()
     a, b = SubscribeRequest("a"), SubscribeRequest("b")
