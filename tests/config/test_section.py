@@ -11,6 +11,8 @@ def test_what_is_plain_says_what_the_model_says(section: Section) -> None:
     view = plain(section)
     for name in type(section).model_fields:
         assert getattr(view, name) == getattr(section, name)
+    for name in {each for each in dir(section) if not each.startswith("_")} - {*dir(Section)}:
+        assert hasattr(view, name), "a property, say, which a plain view would lack"
     assert view.model_dump() == section.model_dump()
     assert not hasattr(type(view), "__getattr__")
 
