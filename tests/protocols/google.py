@@ -14,6 +14,7 @@ from grpc_tools import protoc
 from hypothesis import strategies as st
 
 import gateway.protocols
+from gateway.messages import revealed
 from gateway.protocols.protobuf import Message, read_varint
 
 HERE = Path(gateway.protocols.__file__).parent
@@ -118,7 +119,7 @@ def plain(table: Message, value: Any, *, written: bool = False, maps: bool = Tru
             there = one is not None if ours else value.HasField(name)
             one = plain(of, one, written=written, maps=maps) if there else None
         elif not isinstance(one, str | int):
-            one = bytes(one or b"")
+            one = revealed(bytes(one or b"")) if written and "revealed" in field.write else bytes(one or b"")
         if (maps or field.each != "value.items()") and (not (written and field.when) or value.offset == 1):
             found[name] = one
     return {name: one for name, one in found.items() if one or (isinstance(one, dict) and not table.fields[name].each)}

@@ -57,6 +57,7 @@ def test_what_google_writes_is_read(given: tuple[Message, Any]) -> None:
 
 
 @given(messages)
+@example((TABLES["SubscribeResult"], google_of(TABLES["SubscribeResult"])(data=b"\0 marks what is no JSON")))
 def test_what_is_written_google_reads(given: tuple[Message, Any]) -> None:
     table, message = given
     ours = table.decode(message.SerializeToString())

@@ -181,7 +181,10 @@ def _message(kind: Any, words: Words) -> Any:
 
 async def play(loop: Loop, scene: Scene, wire: str, settings: Settings) -> str:
     """The scene's transcript on a wire."""
-    with patch("gateway.session.connecting.__version__", VERSION):
+    with (
+        patch("gateway.session.connecting.__version__", VERSION),
+        patch("gateway.session.refreshing.__version__", VERSION),
+    ):
         stage = Stage(loop, WIRES[wire](), settings, program=scene.program)
         await stage.open()
         try:
