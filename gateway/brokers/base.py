@@ -15,8 +15,8 @@ from gateway.messages import ClientInfo, Position, Publication, Receipt
 from gateway.metrics import Reads
 
 Posted = asyncio.Future[Any] | bool
-"""What becomes of something that is published: True if it is accepted already, False if it has to be waited for, and
-nothing has been done."""
+"""What becomes of something that is published: the backend's answer to come, which fails as ``publish`` would; True if
+it is accepted already; False if it has to be waited for, and nothing has been done."""
 
 IDEMPOTENCY_TTL = 300.0
 """Seconds for which the result of a publish with an idempotency key is remembered."""
