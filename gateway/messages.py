@@ -369,7 +369,26 @@ class Refresh(Struct, omit_defaults=True):
     ttl: int = 0
 
 
-Push = Publication | Join | Leave | Unsubscribe | Subscribe | Refresh
+class MemberAdded(Struct):
+    """The first connection of a user has come to a channel: for clients who know members by user."""
+
+    user: str
+    info: Payload | None = None
+
+
+class MemberRemoved(Struct):
+    """The last connection of a user has left it."""
+
+    user: str
+
+
+class SubscriptionCount(Struct):
+    """How many connections a channel has, on all nodes."""
+
+    count: int
+
+
+Push = Publication | Join | Leave | Unsubscribe | Subscribe | Refresh | MemberAdded | MemberRemoved | SubscriptionCount
 
 
 # — between nodes: msgpack, never pickle, for Redis is not to run code in a node —
