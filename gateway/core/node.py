@@ -29,6 +29,7 @@ from gateway.core.polls import Polls
 from gateway.core.positions import PositionWatch
 from gateway.core.recorder import Witness
 from gateway.core.recovery import resume
+from gateway.core.rosters import Rosters
 from gateway.core.survey import Page, Question, Roll
 from gateway.core.tasks import Tasks, at_once
 from gateway.core.wheel import Wheel
@@ -98,6 +99,7 @@ class Node:
         self.presence_store = presence
         self.presence_servers = presence_servers
         self.feeds = Feeds(broker, self.wheel)
+        self.rosters = Rosters(self.hub, self.feeds, presence, self.wheel, self.spawn)
         self.maps = Maps(
             maps, self.hub, broker, self.publishing, self.channels, self.stream, self.wheel, self.spawn, self.accepted
         )
@@ -302,9 +304,11 @@ class Node:
 
     def on_join(self, channel: str, info: ClientInfo) -> None:
         self.hub.announce(channel, Join(info))
+        self.rosters.on_join(channel, info)
 
     def on_leave(self, channel: str, info: ClientInfo) -> None:
         self.hub.announce(channel, Leave(info))
+        self.rosters.on_leave(channel, info)
 
     def on_control(self, data: bytes) -> None:
         self.cluster.receive(data)
@@ -315,6 +319,7 @@ class Node:
 
     def on_gap(self) -> None:
         self.watch.check_all()
+        self.rosters.on_gap()
 
     def _swept(self, channel: str, info: ClientInfo) -> None:
         """A member has gone without a word of its own: tell its channel.
