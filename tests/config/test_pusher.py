@@ -126,3 +126,9 @@ def test_apps_of_the_file_are_looked_at_as_all_others_are(tmp_path: Path) -> Non
 def test_the_namespace_of_an_app() -> None:
     found = Settings.model_validate({"pusher": {"namespace": "shop", "apps": [APP, {**APP, "namespace": ""}]}}).pusher
     assert [found.namespace_of(app) for app in found.apps] == ["shop", ""]
+
+
+def test_an_app_that_a_program_makes_wrongly_shows_no_secret() -> None:
+    with pytest.raises(ValueError, match="max_connections") as caught:
+        PusherApp.model_validate({**full(), "secret": [SECRET], "max_connections": -1, "x": SECRET})
+    assert SECRET not in str(caught.value)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from gateway.config.durations import Duration
@@ -30,6 +30,8 @@ Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=64)]
 class PusherWebhook(Section):
     """Where an app's events are told."""
 
+    model_config = ConfigDict(hide_input_in_errors=True)
+
     url: str = Field(pattern=r"^https?://\S+$", examples=["https://example.com/pusher/webhooks"])
     """Where they are posted."""
     event_types: tuple[EventType, ...] = Field(default=(), examples=[["channel_occupied", "channel_vacated"]])
@@ -43,6 +45,8 @@ class PusherWebhook(Section):
 class PusherKey(Section):
     """A key and its secret."""
 
+    model_config = ConfigDict(hide_input_in_errors=True)
+
     key: Key = Field(examples=["f3c4b2a1d0e9"])
     """Named by clients."""
     secret: str = Field(min_length=1, examples=["7f0e3c9b5d214a68"])
@@ -51,6 +55,8 @@ class PusherKey(Section):
 
 class PusherApp(Section):
     """An app of the Pusher protocol: who may connect by its key, and what holds for its channels."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     id: Id = Field(examples=["9001"])
     """Named by backends, in the address of the HTTP API: digits, for some of their libraries take no other."""
