@@ -9,10 +9,10 @@ Source: Pusher Channels protocol, "Double encoding", "Channel events", "Presence
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from msgspec import DecodeError, Raw, Struct
-from msgspec.json import Decoder, encode
+from msgspec.json import Decoder, decode, encode
 
 from gateway.errors import Disconnect, DisconnectCode, Error
 from gateway.kinds import Names, kind_of
@@ -37,6 +37,9 @@ TEXT = "text"
 SERVER_EVENT, CLIENT_EVENT = "message", "client-message"
 """What a publication without name is called: one of a backend, and one of another client."""
 
+PONG = b'{"event":"pusher:pong","data":"{}"}'
+"""Answers a client's ping."""
+
 CLOSES: dict[int, int] = {
     DisconnectCode.NO_PONG: 4201,
     DisconnectCode.STALE: 4201,
@@ -51,6 +54,7 @@ CLOSES: dict[int, int] = {
 From 4200 on clients return at once, from 4100 on after a second, and below that they stay away.
 """
 
+_T = TypeVar("_T")
 _NO_TAGS: Mapping[str, str] = {}
 
 
@@ -84,6 +88,15 @@ def closing(reason: Disconnect) -> Disconnect:
     return Disconnect(code, reason.reason)
 
 
+def read_data(data: Raw, kind: type[_T]) -> _T:
+    """What a message is about: an object or, as older clients write it, a string of one. Raises ``ValueError``."""
+    try:
+        text = bytes(data)
+        return decode(decode(text, type=str) if text.startswith(b'"') else text, type=kind)
+    except (DecodeError, UnicodeError, RecursionError) as error:
+        raise ValueError(str(error)) from None
+
+
 class PusherProtocol:
     """Satisfies `WireProtocol` for the clients of one namespace. Each message is a frame of its own."""
 
@@ -94,8 +107,10 @@ class PusherProtocol:
     ping: ClassVar[bytes] = b'{"event":"pusher:ping","data":"{}"}'
     pong: ClassVar[bytes] = b'{"event":"pusher:pong","data":{}}'
 
-    def __init__(self, names: Names) -> None:
+    def __init__(self, names: Names, *, offsets: bool = False) -> None:
         self.names = names
+        self.offsets = offsets
+        """Whether clients are told where in a stream an event stands, which is no part of the protocol."""
 
     def read(self, frame: bytes) -> Said:
         """What a client says. Raises ``ValueError`` for what is no message."""
@@ -119,7 +134,10 @@ class PusherProtocol:
     def encode_push(self, channel: str, push: Push) -> bytes:
         name = self.names.outside(channel)
         if type(push) is Publication:
-            return encode(self._event(name, push))
+            event = _event(name, push)
+            if self.offsets:
+                event.offset, event.epoch = push.offset, push.epoch
+            return encode(event)
         match push:
             case MemberAdded(user=user, info=info):
                 shown = Raw(shown_info(info))
@@ -132,31 +150,6 @@ class PusherProtocol:
 
     def join(self, messages: Sequence[bytes]) -> bytes:
         return b"".join(messages)
-
-    def _event(self, channel: str, publication: Publication) -> _Event:
-        """A publication as an event; data that is no JSON is a string in base64."""
-        tags, sender = publication.tags or _NO_TAGS, publication.info
-        data: str | Raw
-        if publication.binary:
-            data = f'"{b64encode(publication.data).decode()}"'
-        else:
-            shown = shown_data(publication)
-            # what is no string cannot be text, whatever its publisher says of it
-            text = shown.startswith(b'"') and tags.get(FORMAT) == TEXT
-            data = shown.decode() if sender is None and not text else Raw(shown)
-        if sender is None:
-            return _Event(event=tags.get(EVENT, SERVER_EVENT), channel=channel, data=data)
-        user = sender.user if kind_of(channel).presence else ""
-        return _Event(event=tags.get(EVENT, CLIENT_EVENT), channel=channel, data=data, user_id=user)
-
-
-class PusherResumable(PusherProtocol):
-    """For clients that are told where an event stands in its channel, which is no part of the protocol."""
-
-    def _event(self, channel: str, publication: Publication) -> _Event:
-        event = super()._event(channel, publication)
-        event.offset, event.epoch = publication.offset, publication.epoch
-        return event
 
 
 def said(event: str, data: Any) -> bytes:
@@ -172,3 +165,20 @@ def told(event: str, channel: str, data: Any) -> bytes:
 def shown_info(info: Payload | None) -> bytes:
     """What others are shown of a member: null, if there is nothing, or it is no JSON."""
     return b"null" if info is None or is_opaque(info) else info
+
+
+def _event(channel: str, publication: Publication) -> _Event:
+    """A publication as an event; data that is no JSON is a string in base64."""
+    tags, sender = publication.tags or _NO_TAGS, publication.info
+    data: str | Raw
+    if publication.binary:
+        data = f'"{b64encode(publication.data).decode()}"'
+    else:
+        shown = shown_data(publication)
+        # what is no string cannot be text, whatever its publisher says of it
+        text = shown.startswith(b'"') and tags.get(FORMAT) == TEXT
+        data = shown.decode() if sender is None and not text else Raw(shown)
+    if sender is None:
+        return _Event(event=tags.get(EVENT, SERVER_EVENT), channel=channel, data=data)
+    user = sender.user if kind_of(channel).presence else ""
+    return _Event(event=tags.get(EVENT, CLIENT_EVENT), channel=channel, data=data, user_id=user)

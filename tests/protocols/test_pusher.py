@@ -6,6 +6,7 @@ from typing import Any, get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Raw, Struct
 
 from gateway.core.hub import Hub
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
@@ -28,7 +29,7 @@ from gateway.messages import (
     opaque,
 )
 from gateway.metrics import Metrics
-from gateway.protocols.pusher import CLOSES, PusherProtocol, PusherResumable, closing, said, told
+from gateway.protocols.pusher import CLOSES, PusherProtocol, closing, read_data, said, told
 from gateway.transports.single_frames import PortableWire
 from tests.core.test_hub import Client, Reader
 
@@ -202,7 +203,7 @@ def test_what_other_clients_publish_has_a_name_for_events() -> None:
 
 
 def test_a_client_may_be_told_where_an_event_stands() -> None:
-    protocol = PusherResumable(Names(""))
+    protocol = PusherProtocol(Names(""), offsets=True)
     sent = Publication(Payload(b"1"), offset=7, epoch="xyz", tags={"event": "a"})
     frame = b'{"event":"a","channel":"news","data":"1","offset":7,"epoch":"xyz"}'
     assert protocol.encode_push("news", sent) == frame
@@ -229,6 +230,11 @@ def test_pings_are_messages() -> None:
 
 
 # — what clients say —
+
+
+class Subscribing(Struct):
+    channel: str
+    auth: str = ""
 
 
 @pytest.mark.parametrize(
@@ -291,6 +297,38 @@ def test_bytes_are_a_message_or_none(frame: bytes) -> None:
     assert json.loads(frame)["event"] == said_by.event
     relayed = Publication(Payload(said_by.data), NOOR)
     assert event("shop:private-desk", relayed)["data"] == json.loads(bytes(said_by.data))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        '{"channel":"news","auth":"k:1"}',
+        r'"{\"channel\":\"news\",\"auth\":\"k:1\"}"',
+        '{"auth":"k:0","more":[],"auth":"k:1","channel":"news"}',
+    ],
+)
+def test_data_is_an_object_or_a_string_of_one(data: str) -> None:
+    assert read_data(Raw(data.encode()), Subscribing) == Subscribing("news", "k:1")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "null",
+        "{}",
+        "1",
+        '"news"',
+        '"1"',
+        '""',
+        r'"\"{}\""',
+        '{"channel":7}',
+        r'"{\"channel\":\"\\ud800\"}"',
+        json.dumps('{"more":' + "[" * 100_000),
+    ],
+)
+def test_what_is_no_such_data(data: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        read_data(Raw(data.encode()), Subscribing)
 
 
 # — the ends —
