@@ -97,14 +97,18 @@ class PlainBytes(Plain):
         return message if isinstance(message, bytes) else message.encode()
 
 
-def _json(publication: Publication) -> bytes:
-    """Its data; the end of a stream, which has none, is ``{"stream":"done"}``."""
-    if publication.binary:
-        raise Disconnect(DisconnectCode.INAPPROPRIATE_PROTOCOL)
+def shown_data(publication: Publication) -> bytes:
+    """Its data, which is JSON; the end of a stream, which has none, is ``{"stream":"done"}``."""
     data = publication.data or b"null"
     if data == b"null" and publication.tags and (end := publication.tags.get("stream")):
         return encode({"stream": end})
     return data
+
+
+def _json(publication: Publication) -> bytes:
+    if publication.binary:
+        raise Disconnect(DisconnectCode.INAPPROPRIATE_PROTOCOL)
+    return shown_data(publication)
 
 
 def _said(data: bytes) -> bytes:

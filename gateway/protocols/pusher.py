@@ -8,11 +8,11 @@ Source: Pusher Channels protocol, "Double encoding", "Channel events", "Presence
 """
 
 from base64 import b64encode
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
 
 from msgspec import DecodeError, Raw, Struct
-from msgspec.json import Decoder, encode
+from msgspec.json import Decoder, decode, encode
 
 from gateway.errors import Disconnect, DisconnectCode, Error
 from gateway.kinds import Names, kind_of
@@ -27,6 +27,7 @@ from gateway.messages import (
     SubscriptionCount,
     is_opaque,
 )
+from gateway.protocols.plain import shown_data
 
 EVENT, FORMAT = "event", "format"
 """Tags of a publication: the name of the event, and of what kind its data is, where it is no JSON."""
@@ -36,29 +37,29 @@ TEXT = "text"
 SERVER_EVENT, CLIENT_EVENT = "message", "client-message"
 """What a publication without name is called: one of a backend, and one of another client."""
 
-CLOSES: dict[int, tuple[int, str]] = {
-    DisconnectCode.CONNECTION_CLOSED: (4200, "connection closed"),
-    DisconnectCode.SHUTDOWN: (4200, "shutdown"),
-    DisconnectCode.FORCE_RECONNECT: (4200, "reconnect"),
-    DisconnectCode.NO_PONG: (4201, "no pong in time"),
-    DisconnectCode.STALE: (4201, "no pong in time"),
-    DisconnectCode.SLOW: (4100, "slow"),
-    DisconnectCode.WRITE_ERROR: (4100, "write error"),
-    DisconnectCode.INTERNAL: (4100, "internal server error"),
-    DisconnectCode.TOO_MANY_REQUESTS: (4100, "too many requests"),
-    DisconnectCode.INSUFFICIENT_STATE: (4200, "insufficient state"),
-    DisconnectCode.STATE_INVALIDATED: (4200, "state invalidated"),
-    DisconnectCode.EXPIRED: (4200, "connection expired"),
-    DisconnectCode.SUBSCRIPTION_EXPIRED: (4200, "subscription expired"),
+PONG = b'{"event":"pusher:pong","data":"{}"}'
+"""Answers a client's ping."""
+
+CLOSES: dict[int, int] = {
+    DisconnectCode.NO_PONG: 4201,
+    DisconnectCode.STALE: 4201,
+    DisconnectCode.SLOW: 4100,
+    DisconnectCode.WRITE_ERROR: 4100,
+    DisconnectCode.INTERNAL: 4100,
+    DisconnectCode.TOO_MANY_REQUESTS: 4100,
+    DisconnectCode.CONNECTION_LIMIT: 4004,
 }
-"""The codes of this protocol for those of the gateway. What is not here is for good: 4009.
+"""The codes of this protocol for those of the gateway. For others it is 4200 or, if they are for good, 4009.
 
 From 4200 on clients return at once, from 4100 on after a second, and below that they stay away.
 """
 
+_T = TypeVar("_T")
+_NO_TAGS: Mapping[str, str] = {}
+
 
 class Said(Struct):
-    """A message of a client."""
+    """A message of a client. Of keys that are there twice, the last counts."""
 
     event: str
     data: Raw = Raw(b"{}")
@@ -68,12 +69,32 @@ class Said(Struct):
 _said = Decoder(Said).decode
 
 
+class _Event(Struct, kw_only=True, omit_defaults=True, gc=False):
+    """A publication as it stands on the wire."""
+
+    event: str
+    channel: str = ""
+    data: str | Raw
+    user_id: str = ""
+    offset: int = 0
+    epoch: str = ""
+
+
 def closing(reason: Disconnect) -> Disconnect:
     """The same end in the codes of this protocol. Those of programs, from 4000 on, and of WebSockets stay."""
     if not 3000 <= reason.code < 4000:
         return reason
-    code, text = CLOSES.get(reason.code, (4009, reason.reason))
-    return Disconnect(code, text)
+    code = CLOSES.get(reason.code) or (4200 if reason.reconnect else 4009)
+    return Disconnect(code, reason.reason)
+
+
+def read_data(data: Raw, kind: type[_T]) -> _T:
+    """What a message is about: an object or, as older clients write it, a string of one. Raises ``ValueError``."""
+    try:
+        text = bytes(data)
+        return decode(decode(text, type=str) if text.startswith(b'"') else text, type=kind)
+    except (DecodeError, UnicodeError, RecursionError) as error:
+        raise ValueError(str(error)) from None
 
 
 class PusherProtocol:
@@ -86,13 +107,16 @@ class PusherProtocol:
     ping: ClassVar[bytes] = b'{"event":"pusher:ping","data":"{}"}'
     pong: ClassVar[bytes] = b'{"event":"pusher:pong","data":{}}'
 
-    def __init__(self, names: Names) -> None:
+    def __init__(self, names: Names, *, offsets: bool = False) -> None:
         self.names = names
+        self.offsets = offsets
+        """Whether clients are told where in a stream an event stands, which is no part of the protocol."""
 
     def read(self, frame: bytes) -> Said:
         """What a client says. Raises ``ValueError`` for what is no message."""
         try:
-            frame.decode()
+            if not frame.isascii():
+                frame.decode()  # what others are sent of it is passed on unread
             return _said(frame)
         except (DecodeError, UnicodeError, RecursionError) as error:
             raise ValueError(str(error)) from None
@@ -109,9 +133,12 @@ class PusherProtocol:
 
     def encode_push(self, channel: str, push: Push) -> bytes:
         name = self.names.outside(channel)
+        if type(push) is Publication:
+            event = _event(name, push)
+            if self.offsets and push.offset:
+                event.offset, event.epoch = push.offset, push.epoch
+            return encode(event)
         match push:
-            case Publication():
-                return _event(name, push)
             case MemberAdded(user=user, info=info):
                 shown = Raw(shown_info(info))
                 return told("pusher_internal:member_added", name, {"user_id": user, "user_info": shown})
@@ -140,17 +167,18 @@ def shown_info(info: Payload | None) -> bytes:
     return b"null" if info is None or is_opaque(info) else info
 
 
-def _event(channel: str, publication: Publication) -> bytes:
-    """A publication as an event; data that is no JSON at all in base64."""
-    tags, data, sender = publication.tags or {}, publication.data or b"null", publication.info
+def _event(channel: str, publication: Publication) -> _Event:
+    """A publication as an event; data that is no JSON is a string in base64."""
+    tags, sender = publication.tags or _NO_TAGS, publication.info
+    data: str | Raw
     if publication.binary:
-        data = encode(b64encode(data).decode())
+        data = f'"{b64encode(publication.data).decode()}"'
+    else:
+        shown = shown_data(publication)
+        # what is no string cannot be text, whatever its publisher says of it
+        text = shown.startswith(b'"') and tags.get(FORMAT) == TEXT
+        data = shown.decode() if sender is None and not text else Raw(shown)
     if sender is None:
-        name = tags.get(EVENT, SERVER_EVENT)
-        text = data if tags.get(FORMAT) == TEXT else encode(data.decode())
-        return b'{"event":%b,"channel":%b,"data":%b}' % (encode(name), encode(channel), text)
-    name = tags.get(EVENT, CLIENT_EVENT)
-    user = b""
-    if sender.user and kind_of(channel).presence:
-        user = b',"user_id":%b' % encode(sender.user)
-    return b'{"event":%b,"channel":%b,"data":%b%b}' % (encode(name), encode(channel), data, user)
+        return _Event(event=tags.get(EVENT, SERVER_EVENT), channel=channel, data=data)
+    user = sender.user if kind_of(channel).presence else ""
+    return _Event(event=tags.get(EVENT, CLIENT_EVENT), channel=channel, data=data, user_id=user)
