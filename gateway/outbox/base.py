@@ -79,7 +79,19 @@ class Event(Struct, frozen=True):
 
     @property
     def body(self) -> bytes:
+        """What is told: JSON."""
         return self.text.split(b"\n", 2)[2]
+
+    @property
+    def about(self) -> "About":
+        return msgspec.json.decode(self.body, type=About)
+
+
+class About(Struct, frozen=True):
+    """What an event tells of."""
+
+    name: str
+    channel: str
 
 
 class Waiting(Struct, frozen=True):
