@@ -131,6 +131,7 @@ class Outbox(Protocol):
     What is not said otherwise may raise ``BrokerUnavailable``, within five seconds. ``key`` is any of an app's keys.
     """
 
+    rules: Rules
     lost: Lost
     """Told of events that were not kept, since their app has too many; by the node that made them."""
 

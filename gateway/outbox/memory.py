@@ -35,7 +35,7 @@ class MemoryOutbox:
         apps: dict[str, Kept] | None = None,
     ) -> None:
         self.lost: Lost = ignore
-        self._rules = rules
+        self.rules = rules
         self._clock = clock
         self._apps: dict[str, Kept] = {} if apps is None else apps
         self._node = ""
@@ -68,7 +68,7 @@ class MemoryOutbox:
         nodes.remove(self._node)
         if not nodes:
             del kept.places[place]
-            self._append(place.app, kept, place.gone(), str(place), self._rules.delay)
+            self._append(place.app, kept, place.gone(), str(place), self.rules.delay)
 
     async def add(self, app: str, key: str, event: bytes, once: tuple[str, str] | None = None) -> None:
         kept = self._of(app, key)
@@ -117,7 +117,7 @@ class MemoryOutbox:
         for text in found:
             for target in wanted[text]:
                 told = kept.targets.setdefault(target, [])
-                if len(told) < self._rules.most:
+                if len(told) < self.rules.most:
                     insort(told, text)
                 else:
                     lost += 1
@@ -132,7 +132,7 @@ class MemoryOutbox:
     async def put_aside(self, app: str, target: str, events: Sequence[Event]) -> None:
         kept = self._of(app)
         kept.dead = [*kept.dead, *self._settle(app, target, events)]
-        del kept.dead[: max(0, len(kept.dead) - self._rules.dead_letters)]
+        del kept.dead[: max(0, len(kept.dead) - self.rules.dead_letters)]
 
     async def dead_letters(self, app: str) -> list[Event]:
         return [Event(text) for text in reversed(self._of(app).dead)]
@@ -150,7 +150,7 @@ class MemoryOutbox:
     def _append(
         self, app: str, kept: Kept, body: bytes, name: str = "", delay: float = 0.0, *, fail: bool = False
     ) -> None:
-        if len(kept.queue) >= self._rules.most:
+        if len(kept.queue) >= self.rules.most:
             self.lost(app, 1)
             if fail:
                 raise OutboxFull

@@ -42,7 +42,7 @@ class RedisOutbox:
         self.lost: Lost = ignore
         self._shard = shard
         self._keys = shard.keys
-        self._rules = rules
+        self.rules = rules
         self._owned: OwnedEntries[Place] = OwnedEntries(shard, "outbox", b"wi", self, intervals)
         self._there: dict[Place, bool] = {}
         """Places of this node, also those that it has left and Redis does not know yet."""
@@ -117,7 +117,7 @@ class RedisOutbox:
         await self._settle(app, target, events, letters=0)
 
     async def put_aside(self, app: str, target: str, events: Sequence[Event]) -> None:
-        await self._settle(app, target, events, letters=self._rules.dead_letters)
+        await self._settle(app, target, events, letters=self.rules.dead_letters)
 
     async def _settle(self, app: str, target: str, events: Sequence[Event], letters: int) -> None:
         keys = [self._keys.of(b"wt", app), self._told(app, target), self._keys.of(b"wd", app)]
@@ -157,7 +157,7 @@ class RedisOutbox:
         app = place.app
         keys = [*self._kept(app), self._owners(place), *(self._owned.index(app, name) for name in names)]
         args = self._args(app, self._app_keys.get(app, ""))
-        delay = _microseconds(self._rules.delay)
+        delay = _microseconds(self.rules.delay)
         text: list[Argument] = [place.encode(), delay, int(there), place.came(), place.gone()]
         if await self._shard.run(_PLACE, keys, [*args, *text, *names]) < 0:
             self.lost(app, 1)
@@ -169,7 +169,7 @@ class RedisOutbox:
         return [*kinds, self._keys.index(b"w", app, "pending")]
 
     def _args(self, app: str, key: str = "") -> list[Argument]:
-        return [app, key, self._rules.most, _KEEP]
+        return [app, key, self.rules.most, _KEEP]
 
     def _told(self, app: str, target: str) -> bytes:
         return self._keys.owned(b"wl", app, target)

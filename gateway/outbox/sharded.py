@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import chain
 
 from gateway.jump import jump
-from gateway.outbox.base import Event, Lost, Outbox, Place, Waiting
+from gateway.outbox.base import Event, Lost, Outbox, Place, Rules, Waiting
 
 
 class ShardedOutbox:
@@ -22,6 +22,15 @@ class ShardedOutbox:
     def lost(self, lost: Lost) -> None:
         for part in self._parts:
             part.lost = lost
+
+    @property
+    def rules(self) -> Rules:
+        return self._parts[0].rules
+
+    @rules.setter
+    def rules(self, rules: Rules) -> None:
+        for part in self._parts:
+            part.rules = rules
 
     def _of(self, app: str) -> Outbox:
         return self._parts[jump(app, len(self._parts))]

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from gateway.apps.base import Apps
 from gateway.config.settings.pusher import PusherSettings
-from gateway.errors import SettingsError
 from gateway.leases.base import Leases
 from gateway.outbox.base import Outbox
 
@@ -21,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def open_webhooks(
-    settings: Callable[[], PusherSettings],
+    settings: PusherSettings,
     outbox: Outbox | None,
     leases: Leases,
     node: "Callable[[], Node]",
@@ -29,21 +28,13 @@ def open_webhooks(
 ) -> "Webhooks | None":
     """Those of one node, which ``node`` gives once it is made; None where there are no apps, or nobody could be told.
 
-    ``settings`` are asked each time, but for what the outbox was made with.
-
-    Raises ``SettingsError`` for webhooks where the engine has no outbox.
+    Apps of the settings that have webhooks are refused at the start where the engine has no outbox.
     """
-    pusher = settings()
-    if not pusher.enabled:
+    if not settings.enabled:
         return None
     if outbox is None:
-        if any(app.webhooks for app in pusher.apps):
-            raise SettingsError(
-                "pusher.apps: webhooks need an engine in which the nodes keep together what they have to tell: "
-                'engine.type "redis", or "memory" for one node'
-            )
         log.info("pusher: webhooks of apps are not told, for the engine is neither Redis nor memory")
         return None
     from gateway.webhooks.webhooks import Webhooks  # brings the HTTP client, which most do without
 
-    return Webhooks(outbox, leases, node, apps, lambda: settings().webhooks)
+    return Webhooks(outbox, leases, node, apps)

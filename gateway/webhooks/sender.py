@@ -154,10 +154,16 @@ class Sender:
         return len(waiting.due) == AT_ONCE
 
     async def _find(self, app_id: str, key: str) -> App | None:
-        """The app. Raises ``Error`` if that cannot be said."""
+        """The app, as it is now if that can be learned. Raises ``Error`` if nothing can be said."""
         apps = self._apps()
         found = apps.by_id(app_id)
-        return found if found is not None or not key else await apps.find(key)
+        try:
+            newest = await apps.find(key)
+        except Error:
+            if found is None:
+                raise
+            return found
+        return newest if newest is not None and newest.id == app_id else found
 
     def _tell(self, target: Target) -> None:
         name = target.app.id, target.name

@@ -14,7 +14,7 @@ from gateway.core.node import Node
 from gateway.core.tasks import Tasks
 from gateway.errors import BrokerUnavailable
 from gateway.leases.base import Leases
-from gateway.outbox.base import Outbox, OutboxFull, encode
+from gateway.outbox.base import Outbox, OutboxFull, Rules, encode
 from gateway.presence.base import PresenceStore
 from gateway.recurring import Recurring
 from gateway.webhooks.lane import Telling
@@ -40,19 +40,11 @@ class Webhooks(Hooks):
     It starts after the node and its leases' backend, and is closed before.
     """
 
-    def __init__(
-        self,
-        outbox: Outbox,
-        leases: Leases,
-        node: Callable[[], Node],
-        apps: Callable[[], Apps],
-        settings: Callable[[], PusherWebhookSettings],
-    ) -> None:
+    def __init__(self, outbox: Outbox, leases: Leases, node: Callable[[], Node], apps: Callable[[], Apps]) -> None:
         self._outbox = outbox
         self._leases = leases
         self._node = node
         self._apps = apps
-        self._settings = settings
         self._watch = Watch(outbox, apps, self._spawn)
         self._work = Tasks()
         self._telling: Telling | None = None
@@ -77,12 +69,21 @@ class Webhooks(Hooks):
             self._pause,
         )
         self._outbox.lost = self._telling.lost
+        self.reload()
         self._sender = Sender(self._telling, self._leases, node.uid, self._apps)
         await self._outbox.start(node.uid)
         self._watch.start()
         node.feeds.watchers.append(self._watch)
         node.hooks = self
         self._sender.start()
+
+    def reload(self) -> None:
+        """Go by other settings, where these are not asked each time."""
+        settings = self._settings()
+        self._outbox.rules = Rules(settings.vacated_delay, settings.dead_letters)
+
+    def _settings(self) -> PusherWebhookSettings:
+        return self._node().settings.pusher.webhooks
 
     async def close(self) -> None:
         """Leave all places, and the telling to others."""

@@ -86,7 +86,7 @@ async def test_who_comes_before_the_dead_are_swept_changes_nothing(server: Redis
 
 async def test_who_comes_in_time_after_a_node_has_died_takes_its_departure_back(server: RedisServer) -> None:
     async with node(server, "n1", delay=600) as one, node(server, "n2") as two:
-        two._rules = Rules(delay=600)
+        two.rules = Rules(delay=600)
         await two.enter(place("room"), KEY)
         await drain(one)
         await die(two)

@@ -46,7 +46,7 @@ async def test_a_request_has_as_many_as_are_allowed() -> None:
 
 async def test_more_than_can_be_handed_on_at_once_is_told_all_the_same() -> None:
     rig = Rig(an_app(), batch_size=250)
-    rig.outbox._rules = rig.outbox._rules._replace(most=5000)
+    rig.outbox.rules = rig.outbox.rules._replace(most=5000)
     names = [f"room{number}" for number in range(2500)]
     await rig.say(*names)
     async with sending(rig):
@@ -279,7 +279,7 @@ async def test_a_full_target_loses_what_comes_and_says_so(caplog: pytest.LogCapt
     caplog.set_level(logging.WARNING)
     rig = Rig(an_app())
     rig.receivers.failing.add(URL)
-    rig.outbox._rules = rig.outbox._rules._replace(most=3)
+    rig.outbox.rules = rig.outbox.rules._replace(most=3)
     async with sending(rig):
         for channel in ("a", "b", "c", "d", "e"):
             await rig.say(channel)
