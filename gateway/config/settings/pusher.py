@@ -38,7 +38,7 @@ class PusherWebhook(Section):
     """Which of them; empty is all that the app has."""
     channel_prefix: str = ""
     """Only of channels whose names begin so, as `presence-`."""
-    headers: Keys = Field(default={}, examples=[{"Authorization": "Bearer …"}])
+    static_headers: Keys = Field(default={}, examples=[{"Authorization": "Bearer …"}])
     """Sent with each request."""
 
 
