@@ -21,6 +21,7 @@ from gateway.config.settings.section import plain
 from gateway.core.blocked import Blocked
 from gateway.core.cluster import Cluster, ControlCommand, NodeInfo
 from gateway.core.feeds import Feeds
+from gateway.core.hooks import Hooks
 from gateway.core.hub import Hub
 from gateway.core.isolation import Isolation
 from gateway.core.map_presence import MapPresence
@@ -29,6 +30,7 @@ from gateway.core.polls import Polls
 from gateway.core.positions import PositionWatch
 from gateway.core.recorder import Witness
 from gateway.core.recovery import resume
+from gateway.core.rosters import Rosters
 from gateway.core.survey import Page, Question, Roll
 from gateway.core.tasks import Tasks, at_once
 from gateway.core.wheel import Wheel
@@ -99,6 +101,7 @@ class Node:
         self.presence_store = presence
         self.presence_servers = presence_servers
         self.feeds = Feeds(broker, self.wheel)
+        self.rosters = Rosters(self.hub, self.feeds, presence, self.wheel, self.spawn)
         self.maps = Maps(
             maps, self.hub, broker, self.publishing, self.channels, self.stream, self.wheel, self.spawn, self.accepted
         )
@@ -116,6 +119,8 @@ class Node:
         self.blocked = Blocked(blocks, self.hub, clock)
         self.loop: asyncio.AbstractEventLoop | None = None
         """The event loop that it runs in, which whoever runs it says."""
+        self.hooks = Hooks()
+        """Are told what the backends of apps may want to know; see `gateway.webhooks`."""
         self.greeting: Payload | None = None
         """Data of every connect reply."""
         self.draining = False
@@ -303,9 +308,11 @@ class Node:
 
     def on_join(self, channel: str, info: ClientInfo) -> None:
         self.hub.announce(channel, Join(info))
+        self.rosters.on_join(channel, info)
 
     def on_leave(self, channel: str, info: ClientInfo) -> None:
         self.hub.announce(channel, Leave(info))
+        self.rosters.on_leave(channel, info)
 
     def on_control(self, data: bytes) -> None:
         self.cluster.receive(data)
@@ -316,6 +323,7 @@ class Node:
 
     def on_gap(self) -> None:
         self.watch.check_all()
+        self.rosters.on_gap()
 
     def _swept(self, channel: str, info: ClientInfo) -> None:
         """A member has gone without a word of its own: tell its channel.

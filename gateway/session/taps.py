@@ -16,7 +16,18 @@ from gateway.core.hub import Hub
 from gateway.core.node import Node
 from gateway.core.recorder import CLAIMS, CONNECTIONS, Recorder, Subject, Watch
 from gateway.errors import Error
-from gateway.messages import ClientInfo, ConnectRequest, Exclusion, Join, Leave, Position, Publication, Receipt, Request
+from gateway.messages import (
+    Announcement,
+    ClientInfo,
+    ConnectRequest,
+    Exclusion,
+    Join,
+    Leave,
+    Position,
+    Publication,
+    Receipt,
+    Request,
+)
 from gateway.session.life import State
 from gateway.session.recorded import name_of, reason_of, record, release
 from gateway.session.session import Session
@@ -206,7 +217,7 @@ class Taps:
                 found.append(subscriber)
         return found
 
-    def _lose(self, channel: LocalChannel, keys: Iterable[AudienceKey]) -> None:
+    def _lose(self, channel: LocalChannel, keys: Iterable[AudienceKey], before: Position | None = None) -> None:
         keys = list(keys)
         lost = [audience.members for key in keys if (audience := channel.audiences.get(key)) is not None]
         if lost:
@@ -215,12 +226,14 @@ class Taps:
             for subscriber in self._subscribers.get(channel.name, ()):
                 if any(subscriber in members for members in lost):
                     self.tell(subscriber.connection, "lost", "something is missing before", channel.name)
-        Hub.lose(self._hub, channel, keys)
+        Hub.lose(self._hub, channel, keys, before)
 
     # — subscriptions —
 
-    def _announce(self, name: str, push: Join | Leave) -> None:
-        Hub.announce(self._hub, name, push)
+    def _announce(self, name: str, push: Announcement, exclude: Exclusion | None = None) -> None:
+        Hub.announce(self._hub, name, push, exclude)
+        if not isinstance(push, Join | Leave):
+            return  # a roster's word, which follows from joins and leaves
         kind, who = type(push).__name__.lower(), f"{push.info.user!r} {push.info.client}"
         self._tell_channel(name, kind, who, push.info)
         for subscriber in self._subscribers.get(name, ()):
