@@ -64,6 +64,9 @@ class Ground(Struct):
 Provoke = Callable[[Ground], Awaitable[str]]
 
 
+APP = {"id": "9001", "key": "f3c4b2a1d0e9", "secret": SECRET}
+
+
 class Refused(Struct):
     """What brings a refusal about, and the settings for it. Answers how the client has been answered."""
 
@@ -174,6 +177,13 @@ async def _away(ground: Ground) -> str:
     with patch.object(ground.node.broker, "subscribe", side_effect=BrokerUnavailable):
         async with ground.client("/ws") as client:
             return await ended(client)
+
+
+async def _undeclared(ground: Ground) -> str:
+    async with httpx.AsyncClient() as http:
+        asked = {"socket_id": "48213.907714", "channel_name": "private-orders.7"}
+        answer = await http.post(f"http://127.0.0.1:{ground.port}/pusher/auth", data=asked)
+        return told(answer.status_code, answer.json()["detail"].encode())
 
 
 async def _draining(ground: Ground) -> str:
@@ -320,6 +330,16 @@ def program(settings: Settings) -> FastAPI:
     return app
 
 
+def asked_by_pages(settings: Settings) -> FastAPI:
+    """That answers pages of the Pusher protocol, and says of no channel who may subscribe to it."""
+    gateway, app = Gateway(settings), FastAPI()
+    gateway.run_in(app)
+    gateway.pusher.user(lambda: "bob")
+    app.include_router(gateway.pusher.auth)
+    app.state.node = gateway.running.node
+    return app
+
+
 REFUSED: dict[str, Refused] = {
     "origin": Refused(_foreign),
     "subprotocol": Refused(_other_protocol),
@@ -373,6 +393,7 @@ REFUSED: dict[str, Refused] = {
     "slow_client": Refused(_slow, client(queue_max_size=1024)),
     "no_pong": Refused(says(), client(ping_interval="200ms", pong_timeout="100ms")),
     "broker_away": Refused(_away, make=program),
+    "pusher_auth": Refused(_undeclared, {"pusher": {"enabled": True, "apps": [APP]}}, asked_by_pages),
 }
 """By the reason that counts them."""
 
