@@ -47,14 +47,15 @@ class PusherUser:
 class Pusher:
     """The Pusher protocol's part of a gateway: ``gateway.pusher`` ::
 
-    app.include_router(gateway.pusher.auth)
+        app.include_router(gateway.pusher.auth)
+        orders = gateway.channel("private-orders.{id:int}")
 
-    private = gateway.channel("private-orders.{id:int}")
+        @orders.on_subscribe
+        async def may_follow(id: int, user: User = Depends(current_user)) -> None: ...
 
-    @private.on_subscribe
-    async def may_follow(id: int, user: User = Depends(current_user)) -> None: ...
+        await gateway.pusher.trigger("private-orders.7", "order.paid", {"id": 7})
 
-    await gateway.pusher.trigger("private-orders.7", "order.paid", {"id": 7})
+    Channels are named here as in that protocol; where they stand in the gateway, the app's namespace says.
     """
 
     def __init__(self, operations: Operations, program: Program, running: Callable[[], Running]) -> None:
@@ -72,9 +73,8 @@ class Pusher:
         handler = self._handler(call, events.PUSHER_APP, self._program.load_app, ["key"])
 
         async def load(key: str) -> PusherApp | None:
-            found: PusherApp | None = await handler(
-                self._program.nobody({"key": key}), b"", self._operations.node.spawn
-            )
+            asking, spawn = self._program.nobody({"key": key}), self._operations.node.spawn
+            found: PusherApp | None = await handler(asking, b"", spawn)  # what it is, `apps.loaded` looks
             return found
 
         self._program.load_app = load
@@ -104,7 +104,7 @@ class Pusher:
     ) -> None:
         """Publish an event to channels by their names in the Pusher protocol: clients of all protocols get it.
 
-        ``data`` is as for `Gateway.publish`. The connection of ``socket_id`` does not get it. ``app`` is the key of one
+        ``data`` is anything that JSON can say. The connection of ``socket_id`` does not get it. ``app`` is the key of one
         of several. Raises ``Error`` for names that cannot be and for what is larger than the app allows, ``ValueError``
         for an encrypted channel unless the data is encrypted, and ``BrokerUnavailable``.
         """
