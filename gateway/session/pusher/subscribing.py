@@ -64,6 +64,10 @@ def refuse(session: AppSession, channel: str, error: Exception) -> None:
     if not isinstance(error, Error):
         log.error("%s: a subscribe failed", str(session), exc_info=error)
         error = Error(ErrorCode.INTERNAL)
+    what = "%s: not subscribed to %.100r: %s"
+    session.node.refusals.happened(
+        "pusher_subscribe", what, str(session), channel, error.message, reason=error.message, level=logging.INFO
+    )
     session.say(replies.refused(channel, error))
     session.bear(error.code)
 
@@ -135,7 +139,7 @@ def _start(session: AppSession, subscription: AppSubscription, asked: Subscribin
     recovered = asked.resume is not None and result.recovered
     if subscription.kind.cached and not (result.publications or recovered):
         session.say(replies.cache_miss(asked.channel))
-        session.shared.hooks.cache_miss(session.app, asked.channel, f"{result.epoch}:{result.offset}")
+        session.node.hooks.cache_miss(session.app, asked.channel, f"{result.epoch}:{result.offset}")
     subscription.start()
     if subscription.kind.signed or subscription.kind.inbox:
         session.authorized()
