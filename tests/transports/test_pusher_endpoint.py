@@ -11,6 +11,7 @@ import pytest
 from fastapi import FastAPI
 from pydantic import BaseModel
 
+from gateway import Client as ProgramClient
 from gateway import Gateway
 from gateway.apps.base import App
 from gateway.apps.signatures import sign
@@ -335,6 +336,10 @@ async def test_a_program_decides_who_may_subscribe_and_what_is_said(serve: Serve
     async def gone(room: str) -> None:
         left.append(room)
 
+    @gateway.on_disconnect
+    async def bye(client: ProgramClient) -> None:
+        left.append(client.user)
+
     async with serve(app, settings_of()) as port:
         run = Served(app, port)
         async with run.client(f"/ws/app/{KEY}") as first, run.client(f"/ws/app/{KEY}") as second:
@@ -345,7 +350,7 @@ async def test_a_program_decides_who_may_subscribe_and_what_is_said(serve: Serve
                 assert (await each.subscribe("private-closed"))["event"] == "pusher_internal:subscription_succeeded"
             await first.say("client-x", {"text": "a"}, channel="private-closed")
             assert await second.message() == {"event": "client-x", "channel": "private-closed", "data": {"text": "A"}}
-        await until(lambda: sorted(left) == ["open", "private-closed", "private-closed"])
+        await until(lambda: sorted(left) == ["", "", "open", "private-closed", "private-closed"])
 
 
 # — wires —

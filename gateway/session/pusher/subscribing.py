@@ -167,6 +167,8 @@ def _channel(session: AppSession, asked: Subscribing) -> tuple[Channel, Kind]:
         raise SubscribeRefused(AUTH, f"a channel's name has 1 to {longest} of the characters A-Z a-z 0-9 _-=@,.;", 400)
     kind = kind_of(name)
     channel = session.node.channels.resolve(app.names.inside(name))
+    if not channel.options.is_stream:
+        raise Error(ErrorCode.BAD_REQUEST, "bad request: the channel is a map")
     if kind.inbox and (not session.user or name != INBOX + session.user):
         raise SubscribeRefused(AUTH, NOT_SIGNED, 401)
     if kind.signed and (wrong := verify_channel(app, asked.auth or "", session.client, name, asked.channel_data or "")):

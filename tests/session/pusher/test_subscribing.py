@@ -203,6 +203,26 @@ async def test_a_user_who_is_there_takes_no_room() -> None:
     await rig.assert_empty()
 
 
+async def test_of_two_who_come_at_once_for_one_place_one_is_refused() -> None:
+    rig = await PusherRig.start(max_presence_members=1)
+    clients = [rig.enter(), rig.enter()]
+    gate = rig.broker.gate("subscribe", "shop:presence-x")
+    for number, each in enumerate(clients):
+        data = each.signed("presence-x", f'{{"user_id":{number}}}')
+        await each.session.receive(json.dumps({"event": "pusher:subscribe", "data": data}).encode())
+    await gate.reached()
+    gate.open()
+    await rig.settle()
+    told = [each.take()[0]["event"] for each in clients]
+    assert sorted(told) == ["pusher:subscription_error", "pusher_internal:subscription_succeeded"]
+    assert len(await rig.presence.members("shop:presence-x")) == 1
+
+
+async def test_maps_are_no_channels_of_this_protocol() -> None:
+    client = (await PusherRig.start(namespace={"subscription_type": "map"})).enter()
+    assert await client.subscribe("news") == [refusal("news", "AuthError", 400)]
+
+
 async def test_members_by_sign_in() -> None:
     rig = await PusherRig.start()
     client = rig.enter()
