@@ -7,7 +7,7 @@ from typing import Any
 MASK = "***"
 
 _KEY_OF_MAP = r"(?!(?<=client_)key$|key_ttl|key_limit|key_length)"
-_SECRET = re.compile(rf"(secret|password|static_headers|\bheaders|(?<!public_){_KEY_OF_MAP}key)(?!\w*_valid_until)")
+_SECRET = re.compile(rf"(secret|password|static_headers|(?<!public_){_KEY_OF_MAP}key)(?!\w*_valid_until)")
 _NEXT_ADDRESS = re.compile(r"(,\s*)(?=[a-z+]+://)", re.IGNORECASE)
 _CUT = re.compile(r":(?![0-9a-fA-F:.]*\]?(?::\d+)?(?:[/?#]|$))[^/?#]*")
 """Of an address that a comma in its password has cut in two: what stands for a port, and is none."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from gateway.admin.methods import answer_pages
 from gateway.apps.base import Apps
-from gateway.apps.static import StaticApps
+from gateway.apps.loaded import open_apps
 from gateway.auth.tokens import TokenVerifier
 from gateway.config.settings import Settings
 from gateway.core.node import Node
@@ -100,7 +100,7 @@ class Running:
         self.uni_websocket = UniWebSocketEndpoint(self.acceptor, CentrifugeJsonUni(), settings)
         self.pusher: PusherEndpoint | None = None
         if settings.pusher.enabled:
-            self.apps = StaticApps(settings.pusher, settings.channel.namespace_boundary)
+            self.apps = open_apps(settings.pusher, boundary=settings.channel.namespace_boundary)
             self.pusher = PusherEndpoint(self.acceptor, self.apps, Shared(self.node), settings)
             terminating.listen(self.node)
 

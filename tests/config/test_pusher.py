@@ -19,7 +19,7 @@ APP: dict[str, Any] = {"id": "9001", "key": "f3c4b2a1", "secret": SECRET}
 
 def full() -> dict[str, Any]:
     former = [{"key": "0ld", "secret": SECRET}]
-    webhook = {"url": "https://user:5ee9a1@example.com/hook", "headers": {"Authorization": TOKEN}}
+    webhook = {"url": "https://user:5ee9a1@example.com/hook", "static_headers": {"Authorization": TOKEN}}
     return {**APP, "former_keys": former, "webhooks": [webhook]}
 
 
@@ -55,7 +55,7 @@ def test_apps_in_the_environment() -> None:
     settings = load(environ={"GATEWAY_PUSHER__APPS": json.dumps([full()]), "GATEWAY_PUSHER__ENABLED": "true"})
     assert settings.pusher.enabled
     assert settings.pusher.apps[0].secret == SECRET
-    assert settings.pusher.apps[0].webhooks[0].headers == {"Authorization": TOKEN}
+    assert settings.pusher.apps[0].webhooks[0].static_headers == {"Authorization": TOKEN}
 
 
 def test_secrets_in_files(tmp_path: Path) -> None:
@@ -64,8 +64,9 @@ def test_secrets_in_files(tmp_path: Path) -> None:
     header.write_text(TOKEN)
     app = PusherApp.model_validate({"id": "1", "key": "k", "secret_file": str(file)})
     assert app.secret == SECRET
-    webhook = PusherWebhook.model_validate({"url": "http://a.com", "headers": {"Authorization_file": str(header)}})
-    assert webhook.headers == {"Authorization": TOKEN}
+    given = {"url": "http://a.com", "static_headers": {"Authorization_file": str(header)}}
+    webhook = PusherWebhook.model_validate(given)
+    assert webhook.static_headers == {"Authorization": TOKEN}
 
 
 def toml(apps: dict[str, Any]) -> str:
