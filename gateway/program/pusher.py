@@ -7,10 +7,11 @@ from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
 from msgspec import Raw
-from msgspec.json import decode, encode
+from msgspec.json import decode
 
 from gateway.apps.base import App
 from gateway.config.settings.pusher import PusherApp
+from gateway.core.cluster import named
 from gateway.errors import Error, ErrorCode, SettingsError
 from gateway.kinds import INBOX, kind_of
 from gateway.messages import Payload
@@ -25,8 +26,8 @@ from gateway.program.running import Running
 from gateway.program.sockets.order import arrive
 from gateway.program.visits import Visit
 from gateway.session.application import Admission, user_id
+from gateway.session.pusher import terminating
 from gateway.web.pusher.events import publish_event
-from gateway.web.pusher.state import TERMINATE
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -104,9 +105,9 @@ class Pusher:
     ) -> None:
         """Publish an event to channels by their names in the Pusher protocol: clients of all protocols get it.
 
-        ``data`` is anything that JSON can say. The connection of ``socket_id`` does not get it. ``app`` is the key of one
-        of several. Raises ``Error`` for names that cannot be and for what is larger than the app allows, ``ValueError``
-        for an encrypted channel unless the data is encrypted, and ``BrokerUnavailable``.
+        ``data`` is anything that JSON can say. The connection of ``socket_id`` does not get it. ``app`` is the key of
+        one of several. Raises ``Error`` for names that cannot be and for what is larger than the app allows,
+        ``ValueError`` for an encrypted channel unless the data is encrypted, and ``BrokerUnavailable``.
         """
         node = self._operations.node
         node.check_loop()
@@ -124,11 +125,13 @@ class Pusher:
         await self.trigger(f"{INBOX}{user}", event, data, app=app)
 
     async def terminate(self, user: str | int, *, app: str = "") -> None:
-        """Close all connections that are signed in as a user: they stay away until their pages connect anew."""
+        """Close all connections that are signed in as a user: they stay away until their pages connect anew.
+
+        Raises ``ValueError`` for anonymous clients, which are no user.
+        """
         self._operations.node.check_loop()
         found = await self._of(app)
-        order = encode({"app": found.id, "user": user_id(user)}).decode()
-        await self._operations.node.cluster.notify(TERMINATE, order)
+        await self._operations.node.cluster.notify(terminating.NOTICE, terminating.notice(found.id, named(user)))
 
     # — inside —
 
@@ -156,9 +159,9 @@ class Pusher:
         running = self._running()
         if running.pusher is None:
             raise RuntimeError('the Pusher protocol is off: set pusher.enabled, as Gateway(pusher={"enabled": True})')
-        named = running.node.settings.pusher.apps
-        if not key and len(named) == 1:
-            key = named[0].key
+        known = running.node.settings.pusher.apps
+        if not key and len(known) == 1:
+            key = known[0].key
         return await running.apps.find(key) if key else None
 
     async def _identify(self, visit: Visit, request: Request) -> User:

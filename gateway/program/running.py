@@ -27,7 +27,7 @@ from gateway.protocols.centrifuge_json_uni import CentrifugeJsonUni
 from gateway.protocols.centrifuge_protobuf import CentrifugeProtobuf
 from gateway.proxies import open_proxies
 from gateway.session import NO_APPLICATION
-from gateway.session.pusher import Shared, terminating
+from gateway.session.pusher import Shared, tell_counts, terminating
 from gateway.tracing import open_tracing
 from gateway.transports.base import Acceptor
 from gateway.transports.endpoint import WebSocketEndpoint
@@ -110,6 +110,7 @@ class Running:
             )
             self.pusher = PusherEndpoint(self.acceptor, self.apps, Shared(self.node), settings)
             terminating.listen(self.node)
+            tell_counts(self.node, self.apps)
 
     def reload(self, settings: Settings) -> None:
         """Tell each part that keeps something made of settings. Raises `SettingsError`, and nothing has changed."""
