@@ -21,7 +21,7 @@ class Target:
         """What its events are kept under; says nothing of the address, which may hold a secret."""
         self.shown = masked(url).partition("?")[0]
         """What a log may have of it."""
-        self.headers: Mapping[str, str] = {name: value for hook in hooks for name, value in hook.headers.items()}
+        self.headers: Mapping[str, str] = {name: value for hook in hooks for name, value in hook.static_headers.items()}
         self._hooks = hooks
 
     def wants(self, event: str, channel: str) -> bool:

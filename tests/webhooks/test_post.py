@@ -41,7 +41,7 @@ async def post() -> AsyncIterator[Post]:
 
 
 async def test_what_a_receiver_gets(receiver: Backend, post: Post) -> None:
-    app = an_app(webhooks=[{"url": f"{receiver.url}/hook?token=1", "headers": {"Authorization": "Bearer x"}}])
+    app = an_app(webhooks=[{"url": f"{receiver.url}/hook?token=1", "static_headers": {"Authorization": "Bearer x"}}])
     [target] = targets_of(app)
     await post.send(target, [an_event(7), an_event(8, channel="b")], 3, within=5)
     [asked] = receiver.asked
@@ -76,7 +76,7 @@ def test_the_signature_is_of_the_very_bytes() -> None:
 
 
 def test_headers_of_the_app_do_not_take_the_place_of_ours() -> None:
-    hook = {"url": "http://x", "headers": {"x-pusher-signature": "forged", "X-Other": "1"}}
+    hook = {"url": "http://x", "static_headers": {"x-pusher-signature": "forged", "X-Other": "1"}}
     [target] = targets_of(an_app(webhooks=[hook]))
     headers = headers_of(target, b"{}", [an_event()], 1)
     assert [name for name in headers if name.lower() == "x-pusher-signature"] == ["X-Pusher-Signature"]
