@@ -7,10 +7,13 @@ from types import MappingProxyType
 from typing import Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from gateway.config.settings import ChannelOptions, ChannelSettings, PersonalChannelSettings
+from gateway.config.settings import ChannelOptions, ChannelSettings, PersonalChannelSettings, PusherSettings
 from gateway.config.settings.section import plain
 from gateway.errors import Error, ErrorCode, SettingsError
+from gateway.kind_options import KindOptions
+from gateway.kinds import Kind
 
 CACHE_SIZE = 65536
 """Names kept resolved, for server and clients each: some 50 MB at worst.
@@ -19,6 +22,8 @@ Refused names are not kept, so nobody can crowd the others out.
 """
 
 NO_PERSONAL_CHANNELS = PersonalChannelSettings()
+
+NO_PUSHER = PusherSettings()
 
 NO_PARAMS: Mapping[str, str] = MappingProxyType({})
 """One for all channels that have none."""
@@ -102,17 +107,21 @@ class Channels:
         routes: Sequence[Route] = (),
         personal: PersonalChannelSettings = NO_PERSONAL_CHANNELS,
         ask: Ask | None = None,
+        pusher: PusherSettings = NO_PUSHER,
     ) -> None:
+        """``pusher`` says in which channels it is the kind, too, that decides what holds: see `kind_options`."""
         self._routes = routes
         self._ask = ask
         self._has_personal = personal.enabled
         self._may_hide_boundary = personal.enabled and not personal.personal_channel_namespace
         self._personal = personal
-        self.reload(settings)
+        self.reload(settings, pusher)
 
-    def reload(self, settings: ChannelSettings) -> None:
+    def reload(self, settings: ChannelSettings, pusher: PusherSettings) -> None:
         """Go by other options from now on; how names are written does not change."""
         self._settings = settings
+        self._kinds = KindOptions(pusher, settings) if pusher.enabled else None
+        self._of_kinds: dict[tuple[str, Kind], Terms] = {}
         self._without_namespace = self._terms("", settings.without_namespace)
         self._namespaces = {each.name: self._terms(each.name, each) for each in settings.namespaces}
         self._of_routes: dict[str, Terms] = {}
@@ -201,8 +210,15 @@ class Channels:
         else:
             private = name.startswith(self._private)
             terms = self._of_namespace(name, by_client=by_client)
+        kind = self._kinds.of(name) if self._kinds is not None else None
+        if kind is not None:
+            terms = self._of_kind(terms, kind)
         personal = self._has_personal and self._is_personal(name)
-        users = self._users(name, personal=personal) if personal or terms.lists_users else None
+        if kind is not None and kind.inbox and not personal:  # one user's, whose id may have a separator in it
+            user = name.rpartition(self._boundary)[2].removeprefix(self._user_boundary)
+            users: frozenset[str] | None = frozenset({user})
+        else:
+            users = self._users(name, personal=personal) if personal or terms.lists_users else None
         options = terms.of_personal if personal else terms.options
         return Channel(name, options, terms.key, private, users, terms.route, params, terms.asks)
 
@@ -224,6 +240,17 @@ class Channels:
         found = self._of_routes.get(route.key)
         if found is None:
             found = self._of_routes[route.key] = self._terms(route.key, route.options, route)
+        return found
+
+    def _of_kind(self, terms: Terms, kind: Kind) -> Terms:
+        """Those of a namespace or route for its channels of that kind."""
+        assert self._kinds is not None
+        found = self._of_kinds.get((terms.key, kind))
+        if found is None:
+            options, of_personal = (
+                plain(self._kinds.put_on(each, kind)) for each in (terms.options, terms.of_personal)
+            )
+            found = self._of_kinds[terms.key, kind] = replace(terms, options=options, of_personal=of_personal)
         return found
 
     def _is_personal(self, name: str) -> bool:

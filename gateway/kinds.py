@@ -52,6 +52,9 @@ _KINDS = (  # the longest prefix first
     ("cache-", Kind("public", cached=True)),
 )
 
+CACHED = tuple(prefix for prefix, kind in _KINDS if kind.cached)
+"""How the names begin of channels that keep their latest event."""
+
 
 @lru_cache(16384)
 def kind_of(name: str) -> Kind:

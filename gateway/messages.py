@@ -388,7 +388,10 @@ class SubscriptionCount(Struct):
     count: int
 
 
-Push = Publication | Join | Leave | Unsubscribe | Subscribe | Refresh | MemberAdded | MemberRemoved | SubscriptionCount
+Announcement = Join | Leave | MemberAdded | MemberRemoved | SubscriptionCount
+"""Who is in a channel: by connection, by user, or how many. Protocols have words for one or the other."""
+
+Push = Publication | Announcement | Unsubscribe | Subscribe | Refresh
 
 
 # — between nodes: msgpack, never pickle, for Redis is not to run code in a node —

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gateway.auth.permissions import may_subscribe
-from gateway.channels import Channels
+from gateway.channels import NO_PUSHER, Channels
 from gateway.config.settings import ChannelOptions, ChannelSettings, Namespace, PersonalChannelSettings
 from gateway.config.settings.channels import META_TTL
 from gateway.errors import Error, ErrorCode, SettingsError
@@ -314,6 +314,6 @@ def test_what_namespaces_ask() -> None:
     assert channels.resolve("room:1").asks == channels.resolve("x").asks == ""
     assert channels.resolve("room:own").asks is None
     assert channels.resolve("word:a").route is None
-    channels.reload(silent)
+    channels.reload(silent, NO_PUSHER)
     assert channels.resolve("word:a").asks == ""
     assert Channels(asking).resolve("word:a").asks is None

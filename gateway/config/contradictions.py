@@ -19,6 +19,7 @@ from gateway.config.backends import find_backends
 from gateway.config.map_problems import find_map_problems
 from gateway.config.origins import problem_of_origin
 from gateway.config.places import Place
+from gateway.config.pusher_problems import find_pusher_problems, find_pusher_warnings
 from gateway.config.settings import (
     ChannelOptions,
     ChannelSettings,
@@ -61,8 +62,8 @@ def find_problems(settings: Settings) -> Iterator[Problem]:
     yield from _meta_problems(channel)
     yield from _personal_problems(settings)
     yield from _token_problems(settings)
-    yield from (Problem(key, text) for key, text in find_backend_problems(settings))
-    yield from (Problem(key, text) for key, text in find_map_problems(settings))
+    rooms = (find_backend_problems, find_map_problems, find_pusher_problems)
+    yield from (Problem(key, text) for find in rooms for key, text in find(settings))
     polled = any(each.is_polled for each in (settings.channel.without_namespace, *settings.channel.namespaces))
     if polled and not settings.shared_poll.hmac_secret_key:
         text = 'is needed where subscription_type = "shared_poll": give it the output of "openssl rand -hex 32"'
@@ -227,6 +228,7 @@ def find_warnings(settings: Settings) -> Iterator[str]:
             yield f"client.allowed_origins: {json.dumps(pattern, ensure_ascii=False):.100} {wrong}"
     yield from _unused_keys(client)
     yield from find_weak(settings)
+    yield from find_pusher_warnings(settings)
     if settings._needless:
         yield (
             f"{settings._needless} settings of the file are Centrifugo's and make no difference here: "

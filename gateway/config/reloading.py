@@ -6,7 +6,7 @@ from msgspec import Struct
 from pydantic import BaseModel
 
 from gateway.config.secrets import FILE
-from gateway.config.settings import ChannelOptions, Namespace, Origins, Settings
+from gateway.config.settings import ChannelOptions, Namespace, Origins, PusherSettings, Settings
 
 _CLIENT = (
     "token",
@@ -48,6 +48,12 @@ AT_ONCE = frozenset(
         "channel.without_namespace",
         "http_api",
         "log.level",
+        "pusher.activity_timeout",
+        "pusher.app_ttl",
+        "pusher.apps",
+        "pusher.apps_file",
+        "pusher.cache_ttl",
+        "pusher.webhooks",
         "shared_poll.hmac_secret_key",
         "shared_poll.hmac_previous_secret_key",
         "shared_poll.hmac_previous_secret_key_valid_until",
@@ -97,6 +103,8 @@ def _merged(old: Model, new: Model, prefix: str, at_once: list[str], waiting: li
             taken[name] = _merged(before, after, f"{key}.", at_once, waiting)
         elif key == "channel.namespaces":
             taken[name] = _namespaces(before, after, at_once, waiting)
+        elif key == "pusher.apps" and (moved := _moved(old, new)):
+            waiting.append(f"{key} (another namespace of {moved})")
         elif _may_change(key):
             at_once.append(key)
             taken[name] = after
@@ -130,6 +138,14 @@ def _other_kind(before: ChannelOptions, after: ChannelOptions) -> str:
     if before.subscription_type != after.subscription_type:
         return "another subscription_type"
     return "another shared_poll.mode" if before.shared_poll.mode != after.shared_poll.mode else ""
+
+
+def _moved(old: Model, new: Model) -> str:
+    """Apps whose channels would be others while somebody is in them."""
+    assert isinstance(old, PusherSettings)
+    assert isinstance(new, PusherSettings)
+    were = {app.id: old.namespace_of(app) for app in old.apps}
+    return ", ".join(app.id for app in new.apps if were.get(app.id, old.namespace_of(app)) != old.namespace_of(app))
 
 
 def _may_change(key: str) -> bool:

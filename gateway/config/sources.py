@@ -21,7 +21,7 @@ from gateway.config.centrifugo import Adopted, adopt
 from gateway.config.contradictions import Problem, find_problems
 from gateway.config.files import leaves, nested, read_file
 from gateway.config.listing import origin_of
-from gateway.config.masking import without_secret
+from gateway.config.masking import MASK, is_secret, without_secret
 from gateway.config.places import read_places
 from gateway.config.secrets import FILE, FILE_ERROR
 from gateway.config.settings import ChannelOptions, Origins, Settings
@@ -64,7 +64,7 @@ DEV: Mapping[str, Any] = MappingProxyType(
 _SERVICE_VARIABLE = re.compile(r"GATEWAY_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
 _SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
 
-_NAMED = re.compile(r"(\bkeys|\bstatic_headers)\.[^.]+|\.\d+")
+_NAMED = re.compile(r"(\bkeys|\bstatic_headers|\bheaders)\.[^.]+|\.\d+")
 """What stands in a key for one of many: the name of a key or of a header, the number of a namespace."""
 
 _FLAGS = {"host": "http_server.address", "port": "http_server.port"}
@@ -270,7 +270,8 @@ class _Tree:
     def _line(self, key: str, text: str, value: Any = None) -> str:
         shown = ""
         if value is not None and not isinstance(value, dict | list):
-            shown = f" = {json.dumps(without_secret(key, value), default=str):.100}"
+            value = MASK if _holds_secrets(key) else without_secret(key, value)
+            shown = f" = {json.dumps(value, default=str):.100}"
         return f"{key}{shown}{self._origin(key)}: {text}"
 
     def _suggest(self, key: str) -> str:
@@ -311,6 +312,12 @@ def _list_around(key: str) -> str:
     names = _NAMED.sub(r"\1", key).split(".")
     outer = (".".join(names[:depth]) for depth in range(1, len(names)))
     return next((each for each in outer if _kind(each) is tuple), "")
+
+
+def _holds_secrets(key: str) -> bool:
+    """Whether it is a list whose entries have some: what stands in its place may be such an entry, cut in pieces."""
+    name = _NAMED.sub(r"\1", key)
+    return _kind(name) is tuple and any(is_secret(each) for each in _fields() if each.startswith(f"{name}."))
 
 
 def _is_service(name: str, value: str) -> bool:

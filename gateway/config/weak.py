@@ -34,6 +34,9 @@ def find_weak(settings: Settings) -> Iterator[str]:
     if admin.enabled and not admin.insecure:
         yield from _weak("admin.password", admin.password, KEY_SIZE)
         yield from _weak("admin.secret", admin.secret, SECRET_SIZE)
+    for app in settings.pusher.apps if settings.pusher.enabled else ():
+        for secret in (app.secret, *(each.secret for each in app.former_keys)):
+            yield from _weak(f'pusher.apps: a secret of the app "{app.id}"', secret, KEY_SIZE)
 
 
 def _weak_keys(settings: Settings) -> Iterator[str]:

@@ -18,7 +18,7 @@ from gateway.core.tags import TagsFilters
 from gateway.core.variants import Had, Variants
 from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect
-from gateway.messages import Exclusion, Join, Leave, Position, Publication
+from gateway.messages import Announcement, Exclusion, Position, Publication
 from gateway.metrics import Metrics
 from gateway.protocols.base import Wire
 
@@ -258,21 +258,24 @@ class Hub:
         if any(each.pending and each.plain for each in readers):
             self.flush_plain()  # else this would leave with what came before that of the other channel
 
-    def announce(self, name: str, push: Join | Leave) -> None:
-        """Somebody joined or left, here or on another node."""
+    def announce(self, name: str, push: Announcement, exclude: Exclusion | None = None) -> None:
+        """Somebody has come or gone, here or on another node: tell those whose protocol has a word for it."""
         channel = self.channels.get(name)
         if channel is None:
             return
+        excluded = self._excluded(name, exclude) if exclude else NOBODY
         encoded: dict[int, bytes] = {}
         for key, audience in channel.audiences.items():
             if key.joins:
                 message = encoded.get(id(key.wire))
                 if message is None:
                     try:
-                        message = encoded[id(key.wire)] = key.wire.protocol.encode_push(audience.address, push)
-                    except Disconnect:  # plain clients, whom the server has subscribed, know of no joins
-                        continue
-                self._output.append(audience, message)
+                        message = key.wire.protocol.encode_push(audience.address, push)
+                    except Disconnect:  # plain clients, whom the server has subscribed, know of no joins at all
+                        message = b""
+                    encoded[id(key.wire)] = message
+                if message:
+                    self._output.append(audience, message, excluded)
 
     def lose(self, channel: LocalChannel, keys: Iterable[AudienceKey]) -> None:
         """Let go of these audiences, which have missed something. Their members are told, many of them by and by."""

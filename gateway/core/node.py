@@ -15,7 +15,7 @@ from gateway.brokers.base import NO_EXTRAS, Broker, HistoryFilter, PublishOption
 from gateway.brokers.publish_queue import PublishQueue
 from gateway.brokers.single_flight import SingleFlight
 from gateway.channels import Ask, Channel, Channels, Route
-from gateway.config.settings import Settings
+from gateway.config.settings import ChannelOptions, Settings
 from gateway.config.settings.channels import STREAM_TYPES
 from gateway.config.settings.section import plain
 from gateway.core.blocked import Blocked
@@ -29,6 +29,7 @@ from gateway.core.polls import Polls
 from gateway.core.positions import PositionWatch
 from gateway.core.recorder import Witness
 from gateway.core.recovery import resume
+from gateway.core.rosters import Rosters
 from gateway.core.survey import Page, Question, Roll
 from gateway.core.tasks import Tasks, at_once
 from gateway.core.wheel import Wheel
@@ -86,7 +87,8 @@ class Node:
         """Who is turned away or cut off, and why."""
         self.wheel.late = self._look_at_times
         self.limiter = Limiter(settings.client, self.metrics, self.wheel.clock, self.refusals)
-        self.channels = Channels(settings.channel, routes, settings.client.subscribe_to_user_personal_channel, ask)
+        personal = settings.client.subscribe_to_user_personal_channel
+        self.channels = Channels(settings.channel, routes, personal, ask, settings.pusher)
         max_lag = settings.client.channel_position_max_time_lag
         self.hub = Hub(self.metrics, max_lag=max_lag, clock=clock, wheel=self.wheel)
         self.broker = broker
@@ -98,6 +100,7 @@ class Node:
         self.presence_store = presence
         self.presence_servers = presence_servers
         self.feeds = Feeds(broker, self.wheel)
+        self.rosters = Rosters(self.hub, self.feeds, presence, self.wheel, self.spawn)
         self.maps = Maps(
             maps, self.hub, broker, self.publishing, self.channels, self.stream, self.wheel, self.spawn, self.accepted
         )
@@ -126,7 +129,7 @@ class Node:
         """What else it asks."""
         self.connecting = asyncio.Semaphore(settings.client.connecting_limit)
         """Connects that the program may decide at this moment."""
-        self._streams: dict[str, StreamOptions] = {}
+        self._streams: dict[ChannelOptions, StreamOptions] = {}
         self._members: SingleFlight[tuple[str, int], dict[str, ClientInfo]] = SingleFlight()
         self._stats: SingleFlight[str, tuple[int, int]] = SingleFlight()
         self._untold: list[Callable[[], Awaitable[None]]] = []
@@ -163,7 +166,7 @@ class Node:
         """Go by other settings, where these are asked each time. See ``config.reloading`` for what may differ."""
         self.settings = settings
         self.client = plain(settings.client)
-        self.channels.reload(settings.channel)
+        self.channels.reload(settings.channel, settings.pusher)
         self.maps.reload()
         self._streams.clear()
 
@@ -191,10 +194,10 @@ class Node:
     # — channels —
 
     def stream(self, channel: Channel) -> StreamOptions:
-        """How the broker keeps the channel's stream; one value for each namespace."""
-        found = self._streams.get(channel.namespace)
+        """How the broker keeps the channel's stream; one value for all channels of the same options."""
+        options = channel.options
+        found = self._streams.get(options)
         if found is None:
-            options = channel.options
             # until those who have read it are looked at for the first time, and some
             unpublished_ttl = max(60.0, 2 * self.settings.client.channel_position_check_delay)
             if options.is_map:
@@ -202,7 +205,7 @@ class Node:
             else:
                 ttl, meta_ttl = options.history_ttl, options.history_meta_ttl
                 found = StreamOptions(options.history_size, ttl, meta_ttl, unpublished_ttl, options.delta_publish)
-            self._streams[channel.namespace] = found
+            self._streams[options] = found
         return found
 
     async def publish(self, channel: Channel, publication: Publication, extras: PublishOptions = NO_EXTRAS) -> Receipt:
@@ -302,9 +305,11 @@ class Node:
 
     def on_join(self, channel: str, info: ClientInfo) -> None:
         self.hub.announce(channel, Join(info))
+        self.rosters.on_join(channel, info)
 
     def on_leave(self, channel: str, info: ClientInfo) -> None:
         self.hub.announce(channel, Leave(info))
+        self.rosters.on_leave(channel, info)
 
     def on_control(self, data: bytes) -> None:
         self.cluster.receive(data)
@@ -315,6 +320,7 @@ class Node:
 
     def on_gap(self) -> None:
         self.watch.check_all()
+        self.rosters.on_gap()
 
     def _swept(self, channel: str, info: ClientInfo) -> None:
         """A member has gone without a word of its own: tell its channel.

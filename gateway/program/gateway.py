@@ -346,7 +346,8 @@ class Gateway(Operations, BaseRouter):
         """
         routes = [each.route for each in self._program.channels]
         personal = self.settings.client.subscribe_to_user_personal_channel
-        return Publisher(self.settings, channels=Channels(self.settings.channel, routes, personal))
+        channels = Channels(self.settings.channel, routes, personal, pusher=self.settings.pusher)
+        return Publisher(self.settings, channels=channels)
 
     # — limits —
 

@@ -88,7 +88,7 @@ class Publisher:
                 '/api/publish of any node, with http_api.key, or let engine.type = "redis" join the nodes'
             )
         self._channels = channels or Channels(
-            settings.channel, personal=settings.client.subscribe_to_user_personal_channel
+            settings.channel, personal=settings.client.subscribe_to_user_personal_channel, pusher=settings.pusher
         )
         self._clock = clock
         self._shards = open_blocking(settings.engine.redis)

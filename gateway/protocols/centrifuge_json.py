@@ -226,14 +226,22 @@ def encode_result(result: Result) -> bytes:
 
 
 def encode_push(channel: str, push: Push) -> bytes:
-    """A push without its envelope. Raises ``Disconnect`` (inappropriate protocol) for binary data."""
+    """A push without its envelope. Raises ``Disconnect`` (inappropriate protocol) for what has no form here."""
     if type(push) is Publication:
         publication = wire_publication(push)
         if not channel:
             return b'{"message":{"data":%b}}' % bytes(publication.data)
         return b'{"channel":%b,"pub":%b}' % (encode(channel), encode(publication))
-    body = b'"%b":%b' % (_PUSH_KEYS[type(push)], encode(push))
+    body = b'"%b":%b' % (_push_key(push), encode(push))
     return b"{%b%b}" % (b'"channel":%b,' % encode(channel) if channel else b"", body)
+
+
+def _push_key(push: Push) -> bytes:
+    """What a push that is no publication is called. Raises ``Disconnect`` (inappropriate protocol)."""
+    try:
+        return _PUSH_KEYS[type(push)]
+    except KeyError:
+        raise Disconnect(DisconnectCode.INAPPROPRIATE_PROTOCOL) from None
 
 
 def encode_disconnect(reason: Disconnect) -> bytes:
@@ -376,7 +384,7 @@ class CompactCentrifugeJson(CentrifugeJson):
     """
 
     def encode_push(self, channel: str, push: Push) -> bytes:
-        name, body = (b"pub", wire_publication(push)) if type(push) is Publication else (_PUSH_KEYS[type(push)], push)
+        name, body = (b"pub", wire_publication(push)) if type(push) is Publication else (_push_key(push), push)
         return b'{"push":{"id":%b,"%b":%b}}' % (channel.encode(), name, encode(body))
 
 

@@ -39,12 +39,15 @@ _PONG = Command(0, Pong())
 
 
 def encode_push(channel: str, push: Push) -> bytes:
-    """A push without its envelope."""
+    """A push without its envelope. Raises ``Disconnect`` (inappropriate protocol) for what has no form here."""
     if type(push) is Publication:
         if not channel:  # a message to one client
             return b"\x42" + delimited(b"\x0a" + delimited(push.data) if push.data else b"")
         return b"\x12" + delimited(channel.encode()) + b"\x22" + delimited(_publication(push))
-    tag, write = _PUSHES[type(push)]
+    try:
+        tag, write = _PUSHES[type(push)]
+    except KeyError:
+        raise Disconnect(DisconnectCode.INAPPROPRIATE_PROTOCOL) from None
     body = tag + delimited(write(push))
     return b"\x12" + delimited(channel.encode()) + body if channel else body
 

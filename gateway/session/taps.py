@@ -16,7 +16,18 @@ from gateway.core.hub import Hub
 from gateway.core.node import Node
 from gateway.core.recorder import CLAIMS, CONNECTIONS, Recorder, Subject, Watch
 from gateway.errors import Error
-from gateway.messages import ClientInfo, ConnectRequest, Exclusion, Join, Leave, Position, Publication, Receipt, Request
+from gateway.messages import (
+    Announcement,
+    ClientInfo,
+    ConnectRequest,
+    Exclusion,
+    Join,
+    Leave,
+    Position,
+    Publication,
+    Receipt,
+    Request,
+)
 from gateway.session.life import State
 from gateway.session.recorded import name_of, reason_of, record, release
 from gateway.session.session import Session
@@ -219,8 +230,10 @@ class Taps:
 
     # — subscriptions —
 
-    def _announce(self, name: str, push: Join | Leave) -> None:
-        Hub.announce(self._hub, name, push)
+    def _announce(self, name: str, push: Announcement, exclude: Exclusion | None = None) -> None:
+        Hub.announce(self._hub, name, push, exclude)
+        if not isinstance(push, Join | Leave):
+            return  # a roster's word, which follows from joins and leaves
         kind, who = type(push).__name__.lower(), f"{push.info.user!r} {push.info.client}"
         self._tell_channel(name, kind, who, push.info)
         for subscriber in self._subscribers.get(name, ()):

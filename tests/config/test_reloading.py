@@ -113,3 +113,39 @@ def test_channels_become_of_another_kind_with_a_restart(
     assert {each.name: each for each in change.settings.channel.namespaces} == {
         each.name: each for each in settings(channel=old).channel.namespaces
     }
+
+
+def pusher(*apps: dict[str, Any], **other: Any) -> dict[str, Any]:
+    return {"pusher": {"apps": [{"key": each["id"], "secret": "s", **each} for each in apps], **other}}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("activity_timeout", 30), ("app_ttl", 9), ("cache_ttl", 9), ("webhooks", {"batch_size": 9})]
+)
+def test_what_holds_at_once_of_the_pusher_protocol(name: str, value: Any) -> None:
+    inner = ".batch_size" if name == "webhooks" else ""
+    assert changed({}, {"pusher": {name: value}}) == ((f"pusher.{name}{inner}",), ())
+
+
+@pytest.mark.parametrize(("name", "value"), [("enabled", True), ("namespace", "a"), ("subscription_counts", True)])
+def test_what_waits_of_the_pusher_protocol(name: str, value: Any) -> None:
+    assert changed({}, {"pusher": {name: value}}) == ((), (f"pusher.{name}",))
+
+
+def test_apps_come_and_go_at_once() -> None:
+    one, other = {"id": "1"}, {"id": "2", "namespace": "a"}
+    for old, new in [((), (one,)), ((one,), ()), ((one,), ({**one, "max_connections": 7}, other))]:
+        change = compare(settings(**pusher(*old)), settings(**pusher(*new)))
+        assert (change.at_once, change.waiting) == (("pusher.apps",), ())
+        assert change.settings == settings(**pusher(*new))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [({"namespace": "a"}, {"namespace": "b"}), ({}, {"namespace": "b"}), ({"namespace": "a"}, {})]
+)
+def test_apps_do_not_move_under_those_who_are_there(old: dict[str, Any], new: dict[str, Any]) -> None:
+    before = settings(**pusher({"id": "1", **old}))
+    change = compare(before, settings(**pusher({"id": "1", **new}, {"id": "2", "namespace": "c"})))
+    assert (change.at_once, change.waiting) == ((), ("pusher.apps (another namespace of 1)",))
+    assert change.settings == before
+    assert changed(pusher({"id": "1"}), pusher({"id": "1", "namespace": ""}))[0] == ("pusher.apps",)

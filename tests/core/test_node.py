@@ -169,6 +169,15 @@ async def test_options_of_streams_are_made_once(node: Node) -> None:
     assert (one.history_size, one.history_ttl, one.history_meta_ttl) == (5, 60.0, META_TTL)
 
 
+async def test_streams_of_two_kinds_in_one_namespace_are_kept_each_in_its_way() -> None:
+    settings = Settings.model_validate({"pusher": {"enabled": True, "cache_ttl": 9}})
+    node = Node(settings, MemoryBroker(), MemoryPresence(), blocks=MemoryBlocks())
+    names = ("news", "cache-a", "cache-b", "presence-a", "news")
+    found = [node.stream(node.channels.resolve(name)) for name in names]
+    assert [each.history_size for each in found] == [0, 1, 1, 0, 0]
+    assert found[1] is found[2]
+
+
 async def test_errors_of_history(node: Node) -> None:
     kept = node.channels.resolve("kept:a")
     top = await node.publish(kept, publication())

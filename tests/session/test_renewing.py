@@ -116,7 +116,7 @@ async def subscribed(renewing: Renewing, channel: str = "lobby:1") -> tuple[Rig,
     rig = await Rig.open(**QUIET)
     route = SimpleNamespace(**{**NO_ROUTE, "renew": renewing, "server_side": False})
     rig.node.channels._ask = lambda _options: route
-    rig.node.channels.reload(rig.settings.channel)
+    rig.node.channels.reload(rig.settings.channel, rig.settings.pusher)
     client = await rig.connected("alice")
     assert "expires" not in await client.subscribe(channel, token=rig.channel_token(channel, ttl=10))
     client.take()

@@ -47,6 +47,7 @@ from gateway.config.settings.proxies import (
     RPCOptions,
     RPCSettings,
 )
+from gateway.config.settings.pusher import PusherApp, PusherKey, PusherSettings, PusherWebhook, PusherWebhookSettings
 from gateway.config.settings.section import Section
 from gateway.config.settings.serving import (
     AsyncAPISettings,
@@ -101,6 +102,11 @@ __all__ = [
     "PresenceSettings",
     "PrometheusSettings",
     "ProxySettings",
+    "PusherApp",
+    "PusherKey",
+    "PusherSettings",
+    "PusherWebhook",
+    "PusherWebhookSettings",
     "RPCNamespace",
     "RPCOptions",
     "RPCSettings",
@@ -193,6 +199,8 @@ class Settings(BaseSettings):
     """Broker and presence."""
     presence: PresenceSettings = PresenceSettings()
     """Where presence is kept."""
+    pusher: PusherSettings = PusherSettings()
+    """The Pusher protocol."""
     http_api: HTTPAPISettings = HTTPAPISettings()
     """Server API."""
     health: HealthSettings = HealthSettings()

@@ -6,15 +6,17 @@ from collections.abc import Iterator, Sequence
 from gateway.brokers.base import StreamOptions
 from gateway.brokers.rules import Rule
 from gateway.config.settings import ChannelOptions, Settings
+from gateway.kind_options import KindOptions, namespaces_of_apps
+from gateway.kinds import CACHED, Kind
 from gateway.program.routes.route import Route
 
 
 def stream_rules(settings: Settings, routes: Sequence[Route]) -> list[Rule]:
     """In the order in which names are looked up: routes, then namespaces, then what is without."""
-    return [
-        Rule(pattern, _stream(settings, options))
-        for pattern, options in (*_of_routes(settings, routes), *_of_namespaces(settings))
-    ]
+    found = [*_of_routes(settings, routes), *_of_namespaces(settings)]
+    if settings.pusher.enabled:
+        found = [each for pattern, options in found for each in _with_cached(settings, pattern, options)]
+    return [Rule(pattern, _stream(settings, options)) for pattern, options in found]
 
 
 def _of_routes(settings: Settings, routes: Sequence[Route]) -> Iterator[tuple[str, ChannelOptions]]:
@@ -41,6 +43,16 @@ def _of_namespaces(settings: Settings) -> Iterator[tuple[str, ChannelOptions]]:
     for namespace in channel.namespaces:
         yield f"^(?:{private})?{re.escape(namespace.name)}{boundary}", namespace
     yield f"^(?!.*{boundary}).", channel.without_namespace
+
+
+def _with_cached(settings: Settings, pattern: str, options: ChannelOptions) -> Iterator[tuple[str, ChannelOptions]]:
+    """The cache channels of apps among those of a pattern, then all of them."""
+    boundary = re.escape(settings.channel.namespace_boundary)
+    namespaces = sorted(namespaces_of_apps(settings.pusher, settings.channel.namespace_boundary))
+    places = "|".join(f"{re.escape(each)}{boundary}(.*{boundary})?" if each else "" for each in namespaces)
+    cached = KindOptions(settings.pusher, settings.channel).put_on(options, Kind("public", cached=True))
+    yield f"^(?=({places})({'|'.join(CACHED)})(?!.*{boundary})){pattern[1:]}", cached
+    yield pattern, options
 
 
 def _stream(settings: Settings, options: ChannelOptions) -> StreamOptions:

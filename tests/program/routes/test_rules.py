@@ -1,5 +1,7 @@
 """What a database knows of channels is what the gateway knows of them."""
 
+from typing import Any
+
 import pytest
 
 from gateway.brokers.base import StreamOptions
@@ -33,23 +35,33 @@ NAMES = [
         "a.b-c:x",
         "aXb-c:x",
     ),
+    *("cache-a", "private-cache-", "presence-cache-a", "private-encrypted-cache-a", "my-cache-a", "cached", "$cache-a"),
+    *("news:cache-a", "news:eu:cache-a", "news:cache-a:b", "$news:cache-a", "chat:private-cache-a", "orders:cache-7"),
     *("a.b-c:70717273-7475-4677-8879-808182838485", "dm:#7", "news:1", "$news:1", "new:1", "news", ":x", "shop:#7:x"),
 ]
 
 
+APPS = [{"id": each[:4], "key": each[:4], "secret": "s", "namespace": each} for each in ("news:eu", "chat")]
+
+
+@pytest.mark.parametrize("pusher", [{}, {"enabled": True}, {"enabled": True, "namespace": "news", "apps": APPS}])
 @pytest.mark.parametrize("namespace", [None, "", "news"])
-def test_rules_say_what_channels_say(postgres_server: PostgresServer, namespace: str | None) -> None:
+def test_rules_say_what_channels_say(
+    postgres_server: PostgresServer, namespace: str | None, pusher: dict[str, Any]
+) -> None:
     personal = {"enabled": namespace is not None, "personal_channel_namespace": namespace or ""}
     settings = Settings.model_validate(
         {
             "channel": {
                 "namespaces": [{"name": "news", "history_size": 20, "history_ttl": 60, "history_meta_ttl": 100}],
-                "without_namespace": {"history_size": 30, "history_ttl": 60},
+                "without_namespace": {} if pusher else {"history_size": 30, "history_ttl": 60},
             },
+            "pusher": pusher,
             "client": {"subscribe_to_user_personal_channel": personal},
         }
     )
-    channels = Channels(settings.channel, ROUTES, settings.client.subscribe_to_user_personal_channel)
+    own = settings.client.subscribe_to_user_personal_channel
+    channels = Channels(settings.channel, ROUTES, own, pusher=settings.pusher)
     rules = stream_rules(settings, ROUTES)
     values = ", ".join(f"({number}, '{name}')" for number, name in enumerate(NAMES))
     matching = ", ".join(f"name ~ '{rule.pattern}'" for rule in rules)

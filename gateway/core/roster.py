@@ -1,0 +1,201 @@
+"""A roster: who is in a channel, by user and not by connection, as one node knows it.
+
+A user is there from the arrival of the first of his connections to the end of the last, wherever they are; who has no
+name counts as a user of his own. What connections of this node do is known here at once, and here alone: what the
+broker says of them comes late, and what other nodes take them for, having lost sight of this one, is not so.
+
+Source: Pusher Channels protocol, "Presence".
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+
+from msgspec import Struct
+from msgspec.json import encode
+
+from gateway.core.hub import Hub
+from gateway.messages import ClientInfo, Exclusion, MemberAdded, MemberRemoved, Payload, is_opaque
+
+ECHO = 60.0
+"""Seconds within which the broker has told, or never will, what a connection of this node has done."""
+
+Listener = Callable[[str, bool], None]
+"""Told of a user, and whether he is there now."""
+
+log = logging.getLogger(__name__)
+
+
+class _Member(Struct, gc=False):
+    """A user who is there, as others were told of him."""
+
+    info: Payload | None
+    id: bytes
+    entry: bytes
+    """What he is in a snapshot: among the ids, and in the hash."""
+    connections: int = 1
+
+
+class Roster:
+    """The users in one channel. It is only to be asked, and told of what is local, while it is held."""
+
+    __slots__ = (
+        "_clients",
+        "_clock",
+        "_gone",
+        "_here",
+        "_hub",
+        "_live",
+        "_members",
+        "_news",
+        "_snapshot",
+        "channel",
+        "listeners",
+    )
+
+    def __init__(self, channel: str, hub: Hub, clock: Callable[[], float]) -> None:
+        self.channel = channel
+        self.listeners: list[Listener] = []
+        self._hub = hub
+        self._clock = clock
+        self._members: dict[str, _Member] = {}
+        self._clients: dict[str, str] = {}
+        """The user of each connection."""
+        self._here: set[str] = set()
+        """Connections of this node."""
+        self._gone: dict[str, float] = {}
+        """Those that were, and when they went: what is told of them by now is old."""
+        self._news: set[str] | None = None
+        """Connections of which something was told while the members are being read."""
+        self._live = False
+        self._snapshot: bytes | None = None
+
+    def members(self) -> dict[str, Payload | None]:
+        """What each user is known by, in the order in which they came: the info of his first connection."""
+        return {user: member.info for user, member in self._members.items()}
+
+    @property
+    def count(self) -> int:
+        return len(self._members)
+
+    def has(self, user: str) -> bool:
+        return user in self._members
+
+    def snapshot(self) -> bytes:
+        """What a client is told who comes: ids, hash and count, as a JSON string that holds JSON."""
+        if self._snapshot is None:
+            ids = b",".join([each.id for each in self._members.values()])
+            entries = b",".join([each.entry for each in self._members.values()])
+            self._snapshot = rb'"{\"presence\":{\"ids\":[%b],\"hash\":{%b},\"count\":%d}}"' % (ids, entries, self.count)
+        return self._snapshot
+
+    # — connections of this node —
+
+    def came(self, info: ClientInfo) -> None:
+        """A connection of this node is about to be live: the others are told, if it is the first of its user."""
+        self._gone.pop(info.client, None)
+        self._here.add(info.client)
+        self._add(info)
+
+    def left(self, info: ClientInfo) -> None:
+        """It is so no longer."""
+        if info.client not in self._here:
+            return
+        self._here.remove(info.client)
+        now = self._clock()
+        while self._gone and now - next(iter(self._gone.values())) > ECHO:
+            del self._gone[next(iter(self._gone))]
+        self._gone[info.client] = now
+        self._remove(info.client)
+
+    # — what the broker tells, and presence —
+
+    def joined(self, info: ClientInfo) -> None:
+        if not self._is_ours(info.client):
+            self._note(info.client)
+            self._add(info)
+
+    def parted(self, info: ClientInfo) -> None:
+        if not self._is_ours(info.client):
+            self._note(info.client)
+            self._remove(info.client)
+
+    def begin_read(self) -> None:
+        """The members are being read: what is told from now on is newer."""
+        self._news = set()
+
+    def end_read(self, found: Mapping[str, ClientInfo] | None, *, whole: bool = True) -> None:
+        """They have been read; None if not. Without ``whole`` some are missing.
+
+        Those who wait for the first read learn from it who is there; after that all are told of what is different.
+        """
+        news, self._news = self._news or set(), None
+        if found is None:
+            return
+        for client, info in found.items():
+            if client not in news and not self._is_ours(client):
+                self._add(info)
+        # after those who have come: a user may have another connection now, and was there all the time
+        there = found.keys() | news | self._here
+        for client in [each for each in self._clients if each not in there] if whole else ():
+            self._remove(client)
+        self._live = True
+
+    # — inside —
+
+    def _is_ours(self, client: str) -> bool:
+        return client in self._here or client in self._gone
+
+    def _note(self, client: str) -> None:
+        if self._news is not None:
+            self._news.add(client)
+
+    def _add(self, info: ClientInfo) -> None:
+        client, user = info.client, info.user or info.client
+        before = self._clients.get(client)
+        if before == user:
+            return
+        if before is not None:
+            self._remove(client)
+        self._clients[client] = user
+        member = self._members.get(user)
+        if member is not None:
+            member.connections += 1
+            return
+        member = self._members[user] = _member(user, info)
+        self._changed(user, client, MemberAdded(user, member.info))
+
+    def _remove(self, client: str) -> None:
+        user = self._clients.pop(client, None)
+        if user is None:
+            return
+        member = self._members[user]
+        member.connections -= 1
+        if not member.connections:
+            del self._members[user]
+            self._changed(user, client, MemberRemoved(user))
+
+    def _changed(self, user: str, client: str, push: MemberAdded | MemberRemoved) -> None:
+        self._snapshot = None
+        if not self._live:
+            return
+        self._hub.announce(self.channel, push, Exclusion(clients=(client,)))
+        for listener in self.listeners.copy():
+            try:
+                listener(user, isinstance(push, MemberAdded))
+            except Exception:  # let through, it would cost the others, and whoever has told
+                log.exception("a listener of a roster failed")
+
+
+def _member(user: str, info: ClientInfo) -> _Member:
+    """A user as the first of his connections shows him; what its subscription has is nearer than what it has itself."""
+    shown = info.chan_info if info.chan_info is not None else info.conn_info
+    if is_opaque(shown):
+        shown = None
+    name = encode(user).decode()
+    entry = f"{name}:{'null' if shown is None else shown.decode()}"
+    return _Member(shown, _inner(name), _inner(entry))
+
+
+def _inner(text: str) -> bytes:
+    """JSON as it stands within a JSON string."""
+    return encode(text)[1:-1]
