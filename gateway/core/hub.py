@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Set
 
 from msgspec.structs import replace
 
-from gateway.core.audience import NOBODY, Audience, AudienceKey, Connection, LocalChannel, Subscriber
+from gateway.core.audience import NOBODY, Audience, AudienceKey, Connection, LocalChannel, Returning, Subscriber
 from gateway.core.losses import Losses, tell
 from gateway.core.output import Output
 from gateway.core.tags import TagsFilters
@@ -277,13 +277,20 @@ class Hub:
                 if message:
                     self._output.append(audience, message, excluded)
 
-    def lose(self, channel: LocalChannel, keys: Iterable[AudienceKey]) -> None:
-        """Let go of these audiences, which have missed something. Their members are told, many of them by and by."""
+    def lose(self, channel: LocalChannel, keys: Iterable[AudienceKey], before: Position | None = None) -> None:
+        """Let go of these audiences, which have missed something. Their members are told, many of them by and by.
+
+        ``before`` is where the channel stood, if it does not any more.
+        """
         for key in keys:
             if (audience := channel.audiences.get(key)) is None:
                 continue
             channel.drop(audience)
             self._output.write_early(audience)  # what came before the gap is good
+            stood = key.behind or before or channel.position
+            for subscriber in audience.members:
+                if isinstance(subscriber, Returning):
+                    subscriber.since = stood
             self.subscriptions -= len(audience.members)
             if key.wire.protocol.omits:  # they go on without, and would miss more by waiting
                 for subscriber in list(audience.members):
@@ -314,13 +321,13 @@ class Hub:
 
         Answers who reads the publication, and those of them that follow the stream by themselves for now.
         """
-        now, published = self._clock(), publication.time
+        now, published, before = self._clock(), publication.time, channel.position
         late = self._max_lag > 0 and published > 0 and now - published / 1000 > self._max_lag
         if not late and channel.follow(publication, now):
             return [*channel.audiences.values()], []
         readers, arrived, following, lost = channel.advance(publication, now, late)
         if lost:
-            self.lose(channel, lost)
+            self.lose(channel, lost, before)
         if not arrived:
             return readers, following
         found = dict.fromkeys(readers)

@@ -49,6 +49,7 @@ from gateway.program.unsupported import check_supported
 from gateway.tracing import around_api
 from gateway.transports.emulation_endpoint import emulation_routes
 from gateway.transports.http_stream import stream_routes
+from gateway.transports.pusher_endpoint import PATH as PUSHER
 from gateway.transports.uni_websocket import PATH as UNI_WEBSOCKET
 from gateway.transports.upgrade import WEBSOCKET_PATHS, UpgradeNeeded
 from gateway.web.api import api_router
@@ -221,6 +222,8 @@ class Gateway(Operations, BaseRouter):
         if self.settings.uni_websocket.enabled:
             listening = _Late(lambda: self._started().uni_websocket)
             router.routes += [WebSocketRoute(UNI_WEBSOCKET, listening), Route(UNI_WEBSOCKET, needed)]
+        if self.settings.pusher.enabled:
+            router.routes.append(WebSocketRoute(PUSHER + "{key:path}", _Late(lambda: self._started().pusher)))
         router.routes += stream_routes(lambda: self._started().acceptor, self.settings)
         router.routes += emulation_routes(lambda: self._started().acceptor, self.settings)
         around = around_api(self.settings.opentelemetry, lambda: self._started().tracing)

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from gateway.admin.methods import answer_pages
+from gateway.apps.static import StaticApps
 from gateway.auth.tokens import TokenVerifier
 from gateway.config.settings import Settings
 from gateway.core.node import Node
@@ -25,10 +26,12 @@ from gateway.protocols.centrifuge_json_uni import CentrifugeJsonUni
 from gateway.protocols.centrifuge_protobuf import CentrifugeProtobuf
 from gateway.proxies import open_proxies
 from gateway.session import NO_APPLICATION
+from gateway.session.pusher import Shared, terminating
 from gateway.tracing import open_tracing
 from gateway.transports.base import Acceptor
 from gateway.transports.endpoint import WebSocketEndpoint
 from gateway.transports.hint import hint_at_server
+from gateway.transports.pusher_endpoint import PusherEndpoint
 from gateway.transports.uni_websocket import UniWebSocketEndpoint
 from gateway.web.workers import telling
 
@@ -89,6 +92,11 @@ class Running:
         formats = {"protobuf": protobuf}
         self.websocket = WebSocketEndpoint(self.acceptor, protocols, settings, self.node.wheel, formats)
         self.uni_websocket = UniWebSocketEndpoint(self.acceptor, CentrifugeJsonUni(), settings)
+        self.pusher: PusherEndpoint | None = None
+        if settings.pusher.enabled:
+            self.apps = StaticApps(settings.pusher, settings.channel.namespace_boundary)
+            self.pusher = PusherEndpoint(self.acceptor, self.apps, Shared(self.node), settings)
+            terminating.listen(self.node)
 
     def reload(self, settings: Settings) -> None:
         """Tell each part that keeps something made of settings. Raises `SettingsError`, and nothing has changed."""

@@ -9,8 +9,10 @@ from gateway.config.settings import AsyncAPISettings, Settings
 from gateway.config.sources import load
 from gateway.messages import Payload
 from gateway.program.gateway import Gateway
+from gateway.transports.pusher_endpoint import PATH as PUSHER
 from gateway.transports.uni_websocket import PATH as UNI_WEBSOCKET
 from gateway.transports.upgrade import WEBSOCKET_PATHS, Nowhere
+from gateway.transports.uvicorn_websocket import any_below
 from gateway.version import __version__
 from gateway.web.demo import demo_router
 
@@ -29,6 +31,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.endpoints = dict.fromkeys(WEBSOCKET_PATHS, running.websocket)  # and gives these their connections itself
     if settings.uni_websocket.enabled:
         app.state.endpoints[UNI_WEBSOCKET] = running.uni_websocket
+    if running.pusher is not None:
+        app.state.endpoints[any_below(PUSHER)] = running.pusher
     app.include_router(gateway.router)
     paths = [path for path in app.state.endpoints if not path.endswith("/")]
     app.router.default = Nowhere(running.acceptor, app.router.default, paths, settings.http_server.root_path)

@@ -4,8 +4,12 @@ from gateway.session.application import NO_APPLICATION, Application, NoApplicati
 from gateway.session.base import Handshake, Transport
 from gateway.session.dispatch import FAIR, ClientSession
 from gateway.session.life import State
+from gateway.session.pusher import PusherSession
 from gateway.session.rejections import tell
 from gateway.session.session import Session
+
+Speaking = ClientSession | PusherSession
+"""A session that takes what its client sends, frame by frame."""
 
 __all__ = [
     "FAIR",
@@ -14,7 +18,9 @@ __all__ = [
     "ClientSession",
     "Handshake",
     "NoApplication",
+    "PusherSession",
     "Session",
+    "Speaking",
     "State",
     "Transport",
     "tell",

@@ -195,9 +195,13 @@ class Session:
             log.debug("%s: disconnected, %s", str(self), farewell)
         if reason.code != DisconnectCode.SLOW:
             self.node.hub.flush()
-        self.transport.close(farewell)
+        self.transport.close(self.outwardly(farewell))
         # not when the transport has closed: a client that does not read may take its time
         self.node.spawn(self.end(), self.context)
+
+    def outwardly(self, reason: Disconnect) -> Disconnect:
+        """The reason in the codes that its client knows."""
+        return reason
 
     async def end(self, closed: Disconnect | None = None) -> None:
         """Leave every channel. The transport calls this when it is closed; a second call does nothing.

@@ -217,7 +217,7 @@ class Taps:
                 found.append(subscriber)
         return found
 
-    def _lose(self, channel: LocalChannel, keys: Iterable[AudienceKey]) -> None:
+    def _lose(self, channel: LocalChannel, keys: Iterable[AudienceKey], before: Position | None = None) -> None:
         keys = list(keys)
         lost = [audience.members for key in keys if (audience := channel.audiences.get(key)) is not None]
         if lost:
@@ -226,7 +226,7 @@ class Taps:
             for subscriber in self._subscribers.get(channel.name, ()):
                 if any(subscriber in members for members in lost):
                     self.tell(subscriber.connection, "lost", "something is missing before", channel.name)
-        Hub.lose(self._hub, channel, keys)
+        Hub.lose(self._hub, channel, keys, before)
 
     # — subscriptions —
 

@@ -98,13 +98,18 @@ class Admission:
         if rate != (self._rate.limit if self._rate else 0):
             self._rate = Rate(rate, self._clock) if rate else None
 
-    def forbid(self, asking: Asking, address: Address = NOWHERE) -> Refusal | None:
-        """How a page of an origin that may not connect is refused."""
+    def forbid(
+        self, asking: Asking, address: Address = NOWHERE, patterns: Sequence[str] = (), named: str = ""
+    ) -> Refusal | None:
+        """How a page of an origin that may not connect is refused.
+
+        With ``patterns``, which stand in the setting ``named``, these take the place of client.allowed_origins.
+        """
         origin = asking.header(b"origin")
-        if origin is None or self._admits(origin.decode("latin-1").lower(), asking):
+        if origin is None or self._admits(origin.decode("latin-1").lower(), asking, patterns):
             return None
-        shown = origin.decode("latin-1")
-        self._count(address, "origin", "client.allowed_origins has no %.100r", shown, hint=shown[:100])
+        shown, setting = origin.decode("latin-1"), named if patterns else "client.allowed_origins"
+        self._count(address, "origin", "%s has no %.100r", setting, shown, hint=shown[:100])
         return Refusal(FORBIDDEN, [], _origin_advice(shown))
 
     def reject_subprotocols(self, offered: Sequence[str], spoken: Sequence[str], address: Address) -> Refusal:
@@ -148,13 +153,14 @@ class Admission:
             return None
         return _unavailable(1)
 
-    def _admits(self, origin: str, asking: Asking) -> bool:
+    def _admits(self, origin: str, asking: Asking, patterns: Sequence[str]) -> bool:
         scheme, _, place = origin.partition("://")
         host = (asking.header(b"host") or b"").decode("latin-1").lower()
         port = DEFAULT_PORTS.get(scheme, "")
         if self._same_origin and place.removesuffix(port) == host.removesuffix(port) != "":
             return True
-        return any(fnmatchcase(origin, pattern) for pattern in self._origins)
+        listed = [pattern.lower() for pattern in patterns] or self._origins
+        return any(fnmatchcase(origin, pattern) for pattern in listed)
 
     def _count(
         self, address: Address, reason: str, why: str, *details: object, hint: str = "", level: int = logging.WARNING

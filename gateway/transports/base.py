@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
 from math import ceil
 from sys import intern
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.types import Scope
 
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 NOTHING_KNOWN = Handshake()
 
-log = logging.getLogger(__name__)
+S = TypeVar("S", bound=Session)
 
 UNAUTHENTICATED = 65536
 """Most bytes of a message of a client that has not been let in, and about what the server keeps for such a client at
@@ -103,6 +103,10 @@ class Acceptor:
     def forbid(self, scope: Scope) -> Refusal | None:
         """How a page of an origin that may not connect is refused."""
         return self._admission.forbid(Scoped(scope), self.address(scope))
+
+    def forbids(self, peer: Peer, asking: Asking, patterns: Sequence[str], named: str) -> bool:
+        """Whether it is a page of an origin that may not connect: one of none of these, if any are given."""
+        return self._admission.forbid(asking, peer.address, patterns, named) is not None
 
     def address(self, scope: Scope) -> Address:
         """Where a client is, behind the proxies that are trusted."""
@@ -181,6 +185,13 @@ class Acceptor:
 
     def let_in(self, wire: Wire, transport: Transport, peer: Peer, asking: Asking) -> ClientSession:
         """Open the session of a client that is known."""
+        session = self.let_in_as(ClientSession, wire, transport, peer, asking)
+        if wire.emulated:
+            self.emulation.open(session)
+        return session
+
+    def let_in_as(self, make: Callable[..., S], wire: Wire, transport: Transport, peer: Peer, asking: Asking) -> S:
+        """The same of one that is not commanded as ours are: ``make`` takes what a `Session` begins with."""
         user = asking.header(self._user_header) if self._user_header else None
         handshake, context = NOTHING_KNOWN, None
         if user:
@@ -188,11 +199,9 @@ class Acceptor:
         if self._keep is not None:
             handshake = Handshake(handshake.headers, self._keep(asking.scope))
             context = copy_context()
-        session = ClientSession(self._node, self._tokens, wire, transport, handshake, self._application, context)
+        session = make(self._node, self._tokens, wire, transport, handshake, self._application, context)
         self._locate(session, peer, asking)
         self.add(session)
-        if wire.emulated:
-            self.emulation.open(session)
         return session
 
     def add(self, session: Session) -> None:

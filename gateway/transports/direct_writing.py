@@ -5,7 +5,7 @@ from typing import Protocol
 from gateway.core.audience import Write
 from gateway.core.wheel import Wheel
 from gateway.errors import Disconnect, DisconnectCode
-from gateway.session import ClientSession
+from gateway.session import Speaking
 from gateway.transports.raw import discard
 from gateway.transports.slow_consumer import SlowConsumer, WriteLimits
 
@@ -30,7 +30,7 @@ class DirectWriting:
 
     __slots__ = ("_connection", "_limits", "_open", "_slow", "_wheel", "session", "write")
 
-    session: ClientSession
+    session: Speaking
 
     def __init__(self, connection: WrittenTo, wheel: Wheel, limits: WriteLimits) -> None:
         self._connection = connection

@@ -63,7 +63,10 @@ class WebSocketProtocol(ClosingProtocol):
     offered: Compression | None = None
     """What to do for clients that can decompress; None sends and takes no compressed messages."""
     endpoints: Mapping[str, RawEndpoint] = {}
-    """By path: who is given connections without an application call between. The rest is for the application."""
+    """By path, or by that of `any_below`: who is given connections without an application call between.
+
+    The rest is for the application.
+    """
 
     def __init__(
         self,
@@ -197,7 +200,7 @@ class WebSocketProtocol(ClosingProtocol):
         if self.offered is not None:
             self._agreement = agree(request.values(b"sec-websocket-extensions"), self.offered)
         path = request.target if "?" not in request.target else request.target.partition("?")[0]
-        endpoint = self.endpoints.get(path)
+        endpoint = self.endpoints.get(path) or self.endpoints.get(any_below(path))
         if endpoint is not None:
             endpoint.open(self, request)
         elif (way := way_of(self, path)) is None or not way.go(self, request, self._app_state or {}):
@@ -323,6 +326,11 @@ class CompressingWebSocketProtocol(WebSocketProtocol):
     __slots__ = ()
 
     offered = Compression()
+
+
+def any_below(path: str) -> str:
+    """What an endpoint is named by that takes the last part of a path, whatever it is: ``/app/*``."""
+    return f"{path.rpartition('/')[0]}/*"
 
 
 def peer_of(transport: asyncio.BaseTransport) -> tuple[str, int] | None:

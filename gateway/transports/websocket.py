@@ -6,7 +6,7 @@ from starlette.types import Message, Receive
 
 from gateway.errors import Disconnect
 from gateway.protocols.base import Wire, WireProtocol
-from gateway.session import ClientSession
+from gateway.session import Speaking
 from gateway.transports.asgi import AsgiTransport
 from gateway.transports.base import UNAUTHENTICATED, is_unauthenticated
 from gateway.transports.frames import NO_CODE, TOO_BIG
@@ -68,7 +68,7 @@ def payload_of(message: Message) -> bytes:
     return payload
 
 
-async def converse(session: ClientSession, receive: Receive, largest: int) -> tuple[int, str]:
+async def converse(session: Speaking, receive: Receive, largest: int) -> tuple[int, str]:
     """Give the session its frames until the connection ends, or one is of more than ``largest`` bytes (1009).
 
     Returns the code and the reason with which it was closed.

@@ -1,0 +1,53 @@
+"""Ending a user's connections, on all nodes, by order of its backend.
+
+Source: Pusher Channels protocol, "Terminating user connections".
+"""
+
+import logging
+
+from msgspec import DecodeError, Struct
+from msgspec.json import Decoder, encode
+
+from gateway.core.node import Node
+from gateway.errors import Disconnect
+from gateway.session.pusher.replies import UNAUTHORIZED
+from gateway.session.pusher.session import AppSession
+
+NOTICE = "pusher_terminate"
+"""To every node: JSON with the ids of an app and of the user."""
+
+log = logging.getLogger(__name__)
+
+
+class _Terminate(Struct):
+    app: str
+    user: str
+
+
+_terminate = Decoder(_Terminate).decode
+
+
+def notice(app: str, user: str) -> str:
+    """What the nodes are told."""
+    return encode(_Terminate(app, user)).decode()
+
+
+def listen(node: Node) -> None:
+    """Do what other nodes, or this one, are told."""
+
+    def told(argument: str) -> None:
+        try:
+            found = _terminate(argument)
+        except DecodeError:
+            log.warning("a notice to end connections cannot be read")
+            return
+        terminate(node, found.app, found.user)
+
+    node.cluster.listeners[NOTICE] = told
+
+
+def terminate(node: Node, app: str, user: str) -> None:
+    """End the connections here that are signed in to the app as the user."""
+    for connection in node.hub.of_user(user) if user else ():
+        if isinstance(connection, AppSession) and connection.app.id == app:
+            connection.disconnect(Disconnect(UNAUTHORIZED, "ended by the application"))
