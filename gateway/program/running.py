@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from gateway.admin.methods import answer_pages
+from gateway.apps.base import Apps
 from gateway.apps.static import StaticApps
 from gateway.auth.tokens import TokenVerifier
 from gateway.config.settings import Settings
@@ -33,11 +34,15 @@ from gateway.transports.endpoint import WebSocketEndpoint
 from gateway.transports.hint import hint_at_server
 from gateway.transports.pusher_endpoint import PusherEndpoint
 from gateway.transports.uni_websocket import UniWebSocketEndpoint
+from gateway.web.pusher import answer_counts
 from gateway.web.workers import telling
 
 
 class Running:
     """A node with all that belongs to it, from one start to the next stop."""
+
+    apps: Apps
+    """Those of the Pusher protocol, where it is served."""
 
     def __init__(self, settings: Settings, program: Program, same_origin: bool, environment: Environment) -> None:
         self.started = False
@@ -67,6 +72,7 @@ class Running:
             proxies.start()
             self.node.polls.fetch = proxies.poll
         answer_pages(self.node)
+        answer_counts(self.node)
         self.node.limiter.store = self.engine.limits
         self.engine.set_rules(stream_rules(settings, routes))
         self.tokens = TokenVerifier(
