@@ -41,13 +41,15 @@ PLAIN = App("9002", "k3y0plain", "s3cr3t-plain")
 """As it comes: no client events, no watchlists, no counts."""
 DISABLED = App("9003", "k3y0disabled", "s3cr3t-disabled")
 SMALL = App("9004", "k3y0small", "s3cr3t-small")
-"""For one connection."""
+"""For two connections."""
 ELSEWHERE = App("9005", "k3y0elsewhere", "s3cr3t-elsewhere")
 """For pages of another site alone, and three members of a channel."""
 CROWDED = App("9006", "k3y0crowded", "s3cr3t-crowded")
 """For many members, and large ones."""
 STRICT = App("9007", "k3y0strict", "s3cr3t-strict")
 """For connections that say at once who they are."""
+SHARED = App("9008", "k3y0shared", "s3cr3t-shared")
+"""In a namespace where clients of Centrifugo may do everything."""
 UNKNOWN = App("9999", "k3y0unknown", "s3cr3t-unknown")
 """No gateway has it."""
 
@@ -60,22 +62,23 @@ EVERYTHING: dict[str, Any] = {
 MORE: dict[App, dict[str, Any]] = {
     PLAIN: {},
     DISABLED: {"enabled": False},
-    SMALL: {"max_connections": 1},
+    SMALL: {"max_connections": 2},
     ELSEWHERE: {"allowed_origins": ["https://elsewhere.example"], "max_presence_members": 3},
     CROWDED: {"max_presence_members": 5000, "max_presence_member_size": 16_384},
     STRICT: {"authorization_timeout": "1s"},
+    SHARED: {"namespace": "chat", "enable_client_messages": True},
 }
 
 
 def _described(app: App, **more: Any) -> dict[str, Any]:
-    return {"id": app.id, "key": app.key, "secret": app.secret, "namespace": f"app{app.id}", **more}
+    return {"id": app.id, "key": app.key, "secret": app.secret, "namespace": f"app{app.id}"} | more
 
 
 def settings(redis: str, webhooks: str, prefix: str = "pusher") -> dict[str, Any]:
     """Of gateways on this Redis that tell webhooks there."""
     apps = [_described(MAIN, **EVERYTHING, webhooks=[{"url": webhooks}])]
     apps += [_described(app, **more) for app, more in MORE.items()]
-    namespaces = [{"name": each["namespace"]} for each in apps]
+    namespaces = [{"name": each["namespace"]} for each in apps if each["namespace"] != "chat"]
     return {
         **SETTINGS,
         "channel": {"namespaces": [*namespaces, {"name": "chat", **CHAT}]},

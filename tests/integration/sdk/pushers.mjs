@@ -60,7 +60,7 @@ export const driver = (builds, Echo, Server) => (tell) => {
     lose: ({ client }) => clients.get(client).connection.connection.transport.socket.close(),
     state: ({ client }) => clients.get(client).connection.state,
     socket: ({ client }) => clients.get(client).connection.socket_id,
-    count: ({ client, channel }) => clients.get(client).channel(channel).subscription_count ?? null,
+    count: ({ client, channel }) => clients.get(client).channel(channel).subscriptionCount ?? null,
     members({ client, channel }) {
       const { members, count, me } = clients.get(client).channel(channel).members;
       return { members, count, me };
