@@ -107,13 +107,17 @@ class Virtualenv:
 
 
 class Node:
-    """The Node packages of the lock file, beside the peers that import them."""
+    """The Node packages of a lock file, beside the peers that import them."""
+
+    def __init__(self, directory: Path = PEERS) -> None:
+        self._directory = directory
 
     def prepare(self) -> None:
         program("node", "nodejs")
-        stamp, lock = PEERS / "node_modules" / "stamp", PEERS / "package-lock.json"
+        stamp, lock = self._directory / "node_modules" / "stamp", self._directory / "package-lock.json"
         if not fresh(stamp, lock):
-            make([program("npm", "npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"], PEERS)
+            install = [program("npm", "npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
+            make(install, self._directory)
             mark(stamp, lock)
 
     def command(self, words: Sequence[str]) -> list[str]:
@@ -122,7 +126,7 @@ class Node:
     def version(self, package: str) -> str:
         if package == "node":
             return f"Node {make([*self.command(['--version'])]).strip().lstrip('v')}"
-        about = json.loads((PEERS / "node_modules" / package / "package.json").read_text())
+        about = json.loads((self._directory / "node_modules" / package / "package.json").read_text())
         return f"{package} {about['version']}"
 
 

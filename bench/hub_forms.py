@@ -14,17 +14,21 @@ from gateway.core.hub import Hub
 from gateway.core.tags import TagsFilter
 from gateway.core.variants import EVERYTHING
 from gateway.errors import Disconnect
+from gateway.kinds import Names
 from gateway.messages import FilterNode, Payload, Position, Publication
 from gateway.metrics import Metrics
 from gateway.protocols.base import Wire
 from gateway.protocols.centrifuge_json import CentrifugeJson
 from gateway.protocols.centrifuge_protobuf import CentrifugeProtobuf
+from gateway.protocols.pusher import PusherProtocol
 from gateway.transports.frames import BINARY, TEXT, frame
+from gateway.transports.single_frames import DirectWire
 
 CHANNEL, EPOCH = "room", "abcd"
 SUBSCRIBERS, SIZE = 1000, 400
 JSON = Wire(CentrifugeJson(), partial(frame, TEXT))
 PROTOBUF = Wire(CentrifugeProtobuf(), partial(frame, BINARY))
+PUSHER = DirectWire(PusherProtocol(Names("")), None)
 
 
 class Form(Struct, frozen=True, kw_only=True):
@@ -69,6 +73,7 @@ def _range(of: int) -> Callable[[int], FilterNode]:
 FORMS = {
     "json": Form(),
     "protobuf": Form(wire=PROTOBUF),
+    "pusher": Form(wire=PUSHER, tags=lambda _: {"event": "tick"}),
     "delta": Form(delta=True),
     "10 filters, all pass": Form(filters=_other(10), tags=_group(10)),
     "10 filters, one passes": Form(filters=_equal(10), tags=_group(10), share=0.1),

@@ -5,7 +5,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from secrets import token_hex
 
 import msgspec
@@ -15,6 +15,7 @@ from bench.injection import Appends, Injection
 from bench.redises import Redises
 from bench.servers import Failed, Server
 from bench.systems import SECRET, System
+from bench.triggers import Triggers
 from gateway.auth.tokens import sign_connection
 from gateway.bench.load import Load
 from gateway.bench.plan import Plan
@@ -122,8 +123,11 @@ def delivered(run: Run, load: Load, seconds: float) -> Values:
 
 def fan_out(run: Run, subscribers: int = 1000, inflight: int = 2) -> Values:
     """One channel, many subscribers."""
-    with connected(run, Load(run.plan(subscribers, inflight=inflight))) as load:
-        return delivered(run, load, run.seconds)
+    plan = run.plan(subscribers, inflight=inflight)
+    with ExitStack() as stack:
+        triggers = Triggers(run.server.port, [plan.channel(0)], inflight) if run.system.triggered else None
+        publish = stack.enter_context(closing(triggers)).publish if triggers else None
+        return delivered(run, stack.enter_context(connected(run, Load(plan, publish))), run.seconds)
 
 
 def injected(run: Run, subscribers: int = 1000, channels: int = 1000, inflight: int = 1000) -> Values:

@@ -1,11 +1,13 @@
 """The systems that are compared: how each is started, what it speaks and what it is made of."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 from msgspec import structs
 
+from bench import triggers
 from bench.environment import HERE, PEERS, Compiled, Environment, Here, Node, Virtualenv
 from bench.redises import Layout
 from bench.servers import Server, free_port
@@ -25,6 +27,17 @@ SOCKET_IO = Dialect(
 )
 """Engine.IO 4 over WebSocket alone, and a room per channel."""
 
+PUSHER = Dialect(
+    path=f"/app/{triggers.KEY}?protocol=7&client=js&version=8.6.0&flash=false",
+    steps=(b'"pusher:connection_established"',),
+    hello=(b'{"event":"pusher:subscribe","data":{"auth":"","channel":"{channel}"}}',),
+    ready=b'"pusher_internal:subscription_succeeded"',
+    ping=b'{"event":"pusher:ping","data":"{}"}',
+    pong=b'{"event":"pusher:pong","data":{}}',
+    mark=rb'"t\":',
+)
+"""What pusher-js says and is told, in public channels; data are JSON in a string."""
+
 SECRET = "a secret of the bench, long enough to sign tokens with"
 """Signs the tokens of those systems that ask for them."""
 
@@ -35,6 +48,7 @@ GATEWAY = Here()
 PYTHON = Virtualenv("peers", PEERS / "requirements.txt")
 BROADCASTER = Virtualenv("broadcaster", PEERS / "requirements-broadcaster.txt")
 NODE = Node()
+SOKETI = Node(PEERS / "soketi")
 
 
 class System(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +68,8 @@ class System(msgspec.Struct, frozen=True, kw_only=True):
     """Of which ``{redis}`` is the address."""
     tokens: bool = False
     """Whether connections need one, signed with `SECRET`."""
+    triggered: bool = False
+    """Whether a backend publishes, by the HTTP API of the Pusher protocol, and no connection does."""
     own_channels: bool = False
     """Whether each connection of a storm has a channel of its own."""
     directory: Path = HERE.parent
@@ -67,7 +83,9 @@ class System(msgspec.Struct, frozen=True, kw_only=True):
         port = free_port()
         filled = [word.replace("{port}", str(port)).replace("{redis}", redis) for word in self.words]
         command = self.environment.command(filled)
-        given = {name: value.replace("{redis}", redis) for name, value in self.variables.items()}
+        given = {
+            name: value.replace("{port}", str(port)).replace("{redis}", redis) for name, value in self.variables.items()
+        }
         variables = {"BENCH_REDIS": redis, **given}
         server = Server(self.name, command, core, port, self.announces, **variables)
         server.directory = self.directory
@@ -205,6 +223,19 @@ _INBOX = structs.replace(
     CENTRIFUGE, hello=tuple(each.replace(b"{channel}", b"inbox:{channel}") for each in CENTRIFUGE.hello)
 )
 
+_APP = (triggers.APP, triggers.KEY, triggers.SECRET)
+_PUSHER = {
+    "GATEWAY_PUSHER__ENABLED": "true",
+    "GATEWAY_PUSHER__APPS": json.dumps([dict(zip(("id", "key", "secret"), _APP, strict=True))]),
+}
+_SOKETI = {
+    "SOKETI_HOST": "127.0.0.1",
+    "SOKETI_PORT": "{port}",
+    "SOKETI_METRICS_ENABLED": "false",
+    **{f"SOKETI_DEFAULT_APP_{name}": value for name, value in zip(("ID", "KEY", "SECRET"), _APP, strict=True)},
+    "NODE_ENV": "production",
+}
+
 SYSTEMS: Sequence[System] = (
     System(name="limit", title="limit (C)", packages=("gcc",), environment=LIMIT, words=("{port}",)),
     gateway("gateway", "**gateway**"),
@@ -255,6 +286,26 @@ SYSTEMS: Sequence[System] = (
         dialect=SOCKET_IO,
     ),
     on_node("ws", "plain ws + Redis", "ws.mjs", "ws", "redis"),
+    structs.replace(
+        gateway("pusher", "**gateway**, Pusher", **_PUSHER),
+        dialect=PUSHER,
+        triggered=True,
+    ),
+    System(
+        name="soketi",
+        title="Soketi",
+        packages=("@soketi/soketi", "uWebSockets.js", "node"),
+        environment=SOKETI,
+        words=(str(PEERS / "soketi" / "node_modules" / "@soketi" / "soketi" / "bin" / "server.js"), "start"),
+        dialect=PUSHER,
+        variables=_SOKETI,
+        triggered=True,
+    ),
+    structs.replace(
+        on_node("ws-pusher", "Pusher on plain ws", "ws_pusher.mjs", "ws", dialect=PUSHER),
+        words=(str(PEERS / "ws_pusher.mjs"), "{port}", *_APP),
+        triggered=True,
+    ),
 )
 
 BY_NAME: Mapping[str, System] = {system.name: system for system in SYSTEMS}

@@ -43,6 +43,8 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _PEERS = ("tutorial", "tutorial-redis", "broadcaster", "channels", "python-socketio", "socket.io", "ws")
+_PUSHERS = ("pusher", "soketi", "ws-pusher")
+"""Clients of the Pusher protocol, and a backend that posts the events."""
 _GATEWAYS = ("gateway", "gateway-redis")
 _SUBSCRIBED = ("history", "history-redis", "program-redis", "program-token")
 """Each connection with a channel of its own with history."""
@@ -54,14 +56,14 @@ WORKS: Sequence[Work] = (
         name="fanout-2",
         title="One channel, 1,000 subscribers, 2 messages in flight",
         measure=measures.fan_out,
-        systems=(*_FAN_OUT, *_PEERS),
+        systems=(*_FAN_OUT, *_PEERS, *_PUSHERS),
         bars=(Bar(value=_D, of="limit", least=1.0), Bar(value=_D, of="tutorial", least=4.0)),
     ),
     Work(
         name="fanout-32",
         title="One channel, 1,000 subscribers, 32 messages in flight",
         measure=partial(measures.fan_out, inflight=32),
-        systems=(*_FAN_OUT, *_PEERS),
+        systems=(*_FAN_OUT, *_PEERS, *_PUSHERS),
         bars=(Bar(value=_D, of="limit", least=6.0), Bar(value=_D, of="tutorial", least=25.0)),
     ),
     Work(

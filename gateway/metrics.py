@@ -13,6 +13,9 @@ from gateway.health import ServerHealth
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Bounds for times, from what a quiet node takes to what a deadline ends."""
 
+LAGS = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+"""Bounds for times that are waited for on purpose."""
+
 SIZES = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
 """Bounds for numbers of publications."""
 
@@ -144,6 +147,15 @@ class Metrics:
         """What they did not decide, by event, name and kind."""
         self.proxy_calls: Counter[tuple[str, str]] = Counter()
         """Calls that are under way, by event and name."""
+        self.webhook_requests: Counter[str] = Counter()
+        """Requests to the webhooks of apps, by how they ended."""
+        self.webhook_events: Counter[str] = Counter()
+        """Events of apps: `told`, `put_aside`, `lost`."""
+        self.webhook_time = Histogram()
+        self.webhook_lag = Histogram(LAGS)
+        """From when an event happened to when it was told."""
+        self.webhook_failing = 0
+        """Webhooks that this node is telling, and that fail just now."""
         self.slow: set[SlowClient] = set()
         """Clients that are slow just now."""
 

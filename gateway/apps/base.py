@@ -8,7 +8,10 @@ from gateway.kinds import Names
 
 
 class App:
-    """An app as the node has it: what its settings say, and what is decided of them once."""
+    """An app as the node has it: what its settings say, and what is decided of them once.
+
+    Other settings hold for those who are connected, too: an app that is gone is one that is not enabled.
+    """
 
     __slots__ = ("names", "settings")
 
@@ -41,7 +44,7 @@ class Apps(Protocol):
         """
 
     def by_id(self, app_id: str) -> App | None:
-        """The app with this id, of those that are known."""
+        """The app with this id, of those that are known, however long ago anybody was asked for it."""
 
     def of_channel(self, channel: str) -> App | None:
         """The app, of those that are known, in whose namespace a channel of the gateway stands."""

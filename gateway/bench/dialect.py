@@ -53,6 +53,8 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     """First byte of frames that are no control frames."""
     encode: Callable[[bytes], bytes] = bytes
     """What makes of a template, once it is filled in, what is sent."""
+    mark: bytes = MARK
+    """How `MARK` stands in what is delivered: otherwise, where data are JSON in a string."""
 
 
 CENTRIFUGE = Dialect(

@@ -55,7 +55,7 @@ class Load:
         self._everywhere: Sequence[Sequence[int]] = [self.subscribers]  # by process
         self._hook, self._flush, self._passed, self._confirmed = publish, flush, passed, confirmed
         dialect = plan.dialect
-        self._reader = Reader(plan.channels, self, dialect.ping, dialect.pong, dialect.first)
+        self._reader = Reader(plan.channels, self, dialect.ping, dialect.pong, dialect.first, dialect.mark)
         self._connector = Connector(plan, self._reader, self._opened, self.errors)
         self._sockets: dict[int, socket.socket] = {}
         self._members: list[list[int]] = [[] for _ in range(plan.channels)]
@@ -279,7 +279,7 @@ class Load:
     def _opened(self, opening: Opening) -> None:
         receive = opening.receive
         if self._watch is None:
-            receive = self._watch = Watch(receive)
+            receive = self._watch = Watch(receive, self.plan.dialect.mark)
         fd, channel = opening.socket.fileno(), opening.number % self.plan.channels
         self._reader.count(fd, channel, receive)
         self._sockets[fd] = opening.socket

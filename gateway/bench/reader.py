@@ -13,8 +13,6 @@ BUFFER = 1 << 18
 NOTHING = -1
 """What a receiver returns when there is nothing to count."""
 _OFF = 1 << 62
-_SPLIT = len(MARK) - 1
-_BEGINNINGS = MARK[:-1]  # what ends with none of these bytes does not end within a mark
 _EVENTS = 1024
 
 Receive = Callable[[bytearray], int]
@@ -48,7 +46,13 @@ class Reader:
     """
 
     def __init__(
-        self, channels: int, handler: Handler, ping: bytes = b"", pong: bytes = b"", first: int = TEXT
+        self,
+        channels: int,
+        handler: Handler,
+        ping: bytes = b"",
+        pong: bytes = b"",
+        first: int = TEXT,
+        mark: bytes = MARK,
     ) -> None:
         self.delivered = [0] * channels
         self.got: list[int] = []
@@ -61,6 +65,9 @@ class Reader:
         self.curious: set[int] = set()  # descriptors whose every read may hold a reply
         self._handler = handler
         self._first = first
+        self._mark = mark
+        self._beginnings = mark[:-1]  # what ends with none of these bytes does not end within a mark
+        self._split = len(mark) - 1
         self._ping = bytes((first, len(ping))) + ping if ping else b""
         self._pong = pong
         self._epoll = select.epoll()
@@ -163,7 +170,7 @@ class Reader:
             if not size:
                 self._handler.lost(fd, "connection lost")
             return 0
-        count = self._buffer.count(MARK, 0, size)
+        count = self._buffer.count(self._mark, 0, size)
         if count and self._is_frame(size):
             odd, farewell = fd in self.curious, None
         else:
@@ -173,7 +180,7 @@ class Reader:
             self._handler.told(fd, bytes(self._buffer[:size]))
         if farewell is not None:
             self._handler.lost(fd, farewell)
-        elif self._cut or self._buffer[size - 1] in _BEGINNINGS:
+        elif self._cut or self._buffer[size - 1] in self._beginnings:
             count += self._across(fd, size)
         elif not odd:
             self._before, self._size, self._count = bytes(self._buffer[:size]), size, count
@@ -187,10 +194,11 @@ class Reader:
     def _across(self, fd: int, size: int) -> int:
         """Count a mark that began in the read before, and remember the end of this one."""
         before = self._cut.pop(fd, b"")
-        head = before + self._buffer[: min(size, _SPLIT)]
-        if self._buffer[size - 1] in _BEGINNINGS:
-            self._cut[fd] = bytes(self._buffer[size - _SPLIT : size]) if size >= _SPLIT else bytes(head[-_SPLIT:])
-        return head.count(MARK)
+        split = self._split
+        head = before + self._buffer[: min(size, split)]
+        if self._buffer[size - 1] in self._beginnings:
+            self._cut[fd] = bytes(self._buffer[size - split : size]) if size >= split else bytes(head[-split:])
+        return head.count(self._mark)
 
     def _pings(self, fd: int, size: int) -> bool:
         """Answer pings. Payloads are ASCII, or have no zeros: what is looked for stands in heads of frames alone."""
@@ -231,34 +239,35 @@ class Reader:
         """Note the latency of each delivery in the buffer. Returns how many deliveries to let pass."""
         assert self._latency is not None
         received = now()
-        for time in times(self._buffer, size):
+        for time in times(self._buffer, size, self._mark):
             self._latency.add(received - time, self._stride)
         # At random, so that it is not always the same subscribers.
         return random.randrange(1, 2 * self._stride) if self._stride > 1 else 1  # noqa: S311
 
 
-def times(buffer: bytearray, size: int) -> list[int]:
+def times(buffer: bytearray, size: int, mark: bytes = MARK) -> list[int]:
     """When the messages in it were published, except for one that is cut off."""
     found = []
-    at = buffer.find(MARK, 0, size)
-    while at >= 0 and at + len(MARK) + DIGITS <= size:
-        at += len(MARK)
+    at = buffer.find(mark, 0, size)
+    while at >= 0 and at + len(mark) + DIGITS <= size:
+        at += len(mark)
         found.append(int(buffer[at : at + DIGITS]))
-        at = buffer.find(MARK, at + DIGITS, size)
+        at = buffer.find(mark, at + DIGITS, size)
     return found
 
 
 class Watch:
     """Receives for one connection and checks that messages come in the order of their publishing."""
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, mark: bytes = MARK) -> None:
         self.out_of_order = 0
         self._receive = receive
+        self._mark = mark
         self._last = 0
 
     def __call__(self, buffer: bytearray) -> int:
         size = self._receive(buffer)
-        for time in times(buffer, size):
+        for time in times(buffer, size, self._mark):
             if time <= self._last:
                 self.out_of_order += 1
             self._last = max(time, self._last)

@@ -32,6 +32,12 @@ def find_pusher_problems(settings: Settings) -> Iterator[Problem]:
                 f'the app "{app.id}" has enable_subscription_counts, for which connections must be counted: set '
                 "pusher.subscription_counts = true",
             )
+    if settings.engine.type not in ("redis", "memory") and any(app.webhooks for app in pusher.apps):
+        yield (
+            "pusher.apps",
+            f'engine.type = "{settings.engine.type}" keeps nothing of what nodes have to tell webhooks; take these '
+            'from the apps, or let Redis join the nodes with engine.type = "redis"',
+        )
     if settings.engine.type == "broadcaster" and pusher.cache_ttl:
         yield (
             "pusher.cache_ttl",

@@ -42,6 +42,10 @@ from gateway.occupancy.base import Occupancy
 from gateway.occupancy.memory import MemoryOccupancy
 from gateway.occupancy.redis import RedisOccupancy
 from gateway.occupancy.sharded import ShardedOccupancy
+from gateway.outbox.base import Outbox
+from gateway.outbox.memory import MemoryOutbox
+from gateway.outbox.redis import RedisOutbox
+from gateway.outbox.sharded import ShardedOutbox
 from gateway.presence.base import PresenceStore
 from gateway.presence.memory import MemoryPresence
 from gateway.presence.redis import RedisPresence
@@ -74,6 +78,8 @@ class Engine:
         self.occupancy: Occupancy
         self.limits: LimitStore
         self.blocks: BlockStore
+        self.outbox: Outbox | None = None
+        """None where there are no apps, and where nothing can be kept of what they have to be told."""
         self.maps: MapStore | None = None
         """None where there are none."""
         self._rules: Callable[[Sequence[Rule]], None] = lambda _rules: None
@@ -83,6 +89,7 @@ class Engine:
             self.broker, self.presence, self.maps = broker, MemoryPresence(), MemoryMaps(broker.deliver, clock)
             self.leases, self.occupancy, self.limits = leases, MemoryOccupancy(), MemoryLimits(clock)
             self.blocks = MemoryBlocks(clock)
+            self.outbox = MemoryOutbox(clock=clock) if settings.pusher.enabled else None
         elif settings.engine.type == "postgres":
             self._join_by_postgres(settings, clock)
         elif settings.engine.type == "broadcaster":
@@ -102,6 +109,9 @@ class Engine:
         limits: list[LimitStore] = [RedisLimits(shard) for shard in shards]
         self.limits = one_of(ShardedLimits, limits)
         self.blocks = one_of(ShardedBlocks, [RedisBlocks(shard) for shard in shards])
+        if settings.pusher.enabled:
+            outboxes: list[Outbox] = [RedisOutbox(shard) for shard in shards]
+            self.outbox = one_of(ShardedOutbox, outboxes)
         maps: list[MapStore] = [RedisMaps(shard, clock) for shard in shards]
         self.maps = one_of(ShardedMaps, maps)
 

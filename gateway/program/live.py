@@ -7,14 +7,15 @@ what it yields, behind the lease's fence, so that the broker refuses a holder wh
 import asyncio
 import logging
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from typing import Any
 
 from gateway.brokers.base import Fenced
 from gateway.core.tasks import Tasks, being_cancelled
 from gateway.errors import BrokerUnavailable
-from gateway.leases.base import Lease, Leases, Taken
+from gateway.leases.base import Leases, Taken
+from gateway.leases.tenure import Tenure, first_of
 
 log = logging.getLogger(__name__)
 
@@ -23,9 +24,6 @@ Factory = Callable[[str], AsyncGenerator[Any, None]]
 
 Publish = Callable[[str, Any, str], Awaitable[object]]
 """Publishes to a channel an item, with the fence that has to hold."""
-
-SAFETY = 0.75
-"""Part of a lease's time after which a holder who could not renew it stops: the rest is for closing the generator."""
 
 MIN_BACKOFF = 0.1
 MAX_BACKOFF = 10.0
@@ -83,50 +81,6 @@ class LiveSources:
             candidate.look()
 
 
-class _Tenure:
-    """A lease in this node's hands, and the moment up to which that is certain."""
-
-    def __init__(self, leases: Leases, lease: Lease, asked: float) -> None:
-        self._leases = leases
-        self._lease = lease
-        self._until = asked + leases.ttl * SAFETY
-
-    @property
-    def fence(self) -> str:
-        return self._lease.fence
-
-    async def keep(self, *awaited: "asyncio.Future[Any]") -> bool:
-        """Renew until one of the ``awaited`` is done. False if the lease may be lost before."""
-        pause = self._leases.ttl / 3
-        with suppress(TimeoutError):
-            async with asyncio.timeout_at(self._until) as limit:
-                while not await _first_of(awaited, pause):
-                    asked = _now()
-                    pause = self._leases.ttl / 10
-                    with suppress(BrokerUnavailable):
-                        if not await self._leases.renew(self._lease):
-                            break
-                        self._until = asked + self._leases.ttl * SAFETY
-                        limit.reschedule(self._until)
-                        pause = self._leases.ttl / 3
-                else:
-                    return True
-        return False
-
-    async def finish(self) -> None:
-        """Have nobody run the source again. If Redis is away for too long, somebody will."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout_at(self._until):
-                while True:
-                    with suppress(BrokerUnavailable):
-                        return await self._leases.finish(self._lease)
-                    await asyncio.sleep(self._leases.ttl / 10)
-
-    async def release(self) -> None:
-        with suppress(BrokerUnavailable):  # it runs out
-            await self._leases.release(self._lease)
-
-
 class _Candidate:
     """One channel on a node that hears it: waits for the lease, then runs the source while it has it."""
 
@@ -158,24 +112,24 @@ class _Candidate:
         while not self._ended.done():
             self._woken = asyncio.get_running_loop().create_future()
             found = await self._acquire()
-            if isinstance(found, _Tenure):
+            if isinstance(found, Tenure):
                 self._serving, self._anew = True, False
                 await self._serve(found)
                 self._serving = False
             else:
                 # a little longer, for the lease to have run out if its holder is dead
                 pause = min(found.remaining, self._leases.ttl) + _jitter(self._leases.ttl / 50)
-                await _first_of((self._ended, self._woken), pause)
+                await first_of((self._ended, self._woken), pause)
 
-    async def _acquire(self) -> _Tenure | Taken:
+    async def _acquire(self) -> Tenure | Taken:
         asked = _now()
         try:
             found = await self._leases.acquire(self._channel, self._owner, self._anew)
         except BrokerUnavailable:
             return Taken(self._leases.ttl / 10)
-        return found if isinstance(found, Taken) else _Tenure(self._leases, found, asked)
+        return found if isinstance(found, Taken) else Tenure(self._leases, found, asked)
 
-    async def _serve(self, tenure: _Tenure) -> None:
+    async def _serve(self, tenure: Tenure) -> None:
         source = asyncio.create_task(self._play(tenure.fence))
         held = await tenure.keep(source, self._ended)
         if not held:
@@ -226,12 +180,6 @@ class _Candidate:
                 await asyncio.sleep(0)  # a source that never waits must not hold up the node
                 if being_cancelled():  # and the source took no notice
                     return
-
-
-async def _first_of(futures: Sequence["asyncio.Future[Any]"], within: float) -> bool:
-    """Whether one of these is done within so many seconds. None of them is cancelled."""
-    done, _ = await asyncio.wait(futures, timeout=within, return_when=asyncio.FIRST_COMPLETED)
-    return bool(done)
 
 
 def _now() -> float:

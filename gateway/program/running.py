@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from gateway.admin.methods import answer_pages
-from gateway.apps.base import Apps
+from gateway.apps.loaded import LoadedApps, open_apps
 from gateway.apps.static import StaticApps
 from gateway.auth.tokens import TokenVerifier
 from gateway.config.settings import Settings
@@ -41,7 +41,7 @@ from gateway.web.workers import telling
 class Running:
     """A node with all that belongs to it, from one start to the next stop."""
 
-    apps: Apps
+    apps: StaticApps | LoadedApps
     """Those of the Pusher protocol, where it is served."""
 
     def __init__(self, settings: Settings, program: Program, same_origin: bool, environment: Environment) -> None:
@@ -100,7 +100,7 @@ class Running:
         self.uni_websocket = UniWebSocketEndpoint(self.acceptor, CentrifugeJsonUni(), settings)
         self.pusher: PusherEndpoint | None = None
         if settings.pusher.enabled:
-            self.apps = StaticApps(settings.pusher, settings.channel.namespace_boundary)
+            self.apps = open_apps(settings.pusher, boundary=settings.channel.namespace_boundary)
             self.pusher = PusherEndpoint(self.acceptor, self.apps, Shared(self.node), settings)
             terminating.listen(self.node)
 
@@ -112,6 +112,8 @@ class Running:
         self.node.reload(settings)
         self.engine.set_rules(stream_rules(settings, self._routes))
         self.acceptor.reload()
+        if self.pusher is not None:
+            self.apps.reload(settings.pusher)
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:

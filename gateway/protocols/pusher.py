@@ -135,7 +135,7 @@ class PusherProtocol:
         name = self.names.outside(channel)
         if type(push) is Publication:
             event = _event(name, push)
-            if self.offsets and push.offset:
+            if self.offsets:
                 event.offset, event.epoch = push.offset, push.epoch
             return encode(event)
         match push:

@@ -9,6 +9,7 @@ from gateway.brokers.base import Broker, BrokerEvents, Posted, PublishOptions, S
 from gateway.config.settings import EngineSettings, Settings
 from gateway.messages import ClientInfo, Publication, Receipt
 from gateway.occupancy.memory import MemoryOccupancy
+from gateway.outbox.memory import Kept, MemoryOutbox
 from gateway.presence.base import PresenceStore
 from gateway.program.engine import Engine
 
@@ -23,6 +24,7 @@ class Exchange:
         self.nodes: dict[str, ExchangeBroker] = {}
         self.occupied: dict[str, set[str]] = {}
         self._blocks = MemoryBlocks(clock)
+        self._outboxes: dict[str, Kept] = {}
 
     def member(self) -> Engine:
         """The engine of one more node."""
@@ -33,6 +35,8 @@ class Exchange:
         engine.maps = self.engine.maps
         engine.occupancy = MemoryOccupancy(self.occupied)
         engine.blocks = MemoryBlocks(self._clock, self._blocks)
+        if engine.outbox is not None:
+            engine.outbox = MemoryOutbox(clock=self._clock, apps=self._outboxes)
         return engine
 
     async def enter(self, node: str, broker: "ExchangeBroker") -> None:

@@ -211,6 +211,30 @@ DEFINITIONS: tuple[Definition, ...] = (
         _by(lambda reading: reading.metrics.proxy_calls),
         ("event", "name"),
     ),
+    _counters(
+        "gateway_webhook_requests",
+        "outcome",
+        "Requests to the webhooks of apps, by how they ended",
+        lambda m: m.webhook_requests,
+    ),
+    _counters(
+        "gateway_webhook_events",
+        "outcome",
+        "Events of apps that were told, put aside as dead letters, or lost",
+        lambda m: m.webhook_events,
+    ),
+    _histogram("gateway_webhook_seconds", "Time of a webhook's answers, failures counted", lambda m: m.webhook_time),
+    _histogram(
+        "gateway_webhook_lag_seconds",
+        "Time from an event to its being told, with the delay of departures",
+        lambda m: m.webhook_lag,
+    ),
+    Definition(
+        "gauge",
+        "gateway_webhooks_failing",
+        "Webhooks that fail just now, on the node that tells",
+        _one(lambda reading: reading.metrics.webhook_failing),
+    ),
     _histograms("gateway_api_seconds", "method", "Time of calls of the server API", lambda m: m.api_time),
     _counters("gateway_api_errors", "method code", "Errors answered by the server API", lambda m: m.api_errors),
     # — publications —

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.bench.dialect import BINARY, TEXT, message, now
+from gateway.bench.dialect import BINARY, MARK, TEXT, message, now
 from gateway.bench.latency import Latency
 from gateway.bench.reader import NOTHING, Reader, Watch
 
@@ -44,9 +44,9 @@ class Notes:
 class Wires:
     """A reader with some connections, and the servers' ends of these."""
 
-    def __init__(self, count: int = 3, ping: bytes = b"{}", first: int = TEXT) -> None:
+    def __init__(self, count: int = 3, ping: bytes = b"{}", first: int = TEXT, mark: bytes = MARK) -> None:
         self.notes = Notes()
-        self.reader = self.notes.reader = Reader(2, self.notes, ping, b"pong", first)
+        self.reader = self.notes.reader = Reader(2, self.notes, ping, b"pong", first, mark)
         pairs = [socket.socketpair() for _ in range(count)]
         self.servers = [server for server, _ in pairs]
         self.clients = [client for _, client in pairs]
@@ -190,6 +190,16 @@ def test_a_ping_may_be_a_binary_frame() -> None:
     data = b"\x82" + frame()[1:]
     wires.give(data + b"\x82\x01\x00", data)
     assert (wires.notes.pings, wires.count) == ([(b"pong", False)], 2)
+    wires.close()
+
+
+def test_a_mark_may_stand_in_a_string() -> None:
+    wires = Wires(mark=rb'"t\":')
+    data = b"\x81\x20" + rb'{"data":"{\"t\":1000,\"x\":\"x\"}"}'
+    wires.give(data, data, data * 2)
+    for cut in range(1, len(data)):
+        wires.give(data[:cut], data[cut:])
+    assert wires.count == 4 + len(data) - 1
     wires.close()
 
 

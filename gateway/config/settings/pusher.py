@@ -107,8 +107,8 @@ class PusherApp(Section):
 class PusherWebhookSettings(Section):
     """How webhooks are sent."""
 
-    batch_size: int = Field(default=1, ge=1, le=1000)
-    """Most events of one request."""
+    batch_size: int = Field(default=1, ge=1, le=250)
+    """Most events of one request, whose ids are in one of its headers."""
     vacated_delay: Duration = 3.0
     """How long a channel or member may be gone before that is told; who returns meanwhile has not been away."""
     timeout: Duration = 5.0

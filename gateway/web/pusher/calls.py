@@ -23,7 +23,6 @@ IDEMPOTENCY_KEY = "x-idempotency-key"
 """Header of a call that may be repeated; see `PublishOptions`."""
 
 _STATUS: dict[int, int] = {
-    ErrorCode.INTERNAL: 503,
     ErrorCode.BAD_REQUEST: 400,
     ErrorCode.NOT_AVAILABLE: 400,
     ErrorCode.TOO_MANY_REQUESTS: 429,
@@ -36,7 +35,7 @@ _ESCAPED = 6
 _SPARE = 65_536
 """Bytes of a body for all that is neither data nor a name."""
 
-_SIGNATURE = re.compile(rb"(auth_signature=)[^&]*", re.IGNORECASE)
+_SIGNATURE = re.compile(rb"auth_signature=[^&]*", re.IGNORECASE)
 
 
 class Call(NamedTuple):
@@ -73,7 +72,7 @@ async def read_call(node: Node, apps: Apps, request: Request, path: str) -> Call
         root_path=sent.removesuffix(path.format_map(params)),  # also that of a router with a prefix
     )
     # servers log it with their line of the request, and who reads it could repeat it
-    request.scope["query_string"] = _SIGNATURE.sub(rb"\1***", request.scope["query_string"])
+    request.scope["query_string"] = _SIGNATURE.sub(b"auth_signature=***", request.scope["query_string"])
     if reason is not None:
         raise Error(UNAUTHORIZED, reason)
     if not app.settings.enabled:
@@ -104,7 +103,8 @@ def failure(error: Error) -> Response:
 
 
 def status_of(error: Error) -> int:
-    return error.code if 400 <= error.code < 600 else _STATUS.get(error.code, 500)
+    """Of HTTP; what may succeed later is 503."""
+    return error.code if 400 <= error.code < 600 else _STATUS.get(error.code, 503 if error.temporary else 500)
 
 
 def refused(node: Node, request: Request, name: str, error: Error) -> Response:

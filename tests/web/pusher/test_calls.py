@@ -161,6 +161,7 @@ async def test_without_the_broker_nothing_is_done(backend: Backend) -> None:
     ):
         status, message = await backend.refused(method, path, body, **query)
         assert (status, bool(message)) == (503, True), path
+    assert (await backend.refused("GET", "channels/news", app=PLAIN))[0] == 503  # which no presence knows
 
 
 async def test_up_says_so(backend: Backend) -> None:

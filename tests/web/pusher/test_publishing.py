@@ -1,5 +1,6 @@
 """Events over HTTP: what is taken, what of it is published, and what is answered."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -177,8 +178,17 @@ def item(channel: str = "news", **more: Any) -> dict[str, Any]:
     return {"name": "a", "channel": channel, "data": "1", **more}
 
 
-async def test_a_batch_keeps_the_order_of_each_channel(backend: Backend, sent: Sent) -> None:
+async def test_a_batch_keeps_the_order_of_each_channel(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     client = await backend.join("shop:a", "shop:b")
+    node = backend.kit.gateway.node
+    publish = node.publish
+
+    async def slower_at_first(channel: Any, publication: Publication, *extras: Any) -> Any:
+        for _ in range(10 - int(publication.data)):
+            await asyncio.sleep(0)
+        return await publish(channel, publication, *extras)
+
+    monkeypatch.setattr(node, "publish", slower_at_first)
     batch = [item("ab"[number % 2], data=str(number)) for number in range(10)]
     assert await backend.post("batch_events", {"batch": batch}) == {}
     for channel, numbers in (("shop:a", [0, 2, 4, 6, 8]), ("shop:b", [1, 3, 5, 7, 9])):

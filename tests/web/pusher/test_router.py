@@ -25,7 +25,7 @@ async def served(prefix: str = "", **pusher: Any) -> AsyncIterator[httpx.AsyncCl
     gateway, app = Gateway(Settings.model_validate({**SETTINGS, "pusher": pusher})), FastAPI()
     gateway.run_in(app)
     app.include_router(gateway.router, prefix=prefix)
-    gateway.running.apps = SomeApps()
+    gateway.running.apps = SomeApps()  # type: ignore[assignment]  # those of the suite
     http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway")
     async with app.router.lifespan_context(app), http:
         yield http

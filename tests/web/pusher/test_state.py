@@ -1,11 +1,13 @@
 """Questions over HTTP: which channels are occupied, who is there, and the end of a user's connections."""
 
 import json
+from fnmatch import fnmatch
 from typing import Any
 
 import pytest
 
 from gateway.core import survey
+from gateway.kinds import Names
 from gateway.messages import ClientInfo, Payload, Publication
 from gateway.web.pusher import state
 from tests.web.pusher.conftest import BARE, PLAIN, SHOP, Backend
@@ -51,6 +53,14 @@ async def test_a_prefix_is_no_pattern_and_inboxes_are_asked_for(
 ) -> None:
     await backend.join("shop:news", "shop:#17", "shop:#23")
     assert await backend.get("channels", filter_by_prefix=prefix) == {"channels": {name: {} for name in found}}
+
+
+@pytest.mark.parametrize("namespace", ["shop", "a[b]*:42", ""])
+def test_a_namespace_is_no_pattern_either(namespace: str) -> None:
+    names = Names(namespace)
+    for prefix, found in (("ne", True), ("", True), ("x", False)):
+        assert fnmatch(names.inside("news"), state._pattern(names, prefix)) is found
+    assert not fnmatch("ab:42:news", state._pattern(Names("a[b]*:42"), ""))
 
 
 @pytest.mark.parametrize(
