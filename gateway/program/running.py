@@ -36,6 +36,7 @@ from gateway.transports.pusher_endpoint import PusherEndpoint
 from gateway.transports.uni_websocket import UniWebSocketEndpoint
 from gateway.web.pusher import answer_counts
 from gateway.web.workers import telling
+from gateway.webhooks import open_webhooks
 
 
 class Running:
@@ -56,10 +57,13 @@ class Running:
             *(each.route for each in program.channels),
         ]
         proxies = self._proxies = open_proxies(settings, lambda: self.node)
+        webhooks = self._webhooks = open_webhooks(
+            settings.pusher, self.engine.outbox, self.engine.leases, lambda: self.node, lambda: self.apps
+        )
         self.node = Node(
             settings,
             tracing.broker(self.engine.broker),
-            self.engine.presence,
+            webhooks.presence(self.engine.presence) if webhooks else self.engine.presence,
             blocks=self.engine.blocks,
             presence_servers=self.engine.presence_servers,
             maps=self.engine.maps,
@@ -101,7 +105,7 @@ class Running:
         self.pusher: PusherEndpoint | None = None
         if settings.pusher.enabled:
             self.apps = open_apps(settings.pusher, boundary=settings.channel.namespace_boundary)
-            self.pusher = PusherEndpoint(self.acceptor, self.apps, Shared(self.node), settings)
+            self.pusher = PusherEndpoint(self.acceptor, self.apps, Shared(self.node, webhooks), settings)
             terminating.listen(self.node)
 
     def reload(self, settings: Settings) -> None:
@@ -110,6 +114,8 @@ class Running:
         if self.started:
             self.tokens.fetch_keys()
         self.node.reload(settings)
+        if self._webhooks:
+            self._webhooks.reload()
         self.engine.set_rules(stream_rules(settings, self._routes))
         self.acceptor.reload()
         if self.pusher is not None:
@@ -129,6 +135,9 @@ class Running:
             await self.engine.start()
             await self.node.start()
             stack.push_async_callback(self.node.stop)
+            if self._webhooks:
+                await self._webhooks.start()
+                stack.push_async_callback(self._webhooks.close)
             prometheus = self.node.settings.prometheus
             if prometheus.enabled and prometheus.directory:
                 await stack.enter_async_context(telling(self.node, prometheus.directory))
