@@ -49,6 +49,9 @@ class Application(ThreadingHTTPServer):
         self.asked: list[Asked] = []
         self.webhooks: list[Webhook] = []
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Whoever asks may be gone, as a gateway is that is killed."""
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"

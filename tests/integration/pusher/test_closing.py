@@ -120,9 +120,10 @@ async def test_a_full_node_is_4100_and_without_pong_4201(
             client = await node.open(gateway)
             assert (await client.log("").wait("error"))["code"] == 4100
             quiet.stop_reading()
-            await until(lambda: "connected" in client.log("").names, what="the place of the dead")
+            await until(lambda: "client.pong_timeout" in gateway.log, what="the end of who does not answer")
             quiet.go_on_reading()
             assert (await quiet.closed())[0] == 4201
+            await client.log("").wait("connected")
             await first.quiet()
 
 
