@@ -114,12 +114,12 @@ class Running:
         if self.started:
             self.tokens.fetch_keys()
         self.node.reload(settings)
-        if self._webhooks:
-            self._webhooks.reload()
         self.engine.set_rules(stream_rules(settings, self._routes))
         self.acceptor.reload()
         if self.pusher is not None:
             self.apps.reload(settings.pusher)
+        if self._webhooks:
+            self._webhooks.reload()
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:

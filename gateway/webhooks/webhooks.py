@@ -46,6 +46,7 @@ class Webhooks:
         self._apps = apps
         self._watch = Watch(outbox, apps, self._spawn)
         self._work = Tasks()
+        self._keeping = Tasks()
         self._telling: Telling | None = None
         self._sender: Sender | None = None
         self._post: Post | None = None
@@ -87,7 +88,8 @@ class Webhooks:
     async def close(self) -> None:
         """Leave all places, and the telling to others."""
         self._watch.close()
-        await self._work.finish(within=5)
+        for work in (self._work, self._keeping):
+            await work.finish(within=5)
         if self._sender is not None:
             await self._sender.close()
         await self._outbox.close()
@@ -121,8 +123,8 @@ class Webhooks:
     def _keep(self, app: App, keeping: Coroutine[Any, Any, None]) -> None:
         """Hand an event to the outbox, unless that lags far behind."""
         assert self._telling is not None, "start() comes first"
-        if len(self._work.running) < UNDER_WAY:
-            self._spawn(self._kept(app, keeping))
+        if len(self._keeping.running) < UNDER_WAY:
+            self._keeping.spawn(self._kept(app, keeping))
             return
         keeping.close()
         self._telling.lost(app.id, 1)

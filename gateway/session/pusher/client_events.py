@@ -3,6 +3,7 @@
 Source: Pusher Channels protocol, "Triggering client events".
 """
 
+import logging
 from collections.abc import Awaitable
 from typing import TypeGuard
 
@@ -51,6 +52,8 @@ def relay(session: AppSession, said: Said) -> Awaitable[None] | None:
 
 
 def refuse(session: AppSession, text: str, error: ErrorCode) -> None:
+    what = "%s: client event refused: %s"
+    session.node.refusals.happened("pusher_event", what, str(session), text, reason=text, level=logging.INFO)
     session.complain(text, EVENT_REFUSED, error)
 
 
