@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from gateway.messages import ClientInfo
 from tests.session.pusher.rig import PusherClient, PusherRig
 
 
@@ -62,6 +63,16 @@ async def test_who_returns_in_time_has_not_been_away() -> None:
     await ivo.leave()
     rig.pass_time(1)
     await rig.enter().sign_in("23")
+    rig.pass_time(5)
+    assert told(client) == []
+
+
+async def test_others_in_the_inbox_are_not_its_user() -> None:
+    rig = await start()
+    client, _ = await watching(rig, "23")
+    other = ClientInfo("another", "of another protocol")
+    await rig.node.announce_join("shop:#23", other)
+    await rig.node.announce_leave("shop:#23", other)
     rig.pass_time(5)
     assert told(client) == []
 
