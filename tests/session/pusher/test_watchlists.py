@@ -1,9 +1,12 @@
 """Watchlists: who is told of whom."""
 
+import json
 from typing import Any
 
+from gateway.apps.signatures import sign
+from gateway.errors import BrokerUnavailable
 from gateway.messages import ClientInfo
-from tests.session.pusher.rig import PusherClient, PusherRig
+from tests.session.pusher.rig import KEY, SECRET, PusherClient, PusherRig
 
 
 def told(client: PusherClient) -> list[dict[str, list[str]]]:
@@ -106,3 +109,23 @@ async def test_nothing_is_left_of_it() -> None:
     await client.leave()
     rig.pass_time(5)
     await rig.assert_empty()
+
+
+async def test_who_goes_while_others_are_looked_for_leaves_nothing() -> None:
+    rig = await start()
+    client = rig.enter()
+    gate = rig.broker.gate("subscribe", "shop:#99")
+    text = json.dumps({"id": "watcher", "watchlist": ["99"]})
+    auth = f"{KEY}:{sign(SECRET, client.session.client, '', 'user', '', text)}"
+    message = {"event": "pusher:signin", "data": {"auth": auth, "user_data": text}}
+    await client.session.receive(json.dumps(message).encode())
+    await gate.reached()
+    await client.session.end()
+    gate.open()
+    await rig.assert_empty()
+
+
+async def test_of_whom_nobody_can_tell_nothing_is_told() -> None:
+    rig = await start()
+    rig.broker.faults["subscribe"] = BrokerUnavailable()
+    assert (await watching(rig, "23"))[1] == []
