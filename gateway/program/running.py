@@ -27,7 +27,7 @@ from gateway.protocols.centrifuge_json_uni import CentrifugeJsonUni
 from gateway.protocols.centrifuge_protobuf import CentrifugeProtobuf
 from gateway.proxies import open_proxies
 from gateway.session import NO_APPLICATION
-from gateway.session.pusher import Shared, tell_counts, terminating
+from gateway.session.pusher import Shared, terminating
 from gateway.tracing import open_tracing
 from gateway.transports.base import Acceptor
 from gateway.transports.endpoint import WebSocketEndpoint
@@ -36,6 +36,7 @@ from gateway.transports.pusher_endpoint import PusherEndpoint
 from gateway.transports.uni_websocket import UniWebSocketEndpoint
 from gateway.web.pusher import answer_counts
 from gateway.web.workers import telling
+from gateway.webhooks import open_webhooks
 
 
 class Running:
@@ -56,10 +57,13 @@ class Running:
             *(each.route for each in program.channels),
         ]
         proxies = self._proxies = open_proxies(settings, lambda: self.node)
+        webhooks = self._webhooks = open_webhooks(
+            settings.pusher, self.engine.outbox, self.engine.leases, lambda: self.node, lambda: self.apps
+        )
         self.node = Node(
             settings,
             tracing.broker(self.engine.broker),
-            self.engine.presence,
+            webhooks.presence(self.engine.presence) if webhooks else self.engine.presence,
             blocks=self.engine.blocks,
             presence_servers=self.engine.presence_servers,
             maps=self.engine.maps,
@@ -101,9 +105,8 @@ class Running:
         self.pusher: PusherEndpoint | None = None
         if settings.pusher.enabled:
             self.apps = open_apps(settings.pusher, boundary=settings.channel.namespace_boundary)
-            self.pusher = PusherEndpoint(self.acceptor, self.apps, Shared(self.node), settings)
+            self.pusher = PusherEndpoint(self.acceptor, self.apps, Shared(self.node, webhooks), settings)
             terminating.listen(self.node)
-            tell_counts(self.node, self.apps)
 
     def reload(self, settings: Settings) -> None:
         """Tell each part that keeps something made of settings. Raises `SettingsError`, and nothing has changed."""
@@ -115,6 +118,8 @@ class Running:
         self.acceptor.reload()
         if self.pusher is not None:
             self.apps.reload(settings.pusher)
+        if self._webhooks:
+            self._webhooks.reload()
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
@@ -130,6 +135,9 @@ class Running:
             await self.engine.start()
             await self.node.start()
             stack.push_async_callback(self.node.stop)
+            if self._webhooks:
+                await self._webhooks.start()
+                stack.push_async_callback(self._webhooks.close)
             prometheus = self.node.settings.prometheus
             if prometheus.enabled and prometheus.directory:
                 await stack.enter_async_context(telling(self.node, prometheus.directory))

@@ -46,6 +46,7 @@ class Keys:
     ``gateway:{p42}:s:news``. The kinds are ``s`` stream, ``m`` its meta data, ``i`` idempotency results,
     ``h`` the summary of presence, ``e`` an owner's members in it and ``x`` their index, ``o`` occupancy and ``y`` its
     index, ``l`` the lease of a live source and ``n`` its number, ``c`` the pub/sub channel.
+    What webhooks have to tell is filed by its app instead: ``w``, and kinds that begin so.
     Limits are filed by their name and key instead: ``r`` rates, ``q`` quotas.
     Another database than 0 is part of all names, since pub/sub knows no databases.
     """

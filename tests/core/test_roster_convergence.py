@@ -198,7 +198,7 @@ class World:
                 node.check()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(0, 2**12), min_size=150, max_size=250))
 def test_all_rosters_are_the_truth_in_the_end(choices: list[int]) -> None:
     world = World()

@@ -142,6 +142,19 @@ async def test_one_that_nobody_waits_for_any_more_is_forgotten(world: World) -> 
     assert world.source.calls == [f"+{ROOM}", f"-{ROOM}"]
 
 
+async def test_one_that_is_being_read_is_not_forgotten_before(world: World) -> None:
+    [first] = await world.holding()
+    first.cancel()
+    await settle()
+    await world.time.pass_(2 * LINGER)
+    [second] = await world.holding()
+    world.source.confirm(ROOM)
+    roster = await second
+    await world.time.pass_(2 * LINGER)
+    assert await world.rosters.hold(ROOM) is roster
+    assert world.source.calls == [f"+{ROOM}"]
+
+
 async def test_it_lingers_for_those_who_come_back(world: World) -> None:
     roster = await world.hold()
     world.rosters.release(ROOM)

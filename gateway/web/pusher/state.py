@@ -11,6 +11,7 @@ from gateway.batches import batches
 from gateway.channels import Channel
 from gateway.core.node import Node
 from gateway.kinds import INBOX, LONGEST_NAME, PUBLIC, Kind, Names, is_name, is_user, kind_of
+from gateway.session.pusher import quota, terminating
 from gateway.web.methods import FAIR, MEMBERS
 from gateway.web.pusher.attributes import (
     CACHE,
@@ -23,12 +24,6 @@ from gateway.web.pusher.attributes import (
 )
 from gateway.web.pusher.calls import Call
 from gateway.web.pusher.events import bad, check_channel
-
-TERMINATE = "pusher_terminate"
-"""Told to all nodes: close connections that are signed in as a user of an app."""
-
-CONNECTIONS = "pusher_connections"
-"""Asked of all nodes: how many connections an app has there."""
 
 _LISTED = Kind("presence", presence=True)
 """What channels have in common whose names begin with ``presence-``."""
@@ -116,11 +111,11 @@ async def terminate(node: Node, call: Call) -> dict[str, Any]:
     user = call.params["user"]
     if not is_user(user):
         raise bad(f"{user!r:.100} is no user's id: letters, digits and _-=@,.; at most {LONGEST_NAME}")
-    await node.cluster.notify(TERMINATE, encode({"app": call.app.id, "user": user}).decode())
+    await node.cluster.notify(terminating.NOTICE, terminating.notice(call.app.id, user))
     return {}
 
 
 async def connections(node: Node, call: Call) -> dict[str, Any]:
     """How many connections the app has."""
-    told = await node.cluster.ask(CONNECTIONS, call.app.id, read=lambda body: decode(body, type=int))
+    told = await node.cluster.ask(quota.QUESTION, call.app.id, read=lambda body: decode(body, type=int))
     return {"connections": sum(told.answers.values())}
