@@ -113,6 +113,14 @@ async def test_who_does_not_say_in_time_who_it_is_is_closed_with_4009() -> None:
     assert client.closed == (4009, "connection not authorized in time")
 
 
+async def test_nothing_is_waited_for_of_who_has_gone() -> None:
+    rig = await PusherRig.start(authorization_timeout=5)
+    client = rig.enter()
+    await client.leave()
+    rig.pass_time(10)
+    assert rig.node.metrics.refusals == {}
+
+
 async def test_commands_of_the_server_api() -> None:
     rig = await PusherRig.start()
     client = rig.enter()

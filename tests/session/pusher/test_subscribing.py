@@ -9,6 +9,7 @@ import pytest
 from gateway.errors import BrokerUnavailable
 from gateway.messages import Position
 from tests.session.pusher.rig import KEY, PusherClient, PusherRig, ack, event, refusal
+from tests.waiting import until
 
 HISTORY = {"history_size": 10, "history_ttl": 60}
 CACHE_MISS = {"event": "pusher:cache_miss", "channel": "cache-rate", "data": "{}"}
@@ -150,6 +151,22 @@ async def test_of_one_channel_all_goes_in_order() -> None:
     assert client.session.subscriptions == {}
 
 
+async def test_twice_while_the_first_waits() -> None:
+    rig = await PusherRig.start()
+    client = rig.enter()
+    gate = rig.broker.gate("subscribe", "shop:slow")
+    for _ in range(2):
+        await client.session.receive(json.dumps({"event": "pusher:subscribe", "data": client.signed("slow")}).encode())
+    await gate.reached()
+    gate.open()
+    await rig.settle()
+    assert client.take() == [ack("slow"), ack("slow")]
+    await rig.say("slow", "1")
+    assert client.take() == [event("slow", "1")]
+    await client.leave()
+    await rig.assert_empty()
+
+
 async def test_who_goes_while_it_waits_leaves_nothing() -> None:
     rig = await PusherRig.start()
     client = rig.enter()
@@ -204,13 +221,13 @@ async def test_a_user_who_is_there_takes_no_room() -> None:
 
 
 async def test_of_two_who_come_at_once_for_one_place_one_is_refused() -> None:
-    rig = await PusherRig.start(max_presence_members=1)
+    rig = await PusherRig.start(max_presence_members=1, namespace=HISTORY)
     clients = [rig.enter(), rig.enter()]
-    gate = rig.broker.gate("subscribe", "shop:presence-x")
+    gate = rig.broker.gate("history", "shop:presence-x")  # behind the first look at the roster
     for number, each in enumerate(clients):
         data = each.signed("presence-x", f'{{"user_id":{number}}}')
         await each.session.receive(json.dumps({"event": "pusher:subscribe", "data": data}).encode())
-    await gate.reached()
+    await until(lambda: gate.waiting == 2)
     gate.open()
     await rig.settle()
     told = [each.take()[0]["event"] for each in clients]

@@ -1,5 +1,7 @@
 """A position that is lost is made good by the session."""
 
+import pytest
+
 from gateway.errors import BrokerUnavailable
 from gateway.messages import Payload, Position, Publication
 from tests.session.pusher.rig import PusherRig, event
@@ -76,16 +78,19 @@ async def test_a_broker_that_is_away_is_asked_again() -> None:
     assert client.take() == [event("news", "2"), event("news", "3")]
 
 
-async def test_one_that_has_ended_meanwhile_is_left_alone() -> None:
+async def test_one_that_has_ended_meanwhile_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
     rig = await PusherRig.start(namespace=HISTORY)
     client = rig.enter()
     await client.subscribe("news")
+    await rig.say("news", "1")
     gate = rig.broker.gate("history", "shop:news")
-    client.session.subscriptions["shop:news"].lose_position()
+    channel = rig.node.hub.channels["shop:news"]
+    rig.node.hub.lose(channel, list(channel.audiences))
     await gate.reached()
     await client.session.end()
     gate.open()
     await rig.assert_empty()
+    assert caplog.records == []
 
 
 async def test_a_gap_that_the_stream_shows() -> None:
