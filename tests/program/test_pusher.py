@@ -1,5 +1,6 @@
 """The Pusher protocol in the hands of the program."""
 
+import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from gateway.errors import SettingsError
 from gateway.messages import Exclusion
 from gateway.messages import Publication as Stored
 from gateway.program.routes.signatures import SignatureError
+from gateway.testing import Kit, Socket
 from tests.program.test_pusher_auth import APP, gateway_with
 from tests.waiting import until
 
@@ -145,3 +147,45 @@ def test_there_is_one_of_each() -> None:
 async def test_handlers_come_before_the_start(gateway: Gateway) -> None:
     with pytest.raises(RuntimeError, match="has started"):
         gateway.pusher.user(lambda: None)
+
+
+# — with clients —
+
+
+async def said(socket: Socket) -> tuple[str, Any]:
+    """The next message: its event, and its data, which may be JSON within JSON."""
+    message = await socket.receive_json()
+    data = message["data"]
+    return message["event"], json.loads(data) if isinstance(data, str) else data
+
+
+async def test_a_client_of_the_programs_own_app_signs_in_and_is_sent_away() -> None:
+    gateway = gateway_with(pusher={"apps": [], "namespace": "tenants"}, channel={"namespaces": [{"name": "tenants"}]})
+    app = FastAPI(lifespan=gateway.lifespan)
+    app.include_router(gateway.router)
+    app.include_router(gateway.pusher.auth)
+    gateway.pusher.user(lambda: "ann")
+    gateway.channel("tenants:42:presence-{room}").on_subscribe(lambda room: room == "lobby")
+
+    @gateway.pusher.app
+    async def tenant(key: str) -> PusherApp | None:
+        return PusherApp(id="42", key=key, secret="s" * 32, namespace="tenants:42") if key == "t42" else None
+
+    async with Kit(app) as kit:
+        nobody = await kit.websocket("/app/nobody")
+        assert (await said(nobody))[1]["code"] == 4001
+        ann = await kit.websocket("/app/t42?protocol=7")
+        _, established = await said(ann)
+        asked = {"socket_id": established["socket_id"], "app_key": "t42"}
+        answer = (await kit.http.post("/pusher/user-auth", data=asked)).json()
+        await ann.send_json({"event": "pusher:signin", "data": answer})
+        assert (await said(ann))[0] == "pusher:signin_success"
+        answer = (await kit.http.post("/pusher/auth", data={**asked, "channel_name": "presence-lobby"})).json()
+        await ann.send_json({"event": "pusher:subscribe", "data": {**answer, "channel": "presence-lobby"}})
+        event, data = await said(ann)
+        assert (event, data["presence"]["ids"]) == ("pusher_internal:subscription_succeeded", ["ann"])
+        await gateway.pusher.trigger("presence-lobby", "hello", {"n": 1}, socket_id=asked["socket_id"], app="t42")
+        await gateway.pusher.trigger("presence-lobby", "hello", {"n": 2}, app="t42")
+        assert await said(ann) == ("hello", {"n": 2})
+        await gateway.pusher.terminate("ann", app="t42")
+        assert await said(ann) == ("pusher:error", {"code": 4009, "message": "ended by the application"})
