@@ -64,7 +64,7 @@ DEV: Mapping[str, Any] = MappingProxyType(
 _SERVICE_VARIABLE = re.compile(r"GATEWAY_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
 _SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
 
-_NAMED = re.compile(r"(\bkeys|\bstatic_headers|\bheaders)\.[^.]+|\.\d+")
+_NAMED = re.compile(r"(\bkeys|\bstatic_headers)\.[^.]+|\.\d+")
 """What stands in a key for one of many: the name of a key or of a header, the number of a namespace."""
 
 _FLAGS = {"host": "http_server.address", "port": "http_server.port"}

@@ -11,9 +11,9 @@ import logging
 from collections.abc import Callable, Mapping
 
 from msgspec import Struct
-from msgspec.json import encode
 
 from gateway.core.hub import Hub
+from gateway.core.members_text import MembersText
 from gateway.messages import ClientInfo, Exclusion, MemberAdded, MemberRemoved, Payload, is_opaque
 
 ECHO = 60.0
@@ -29,9 +29,8 @@ class _Member(Struct, gc=False):
     """A user who is there, as others were told of him."""
 
     info: Payload | None
-    id: bytes
-    entry: bytes
-    """What he is in a snapshot: among the ids, and in the hash."""
+    number: int
+    """In the text of all members."""
     connections: int = 1
 
 
@@ -47,7 +46,7 @@ class Roster:
         "_live",
         "_members",
         "_news",
-        "_snapshot",
+        "_text",
         "channel",
         "listeners",
     )
@@ -67,7 +66,7 @@ class Roster:
         self._news: set[str] | None = None
         """Connections of which something was told while the members are being read."""
         self._live = False
-        self._snapshot: bytes | None = None
+        self._text = MembersText()
 
     def members(self) -> dict[str, Payload | None]:
         """What each user is known by, in the order in which they came: the info of his first connection."""
@@ -82,11 +81,7 @@ class Roster:
 
     def snapshot(self) -> bytes:
         """What a client is told who comes: ids, hash and count, as a JSON string that holds JSON."""
-        if self._snapshot is None:
-            ids = b",".join([each.id for each in self._members.values()])
-            entries = b",".join([each.entry for each in self._members.values()])
-            self._snapshot = rb'"{\"presence\":{\"ids\":[%b],\"hash\":{%b},\"count\":%d}}"' % (ids, entries, self.count)
-        return self._snapshot
+        return bytes(self._text)
 
     # — connections of this node —
 
@@ -161,8 +156,9 @@ class Roster:
         if member is not None:
             member.connections += 1
             return
-        member = self._members[user] = _member(user, info)
-        self._changed(user, client, MemberAdded(user, member.info))
+        shown = _shown(info)
+        self._members[user] = _Member(shown, self._text.add(user, shown))
+        self._changed(user, client, MemberAdded(user, shown))
 
     def _remove(self, client: str) -> None:
         user = self._clients.pop(client, None)
@@ -172,10 +168,10 @@ class Roster:
         member.connections -= 1
         if not member.connections:
             del self._members[user]
+            self._text.remove(member.number)
             self._changed(user, client, MemberRemoved(user))
 
     def _changed(self, user: str, client: str, push: MemberAdded | MemberRemoved) -> None:
-        self._snapshot = None
         if not self._live:
             return
         self._hub.announce(self.channel, push, Exclusion(clients=(client,)))
@@ -186,16 +182,7 @@ class Roster:
                 log.exception("a listener of a roster failed")
 
 
-def _member(user: str, info: ClientInfo) -> _Member:
-    """A user as the first of his connections shows him; what its subscription has is nearer than what it has itself."""
+def _shown(info: ClientInfo) -> Payload | None:
+    """What a user is known by: what a subscription has is nearer than what the connection has itself."""
     shown = info.chan_info if info.chan_info is not None else info.conn_info
-    if is_opaque(shown):
-        shown = None
-    name = encode(user).decode()
-    entry = f"{name}:{'null' if shown is None else shown.decode()}"
-    return _Member(shown, _inner(name), _inner(entry))
-
-
-def _inner(text: str) -> bytes:
-    """JSON as it stands within a JSON string."""
-    return encode(text)[1:-1]
+    return None if is_opaque(shown) else shown

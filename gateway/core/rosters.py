@@ -75,7 +75,7 @@ class Rosters:
             held.closing.cancel()
             held.closing = None
         if held.waiting is not None:
-            await self._wait(channel, held, held.waiting)
+            await self._wait(channel, held)
         return held.roster
 
     def release(self, channel: str) -> None:
@@ -106,9 +106,10 @@ class Rosters:
 
     # — the first read —
 
-    async def _wait(self, channel: str, held: _Held, waiting: list[asyncio.Future[None]]) -> None:
+    async def _wait(self, channel: str, held: _Held) -> None:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiting.append(waiter)
+        assert held.waiting is not None
+        held.waiting.append(waiter)
         try:
             await waiter
         except BaseException:

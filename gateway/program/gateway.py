@@ -54,6 +54,7 @@ from gateway.transports.uni_websocket import PATH as UNI_WEBSOCKET
 from gateway.transports.upgrade import WEBSOCKET_PATHS, UpgradeNeeded
 from gateway.web.api import api_router
 from gateway.web.health import health_router
+from gateway.web.pusher import pusher_router
 
 log = logging.getLogger("gateway")
 
@@ -213,7 +214,7 @@ class Gateway(Operations, BaseRouter):
 
     @cached_property
     def router(self) -> APIRouter:
-        """``/connection/…``, ``/api/…``, ``/health``, ``/admin/``, …: for ``app.include_router``, with any prefix."""
+        """``/connection/…``, ``/api/…``, ``/apps/…``, ``/health``, …: for ``app.include_router``, with any prefix."""
         router = APIRouter(lifespan=self._run)
         websocket = _Late(lambda: self._started().websocket)
         needed = UpgradeNeeded(lambda: self._started().acceptor)
@@ -228,6 +229,8 @@ class Gateway(Operations, BaseRouter):
         router.routes += emulation_routes(lambda: self._started().acceptor, self.settings)
         around = around_api(self.settings.opentelemetry, lambda: self._started().tracing)
         router.include_router(api_router(lambda: self.node, lambda: self.settings.http_api, around))
+        if self.settings.pusher.enabled:
+            router.include_router(pusher_router(lambda: self.node, lambda: self._started().apps, around))
         router.include_router(health_router(lambda: self.node, self.settings))
         if self.settings.admin.enabled:
             admin = admin_router(

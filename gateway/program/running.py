@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from gateway.admin.methods import answer_pages
+from gateway.apps.loaded import LoadedApps, open_apps
 from gateway.apps.static import StaticApps
 from gateway.auth.tokens import TokenVerifier
 from gateway.config.settings import Settings
@@ -26,19 +27,23 @@ from gateway.protocols.centrifuge_json_uni import CentrifugeJsonUni
 from gateway.protocols.centrifuge_protobuf import CentrifugeProtobuf
 from gateway.proxies import open_proxies
 from gateway.session import NO_APPLICATION
-from gateway.session.pusher import Shared, terminating
+from gateway.session.pusher import Shared, tell_counts, terminating
 from gateway.tracing import open_tracing
 from gateway.transports.base import Acceptor
 from gateway.transports.endpoint import WebSocketEndpoint
 from gateway.transports.hint import hint_at_server
 from gateway.transports.pusher_endpoint import PusherEndpoint
 from gateway.transports.uni_websocket import UniWebSocketEndpoint
+from gateway.web.pusher import answer_counts
 from gateway.web.workers import telling
 from gateway.webhooks import open_webhooks
 
 
 class Running:
     """A node with all that belongs to it, from one start to the next stop."""
+
+    apps: StaticApps | LoadedApps
+    """Those of the Pusher protocol, where it is served."""
 
     def __init__(self, settings: Settings, program: Program, same_origin: bool, environment: Environment) -> None:
         self.started = False
@@ -71,6 +76,7 @@ class Running:
             proxies.start()
             self.node.polls.fetch = proxies.poll
         answer_pages(self.node)
+        answer_counts(self.node)
         self.node.limiter.store = self.engine.limits
         self.engine.set_rules(stream_rules(settings, routes))
         self.tokens = TokenVerifier(
@@ -98,9 +104,10 @@ class Running:
         self.uni_websocket = UniWebSocketEndpoint(self.acceptor, CentrifugeJsonUni(), settings)
         self.pusher: PusherEndpoint | None = None
         if settings.pusher.enabled:
-            self.apps = StaticApps(settings.pusher, settings.channel.namespace_boundary)
-            self.pusher = PusherEndpoint(self.acceptor, self.apps, Shared(self.node, webhooks), settings)
+            self.apps = open_apps(settings.pusher, boundary=settings.channel.namespace_boundary)
+            self.pusher = PusherEndpoint(self.acceptor, self.apps, Shared(self.node), settings)
             terminating.listen(self.node)
+            tell_counts(self.node, self.apps)
 
     def reload(self, settings: Settings) -> None:
         """Tell each part that keeps something made of settings. Raises `SettingsError`, and nothing has changed."""
@@ -112,6 +119,8 @@ class Running:
             self._webhooks.reload()
         self.engine.set_rules(stream_rules(settings, self._routes))
         self.acceptor.reload()
+        if self.pusher is not None:
+            self.apps.reload(settings.pusher)
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:

@@ -6,7 +6,7 @@ from typing import Any
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-INTERNAL = ("/api", "/metrics", "/health", "/admin", "/docs", "/redoc", "/openapi.json")
+INTERNAL = ("/api", "/apps", "/users", "/up", "/metrics", "/health", "/admin", "/docs", "/redoc", "/openapi.json")
 """For operators and backends, with all that is below. The last three describe the first."""
 
 

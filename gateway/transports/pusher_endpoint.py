@@ -206,7 +206,9 @@ class PusherEndpoint:
         """Count and tell it; the key, which clients can make up, is not told."""
         whose = f"app {app.id}" if app else "no app"
         what = "%s: connection refused with %d, of %s: %s"
-        self._acceptor.refusals.happened("pusher", what, peer.address, refused.code, whose, refused.text, reason=whose)
+        self._acceptor.refusals.happened(
+            "pusher_connection", what, peer.address, refused.code, whose, refused.text, reason=whose
+        )
         return refused
 
     # — sessions —

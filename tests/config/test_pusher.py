@@ -64,7 +64,8 @@ def test_secrets_in_files(tmp_path: Path) -> None:
     header.write_text(TOKEN)
     app = PusherApp.model_validate({"id": "1", "key": "k", "secret_file": str(file)})
     assert app.secret == SECRET
-    webhook = PusherWebhook.model_validate({"url": "http://a.com", "static_headers": {"Authorization_file": str(header)}})
+    headers = {"Authorization_file": str(header)}
+    webhook = PusherWebhook.model_validate({"url": "http://a.com", "static_headers": headers})
     assert webhook.static_headers == {"Authorization": TOKEN}
 
 

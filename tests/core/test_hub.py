@@ -652,6 +652,25 @@ def publish_but(hub: Hub, client: str, text: str, offset: int = 0, *, user: str 
     hub.publish("room", Publication(Payload(text.encode()), offset=offset, epoch=epoch, exclude=exclude))
 
 
+async def test_one_may_be_left_out_of_what_is_announced(hub: Hub) -> None:
+    one, two = (known(hub, reader(hub, joins=True), name) for name in ("one", "two"))
+    apart = known(hub, reader(hub, at(0), joins=True), "three")
+    hub.announce("room", Join(ANN), Exclusion(clients=("two", "nobody")))
+    hub.announce("room", Leave(ANN))
+    hub.flush()
+    assert [" ".join(each.frames) for each in (one, two, apart)] == ["join leave", "leave", "join leave"]
+
+
+async def test_an_announcement_is_encoded_once_for_each_wire(hub: Hub) -> None:
+    wire = text_wire()
+    readers = [reader(hub, position, joins=True, wire=wire) for position in (None, at(0), at(1))]
+    hub.announce("room", Join(ANN))
+    hub.flush()
+    assert [each.frames for each in readers] == 3 * [["join"]]
+    assert isinstance(wire.protocol, Text)
+    assert wire.protocol.encoded["join"] == 1
+
+
 async def test_one_client_may_be_excluded(hub: Hub, metrics: Metrics) -> None:
     one, two, three = (known(hub, reader(hub), name) for name in ("one", "two", "three"))
     hub.publish("room", publication(text="before"))

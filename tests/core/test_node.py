@@ -15,6 +15,7 @@ from gateway.config.settings.channels import META_TTL
 from gateway.core.cluster import DisconnectUser
 from gateway.core.feeds import LINGER
 from gateway.core.node import Node
+from gateway.core.rosters import SETTLE
 from gateway.core.survey import Page, Question
 from gateway.core.wheel import TICK, Wheel
 from gateway.errors import BrokerUnavailable, Error
@@ -299,6 +300,29 @@ async def test_members_of_a_dead_node_are_seen_to_leave(node: Node, presence: Pr
         presence.swept(channel, BOB)
     await until(lambda: social.frames == ["leave"])
     assert plain.frames == []
+
+
+async def test_rosters_go_by_joins_and_leaves_and_by_those_that_are_swept(node: Node, presence: Presence) -> None:
+    await presence.add("social:a", ANN)
+    roster = await node.rosters.hold("social:a")
+    await node.announce_join("social:a", BOB)
+    await until(lambda: roster.count == 2)
+    presence.swept("social:a", ANN)
+    await until(lambda: [*roster.members()] == ["bob"])
+    await node.announce_leave("social:a", BOB)
+    await until(lambda: roster.count == 0)
+
+
+async def test_after_a_gap_rosters_are_read_anew(node: Node, presence: Presence, clock: Clock) -> None:
+    roster = await node.rosters.hold("social:a")
+    node.rosters.counts.hold("social:a")
+    counts: list[int] = []
+    node.rosters.counts.on_count = lambda _channel, count: counts.append(count)
+    await presence.add("social:a", BOB)
+    node.on_gap()
+    clock.now += SETTLE
+    node.wheel.turn()
+    await until(lambda: roster.has("bob") and counts == [1])
 
 
 async def test_all_leaves_are_on_their_way_before_the_sweeper_goes_on(

@@ -293,6 +293,28 @@ async def _hasty(ground: Ground) -> str:
         return str(answer.status_code)
 
 
+def of_pusher(*messages: dict[str, Any], key: str = "k3y") -> Provoke:
+    """A client of the Pusher protocol, which is closed, or told an error about what it says."""
+
+    async def provoke(ground: Ground) -> str:
+        async with ground.client(f"/app/{key}") as client:
+            for message in messages:
+                assert "established" in json.loads(await client.recv())["event"]
+                await client.send(json.dumps(message))
+            told = json.loads(await client.recv())
+            if told["event"] == "pusher:connection_established":
+                return await ended(client)
+            data = told["data"]
+            return f"{told['event']} {data.get('status', data.get('code'))} {data.get('error', data.get('message'))}"
+
+    return provoke
+
+
+def app(**settings: Any) -> dict[str, Any]:
+    of_app = {"id": "9001", "key": "k3y", "secret": "a secret of the app and its backend", **settings}
+    return {"pusher": {"enabled": True, "apps": [of_app]}}
+
+
 def client(**settings: Any) -> dict[str, Any]:
     return {"client": settings}
 
@@ -373,6 +395,15 @@ REFUSED: dict[str, Refused] = {
     "slow_client": Refused(_slow, client(queue_max_size=1024)),
     "no_pong": Refused(says(), client(ping_interval="200ms", pong_timeout="100ms")),
     "broker_away": Refused(_away, make=program),
+    "pusher_connection": Refused(of_pusher(key="nobody"), app()),
+    "pusher_unauthorized": Refused(of_pusher(), app(authorization_timeout="100ms")),
+    "pusher_subscribe": Refused(
+        of_pusher({"event": "pusher:subscribe", "data": {"channel": "private-x", "auth": "k3y:0000"}}), app()
+    ),
+    "pusher_sign_in": Refused(
+        of_pusher({"event": "pusher:signin", "data": {"auth": "k3y:0000", "user_data": '{"id":"17"}'}}), app()
+    ),
+    "pusher_event": Refused(of_pusher({"event": "client-x", "channel": "private-x", "data": 1}), app()),
 }
 """By the reason that counts them."""
 
@@ -389,7 +420,7 @@ async def ground(settings: dict[str, Any], make: Callable[[Settings], FastAPI] =
 
 def row(reason: str, answer: str, line: str) -> str:
     """As it stands in the table."""
-    line = re.sub(r"client [0-9a-f-]{36}", "client …", line)
+    line = re.sub(r"client ([0-9a-f-]{36}|\d+\.\d+)", "client …", line)
     answer = re.sub(r"again in \d+ s", "again in … s", answer)
     return f"| `{reason}` | {answer} | {line} |"
 

@@ -11,7 +11,7 @@ from gateway.core.cluster import DisconnectUser, SendMessage, UnsubscribeUser
 from gateway.core.excerpt import excerpt
 from gateway.core.recorder import CONNECTIONS, LINGER, Subject, What
 from gateway.errors import Disconnect, DisconnectCode
-from gateway.messages import ConnectRequest, Exclusion, Payload, Publication
+from gateway.messages import ConnectRequest, Exclusion, MemberAdded, Payload, Publication
 from gateway.session import ClientSession, Session, taps
 from gateway.session.taps import Taps
 from tests.program.sockets.client import Client as PlainClient
@@ -199,6 +199,7 @@ async def test_joins_that_are_pushed(recorded: Recorded) -> None:
         ("push", f"join of {who}"),
         ("push", f"leave of {who}"),
     ]
+    recorded.rig.node.hub.announce(JOINS, MemberAdded("bob"), Exclusion(clients=("nobody",)))  # says the same again
     kinds = recorded.told("channel", JOINS, "kind", "user")
     assert kinds[1:] == [("subscribe", "bob"), ("join", "bob"), ("unsubscribe", "bob"), ("leave", "bob")]
 

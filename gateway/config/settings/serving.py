@@ -75,7 +75,7 @@ class HTTPServerSettings(Section):
     internal_address: Addresses = ""
     """As `address`, for operators; by default the same hosts."""
     internal_port: Annotated[int, Field(ge=0, le=65535)] | None = Field(default=None, examples=[9000])
-    """Port for operators: `/api`, `/metrics`, `/health`, `/admin` and `/docs` are there alone, and nothing else is."""
+    """Port for operators and backends: `/api`, `/apps`, `/metrics`, `/health`, `/admin` and `/docs` are there alone."""
     unix_socket_mode: str = Field(default="0660", pattern=r"^0?[0-7]{3}$")
     """Who may connect to a Unix socket, as in chmod."""
     workers: int = Field(default=1, ge=1, le=256)

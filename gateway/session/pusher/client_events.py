@@ -3,6 +3,7 @@
 Source: Pusher Channels protocol, "Triggering client events".
 """
 
+import logging
 from collections.abc import Awaitable
 from typing import TypeGuard
 
@@ -51,6 +52,8 @@ def relay(session: AppSession, said: Said) -> Awaitable[None] | None:
 
 
 def refuse(session: AppSession, text: str, error: ErrorCode) -> None:
+    what = "%s: client event refused: %s"
+    session.node.refusals.happened("pusher_event", what, str(session), text, reason=text, level=logging.INFO)
     session.complain(text, EVENT_REFUSED, error)
 
 
@@ -114,9 +117,8 @@ async def _publish(session: AppSession, said: Said, subscription: AppSubscriptio
         session.fail(0, error)
     else:
         user = subscription.info.user if subscription.kind.presence else ""
-        data = published.data.decode(errors="replace")
         event = (published.tags or {}).get(EVENT, said.event)
-        session.shared.hooks.client_event(session.app, said.channel, event, data, session.client, user)
+        session.node.hooks.client_event(session.app, said.channel, event, published.data, session.client, user)
 
 
 def _publication(session: AppSession, said: Said, subscription: AppSubscription) -> Publication:

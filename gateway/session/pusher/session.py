@@ -166,6 +166,7 @@ class AppSession(Session):
             self._leave()
         if self.watchlist is not None:
             self.watchlist.close()
+            self.watchlist = None  # which knows the session, to tell its client
         if self.attendance is not None:
             self.attendance.end()
         return True
@@ -182,5 +183,5 @@ class AppSession(Session):
     def _unauthorized(self) -> None:
         self._patience = None
         who = "%s: closed: neither signed in nor in a private channel in time"
-        self.node.refusals.happened("authorization_timeout", who, str(self))
+        self.node.refusals.happened("pusher_unauthorized", who, str(self))
         self.disconnect(Disconnect(replies.UNAUTHORIZED, "connection not authorized in time"))

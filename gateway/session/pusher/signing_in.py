@@ -3,6 +3,8 @@
 Source: Pusher Channels protocol, "User authentication", "Watchlist events".
 """
 
+import logging
+
 from msgspec import DecodeError, Raw, Struct
 from msgspec.json import Decoder
 
@@ -51,7 +53,7 @@ def turn_away(session: AppSession, _said: Said) -> None:
 
 def _refuse(session: AppSession, why: str) -> None:
     what = "%s: sign-in refused: %s"
-    session.node.refusals.happened("sign_in", what, str(session), why, reason=why)
+    session.node.refusals.happened("pusher_sign_in", what, str(session), why, reason=why, level=logging.INFO)
     session.complain(why, error=ErrorCode.PERMISSION_DENIED)
 
 

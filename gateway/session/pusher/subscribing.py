@@ -64,6 +64,10 @@ def refuse(session: AppSession, channel: str, error: Exception) -> None:
     if not isinstance(error, Error):
         log.error("%s: a subscribe failed", str(session), exc_info=error)
         error = Error(ErrorCode.INTERNAL)
+    what = "%s: not subscribed to %.100r: %s"
+    session.node.refusals.happened(
+        "pusher_subscribe", what, str(session), channel, error.message, reason=error.message, level=logging.INFO
+    )
     session.say(replies.refused(channel, error))
     session.bear(error.code)
 
@@ -135,7 +139,7 @@ def _start(session: AppSession, subscription: AppSubscription, asked: Subscribin
     recovered = asked.resume is not None and result.recovered
     if subscription.kind.cached and not (result.publications or recovered):
         session.say(replies.cache_miss(asked.channel))
-        session.shared.hooks.cache_miss(session.app, asked.channel, f"{result.epoch}:{result.offset}")
+        session.node.hooks.cache_miss(session.app, asked.channel, f"{result.epoch}:{result.offset}")
     subscription.start()
     if subscription.kind.signed or subscription.kind.inbox:
         session.authorized()
@@ -163,6 +167,8 @@ def _channel(session: AppSession, asked: Subscribing) -> tuple[Channel, Kind]:
         raise SubscribeRefused(AUTH, f"a channel's name has 1 to {longest} of the characters A-Z a-z 0-9 _-=@,.;", 400)
     kind = kind_of(name)
     channel = session.node.channels.resolve(app.names.inside(name))
+    if not channel.options.is_stream:
+        raise Error(ErrorCode.BAD_REQUEST, "bad request: the channel is a map")
     if kind.inbox and (not session.user or name != INBOX + session.user):
         raise SubscribeRefused(AUTH, NOT_SIGNED, 401)
     if kind.signed and (wrong := verify_channel(app, asked.auth or "", session.client, name, asked.channel_data or "")):

@@ -1,0 +1,97 @@
+"""Watchlists: who is told of whom."""
+
+from typing import Any
+
+from tests.session.pusher.rig import PusherClient, PusherRig
+
+
+def told(client: PusherClient) -> list[dict[str, list[str]]]:
+    """What a client was told of its watchlist."""
+    found: list[dict[str, list[str]]] = []
+    for each in client.take():
+        assert "channel" not in each
+        if each["event"] == "pusher_internal:watchlist_events":
+            found.append({change["name"]: change["user_ids"] for change in each["data"]["events"]})
+    return found
+
+
+async def start(**pusher: Any) -> PusherRig:
+    return await PusherRig.start(enable_watchlists=True, pusher=pusher)
+
+
+async def watching(rig: PusherRig, *users: str) -> tuple[PusherClient, list[dict[str, list[str]]]]:
+    client = rig.enter()
+    found = await client.sign_in("watcher", watchlist=list(users))
+    events = [each["data"]["events"] for each in found if each["event"] == "pusher_internal:watchlist_events"]
+    return client, [{change["name"]: change["user_ids"] for change in each} for each in events]
+
+
+async def test_how_they_are_and_what_changes() -> None:
+    rig = await start()
+    ivo = rig.enter()
+    await ivo.sign_in("23")
+    client, first = await watching(rig, "23", "99")
+    assert first == [{"online": ["23"], "offline": ["99"]}]
+    noor = rig.enter()
+    await noor.sign_in("99")
+    assert told(client) == [{"online": ["99"]}]
+    await ivo.leave()
+    rig.pass_time(2.8)
+    assert told(client) == []
+    rig.pass_time(0.5)
+    assert told(client) == [{"offline": ["23"]}]
+
+
+async def test_only_the_first_and_the_last_connection_count() -> None:
+    rig = await start()
+    client, _ = await watching(rig, "23")
+    first, second = rig.enter(), rig.enter()
+    await first.sign_in("23")
+    await second.sign_in("23")
+    assert told(client) == [{"online": ["23"]}]
+    await first.leave()
+    rig.pass_time(5)
+    assert told(client) == []
+
+
+async def test_who_returns_in_time_has_not_been_away() -> None:
+    rig = await start()
+    ivo = rig.enter()
+    await ivo.sign_in("23")
+    client, _ = await watching(rig, "23")
+    await ivo.leave()
+    rig.pass_time(1)
+    await rig.enter().sign_in("23")
+    rig.pass_time(5)
+    assert told(client) == []
+
+
+async def test_without_a_watchlist_nothing_is_told() -> None:
+    rig = await start()
+    assert (await watching(rig))[1] == []
+    assert (await watching(rig, "a b", ""))[1] == []
+
+
+async def test_apps_without_them() -> None:
+    rig = await PusherRig.start()
+    client, first = await watching(rig, "23")
+    await rig.enter().sign_in("23")
+    assert (first, told(client)) == ([], [])
+
+
+async def test_who_signs_in_again_names_more() -> None:
+    rig = await start()
+    client, _ = await watching(rig, "23")
+    found = await client.sign_in("watcher", watchlist=["23", "99"])
+    assert found[1]["data"]["events"] == [{"name": "offline", "user_ids": ["99"]}]
+
+
+async def test_nothing_is_left_of_it() -> None:
+    rig = await start()
+    ivo = rig.enter()
+    await ivo.sign_in("23")
+    client, _ = await watching(rig, "23", "99")
+    await ivo.leave()
+    await client.leave()
+    rig.pass_time(5)
+    await rig.assert_empty()
