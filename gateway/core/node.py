@@ -21,7 +21,6 @@ from gateway.config.settings.section import plain
 from gateway.core.blocked import Blocked
 from gateway.core.cluster import Cluster, ControlCommand, NodeInfo
 from gateway.core.feeds import Feeds
-from gateway.core.hooks import Hooks
 from gateway.core.hub import Hub
 from gateway.core.isolation import Isolation
 from gateway.core.map_presence import MapPresence
@@ -119,8 +118,6 @@ class Node:
         self.blocked = Blocked(blocks, self.hub, clock)
         self.loop: asyncio.AbstractEventLoop | None = None
         """The event loop that it runs in, which whoever runs it says."""
-        self.hooks = Hooks()
-        """Are told what the backends of apps may want to know; see `gateway.webhooks`."""
         self.greeting: Payload | None = None
         """Data of every connect reply."""
         self.draining = False

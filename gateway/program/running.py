@@ -27,7 +27,7 @@ from gateway.protocols.centrifuge_json_uni import CentrifugeJsonUni
 from gateway.protocols.centrifuge_protobuf import CentrifugeProtobuf
 from gateway.proxies import open_proxies
 from gateway.session import NO_APPLICATION
-from gateway.session.pusher import Shared, tell_counts, terminating
+from gateway.session.pusher import Shared, terminating
 from gateway.tracing import open_tracing
 from gateway.transports.base import Acceptor
 from gateway.transports.endpoint import WebSocketEndpoint
@@ -105,9 +105,8 @@ class Running:
         self.pusher: PusherEndpoint | None = None
         if settings.pusher.enabled:
             self.apps = open_apps(settings.pusher, boundary=settings.channel.namespace_boundary)
-            self.pusher = PusherEndpoint(self.acceptor, self.apps, Shared(self.node), settings)
+            self.pusher = PusherEndpoint(self.acceptor, self.apps, Shared(self.node, webhooks), settings)
             terminating.listen(self.node)
-            tell_counts(self.node, self.apps)
 
     def reload(self, settings: Settings) -> None:
         """Tell each part that keeps something made of settings. Raises `SettingsError`, and nothing has changed."""
@@ -115,12 +114,12 @@ class Running:
         if self.started:
             self.tokens.fetch_keys()
         self.node.reload(settings)
-        if self._webhooks:
-            self._webhooks.reload()
         self.engine.set_rules(stream_rules(settings, self._routes))
         self.acceptor.reload()
         if self.pusher is not None:
             self.apps.reload(settings.pusher)
+        if self._webhooks:
+            self._webhooks.reload()
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:

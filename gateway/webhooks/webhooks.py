@@ -9,7 +9,6 @@ import msgspec
 
 from gateway.apps.base import App, Apps
 from gateway.config.settings.pusher import PusherWebhookSettings
-from gateway.core.hooks import Hooks
 from gateway.core.node import Node
 from gateway.core.tasks import Tasks
 from gateway.errors import BrokerUnavailable
@@ -34,8 +33,8 @@ UNDER_WAY = 10_000
 """Events that this node may be handing to the outbox at a time."""
 
 
-class Webhooks(Hooks):
-    """Satisfies `Hooks`. The node's store is to be what ``presence`` gives.
+class Webhooks:
+    """Satisfies `session.pusher.Hooks`. The node's store is to be what ``presence`` gives.
 
     It starts after the node and its leases' backend, and is closed before.
     """
@@ -75,7 +74,7 @@ class Webhooks(Hooks):
         await self._outbox.start(node.uid)
         self._watch.start()
         node.feeds.watchers.append(self._watch)
-        node.hooks = self
+        node.rosters.counts.on_count = self._counted
         self._sender.start()
 
     def reload(self) -> None:
@@ -99,7 +98,7 @@ class Webhooks(Hooks):
 
     # — what the node tells of —
 
-    def client_event(self, app: App, channel: str, event: str, data: bytes, socket_id: str, user: str = "") -> None:
+    def client_event(self, app: App, channel: str, event: str, data: str, socket_id: str, user: str) -> None:
         if is_wanted(app, ("client_event",), channel):
             of_user = {"user_id": user} if user else {}
             fields = {"event": event, "data": _text(data), "socket_id": socket_id, **of_user}
@@ -110,10 +109,14 @@ class Webhooks(Hooks):
             event, once = encode("cache_miss", channel), (f"cache_miss {channel}", f"in {period}")
             self._keep(app, self._outbox.add(app.id, app.settings.key, event, once))
 
-    def subscription_count(self, app: App, channel: str, count: int) -> None:
-        if is_wanted(app, ("subscription_count",), channel):
-            gap = GAP if count > MANY else 0.0
-            self._keep(app, self._outbox.count(app.id, app.settings.key, channel, count, gap))
+    def _counted(self, channel: str, count: int) -> None:
+        """A channel of the gateway has so many subscribers; each node that counts them says so."""
+        app = self._apps().of_channel(channel)
+        if app is None or not app.settings.enable_subscription_counts:
+            return
+        name, gap = app.names.outside(channel), GAP if count > MANY else 0.0
+        if is_wanted(app, ("subscription_count",), name):
+            self._keep(app, self._outbox.count(app.id, app.settings.key, name, count, gap))
 
     # — inside —
 
@@ -147,6 +150,6 @@ class Webhooks(Hooks):
             timer.cancel()
 
 
-def _text(data: bytes) -> str:
+def _text(data: str) -> str:
     """What a client has published: the text that it is, else its JSON."""
-    return msgspec.json.decode(data, type=str) if data[:1] == b'"' else data.decode(errors="replace")
+    return msgspec.json.decode(data, type=str) if data[:1] == '"' else data

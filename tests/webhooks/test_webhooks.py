@@ -74,13 +74,13 @@ def names(receiver: Backend) -> list[str]:
 
 
 async def test_what_happens_on_two_nodes_is_told_once(server: RedisServer, receiver: Backend) -> None:
-    app = an_app("9001", receiver.url, namespace="shop")
+    app = an_app("9001", receiver.url, namespace="shop", enable_subscription_counts=True)
     async with running(server, app) as one, running(server, app) as two:
         for each in (one, two):
             await each.node.feeds.hold("shop:presence-a")
             await each.node.presence_store.add("shop:presence-a", ClientInfo(user="17", client=f"c{each.node.uid}"))
-            each.node.hooks.cache_miss(app, "presence-a", "epoch:1")
-            each.node.hooks.subscription_count(app, "news", 2)
+            each.webhooks.cache_miss(app, "presence-a", "epoch:1")
+            each.node.rosters.counts.on_count("shop:news", 2)
         await until(lambda: len(told(receiver)) >= 4)
         for each in (one, two):
             await each.node.presence_store.remove("shop:presence-a", f"c{each.node.uid}")
@@ -99,8 +99,8 @@ async def test_what_happens_on_two_nodes_is_told_once(server: RedisServer, recei
 async def test_client_events_are_told_with_their_data_as_text(server: RedisServer, receiver: Backend) -> None:
     app = an_app("9001", receiver.url)
     async with running(server, app) as one:
-        one.node.hooks.client_event(app, "presence-a", "client-x", b'{"on": true}', "1.2", "17")
-        one.node.hooks.client_event(app, "private-a", "client-x", b'"t\\u00e9xt"', "1.2", "")
+        one.webhooks.client_event(app, "presence-a", "client-x", '{"on": true}', "1.2", "17")
+        one.webhooks.client_event(app, "private-a", "client-x", '"t\\u00e9xt"', "1.2", "")
         await until(lambda: len(told(receiver)) == 2)
     event = {"name": "client_event", "event": "client-x", "socket_id": "1.2"}
     assert told(receiver) == [
@@ -143,7 +143,7 @@ async def test_what_is_not_taken_is_told_again(server: RedisServer, receiver: Ba
     receiver.answers["/"] = [Raw(503), Raw(body=None), {}]
     app = an_app("9001", receiver.url)
     async with running(server, app) as one:
-        one.node.hooks.cache_miss(app, "cache-a", "1")
+        one.webhooks.cache_miss(app, "cache-a", "1")
         await until(lambda: one.node.metrics.webhook_events["told"] == 1)
         assert one.node.metrics.webhook_requests == {"status": 1, "connection": 1, "told": 1}
     assert len({asked.header("X-Gateway-Delivery")[0] for asked in receiver.asked}) == 1
@@ -160,10 +160,10 @@ async def test_what_cannot_be_kept_is_counted(
             raise BrokerUnavailable
 
         monkeypatch.setattr(one.outbox, "add", away)
-        one.node.hooks.cache_miss(app, "cache-a", "1")
+        one.webhooks.cache_miss(app, "cache-a", "1")
         await until(lambda: one.node.metrics.webhook_events["lost"] == 1)
         monkeypatch.setattr("gateway.webhooks.webhooks.UNDER_WAY", 0)
-        one.node.hooks.cache_miss(app, "cache-a", "1")
+        one.webhooks.cache_miss(app, "cache-a", "1")
         assert one.node.metrics.webhook_events["lost"] == 2
     assert "webhooks of app 9001" in caplog.text
 
@@ -172,9 +172,9 @@ async def test_an_app_without_webhooks_costs_nothing(server: RedisServer) -> Non
     app = an_app(webhooks=[])
     async with running(server, app) as one:
         await one.node.feeds.hold("news")
-        one.node.hooks.client_event(app, "private-a", "client-x", b"1", "1.2", "")
-        one.node.hooks.cache_miss(app, "cache-a", "1")
-        one.node.hooks.subscription_count(app, "news", 1)
+        one.webhooks.client_event(app, "private-a", "client-x", "1", "1.2", "")
+        one.webhooks.cache_miss(app, "cache-a", "1")
+        one.node.rosters.counts.on_count("news", 1)
         assert not one.webhooks._work.running | one.webhooks._keeping.running
         assert await one.outbox.pending() == []
 

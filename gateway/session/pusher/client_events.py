@@ -117,8 +117,9 @@ async def _publish(session: AppSession, said: Said, subscription: AppSubscriptio
         session.fail(0, error)
     else:
         user = subscription.info.user if subscription.kind.presence else ""
+        data = published.data.decode(errors="replace")
         event = (published.tags or {}).get(EVENT, said.event)
-        session.node.hooks.client_event(session.app, said.channel, event, published.data, session.client, user)
+        session.shared.hooks.client_event(session.app, said.channel, event, data, session.client, user)
 
 
 def _publication(session: AppSession, said: Said, subscription: AppSubscription) -> Publication:

@@ -139,7 +139,7 @@ def _start(session: AppSession, subscription: AppSubscription, asked: Subscribin
     recovered = asked.resume is not None and result.recovered
     if subscription.kind.cached and not (result.publications or recovered):
         session.say(replies.cache_miss(asked.channel))
-        session.node.hooks.cache_miss(session.app, asked.channel, f"{result.epoch}:{result.offset}")
+        session.shared.hooks.cache_miss(session.app, asked.channel, f"{result.epoch}:{result.offset}")
     subscription.start()
     if subscription.kind.signed or subscription.kind.inbox:
         session.authorized()
