@@ -3,10 +3,13 @@
 import json
 from typing import Any
 
+import pytest
+
 from gateway.apps.signatures import sign
 from gateway.errors import BrokerUnavailable
 from gateway.messages import ClientInfo
 from tests.session.pusher.rig import KEY, SECRET, PusherClient, PusherRig
+from tests.session.rig import Gate
 
 
 def told(client: PusherClient) -> list[dict[str, list[str]]]:
@@ -129,3 +132,34 @@ async def test_of_whom_nobody_can_tell_nothing_is_told() -> None:
     rig = await start()
     rig.broker.faults["subscribe"] = BrokerUnavailable()
     assert (await watching(rig, "23"))[1] == []
+
+
+@pytest.mark.parametrize("step", ["faults", "remove_faults"])
+async def test_a_presence_store_that_is_away(step: str) -> None:
+    rig = await start()
+    getattr(rig.presence, step).append(BrokerUnavailable())
+    client = rig.enter()
+    assert [each["event"] for each in await client.sign_in("17")] == ["pusher:signin_success"]
+    await client.leave()
+    await rig.assert_empty()
+
+
+async def test_who_goes_while_it_is_entered_is_not_there() -> None:
+    rig = await start()
+    client = rig.enter()
+    gate = Gate()
+    add = rig.presence.add
+
+    async def slowly(channel: str, info: ClientInfo) -> None:
+        await gate.pass_through()
+        await add(channel, info)
+
+    rig.presence.add = slowly  # type: ignore[method-assign]
+    text = json.dumps({"id": "17"})
+    auth = f"{KEY}:{sign(SECRET, client.session.client, '', 'user', '', text)}"
+    message = {"event": "pusher:signin", "data": {"auth": auth, "user_data": text}}
+    await client.session.receive(json.dumps(message).encode())
+    await gate.reached()
+    await client.session.end()
+    gate.open()
+    await rig.assert_empty()
