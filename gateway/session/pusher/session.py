@@ -50,7 +50,7 @@ class AppSession(Session):
     the server takes ends, and the client is not told; there are none that the server gives.
     """
 
-    __slots__ = ("_app", "_leave", "_patience", "attendance", "bucket", "resumes", "shared", "watchlist")
+    __slots__ = ("_app", "_leave", "_patience", "attendance", "bucket", "postponed", "resumes", "shared", "watchlist")
 
     def __init__(
         self,
@@ -72,6 +72,8 @@ class AppSession(Session):
         self.watchlist: Watchlist | None = None
         self.bucket: Bucket | None = None
         """Of client events; made by the first."""
+        self.postponed: dict[str, Timer] | None = None
+        """Subscribes that wait until the broker is back, by the gateway's names of their channels."""
         self._app: App | None = None
         self._leave: Callable[[], None] | None = None
         self._patience: Timer | None = None
