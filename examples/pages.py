@@ -1,25 +1,28 @@
-"""The page of an example, its style, and the official JavaScript SDK."""
+"""The page of an example, its style, and the official JavaScript SDKs."""
 
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
 from fastapi.responses import FileResponse, HTMLResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 HERE = Path(__file__).parent
-SDK = HERE / "node_modules" / "centrifuge" / "dist" / "centrifuge.js"
+PACKAGES = HERE / "node_modules"
+SDKS = {"centrifuge.js": "centrifuge/dist/centrifuge.js", "pusher.js": "pusher-js/dist/web/pusher.min.js"}
+"""By the names that pages have for them."""
+
 MISSING = """<!doctype html><title>Not installed</title><link rel="stylesheet" href="/style.css">
-<main><h1>One step is missing</h1><p>This page uses the official JavaScript SDK. Install it, then reload:</p>
+<main><h1>One step is missing</h1><p>This page uses an official JavaScript SDK. Install it, then reload:</p>
 <pre>{}</pre></main>"""
 
 
 def mount(app: FastAPI, name: str) -> None:
-    """Serve ``pages/<name>.html`` at ``/``, the style at ``/style.css``, the SDK at ``/sdk/centrifuge.js``."""
+    """Serve ``pages/<name>.html`` at ``/``, the style at ``/style.css``, SDKs at ``/sdk/centrifuge.js`` and so on."""
     html = (HERE / "pages" / f"{name}.html").read_text(encoding="utf-8")
 
     @app.get("/", include_in_schema=False)
     def page() -> HTMLResponse:
-        if "/sdk/centrifuge.js" in html and not SDK.exists():
+        if any(f"/sdk/{name}" in html and not (PACKAGES / path).exists() for name, path in SDKS.items()):
             return HTMLResponse(MISSING.format("npm ci --prefix examples"), status_code=503)
         return HTMLResponse(html)
 
@@ -31,9 +34,11 @@ def mount(app: FastAPI, name: str) -> None:
     def icon() -> Response:
         return Response(status_code=204)
 
-    @app.get("/sdk/centrifuge.js", include_in_schema=False)
-    def sdk() -> FileResponse:
-        return FileResponse(SDK, media_type="text/javascript")
+    @app.get("/sdk/{name}", include_in_schema=False)
+    def sdk(name: str) -> FileResponse:
+        if name not in SDKS:
+            raise HTTPException(404)
+        return FileResponse(PACKAGES / SDKS[name], media_type="text/javascript")
 
 
 def mount_built(app: FastAPI, name: str) -> None:

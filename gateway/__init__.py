@@ -6,6 +6,7 @@ from gateway.version import __version__
 
 if TYPE_CHECKING:
     from gateway.config.settings import Settings
+    from gateway.config.settings.pusher import PusherApp
     from gateway.errors import BrokerUnavailable, Disconnect, DisconnectCode, Error, ErrorCode
     from gateway.limits.limit import Quota, RateLimit
     from gateway.maps.base import MapReceipt
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from gateway.program.manager import ConnectionManager
     from gateway.program.maps import MapHandle
     from gateway.program.publisher import Publisher
+    from gateway.program.pusher import PusherUser
     from gateway.program.routes.channel import ChannelRoute
     from gateway.program.routes.client import Client
     from gateway.program.routes.handle import ChannelHandle
@@ -58,6 +60,8 @@ _HOMES = {
     "Position": "messages",
     "Publication": "program.typed",
     "Publisher": "program.publisher",
+    "PusherApp": "config.settings.pusher",
+    "PusherUser": "program.pusher",
     "Quota": "limits.limit",
     "RateLimit": "limits.limit",
     "Receipt": "messages",
@@ -97,6 +101,8 @@ __all__ = [
     "Position",
     "Publication",
     "Publisher",
+    "PusherApp",
+    "PusherUser",
     "Quota",
     "RateLimit",
     "Receipt",

@@ -220,6 +220,12 @@ def test_the_program_of_tokens_passes_its_test(tmp_path: Path) -> None:
     assert "2 passed" in run(tmp_path, "pytest", "-q", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto")
 
 
+def test_the_orders_pass_the_test_that_is_shown(tmp_path: Path) -> None:
+    for name in ("orders.py", "test_orders.py"):
+        (tmp_path / name).write_text(block("pusher.md", name))
+    assert "1 passed" in run(tmp_path, "pytest", "-q", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto")
+
+
 def test_the_chat_of_embed_has_typescript(chat: Path) -> None:
     written = run(chat, "gateway", "client", "--typescript", "chat:gateway")
     assert "export function chat(" in written
@@ -317,6 +323,7 @@ TYPED: list[dict[str, tuple[str, ...]]] = [
         "broadcaster.md": ("after.py",),
         "start.md": ("main.py", "test_main.py"),
         "scale.md": ("test_scale.py",),
+        "pusher.md": ("orders.py", "test_orders.py"),
     },
     {"events.md": SHOP},
 ]

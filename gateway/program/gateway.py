@@ -31,6 +31,7 @@ from gateway.program.keywords import Sections, check_keywords
 from gateway.program.late import LateStart
 from gateway.program.operations import Operations
 from gateway.program.publisher import Publisher
+from gateway.program.pusher import Pusher
 from gateway.program.routes.base_router import BaseRouter
 from gateway.program.routes.channel import ChannelRoute
 from gateway.program.routes.declaration import Declaration
@@ -101,6 +102,7 @@ class Gateway(Operations, BaseRouter):
         """The token that a client sends, for ``Depends`` and ``Security``: see `ClientToken`."""
         self.managers: MutableMapping[str, ConnectionManager] = WeakValueDictionary()
         """The `ConnectionManager` of each channel."""
+        self.pusher = Pusher(self, self._program, self._started)
 
     def reload(self, settings: Settings | None = None) -> tuple[str, ...]:
         """Go by other settings from now on: those given, or what file and environment say now. Nobody is cut off.

@@ -25,6 +25,7 @@ class Sections(TypedDict, total=False):
     proxies: Sequence[Mapping[str, Any]]
     engine: Mapping[str, Any]
     presence: Mapping[str, Any]
+    pusher: Mapping[str, Any]
     http_api: Mapping[str, Any]
     health: Mapping[str, Any]
     prometheus: Mapping[str, Any]

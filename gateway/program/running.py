@@ -87,10 +87,11 @@ class Running:
         self.listeners = Listeners(self.node, program.types)
         self.cluster_events = ClusterEvents(program, self.node, self.engine.leases, self.engine.occupancy, tracing.told)
         keep: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = proxies.keep if proxies else None
+        self.application = join(tracing.application(program) if program.decides else None, proxies) or NO_APPLICATION
         self.acceptor = Acceptor(
             self.node,
             self.tokens,
-            join(tracing.application(program) if program.decides else None, proxies) or NO_APPLICATION,
+            self.application,
             kept if program.decides else keep,
             same_origin=same_origin,
         )
@@ -104,7 +105,13 @@ class Running:
         self.uni_websocket = UniWebSocketEndpoint(self.acceptor, CentrifugeJsonUni(), settings)
         self.pusher: PusherEndpoint | None = None
         if settings.pusher.enabled:
-            self.apps = open_apps(settings.pusher, boundary=settings.channel.namespace_boundary)
+            self.apps = open_apps(
+                settings.pusher,
+                program.load_app,
+                settings.channel.namespace_boundary,
+                clock=self.node.wheel.clock,
+                refusals=self.node.refusals,
+            )
             self.pusher = PusherEndpoint(self.acceptor, self.apps, Shared(self.node, webhooks), settings)
             terminating.listen(self.node)
 

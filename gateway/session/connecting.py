@@ -158,7 +158,7 @@ class _Turn:
 
 async def _let_in(session: Session, request: ConnectRequest) -> Admission:
     """Make the client known, and the subscriptions that come with connect, which are to be opened."""
-    admission = await _authenticate(session, request)
+    admission = await authenticate(session, request)
     limiter = session.node.limiter
     layers = limiter.layers(session.spender.network)
     if layers.shared:
@@ -211,7 +211,7 @@ def _overdue(session: Session, command_id: int, turn: _Turn | None = None) -> No
     session.fail(command_id, error)
 
 
-async def _authenticate(session: Session, request: ConnectRequest) -> Admission:
+async def authenticate(session: Session, request: ConnectRequest) -> Admission:
     """Who the client is, by its token, by what stands in front, or by the program. Raises if it may not connect."""
     if session.application is not NO_APPLICATION:
         session.token = request.token

@@ -17,7 +17,7 @@ async def looked_at(app: FastAPI) -> tuple[int, str]:
 
 async def test_the_sdk_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     app = FastAPI()
-    monkeypatch.setattr(pages, "SDK", tmp_path / "centrifuge.js")
+    monkeypatch.setattr(pages, "PACKAGES", tmp_path)
     pages.mount(app, "chat")
     status, text = await looked_at(app)
     assert (status, "npm ci --prefix examples<" in text) == (503, True)

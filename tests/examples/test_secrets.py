@@ -12,6 +12,7 @@ import pytest
         ("notifications", "ADMIN_KEY"),
         ("oauth2", "SECRET"),
         ("signed_token", "SECRET"),
+        ("two_sdks", "SECRET"),
     ],
 )
 def test_without_one_it_says_what_to_set(example: str, variable: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -176,6 +176,13 @@ async def _away(ground: Ground) -> str:
             return await ended(client)
 
 
+async def _undeclared(ground: Ground) -> str:
+    async with httpx.AsyncClient() as http:
+        asked = {"socket_id": "48213.907714", "channel_name": "private-orders.7"}
+        answer = await http.post(f"http://127.0.0.1:{ground.port}/pusher/auth", data=asked)
+        return told(answer.status_code, answer.json()["detail"].encode())
+
+
 async def _draining(ground: Ground) -> str:
     ground.node.draining = True
     return await handshake(ground)
@@ -342,6 +349,16 @@ def program(settings: Settings) -> FastAPI:
     return app
 
 
+def asked_by_pages(settings: Settings) -> FastAPI:
+    """That answers pages of the Pusher protocol, and says of no channel who may subscribe to it."""
+    gateway, app = Gateway(settings), FastAPI()
+    gateway.run_in(app)
+    gateway.pusher.user(lambda: "bob")
+    app.include_router(gateway.pusher.auth)
+    app.state.node = gateway.running.node
+    return app
+
+
 REFUSED: dict[str, Refused] = {
     "origin": Refused(_foreign),
     "subprotocol": Refused(_other_protocol),
@@ -404,6 +421,7 @@ REFUSED: dict[str, Refused] = {
         of_pusher({"event": "pusher:signin", "data": {"auth": "k3y:0000", "user_data": '{"id":"17"}'}}), app()
     ),
     "pusher_event": Refused(of_pusher({"event": "client-x", "channel": "private-x", "data": 1}), app()),
+    "pusher_auth": Refused(_undeclared, app(), asked_by_pages),
 }
 """By the reason that counts them."""
 

@@ -22,7 +22,7 @@ ON_BOTH = {
     "test_uvicorn_websocket",
 }
 
-ON_UVLOOP = {"test_freed", "test_freed_http", "test_freed_program", "test_uni_websocket"}
+ON_UVLOOP = {"test_freed", "test_freed_http", "test_freed_program", "test_freed_pusher", "test_uni_websocket"}
 """Asyncio keeps a timer that is cancelled until its time comes."""
 
 ASYNCIO = {"asyncio": asyncio.new_event_loop}

@@ -1,10 +1,11 @@
 """Settings of the Pusher protocol: apps, and what holds for all of them."""
 
+from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from gateway.config.durations import Duration
@@ -25,6 +26,18 @@ EventType = Literal[
 
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=64)]
 Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=64)]
+
+
+def _check_master_key(text: str) -> str:
+    try:
+        if not text or len(b64decode(text, validate=True)) == 32:
+            return text
+    except ValueError:
+        pass
+    raise ValueError('must be 32 bytes in base64, such as the output of "openssl rand -base64 32"')
+
+
+MasterKey = Annotated[str, AfterValidator(_check_master_key)]
 
 
 class PusherWebhook(Section):
@@ -64,6 +77,8 @@ class PusherApp(Section):
     """Named by clients, in the address of the WebSocket."""
     secret: str = Field(min_length=1, examples=["7f0e3c9b5d214a68"])
     """Signs what the backend allows; known to it alone."""
+    encryption_master_key: MasterKey = Field(default="", examples=["MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="])
+    """Makes the keys of encrypted channels, where the program answers pages itself: 32 bytes in base64."""
     former_keys: tuple[PusherKey, ...] = Field(default=(), examples=[[{"key": "a1b2c3", "secret": "0d1e2f"}]])
     """Other keys that are good still, while they are being replaced."""
     namespace: str | None = None

@@ -81,3 +81,12 @@ LIVE = Event(
     client=False,
     generator=True,
 )
+PUSHER_APP = Event(
+    "pusher.app",
+    "    @gateway.pusher.app\n    async def app(key: str, db: Session = Depends(get_db)) -> PusherApp | None: ...",
+    client=False,
+)
+PUSHER_USER = Event(
+    "pusher.user",
+    "    @gateway.pusher.user\n    async def user(user: User = Depends(current_user)) -> PusherUser | None: ...",
+)

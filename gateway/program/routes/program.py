@@ -8,6 +8,7 @@ from msgspec import Struct, structs
 
 from gateway.channels import Channel, Channels
 from gateway.config.settings import ChannelSettings
+from gateway.config.settings.pusher import PusherApp
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode, SettingsError
 from gateway.messages import ConnectRequest, Payload, RefreshRequest, RPCRequest
 from gateway.program.routes import events
@@ -60,6 +61,8 @@ class Program:
         self.refresh: Callable[[Session, RefreshRequest, Admission | None], Awaitable[Admission]] | None = None
         self.disconnect: Callable[[Session], Awaitable[None]] | None = None
         self.rpc: Callable[[Session, RPCRequest], Awaitable[Payload | None]] | None = None
+        self.load_app: Callable[[str], Awaitable[PusherApp | None]] | None = None
+        """The app of the Pusher protocol with a key, if the program has such apps."""
         self._closed = False
         self.conn_info: Decode = PLAIN
         """Reads what credentials say of a user."""

@@ -47,7 +47,7 @@ class ClientToken(SecurityBase):
 
     async def __call__(self, connection: HTTPConnection) -> str | None:
         token = connection.token if isinstance(connection, Client) else ""
-        token = token or _bearer(connection)
+        token = token or bearer(connection)
         # where nobody has named a place, there is none: requests may well have a cookie or parameter without name
         if self._cookie:
             token = token or connection.cookies.get(self._cookie, "")
@@ -69,7 +69,8 @@ class TokenExpired(HTTPException):
         super().__init__(401, detail, {"WWW-Authenticate": 'Bearer error="invalid_token"'})
 
 
-def _bearer(connection: HTTPConnection) -> str:
+def bearer(connection: HTTPConnection) -> str:
+    """The token of its ``Authorization`` header; empty without."""
     scheme, token = get_authorization_scheme_param(connection.headers.get("Authorization"))
     return token if scheme.lower() == "bearer" else ""
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from gateway.limits.base import Outcome, Rate
 from tests.session.pusher.rig import PusherRig, ack, error, refusal
 
 NONE = [
@@ -69,3 +70,34 @@ async def test_rates_of_commands() -> None:
     assert [each["event"] for each in await client.sign_in("17")] == ["pusher:signin_success"]
     assert await client.sign_in("17") == [error(None, "too many sign-ins")]
     assert await client.send("pusher:ping") == [{"event": "pusher:pong", "data": "{}"}]
+
+
+class Nothing:
+    """A store of limits that has nothing left for anybody."""
+
+    async def take(self, name: str, key: str, rate: Rate, cost: int) -> Outcome:
+        return Outcome(False, 1.0, 0, 1.0)
+
+
+async def test_rates_that_hold_for_all_nodes() -> None:
+    limits = {"redis_user_command": {"enabled": True, "subscribe": "1/10s", "publish": "1/10s"}}
+    rig = await PusherRig.start(client={"rate_limit": limits})
+    client = rig.enter()
+    await client.subscribe("private-x")
+    await client.sign_in("17")
+    rig.node.limiter.store = Nothing()  # type: ignore[assignment]
+    assert await client.subscribe("other") == [refusal("other", "LimitReached", 429)]
+    assert await client.send("client-x", 1, channel="private-x") == [error(None, "too many requests")]
+
+
+async def test_who_has_gone_says_nothing_more() -> None:
+    rig = await PusherRig.start()
+    client = rig.enter()
+    await client.leave()
+    assert await client.subscribe("news") == []
+    await rig.assert_empty()
+
+
+async def test_a_pong_as_the_library_writes_it() -> None:
+    client = (await PusherRig.start()).enter()
+    assert await client.send_raw('{"event":"pusher:pong","data":{}}') == []

@@ -1,5 +1,7 @@
 """A position that is lost is made good by the session."""
 
+import pytest
+
 from gateway.errors import BrokerUnavailable
 from gateway.messages import Payload, Position, Publication
 from tests.session.pusher.rig import PusherRig, event
@@ -76,16 +78,19 @@ async def test_a_broker_that_is_away_is_asked_again() -> None:
     assert client.take() == [event("news", "2"), event("news", "3")]
 
 
-async def test_one_that_has_ended_meanwhile_is_left_alone() -> None:
+async def test_one_that_has_ended_meanwhile_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
     rig = await PusherRig.start(namespace=HISTORY)
     client = rig.enter()
     await client.subscribe("news")
+    await rig.say("news", "1")
     gate = rig.broker.gate("history", "shop:news")
-    client.session.subscriptions["shop:news"].lose_position()
+    channel = rig.node.hub.channels["shop:news"]
+    rig.node.hub.lose(channel, list(channel.audiences))
     await gate.reached()
     await client.session.end()
     gate.open()
     await rig.assert_empty()
+    assert caplog.records == []
 
 
 async def test_a_gap_that_the_stream_shows() -> None:
@@ -100,3 +105,41 @@ async def test_a_gap_that_the_stream_shows() -> None:
     assert client.take() == [event("news", "1")]
     place = rig.node.hub.place(client.session.subscriptions["shop:news"])
     assert place == Position(1, (await rig.position("shop:news")).epoch)
+
+
+async def test_a_stream_that_cannot_be_read_ends_the_connection(caplog: pytest.LogCaptureFixture) -> None:
+    rig = await PusherRig.start(namespace=HISTORY)
+    client = rig.enter()
+    await client.subscribe("news")
+    await rig.say("news", "1")
+    rig.broker.faults["history"] = RuntimeError("of ours")
+    channel = rig.node.hub.channels["shop:news"]
+    rig.node.hub.lose(channel, list(channel.audiences))
+    await rig.settle()
+    assert client.closed == (4100, "internal server error")
+    assert "cannot be read" in caplog.text
+
+
+async def test_what_is_missing_between_ends_the_connection() -> None:
+    rig = await PusherRig.start(namespace=HISTORY)
+    client = rig.enter()
+    await client.subscribe("news")
+    await rig.say("news", "1")
+    epoch = (await rig.position("shop:news")).epoch
+    gate = rig.broker.gate("read", "shop:news")
+    channel = rig.node.hub.channels["shop:news"]
+    rig.node.hub.lose(channel, list(channel.audiences))
+    await gate.reached()
+    rig.node.on_publication("shop:news", Publication(Payload(b"9"), offset=9, epoch=epoch))
+    gate.open()
+    await rig.settle()
+    assert client.closed == (4200, "insufficient state")
+
+
+async def test_one_that_expires_has_its_client_connect_anew() -> None:
+    rig = await PusherRig.start()
+    client = rig.enter()
+    await client.subscribe("news")
+    client.session.subscriptions["shop:news"].expire(int(rig.clock()) + 1)
+    rig.pass_time(60)
+    assert client.closed == (4200, "subscription expired")

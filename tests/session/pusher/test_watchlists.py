@@ -1,8 +1,15 @@
 """Watchlists: who is told of whom."""
 
+import json
 from typing import Any
 
-from tests.session.pusher.rig import PusherClient, PusherRig
+import pytest
+
+from gateway.apps.signatures import sign
+from gateway.errors import BrokerUnavailable
+from gateway.messages import ClientInfo
+from tests.session.pusher.rig import KEY, SECRET, PusherClient, PusherRig
+from tests.session.rig import Gate
 
 
 def told(client: PusherClient) -> list[dict[str, list[str]]]:
@@ -66,6 +73,16 @@ async def test_who_returns_in_time_has_not_been_away() -> None:
     assert told(client) == []
 
 
+async def test_others_in_the_inbox_are_not_its_user() -> None:
+    rig = await start()
+    client, _ = await watching(rig, "23")
+    other = ClientInfo("another", "of another protocol")
+    await rig.node.announce_join("shop:#23", other)
+    await rig.node.announce_leave("shop:#23", other)
+    rig.pass_time(5)
+    assert told(client) == []
+
+
 async def test_without_a_watchlist_nothing_is_told() -> None:
     rig = await start()
     assert (await watching(rig))[1] == []
@@ -94,4 +111,55 @@ async def test_nothing_is_left_of_it() -> None:
     await ivo.leave()
     await client.leave()
     rig.pass_time(5)
+    await rig.assert_empty()
+
+
+async def test_who_goes_while_others_are_looked_for_leaves_nothing() -> None:
+    rig = await start()
+    client = rig.enter()
+    gate = rig.broker.gate("subscribe", "shop:#99")
+    text = json.dumps({"id": "watcher", "watchlist": ["99"]})
+    auth = f"{KEY}:{sign(SECRET, client.session.client, '', 'user', '', text)}"
+    message = {"event": "pusher:signin", "data": {"auth": auth, "user_data": text}}
+    await client.session.receive(json.dumps(message).encode())
+    await gate.reached()
+    await client.session.end()
+    gate.open()
+    await rig.assert_empty()
+
+
+async def test_of_whom_nobody_can_tell_nothing_is_told() -> None:
+    rig = await start()
+    rig.broker.faults["subscribe"] = BrokerUnavailable()
+    assert (await watching(rig, "23"))[1] == []
+
+
+@pytest.mark.parametrize("step", ["faults", "remove_faults"])
+async def test_a_presence_store_that_is_away(step: str) -> None:
+    rig = await start()
+    getattr(rig.presence, step).append(BrokerUnavailable())
+    client = rig.enter()
+    assert [each["event"] for each in await client.sign_in("17")] == ["pusher:signin_success"]
+    await client.leave()
+    await rig.assert_empty()
+
+
+async def test_who_goes_while_it_is_entered_is_not_there() -> None:
+    rig = await start()
+    client = rig.enter()
+    gate = Gate()
+    add = rig.presence.add
+
+    async def slowly(channel: str, info: ClientInfo) -> None:
+        await gate.pass_through()
+        await add(channel, info)
+
+    rig.presence.add = slowly  # type: ignore[method-assign]
+    text = json.dumps({"id": "17"})
+    auth = f"{KEY}:{sign(SECRET, client.session.client, '', 'user', '', text)}"
+    message = {"event": "pusher:signin", "data": {"auth": auth, "user_data": text}}
+    await client.session.receive(json.dumps(message).encode())
+    await gate.reached()
+    await client.session.end()
+    gate.open()
     await rig.assert_empty()

@@ -5,10 +5,10 @@ import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import pusher  # type: ignore[import-untyped]
+import pusher
 import pytest
 from fastapi import FastAPI
-from pusher.errors import (  # type: ignore[import-untyped]
+from pusher.errors import (
     PusherBadAuth,
     PusherBadRequest,
     PusherBadStatus,
