@@ -45,6 +45,20 @@ async def test_a_request_has_as_many_as_are_allowed() -> None:
     assert [each.events for each in rig.receivers.told] == [["a", "b"], ["c"]]
 
 
+async def test_a_request_has_no_more_bytes_than_receivers_take() -> None:
+    rig = Rig(an_app(), batch_size=250)
+    large = ["x" * size for size in (30_000, 30_000, 30_000, 100_000, 10)]
+    async with sending(rig):
+        await rig.say(*large)
+        await rig.pass_time()
+    assert [[len(each) for each in told.events] for told in rig.receivers.told] == [
+        [30_000, 30_000],
+        [30_000],
+        [100_000],
+        [10],
+    ]
+
+
 async def test_more_than_can_be_handed_on_at_once_is_told_all_the_same() -> None:
     rig = Rig(an_app(), batch_size=250)
     rig.outbox.rules = rig.outbox.rules._replace(most=5000)
