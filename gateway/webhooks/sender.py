@@ -198,6 +198,9 @@ class Sender:
         """Leave to another node, whose settings may be newer, what is of an app that there is not; not for ever."""
         text = "webhooks of app %s wait: there is no such app as far as this node knows"
         self._telling.recurring.happened(f"unknown {app_id}", text, app_id)
+        for (app, _), (lane, _) in self._lanes.items():
+            if app == app_id:
+                lane.end()
         oldest = self._telling.clock() - self._telling.settings().retry_for
         old = [event for event in waiting.due if event.time <= oldest]
         if old:

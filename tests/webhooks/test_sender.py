@@ -295,12 +295,15 @@ async def test_what_was_for_an_app_that_is_gone_does_not_stay_for_ever(caplog: p
         await rig.pass_time(2)
         rig.apps.apps.clear()
         await rig.say("b")
+        await rig.pass_time(0.5)
+        rig.receivers.failing.clear()
         await rig.pass_time(80)
         assert await rig.outbox.dead_letters("9001") == []
         await rig.pass_time(60)
         assert said(await rig.outbox.dead_letters("9001")) == ["client_event b", "client_event a"]
         assert await rig.outbox.pending() == []
         assert rig.metrics.webhook_events == {"put_aside": 2}
+    assert rig.receivers.told == []
     assert "webhooks of app 9001 wait: there is no such app as far as this node knows" in caplog.text
 
 
