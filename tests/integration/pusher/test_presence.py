@@ -44,6 +44,8 @@ async def test_the_members_of_a_killed_node_are_removed_once(
         for log in logs:
             await log.wait(REMOVED, 2, deadline=GONE + 1)
             assert sorted(each["id"] for each in log.named(REMOVED)) == ["18", "19"]
+        told = await site.until_told("member_removed", channel, 2)
+        assert sorted(each["user_id"] for each in told) == ["18", "19"]
         staying = ["17", "20", "mover0", "mover1", "mover2", "mover3", "watcher0", "watcher1"]
         assert sorted((await watchers[0].members(channel))["members"]) == staying
         assert sum(len(log.named(SUCCEEDED)) - 1 for log in moved) == 2
