@@ -46,6 +46,7 @@ def abilities() -> list[Ability]:
         Ability("nodes that took it are counted", brokers(lambda each: each.counts)),
         Ability("presence", {*PRESENCE, *_like("broadcaster", PRESENCE)}),
         Ability("live sources, occupancy, limits, block list", STORES),
+        Ability("webhooks", ["memory", *REDISES]),
     ]
 
 

@@ -77,6 +77,17 @@ async def test_one_event_for_the_first_who_comes_and_the_last_who_goes(nodes: No
     assert await due(two) == []
 
 
+async def test_calls_are_served_in_order(nodes: Nodes) -> None:
+    one, two = nodes
+    here = place("news")
+    await asyncio.gather(one.enter(here, KEY), one.leave(here), one.enter(here, KEY))
+    assert said(await drain(two)) == ["+news", "-news", "+news"]
+    await one.close()
+    assert said(await drain(two)) == ["-news"]
+    await two.enter(here, KEY)
+    assert said(await due(two)) == ["+news"]
+
+
 async def test_members_are_places_of_their_own(nodes: Nodes) -> None:
     one, two = nodes
     await one.enter(place("presence-a"), KEY)
@@ -154,8 +165,11 @@ async def test_what_is_sorted_is_told_to_each_target_for_itself(nodes: Nodes) ->
     assert (await two.waiting("9001", 9)).targets == {"y"}
     assert await two.pending() == ["9001"]
     await two.settle("9001", "y", events)
+    await one.sort("9001", [(event, ["x"]) for event in events])  # by one who is late
+    await one.put_aside("9001", "y", events)
     await two.waiting("9001", 9)
     assert await one.pending() == []
+    assert await one.dead_letters("9001") == []
 
 
 async def test_an_event_that_nobody_wants_is_gone(nodes: Nodes) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import BrokerUnavailable
-from gateway.outbox.base import Outbox, Rules
+from gateway.outbox.base import Event, Outbox, Rules
 from gateway.outbox.redis import RedisOutbox
 from gateway.redis.owned import Intervals
 from tests.outbox.nodes import drain, due, place, said
@@ -169,11 +169,35 @@ async def test_ids_grow_though_redis_has_lost_everything(server: RedisServer) ->
         assert int(after.id) > int(before.id)
 
 
+async def test_the_clock_of_another_server_does_not_go_back(server: RedisServer) -> None:
+    async with node(server, "n1", lease=60) as one:
+        ahead = 4_000_000_000_000_000
+        with server.client() as client:
+            client.hset(one._keys.of(b"wm", "9001"), "last", ahead)
+        await one.add("9001", KEY, b"{}")
+        await one.add("9001", KEY, b"{}")
+        assert [int(event.id) for event in await due(one)] == [ahead + 1, ahead + 2]
+
+
+async def test_who_sweeps_need_not_know_the_app(server: RedisServer) -> None:
+    async with node(server, "n1") as one, node(server, "n2") as two:
+        await two.enter(place("room"), KEY)
+        await die(two)
+        await until_said(one, "+room", "-room")
+        assert (await one.waiting("9001", 9)).key == KEY
+
+
 async def test_nothing_stays_of_what_has_been_told(server: RedisServer) -> None:
-    async with node(server, "n1") as one:
+    async with node(server, "n1", delay=0.02) as one:
         await one.enter(place("presence-a", "17"), KEY)
         await one.leave(place("presence-a", "17"))
-        await drain(one)
+        told: list[Event] = []
+
+        async def both() -> bool:
+            told.extend(await drain(one))
+            return len(told) == 2
+
+        await until(both)
         await one.waiting("9001", 9)
         left = [key for key in keys(server, "*") if b":wm:" not in key and b":outbox" not in key]
         assert left == []

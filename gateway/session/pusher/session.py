@@ -160,6 +160,13 @@ class AppSession(Session):
         found = closing(reason)
         return Disconnect(replies.OVER_CAPACITY, found.reason) if not self.since and found.code >= 4200 else found
 
+    async def end(self, closed: Disconnect | None = None) -> None:
+        """Leave every channel. The program is not told, which was not asked to let the client in, either."""
+        if self.leave(closed):
+            await self.left()
+            if self.lanes is not None:
+                await self.lanes.finished()
+
     def leave(self, closed: Disconnect | None = None) -> bool:
         if not super().leave(closed):
             return False
