@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import pusher  # type: ignore[import-untyped]
+import pusher
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 

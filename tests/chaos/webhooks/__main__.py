@@ -1,8 +1,8 @@
 """Webhooks in the long run: every fault, at random, for some minutes.
 
-    python -m tests.chaos.webhooks                     five minutes
-    python -m tests.chaos.webhooks --minutes 30 --seed 7 --visitors 40
-    python -m tests.chaos.webhooks --only kill_the_sender --only restart_redis
+python -m tests.chaos.webhooks                     five minutes
+python -m tests.chaos.webhooks --minutes 30 --seed 7 --visitors 40
+python -m tests.chaos.webhooks --only kill_the_sender --only restart_redis
 """
 
 import argparse
@@ -30,7 +30,8 @@ async def run(directory: Path, given: argparse.Namespace) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos.webhooks", description=(__doc__ or "").partition("\n")[0])
+    description = (__doc__ or "").partition("\n")[0]
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.webhooks", description=description)
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--visitors", type=int, default=24)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import pusher  # type: ignore[import-untyped]
+import pusher
 from aiohttp import web
 
 from tests.chaos.pace import pace

@@ -57,7 +57,8 @@ class Tab:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        assert self._socket is not None and self._reader is not None
+        assert self._socket is not None
+        assert self._reader is not None
         self._end(self._visits)
         await self._socket.close()
         self._reader.cancel()
