@@ -77,12 +77,15 @@ def needless(inbox: Inbox, ledger: Ledger) -> list[str]:
     for delivery in inbox.deliveries:
         for number in delivery.ids:
             before = taken.get(number)
-            if before is not None and not ledger.away(before, delivery.at, 1.0):
-                if not any(before - 1.0 <= at <= delivery.at for _, at in ledger.killed):
-                    faults.append(f"{number} came again after {delivery.at - before:.3f} s, though it was taken")
+            if before is not None and not _excused(ledger, before, delivery.at):
+                faults.append(f"{number} came again after {delivery.at - before:.3f} s, though it was taken")
             if delivery.answered:
                 taken[number] = delivery.at
     return faults
+
+
+def _excused(ledger: Ledger, before: float, again: float) -> bool:
+    return ledger.away(before, again, 1.0) or any(before - 1.0 <= at <= again for _, at in ledger.killed)
 
 
 def _known(events: Mapping[str, dict[str, Any]]) -> tuple[dict[Spot, list[Known]], list[str]]:
