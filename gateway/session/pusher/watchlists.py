@@ -62,7 +62,7 @@ class Attendance:
 class Watchlist:
     """The users that one client watches. ``tell`` is given what has changed."""
 
-    __slots__ = ("_closed", "_grace", "_inbox", "_node", "_online", "_tell", "_timers", "_watched")
+    __slots__ = ("_closed", "_grace", "_inbox", "_looking", "_node", "_online", "_tell", "_timers", "_watched")
 
     def __init__(
         self,
@@ -77,6 +77,8 @@ class Watchlist:
         self._tell = tell
         self._grace = grace
         self._watched: dict[str, tuple[Roster, Callable[[str, bool], None]]] = {}
+        self._looking: set[str] = set()
+        """Those who are looked for just now: a client may sign in twice at once."""
         self._online: set[str] = set()
         """Those of whom the client has been told so."""
         self._timers: dict[str, Timer] = {}
@@ -84,8 +86,10 @@ class Watchlist:
 
     async def watch(self, users: Sequence[str]) -> None:
         """Tell how these are now, and whatever changes from then on. Those of whom nobody can tell are left out."""
-        added = [user for user in dict.fromkeys(users) if user not in self._watched]
+        added = [user for user in dict.fromkeys(users) if user not in self._watched and user not in self._looking]
+        self._looking.update(added)
         await asyncio.gather(*map(self._add, added))
+        self._looking.difference_update(added)
         if self._closed:
             return
         there = [user for user in added if user in self._watched]
