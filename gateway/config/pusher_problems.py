@@ -52,8 +52,9 @@ def find_pusher_warnings(settings: Settings) -> Iterator[str]:
         return
     if not pusher.apps:
         yield (
-            "pusher.enabled = true, and there is no app, so that nobody can connect by it: name one, for example "
-            'pusher.apps = [{"id": "9001", "key": "f3c4b2a1d0e9", "secret": "…"}]'
+            "pusher.enabled = true, and pusher.apps names none, so that nobody can connect by it, unless a program "
+            'knows them (@gateway.pusher.app): for example pusher.apps = [{"id": "9001", "key": "f3c4b2a1d0e9", '
+            '"secret": "…"}]'
         )
     for app in pusher.apps:
         for pattern in app.allowed_origins:

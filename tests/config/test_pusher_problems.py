@@ -115,7 +115,7 @@ def test_nothing_is_wrong_with_what_is_not_served() -> None:
 
 def test_no_app() -> None:
     assert problems() == []
-    assert "there is no app" in one(warnings())
+    assert "pusher.apps names none, so that nobody can connect by it, unless a program knows them" in one(warnings())
 
 
 def test_origins_that_match_nothing() -> None:
@@ -136,3 +136,9 @@ def test_namespaces_that_are_open_to_other_clients(door: str) -> None:
     channel = {"namespaces": [{"name": "shop", door: True}], "without_namespace": {door: True}}
     assert f'the namespace "shop:eu" has {door}' in one(warnings(app(namespace="shop:eu"), channel=channel))
     assert f"channel.without_namespace has {door}" in one(warnings(app(namespace=""), channel=channel))
+
+
+def test_an_app_is_a_way_in() -> None:
+    shut = "nobody can connect: give client.token"
+    assert [each for each in find_warnings(settings()) if each.startswith(shut)]
+    assert not [each for each in find_warnings(settings(app())) if each.startswith(shut)]
