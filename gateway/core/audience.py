@@ -1,7 +1,7 @@
 """Who the fan-out writes to: connections, their subscriptions, and the audiences of a channel."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol
 
 from msgspec import Struct
 
@@ -86,16 +86,8 @@ class Subscriber(Protocol):
     def held(self) -> list[Publication] | None:
         """Publications that arrive while the subscription is being made."""
 
-    def lose_position(self) -> None:
-        """A publication was missed. The hub has let go of the subscriber already."""
-
-
-@runtime_checkable
-class Returning(Protocol):
-    """A subscriber that can find out what it has missed."""
-
-    since: Position | None
-    """Where it stood, as it is told before it hears that it has lost its position."""
+    def lose_position(self, before: Position | None) -> None:
+        """A publication was missed, by who stood at ``before``. The hub has let go of the subscriber already."""
 
 
 class AudienceKey(Struct, frozen=True):
