@@ -49,6 +49,8 @@ def find_pusher_problems(settings: Settings) -> Iterator[Problem]:
 def find_pusher_warnings(settings: Settings) -> Iterator[str]:
     pusher = settings.pusher
     if not pusher.enabled:
+        if pusher.apps:
+            yield "pusher.apps names apps, and nobody can connect by them: set pusher.enabled = true, or take them away"
         return
     if not pusher.apps:
         yield (

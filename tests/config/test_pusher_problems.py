@@ -110,7 +110,8 @@ def test_an_engine_that_keeps_no_events() -> None:
 def test_nothing_is_wrong_with_what_is_not_served() -> None:
     wrong = [app(), app(namespace="gone", secret="secret", allowed_origins=["example.com"])]
     assert problems(*wrong, enabled=False) == []
-    assert warnings(*wrong, enabled=False) == []
+    assert warnings(enabled=False) == []
+    assert "set pusher.enabled = true" in one(warnings(*wrong, enabled=False))
 
 
 def test_no_app() -> None:
