@@ -16,7 +16,7 @@ from tests.redis_fixtures import one_server
 from tests.redis_server import RedisServer
 
 GONE = 15.0
-"""Seconds after which the members of a killed node are gone."""
+"""Seconds after which the members of a killed node are gone, and a moment later everybody has been told."""
 CROWD = 4999
 
 
@@ -42,8 +42,10 @@ async def test_the_members_of_a_killed_node_are_removed_once(
 
         nodes.a.kill()
         for log in logs:
-            await log.wait(REMOVED, 2, deadline=GONE)
+            await log.wait(REMOVED, 2, deadline=GONE + 1)
             assert sorted(each["id"] for each in log.named(REMOVED)) == ["18", "19"]
+        told = await site.until_told("member_removed", channel, 2)
+        assert sorted(each["user_id"] for each in told) == ["18", "19"]
         staying = ["17", "20", "mover0", "mover1", "mover2", "mover3", "watcher0", "watcher1"]
         assert sorted((await watchers[0].members(channel))["members"]) == staying
         assert sum(len(log.named(SUCCEEDED)) - 1 for log in moved) == 2
