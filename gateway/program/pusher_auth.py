@@ -64,8 +64,8 @@ class Asked(Struct, frozen=True):
 
 Find = Callable[[str], Awaitable[App]]
 """The app with a key. Raises ``Error``."""
-Identify = Callable[[Visit, Request], Awaitable[User]]
-"""Who asks. Raises ``Error`` or ``Disconnect`` for who may not."""
+Identify = Callable[[Visit, Request, App], Awaitable[User]]
+"""Who asks, of which app. Raises ``Error`` or ``Disconnect`` for who may not."""
 
 
 class Question(NamedTuple):
@@ -106,7 +106,8 @@ class PusherAuth:
             visit = Visit.of(running, request, asked.socket_id)
             with _telling(visit):
                 app = await self._find(asked.app)
-                return json_response(await answer(Question(app, asked, visit, await self._identify(visit, request))))
+                user = await self._identify(visit, request, app)
+                return json_response(await answer(Question(app, asked, visit, user)))
         except (Error, Disconnect) as failure:
             detail = failure.message if isinstance(failure, Error) else failure.reason
             raise HTTPException(_STATUS.get(failure.code, 403), detail) from failure
