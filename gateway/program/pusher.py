@@ -85,8 +85,10 @@ class Pusher:
         """Say who asks `auth`: a `PusherUser`, an id, or None for who may not ask at all.
 
         Without it ``on_connect`` says so, as of every client, or the token that stands in ``Authorization: Bearer``.
+        Where apps have users of their own it looks at ``app``, the key of the one that is asked for, or users of one
+        could sign in to another.
         """
-        self._user = self._handler(call, events.PUSHER_USER, self._user)
+        self._user = self._handler(call, events.PUSHER_USER, self._user, ["app"])
         return call
 
     @cached_property
@@ -164,11 +166,11 @@ class Pusher:
             key = known[0].key
         return await running.apps.find(key) if key else None
 
-    async def _identify(self, session: RequestSession, request: Request) -> User:
+    async def _identify(self, session: RequestSession, request: Request, app: App) -> User:
         if self._user is None:
             await session.identify(request)
             return User(session.user, session.info)
-        said = await self._user(self._program.event(session, {}), b"", session.node.spawn)
+        said = await self._user(self._program.event(session, {"app": app.settings.key}), b"", session.node.spawn)
         user = _user(said)
         session.admit(Admission(user.id, info=user.info))
         return user

@@ -62,8 +62,8 @@ class Asked(Struct, frozen=True):
 
 Find = Callable[[str], Awaitable[App]]
 """The app with a key. Raises ``Error``."""
-Identify = Callable[[RequestSession, Request], Awaitable[User]]
-"""Who asks. Raises ``Error`` or ``Disconnect`` for who may not."""
+Identify = Callable[[RequestSession, Request, App], Awaitable[User]]
+"""Who asks, of which app. Raises ``Error`` or ``Disconnect`` for who may not."""
 
 
 class Question(NamedTuple):
@@ -104,7 +104,7 @@ class PusherAuth:
             session = RequestSession.of(running, request, asked.socket_id)
             with _telling(session):
                 app = await self._find(asked.app)
-                user = await self._identify(session, request)
+                user = await self._identify(session, request, app)
                 return json_response(await answer(Question(app, asked, session, user)))
         except (Error, Disconnect) as failure:
             detail = failure.message if isinstance(failure, Error) else failure.reason
