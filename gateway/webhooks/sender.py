@@ -31,6 +31,9 @@ IDLE_POLL = 1.0
 GRACE = 3.0
 """Seconds for requests under way when the node stops: less than the lease lasts that is not renewed any more."""
 
+LOOK = 1000
+"""Events of an app handed on in one go."""
+
 UNKNOWN_PAUSE = 5.0
 """Seconds after which an app is looked for again that nobody could tell of."""
 
@@ -142,7 +145,7 @@ class Sender:
 
     async def _sort(self, app_id: str) -> bool:
         """Whether there may be more."""
-        waiting = await self._outbox.waiting(app_id, AT_ONCE)
+        waiting = await self._outbox.waiting(app_id, LOOK)
         if not (waiting.due or waiting.targets):
             return False
         app = await self._find(app_id, waiting.key)
@@ -159,7 +162,7 @@ class Sender:
                 self._tell(targets[name])
             else:
                 await self._give_up(app_id, name, "an address that it has no more")
-        return len(waiting.due) == AT_ONCE
+        return bool(waiting.due)
 
     async def _find(self, app_id: str, key: str) -> App | None:
         """The app, as it is now if that can be learned. Raises ``Error`` if nothing can be said."""
@@ -195,6 +198,9 @@ class Sender:
         """Leave to another node, whose settings may be newer, what is of an app that there is not; not for ever."""
         text = "webhooks of app %s wait: there is no such app as far as this node knows"
         self._telling.recurring.happened(f"unknown {app_id}", text, app_id)
+        for (app, _), (lane, _) in self._lanes.items():
+            if app == app_id:
+                lane.end()
         oldest = self._telling.clock() - self._telling.settings().retry_for
         old = [event for event in waiting.due if event.time <= oldest]
         if old:

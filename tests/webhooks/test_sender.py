@@ -45,6 +45,20 @@ async def test_a_request_has_as_many_as_are_allowed() -> None:
     assert [each.events for each in rig.receivers.told] == [["a", "b"], ["c"]]
 
 
+async def test_a_request_has_no_more_bytes_than_receivers_take() -> None:
+    rig = Rig(an_app(), batch_size=250)
+    large = ["x" * size for size in (30_000, 30_000, 30_000, 100_000, 10)]
+    async with sending(rig):
+        await rig.say(*large)
+        await rig.pass_time()
+    assert [[len(each) for each in told.events] for told in rig.receivers.told] == [
+        [30_000, 30_000],
+        [30_000],
+        [100_000],
+        [10],
+    ]
+
+
 async def test_more_than_can_be_handed_on_at_once_is_told_all_the_same() -> None:
     rig = Rig(an_app(), batch_size=250)
     rig.outbox.rules = rig.outbox.rules._replace(most=5000)
@@ -281,12 +295,15 @@ async def test_what_was_for_an_app_that_is_gone_does_not_stay_for_ever(caplog: p
         await rig.pass_time(2)
         rig.apps.apps.clear()
         await rig.say("b")
+        await rig.pass_time(0.5)
+        rig.receivers.failing.clear()
         await rig.pass_time(80)
         assert await rig.outbox.dead_letters("9001") == []
         await rig.pass_time(60)
         assert said(await rig.outbox.dead_letters("9001")) == ["client_event b", "client_event a"]
         assert await rig.outbox.pending() == []
         assert rig.metrics.webhook_events == {"put_aside": 2}
+    assert rig.receivers.told == []
     assert "webhooks of app 9001 wait: there is no such app as far as this node knows" in caplog.text
 
 

@@ -16,7 +16,7 @@ from tests.chaos.webhooks.scene import Scene
 
 
 async def run(directory: Path, given: argparse.Namespace) -> bool:
-    async with Scene(directory, given.seed, given.visitors) as scene:
+    async with Scene(directory, given.seed, given.visitors, given.delay) as scene:
         faults: list[str] = []
         try:
             await scene.play(given.minutes * 60, *given.only)
@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--visitors", type=int, default=24)
+    parser.add_argument("--delay", type=float, default=1.0, help="pusher.webhooks.vacated_delay, in seconds")
     parser.add_argument("--only", action="append", default=[], metavar="FAULT")
     given = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="chaos-"))

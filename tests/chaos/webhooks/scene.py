@@ -25,8 +25,6 @@ from tests.redis_server import RedisServer
 from tests.waiting import until
 
 NODES = 3
-DELAY = 1.0
-"""Seconds for which who has gone may come back."""
 PATIENCE = 1.0
 """Seconds that a receiver has to answer."""
 REST = 60.0
@@ -37,12 +35,13 @@ LEASE = "webhooks of all apps"
 class Scene:
     """Use as an async context manager; then ``play``, ``settle`` and ``faults``."""
 
-    def __init__(self, directory: Path, seed: int, visitors: int = 24, batch: int = 10) -> None:
+    def __init__(self, directory: Path, seed: int, visitors: int = 24, delay: float = 1.0) -> None:
+        """``delay`` is for how long who has gone may come back."""
         self.ledger = Ledger()
         self.counts: Counter[str] = Counter()
         self._dice = random.Random(seed)
         self._directory = directory
-        self._batch = batch
+        self._delay = delay
         self._redis = RedisServer("--appendonly", "yes", "--appendfsync", "always")
         self._receiver = Receiver(PATIENCE, "all", "members")
         self._visitors = [Visitor(self.ledger, self.doors, 1000 * seed + number) for number in range(visitors)]
@@ -112,7 +111,7 @@ class Scene:
     def faults(self) -> list[str]:
         found = []
         for path, inbox in self._receiver.inboxes.items():
-            texts = verdict.judge(inbox, self.ledger, members_only=path == "members", delay=DELAY)
+            texts = verdict.judge(inbox, self.ledger, members_only=path == "members", delay=self._delay)
             texts += verdict.needless(inbox, self.ledger)
             found += [f"{path}: {text}" for text in texts]
         return found
@@ -139,7 +138,7 @@ class Scene:
             },
         ]
         app = {"id": "9001", "key": KEY, "secret": SECRET, "enable_client_messages": True, "webhooks": hooks}
-        how = {"vacated_delay": DELAY, "timeout": PATIENCE, "batch_size": self._batch}
+        how = {"vacated_delay": self._delay, "timeout": PATIENCE, "batch_size": self._dice.choice([1, 10])}
         return {
             "pusher": {"enabled": True, "namespace": "shop", "apps": [app], "webhooks": how},
             "http_api": {"key": API_KEY},
@@ -173,7 +172,8 @@ class Scene:
 
     def _faults(self) -> list[Callable[[], Awaitable[None]]]:
         nodes = [self.kill, self.roll, self.kill_the_sender]
-        return [*nodes, self.pause_redis, self.restart_redis, self.kill_the_receiver]
+        redis = [self.pause_redis, self.restart_redis, self.starve_redis, self.cut_off_redis]
+        return [*nodes, *redis, self.kill_the_receiver]
 
     async def _weather(self) -> None:
         """The receiver's moods, and caches that are empty."""
@@ -242,6 +242,24 @@ class Scene:
         begin = time.time()
         await asyncio.to_thread(self._redis.kill)
         await asyncio.to_thread(self._redis.start)
+        self.ledger.outages.append((begin, time.time()))
+
+    async def starve_redis(self) -> None:
+        """It takes nothing new, for want of memory."""
+        begin = time.time()
+        with self._redis.client() as client:
+            client.config_set("maxmemory", "1mb")
+            await pace(self._dice.uniform(0.5, 3.0))
+            client.config_set("maxmemory", "0")
+        self.ledger.outages.append((begin, time.time()))
+
+    async def cut_off_redis(self) -> None:
+        """All connections end; the scripts that it knew are forgotten."""
+        begin = time.time()
+        with self._redis.client() as client:
+            client.script_flush()
+            for kind in ("pubsub", "normal"):
+                client.execute_command("CLIENT", "KILL", "TYPE", kind)
         self.ledger.outages.append((begin, time.time()))
 
     async def kill_the_receiver(self) -> None:

@@ -24,7 +24,8 @@ class Visitor:
         self._ledger = ledger
         self._doors = doors
         self._dice = random.Random(seed)
-        self._rooms = rooms
+        own = [f"{kind}own{seed % 1000}" for kind in ("presence-", "private-", "")]
+        self._rooms = [*rooms, *own, *own]
         self._user = USERS[seed % len(USERS)]
         self._resting = asyncio.Event()
         self.stays = self._dice.random() < 0.5
