@@ -20,6 +20,7 @@ from gateway.config.settings.channels import STREAM_TYPES
 from gateway.config.settings.section import plain
 from gateway.core.blocked import Blocked
 from gateway.core.cluster import Cluster, ControlCommand, NodeInfo
+from gateway.core.doubts import Doubts
 from gateway.core.feeds import Feeds
 from gateway.core.hub import Hub
 from gateway.core.isolation import Isolation
@@ -111,6 +112,7 @@ class Node:
         self.map_presence = MapPresence(self.maps, self.channels, self.wheel, self.begin)
         self.cluster = Cluster(self.uid, broker, self, group=settings.node.group)
         self.cluster.listeners["map_cleared"] = self.maps.cleared
+        self.doubts = Doubts(self.cluster, self.rosters.doubt, self.wheel, self.spawn)
         self.isolation = Isolation(self.cluster, self._hears, settings.health.isolated_after, self.wheel)
         self.watch = PositionWatch(
             self.hub,
@@ -261,12 +263,21 @@ class Node:
             await self.presence_store.add(channel, info)
 
     async def announce_join(self, channel: str, info: ClientInfo) -> None:
-        with suppress(BrokerUnavailable):
+        try:
             await self.broker.publish_join(channel, info)
+        except BrokerUnavailable:
+            self.doubt(channel)
 
     async def announce_leave(self, channel: str, info: ClientInfo) -> None:
-        with suppress(BrokerUnavailable):
+        try:
             await self.broker.publish_leave(channel, info)
+        except BrokerUnavailable:
+            self.doubt(channel)
+
+    def doubt(self, channel: str, client: str = "") -> None:
+        """Others cannot know that somebody is there, or not: rosters are to look, of which there are none elsewhere."""
+        if self.settings.pusher.enabled:
+            self.doubts.add(channel, client)
 
     async def tell_all(self, command: ControlCommand) -> None:
         """Give a command to every node; those that cannot be reached do without."""

@@ -76,8 +76,16 @@ class Roster:
     def count(self) -> int:
         return len(self._members)
 
+    @property
+    def connections(self) -> int:
+        return len(self._clients)
+
     def has(self, user: str) -> bool:
         return user in self._members
+
+    def may_have(self, client: str) -> bool:
+        """Whether it takes this connection to be there, or is being read, and may find it there."""
+        return self._news is not None or client in self._clients
 
     def snapshot(self) -> bytes:
         """What a client is told who comes: ids, hash and count, as a JSON string that holds JSON."""

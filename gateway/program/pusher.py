@@ -18,13 +18,13 @@ from gateway.messages import Payload
 from gateway.program.encoding import encode_data
 from gateway.program.operations import Operations
 from gateway.program.pusher_auth import PusherAuth, User
+from gateway.program.request_session import RequestSession
 from gateway.program.routes import events
 from gateway.program.routes.handlers import Handler
 from gateway.program.routes.program import Program
 from gateway.program.routes.signatures import Event, place_of
 from gateway.program.running import Running
 from gateway.program.sockets.order import arrive
-from gateway.program.visits import Visit
 from gateway.session.application import Admission, user_id
 from gateway.session.pusher import terminating
 from gateway.web.pusher.events import publish_event
@@ -164,13 +164,13 @@ class Pusher:
             key = known[0].key
         return await running.apps.find(key) if key else None
 
-    async def _identify(self, visit: Visit, request: Request) -> User:
+    async def _identify(self, session: RequestSession, request: Request) -> User:
         if self._user is None:
-            await visit.identify(request)
-            return User(visit.user, visit.info)
-        said = await self._user(self._program.event(visit, {}), b"", visit.node.spawn)
+            await session.identify(request)
+            return User(session.user, session.info)
+        said = await self._user(self._program.event(session, {}), b"", session.node.spawn)
         user = _user(said)
-        visit.admit(Admission(user.id, info=user.info))
+        session.admit(Admission(user.id, info=user.info))
         return user
 
 

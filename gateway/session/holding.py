@@ -248,6 +248,9 @@ class Holding:
                         await node.presence_store.remove(self.channel, self.connection.client)
                     except BrokerUnavailable:  # the store makes it good, and then the channel is told
                         announced &= not self.resolved.options.join_leave
+                    else:
+                        if not announced:  # others may have read that it is there, all the same
+                            node.doubt(self.channel, self.connection.client)
             if announced:
                 await node.announce_leave(self.channel, self.info)
         finally:

@@ -30,8 +30,8 @@ async def run(directory: Path, given: argparse.Namespace) -> bool:
 
 
 def main() -> None:
-    description = (__doc__ or "").partition("\n")[0]
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos.webhooks", description=description)
+    about = (__doc__ or "").partition("\n")[0]
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.webhooks", description=about)
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--visitors", type=int, default=24)

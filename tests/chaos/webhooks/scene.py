@@ -172,14 +172,8 @@ class Scene:
     # — faults —
 
     def _faults(self) -> list[Callable[[], Awaitable[None]]]:
-        return [
-            self.kill,
-            self.roll,
-            self.kill_the_sender,
-            self.pause_redis,
-            self.restart_redis,
-            self.kill_the_receiver,
-        ]
+        nodes = [self.kill, self.roll, self.kill_the_sender]
+        return [*nodes, self.pause_redis, self.restart_redis, self.kill_the_receiver]
 
     async def _weather(self) -> None:
         """The receiver's moods, and caches that are empty."""

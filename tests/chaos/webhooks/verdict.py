@@ -55,7 +55,7 @@ def judge(inbox: Inbox, ledger: Ledger, *, members_only: bool, delay: float) -> 
                 faults.append(f"{spot} was visited, not as told: {visit}, {known.get(spot)}")
     for spot, each in ((spot, each) for spot, spans in known.items() for each in spans):
         begun = [visit for visit in ledger.visits[spot] if visit.begun - 0.5 <= each.begin <= visit.ended + SOON]
-        lasting = each.begin if ledger.away(each.begin, each.end, DEATH) else each.end - DEATH - delay
+        lasting = (each.begin if ledger.away(each.begin, each.end, DEATH) else each.end - delay) - DEATH
         if not begun and not ledger.away(each.begin, each.begin, DEATH):
             faults.append(f"{spot} was told of, and nobody had come: {each}")
         if each.end < NEVER and all(visit.ended < lasting for visit in ledger.visits[spot]):
@@ -77,15 +77,16 @@ def needless(inbox: Inbox, ledger: Ledger) -> list[str]:
     for delivery in inbox.deliveries:
         for number in delivery.ids:
             before = taken.get(number)
-            if before is not None and not _excused(ledger, before, delivery.at):
+            if before is not None and not _explained(ledger, before, delivery.at):
                 faults.append(f"{number} came again after {delivery.at - before:.3f} s, though it was taken")
             if delivery.answered:
                 taken[number] = delivery.at
     return faults
 
 
-def _excused(ledger: Ledger, before: float, again: float) -> bool:
-    return ledger.away(before, again, 1.0) or any(before - 1.0 <= at <= again for _, at in ledger.killed)
+def _explained(ledger: Ledger, before: float, at: float) -> bool:
+    """Whether the node that had been answered may not have been able to note that."""
+    return ledger.away(before, at, 1.0) or any(before - 1.0 <= death <= at for _, death in ledger.killed)
 
 
 def _known(events: Mapping[str, dict[str, Any]]) -> tuple[dict[Spot, list[Known]], list[str]]:

@@ -18,7 +18,7 @@ Doors = Callable[[], Sequence[tuple[int, int]]]
 
 
 class Visitor:
-    """Comes, does this and that, is lost or leaves, and comes again, elsewhere perhaps; until told to ``rest``."""
+    """Comes, does this and that, leaves or is lost, and comes again, elsewhere perhaps; until told to ``rest``."""
 
     def __init__(self, ledger: Ledger, doors: Doors, seed: int, rooms: Sequence[str] = ROOMS) -> None:
         self._ledger = ledger
