@@ -37,7 +37,7 @@ class Watch:
 
     def on_heard(self, channel: str) -> None:
         found = self._find(channel, CHANNELS)
-        if found is not None and not _is_attended(*found):
+        if found is not None:
             app, name = found
             place = self._channels[channel] = Place(app.id, name)
             self._spawn(self._outbox.enter(place, app.settings.key))
@@ -48,10 +48,11 @@ class Watch:
             self._spawn(self._outbox.leave(place))
 
     def came(self, channel: str, info: ClientInfo) -> None:
-        found = self._find_member(channel, info)
-        if found is None:
+        found = self._find(channel, MEMBERS)
+        if found is None or not kind_of(found[1]).presence:
             return
-        app, place = found
+        app, name = found
+        place = Place(app.id, name, info.user or info.client)
         clients = self._members.setdefault(channel, {})
         if clients.get(info.client) == place:
             return
@@ -74,18 +75,6 @@ class Watch:
             if self._open:
                 self._spawn(self._outbox.leave(place))
 
-    def _find_member(self, channel: str, info: ClientInfo) -> tuple[App, Place] | None:
-        """The app, and where this is: in a presence channel as a user, in an inbox as a subscriber."""
-        found = self._find(channel, MEMBERS)
-        if found is not None and kind_of(found[1]).presence:
-            app, name = found
-            return app, Place(app.id, name, info.user or info.client)
-        found = self._find(channel, CHANNELS)
-        if found is not None and _is_attended(*found):
-            app, name = found
-            return app, Place(app.id, name)
-        return None
-
     def _find(self, channel: str, events: Collection[str]) -> tuple[App, str] | None:
         """The app that wants to be told one of these events of a channel, and what its clients call that."""
         app = self._apps().of_channel(channel) if self._open else None
@@ -94,11 +83,6 @@ class Watch:
         name = app.names.outside(channel)
         # without a namespace, the channels of all the others begin like an app's
         return (app, name) if is_name(name) and is_wanted(app, events, name) else None
-
-
-def _is_attended(app: App, name: str) -> bool:
-    """Whether it is an inbox that others hear to know who is online, so that its members say who is there."""
-    return app.settings.enable_watchlists and kind_of(name).inbox
 
 
 class WatchedPresence:

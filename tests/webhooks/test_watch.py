@@ -57,27 +57,6 @@ async def test_channels_are_told_by_the_names_that_clients_have_for_them() -> No
     assert await rig.heard() == ["-9001 #server-to-user-17"]
 
 
-async def test_who_watches_an_inbox_does_not_occupy_it() -> None:
-    rig = Rig(an_app(namespace="shop", enable_watchlists=True))
-    rig.watch.on_heard("shop:#17")
-    assert await rig.heard() == []
-    first, second = ClientInfo(user="17", client="1.1"), ClientInfo(user="17", client="1.2")
-    await rig.store.add("shop:#17", first)
-    await rig.store.add("shop:#17", second)
-    assert await rig.heard() == ["+9001 key9001 #server-to-user-17"]
-    await rig.store.remove("shop:#17", first.client)
-    rig.watch.on_ceased("shop:#17")
-    assert await rig.heard() == []
-    await rig.store.remove("shop:#17", second.client)
-    assert await rig.heard() == ["-9001 #server-to-user-17"]
-
-
-async def test_members_of_an_inbox_that_nobody_may_watch_say_nothing() -> None:
-    rig = Rig(an_app(namespace="shop"))
-    await rig.store.add("shop:#17", ClientInfo(user="17", client="1.1"))
-    assert await rig.heard() == []
-
-
 async def test_channels_of_nobody_of_apps_without_webhooks_and_of_others_cost_nothing() -> None:
     rig = Rig(an_app("1", namespace="a", webhooks=[]), an_app("2", namespace="b"))
     for channel in ("chat:news", "a:news", "b:no channel of Pusher"):
