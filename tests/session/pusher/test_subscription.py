@@ -137,7 +137,7 @@ async def test_what_is_missing_between_ends_the_connection() -> None:
 
 
 async def test_one_that_expires_has_its_client_connect_anew() -> None:
-    rig = await PusherRig.start(client={"ping_interval": 3600})  # which no pong answers here
+    rig = await PusherRig.start(client={"expired_sub_close_delay": 1})
     client = rig.enter()
     await client.subscribe("news")
     client.session.subscriptions["shop:news"].expire(int(rig.clock()) + 1)
