@@ -94,8 +94,8 @@ class Subscriber(Protocol):
 class Returning(Protocol):
     """A subscriber that can find out what it has missed."""
 
-    since: Position | None
-    """Where it stood, as it is told before it hears that it has lost its position."""
+    def let_go(self, stood: Position | None) -> None:
+        """Nobody writes to it any more, who stood there. It hears later that it has lost its position."""
 
 
 class AudienceKey(Struct, frozen=True):

@@ -290,7 +290,7 @@ class Hub:
             stood = key.behind or before or channel.position
             for subscriber in audience.members:
                 if isinstance(subscriber, Returning):
-                    subscriber.since = stood
+                    subscriber.let_go(stood)
             self.subscriptions -= len(audience.members)
             if key.wire.protocol.omits:  # they go on without, and would miss more by waiting
                 for subscriber in list(audience.members):
