@@ -1,7 +1,7 @@
 """Who the fan-out writes to: connections, their subscriptions, and the audiences of a channel."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -88,6 +88,14 @@ class Subscriber(Protocol):
 
     def lose_position(self, before: Position | None) -> None:
         """A publication was missed, by who stood at ``before``. The hub has let go of the subscriber already."""
+
+
+@runtime_checkable
+class Attendant(Protocol):
+    """A subscriber that can find out what it has missed of joins and leaves, too."""
+
+    def let_go(self) -> None:
+        """Nobody writes to it any more. It hears later that it has lost its position."""
 
 
 class AudienceKey(Struct, frozen=True):

@@ -58,8 +58,14 @@ class Counts:
             count = self._counts[channel] = _Count()
             self._looks.begin(channel)
         count.holders += 1
-        count.newcomers = True
-        self._look_later(channel, count)
+        self.remind(channel)
+
+    def remind(self, channel: str) -> None:
+        """Tell the count even if it is what was told: somebody who is there did not hear it."""
+        count = self._counts.get(channel)
+        if count is not None:
+            count.newcomers = True
+            self._look_later(channel, count)
 
     def release(self, channel: str) -> None:
         count = self._counts.get(channel)
