@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 
 from gateway.core.hub import Hub
+from gateway.core.second_looks import SecondLooks
 from gateway.core.tasks import Spawn
 from gateway.core.wheel import Wheel
 from gateway.errors import BrokerUnavailable
@@ -46,6 +47,7 @@ class Counts:
         self._wheel = wheel
         self._spawn = spawn
         self._counts: dict[str, _Count] = {}
+        self._looks = SecondLooks(self._compare, wheel, spawn)
         self.on_count: Callable[[str, int], None] = lambda _channel, _count: None
         """Told of a channel's count that is another one; each node that counts the channel is."""
 
@@ -54,9 +56,16 @@ class Counts:
         count = self._counts.get(channel)
         if count is None:
             count = self._counts[channel] = _Count()
+            self._looks.begin(channel)
         count.holders += 1
-        count.newcomers = True
-        self._look_later(channel, count)
+        self.remind(channel)
+
+    def remind(self, channel: str) -> None:
+        """Tell the count even if it is what was told: somebody who is there did not hear it."""
+        count = self._counts.get(channel)
+        if count is not None:
+            count.newcomers = True
+            self._look_later(channel, count)
 
     def release(self, channel: str) -> None:
         count = self._counts.get(channel)
@@ -64,6 +73,7 @@ class Counts:
             count.holders -= 1
             if not count.holders:
                 del self._counts[channel]
+                self._looks.end(channel)
 
     def changed(self, channel: str) -> None:
         """Somebody has joined or left, here or on another node."""
@@ -87,6 +97,14 @@ class Counts:
     def _look(self, channel: str, count: _Count) -> None:
         if self._counts.get(channel) is count:
             self._spawn(self._tell(channel, count))
+
+    async def _compare(self, channel: str) -> bool:
+        """Whether the count is still what was told: nobody need have said that it is not."""
+        count = self._counts[channel]
+        same = count.due or (await self._presence.stats(channel))[0] == count.told
+        if not same:
+            self.changed(channel)
+        return same
 
     async def _tell(self, channel: str, count: _Count) -> None:
         count.again, pause = False, 0.0

@@ -11,25 +11,27 @@ from functools import partial
 from typing import Any
 
 from gateway.blocks.base import BlockStore
-from gateway.brokers.base import NO_EXTRAS, Broker, HistoryFilter, PublishOptions, StreamOptions
+from gateway.brokers.base import NO_EXTRAS, Broker, HistoryFilter, PublishOptions
 from gateway.brokers.publish_queue import PublishQueue
 from gateway.brokers.single_flight import SingleFlight
 from gateway.channels import Ask, Channel, Channels, Route
-from gateway.config.settings import ChannelOptions, Settings
+from gateway.config.settings import Settings
 from gateway.config.settings.channels import STREAM_TYPES
 from gateway.config.settings.section import plain
 from gateway.core.blocked import Blocked
 from gateway.core.cluster import Cluster, ControlCommand, NodeInfo
+from gateway.core.doubts import Doubts
 from gateway.core.feeds import Feeds
 from gateway.core.hub import Hub
 from gateway.core.isolation import Isolation
 from gateway.core.map_presence import MapPresence
-from gateway.core.maps import Maps, map_options
+from gateway.core.maps import Maps
 from gateway.core.polls import Polls
 from gateway.core.positions import PositionWatch
 from gateway.core.recorder import Witness
 from gateway.core.recovery import resume
 from gateway.core.rosters import Rosters
+from gateway.core.stream_options import StreamOptionsTable
 from gateway.core.survey import Page, Question, Roll
 from gateway.core.tasks import Tasks, at_once
 from gateway.core.wheel import Wheel
@@ -89,6 +91,9 @@ class Node:
         self.limiter = Limiter(settings.client, self.metrics, self.wheel.clock, self.refusals)
         personal = settings.client.subscribe_to_user_personal_channel
         self.channels = Channels(settings.channel, routes, personal, ask, settings.pusher)
+        self._streams = StreamOptionsTable(settings)
+        self.stream = self._streams.of
+        """How the broker keeps a channel's stream."""
         max_lag = settings.client.channel_position_max_time_lag
         self.hub = Hub(self.metrics, max_lag=max_lag, clock=clock, wheel=self.wheel)
         self.broker = broker
@@ -107,6 +112,7 @@ class Node:
         self.map_presence = MapPresence(self.maps, self.channels, self.wheel, self.begin)
         self.cluster = Cluster(self.uid, broker, self, group=settings.node.group)
         self.cluster.listeners["map_cleared"] = self.maps.cleared
+        self.doubts = Doubts(self.cluster, self.rosters.doubt, self.wheel, self.spawn)
         self.isolation = Isolation(self.cluster, self._hears, settings.health.isolated_after, self.wheel)
         self.watch = PositionWatch(
             self.hub,
@@ -129,7 +135,6 @@ class Node:
         """What else it asks."""
         self.connecting = asyncio.Semaphore(settings.client.connecting_limit)
         """Connects that the program may decide at this moment."""
-        self._streams: dict[ChannelOptions, StreamOptions] = {}
         self._members: SingleFlight[tuple[str, int], dict[str, ClientInfo]] = SingleFlight()
         self._stats: SingleFlight[str, tuple[int, int]] = SingleFlight()
         self._untold: list[Callable[[], Awaitable[None]]] = []
@@ -168,7 +173,7 @@ class Node:
         self.client = plain(settings.client)
         self.channels.reload(settings.channel, settings.pusher)
         self.maps.reload()
-        self._streams.clear()
+        self._streams.reload(settings)
 
     def spawn(self, work: Coroutine[Any, Any, None], context: Context | None = None) -> None:
         """Run work that nobody waits for; ``stop`` does. Its failure is logged."""
@@ -192,21 +197,6 @@ class Node:
         return self.settings.node.name or self.uid[:8]
 
     # — channels —
-
-    def stream(self, channel: Channel) -> StreamOptions:
-        """How the broker keeps the channel's stream; one value for all channels of the same options."""
-        options = channel.options
-        found = self._streams.get(options)
-        if found is None:
-            # until those who have read it are looked at for the first time, and some
-            unpublished_ttl = max(60.0, 2 * self.settings.client.channel_position_check_delay)
-            if options.is_map:
-                found = map_options(options, unpublished_ttl)
-            else:
-                ttl, meta_ttl = options.history_ttl, options.history_meta_ttl
-                found = StreamOptions(options.history_size, ttl, meta_ttl, unpublished_ttl, options.delta_publish)
-            self._streams[options] = found
-        return found
 
     async def publish(self, channel: Channel, publication: Publication, extras: PublishOptions = NO_EXTRAS) -> Receipt:
         """Hand a publication to the broker; returns once it has been accepted there.
@@ -273,12 +263,21 @@ class Node:
             await self.presence_store.add(channel, info)
 
     async def announce_join(self, channel: str, info: ClientInfo) -> None:
-        with suppress(BrokerUnavailable):
+        try:
             await self.broker.publish_join(channel, info)
+        except BrokerUnavailable:
+            self.doubt(channel)
 
     async def announce_leave(self, channel: str, info: ClientInfo) -> None:
-        with suppress(BrokerUnavailable):
+        try:
             await self.broker.publish_leave(channel, info)
+        except BrokerUnavailable:
+            self.doubt(channel)
+
+    def doubt(self, channel: str, client: str = "") -> None:
+        """Others cannot know that somebody is there, or not: rosters are to look, of which there are none elsewhere."""
+        if self.settings.pusher.enabled:
+            self.doubts.add(channel, client)
 
     async def tell_all(self, command: ControlCommand) -> None:
         """Give a command to every node; those that cannot be reached do without."""

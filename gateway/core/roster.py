@@ -43,6 +43,7 @@ class Roster:
         "_gone",
         "_here",
         "_hub",
+        "_listed",
         "_live",
         "_members",
         "_news",
@@ -66,18 +67,33 @@ class Roster:
         self._news: set[str] | None = None
         """Connections of which something was told while the members are being read."""
         self._live = False
+        self._listed: dict[str, Payload | None] | None = None
+        """The members as they are, for who asks next."""
         self._text = MembersText()
 
-    def members(self) -> dict[str, Payload | None]:
-        """What each user is known by, in the order in which they came: the info of his first connection."""
-        return {user: member.info for user, member in self._members.items()}
+    def members(self) -> Mapping[str, Payload | None]:
+        """What each user is known by, in the order in which they came: the info of his first connection.
+
+        It stays as it is, and is the same for all who ask before something changes.
+        """
+        if self._listed is None:
+            self._listed = {user: member.info for user, member in self._members.items()}
+        return self._listed
 
     @property
     def count(self) -> int:
         return len(self._members)
 
+    @property
+    def connections(self) -> int:
+        return len(self._clients)
+
     def has(self, user: str) -> bool:
         return user in self._members
+
+    def may_have(self, client: str) -> bool:
+        """Whether it takes this connection to be there, or is being read, and may find it there."""
+        return self._news is not None or client in self._clients
 
     def snapshot(self) -> bytes:
         """What a client is told who comes: ids, hash and count, as a JSON string that holds JSON."""
@@ -172,6 +188,7 @@ class Roster:
             self._changed(user, client, MemberRemoved(user))
 
     def _changed(self, user: str, client: str, push: MemberAdded | MemberRemoved) -> None:
+        self._listed = None
         if not self._live:
             return
         self._hub.announce(self.channel, push, Exclusion(clients=(client,)))
@@ -180,6 +197,15 @@ class Roster:
                 listener(user, isinstance(push, MemberAdded))
             except Exception:  # let through, it would cost the others, and whoever has told
                 log.exception("a listener of a roster failed")
+
+
+def changes(
+    before: Mapping[str, Payload | None], now: Mapping[str, Payload | None]
+) -> list[MemberAdded | MemberRemoved]:
+    """What somebody is to be told who knows of the former members. Who is known by something else comes anew."""
+    gone = [user for user, info in before.items() if user not in now or now[user] != info]
+    come = [(user, info) for user, info in now.items() if user not in before or before[user] != info]
+    return [*map(MemberRemoved, gone), *(MemberAdded(user, info) for user, info in come)]
 
 
 def _shown(info: ClientInfo) -> Payload | None:

@@ -13,6 +13,7 @@ from gateway.core.counts import Counts
 from gateway.core.feeds import LINGER, Feeds
 from gateway.core.hub import Hub
 from gateway.core.roster import Roster
+from gateway.core.second_looks import SecondLooks
 from gateway.core.tasks import Spawn
 from gateway.core.wheel import Timer, Wheel
 from gateway.errors import BrokerUnavailable, another
@@ -34,11 +35,13 @@ log = logging.getLogger(__name__)
 class _Held:
     """A roster, and who holds it."""
 
-    __slots__ = ("closing", "holders", "roster", "waiting")
+    __slots__ = ("closing", "holders", "roster", "suspect", "waiting")
 
     def __init__(self, roster: Roster) -> None:
         self.roster = roster
         self.holders = 0
+        self.suspect = False
+        """Whether it was another than presence, when that was looked at last."""
         self.waiting: list[asyncio.Future[None]] | None = []
         """Those who wait for it to be read: one who is cancelled disturbs nobody else. None once it is."""
         self.closing: Timer | None = None
@@ -59,6 +62,7 @@ class Rosters:
         self._delay = SETTLE
         self._due: Timer | None = None
         self._refreshing = False
+        self._looks = SecondLooks(self._compare, wheel, spawn)
         self.counts = Counts(hub, presence, wheel, spawn)
 
     async def hold(self, channel: str) -> Roster:
@@ -104,6 +108,13 @@ class Rosters:
         self._delay = SETTLE
         self._refresh_later(self._held)
 
+    def doubt(self, channel: str, client: str) -> None:
+        """Something was not told, of this connection, or of any if none is named: look, a moment later."""
+        self.counts.changed(channel)
+        held = self._held.get(channel)
+        if held is not None and (not client or held.waiting is not None or held.roster.may_have(client)):
+            self._refresh_later([channel])
+
     # — the first read —
 
     async def _wait(self, channel: str, held: _Held) -> None:
@@ -143,8 +154,10 @@ class Rosters:
         waiting, held.waiting = held.waiting or [], None if error is None else []
         if error is not None:
             del self._held[channel]
-        elif not held.holders:
-            self._linger(channel, held)
+        else:
+            self._looks.begin(channel)
+            if not held.holders:
+                self._linger(channel, held)
         for waiter in waiting:
             if waiter.done():
                 continue
@@ -177,11 +190,23 @@ class Rosters:
         def close() -> None:
             held.closing = None
             del self._held[channel]
+            self._looks.end(channel)
             self._feeds.release(channel, quietly=True)
 
         held.closing = self._wheel.after(LINGER, close)
 
-    # — after a gap —
+    # — what was not heard of —
+
+    async def _compare(self, channel: str) -> bool:
+        """Whether there are as many as presence has. If not twice in succession, they are read anew."""
+        held = self._held[channel]
+        connections, _ = await self._presence.stats(channel)
+        different = connections != held.roster.connections
+        if different and held.suspect:
+            log.info("%s: some who have come or gone were not heard of: its members are read anew", channel)
+            self._refresh_later([channel])
+        held.suspect = different and not held.suspect
+        return not different
 
     def _refresh_later(self, channels: Iterable[str]) -> None:
         self._stale.update(channels)

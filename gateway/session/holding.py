@@ -143,7 +143,7 @@ class Holding:
         grace = node.client.expired_sub_close_delay if self.refreshable else 0.0
         self.expiry = replace_expiry(node, self.expiry, expire_at, grace, self._expired)
 
-    def lose_position(self) -> None:
+    def lose_position(self, _before: Position | None) -> None:
         self.connection.node.metrics.lost_positions += 1
         self.make_anew(UnsubscribeCode.INSUFFICIENT_STATE, DisconnectCode.INSUFFICIENT_STATE)
 
@@ -248,6 +248,9 @@ class Holding:
                         await node.presence_store.remove(self.channel, self.connection.client)
                     except BrokerUnavailable:  # the store makes it good, and then the channel is told
                         announced &= not self.resolved.options.join_leave
+                    else:
+                        if not announced:  # others may have read that it is there, all the same
+                            node.doubt(self.channel, self.connection.client)
             if announced:
                 await node.announce_leave(self.channel, self.info)
         finally:

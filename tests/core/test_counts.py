@@ -172,3 +172,23 @@ async def test_what_nobody_holds_is_not_counted(world: World) -> None:
     world.counts.release(ROOM)
     assert world.presence.reads == 2
     assert (world.hooked, world.counts._counts) == ([], {})
+
+
+async def test_what_nobody_told_is_found_out(world: World) -> None:
+    await world.presence.add(ROOM, member("", "1"))
+    for _ in range(40):
+        await world.time.pass_(1.0)
+    assert await world.told() == [1]
+    world.counts.release(ROOM)
+    await world.time.pass_(1.0)
+    world.presence.reads = 0
+    for _ in range(300):
+        await world.time.pass_(1.0)
+    assert world.presence.reads == 0
+
+
+async def test_looking_at_what_is_right_tells_nothing(world: World) -> None:
+    for _ in range(300):
+        await world.time.pass_(1.0)
+    assert await world.told() == []
+    assert 1 < world.presence.reads < 6

@@ -30,6 +30,7 @@ class Presence(MemoryPresence):
     def __init__(self) -> None:
         super().__init__()
         self.reads = 0
+        self.looks = 0
         self.goes = asyncio.Event()
         self.goes.set()
         self.failing = False
@@ -43,6 +44,10 @@ class Presence(MemoryPresence):
         if self.failing:
             raise BrokerUnavailable
         return found
+
+    async def stats(self, channel: str) -> tuple[int, int]:
+        self.looks += 1
+        return await super().stats(channel)
 
 
 class World:
@@ -281,6 +286,78 @@ async def test_one_that_is_released_before_it_is_read_again_is_not(world: World)
     await world.time.pass_(LINGER)
     await world.time.pass_(SETTLE)
     assert world.presence.reads == 1
+
+
+async def looked_at(world: World, seconds: int) -> None:
+    for _ in range(seconds):
+        await world.time.pass_(1.0)
+
+
+async def test_what_nobody_told_is_found_out(world: World) -> None:
+    await world.presence.add(ROOM, NOOR)
+    await world.hold()
+    watcher = enter(world.hub, "1.1")
+    await world.presence.remove(ROOM, NOOR.client)
+    await looked_at(world, 40)
+    assert await told(watcher) == [removed("17")]
+    assert world.presence.reads == 2
+    await looked_at(world, 300)
+    assert world.presence.reads == 2
+
+
+async def test_what_is_on_its_way_is_no_reason_to_read(world: World) -> None:
+    await world.hold()
+    await world.presence.add(ROOM, NOOR)
+    while not world.presence.looks:
+        await world.time.pass_(1.0)
+    world.rosters.on_join(ROOM, NOOR)
+    await looked_at(world, 300)
+    assert world.presence.looks > 2
+    assert world.presence.reads == 1
+
+
+async def test_one_that_is_let_go_is_not_looked_at(world: World) -> None:
+    await world.hold()
+    world.rosters.release(ROOM)
+    await looked_at(world, 3)
+    await world.presence.add(ROOM, NOOR)
+    await looked_at(world, 300)
+    assert world.presence.reads == 1
+
+
+@pytest.mark.parametrize(("client", "reads"), [("", 2), (NOOR.client, 2), (IVO.client, 1)])
+async def test_a_doubt_that_concerns_it_has_it_read(world: World, client: str, reads: int) -> None:
+    await world.presence.add(ROOM, NOOR)
+    roster = await world.hold()
+    await world.presence.remove(ROOM, NOOR.client)
+    world.rosters.doubt(ROOM, client)
+    world.rosters.doubt("another", client)
+    await world.time.pass_(SETTLE)
+    assert world.presence.reads == reads
+    assert roster.has("17") == (reads == 1)
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_a_doubt_about_what_is_being_read_takes_another_read(world: World, first: bool) -> None:
+    if not first:
+        await world.hold()
+    await world.presence.add(ROOM, NOOR)
+    world.presence.goes.clear()
+    if first:
+        world.source.confirm(ROOM)
+    asker, *_ = await world.holding()
+    if not first:
+        world.rosters.on_gap()
+        await world.time.pass_(SETTLE)
+    await world.presence.remove(ROOM, NOOR.client)
+    world.rosters.doubt(ROOM, NOOR.client)
+    world.presence.goes.set()
+    roster = await asker
+    await settle()
+    assert roster.has("17")
+    for _ in range(2):
+        await world.time.pass_(2 * SETTLE)
+    assert not roster.has("17")
 
 
 async def test_the_end_of_the_node_is_no_answer(world: World) -> None:

@@ -20,7 +20,7 @@ from gateway.messages import Position, SubscribeRequest, SubscribeResult, Unsubs
 from gateway.protocols.pusher import Said, read_data
 from gateway.session.application import AS_THE_OPTIONS_SAY, Admitted, route_of
 from gateway.session.pusher import replies
-from gateway.session.pusher.members import Member, member_of
+from gateway.session.pusher.members import Member, member_of, member_of_user
 from gateway.session.pusher.rates import SUBSCRIBE, is_within_all
 from gateway.session.pusher.replies import AUTH, LIMIT, SubscribeRefused
 from gateway.session.pusher.said import Subscribing, Unsubscribing
@@ -207,11 +207,12 @@ def _channel(session: AppSession, asked: Subscribing) -> tuple[Channel, Kind]:
 
 def _member(session: AppSession, asked: Subscribing) -> Member:
     """Who the client is in a presence channel. Raises `SubscribeRefused` if nothing says it."""
+    largest = session.app.settings.max_presence_member_size
     if asked.channel_data:
-        return member_of(asked.channel_data, session.app.settings.max_presence_member_size)
+        return member_of(asked.channel_data, largest)
     if not session.user:
         raise SubscribeRefused(AUTH, "a presence channel takes channel_data, or a client that has signed in", 401)
-    return Member(session.user, session.info)
+    return member_of_user(session.user, session.info, largest)
 
 
 async def _admitted(session: AppSession, subscription: AppSubscription, asked: Subscribing) -> Admitted:

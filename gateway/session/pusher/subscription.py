@@ -8,15 +8,16 @@ Source: Pusher Channels protocol, "Presence channels", "Cache channels".
 
 import logging
 import random
+from collections.abc import Mapping
 
 from gateway.auth.permissions import Features
 from gateway.auth.tokens import Override
 from gateway.channels import Channel
 from gateway.core.recovery import merge
-from gateway.core.roster import Roster
+from gateway.core.roster import Roster, changes
 from gateway.errors import BrokerUnavailable, Disconnect, DisconnectCode, UnsubscribeCode
 from gateway.kinds import Kind
-from gateway.messages import ClientInfo, Position, Unsubscribe
+from gateway.messages import ClientInfo, Payload, Position, Unsubscribe
 from gateway.session.application import Admitted
 from gateway.session.life import GONE, OVER
 from gateway.session.pusher.members import Member
@@ -37,7 +38,7 @@ log = logging.getLogger(__name__)
 class AppSubscription(Subscription):
     """A place in a channel of an app."""
 
-    __slots__ = ("counted", "kind", "member", "name", "roster", "shown")
+    __slots__ = ("counted", "kind", "known", "member", "name", "roster", "shown")
 
     connection: AppSession
 
@@ -57,6 +58,8 @@ class AppSubscription(Subscription):
         self.roster: Roster | None = None
         self.shown = False
         """Whether it is in the roster."""
+        self.known: Mapping[str, Payload | None] | None = None
+        """The members of whom it has been told, while it is told nothing."""
         self.counted = False
         """Whether it is to be told how many there are."""
         super().__init__(session, channel, since)
@@ -115,8 +118,13 @@ class AppSubscription(Subscription):
         """A client does not subscribe again that is still connected."""
         self.connection.disconnect(Disconnect(reconnect))
 
-    def lose_position(self) -> None:
+    def let_go(self) -> None:
+        if self.roster is not None and self.known is None:
+            self.known = self.roster.members()
+
+    def lose_position(self, before: Position | None) -> None:
         """Find out what was missed, and go on from there. The hub has let go of it."""
+        self.since = before
         self.connection.node.metrics.lost_positions += 1
         self._repair()
 
@@ -160,8 +168,14 @@ class AppSubscription(Subscription):
             return
         for publication in found.publications:
             session.deliver(self.channel, publication, found.position.epoch)
+        if self.roster is not None and self.known is not None:
+            for push in changes(self.known, self.roster.members()):
+                session.push(self.channel, push)
+            self.known = None
         last = found.publications[-1] if found.publications else None
         node.hub.enter(self, found.position, last)
+        if self.counted:
+            node.rosters.counts.remind(self.channel)
 
 
 def subscription_of(session: AppSession, channel: str) -> AppSubscription | None:

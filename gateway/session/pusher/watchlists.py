@@ -7,6 +7,7 @@ Source: Pusher Channels protocol, "Watchlist events".
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -21,6 +22,9 @@ MOST = 100
 
 ONLINE, OFFLINE = "online", "offline"
 
+AGAIN = 2.0
+"""Seconds until another attempt, at least, where the broker or the presence store is away; three times that at most."""
+
 log = logging.getLogger(__name__)
 
 
@@ -34,13 +38,18 @@ class Attendance:
         self._inbox = inbox
         self._info = info
         self._ended = False
-        node.begin(self._begin())
+        self._try()
+
+    def _try(self) -> None:
+        if not self._ended:
+            self._node.begin(self._begin())
 
     async def _begin(self) -> None:
         try:
             await self._node.presence_store.add(self._inbox, self._info)
         except BrokerUnavailable:
-            log.warning("%s is not shown as online: the presence store is away", self._info.client)
+            log.debug("%s is shown as online when the presence store is back", self._info.client)
+            self._node.wheel.after(_again(), self._try)
             return
         if self._ended:
             await self._end()
@@ -62,7 +71,7 @@ class Attendance:
 class Watchlist:
     """The users that one client watches. ``tell`` is given what has changed."""
 
-    __slots__ = ("_closed", "_grace", "_inbox", "_node", "_online", "_tell", "_timers", "_watched")
+    __slots__ = ("_closed", "_grace", "_inbox", "_node", "_online", "_sought", "_tell", "_timers", "_watched")
 
     def __init__(
         self,
@@ -77,17 +86,25 @@ class Watchlist:
         self._tell = tell
         self._grace = grace
         self._watched: dict[str, tuple[Roster, Callable[[str, bool], None]]] = {}
+        self._sought: set[str] = set()
+        """Those who are about to be watched: the client may have signed in twice."""
         self._online: set[str] = set()
         """Those of whom the client has been told so."""
         self._timers: dict[str, Timer] = {}
         self._closed = False
 
     async def watch(self, users: Sequence[str]) -> None:
-        """Tell how these are now, and whatever changes from then on. Those of whom nobody can tell are left out."""
-        added = [user for user in dict.fromkeys(users) if user not in self._watched]
-        await asyncio.gather(*map(self._add, added))
+        """Tell how these are now, and whatever changes from then on. Those of whom nobody can tell come later."""
+        added = [user for user in dict.fromkeys(users) if user not in self._watched and user not in self._sought]
+        self._sought.update(added)
+        try:
+            reached = await asyncio.gather(*map(self._add, added))
+        finally:
+            self._sought.difference_update(added)
         if self._closed:
             return
+        if missing := [user for user, good in zip(added, reached, strict=True) if not good]:
+            self._node.wheel.after(_again(), lambda: self._watch_again(missing))
         there = [user for user in added if user in self._watched]
         online = [user for user in there if self._is_there(user) and user not in self._online]
         self._online.update(online)
@@ -104,19 +121,28 @@ class Watchlist:
             roster.listeners.remove(listener)
             self._node.rosters.release(self._inbox(user))
 
-    async def _add(self, user: str) -> None:
+    def _watch_again(self, users: Sequence[str]) -> None:
+        if not self._closed:
+            self._node.spawn(self.watch(users))
+
+    async def _add(self, user: str) -> bool:
+        """Watch one more. Answers whether that could be decided."""
         channel = self._inbox(user)
         try:
             roster = await self._node.rosters.hold(channel)
+        except BrokerUnavailable:
+            log.debug("user %r is watched when the broker is back", user)
+            return False
         except Error as error:
             log.warning("user %r is not watched: %s", user, error)
-            return
+            return True
         if self._closed:
             self._node.rosters.release(channel)
-            return
+            return True
         listener = partial(self._changed, user)
         roster.listeners.append(listener)
         self._watched[user] = roster, listener
+        return True
 
     def _changed(self, watched: str, user: str, present: bool) -> None:
         if user != watched:  # others may be subscribed there, who are not this user
@@ -138,3 +164,7 @@ class Watchlist:
     def _is_there(self, user: str) -> bool:
         roster, _ = self._watched[user]
         return roster.has(user)
+
+
+def _again() -> float:
+    return AGAIN * random.uniform(1, 3)  # noqa: S311  spreads, hides nothing

@@ -1,5 +1,6 @@
 """Subscription counts, as clients are told them."""
 
+import asyncio
 import json
 
 from tests.session.pusher.rig import PusherClient, PusherRig
@@ -44,3 +45,29 @@ async def test_apps_without_counts() -> None:
     await client.subscribe("news")
     await pass_time(rig)
     assert counts(client) == []
+
+
+async def test_who_had_lost_its_position_is_told_the_count_again() -> None:
+    rig = await PusherRig.start(
+        namespace={"history_size": 3, "history_ttl": 60},
+        enable_subscription_counts=True,
+        pusher={"subscription_counts": True},
+    )
+    first, second = rig.enter(), rig.enter()
+    await first.subscribe("news")
+    await second.subscribe("news")
+    await pass_time(rig)
+    counts(first)
+    gate = rig.broker.gate("history", "shop:news")
+    channel = rig.node.hub.channels["shop:news"]
+    rig.node.hub.lose(channel, list(channel.audiences))
+    await gate.reached()
+    await second.session.end()
+    for _ in range(20):
+        rig.pass_time(0.1)
+        await asyncio.sleep(0)
+    assert counts(first) == []
+    gate.open()
+    await rig.settle()
+    await pass_time(rig)
+    assert counts(first) == [1]

@@ -296,6 +296,14 @@ async def test_members_by_sign_in() -> None:
     assert (await client.join("presence-other", "23"))["ids"] == ["23"]
 
 
+async def test_members_by_sign_in_are_no_larger_than_others() -> None:
+    rig = await PusherRig.start(max_presence_member_size=64)
+    client = rig.enter()
+    await client.sign_in("17", user_info={"name": "N" * 64})
+    assert await client.subscribe("presence-desk") == [refusal("presence-desk", "LimitReached", 4301)]
+    assert (await client.join("presence-desk", "17"))["ids"] == ["17"]
+
+
 # — inboxes —
 
 

@@ -1,9 +1,12 @@
 """A position that is lost is made good by the session."""
 
+import asyncio
+import json
+
 import pytest
 
 from gateway.errors import BrokerUnavailable
-from gateway.messages import Payload, Position, Publication
+from gateway.messages import ClientInfo, Payload, Position, Publication
 from tests.session.pusher.rig import PusherRig, event
 
 HISTORY = {"history_size": 3, "history_ttl": 60}
@@ -137,9 +140,37 @@ async def test_what_is_missing_between_ends_the_connection() -> None:
 
 
 async def test_one_that_expires_has_its_client_connect_anew() -> None:
-    rig = await PusherRig.start()
+    rig = await PusherRig.start(client={"expired_sub_close_delay": 1})
     client = rig.enter()
     await client.subscribe("news")
     client.session.subscriptions["shop:news"].expire(int(rig.clock()) + 1)
-    rig.pass_time(60)
+    rig.pass_time(5)
     assert client.closed == (4200, "subscription expired")
+
+
+async def test_who_came_and_went_while_a_position_was_lost_is_told() -> None:
+    rig = await PusherRig.start(namespace=HISTORY)
+    client, ivo, noor = rig.enter(), rig.enter(), rig.enter()
+    await client.join("presence-news", "17")
+    await ivo.join("presence-news", "23", n=1)
+    await noor.join("presence-news", "42", n=1)
+    client.take()
+    gate = rig.broker.gate("history", "shop:presence-news")
+    channel = rig.node.hub.channels["shop:presence-news"]
+    rig.node.hub.lose(channel, [key for key, each in channel.audiences.items() if each.members])
+    await gate.reached()
+    await asyncio.gather(ivo.session.end(), noor.session.end())
+    roster = await rig.node.rosters.hold("shop:presence-news")
+    roster.joined(ClientInfo("99", "far.1"))
+    roster.joined(ClientInfo("42", "far.2", Payload(b'{"n":2}')))
+    gate.open()
+    await rig.settle()
+    roster.joined(ClientInfo("100", "far.3"))
+    told = [(each["event"].removeprefix("pusher_internal:"), json.loads(each["data"])) for each in client.take()]
+    assert told == [
+        ("member_removed", {"user_id": "23"}),
+        ("member_removed", {"user_id": "42"}),
+        ("member_added", {"user_id": "99", "user_info": None}),
+        ("member_added", {"user_id": "42", "user_info": {"n": 2}}),
+        ("member_added", {"user_id": "100", "user_info": None}),
+    ]

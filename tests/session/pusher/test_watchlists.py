@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from gateway.apps.signatures import sign
-from gateway.errors import BrokerUnavailable
+from gateway.errors import BrokerUnavailable, Error, ErrorCode
 from gateway.messages import ClientInfo
 from tests.session.pusher.rig import KEY, SECRET, PusherClient, PusherRig
 from tests.session.rig import Gate
+from tests.waiting import settle
 
 
 def told(client: PusherClient) -> list[dict[str, list[str]]]:
@@ -128,10 +129,80 @@ async def test_who_goes_while_others_are_looked_for_leaves_nothing() -> None:
     await rig.assert_empty()
 
 
-async def test_of_whom_nobody_can_tell_nothing_is_told() -> None:
+async def test_of_whom_nobody_can_tell_is_told_when_that_is_possible() -> None:
     rig = await start()
     rig.broker.faults["subscribe"] = BrokerUnavailable()
+    client, first = await watching(rig, "23")
+    assert first == []
+    await rig.enter().sign_in("23")
+    rig.pass_time(7)
+    await rig.settle()
+    assert told(client) == []
+    rig.broker.faults.clear()
+    rig.pass_time(7)
+    await rig.settle()
+    assert told(client) == [{"online": ["23"]}]
+    rig.broker.faults["subscribe"] = BrokerUnavailable()
+    gone, _ = await watching(rig, "99")
+    await gone.leave()
+    await client.leave()
+    rig.broker.faults.clear()
+    calls = rig.broker.calls["subscribe"]
+    rig.pass_time(7)
+    assert rig.broker.calls["subscribe"] == calls
+
+
+async def test_one_who_cannot_be_asked_about_is_not_asked_again(caplog: pytest.LogCaptureFixture) -> None:
+    rig = await start()
+    rig.broker.faults["subscribe"] = Error(ErrorCode.LIMIT_EXCEEDED)
     assert (await watching(rig, "23"))[1] == []
+    assert "is not watched" in caplog.text
+    calls = rig.broker.calls["subscribe"]
+    rig.pass_time(7)
+    await rig.settle()
+    assert rig.broker.calls["subscribe"] == calls
+
+
+async def test_who_signs_in_twice_in_one_go_watches_once() -> None:
+    rig = await start()
+    client = rig.enter()
+    gate = rig.broker.gate("subscribe", "shop:#99")
+    text = json.dumps({"id": "watcher", "watchlist": ["99"]})
+    auth = f"{KEY}:{sign(SECRET, client.session.client, '', 'user', '', text)}"
+    message = json.dumps({"event": "pusher:signin", "data": {"auth": auth, "user_data": text}}).encode()
+    for _ in range(2):
+        await client.session.receive(message)
+    await gate.reached()
+    await settle()
+    gate.open()
+    await rig.settle()
+    assert told(client) == [{"offline": ["99"]}]
+    await rig.enter().sign_in("99")
+    assert told(client) == [{"online": ["99"]}]
+    for each in list(rig.node.hub.connections.values()):
+        await each.end()  # type: ignore[attr-defined]
+    await rig.assert_empty()
+
+
+async def test_who_signs_in_while_presence_is_away_is_online_when_it_is_back() -> None:
+    rig = await start()
+    client, _ = await watching(rig, "17")
+    rig.presence.faults += [BrokerUnavailable()] * 2
+    noor = rig.enter()
+    await noor.sign_in("17")
+    assert told(client) == []
+    for _ in range(2):
+        rig.pass_time(7)
+        await rig.settle()
+    assert told(client) == [{"online": ["17"]}]
+    await noor.leave()
+    rig.presence.faults.append(BrokerUnavailable())
+    other = rig.enter()
+    await other.sign_in("18")
+    await other.leave()
+    await client.leave()
+    rig.pass_time(7)
+    await rig.assert_empty()
 
 
 @pytest.mark.parametrize("step", ["faults", "remove_faults"])
@@ -162,4 +233,19 @@ async def test_who_goes_while_it_is_entered_is_not_there() -> None:
     await gate.reached()
     await client.session.end()
     gate.open()
+    await rig.assert_empty()
+
+
+async def test_signing_in_twice_at_once_watches_nobody_twice() -> None:
+    rig = await start()
+    client = rig.enter()
+    text = json.dumps({"id": "watcher", "watchlist": ["23"]})
+    auth = f"{KEY}:{sign(SECRET, client.session.client, '', 'user', '', text)}"
+    twice = json.dumps({"event": "pusher:signin", "data": {"auth": auth, "user_data": text}}).encode()
+    for _ in range(2):
+        await client.session.receive(twice)
+    await rig.settle()
+    assert [each for each in told(client) if each] == [{"offline": ["23"]}]
+    await client.leave()
+    rig.pass_time(5)
     await rig.assert_empty()
