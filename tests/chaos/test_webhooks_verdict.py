@@ -64,7 +64,7 @@ def test_a_double_is_one_event_and_needs_a_reason() -> None:
     inbox.deliveries[1].at = 103.0
     ledger = visited((100, 200))
     assert verdict.doubles(inbox) == 1
-    assert verdict.fold(inbox) == {HALL}
+    assert verdict.Fold(inbox).there() == {HALL}
     assert "came again" in verdict.needless(inbox, ledger)[0]
     ledger.killed.append((0, 101.0))
     assert not verdict.needless(inbox, ledger)

@@ -28,16 +28,30 @@ class Known:
     end: float = NEVER
 
 
-def fold(inbox: Inbox) -> set[Spot]:
+class Fold:
     """Who is there, for somebody who believes each event once."""
-    there: set[Spot] = set()
-    for event in inbox.events().values():
-        spot = _spot(event)
+
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox = inbox
+        self._there: set[Spot] = set()
+        self._seen: set[str] = set()
+        self._read = 0
+
+    def there(self) -> set[Spot]:
+        """By all that has come."""
+        for delivery in self._inbox.deliveries[self._read :]:
+            self._read += 1
+            for number, event in zip(delivery.ids, delivery.events, strict=True):
+                if number not in self._seen:
+                    self._seen.add(number)
+                    self._believe(event)
+        return self._there
+
+    def _believe(self, event: dict[str, Any]) -> None:
         if event["name"] in COMES:
-            there.add(spot)
+            self._there.add(_spot(event))
         elif event["name"] in GOES:
-            there.discard(spot)
-    return there
+            self._there.discard(_spot(event))
 
 
 def judge(inbox: Inbox, ledger: Ledger, *, members_only: bool, delay: float) -> list[str]:
