@@ -38,6 +38,8 @@ class PusherSession(AppSession):
             self.reject(Disconnect(DisconnectCode.BAD_REQUEST))
             return None
         self.pong()  # whatever it says, it lives
+        if not self.is_served():
+            return None
         if len(frame) > max(LEAST, self.app.settings.max_event_size + ROOM):
             self.reject(Disconnect(TOO_BIG, "message is too big"))
             return None
