@@ -126,7 +126,7 @@ class Client:
     def control(self, command: Any) -> None:
         raise AssertionError(command)
 
-    def lose_position(self) -> None:
+    def lose_position(self, _before: Position | None) -> None:
         raise AssertionError("nothing is lost here")
 
 

@@ -52,16 +52,23 @@ _KINDS = (  # the longest prefix first
     ("cache-", Kind("public", cached=True)),
 )
 
+_LONGEST_PREFIX = len(_KINDS[0][0])
+
 CACHED = tuple(prefix for prefix, kind in _KINDS if kind.cached)
 """How the names begin of channels that keep their latest event."""
 
 
-@lru_cache(16384)
 def kind_of(name: str) -> Kind:
     """The kind of a channel, by the name that Pusher's clients have for it, or by its name within a namespace."""
-    if name.startswith("#"):
+    return _kind_of(name[:_LONGEST_PREFIX])
+
+
+@lru_cache(4096)
+def _kind_of(beginning: str) -> Kind:
+    """The same by what says it: clients make up names of any length, which are not kept."""
+    if beginning.startswith("#"):
         return INBOXES
-    return next((kind for prefix, kind in _KINDS if name.startswith(prefix)), PUBLIC)
+    return next((kind for prefix, kind in _KINDS if beginning.startswith(prefix)), PUBLIC)
 
 
 def is_name(name: str, longest: int = LONGEST_NAME) -> bool:

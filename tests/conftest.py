@@ -33,6 +33,7 @@ LONG = (
     "integration/test_embedded.py",
     "chaos/test_rollout.py",
     "chaos/test_fuzz.py",
+    "chaos/test_webhooks.py",
     "test_redis_topologies.py",
     "transports/test_autobahn.py",
     "integration/test_features.py",

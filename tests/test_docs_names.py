@@ -10,13 +10,14 @@ import pytest
 import gateway
 import gateway.testing
 from gateway.config.centrifugo import adopt
-from gateway.config.sources import _fields, load
+from gateway.config.fields import fields
+from gateway.config.sources import load
 from gateway.errors import SettingsError
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
-SETTINGS = frozenset(_fields())
+SETTINGS = frozenset(fields())
 SECTIONS = {setting[: dot.start()] for setting in SETTINGS for dot in re.finditer(r"\.", setting)}
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

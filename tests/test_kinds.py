@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -99,3 +101,11 @@ def test_no_two_names_are_one_channel(one: str, other: str) -> None:
     names = Names("shop")
     assert (names.inside(one) == names.inside(other)) == (one == other)
     assert names.inside(one) != names.inside(INBOX + other)
+
+
+def test_names_are_not_kept() -> None:
+    """Clients make them up, as long as a message may be."""
+    name = "private-" + "x" * 60_000
+    before = sys.getrefcount(name)
+    assert kind_of(name) == Kind("private", signed=True)
+    assert sys.getrefcount(name) == before

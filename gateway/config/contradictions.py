@@ -245,6 +245,7 @@ def find_warnings(settings: Settings) -> Iterator[str]:
         client.allow_anonymous_connect_without_token,
         client.user_id_http_header,
         client.proxy.connect.enabled,
+        settings.pusher.enabled and settings.pusher.apps,
     )
     if not (any(doors) or TokenVerifier(client).has_keys):
         yield (

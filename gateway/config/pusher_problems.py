@@ -49,11 +49,14 @@ def find_pusher_problems(settings: Settings) -> Iterator[Problem]:
 def find_pusher_warnings(settings: Settings) -> Iterator[str]:
     pusher = settings.pusher
     if not pusher.enabled:
+        if pusher.apps:
+            yield "pusher.apps names apps, and nobody can connect by them: set pusher.enabled = true, or take them away"
         return
     if not pusher.apps:
         yield (
-            "pusher.enabled = true, and there is no app, so that nobody can connect by it: name one, for example "
-            'pusher.apps = [{"id": "9001", "key": "f3c4b2a1d0e9", "secret": "…"}]'
+            "pusher.enabled = true, and pusher.apps names none, so that nobody can connect by it, unless a program "
+            'knows them (@gateway.pusher.app): for example pusher.apps = [{"id": "9001", "key": "f3c4b2a1d0e9", '
+            '"secret": "…"}]'
         )
     for app in pusher.apps:
         for pattern in app.allowed_origins:

@@ -6,22 +6,21 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
-from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from gateway.config.centrifugo import Adopted, adopt
 from gateway.config.contradictions import Problem, find_problems
+from gateway.config.fields import collection_of, fields, general, holds_secrets, list_around
 from gateway.config.files import leaves, nested, read_file
 from gateway.config.listing import origin_of
-from gateway.config.masking import MASK, is_secret, without_secret
+from gateway.config.masking import MASK, without_secret
 from gateway.config.places import read_places
 from gateway.config.secrets import FILE, FILE_ERROR
 from gateway.config.settings import ChannelOptions, Origins, Settings
@@ -63,9 +62,6 @@ DEV: Mapping[str, Any] = MappingProxyType(
 # Kubernetes and Docker describe a service named "gateway" in variables that begin like ours.
 _SERVICE_VARIABLE = re.compile(r"GATEWAY_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
 _SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
-
-_NAMED = re.compile(r"(\bkeys|\bstatic_headers)\.[^.]+|\.\d+")
-"""What stands in a key for one of many: the name of a key or of a header, the number of a namespace."""
 
 _FLAGS = {"host": "http_server.address", "port": "http_server.port"}
 """What flags of `serve` are called that are no settings' names."""
@@ -133,7 +129,7 @@ def translate(path: Path) -> tuple[str, Adopted, list[str]]:
 
     Raises ``SettingsError`` for a file that cannot be read.
     """
-    adopted = adopt(read_file(path), _fields())
+    adopted = adopt(read_file(path), fields())
     text = _yaml(nested(adopted.values))
     tree = _Tree()
     tree.add(adopted.values, f"file {path}")
@@ -180,7 +176,7 @@ class _Tree:
     def add_file(self, path: Path) -> None:
         """A file, which may be Centrifugo's."""
         given = read_file(path)
-        adopted = adopt(given, _fields())
+        adopted = adopt(given, fields())
         self.add(adopted.values, f"file {path}")
         self.needless = len(adopted.needless)
         for key, instead in adopted.missing.items():
@@ -206,7 +202,7 @@ class _Tree:
                     log.debug("%s is none of the gateway's settings, and is ignored", name)
                     continue
                 parsed = _parse(key, value)
-                table = _kind(key) is dict and isinstance(parsed, dict)
+                table = collection_of(key) is dict and isinstance(parsed, dict)
                 self.add(leaves({key: parsed}) if table else {key: parsed}, f"environment {name}")
 
     def explain(self, error: ErrorDetails) -> Iterator[str]:
@@ -270,7 +266,7 @@ class _Tree:
     def _line(self, key: str, text: str, value: Any = None) -> str:
         shown = ""
         if value is not None and not isinstance(value, dict | list):
-            value = MASK if _holds_secrets(key) else without_secret(key, value)
+            value = MASK if holds_secrets(key) else without_secret(key, value)
             shown = f" = {json.dumps(value, default=str):.100}"
         return f"{key}{shown}{self._origin(key)}: {text}"
 
@@ -288,8 +284,8 @@ class _Tree:
         key = re.sub(r"\.\d+$", "", key)  # one of a list: all of it is shown
         value, name = _example(key), key.rpartition(".")[2]
         if origin.startswith(" (environment"):
-            inner = key if value != {} else next((each for each in _fields() if each.startswith(f"{key}.")), key)
-            inner = _list_around(inner) or inner  # a list is one variable, whole
+            inner = key if value != {} else next((each for each in fields() if each.startswith(f"{key}.")), key)
+            inner = list_around(inner) or inner  # a list is one variable, whole
             return _variable(inner, _example(inner))
         if value == {}:
             return f"[{key}]"
@@ -302,22 +298,9 @@ class _Tree:
 
 def _meant(key: str) -> str:
     """The setting that a key which there is not looks most like; empty if there is none."""
-    wanted = _NAMED.sub(r"\1", key)
-    spelled = {known.replace(".", "_"): known for known in _fields()}
+    wanted = general(key)
+    spelled = {known.replace(".", "_"): known for known in fields()}
     return next((spelled[match] for match in get_close_matches(wanted.replace(".", "_"), spelled, 1, 0.8)), "")
-
-
-def _list_around(key: str) -> str:
-    """The setting of many values that this is a part of; empty if there is none."""
-    names = _NAMED.sub(r"\1", key).split(".")
-    outer = (".".join(names[:depth]) for depth in range(1, len(names)))
-    return next((each for each in outer if _kind(each) is tuple), "")
-
-
-def _holds_secrets(key: str) -> bool:
-    """Whether it is a list whose entries have some: what stands in its place may be such an entry, cut in pieces."""
-    name = _NAMED.sub(r"\1", key)
-    return _kind(name) is tuple and any(is_secret(each) for each in _fields() if each.startswith(f"{name}."))
 
 
 def _is_service(name: str, value: str) -> bool:
@@ -326,7 +309,7 @@ def _is_service(name: str, value: str) -> bool:
 
 def _parse(key: str, text: str) -> Any:
     """Lists come as JSON, or simple ones separated by commas or spaces; the rest is left to the model."""
-    kind = _kind(key)
+    kind = collection_of(key)
     if kind not in (tuple, dict):
         return text
     try:
@@ -338,41 +321,16 @@ def _parse(key: str, text: str) -> Any:
     return [value if isinstance(value, str) else text.strip()]  # null is an origin, too
 
 
-def _kind(key: str) -> Any:
-    """What a setting is made of, if it is made of several: ``tuple`` or ``dict``."""
-    field = _fields().get(key)
-    return None if field is None else get_origin(field.annotation)
-
-
 # — what may be written —
-
-
-@cache
-def _fields() -> dict[str, FieldInfo]:
-    """Every setting by dotted key; options of a namespace under channel.namespaces."""
-    return dict(_walk(Settings, ""))
-
-
-def _walk(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
-    for name, field in model.model_fields.items():
-        section = next((kind for kind in (field.annotation, *get_args(field.annotation)) if _is_section(kind)), None)
-        if section is None or section is not field.annotation:
-            yield prefix + name, field
-        if section is not None:
-            yield from _walk(section, f"{prefix}{name}.")
-
-
-def _is_section(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def _example(key: str) -> Any:
     """A correct value: the default, or one that does something where the default does nothing."""
-    field = _fields().get(_NAMED.sub(r"\1", key))
+    field = fields().get(general(key))
     if field is None:
         return {}
     if get_origin(field.annotation) is dict:
-        return {"name": "text"} if key == _NAMED.sub(r"\1", key) else "text"
+        return {"name": "text"} if key == general(key) else "text"
     choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
     if choices:
         return next(choice for choice in choices if choice)
@@ -394,7 +352,7 @@ def _example(key: str) -> Any:
 
 
 def _meaning(key: str) -> str:
-    field = _fields().get(_NAMED.sub(r"\1", key))
+    field = fields().get(general(key))
     text = field.description if field else None
     return f" ({text[0].lower()}{text[1:].rstrip('.')})" if text else ""
 

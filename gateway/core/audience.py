@@ -86,16 +86,16 @@ class Subscriber(Protocol):
     def held(self) -> list[Publication] | None:
         """Publications that arrive while the subscription is being made."""
 
-    def lose_position(self) -> None:
-        """A publication was missed. The hub has let go of the subscriber already."""
+    def lose_position(self, before: Position | None) -> None:
+        """A publication was missed, by who stood at ``before``. The hub has let go of the subscriber already."""
 
 
 @runtime_checkable
-class Returning(Protocol):
-    """A subscriber that can find out what it has missed."""
+class Attendant(Protocol):
+    """A subscriber that can find out what it has missed of joins and leaves, too."""
 
-    def let_go(self, stood: Position | None) -> None:
-        """Nobody writes to it any more, who stood there. It hears later that it has lost its position."""
+    def let_go(self) -> None:
+        """Nobody writes to it any more. It hears later that it has lost its position."""
 
 
 class AudienceKey(Struct, frozen=True):

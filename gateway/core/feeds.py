@@ -27,7 +27,7 @@ class Source(Protocol):
 
 
 class FeedWatcher(Protocol):
-    """Is told what this node hears. The calls return at once; those for one channel take turns."""
+    """Is told what this node hears for subscribers. The calls return at once; those for one channel take turns."""
 
     def on_heard(self, channel: str) -> None:
         """Somebody here subscribes, and the broker has confirmed."""
@@ -37,10 +37,14 @@ class FeedWatcher(Protocol):
 
 
 class _Feed:
-    __slots__ = ("holders", "waiting")
+    __slots__ = ("holders", "subscribers", "told", "waiting")
 
     def __init__(self) -> None:
         self.holders = 0
+        self.subscribers = 0
+        """Those of the holders that watchers are told of."""
+        self.told = False
+        """Whether they have been."""
         self.waiting: list[asyncio.Future[None]] | None = []
         """Those who wait for it to be heard: one who is cancelled disturbs nobody else. None once it is."""
 
@@ -55,12 +59,13 @@ class Feeds:
         self.watchers: list[FeedWatcher] = []
         self._feeds: dict[str, _Feed] = {}
         self._lingering: deque[tuple[float, str, _Feed]] = deque()
-        """Those that nobody holds, unless somebody has come since, and when they are to be closed: by one timer."""
+        """Those that nobody holds or subscribes to, unless somebody has come since, and until when: by one timer."""
         self._closing = Tasks()
 
-    async def hold(self, channel: str) -> None:
-        """Returns once the broker has confirmed; each call needs one ``release``.
+    async def hold(self, channel: str, *, quietly: bool = False) -> None:
+        """Returns once the broker has confirmed; each call needs one ``release`` of its kind.
 
+        ``quietly`` is for who wants to hear of a channel and is not in it: watchers are not told.
         Raises ``BrokerUnavailable``, and then holds nothing.
         """
         feed = self._feeds.get(channel)
@@ -68,7 +73,9 @@ class Feeds:
             feed = self._feeds[channel] = _Feed()
             self._open(channel, feed)
         feed.holders += 1
+        feed.subscribers += not quietly
         if feed.waiting is None:
+            self._announce(channel, feed)
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         feed.waiting.append(waiter)
@@ -76,15 +83,15 @@ class Feeds:
             await waiter
         except BaseException:
             if self._feeds.get(channel) is feed:
-                self._let_go(channel, feed)
+                self._let_go(channel, feed, quietly)
             raise
         finally:
             del waiter  # it keeps a failure, whose traceback keeps this frame
 
-    def release(self, channel: str) -> None:
+    def release(self, channel: str, *, quietly: bool = False) -> None:
         feed = self._feeds.get(channel)
         if feed is not None:
-            self._let_go(channel, feed)
+            self._let_go(channel, feed, quietly)
 
     def _open(self, channel: str, feed: _Feed) -> None:
         """Subscribe. Raises what the broker does at once, and then there is no such feed."""
@@ -121,23 +128,37 @@ class Feeds:
 
     def _heard(self, channel: str, feed: _Feed) -> None:
         feed.waiting = None
-        if self.watchers:
+        self._announce(channel, feed)
+
+    def _announce(self, channel: str, feed: _Feed) -> None:
+        if feed.subscribers and not feed.told:
+            feed.told = True
             self._tell(lambda watcher: watcher.on_heard(channel))
 
-    def _let_go(self, channel: str, feed: _Feed) -> None:
+    def _retract(self, channel: str, feed: _Feed) -> None:
+        if feed.told:
+            feed.told = False
+            self._tell(lambda watcher: watcher.on_ceased(channel))
+
+    def _let_go(self, channel: str, feed: _Feed, quietly: bool) -> None:
         feed.holders -= 1
-        if not feed.holders:
+        feed.subscribers -= not quietly
+        if not feed.holders or not (quietly or feed.subscribers):
             if not self._lingering:
                 self._wheel.after(self._linger, self._close_due)
             self._lingering.append((self._wheel.clock() + self._linger, channel, feed))
 
     def _close_due(self) -> None:
-        """Close those that have lingered long enough, and look again when the next one has."""
+        """Have done with those that have lingered long enough, and look again when the next one has."""
         now, lingering = self._wheel.clock(), self._lingering
         try:
             while lingering and lingering[0][0] <= now:
                 _, channel, feed = lingering.popleft()
-                if not feed.holders and self._feeds.get(channel) is feed:
+                if self._feeds.get(channel) is not feed or feed.subscribers:
+                    continue
+                if feed.holders:
+                    self._retract(channel, feed)
+                else:
                     self._close(channel, feed)
         finally:  # one that fails is not to keep the others open for ever
             if lingering:
@@ -145,8 +166,7 @@ class Feeds:
 
     def _close(self, channel: str, feed: _Feed) -> None:
         del self._feeds[channel]
-        if feed.waiting is None and self.watchers:
-            self._tell(lambda watcher: watcher.on_ceased(channel))
+        self._retract(channel, feed)
         leaving = self._source.unsubscribe(channel)  # before somebody else may subscribe
         if isinstance(leaving, asyncio.Future):
             leaving.add_done_callback(partial(_left, channel))

@@ -8,10 +8,11 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Set
+from typing import cast
 
 from msgspec.structs import replace
 
-from gateway.core.audience import NOBODY, Audience, AudienceKey, Connection, LocalChannel, Returning, Subscriber
+from gateway.core.audience import NOBODY, Attendant, Audience, AudienceKey, Connection, LocalChannel, Subscriber
 from gateway.core.losses import Losses, tell
 from gateway.core.output import Output
 from gateway.core.tags import TagsFilters
@@ -288,15 +289,15 @@ class Hub:
             channel.drop(audience)
             self._output.write_early(audience)  # what came before the gap is good
             stood = key.behind or before or channel.position
-            for subscriber in audience.members:
-                if isinstance(subscriber, Returning):
-                    subscriber.let_go(stood)
+            if key.joins and isinstance(next(iter(audience.members), None), Attendant):  # as all are who share a wire
+                for subscriber in audience.members:
+                    cast(Attendant, subscriber).let_go()
             self.subscriptions -= len(audience.members)
             if key.wire.protocol.omits:  # they go on without, and would miss more by waiting
                 for subscriber in list(audience.members):
-                    tell(subscriber)
+                    tell(subscriber, stood)
             else:
-                self.losses.add(audience.members)
+                self.losses.add(audience.members, stood)
         self._variants.left(channel)
         if channel.empty and self.channels.get(channel.name) is channel:
             self._forget(channel)

@@ -7,6 +7,7 @@ from math import ceil
 from typing import Protocol
 
 from gateway.core.wheel import Wheel
+from gateway.messages import Position
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +25,8 @@ class Loser(Protocol):
     @property
     def channel(self) -> str: ...
 
-    def lose_position(self) -> None:
-        """Nobody writes to it any more: it is to begin anew."""
+    def lose_position(self, before: Position | None) -> None:
+        """Nobody writes to it any more: it is to begin anew. It stood at ``before``, where that is known."""
 
 
 class Losses:
@@ -33,13 +34,13 @@ class Losses:
 
     def __init__(self, wheel: Wheel) -> None:
         self._wheel = wheel
-        self._waiting: dict[Loser, None] = {}
+        self._waiting: dict[Loser, Position | None] = {}
         self._portion = self._left = PORTION
         self._resting = False
 
-    def add(self, subscribers: Iterable[Loser]) -> None:
-        """Have these told; the first of them at once."""
-        self._waiting.update(dict.fromkeys(subscribers))
+    def add(self, subscribers: Iterable[Loser], before: Position | None = None) -> None:
+        """Have these told, who stood at ``before``; the first of them at once."""
+        self._waiting.update(dict.fromkeys(subscribers, before))
         self._portion = max(PORTION, ceil(len(self._waiting) * PAUSE / LONGEST))
         self._tell()
 
@@ -50,9 +51,8 @@ class Losses:
     def _tell(self) -> None:
         for subscriber in list(islice(self._waiting, self._left)):
             if subscriber in self._waiting:  # another's loss may have ended it
-                del self._waiting[subscriber]
                 self._left -= 1
-                tell(subscriber)
+                tell(subscriber, self._waiting.pop(subscriber))
         if self._left < self._portion and not self._resting:
             self._resting = True
             self._wheel.after(PAUSE, self._go_on)
@@ -63,8 +63,8 @@ class Losses:
         self._tell()
 
 
-def tell(subscriber: Loser) -> None:
+def tell(subscriber: Loser, before: Position | None) -> None:
     try:
-        subscriber.lose_position()
+        subscriber.lose_position(before)
     except Exception:  # one subscriber's trouble is not to be everybody's
         log.exception("%s: a subscriber could not be told that it has missed something", subscriber.channel)

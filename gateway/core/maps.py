@@ -8,12 +8,11 @@ from typing import Any, Protocol
 from gateway.brokers.base import Claim, StreamOptions
 from gateway.brokers.publish_queue import PublishQueue
 from gateway.channels import Channel, Channels
-from gateway.config.settings import ChannelOptions
 from gateway.core.cluster import UnsubscribeUser
 from gateway.core.hub import Hub
 from gateway.core.wheel import Wheel
 from gateway.errors import BrokerUnavailable, Error, ErrorCode, UnsubscribeCode
-from gateway.maps.base import FOR_EVER, NO_EXTRAS, MapOptions, MapReceipt, MapStore, MapWrite
+from gateway.maps.base import NO_EXTRAS, MapOptions, MapReceipt, MapStore, MapWrite
 from gateway.messages import Publication
 
 SWEEP_INTERVAL = 1.0
@@ -26,24 +25,6 @@ class Streams(Protocol):
     """The part of a broker that is asked about all other channels."""
 
     async def verify(self, claims: Sequence[Claim]) -> list[bool]: ...
-
-
-def map_options(options: ChannelOptions, unpublished_ttl: float) -> MapOptions:
-    """How the channels of a namespace keep their maps."""
-    found = options.map
-    assert found.mode, "checked at the start"
-    ttl = found.stream_ttl or 60.0
-    life = found.meta_ttl or max(10 * ttl, found.key_ttl)
-    return MapOptions(
-        history_size=(found.stream_size or 100) if found.streams else 0,
-        history_ttl=ttl if found.streams else 0.0,
-        history_meta_ttl=FOR_EVER if found.mode == "persistent" else life,
-        unpublished_ttl=unpublished_ttl,
-        delta_publish=options.delta_publish,
-        mode=found.mode,
-        key_ttl=found.key_ttl,
-        key_limit=found.key_limit,
-    )
 
 
 class Maps:

@@ -11,11 +11,11 @@ from functools import partial
 from typing import Any
 
 from gateway.blocks.base import BlockStore
-from gateway.brokers.base import NO_EXTRAS, Broker, HistoryFilter, PublishOptions, StreamOptions
+from gateway.brokers.base import NO_EXTRAS, Broker, HistoryFilter, PublishOptions
 from gateway.brokers.publish_queue import PublishQueue
 from gateway.brokers.single_flight import SingleFlight
 from gateway.channels import Ask, Channel, Channels, Route
-from gateway.config.settings import ChannelOptions, Settings
+from gateway.config.settings import Settings
 from gateway.config.settings.channels import STREAM_TYPES
 from gateway.config.settings.section import plain
 from gateway.core.blocked import Blocked
@@ -25,12 +25,13 @@ from gateway.core.feeds import Feeds
 from gateway.core.hub import Hub
 from gateway.core.isolation import Isolation
 from gateway.core.map_presence import MapPresence
-from gateway.core.maps import Maps, map_options
+from gateway.core.maps import Maps
 from gateway.core.polls import Polls
 from gateway.core.positions import PositionWatch
 from gateway.core.recorder import Witness
 from gateway.core.recovery import resume
 from gateway.core.rosters import Rosters
+from gateway.core.stream_options import StreamOptionsTable
 from gateway.core.survey import Page, Question, Roll
 from gateway.core.tasks import Tasks, at_once
 from gateway.core.wheel import Wheel
@@ -90,6 +91,9 @@ class Node:
         self.limiter = Limiter(settings.client, self.metrics, self.wheel.clock, self.refusals)
         personal = settings.client.subscribe_to_user_personal_channel
         self.channels = Channels(settings.channel, routes, personal, ask, settings.pusher)
+        self._streams = StreamOptionsTable(settings)
+        self.stream = self._streams.of
+        """How the broker keeps a channel's stream."""
         max_lag = settings.client.channel_position_max_time_lag
         self.hub = Hub(self.metrics, max_lag=max_lag, clock=clock, wheel=self.wheel)
         self.broker = broker
@@ -131,7 +135,6 @@ class Node:
         """What else it asks."""
         self.connecting = asyncio.Semaphore(settings.client.connecting_limit)
         """Connects that the program may decide at this moment."""
-        self._streams: dict[ChannelOptions, StreamOptions] = {}
         self._members: SingleFlight[tuple[str, int], dict[str, ClientInfo]] = SingleFlight()
         self._stats: SingleFlight[str, tuple[int, int]] = SingleFlight()
         self._untold: list[Callable[[], Awaitable[None]]] = []
@@ -170,7 +173,7 @@ class Node:
         self.client = plain(settings.client)
         self.channels.reload(settings.channel, settings.pusher)
         self.maps.reload()
-        self._streams.clear()
+        self._streams.reload(settings)
 
     def spawn(self, work: Coroutine[Any, Any, None], context: Context | None = None) -> None:
         """Run work that nobody waits for; ``stop`` does. Its failure is logged."""
@@ -194,21 +197,6 @@ class Node:
         return self.settings.node.name or self.uid[:8]
 
     # — channels —
-
-    def stream(self, channel: Channel) -> StreamOptions:
-        """How the broker keeps the channel's stream; one value for all channels of the same options."""
-        options = channel.options
-        found = self._streams.get(options)
-        if found is None:
-            # until those who have read it are looked at for the first time, and some
-            unpublished_ttl = max(60.0, 2 * self.settings.client.channel_position_check_delay)
-            if options.is_map:
-                found = map_options(options, unpublished_ttl)
-            else:
-                ttl, meta_ttl = options.history_ttl, options.history_meta_ttl
-                found = StreamOptions(options.history_size, ttl, meta_ttl, unpublished_ttl, options.delta_publish)
-            self._streams[options] = found
-        return found
 
     async def publish(self, channel: Channel, publication: Publication, extras: PublishOptions = NO_EXTRAS) -> Receipt:
         """Hand a publication to the broker; returns once it has been accepted there.

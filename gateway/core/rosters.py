@@ -133,11 +133,11 @@ class Rosters:
     async def _open(self, channel: str, held: _Held) -> None:
         """Hear the channel, and read who is there, for all who wait."""
         try:
-            await self._feeds.hold(channel)
+            await self._feeds.hold(channel, quietly=True)
             try:
                 whole = await self._read(channel, held.roster)
             except BaseException:
-                self._feeds.release(channel)
+                self._feeds.release(channel, quietly=True)
                 raise
         except Exception as error:
             self._opened(channel, held, error)
@@ -191,7 +191,7 @@ class Rosters:
             held.closing = None
             del self._held[channel]
             self._looks.end(channel)
-            self._feeds.release(channel)
+            self._feeds.release(channel, quietly=True)
 
         held.closing = self._wheel.after(LINGER, close)
 

@@ -22,7 +22,10 @@ from msgspec import Struct
 from gateway.errors import Error, ErrorCode
 
 MOST = 50_000
-"""Events of an app that wait, and that a target of it has not been told: a dozen megabytes."""
+"""Events of an app that wait, and that a target of it has not been told."""
+
+ROOM = 64 * 2**20
+"""Bytes of the same: a dozen megabytes do for so many, but for client events of the largest kind."""
 
 KEEP = 24 * 3600.0
 """Seconds that events outlive a cluster which died as a whole."""
@@ -110,6 +113,7 @@ class Rules(NamedTuple):
     dead_letters: int = 1000
     """How many are kept for each app; older ones make place."""
     most: int = MOST
+    room: int = ROOM
 
 
 RULES = Rules()
@@ -167,7 +171,7 @@ class Outbox(Protocol):
         """The apps that have any events, due or not."""
 
     async def waiting(self, app: str, limit: int) -> Waiting:
-        """What an app has to be told, of what is due no more than ``limit``, in order."""
+        """What an app has to be told, of what is due no more than ``limit``, or than can well be handled, in order."""
 
     async def sort(self, app: str, events: Sequence[tuple[Event, Sequence[str]]]) -> int:
         """Hand events on to targets. Answers how many had no place there, and are lost."""

@@ -2,7 +2,7 @@
 
 import time
 from bisect import insort
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 
 from gateway.outbox.base import REMEMBERED, RULES, Event, Lost, OutboxFull, Place, Rules, Waiting, encode, ignore
@@ -17,6 +17,8 @@ class Kept:
         self.places: dict[Place, set[str]] = {}
         self.queue: list[tuple[int, bytes]] = []
         """When each event is due, in order, and the event."""
+        self.bytes: Counter[str] = Counter()
+        """Of the events ``to`` each target; under the empty name those of the queue."""
         self.held: dict[str, tuple[int, bytes]] = {}
         """Those of the queue that can be taken back, by what they are held under."""
         self.targets: dict[str, list[bytes]] = {}
@@ -112,12 +114,13 @@ class MemoryOutbox:
         kept, lost = self._of(app), 0
         wanted = {event.text: targets for event, targets in events}
         found = [text for _, text in kept.queue if text in wanted]
+        kept.bytes[""] -= sum(map(len, found))
         kept.queue = [each for each in kept.queue if each[1] not in wanted]
         kept.held = {name: each for name, each in kept.held.items() if each[1] not in wanted}
         for text in found:
             for target in wanted[text]:
                 told = kept.targets.setdefault(target, [])
-                if len(told) < self.rules.most:
+                if self._fits(kept, told, f"to {target}", text):
                     insort(told, text)
                 else:
                     lost += 1
@@ -150,13 +153,14 @@ class MemoryOutbox:
     def _append(
         self, app: str, kept: Kept, body: bytes, name: str = "", delay: float = 0.0, *, fail: bool = False
     ) -> None:
-        if len(kept.queue) >= self.rules.most:
+        now = self._now(kept)
+        entry = now + _microseconds(delay), b"%d\n\n%b" % (now, body)
+        if not self._fits(kept, kept.queue, "", entry[1]):
             self.lost(app, 1)
             if fail:
                 raise OutboxFull
             return
-        now = kept.last = self._now(kept)
-        entry = now + _microseconds(delay), b"%d\n\n%b" % (now, body)
+        kept.last = now
         insort(kept.queue, entry)
         if name and delay > 0:
             kept.held[name] = entry
@@ -168,18 +172,29 @@ class MemoryOutbox:
             return 0
         del kept.held[name]
         kept.queue.remove(entry)
+        kept.bytes[""] -= len(entry[1])
         return entry[0]
+
+    def _fits(self, kept: Kept, kept_there: Sequence[object], name: str, text: bytes) -> bool:
+        """Whether there is place for one more, whose bytes are counted then."""
+        if len(kept_there) >= self.rules.most or kept.bytes[name] + len(text) > self.rules.room:
+            return False
+        kept.bytes[name] += len(text)
+        return True
 
     def _settle(self, app: str, target: str, events: Sequence[Event]) -> list[bytes]:
         """Those of the events that the target was still to be told."""
-        targets = self._of(app).targets
+        kept = self._of(app)
+        targets = kept.targets
         told, settled = targets.get(target, []), {event.text for event in events}
         rest = [text for text in told if text not in settled]
         if rest:
             targets[target] = rest
         else:
             targets.pop(target, None)
-        return [text for text in told if text in settled]
+        gone = [text for text in told if text in settled]
+        kept.bytes[f"to {target}"] -= sum(map(len, gone))
+        return gone
 
     def _last(self, kept: Kept, asked: str, now: int) -> tuple[int, str] | None:
         """What was told last, and when."""

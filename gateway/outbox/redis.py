@@ -120,7 +120,8 @@ class RedisOutbox:
         await self._settle(app, target, events, letters=self.rules.dead_letters)
 
     async def _settle(self, app: str, target: str, events: Sequence[Event], letters: int) -> None:
-        keys = [self._keys.of(b"wt", app), self._told(app, target), self._keys.of(b"wd", app)]
+        kinds = self._keys.of(b"wd", app), self._keys.of(b"wm", app)
+        keys = [self._keys.of(b"wt", app), self._told(app, target), *kinds]
         await self._shard.run(_SETTLE, keys, [target, letters, _KEEP, *(event.text for event in events)])
 
     async def dead_letters(self, app: str) -> list[Event]:
@@ -169,7 +170,7 @@ class RedisOutbox:
         return [*kinds, self._keys.index(b"w", app, "pending")]
 
     def _args(self, app: str, key: str = "") -> list[Argument]:
-        return [app, key, self.rules.most, _KEEP]
+        return [app, key, self.rules.most, _KEEP, self.rules.room]
 
     def _told(self, app: str, target: str) -> bytes:
         return self._keys.owned(b"wl", app, target)

@@ -11,7 +11,6 @@ from weakref import WeakValueDictionary
 from fastapi import APIRouter, FastAPI
 from fastapi.params import Depends
 from starlette.routing import Route, WebSocketRoute
-from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from gateway.admin.router import admin_router
@@ -28,7 +27,7 @@ from gateway.limits.limit import Key, Limits, Quota, RateLimit
 from gateway.program.engine import ENVIRONMENT
 from gateway.program.joined import find_unasked
 from gateway.program.keywords import Sections, check_keywords
-from gateway.program.late import LateStart
+from gateway.program.late import LateApplication, LateStart
 from gateway.program.operations import Operations
 from gateway.program.publisher import Publisher
 from gateway.program.pusher import Pusher
@@ -105,7 +104,8 @@ class Gateway(Operations, BaseRouter):
         self.pusher = Pusher(self, self._program, self._started)
 
     def reload(self, settings: Settings | None = None) -> tuple[str, ...]:
-        """Go by other settings from now on: those given, or what file and environment say now. Nobody is cut off.
+        """Go by other settings from now on: those given, or what file and environment say now. Nobody is cut off
+        but who is connected to an app that is gone.
 
         Tokens, API keys, origins, limits and namespaces hold at once. Returns the names of those that differ and wait
         for a restart. Raises `SettingsError` for settings that cannot be, and then nothing has changed; ``TypeError``
@@ -218,15 +218,15 @@ class Gateway(Operations, BaseRouter):
     def router(self) -> APIRouter:
         """``/connection/…``, ``/api/…``, ``/apps/…``, ``/health``, …: for ``app.include_router``, with any prefix."""
         router = APIRouter(lifespan=self._run)
-        websocket = _Late(lambda: self._started().websocket)
+        websocket = LateApplication(lambda: self._started().websocket)
         needed = UpgradeNeeded(lambda: self._started().acceptor)
         for path in WEBSOCKET_PATHS:
             router.routes += [WebSocketRoute(path, websocket, name=WEBSOCKET), Route(path, needed)]
         if self.settings.uni_websocket.enabled:
-            listening = _Late(lambda: self._started().uni_websocket)
+            listening = LateApplication(lambda: self._started().uni_websocket)
             router.routes += [WebSocketRoute(UNI_WEBSOCKET, listening), Route(UNI_WEBSOCKET, needed)]
         if self.settings.pusher.enabled:
-            router.routes.append(WebSocketRoute(PUSHER + "{key:path}", _Late(lambda: self._started().pusher)))
+            router.routes.append(WebSocketRoute(PUSHER + "{key:path}", LateApplication(lambda: self._started().pusher)))
         router.routes += stream_routes(lambda: self._started().acceptor, self.settings)
         router.routes += emulation_routes(lambda: self._started().acceptor, self.settings)
         around = around_api(self.settings.opentelemetry, lambda: self._started().tracing)
@@ -395,13 +395,3 @@ def _warn_of_event_handlers(app: Any) -> None:
             "gateway.run_in(app) in place of lifespan=gateway.lifespan, and they are called",
             names,
         )
-
-
-class _Late:
-    """An ASGI application that is known only when the gateway runs."""
-
-    def __init__(self, find: Callable[[], Any]) -> None:
-        self._find = find
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._find()(scope, receive, send)

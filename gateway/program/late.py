@@ -1,9 +1,13 @@
-"""A start on first use, for an application whose lifespan nobody runs."""
+"""What is there later: a gateway that starts on first use, for nobody runs the lifespan; what it serves then."""
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from contextvars import Context
+from typing import Any
+
+from starlette.types import Receive, Scope, Send
 
 log = logging.getLogger(__name__)
 
@@ -47,3 +51,13 @@ class LateStart:
             if self._begun.done():
                 raise
             self._begun.set_exception(error)
+
+
+class LateApplication:
+    """An ASGI application that is known only when the gateway runs."""
+
+    def __init__(self, find: Callable[[], Any]) -> None:
+        self._find = find
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._find()(scope, receive, send)

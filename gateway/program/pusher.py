@@ -18,13 +18,13 @@ from gateway.messages import Payload
 from gateway.program.encoding import encode_data
 from gateway.program.operations import Operations
 from gateway.program.pusher_auth import PusherAuth, User
+from gateway.program.request_session import RequestSession
 from gateway.program.routes import events
 from gateway.program.routes.handlers import Handler
 from gateway.program.routes.program import Program
 from gateway.program.routes.signatures import Event, place_of
 from gateway.program.running import Running
 from gateway.program.sockets.order import arrive
-from gateway.program.visits import Visit
 from gateway.session.application import Admission, user_id
 from gateway.session.pusher import terminating
 from gateway.web.pusher.events import publish_event
@@ -85,8 +85,10 @@ class Pusher:
         """Say who asks `auth`: a `PusherUser`, an id, or None for who may not ask at all.
 
         Without it ``on_connect`` says so, as of every client, or the token that stands in ``Authorization: Bearer``.
+        Where apps have users of their own it looks at ``app``, the key of the one that is asked for, or users of one
+        could sign in to another.
         """
-        self._user = self._handler(call, events.PUSHER_USER, self._user)
+        self._user = self._handler(call, events.PUSHER_USER, self._user, ["app"])
         return call
 
     @cached_property
@@ -164,13 +166,13 @@ class Pusher:
             key = known[0].key
         return await running.apps.find(key) if key else None
 
-    async def _identify(self, visit: Visit, request: Request) -> User:
+    async def _identify(self, session: RequestSession, request: Request, app: App) -> User:
         if self._user is None:
-            await visit.identify(request)
-            return User(visit.user, visit.info)
-        said = await self._user(self._program.event(visit, {}), b"", visit.node.spawn)
+            await session.identify(request)
+            return User(session.user, session.info)
+        said = await self._user(self._program.event(session, {"app": app.settings.key}), b"", session.node.spawn)
         user = _user(said)
-        visit.admit(Admission(user.id, info=user.info))
+        session.admit(Admission(user.id, info=user.info))
         return user
 
 

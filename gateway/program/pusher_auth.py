@@ -3,7 +3,6 @@
 Source: Pusher Channels protocol, "Authorizing users", "Authenticating users", "Encrypted channels".
 """
 
-import re
 from base64 import b64decode, b64encode
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,9 +21,9 @@ from gateway.apps.signatures import sign
 from gateway.errors import Disconnect, DisconnectCode, Error, ErrorCode
 from gateway.kinds import is_name, is_user, kind_of
 from gateway.messages import Payload
+from gateway.program.request_session import RequestSession
 from gateway.program.running import Running
-from gateway.program.visits import Visit
-from gateway.protocols.pusher import shown_info
+from gateway.protocols.pusher import is_socket_id, shown_info
 from gateway.session.rejections import tell_of_token
 from gateway.web.bodies import body_of, json_response
 
@@ -41,7 +40,6 @@ _STATUS: dict[int, int] = {
 }
 """How what a handler has refused for such a reason is answered; all else is 403."""
 
-_socket_id = re.compile(r"[0-9]{1,20}\.[0-9]{1,20}").fullmatch
 _fields = Decoder(dict[str, Any]).decode
 
 
@@ -64,8 +62,8 @@ class Asked(Struct, frozen=True):
 
 Find = Callable[[str], Awaitable[App]]
 """The app with a key. Raises ``Error``."""
-Identify = Callable[[Visit, Request], Awaitable[User]]
-"""Who asks. Raises ``Error`` or ``Disconnect`` for who may not."""
+Identify = Callable[[RequestSession, Request, App], Awaitable[User]]
+"""Who asks, of which app. Raises ``Error`` or ``Disconnect`` for who may not."""
 
 
 class Question(NamedTuple):
@@ -73,7 +71,7 @@ class Question(NamedTuple):
 
     app: App
     asked: Asked
-    visit: Visit
+    session: RequestSession
     user: User
 
 
@@ -103,37 +101,38 @@ class PusherAuth:
         running = self._running()
         try:
             asked = await _read(request)
-            visit = Visit.of(running, request, asked.socket_id)
-            with _telling(visit):
+            session = RequestSession.of(running, request, asked.socket_id)
+            with _telling(session):
                 app = await self._find(asked.app)
-                return json_response(await answer(Question(app, asked, visit, await self._identify(visit, request))))
+                user = await self._identify(session, request, app)
+                return json_response(await answer(Question(app, asked, session, user)))
         except (Error, Disconnect) as failure:
             detail = failure.message if isinstance(failure, Error) else failure.reason
             raise HTTPException(_STATUS.get(failure.code, 403), detail) from failure
 
     async def _subscription(self, question: Question) -> dict[str, str]:
-        app, asked, visit, user = question
+        app, asked, session, user = question
         name = asked.channel
         kind = kind_of(name)
         if not (kind.signed and is_name(name, app.settings.max_channel_name_length)):
             raise Error(ErrorCode.BAD_REQUEST, "channel_name must name a private, presence or encrypted channel")
         channel = app.names.inside(name)
-        admitted = await visit.ask(channel)
+        admitted = await session.ask(channel)
         if admitted is None:
-            _tell(visit, f'no handler says who may subscribe to {channel}: declare gateway.channel("...")')
+            _tell(session, f'no handler says who may subscribe to {channel}: declare gateway.channel("...")')
             raise Error(ErrorCode.PERMISSION_DENIED)
         if kind.presence:
-            return _signed(app, asked, name, channel_data=_member(visit, user, admitted.grant.info))
+            return _signed(app, asked, name, channel_data=_member(session, user, admitted.grant.info))
         answer = _signed(app, asked, name)
         if kind.name == "encrypted":
-            answer["shared_secret"] = _shared_secret(app, visit, name)
+            answer["shared_secret"] = _shared_secret(app, session, name)
         return answer
 
     async def _sign_in(self, question: Question) -> dict[str, str]:
-        app, asked, visit, user = question
+        app, asked, session, user = question
         if not app.settings.enable_user_authentication:
             raise Error(ErrorCode.PERMISSION_DENIED, "enable_user_authentication is off for this app")
-        data: dict[str, Any] = {"id": _named(visit, user)}
+        data: dict[str, Any] = {"id": _named(session, user)}
         if user.info is not None:
             data["user_info"] = Raw(shown_info(user.info))
         if user.watchlist:
@@ -147,49 +146,49 @@ def _signed(app: App, asked: Asked, *what: str, **data: str) -> dict[str, str]:
     return {"auth": f"{settings.key}:{sign(settings.secret, asked.socket_id, *what, *data.values())}", **data}
 
 
-def _member(visit: Visit, user: User, info: Payload | None) -> str:
+def _member(session: RequestSession, user: User, info: Payload | None) -> str:
     """What others are told: what has been said for this channel, else what is said of the user."""
-    member: dict[str, Any] = {"user_id": _named(visit, user)}
+    member: dict[str, Any] = {"user_id": _named(session, user)}
     info = user.info if info is None else info
     if info is not None:
         member["user_info"] = Raw(shown_info(info))
     return encode(member).decode()
 
 
-def _named(visit: Visit, user: User) -> str:
+def _named(session: RequestSession, user: User) -> str:
     """The id of a user who has one that can be told. Raises ``Error``."""
     if not is_user(user.id):
-        _tell(visit, "its user has no id of letters, digits and _-=@,.; at most 200 of them")
+        _tell(session, "its user has no id of letters, digits and _-=@,.; at most 200 of them")
         raise Error(ErrorCode.PERMISSION_DENIED, "this takes a user")
     return user.id
 
 
-def _shared_secret(app: App, visit: Visit, channel: str) -> str:
+def _shared_secret(app: App, session: RequestSession, channel: str) -> str:
     """The key of a channel, which its subscribers share and the gateway need not know."""
     key = app.settings.encryption_master_key
     if not key:
-        _tell(visit, "the app has no encryption_master_key")
+        _tell(session, "the app has no encryption_master_key")
         raise Error(ErrorCode.PERMISSION_DENIED, "encrypted channels are off for this app")
     return b64encode(sha256(channel.encode() + b64decode(key)).digest()).decode()
 
 
-def _tell(visit: Visit, why: str) -> None:
+def _tell(session: RequestSession, why: str) -> None:
     """Log what the program could do about a refusal."""
-    visit.node.refusals.happened("pusher_auth", "%s: not authorized: %s", str(visit), why, reason=why)
+    session.node.refusals.happened("pusher_auth", "%s: not authorized: %s", str(session), why, reason=why)
 
 
 @contextmanager
-def _telling(visit: Visit) -> Iterator[None]:
+def _telling(session: RequestSession) -> Iterator[None]:
     """Count and log what is refused."""
     try:
         yield
     except Error as failure:
-        visit.node.metrics.errors[failure.code] += 1
-        tell_of_token(visit, failure)
+        session.node.metrics.errors[failure.code] += 1
+        tell_of_token(session, failure)
         raise
     except Disconnect as failure:
-        if not tell_of_token(visit, failure):
-            _tell(visit, failure.reason)
+        if not tell_of_token(session, failure):
+            _tell(session, failure.reason)
         raise
 
 
@@ -199,7 +198,7 @@ async def _read(request: Request) -> Asked:
     socket_id, channel, app = (fields.get(each, "") for each in ("socket_id", "channel_name", "app_key"))
     if not (isinstance(socket_id, str) and isinstance(channel, str) and isinstance(app, str)):
         raise Error(ErrorCode.BAD_REQUEST, "socket_id, channel_name and app_key must be text")
-    if not _socket_id(socket_id):
+    if not is_socket_id(socket_id):
         raise Error(ErrorCode.BAD_REQUEST, "socket_id must be two numbers, as 123.456")
     return Asked(socket_id, channel, app or request.query_params.get("app_key", ""))
 

@@ -125,6 +125,7 @@ class Running:
         self.acceptor.reload()
         if self.pusher is not None:
             self.apps.reload(settings.pusher)
+            terminating.close_gone(self.node, self.apps)
         if self._webhooks:
             self._webhooks.reload()
 

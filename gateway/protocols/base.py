@@ -2,10 +2,12 @@
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
-from gateway.errors import Disconnect, Error
+from gateway.errors import Disconnect, DisconnectCode, Error
 from gateway.messages import Command, Push, Result
+
+_T = TypeVar("_T")
 
 FRAME_SIZE = 131072
 """Bytes of messages joined into one frame at most: popular client libraries refuse frames over 1 MiB."""
@@ -47,6 +49,13 @@ class WireProtocol(Protocol):
 
     def join(self, messages: Sequence[bytes]) -> bytes:
         """Several messages as the payload of one frame."""
+
+
+class PushForms(dict[type[Any], _T]):
+    """What a protocol has for each kind of push. Raises ``Disconnect`` (inappropriate protocol) for any other."""
+
+    def __missing__(self, kind: type[Any]) -> _T:
+        raise Disconnect(DisconnectCode.INAPPROPRIATE_PROTOCOL)
 
 
 class StreamProtocol(WireProtocol, Protocol):

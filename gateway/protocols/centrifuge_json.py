@@ -51,7 +51,7 @@ from gateway.messages import (
     UnsubscribeResult,
     is_opaque,
 )
-from gateway.protocols.base import OBJECTS_AT_FIRST
+from gateway.protocols.base import OBJECTS_AT_FIRST, PushForms
 from gateway.protocols.nulls import without_nulls
 from gateway.protocols.protobuf import ENDLESS
 
@@ -114,13 +114,15 @@ _RESULT_KEYS: dict[type[Any], str] = {
 _REPLIES = {kind: defstruct(f"{kind.__name__}Reply", [("id", int), (key, Any)]) for kind, key in _RESULT_KEYS.items()}
 """How a result is written as a whole, at one go."""
 _WITH_PUBLICATIONS = frozenset({SubscribeResult, ConnectResult, HistoryResult, SubRefreshResult})
-_PUSH_KEYS: dict[type[Any], bytes] = {
-    Join: b"join",
-    Leave: b"leave",
-    Unsubscribe: b"unsubscribe",
-    Subscribe: b"subscribe",
-    Refresh: b"refresh",
-}
+_PUSH_KEYS = PushForms[bytes](
+    {
+        Join: b"join",
+        Leave: b"leave",
+        Unsubscribe: b"unsubscribe",
+        Subscribe: b"subscribe",
+        Refresh: b"refresh",
+    }
+)
 
 
 def _one_line(payload: bytes) -> bytes:
@@ -232,16 +234,8 @@ def encode_push(channel: str, push: Push) -> bytes:
         if not channel:
             return b'{"message":{"data":%b}}' % bytes(publication.data)
         return b'{"channel":%b,"pub":%b}' % (encode(channel), encode(publication))
-    body = b'"%b":%b' % (_push_key(push), encode(push))
+    body = b'"%b":%b' % (_PUSH_KEYS[type(push)], encode(push))
     return b"{%b%b}" % (b'"channel":%b,' % encode(channel) if channel else b"", body)
-
-
-def _push_key(push: Push) -> bytes:
-    """What a push that is no publication is called. Raises ``Disconnect`` (inappropriate protocol)."""
-    try:
-        return _PUSH_KEYS[type(push)]
-    except KeyError:
-        raise Disconnect(DisconnectCode.INAPPROPRIATE_PROTOCOL) from None
 
 
 def encode_disconnect(reason: Disconnect) -> bytes:
@@ -384,7 +378,7 @@ class CompactCentrifugeJson(CentrifugeJson):
     """
 
     def encode_push(self, channel: str, push: Push) -> bytes:
-        name, body = (b"pub", wire_publication(push)) if type(push) is Publication else (_push_key(push), push)
+        name, body = (b"pub", wire_publication(push)) if type(push) is Publication else (_PUSH_KEYS[type(push)], push)
         return b'{"push":{"id":%b,"%b":%b}}' % (channel.encode(), name, encode(body))
 
 

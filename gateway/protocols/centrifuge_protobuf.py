@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from gateway.errors import Disconnect, DisconnectCode, Error
 from gateway.messages import Command, Pong, Publication, Push, Result
-from gateway.protocols.base import FIELDS_AT_FIRST
+from gateway.protocols.base import FIELDS_AT_FIRST, PushForms
 from gateway.protocols.centrifuge_fields import COMMAND, PUBLICATION, PUSHES, RESULTS
 from gateway.protocols.protobuf import (
     ENDLESS,
@@ -31,7 +31,7 @@ def _by_struct(numbered: dict[int, Message]) -> dict[type[Any], tuple[bytes, Wri
 
 
 _RESULTS = _by_struct(RESULTS)
-_PUSHES = _by_struct(PUSHES)
+_PUSHES = PushForms(_by_struct(PUSHES))
 _publication = PUBLICATION.write
 _read_command = COMMAND.read
 
@@ -44,10 +44,7 @@ def encode_push(channel: str, push: Push) -> bytes:
         if not channel:  # a message to one client
             return b"\x42" + delimited(b"\x0a" + delimited(push.data) if push.data else b"")
         return b"\x12" + delimited(channel.encode()) + b"\x22" + delimited(_publication(push))
-    try:
-        tag, write = _PUSHES[type(push)]
-    except KeyError:
-        raise Disconnect(DisconnectCode.INAPPROPRIATE_PROTOCOL) from None
+    tag, write = _PUSHES[type(push)]
     body = tag + delimited(write(push))
     return b"\x12" + delimited(channel.encode()) + body if channel else body
 

@@ -7,6 +7,7 @@ published, which a publication with an ``info`` is, keeps its JSON type.
 Source: Pusher Channels protocol, "Double encoding", "Channel events", "Presence events"; RFC 8259.
 """
 
+import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
@@ -55,6 +56,7 @@ From 4200 on clients return at once, from 4100 on after a second, and below that
 """
 
 _T = TypeVar("_T")
+_SOCKET_ID = re.compile(r"[0-9]{1,20}\.[0-9]{1,20}")
 _NO_TAGS: Mapping[str, str] = {}
 
 
@@ -78,6 +80,11 @@ class _Event(Struct, kw_only=True, omit_defaults=True, gc=False):
     user_id: str = ""
     offset: int = 0
     epoch: str = ""
+
+
+def is_socket_id(text: str) -> bool:
+    """Whether a connection may be named so."""
+    return _SOCKET_ID.fullmatch(text) is not None
 
 
 def closing(reason: Disconnect) -> Disconnect:

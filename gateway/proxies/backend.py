@@ -9,19 +9,12 @@ import aiohttp
 from gateway.config.masking import masked
 from gateway.config.settings import ProxySettings
 from gateway.errors import Disconnect, DisconnectCode, Error
+from gateway.http_client import open_client
 from gateway.metrics import Metrics
 from gateway.proxies.envelopes import closing, failing
 from gateway.proxies.failures import Failure
 from gateway.recurring import Recurring
 from gateway.redis.endpoint import tls_context
-from gateway.version import __version__
-
-IDLE = 4.0
-"""Seconds that an unused connection is kept: less than what servers keep it (uvicorn and Node 5 s), for what is sent
-as they close it may be lost."""
-
-DNS = 10
-"""Seconds that an address is believed, while a name's is asked for again at once when nobody is there."""
 
 ACTS = frozenset(("publish", "map_publish", "map_remove", "rpc"))
 """Events whose second telling might do something twice. What else is lost with a connection is asked once more."""
@@ -165,23 +158,8 @@ class Backend:
         return closing(disconnect.code, disconnect.reason)
 
     def _open(self) -> aiohttp.ClientSession:
-        """Keeps connections, and nothing else: what one answer sets is no part of another's request."""
         if self._session is None:
-            settings = self.settings
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    limit=settings.concurrency,
-                    ttl_dns_cache=DNS,
-                    keepalive_timeout=IDLE,
-                    ssl=self._tls if self._tls is not None else True,
-                ),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None),
-                auto_decompress=False,
-                skip_auto_headers=("Accept-Encoding",),
-                headers={"User-Agent": f"gateway/{__version__}"},
-                trust_env=False,
-            )
+            self._session = open_client(self.settings.concurrency, self._tls)
         return self._session
 
     def _connect_anew(self) -> None:

@@ -143,10 +143,7 @@ class Holding:
         grace = node.client.expired_sub_close_delay if self.refreshable else 0.0
         self.expiry = replace_expiry(node, self.expiry, expire_at, grace, self._expired)
 
-    def let_go(self, stood: Position | None) -> None:
-        self.since = stood
-
-    def lose_position(self) -> None:
+    def lose_position(self, _before: Position | None) -> None:
         self.connection.node.metrics.lost_positions += 1
         self.make_anew(UnsubscribeCode.INSUFFICIENT_STATE, DisconnectCode.INSUFFICIENT_STATE)
 

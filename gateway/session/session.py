@@ -1,7 +1,6 @@
 """The session: one connection's life, and what the gateway says to it. ``life.LIFE`` says what may follow what."""
 
 import logging
-import os
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import Context
@@ -26,7 +25,7 @@ from gateway.protocols.base import Wire
 from gateway.recurring import Named
 from gateway.session import server_side
 from gateway.session.application import NO_APPLICATION, Admission, Application, NoApplication
-from gateway.session.base import NOWHERE, Handshake, Transport, replace_expiry
+from gateway.session.base import NOWHERE, Handshake, Transport, new_id, replace_expiry
 from gateway.session.holding import Holding
 from gateway.session.lanes import Lanes
 from gateway.session.life import CLOSED, CONNECTED, CONNECTING, GONE, LIFE, State
@@ -39,13 +38,6 @@ FOR_EVER = False, 0
 
 log = logging.getLogger(__name__)
 access = logging.getLogger("gateway.access")
-
-
-def _new_id() -> str:
-    """A random UUID (RFC 9562, version 4), at a third of what the standard library takes for one."""
-    digits = os.urandom(16).hex()
-    variant = "89ab"[int(digits[16], 16) & 3]
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -64,7 +56,7 @@ class Session:
     """Where the client comes from, as far as that is known."""
     user_agent: str = ""
     """What it calls itself, where operators may ask."""
-    client: str = field(default_factory=_new_id)
+    client: str = field(default_factory=new_id)
     session_id: str = ""
     """Names the connection as ``client`` does, but is told to nobody else."""
     spender: Spender = field(default_factory=Spender)
@@ -106,7 +98,7 @@ class Session:
 
     def __post_init__(self) -> None:
         if self.wire.protocol.unidirectional or self.wire.emulated:
-            self.session_id = _new_id()
+            self.session_id = new_id()
         self.heartbeat = self.node.wheel.after(self.node.client.stale_close_delay, self._stale)
 
     # — what is told of it —

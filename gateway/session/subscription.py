@@ -193,7 +193,7 @@ class Subscription(Holding):
             self._enter()
         except LookupError:  # too late for an error: the client has its answer
             log.exception("%s: %s is subscribed to anew, for nobody heard it", str(self.connection), self.channel)
-            self.lose_position()
+            self.lose_position(self.since)
             return
         self.started = True
         if self.expire_at:

@@ -68,7 +68,7 @@ _ROUTING = frozenset(
 )
 """What leads a connection on by its path alone."""
 
-_ENDS = frozenset(("gateway.program.gateway._Late", "gateway.transports.endpoint.WebSocketEndpoint"))
+_ENDS = frozenset(("gateway.program.late.LateApplication", "gateway.transports.endpoint.WebSocketEndpoint"))
 """What a route to an endpoint of ours has for its own; anything else there has the endpoint behind it."""
 
 

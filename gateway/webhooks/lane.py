@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import accumulate
 from typing import Protocol
 
 from gateway.config.settings.pusher import PusherWebhookSettings
@@ -14,8 +15,11 @@ from gateway.webhooks.targets import Target
 LONGEST_PAUSE = 60.0
 """Seconds between two attempts at most."""
 
-AT_ONCE = 1000
+AT_ONCE = 100
 """Events put aside in one go."""
+
+BODY = 64 * 1024
+"""Bytes of events in one request, unless one alone has more: receivers take some 100 KB without being told to."""
 
 Pause = Callable[[float], Awaitable[None]]
 """Returns after so many seconds."""
@@ -77,7 +81,7 @@ class Lane:
                 events = await telling.outbox.of(target.app.id, target.name, telling.settings().batch_size)
                 if not events:
                     break
-                await self._tell(events)
+                await self._tell(_first(events))
         finally:
             self._fails(False)
 
@@ -136,3 +140,9 @@ class Lane:
         if failing != (self._failing_since is not None):
             self._telling.metrics.webhook_failing += 1 if failing else -1
             self._failing_since = self._telling.clock() if failing else None
+
+
+def _first(events: Sequence[Event]) -> Sequence[Event]:
+    """As many as one request should have."""
+    sizes = accumulate(len(event.body) for event in events)
+    return events[: max(1, sum(size <= BODY for size in sizes))]

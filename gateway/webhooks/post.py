@@ -6,16 +6,10 @@ from collections.abc import Callable, Sequence
 import aiohttp
 
 from gateway.apps.signatures import sign_body
+from gateway.http_client import open_client
 from gateway.metrics import Metrics
 from gateway.outbox.base import Event
-from gateway.version import __version__
 from gateway.webhooks.targets import Target
-
-IDLE = 4.0
-"""Seconds that an unused connection is kept: less than what servers keep it (uvicorn and Node 5 s)."""
-
-DNS = 10
-"""Seconds that an address is believed."""
 
 
 class Failed(Exception):  # noqa: N818  as Failure of proxies
@@ -27,7 +21,7 @@ class Failed(Exception):  # noqa: N818  as Failure of proxies
 
 
 class Post:
-    """Keeps connections, and nothing else: what one answer sets is no part of another's request."""
+    """Keeps connections from one request to the next."""
 
     def __init__(self, metrics: Metrics, clock: Callable[[], float], tick: Callable[[], float]) -> None:
         """``clock`` tells the time of day, ``tick`` measures."""
@@ -73,15 +67,7 @@ class Post:
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=DNS, keepalive_timeout=IDLE),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None),
-                auto_decompress=False,
-                skip_auto_headers=("Accept-Encoding",),
-                headers={"User-Agent": f"gateway/{__version__}"},
-                trust_env=False,
-            )
+            self._session = open_client()
         return self._session
 
 

@@ -7,13 +7,14 @@ tells again what it cannot know to have been told. Several that take themselves 
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from math import inf
 
 from gateway.apps.base import App, Apps
 from gateway.core.tasks import Tasks
 from gateway.errors import BrokerUnavailable, Error
 from gateway.leases.base import Leases, Taken
 from gateway.leases.tenure import Tenure, first_of
-from gateway.outbox.base import About
+from gateway.outbox.base import About, Waiting
 from gateway.webhooks.lane import AT_ONCE, Lane, Telling
 from gateway.webhooks.targets import Target, targets_of
 
@@ -30,8 +31,14 @@ IDLE_POLL = 1.0
 GRACE = 3.0
 """Seconds for requests under way when the node stops: less than the lease lasts that is not renewed any more."""
 
+LOOK = 1000
+"""Events of an app handed on in one go."""
+
 UNKNOWN_PAUSE = 5.0
 """Seconds after which an app is looked for again that nobody could tell of."""
+
+NOBODY = ""
+"""In place of a target's name, for what nobody is known to want."""
 
 
 class Sender:
@@ -102,6 +109,7 @@ class Sender:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+        self._lanes.clear()  # one that was cancelled before it began has not
 
     # — the work —
 
@@ -137,11 +145,14 @@ class Sender:
 
     async def _sort(self, app_id: str) -> bool:
         """Whether there may be more."""
-        waiting = await self._outbox.waiting(app_id, AT_ONCE)
+        waiting = await self._outbox.waiting(app_id, LOOK)
         if not (waiting.due or waiting.targets):
             return False
         app = await self._find(app_id, waiting.key)
-        targets = {target.name: target for target in targets_of(app)} if app is not None else {}
+        if app is None:
+            await self._keep_unknown(app_id, waiting)
+            return False
+        targets = {target.name: target for target in targets_of(app)}
         wanted = [(event, _wanted_by(targets, event.about)) for event in waiting.due]
         if wanted and (lost := await self._outbox.sort(app_id, wanted)):
             self._telling.lost(app_id, lost)
@@ -150,8 +161,8 @@ class Sender:
             if name in targets:
                 self._tell(targets[name])
             else:
-                await self._give_up(app_id, name)
-        return len(waiting.due) == AT_ONCE
+                await self._give_up(app_id, name, "an address that it has no more")
+        return bool(waiting.due)
 
     async def _find(self, app_id: str, key: str) -> App | None:
         """The app, as it is now if that can be learned. Raises ``Error`` if nothing can be said."""
@@ -183,13 +194,32 @@ class Sender:
         finally:
             self._lanes.pop(name, None)
 
-    async def _give_up(self, app_id: str, target: str) -> None:
-        """Put aside what was for an address that the app has no more."""
+    async def _keep_unknown(self, app_id: str, waiting: Waiting) -> None:
+        """Leave to another node, whose settings may be newer, what is of an app that there is not; not for ever."""
+        text = "webhooks of app %s wait: there is no such app as far as this node knows"
+        self._telling.recurring.happened(f"unknown {app_id}", text, app_id)
+        for (app, _), (lane, _) in self._lanes.items():
+            if app == app_id:
+                lane.end()
+        oldest = self._telling.clock() - self._telling.settings().retry_for
+        old = [event for event in waiting.due if event.time <= oldest]
+        if old:
+            await self._outbox.sort(app_id, [(event, [NOBODY]) for event in old])
+        for name in {NOBODY, *waiting.targets}:
+            await self._give_up(app_id, name, "an app that there is not", oldest)
+        await self._telling.pause(UNKNOWN_PAUSE)
+
+    async def _give_up(self, app_id: str, target: str, whose: str, oldest: float = inf) -> None:
+        """Put aside what was for somebody who is not there any more, as far as it is so old."""
         while events := await self._outbox.of(app_id, target, AT_ONCE):
-            await self._outbox.put_aside(app_id, target, events)
-            self._telling.metrics.webhook_events["put_aside"] += len(events)
-            text = "webhooks of app %s: %d events were for an address that it has no more, and are put aside"
-            self._telling.recurring.happened(f"dead {app_id}", text, app_id, len(events))
+            old = [event for event in events if event.time <= oldest]
+            if old:
+                await self._outbox.put_aside(app_id, target, old)
+                self._telling.metrics.webhook_events["put_aside"] += len(old)
+                text = "webhooks of app %s: %d events were for %s, and are put aside"
+                self._telling.recurring.happened(f"dead {app_id}", text, app_id, len(old), whose)
+            if len(old) < len(events):
+                return
 
 
 def _wanted_by(targets: Mapping[str, Target], about: About) -> list[str]:

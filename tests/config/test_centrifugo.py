@@ -9,8 +9,9 @@ from typer.testing import CliRunner
 
 from gateway.config import centrifugo
 from gateway.config.contradictions import find_warnings
+from gateway.config.fields import fields
 from gateway.config.settings import Settings
-from gateway.config.sources import _fields, load
+from gateway.config.sources import load
 from gateway.errors import SettingsError
 from gateway.redis.address import ClusterSeeds, SentinelGroup, read_addresses
 from gateway.serve.cli import app
@@ -84,7 +85,7 @@ def test_every_setting_at_its_default_makes_no_difference(tmp_path: Path) -> Non
 
 
 def test_no_setting_of_ours_is_passed_over() -> None:
-    for key in _fields():
+    for key in fields():
         general = centrifugo._general(key)
         assert not any(general in table for table in (centrifugo.MISSING, centrifugo.NEEDLESS, centrifugo.MOVED)), key
 

@@ -110,12 +110,13 @@ def test_an_engine_that_keeps_no_events() -> None:
 def test_nothing_is_wrong_with_what_is_not_served() -> None:
     wrong = [app(), app(namespace="gone", secret="secret", allowed_origins=["example.com"])]
     assert problems(*wrong, enabled=False) == []
-    assert warnings(*wrong, enabled=False) == []
+    assert warnings(enabled=False) == []
+    assert "set pusher.enabled = true" in one(warnings(*wrong, enabled=False))
 
 
 def test_no_app() -> None:
     assert problems() == []
-    assert "there is no app" in one(warnings())
+    assert "pusher.apps names none, so that nobody can connect by it, unless a program knows them" in one(warnings())
 
 
 def test_origins_that_match_nothing() -> None:
@@ -136,3 +137,9 @@ def test_namespaces_that_are_open_to_other_clients(door: str) -> None:
     channel = {"namespaces": [{"name": "shop", door: True}], "without_namespace": {door: True}}
     assert f'the namespace "shop:eu" has {door}' in one(warnings(app(namespace="shop:eu"), channel=channel))
     assert f"channel.without_namespace has {door}" in one(warnings(app(namespace=""), channel=channel))
+
+
+def test_an_app_is_a_way_in() -> None:
+    shut = "nobody can connect: give client.token"
+    assert [each for each in find_warnings(settings()) if each.startswith(shut)]
+    assert not [each for each in find_warnings(settings(app())) if each.startswith(shut)]

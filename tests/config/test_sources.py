@@ -10,8 +10,9 @@ import yaml
 from pydantic import TypeAdapter
 from pydantic.fields import FieldInfo
 
+from gateway.config.fields import fields
 from gateway.config.settings import Settings
-from gateway.config.sources import _example, _fields, load, schema, show
+from gateway.config.sources import _example, load, schema, show
 from gateway.config.weak import DEV_SECRET
 from gateway.errors import SettingsError
 
@@ -594,14 +595,14 @@ def test_examples_are_variables_where_these_were_given(name: str, value: str, to
     assert f"for example {told}" in complaint(environ=environment(**{name: value}))
 
 
-@pytest.mark.parametrize(("key", "field"), _fields().items(), ids=_fields())
+@pytest.mark.parametrize(("key", "field"), fields().items(), ids=fields())
 def test_every_example_would_do(key: str, field: FieldInfo) -> None:
     """Also of what has no default, which is given in lists alone: there each wrong value is told with one."""
     kind: Any = Annotated[field.annotation, field]
     TypeAdapter[Any](kind).validate_python(_example(key))
 
 
-REQUIRED = [key for key, field in _fields().items() if field.is_required()]
+REQUIRED = [key for key, field in fields().items() if field.is_required()]
 
 
 def one_of_each(key: str, value: Mapping[str, Any], place: str = "") -> dict[str, Any]:
@@ -611,7 +612,7 @@ def one_of_each(key: str, value: Mapping[str, Any], place: str = "") -> dict[str
     if not rest:
         return dict(value)
     within = one_of_each(key, value, place)
-    return {name: [within] if get_origin(getattr(_fields().get(place), "annotation", None)) is tuple else within}
+    return {name: [within] if get_origin(getattr(fields().get(place), "annotation", None)) is tuple else within}
 
 
 @pytest.mark.parametrize("key", REQUIRED)

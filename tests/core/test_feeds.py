@@ -216,6 +216,45 @@ async def test_watchers_know_what_is_heard(feeds: Feeds, source: Source, timelin
     assert watcher.told == ["+room", "-room", "+room"]
 
 
+async def test_who_holds_quietly_is_no_subscriber(
+    feeds: Feeds, source: Source, timeline: Timeline, watcher: Watcher
+) -> None:
+    source.confirm()
+    await feeds.hold("room", quietly=True)
+    assert source.calls == ["+room"]
+    assert watcher.told == []
+    await feeds.hold("room")
+    await feeds.hold("room")
+    assert watcher.told == ["+room"]
+    feeds.release("room")
+    await timeline.pass_(2 * LINGER)
+    assert watcher.told == ["+room"]
+    feeds.release("room")
+    await timeline.pass_(LINGER / 2)
+    assert watcher.told == ["+room"]
+    await timeline.pass_(LINGER)
+    assert watcher.told == ["+room", "-room"]
+    assert source.calls == ["+room"]
+    feeds.release("room", quietly=True)
+    await timeline.pass_(2 * LINGER)
+    assert watcher.told == ["+room", "-room"]
+    assert source.calls == ["+room", "-room"]
+
+
+async def test_a_subscriber_stays_one_when_those_who_held_quietly_have_gone(
+    feeds: Feeds, source: Source, timeline: Timeline, watcher: Watcher
+) -> None:
+    source.confirm()
+    await feeds.hold("room")
+    await feeds.hold("room", quietly=True)
+    feeds.release("room", quietly=True)
+    await timeline.pass_(2 * LINGER)
+    assert watcher.told == ["+room"]
+    feeds.release("room")
+    await timeline.pass_(2 * LINGER)
+    assert watcher.told == ["+room", "-room"]
+
+
 async def test_what_could_not_be_opened_was_never_heard(feeds: Feeds, source: Source, watcher: Watcher) -> None:
     holders = await holding(feeds, 2)
     source.fail()

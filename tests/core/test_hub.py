@@ -105,6 +105,8 @@ class Reader:
     positioned: bool = False
     held: list[Publication] | None = None
     losses: int = 0
+    before: Position | None = None
+    """Where it was told that it had stood."""
     batch_delay: float = 0.0
     tags: TagsFilter | None = None
     delta: bool = False
@@ -113,8 +115,9 @@ class Reader:
     def __post_init__(self) -> None:
         self.connection.subscriptions[self.channel] = self
 
-    def lose_position(self) -> None:
+    def lose_position(self, before: Position | None, /) -> None:
         self.losses += 1
+        self.before = before
 
     @property
     def frames(self) -> list[str]:
@@ -529,7 +532,7 @@ async def test_a_gap_is_told_to_those_who_are_positioned(hub: Hub) -> None:
 async def test_what_came_before_a_gap_is_sent_before_the_loss_is_told(hub: Hub) -> None:
     one = reader(hub, at(3))
 
-    def lose_position() -> None:
+    def lose_position(_before: Position | None) -> None:
         hub.post(one.connection, b"unsubscribed")
 
     one.lose_position = lose_position  # type: ignore[method-assign]

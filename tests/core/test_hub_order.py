@@ -28,7 +28,7 @@ class Member(Reader):
     left: bool = False
     hub: Hub = field(default_factory=lambda: Hub(Metrics()))
 
-    def lose_position(self) -> None:
+    def lose_position(self, _before: Position | None) -> None:
         self.losses += 1
         self.hub.post(self.connection, TOLD.encode())
 

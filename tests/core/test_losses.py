@@ -70,15 +70,24 @@ async def test_one_that_ends_meanwhile_is_not_told(time: Timeline) -> None:
     assert time.hub.subscriptions == 0
 
 
+async def test_each_is_told_where_it_stood(time: Timeline) -> None:
+    current, behind = reader(time.hub, at(3)), reader(time.hub, at(2))
+    publish(time.hub, 5)
+    assert (current.before, behind.before) == (at(3), at(2))
+    one = reader(time.hub, at(5))
+    time.hub.lose(time.hub.channels["room"], list(time.hub.channels["room"].audiences))
+    assert one.before == at(5)
+
+
 async def test_one_that_another_ends_is_not_told(time: Timeline) -> None:
     one, other = reader(time.hub, at(3)), reader(time.hub, at(3))
-    one.lose_position = lambda: time.hub.leave(other)  # type: ignore[method-assign]
+    one.lose_position = lambda _before: time.hub.leave(other)  # type: ignore[method-assign]
     publish(time.hub, 5)
     assert other.losses == 0
 
 
 async def test_one_that_fails_harms_no_other(time: Timeline, caplog: pytest.LogCaptureFixture) -> None:
-    def fails() -> None:
+    def fails(_before: object) -> None:
         raise RuntimeError("broken")
 
     readers = [reader(time.hub, at(3)) for _ in range(5)]

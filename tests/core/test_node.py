@@ -11,7 +11,6 @@ from gateway.blocks.memory import MemoryBlocks
 from gateway.brokers.base import HistoryFilter, PublishOptions
 from gateway.brokers.memory import MemoryBroker
 from gateway.config.settings import Settings
-from gateway.config.settings.channels import META_TTL
 from gateway.core.cluster import DisconnectUser
 from gateway.core.feeds import LINGER
 from gateway.core.node import Node
@@ -162,21 +161,6 @@ async def test_publishes_with_the_options_of_the_channel(node: Node) -> None:
     assert node.metrics.publications_in == 4
     publications, top = await node.history(kept, HistoryFilter(limit=-1))
     assert ([each.data for each in publications], top) == ([b"1", b"3"], Position(2, first.epoch))
-
-
-async def test_options_of_streams_are_made_once(node: Node) -> None:
-    one, other = (node.stream(node.channels.resolve(name)) for name in ("kept:a", "kept:b"))
-    assert one is other
-    assert (one.history_size, one.history_ttl, one.history_meta_ttl) == (5, 60.0, META_TTL)
-
-
-async def test_streams_of_two_kinds_in_one_namespace_are_kept_each_in_its_way() -> None:
-    settings = Settings.model_validate({"pusher": {"enabled": True, "cache_ttl": 9}})
-    node = Node(settings, MemoryBroker(), MemoryPresence(), blocks=MemoryBlocks())
-    names = ("news", "cache-a", "cache-b", "presence-a", "news")
-    found = [node.stream(node.channels.resolve(name)) for name in names]
-    assert [each.history_size for each in found] == [0, 1, 1, 0, 0]
-    assert found[1] is found[2]
 
 
 async def test_errors_of_history(node: Node) -> None:

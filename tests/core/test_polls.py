@@ -14,7 +14,7 @@ from gateway.core.patches import Patches
 from gateway.core.poll_values import Value
 from gateway.core.polls import Item, Poll, Polls
 from gateway.core.wheel import Wheel
-from gateway.messages import Payload
+from gateway.messages import Payload, Position
 from gateway.metrics import Metrics
 from tests.core.test_hub import Client, Clock
 from tests.waiting import until
@@ -29,7 +29,7 @@ class Watcher:
     losses: int = 0
     channel: str = "poll:a"
 
-    def lose_position(self) -> None:
+    def lose_position(self, _before: Position | None) -> None:
         self.losses += 1
 
 

@@ -30,7 +30,8 @@ def test_envoy_offers_handshakes_alone_a_second_time() -> None:
     manager = yaml.safe_load(ENVOY.read_text())["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]
     (host,) = manager["typed_config"]["route_config"]["virtual_hosts"]
     retries = {each["match"].get("prefix"): each["route"]["retry_policy"] for each in host["routes"] if "route" in each}
-    assert 503 in retries["/connection/"]["retriable_status_codes"]
+    for opened in ("/connection/", "/app/"):
+        assert 503 in retries[opened]["retriable_status_codes"]
     assert retries["/"]["retry_on"] == "connect-failure"
 
 

@@ -223,6 +223,8 @@ CASES = {
     "GatewayAPIErrors": one("gateway_api_errors_total", "0+60x30", "0+3x30", code="100", method="publish"),
     "GatewayHandlersSlow": late("gateway_handler_seconds", "1.0", "2.5", event="on_connect"),
     "GatewaySkipsMessages": one("gateway_skipped_messages_total", "0+1x30", "3x30", kind="control"),
+    "GatewayWebhooksFail": one("gateway_webhooks_failing", "1x30", "0x30"),
+    "GatewayWebhookEventsLost": one("gateway_webhook_events_total", "0+1x30", "3x30", outcome="lost"),
     "GatewayFilesRunOut": Case({OPEN: "900x30", MOST: "1000x30", BUILD: "1x30"}, {OPEN: "900x30", MOST: "1000x30"}),
     "GatewayMemory": Case(  # before what docker-compose.yml and the chart give a gateway is used up
         {MEMORY: f"{512 << 20}x70", CONNECTIONS: "10000x70"}, {MEMORY: "4e8x70", CONNECTIONS: "10000x70"}, 60

@@ -14,7 +14,8 @@ from gateway.outbox.sharded import ShardedOutbox
 from gateway.program.engine import one_of
 from gateway.redis.shard import Shard
 from tests.outbox.nodes import drain, due, place, said
-from tests.redis_fixtures import REDISES, opened_shards
+from tests.redis_fixtures import REDISES, opened_shards, started_shard
+from tests.redis_server import RedisServer
 from tests.waiting import until
 
 Nodes = tuple[Outbox, Outbox]
@@ -213,6 +214,54 @@ async def test_an_app_that_has_too_many_loses_what_comes(nodes: Nodes) -> None:
     assert await one.sort("9001", [(event, ["x", "y"]) for event in await due(one)]) == 1
     assert len(await one.of("9001", "x", 9)) == 5
     assert len(await one.of("9001", "y", 9)) == 1
+
+
+async def test_an_app_has_so_much_room_and_no_more(nodes: Nodes) -> None:
+    one, two = nodes
+    for node in nodes:
+        node.rules = Rules(delay=0, dead_letters=3, most=100, room=300)
+    large = b'{"name":"client_event","channel":"a","data":"%b"}' % (b"x" * 60)
+    for number in (1, 2):  # what has been told makes place again, and what was put aside
+        await one.add("9001", KEY, large)
+        await two.add("9001", KEY, large)
+        with pytest.raises(OutboxFull):
+            await one.add("9001", KEY, large)
+        assert await one.sort("9001", [(event, ["x"]) for event in await due(one)]) == 0
+        await one.add("9001", KEY, large)
+        assert await two.sort("9001", [(event, ["x", "y"]) for event in await due(one)]) == 1
+        told = await one.of("9001", "x", 9)
+        assert len(told) == 2
+        await one.settle("9001", "x", told[:number])
+        await one.put_aside("9001", "x", told[number:])
+        await two.settle("9001", "y", await one.of("9001", "y", 9))
+
+
+async def test_what_is_taken_back_makes_place_again(patient: Nodes) -> None:
+    one, two = patient
+    for node in patient:
+        node.rules = Rules(delay=600, room=150)
+    await one.enter(place("a"), KEY)
+    for _ in range(5):
+        await one.leave(place("a"))
+        await two.enter(place("a"), KEY)
+        await two.leave(place("a"))
+        await one.enter(place("a"), KEY)
+    assert said(await drain(one)) == ["+a"]
+    await one.leave(place("a"))
+    await two.add("9001", KEY, b"{}")
+
+
+async def test_of_large_events_a_few_are_handled_at_a_time(server: RedisServer) -> None:
+    async with started_shard(server.url) as shard:
+        one = RedisOutbox(shard)
+        await one.start("n1")
+        for _ in range(200):
+            await one.add("9001", KEY, b"x" * 20_000)
+        assert len(await due(one)) == 50
+        for _ in range(200):
+            await one.add("9002", KEY, b"x")
+        assert [len(await due(one, "9002", limit)) for limit in (1, 50, 51, 199, 1000)] == [1, 50, 51, 199, 200]
+        await one.close()
 
 
 async def test_once_is_once_until_there_is_something_else(nodes: Nodes) -> None:

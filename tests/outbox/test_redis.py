@@ -138,6 +138,28 @@ async def test_what_changed_while_redis_was_away_is_told_when_it_is_back() -> No
             assert sorted(events[2:]) == ["+new", "-left"]
 
 
+async def test_who_has_left_does_not_stay_in_an_older_state_of_redis() -> None:
+    with RedisServer() as own:
+        async with node(own, "n1") as one, node(own, "n2") as two:
+            await one.enter(place("left"), KEY)
+            await one.enter(place("stays"), KEY)
+            with own.client() as client:
+                client.save()
+            await one.enter(place("new"), KEY)
+            await one.leave(place("left"))
+            before = await drain(two)
+            assert said(before) == ["+left", "+stays", "+new", "-left"]
+            own.kill()
+            own.start()
+            await until(lambda: one._owned.owner == "n1.2" and two._owned.owner == "n2.2")
+            await settled(own, one, two)
+            await until_said(two, "+left", "+stays", "+new", "-left")
+            after = await drain(two)
+            assert [event.id for event in after[:2]] == [event.id for event in before[:2]]
+            await one.leave(place("stays"))
+            assert said(await drain(two)) == ["-stays"]
+
+
 async def test_an_answer_that_is_lost_costs_no_event_and_makes_no_second(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -403,6 +403,29 @@ async def test_a_handler_may_close_what_asks() -> None:
 # — apps of the program's —
 
 
+async def test_who_says_who_asks_is_told_of_which_app() -> None:
+    """Or the users of one could sign in to another, whose user of that id is somebody else."""
+    gateway = gateway_with(pusher={"namespace": "tenants"}, channel={"namespaces": [{"name": "tenants"}]})
+
+    @gateway.pusher.app
+    async def load(key: str) -> PusherApp | None:
+        former = ({"key": "old", "secret": "a former secret"},)
+        return PusherApp(id="42", key="t42", secret="another secret", namespace="tenants:42", former_keys=former)
+
+    seen: list[str] = []
+
+    @gateway.pusher.user
+    async def user(app: str) -> str | None:
+        seen.append(app)
+        return "ann" if app == "t42" else None
+
+    async with page(gateway) as ann:
+        assert (await ann.ask("/pusher/user-auth?app_key=t42", app_key=APP["key"])).status_code == 403
+        assert (await ann.ask("/pusher/user-auth", app_key="t42")).status_code == 200
+        assert (await ann.ask("/pusher/user-auth", app_key="old")).status_code == 200
+    assert seen == [APP["key"], "t42", "t42"]
+
+
 async def test_the_program_knows_other_apps() -> None:
     gateway = gateway_with(pusher={"namespace": "tenants"}, channel={"namespaces": [{"name": "tenants"}]})
 

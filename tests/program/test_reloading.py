@@ -178,3 +178,19 @@ async def test_another_thread_may_not(kit: Kit) -> None:
         await asyncio.to_thread(kit.gateway.reload, settings(NEW))
     await settle()
     assert kit.gateway.settings.client.token.hmac_secret_key == OLD
+
+
+async def test_clients_of_an_app_that_is_gone_are_told_so() -> None:
+    apps = [{"id": name, "key": name, "secret": "s" * 32, "namespace": name} for name in ("one", "two")]
+    namespaces = [{"name": "one"}, {"name": "two"}]
+    gateway = Gateway(settings(namespaces=namespaces, pusher={"enabled": True, "apps": apps}))
+    app = FastAPI(lifespan=gateway.lifespan)
+    app.include_router(gateway.router)
+    async with Kit(app) as kit:
+        one, two = [await kit.websocket(f"/app/{name}") for name in ("one", "two")]
+        for each in (one, two):
+            assert (await each.receive_json())["event"] == "pusher:connection_established"
+        gateway.reload(settings(namespaces=namespaces, pusher={"enabled": True, "apps": apps[:1]}))
+        assert (await two.receive_json())["data"]["code"] == 4001
+        await one.send_json({"event": "pusher:ping"})
+        assert (await one.receive_json())["event"] == "pusher:pong"

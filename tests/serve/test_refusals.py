@@ -213,6 +213,12 @@ async def _no_key(ground: Ground) -> str:
     return told(answer.status_code, answer.content)
 
 
+async def _no_app(ground: Ground) -> str:
+    async with httpx.AsyncClient() as http:
+        answer = await http.post(f"http://127.0.0.1:{ground.port}/apps/9001/events?auth_key=other", json={})
+        return f"{answer.status_code}: {answer.json()['message']}"
+
+
 async def _guess(ground: Ground) -> str:
     async with httpx.AsyncClient() as http:
         answer = await http.post(f"http://127.0.0.1:{ground.port}/admin/auth", json={"password": "guess"})
@@ -372,6 +378,7 @@ REFUSED: dict[str, Refused] = {
     "upgrade": Refused(_no_upgrade),
     "handshake": Refused(_old_version),
     "api_key": Refused(_no_key, {"http_api": {"key": "right"}}),
+    "pusher_api": Refused(_no_app, app()),
     "admin_password": Refused(_guess, {"admin": {"enabled": True, "password": "right"}}),
     "admin_host": Refused(_rebound, {"admin": {"enabled": True, "insecure": True}}),
     "token_missing": Refused(connects("")),

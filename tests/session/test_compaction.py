@@ -49,7 +49,7 @@ async def test_an_unsubscribe_has_the_name() -> None:
     client.take()
     [connection] = rig.node.hub.connections.values()
     [subscription] = connection.subscriptions.values()
-    subscription.lose_position()
+    subscription.lose_position(None)
     assert [push["channel"] for push in client.take() if "unsubscribe" in push] == ["room:1"]
 
 

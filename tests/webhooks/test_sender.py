@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from gateway.webhooks.sender import Sender
-from tests.outbox.nodes import place, said
+from gateway.webhooks.targets import targets_of
+from tests.outbox.nodes import due, place, said
 from tests.waiting import settle, until
 from tests.webhooks.rig import URL, FakeApps, Rig, an_app
 
@@ -42,6 +43,20 @@ async def test_a_request_has_as_many_as_are_allowed() -> None:
         await rig.say("a", "b", "c")
         await rig.pass_time()
     assert [each.events for each in rig.receivers.told] == [["a", "b"], ["c"]]
+
+
+async def test_a_request_has_no_more_bytes_than_receivers_take() -> None:
+    rig = Rig(an_app(), batch_size=250)
+    large = ["x" * size for size in (30_000, 30_000, 30_000, 100_000, 10)]
+    async with sending(rig):
+        await rig.say(*large)
+        await rig.pass_time()
+    assert [[len(each) for each in told.events] for told in rig.receivers.told] == [
+        [30_000, 30_000],
+        [30_000],
+        [100_000],
+        [10],
+    ]
 
 
 async def test_more_than_can_be_handed_on_at_once_is_told_all_the_same() -> None:
@@ -246,20 +261,63 @@ async def test_an_app_that_cannot_be_found_just_now_waits() -> None:
     assert rig.receivers.channels() == ["a"]
 
 
-async def test_what_was_for_an_app_or_an_address_that_is_gone_does_not_stay() -> None:
-    rig = Rig(an_app("1"), an_app("2"))
+async def test_what_was_for_an_address_that_is_gone_does_not_stay() -> None:
+    rig = Rig(an_app())
     rig.receivers.failing.add(URL)
     async with sending(rig):
-        await rig.say("a", app="1")
-        await rig.say("a", app="2")
+        await rig.say("a")
         await rig.pass_time(2)
-        rig.apps.apps = {"2": an_app("2", OTHER)}
-        await rig.say("b", app="2")
+        rig.apps.apps = {"9001": an_app("9001", OTHER)}
+        await rig.say("b")
         await rig.pass_time(120)
         assert rig.receivers.channels(OTHER) == ["b"]
-        assert [len(await rig.outbox.dead_letters(app)) for app in ("1", "2")] == [1, 1]
+        assert said(await rig.outbox.dead_letters("9001")) == ["client_event a"]
         assert await rig.outbox.pending() == []
         assert rig.metrics.webhook_failing == 0
+
+
+async def test_what_is_of_an_app_that_this_node_does_not_know_is_left_to_one_that_does() -> None:
+    rig = Rig()
+    async with sending(rig, "older"):
+        await rig.say("a", "b")
+        await rig.pass_time(60)
+    rig.apps = FakeApps(an_app())
+    async with sending(rig, "newer"):
+        await rig.pass_time(1)
+    assert rig.receivers.channels() == ["a", "b"]
+
+
+async def test_what_was_for_an_app_that_is_gone_does_not_stay_for_ever(caplog: pytest.LogCaptureFixture) -> None:
+    rig = Rig(an_app(), retry_for=100)
+    rig.receivers.failing.add(URL)
+    async with sending(rig):
+        await rig.say("a")
+        await rig.pass_time(2)
+        rig.apps.apps.clear()
+        await rig.say("b")
+        await rig.pass_time(0.5)
+        rig.receivers.failing.clear()
+        await rig.pass_time(80)
+        assert await rig.outbox.dead_letters("9001") == []
+        await rig.pass_time(60)
+        assert said(await rig.outbox.dead_letters("9001")) == ["client_event b", "client_event a"]
+        assert await rig.outbox.pending() == []
+        assert rig.metrics.webhook_events == {"put_aside": 2}
+    assert rig.receivers.told == []
+    assert "webhooks of app 9001 wait: there is no such app as far as this node knows" in caplog.text
+
+
+async def test_a_lane_that_was_ended_before_it_began_leaves_its_place_to_another() -> None:
+    rig = Rig(an_app())
+    sender = rig.sender()
+    [target] = targets_of(an_app())
+    sender._tell(target)
+    await sender._end_lanes(within=0)
+    await rig.say("a")
+    await rig.outbox.sort("9001", [(event, [target.name]) for event in await due(rig.outbox)])
+    sender._tell(target)
+    await settle()
+    assert rig.receivers.channels() == ["a"]
 
 
 async def test_settings_of_an_app_that_change_hold_for_what_waits() -> None:

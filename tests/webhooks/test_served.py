@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -27,14 +28,14 @@ def settings(receiver: Backend, vacated_delay: float = 0.1) -> dict[str, Any]:
     webhooks = [{"url": f"{receiver.url}/hooks"}]
     app = {"id": "9001", "key": KEY, "secret": SECRET, "enable_client_messages": True, "webhooks": webhooks}
     app |= {"namespace": "shop", "enable_subscription_counts": True}
-    pusher = {
+    section = {
         "enabled": True,
         "namespace": "shop",
         "apps": [app],
         "subscription_counts": True,
         "webhooks": {"vacated_delay": vacated_delay},
     }
-    return {"pusher": pusher, "channel": {"namespaces": [{"name": "shop"}]}}
+    return {"pusher": section, "channel": {"namespaces": [{"name": "shop"}]}}
 
 
 @pytest.fixture
@@ -94,8 +95,10 @@ async def test_all_that_clients_do_is_told(gateway: Gateway, receiver: Backend) 
     assert sum(each["name"] == "cache_miss" for each in told(receiver)) == 1
     asked = receiver.asked[0]
     text = json.dumps(asked.body, separators=(",", ":")).encode()
-    assert asked.header("X-Pusher-Signature") == [sign_body(SECRET, text)]
-    assert asked.header("X-Pusher-Key") == [KEY]
+    [signature] = asked.header("X-Pusher-Signature")
+    assert signature == sign_body(SECRET, text)
+    backend = import_module("pusher").Pusher(app_id="9001", key=KEY, secret=SECRET)
+    assert backend.validate_webhook(asked.header("X-Pusher-Key")[0], signature, text.decode()) == asked.body
 
 
 async def test_members_of_another_protocol_are_members_alike(gateway: Gateway, receiver: Backend) -> None:

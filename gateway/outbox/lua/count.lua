@@ -2,7 +2,7 @@
 -- KEYS: as in append.lua, what was told last
 -- ARGV: as in append.lua, event, name, number, gap (microseconds), remembered (ms)
 -- Answers 1 if it is kept, -1 if there are too many.
-local event, name, number, gap, remembered = unpack(ARGV, 5, 9)
+local event, name, number, gap, remembered = unpack(ARGV, 6, 10)
 local at = now()
 local due = taken_back(name, at)
 if not due then

@@ -3,14 +3,14 @@
 -- ARGV: as in append.lua, place, delay (microseconds), '1' if it is there, both events, then the names
 -- Answers 1 if an event is kept, -1 if there are too many.
 local owners = KEYS[5]
-local place, delay, there, came, gone = unpack(ARGV, 5, 9)
+local place, delay, there, came, gone = unpack(ARGV, 6, 10)
 local before = redis.call('EXISTS', owners)
 for at = 6, #KEYS do
-  redis.call('SREM', owners, ARGV[at + 4])
+  redis.call('SREM', owners, ARGV[at + 5])
   redis.call('SREM', KEYS[at], place)
 end
 if there == '1' then
-  redis.call('SADD', owners, ARGV[10])
+  redis.call('SADD', owners, ARGV[11])
   redis.call('SADD', KEYS[6], place)
   redis.call('PEXPIRE', owners, keep)
   redis.call('PEXPIRE', KEYS[6], keep)

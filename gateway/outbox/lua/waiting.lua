@@ -1,11 +1,17 @@
 -- What an app has to be told. One that has nothing is not looked at again before it has.
 -- KEYS: as in append.lua, targets    ARGV: as in append.lua, limit
--- Answers its key, what is due, and the targets that are behind.
-local at, due = now(), {}
-local first = redis.call('ZRANGE', queue, 0, ARGV[5] - 1, 'WITHSCORES')
-for each = 1, #first, 2 do
-  if tonumber(first[each + 1]) <= at then due[#due + 1] = first[each] end
+-- Answers its key, what is due as far as it is not too much, and the targets that are behind.
+local PAGE, MUCH = 50, 1000000
+local at, from, limit, due, size = now(), 0, tonumber(ARGV[6]), {}, 0
+while from < limit and size < MUCH do
+  local page, known = redis.call('ZRANGE', queue, from, math.min(from + PAGE, limit) - 1, 'WITHSCORES'), #due
+  for each = 1, #page, 2 do
+    if tonumber(page[each + 1]) > at then break end
+    due[#due + 1], size = page[each], size + #page[each]
+  end
+  if #due < known + PAGE then break end
+  from = from + PAGE
 end
 local targets = redis.call('SMEMBERS', KEYS[5])
-if #first + #targets == 0 then redis.call('SREM', pending, app) end
+if #targets == 0 and redis.call('EXISTS', queue) == 0 then redis.call('SREM', pending, app) end
 return {redis.call('HGET', meta, 'key') or '', due, targets}

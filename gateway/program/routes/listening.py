@@ -95,7 +95,7 @@ class Listener(Generic[T]):
     def control(self, command: ControlCommand) -> None:
         """Commands are for users."""
 
-    def lose_position(self) -> None:
+    def lose_position(self, _before: messages.Position | None) -> None:
         """It has none."""
 
 

@@ -19,6 +19,7 @@ from gateway.messages import Exclusion, Payload, Publication, PublishRequest
 from gateway.protocols.pusher import EVENT, Said
 from gateway.session.application import route_of
 from gateway.session.pipeline import Pipeline
+from gateway.session.pusher import replies
 from gateway.session.pusher.bucket import Bucket
 from gateway.session.pusher.rates import PUBLISH, is_within_all
 from gateway.session.pusher.replies import EVENT_REFUSED
@@ -52,9 +53,20 @@ def relay(session: AppSession, said: Said) -> Awaitable[None] | None:
 
 
 def refuse(session: AppSession, text: str, error: ErrorCode) -> None:
+    _tell_of(session, text)
+    session.complain(text, EVENT_REFUSED, error)
+
+
+def _slow_down(session: AppSession) -> None:
+    """Refuse one that is over the app's rate: pages whisper with each move of a mouse, and stay however often."""
+    _tell_of(session, OVER_RATE)
+    session.node.metrics.errors[ErrorCode.TOO_MANY_REQUESTS] += 1
+    session.say(replies.failed(EVENT_REFUSED, OVER_RATE))
+
+
+def _tell_of(session: AppSession, text: str) -> None:
     what = "%s: client event refused: %s"
     session.node.refusals.happened("pusher_event", what, str(session), text, reason=text, level=logging.INFO)
-    session.complain(text, EVENT_REFUSED, error)
 
 
 def turn_away(session: AppSession, _said: Said) -> None:
@@ -84,7 +96,7 @@ def _may(subscription: AppSubscription | None, session: AppSession, said: Said) 
         if session.bucket is None:
             session.bucket = Bucket(rate, now)
         if not session.bucket.take(rate, now):
-            refuse(session, OVER_RATE, ErrorCode.TOO_MANY_REQUESTS)
+            _slow_down(session)
             return False
     return True
 

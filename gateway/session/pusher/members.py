@@ -39,8 +39,7 @@ def member_of(channel_data: str, largest: int) -> Member:
     Raises `SubscribeRefused` for one that is none. Numbers name the same users as their texts do.
     """
     text = channel_data.encode()
-    if len(text) > largest:
-        raise SubscribeRefused(LIMIT, f"channel_data must not be larger than {largest} bytes", MEMBER_TOO_LARGE)
+    _check_size("channel_data", text, largest)
     try:
         found = _channel_data(text)
     except (DecodeError, RecursionError):
@@ -51,6 +50,12 @@ def member_of(channel_data: str, largest: int) -> Member:
     return Member(user, info_of(found.user_info))
 
 
+def member_of_user(user: str, info: Payload | None, largest: int) -> Member:
+    """The member that a client is by its sign-in. Raises `SubscribeRefused` if more is known of it than others take."""
+    _check_size("user_info", info or b"", largest)
+    return Member(user, info)
+
+
 def info_of(raw: Raw) -> Payload | None:
     """What others are shown of a user. Raises `SubscribeRefused` for what is neither an object nor null."""
     info = bytes(raw).strip()
@@ -59,6 +64,11 @@ def info_of(raw: Raw) -> Payload | None:
     if info[:1] != b"{":
         raise SubscribeRefused(AUTH, "user_info must be an object", 401)
     return Payload(info)
+
+
+def _check_size(what: str, text: bytes, largest: int) -> None:
+    if len(text) > largest:
+        raise SubscribeRefused(LIMIT, f"{what} must not be larger than {largest} bytes", MEMBER_TOO_LARGE)
 
 
 def _named(user: str | float) -> str:

@@ -50,7 +50,7 @@ class AppSession(Session):
     the server takes ends, and the client is not told; there are none that the server gives.
     """
 
-    __slots__ = ("_app", "_leave", "_patience", "attendance", "bucket", "resumes", "shared", "watchlist")
+    __slots__ = ("_app", "_leave", "_patience", "attendance", "bucket", "postponed", "resumes", "shared", "watchlist")
 
     def __init__(
         self,
@@ -72,6 +72,8 @@ class AppSession(Session):
         self.watchlist: Watchlist | None = None
         self.bucket: Bucket | None = None
         """Of client events; made by the first."""
+        self.postponed: dict[str, Timer] | None = None
+        """Subscribes that wait until the broker is back, by the gateway's names of their channels."""
         self._app: App | None = None
         self._leave: Callable[[], None] | None = None
         self._patience: Timer | None = None
@@ -157,6 +159,13 @@ class AppSession(Session):
         """In the codes of the protocol. Who has not been let in would return at once, again and again, from 4200 on."""
         found = closing(reason)
         return Disconnect(replies.OVER_CAPACITY, found.reason) if not self.since and found.code >= 4200 else found
+
+    async def end(self, closed: Disconnect | None = None) -> None:
+        """Leave every channel. The program is not told, which was not asked to let the client in, either."""
+        if self.leave(closed):
+            await self.left()
+            if self.lanes is not None:
+                await self.lanes.finished()
 
     def leave(self, closed: Disconnect | None = None) -> bool:
         if not super().leave(closed):

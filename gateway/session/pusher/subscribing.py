@@ -1,28 +1,31 @@
 """Subscribe and unsubscribe. Of one channel they are carried out in their order, of several side by side.
 
-Every subscribe is answered once, and an unsubscribe never.
+Every subscribe is answered once, and an unsubscribe never. While the broker is away the answer waits: pusher-js would
+not subscribe again to a channel that was refused, as long as it is connected.
 
 Source: Pusher Channels protocol, "Subscription events", "Cache channels".
 """
 
 import logging
+import random
 from collections.abc import Awaitable
+from functools import partial
 
 from gateway.apps.signatures import verify_channel
 from gateway.channels import Channel
 from gateway.core.tasks import begin
-from gateway.errors import Disconnect, Error, ErrorCode
+from gateway.errors import BrokerUnavailable, Disconnect, Error, ErrorCode
 from gateway.kinds import INBOX, Kind, is_name, kind_of
 from gateway.messages import Position, SubscribeRequest, SubscribeResult, UnsubscribeRequest
 from gateway.protocols.pusher import Said, read_data
 from gateway.session.application import AS_THE_OPTIONS_SAY, Admitted, route_of
 from gateway.session.pusher import replies
-from gateway.session.pusher.members import Member, member_of
+from gateway.session.pusher.members import Member, member_of, member_of_user
 from gateway.session.pusher.rates import SUBSCRIBE, is_within_all
 from gateway.session.pusher.replies import AUTH, LIMIT, SubscribeRefused
 from gateway.session.pusher.said import Subscribing, Unsubscribing
 from gateway.session.pusher.session import AppSession
-from gateway.session.pusher.subscription import AppSubscription, subscription_of
+from gateway.session.pusher.subscription import AGAIN, AppSubscription, subscription_of
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +80,7 @@ async def _unsubscribe(session: AppSession, name: str) -> None:
 
 
 def _end(session: AppSession, name: str) -> None:
+    _take_back(session, name)
     if (subscription := subscription_of(session, name)) is not None:
         subscription.end()
 
@@ -94,29 +98,54 @@ def _is_decided(session: AppSession, name: str) -> bool:
     return route is not None and bool(route.subscribe or route.cache_empty)
 
 
-async def _answered(session: AppSession, asked: Subscribing) -> None:
+async def _answered(session: AppSession, asked: Subscribing, *, again: bool = False) -> None:
     """Subscribe, or answer why not."""
     try:
-        await _subscribe(session, asked)
+        await _subscribe(session, asked, again)
     except Disconnect as reason:
         session.reject(reason)
+    except BrokerUnavailable:
+        _postpone(session, asked)
     except Exception as error:
         refuse(session, asked.channel, error)
 
 
-async def _subscribe(session: AppSession, asked: Subscribing) -> None:
+def _postpone(session: AppSession, asked: Subscribing) -> None:
+    """Do it later, unless the client takes it back."""
+    if session.closed:
+        return
+    name = session.app.names.inside(asked.channel)
+    wait = AGAIN * random.uniform(1, 3)  # noqa: S311  spreads, hides nothing
+    session.postponed = session.postponed or {}
+    session.postponed[name] = session.node.wheel.after(wait, partial(_try_again, session, name, asked))
+
+
+def _try_again(session: AppSession, name: str, asked: Subscribing) -> None:
+    _take_back(session, name)
+    if not session.closed:
+        work = _answered(session, asked, again=True)
+        session.node.spawn(session.in_turn().add(SubscribeRequest(name), work))
+
+
+def _take_back(session: AppSession, name: str) -> None:
+    if session.postponed and (timer := session.postponed.pop(name, None)):
+        timer.cancel()
+
+
+async def _subscribe(session: AppSession, asked: Subscribing, again: bool) -> None:
     if session.closed:
         return
     channel, kind = _channel(session, asked)
+    _take_back(session, channel.name)
     there = subscription_of(session, channel.name)
     if there is not None and there.live:
         session.say(_ack(session, there, asked))  # again, and nothing else
         return
     most = session.node.client.channel_limit
-    if len(session.subscriptions) >= most:
+    if len(session.subscriptions) + len(session.postponed or ()) >= most:
         raise SubscribeRefused(LIMIT, f"at most {most} channels may be subscribed to", replies.OVER_CAPACITY)
     member = _member(session, asked) if kind.presence else None
-    if not await is_within_all(session, SUBSCRIBE):
+    if not again and not await is_within_all(session, SUBSCRIBE):
         raise Error(ErrorCode.TOO_MANY_REQUESTS)
     since = asked.resume if session.resumes else None
     subscription = AppSubscription(session, channel, asked.channel, kind, member, since)
@@ -178,11 +207,12 @@ def _channel(session: AppSession, asked: Subscribing) -> tuple[Channel, Kind]:
 
 def _member(session: AppSession, asked: Subscribing) -> Member:
     """Who the client is in a presence channel. Raises `SubscribeRefused` if nothing says it."""
+    largest = session.app.settings.max_presence_member_size
     if asked.channel_data:
-        return member_of(asked.channel_data, session.app.settings.max_presence_member_size)
+        return member_of(asked.channel_data, largest)
     if not session.user:
         raise SubscribeRefused(AUTH, "a presence channel takes channel_data, or a client that has signed in", 401)
-    return Member(session.user, session.info)
+    return member_of_user(session.user, session.info, largest)
 
 
 async def _admitted(session: AppSession, subscription: AppSubscription, asked: Subscribing) -> Admitted:

@@ -114,13 +114,13 @@ class AppSubscription(Subscription):
         """A client does not subscribe again that is still connected."""
         self.connection.disconnect(Disconnect(reconnect))
 
-    def let_go(self, stood: Position | None) -> None:
-        super().let_go(stood)
+    def let_go(self) -> None:
         if self.roster is not None and self.known is None:
             self.known = self.roster.members()
 
-    def lose_position(self) -> None:
+    def lose_position(self, before: Position | None) -> None:
         """Find out what was missed, and go on from there. The hub has let go of it."""
+        self.since = before
         self.connection.node.metrics.lost_positions += 1
         self._repair()
 

@@ -1,4 +1,4 @@
-"""Ending a user's connections, on all nodes, by order of its backend.
+"""Ending connections: a user's, on all nodes, by order of its backend; and those to apps that are gone.
 
 Source: Pusher Channels protocol, "Terminating user connections".
 """
@@ -8,9 +8,10 @@ import logging
 from msgspec import DecodeError, Struct
 from msgspec.json import Decoder, encode
 
+from gateway.apps.base import Apps
 from gateway.core.node import Node
 from gateway.errors import Disconnect
-from gateway.session.pusher.replies import UNAUTHORIZED
+from gateway.session.pusher.replies import DISABLED, RECONNECT, UNAUTHORIZED, UNKNOWN_KEY
 from gateway.session.pusher.session import AppSession
 
 NOTICE = "pusher_terminate"
@@ -51,3 +52,18 @@ def terminate(node: Node, app: str, user: str) -> None:
     for connection in node.hub.of_user(user) if user else ():
         if isinstance(connection, AppSession) and connection.app.id == app:
             connection.disconnect(Disconnect(UNAUTHORIZED, "ended by the application"))
+
+
+def close_gone(node: Node, apps: Apps) -> None:
+    """End the connections here to apps that are disabled, or that there are no more, since others were named."""
+    for connection in list(node.hub.connections.values()):
+        if not isinstance(connection, AppSession) or connection.app.settings.enabled:
+            continue
+        now = apps.by_id(connection.app.id)
+        if now is None:
+            reason = Disconnect(UNKNOWN_KEY, "there is no such app any more")
+        elif now.settings.enabled:
+            reason = Disconnect(RECONNECT, "the app has moved")
+        else:
+            reason = Disconnect(DISABLED, "the app is disabled")
+        connection.disconnect(reason)

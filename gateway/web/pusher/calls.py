@@ -56,6 +56,8 @@ async def read_call(node: Node, apps: Apps, request: Request, path: str) -> Call
     too large.
     """
     params, query = request.path_params, request.query_params
+    # servers log it with their line of the request, and who reads it could repeat it
+    request.scope["query_string"] = _SIGNATURE.sub(b"auth_signature=***", request.scope["query_string"])
     named = {name.lower(): value for name, value in query.multi_items()}
     app = await _find(apps, params.get("app_id", ""), named.get("auth_key", ""))
     body = await body_of(request, _limit(app.settings))
@@ -71,8 +73,6 @@ async def read_call(node: Node, apps: Apps, request: Request, path: str) -> Call
         raw_path=raw.partition(b"?")[0].decode("latin-1"),
         root_path=sent.removesuffix(path.format_map(params)),  # also that of a router with a prefix
     )
-    # servers log it with their line of the request, and who reads it could repeat it
-    request.scope["query_string"] = _SIGNATURE.sub(b"auth_signature=***", request.scope["query_string"])
     if reason is not None:
         raise Error(UNAUTHORIZED, reason)
     if not app.settings.enabled:

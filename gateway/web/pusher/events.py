@@ -1,6 +1,5 @@
 """Events of backends: checked whole before the first of them is published."""
 
-import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ from gateway.core.tasks import at_once
 from gateway.errors import Error, ErrorCode
 from gateway.kinds import is_name, kind_of
 from gateway.messages import Exclusion, Payload, Publication
-from gateway.protocols.pusher import EVENT, FORMAT, TEXT
+from gateway.protocols.pusher import EVENT, FORMAT, TEXT, is_socket_id
 from gateway.web.bodies import reader
 
 RESERVED = ("pusher:", "pusher_internal:")
@@ -27,8 +26,6 @@ TIME = "time"
 """Tag of what a cache channel keeps: when it was published, in milliseconds, which tells how long it stays."""
 
 TOO_LARGE = 413
-
-_SOCKET_ID = re.compile(r"[0-9]{1,20}\.[0-9]{1,20}")
 
 
 class PostedEvent(Struct):
@@ -51,7 +48,7 @@ class PostedBatch(Struct):
 read_event, read_batch = reader(PostedEvent), reader(PostedBatch)
 
 
-class Event(NamedTuple):
+class CheckedEvent(NamedTuple):
     """An event that may be published: for each channel, what its subscribers get."""
 
     names: list[str]
@@ -69,45 +66,47 @@ async def publish_event(
     await send(node, [check_event(node, app, name, data, channels, socket_id)], idempotency_key)
 
 
-def check_event(node: Node, app: App, name: str, data: str, channels: Sequence[str], socket_id: str = "") -> Event:
+def check_event(
+    node: Node, app: App, name: str, data: str, channels: Sequence[str], socket_id: str = ""
+) -> CheckedEvent:
     """The event, if the app may publish it. Raises ``Error`` as ``publish_event`` does."""
     _check_name(app, name)
     names = list(dict.fromkeys(channels))
     _check_channels(app, names)
-    if socket_id and not _SOCKET_ID.fullmatch(socket_id):
+    if socket_id and not is_socket_id(socket_id):
         raise bad("socket_id must be the one that a client was told, as 48213.907714")
     exclude = Exclusion(clients=(socket_id,)) if socket_id else None
     payload, tags = _payload(app, data), {EVENT: name}
     if not is_json(payload):
         payload, tags[FORMAT] = Payload(encode(data)), TEXT
-    return Event(names, [_addressed(node, app, each, payload, tags, exclude) for each in names])
+    return CheckedEvent(names, [_addressed(node, app, each, payload, tags, exclude) for each in names])
 
 
-def posted_event(node: Node, app: App, posted: PostedEvent) -> Event:
+def posted_event(node: Node, app: App, posted: PostedEvent) -> CheckedEvent:
     """What is posted, checked. Raises ``Error``."""
     channels = posted.channels or ([posted.channel] if posted.channel else [])
     return check_event(node, app, posted.name, _text(posted.data), channels, posted.socket_id)
 
 
-async def send(node: Node, events: Sequence[Event], idempotency_key: str = "") -> None:
+async def send(node: Node, events: Sequence[CheckedEvent], idempotency_key: str = "") -> None:
     """Publish events: to each channel in their order, and to all channels at a time.
 
     A repeat with the same key publishes nothing. Raises ``BrokerUnavailable``.
     """
-    lanes: dict[str, list[tuple[Channel, Publication, PublishOptions]]] = {}
+    by_channel: dict[str, list[tuple[Channel, Publication, PublishOptions]]] = {}
     for number, event in enumerate(events):
         options = PublishOptions(idempotency_key=f"{idempotency_key}:{number}" if idempotency_key else "")
         for channel, publication in event.publications:
-            lanes.setdefault(channel.name, []).append((channel, publication, options))
+            by_channel.setdefault(channel.name, []).append((channel, publication, options))
 
-    async def in_order(lane: Sequence[tuple[Channel, Publication, PublishOptions]]) -> None:
-        for each in lane:
+    async def in_order(some: Sequence[tuple[Channel, Publication, PublishOptions]]) -> None:
+        for each in some:
             await node.publish(*each)
 
-    if len(lanes) == 1:  # without a task, for that is what most calls are
-        await in_order(*lanes.values())
+    if len(by_channel) == 1:  # without a task, for that is what most calls are
+        await in_order(*by_channel.values())
     else:
-        await at_once(in_order, list(lanes.values()))
+        await at_once(in_order, list(by_channel.values()))
 
 
 def bad(problem: str) -> Error:

@@ -72,6 +72,33 @@ async def test_each_subscribe_is_answered_once(nodes: Cluster, page: Library, na
     assert sorted(map(str, answered)) == sorted(channels)
 
 
+@pytest.mark.parametrize("frame", ['{"event":"pusher:ping"}', '{"event":"pusher:ping","data":"{}"}'])
+async def test_pings_of_other_clients(nodes: Cluster, frame: str) -> None:
+    async with raw(nodes.a) as client:
+        await client.send(frame)
+        await client.wait("pusher:pong")
+
+
+async def test_older_clients_send_data_in_a_string(nodes: Cluster, backend: pusher.Pusher, name: str) -> None:
+    async with raw(nodes.a) as client:
+        await client.say("pusher:subscribe", json.dumps({"channel": name}))
+        await client.wait("pusher_internal:subscription_succeeded", name)
+        await client.say("pusher:unsubscribe", json.dumps({"channel": name}))
+        await client.quiet()
+        assert await to_thread(backend.channel_info, name) == {"occupied": False}
+
+
+async def test_an_unsubscribe_is_never_answered(nodes: Cluster, name: str) -> None:
+    async with raw(nodes.a) as client:
+        await client.subscribe(f"private-{name}")
+        await client.wait("pusher_internal:subscription_succeeded")
+        for channel in (f"private-{name}", f"private-{name}", "never-subscribed"):
+            await client.say("pusher:unsubscribe", {"channel": channel})
+        await client.quiet()
+        told = [each["event"] for each in client.frames[2:] if each["event"] != "pusher_internal:subscription_count"]
+        assert told == ["pusher:pong"]
+
+
 async def test_a_duplicate_subscribe_is_answered_and_is_no_second_member(nodes: Cluster, name: str) -> None:
     channel = f"presence-{name}"
     async with raw(nodes.a) as other, raw(nodes.b) as client:
@@ -220,6 +247,22 @@ async def test_watchlists_tell_who_is_online(nodes: Cluster, page: Library, name
     frames = [each for each in watcher.log("frames") if each.name == "pusher_internal:watchlist_events"]
     assert {each.channel for each in frames} == {None}
     assert all(isinstance(each.data["events"], list) for each in frames)
+
+
+async def test_a_user_who_returns_at_once_was_never_offline(nodes: Cluster, node: Library, name: str) -> None:
+    ann, bob = f"{name}-ann", f"{name}-bob"
+    tab = await node.opened(nodes.a, user={"id": bob})
+    await tab.signed_in()
+    watcher = await node.opened(nodes.a, user={"id": ann, "watchlist": [bob]})
+    await watcher.signed_in()
+    log = watcher.log("watchlist")
+    await log.wait("online")
+    await tab.disconnect()
+    again = await node.opened(nodes.b, user={"id": bob})
+    await again.signed_in()
+    await again.disconnect()
+    await log.wait("offline")
+    assert log.names == ["online", "offline"]
 
 
 async def test_a_watchlist_over_the_limit_is_cut(nodes: Cluster, name: str) -> None:

@@ -112,7 +112,7 @@ async def test_ends_also_when_its_block_fails(gateway: Gateway) -> None:
 async def test_a_listener_takes_no_orders(gateway: Gateway) -> None:
     """Commands are for connections."""
     async with running(gateway), gateway.listen("orders:new") as orders:
-        orders.lose_position()
+        orders.lose_position(None)
         orders.disconnect(Disconnect(4000, "bye"))
         orders.control(UnsubscribeUser(user="", channel="orders:new", code=2000, reason="bye"))
         await gateway.publish("orders:new", 1)

@@ -59,7 +59,7 @@ def clear(channel: str) -> Act:
 
 def lose_position(channel: str) -> Act:
     async def do(stage: Stage) -> None:
-        stage.session.subscriptions[channel].lose_position()
+        stage.session.subscriptions[channel].lose_position(None)
 
     return Act(f"something was missed in {channel}", do)
 

@@ -51,7 +51,8 @@ class PusherRig(Rig):
             pusher={"enabled": True, "namespace": "shop", "apps": [APP | app], **pusher},
         )
         super().__init__({}, {}, settings)
-        self.app = StaticApps(settings.pusher).known(KEY)
+        self.apps = StaticApps(settings.pusher)
+        self.app = self.apps.known(KEY)
         self.hooks = Told()
         self.shared = Shared(self.node, self.hooks)
         self.application = application

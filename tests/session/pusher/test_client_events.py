@@ -82,6 +82,15 @@ async def test_so_many_in_a_second() -> None:
     assert [each["data"] for each in other.take()] == [1, 2, 4]
 
 
+async def test_more_of_them_are_no_reason_to_close() -> None:
+    errors = {"rate_limit": {"client_error": {"enabled": True, "total": "2/10s"}}}
+    rig, sender, _ = await pair("private-x", max_client_events_per_second=1, client=errors)
+    found = [await sender.send("client-x", each, channel="private-x") for each in range(10)]
+    assert found == [[], *[[RATE]] * 9]
+    assert sender.closed is None
+    assert rig.node.metrics.errors[ErrorCode.TOO_MANY_REQUESTS] == 9
+
+
 async def test_without_limit() -> None:
     _, sender, other = await pair("private-x", max_client_events_per_second=0)
     for each in range(30):

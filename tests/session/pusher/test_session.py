@@ -6,6 +6,7 @@ import pytest
 
 from gateway.core.cluster import DisconnectUser, RefreshUser, SubscribeUser, UnsubscribeUser
 from gateway.errors import Disconnect, DisconnectCode
+from gateway.session.application import NoApplication
 from gateway.session.pusher.session import new_socket_id
 from tests.session.pusher.rig import PusherRig, ack, error
 
@@ -25,6 +26,21 @@ async def test_a_client_that_goes_leaves_nothing() -> None:
     await client.leave()
     assert rig.shared.quota.count("9001") == 0
     await rig.assert_empty()
+
+
+async def test_a_program_that_let_nobody_in_is_not_told_who_goes() -> None:
+    told: list[object] = []
+
+    async def gone(session: object) -> None:
+        told.append(session)
+
+    program = NoApplication()
+    program.disconnect = gone  # type: ignore[assignment]
+    client = (await PusherRig.start(application=program)).enter()
+    await client.subscribe("news")
+    await client.leave()
+    assert told == []
+    await client.rig.assert_empty()
 
 
 async def test_pings_are_answered_and_pongs_need_not_be_asked_for() -> None:

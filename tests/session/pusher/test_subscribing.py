@@ -92,17 +92,63 @@ async def test_the_limit_of_channels() -> None:
     assert await client.subscribe("b") == [ack("b")]
 
 
-async def test_the_broker_is_away() -> None:
-    rig = await PusherRig.start()
+async def away(*channels: str, **limits: Any) -> tuple[PusherRig, PusherClient]:
+    """A client whose subscribes wait, for the broker is away."""
+    rig = await PusherRig.start(client={"ping_interval": 3600, **limits})
     client = rig.enter()
     rig.broker.faults["subscribe"] = BrokerUnavailable()
-    for channel in ("news", "private-x"):
-        assert await client.subscribe(channel) == [refusal(channel, "ServerError", 500)]
-    assert client.closed is None
+    for channel in channels:
+        assert await client.subscribe(channel) == []
+    return rig, client
+
+
+async def back(rig: PusherRig) -> None:
     rig.broker.faults.clear()
-    assert await client.subscribe("news") == [ack("news")]
+    rig.pass_time(4)
+    await rig.settle()
+
+
+async def test_while_the_broker_is_away_the_answer_waits() -> None:
+    rig, client = await away("news", "private-x")
+    for _ in range(2):
+        rig.pass_time(4)
+        await rig.settle()
+        assert (client.take(), client.closed) == ([], None)
+    await back(rig)
+    assert sorted(client.take(), key=str) == [ack("news"), ack("private-x")]
+    await back(rig)
+    assert client.take() == []
     await client.leave()
     await rig.assert_empty()
+
+
+async def test_a_subscribe_that_waits_is_taken_back() -> None:
+    rig, client = await away("news")
+    assert await client.send("pusher:unsubscribe", {"channel": "news"}) == []
+    await back(rig)
+    assert (client.take(), client.session.subscriptions) == ([], {})
+
+
+async def test_a_subscribe_that_waits_is_said_again() -> None:
+    rig, client = await away("news", "news")
+    rig.broker.faults.clear()
+    assert await client.subscribe("news") == [ack("news")]
+    await back(rig)
+    assert client.take() == []
+
+
+async def test_who_goes_while_the_broker_is_away_leaves_nothing() -> None:
+    rig, client = await away("news")
+    await client.leave()
+    await back(rig)
+    await rig.assert_empty()
+
+
+async def test_subscribes_that_wait_count_for_the_limit_of_channels() -> None:
+    rig, client = await away("a", "b", channel_limit=2)
+    assert await client.subscribe("c") == [refusal("c", "LimitReached", 4100)]
+    await back(rig)
+    assert sorted(client.take(), key=str) == [ack("a"), ack("b")]
 
 
 async def test_a_defect_is_answered_too(caplog: pytest.LogCaptureFixture) -> None:
@@ -248,6 +294,14 @@ async def test_members_by_sign_in() -> None:
     [told] = await client.subscribe("presence-desk")
     assert json.loads(told["data"])["presence"]["hash"] == {"17": {"name": "Noor"}}
     assert (await client.join("presence-other", "23"))["ids"] == ["23"]
+
+
+async def test_members_by_sign_in_are_no_larger_than_others() -> None:
+    rig = await PusherRig.start(max_presence_member_size=64)
+    client = rig.enter()
+    await client.sign_in("17", user_info={"name": "N" * 64})
+    assert await client.subscribe("presence-desk") == [refusal("presence-desk", "LimitReached", 4301)]
+    assert (await client.join("presence-desk", "17"))["ids"] == ["17"]
 
 
 # — inboxes —

@@ -1,7 +1,12 @@
-"""Ending a user's connections."""
+"""Ending connections: a user's, and those to apps that are gone."""
 
-from gateway.session.pusher.terminating import NOTICE, notice
-from tests.session.pusher.rig import PusherRig, error
+from typing import Any
+
+import pytest
+
+from gateway.config.settings import PusherSettings
+from gateway.session.pusher.terminating import NOTICE, close_gone, notice
+from tests.session.pusher.rig import APP, PusherRig, error
 from tests.session.rig import Client
 
 
@@ -32,3 +37,24 @@ async def test_clients_of_other_protocols_and_nobody_are_left_alone() -> None:
     for text in (notice("9001", "17"), notice("9001", ""), "{", "[]"):
         await rig.node.cluster.notify(NOTICE, text)
     assert client.closed is centrifuge.closed is None
+
+
+@pytest.mark.parametrize(
+    ("apps", "closed"),
+    [
+        ([APP | {"max_connections": 7}], None),
+        ([APP | {"enabled": False}], (4003, "the app is disabled")),
+        ([], (4001, "there is no such app any more")),
+        ([APP | {"namespace": ""}], (4200, "the app has moved")),
+    ],
+)
+async def test_connections_to_apps_that_are_gone_end(
+    apps: list[dict[str, Any]], closed: tuple[int, str] | None
+) -> None:
+    rig = await PusherRig.start()
+    there = rig.enter()
+    centrifuge: Client = rig.client()
+    rig.node.hub.open(centrifuge.session)
+    rig.apps.reload(PusherSettings.model_validate({"enabled": True, "namespace": "shop", "apps": apps}))
+    close_gone(rig.node, rig.apps)
+    assert (there.closed, centrifuge.closed) == (closed, None)

@@ -234,3 +234,18 @@ async def test_who_goes_while_it_is_entered_is_not_there() -> None:
     await client.session.end()
     gate.open()
     await rig.assert_empty()
+
+
+async def test_signing_in_twice_at_once_watches_nobody_twice() -> None:
+    rig = await start()
+    client = rig.enter()
+    text = json.dumps({"id": "watcher", "watchlist": ["23"]})
+    auth = f"{KEY}:{sign(SECRET, client.session.client, '', 'user', '', text)}"
+    twice = json.dumps({"event": "pusher:signin", "data": {"auth": auth, "user_data": text}}).encode()
+    for _ in range(2):
+        await client.session.receive(twice)
+    await rig.settle()
+    assert [each for each in told(client) if each] == [{"offline": ["23"]}]
+    await client.leave()
+    rig.pass_time(5)
+    await rig.assert_empty()

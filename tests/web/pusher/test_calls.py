@@ -136,8 +136,11 @@ async def test_refusals_are_seen_and_signatures_are_not(backend: Backend, caplog
 
     backend.kit.nodes[0].app = watched
     await backend.get("channels", info="subscription_count")
-    assert b"auth_signature=***" in scopes[0]
     assert b"info=subscription_count" in scopes[0]
+    await backend.send("POST", "events", b"x" * 1_000_000)
+    backend.apps.failure = Error(ErrorCode.INTERNAL)
+    await backend.refused("GET", "channels")
+    assert [b"auth_signature=***" in each for each in scopes] == [True] * 3
 
 
 async def test_calls_are_measured(backend: Backend) -> None:

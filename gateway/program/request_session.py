@@ -15,7 +15,7 @@ from gateway.session.base import NOWHERE
 from gateway.session.tokens import fetch_key, lacks_key
 
 
-class Visit(Session):
+class RequestSession(Session):
     """Whoever asks by a request, whom handlers see as their client: with its headers, cookies, and state.
 
     It is connecting as long as it lasts: what handlers do to it waits for a connection that there never is.
@@ -24,14 +24,14 @@ class Visit(Session):
     __slots__ = ()
 
     @classmethod
-    def of(cls, running: Running, request: Request, name: str) -> "Visit":
-        """A visit of this request; ``name`` is the id of the connection that it asks for."""
+    def of(cls, running: Running, request: Request, name: str) -> "RequestSession":
+        """A session of this request; ``name`` is the id of the connection that it asks for."""
         handshake = Handshake(request.headers, kept(request.scope))
-        visit = cls(running.node, running.tokens, OBJECTS, NOWHERE, handshake, running.application, client=name)
-        visit.heartbeat.cancel()
-        visit.to(State.CONNECTING)
-        running.acceptor.locate(visit, request.scope)
-        return visit
+        session = cls(running.node, running.tokens, OBJECTS, NOWHERE, handshake, running.application, client=name)
+        session.heartbeat.cancel()
+        session.to(State.CONNECTING)
+        running.acceptor.locate(session, request.scope)
+        return session
 
     def disconnect(self, reason: Disconnect) -> None:
         """Refuse it: there is nothing else to close."""
