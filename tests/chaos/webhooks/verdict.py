@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from tests.chaos.webhooks.ledger import NEVER, Ledger, Spot
@@ -44,22 +45,9 @@ def judge(inbox: Inbox, ledger: Ledger, *, members_only: bool, delay: float) -> 
     events = inbox.events()
     known, faults = _known(events)
     faults += inbox.faults
-    for spot, visits in ledger.visits.items():
-        if members_only and not spot.user:
-            continue
-        for visit in visits:
-            begin, end = visit.acked + SOON, min(visit.ended, NEVER) - 0.5
-            if begin >= end or ledger.away(begin - SOON, end, DEATH):
-                continue
-            if not any(each.begin <= begin and end <= each.end for each in known.get(spot, ())):
-                faults.append(f"{spot} was visited, not as told: {visit}, {known.get(spot)}")
-    for spot, each in ((spot, each) for spot, spans in known.items() for each in spans):
-        begun = [visit for visit in ledger.visits[spot] if visit.begun - 0.5 <= each.begin <= visit.ended + SOON]
-        lasting = (each.begin if ledger.away(each.begin, each.end, DEATH) else each.end - delay) - DEATH
-        if not begun and not ledger.away(each.begin, each.begin, DEATH):
-            faults.append(f"{spot} was told of, and nobody had come: {each}")
-        if each.end < NEVER and all(visit.ended < lasting for visit in ledger.visits[spot]):
-            faults.append(f"{spot} was left long before that was told: {each}")
+    faults += _cut(known, delay)
+    faults += _unseen(known, ledger, members_only)
+    faults += _unfounded(known, ledger, delay)
     if not members_only:
         faults += _said(events, ledger)
         faults += _missed(events, ledger)
@@ -105,6 +93,37 @@ def _known(events: Mapping[str, dict[str, Any]]) -> tuple[dict[Spot, list[Known]
         else:
             last.end = at
     return known, faults
+
+
+def _cut(known: Mapping[Spot, list[Known]], delay: float) -> Iterator[str]:
+    """Departures of those who were back in time."""
+    for spot, spans in known.items():
+        for before, after in pairwise(spans):
+            if after.begin < before.end + delay:
+                yield f"{spot} was told to be left though somebody was back in time: {before}, {after}"
+
+
+def _unseen(known: Mapping[Spot, list[Known]], ledger: Ledger, members_only: bool) -> Iterator[str]:
+    """Visits of more than a moment that were not known of from then on to their end."""
+    for spot, visits in ledger.visits.items():
+        for visit in visits if spot.user or not members_only else ():
+            begin, end = visit.acked + SOON, visit.ended - 0.5
+            if begin >= end or ledger.away(begin - SOON, end, DEATH):
+                continue
+            if not any(each.begin <= begin and end <= each.end for each in known.get(spot, ())):
+                yield f"{spot} was visited, not as told: {visit}, {known.get(spot)}"
+
+
+def _unfounded(known: Mapping[Spot, list[Known]], ledger: Ledger, delay: float) -> Iterator[str]:
+    """What was told to begin where nobody had come, or to end long after all had left."""
+    for spot, each in ((spot, each) for spot, spans in known.items() for each in spans):
+        visits = ledger.visits[spot]
+        begun = any(visit.begun - 0.5 <= each.begin <= visit.ended + SOON for visit in visits)
+        if not begun and not ledger.away(each.begin, each.begin, DEATH):
+            yield f"{spot} was told of, and nobody had come: {each}"
+        last = (each.begin if ledger.away(each.begin, each.end, DEATH) else each.end - delay) - DEATH
+        if each.end < NEVER and all(visit.ended < last for visit in visits):
+            yield f"{spot} was left long before that was told: {each}"
 
 
 def _changes(events: Mapping[str, dict[str, Any]]) -> Iterator[tuple[Spot, str, dict[str, Any]]]:
