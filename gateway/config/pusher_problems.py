@@ -63,8 +63,8 @@ def find_pusher_warnings(settings: Settings) -> Iterator[str]:
     for app in pusher.apps:
         if app.enable_client_messages and (size := app.max_event_size + ROOM) > most:
             yield (
-                f'pusher.apps: max_event_size of the app "{app.id}" allows client events that client.message_size_limit '
-                f"= {most} closes their connection for; set that to {size}"
+                f'pusher.apps: max_event_size of the app "{app.id}" allows client events for which '
+                f"client.message_size_limit = {most} closes connections; set that to {size}"
             )
         for pattern in app.allowed_origins:
             if wrong := problem_of_origin(pattern):
