@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from gateway.config.origins import problem_of_origin
 from gateway.config.settings import ChannelOptions, ChannelSettings, PusherApp, PusherSettings, Settings
+from gateway.config.settings.pusher import ROOM
 from gateway.kinds import is_name
 
 Problem = tuple[str, str]
@@ -58,7 +59,13 @@ def find_pusher_warnings(settings: Settings) -> Iterator[str]:
             'knows them (@gateway.pusher.app): for example pusher.apps = [{"id": "9001", "key": "f3c4b2a1d0e9", '
             '"secret": "…"}]'
         )
+    most = settings.client.message_size_limit
     for app in pusher.apps:
+        if app.enable_client_messages and (size := app.max_event_size + ROOM) > most:
+            yield (
+                f'pusher.apps: max_event_size of the app "{app.id}" allows client events for which '
+                f"client.message_size_limit = {most} closes connections; set that to {size}"
+            )
         for pattern in app.allowed_origins:
             if wrong := problem_of_origin(pattern):
                 shown = json.dumps(pattern, ensure_ascii=False)

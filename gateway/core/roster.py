@@ -108,13 +108,12 @@ class Roster:
         self._add(info)
 
     def left(self, info: ClientInfo) -> None:
-        """It is so no longer."""
-        if info.client not in self._here:
-            return
-        self._here.remove(info.client)
+        """It is so no longer, or will not be: it may have been read in presence meanwhile."""
+        self._here.discard(info.client)
         now = self._clock()
         while self._gone and now - next(iter(self._gone.values())) > ECHO:
             del self._gone[next(iter(self._gone))]
+        self._gone.pop(info.client, None)  # the oldest stands first
         self._gone[info.client] = now
         self._remove(info.client)
 

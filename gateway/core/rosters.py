@@ -200,6 +200,8 @@ class Rosters:
     async def _compare(self, channel: str) -> bool:
         """Whether there are as many as presence has. If not twice in succession, they are read anew."""
         held = self._held[channel]
+        if channel in self._stale or self._refreshing:  # it is read anyway, or may be just now
+            return False
         connections, _ = await self._presence.stats(channel)
         different = connections != held.roster.connections
         if different and held.suspect:

@@ -214,9 +214,9 @@ class PusherEndpoint:
     # — sessions —
 
     def _begin(self, session: PusherSession, asked: Asked, peer: Peer, asking: Asking) -> None:
-        """Let the client in, or refuse it; if somebody has to be asked for the app, when that is done."""
+        """Let the client in, or refuse it; if somebody has to be asked, when that is done."""
         app = self._apps.known(asked.key)
-        if app is not None:
+        if app is not None and not self._must_ask(app):
             self._welcome(session, app)
         else:
             self._shared.node.begin(self._find(session, asked, peer, asking))
@@ -227,6 +227,8 @@ class PusherEndpoint:
         except Error:  # of which whoever cannot tell has told
             session.turn_away(replies.OVER_CAPACITY, "the app cannot be looked up just now")
             return
+        if app is not None and self._must_ask(app):
+            await self._shared.quota.learn(app.id)
         if session.closed:
             return
         if app is None:
@@ -237,6 +239,10 @@ class PusherEndpoint:
             session.turn_away(*refused)
         elif app is not None:
             self._welcome(session, app)
+
+    def _must_ask(self, app: App) -> bool:
+        """Whether other nodes have to be asked how many connections they have."""
+        return app.settings.max_connections > 0 and self._shared.quota.is_unknown(app.id)
 
     def _welcome(self, session: PusherSession, app: App) -> None:
         session.wire = self._wires.of(session.wire, app.names, resumes=session.resumes)

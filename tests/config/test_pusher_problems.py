@@ -124,6 +124,14 @@ def test_origins_that_match_nothing() -> None:
     assert 'allowed_origins of the app "901": "example.com" can match no origin' in said
 
 
+def test_client_events_for_which_clients_would_be_closed() -> None:
+    said = one(warnings(app(enable_client_messages=True, max_event_size=60_000)))
+    assert 'app "901" allows client events for which client.message_size_limit = 65536' in said
+    assert said.endswith("set that to 68192")
+    assert warnings(app(max_event_size=60_000)) == []
+    assert warnings(app(enable_client_messages=True, max_event_size=57_344)) == []
+
+
 @pytest.mark.parametrize("secret", ["secret", "7f0e3c9b", "aaaaaaaaaaaaaaaa"])
 def test_weak_secrets(secret: str) -> None:
     said = one(warnings(app(secret=secret)))

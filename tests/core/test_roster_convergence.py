@@ -1,7 +1,7 @@
 """Rosters of several nodes: they agree with the truth in the end, whatever the order in which things reach them.
 
-What one node tells arrives in order; what different nodes tell, in any. Connections come and go, nodes begin to want to
-know and cease to, miss things, and die.
+What one node tells arrives in order; what different nodes tell, in any. Connections come and go, some end before they
+have come, some cannot be announced; nodes begin to want to know and cease to, miss things, and die.
 """
 
 import json
@@ -65,7 +65,13 @@ class Node:
                 assert each.state in ("coming", "live"), "added after its end"
 
     def receive(self, kind: str, info: ClientInfo) -> None:
-        if self.roster is not None:
+        if self.roster is None:
+            return
+        if kind == "doubt":
+            self.stale |= self.roster.may_have(info.client)
+        elif kind == "unannounced":
+            self.stale = True
+        else:
             (self.roster.joined if kind == "join" else self.roster.parted)(info)
 
     # — what it may do —
@@ -74,6 +80,8 @@ class Node:
         if not self.alive:
             return []
         found: list[Action] = [partial(self.step, client) for client in self.clients]
+        found += [partial(self.fail, client) for client in self.clients if client.state == "coming"]
+        found += [partial(self.step, client, away=True) for client in self.clients]
         if self.roster is None:
             return [*found, self.hold]
         if not self.begun:
@@ -87,7 +95,17 @@ class Node:
             found.append(self.end)
         return [*found, self.gap]
 
-    def step(self, client: Client) -> None:
+    def fail(self, client: Client) -> None:
+        """It ends before it has come: nobody has been told of it."""
+        if client.by_user:
+            assert self.roster is not None
+            self.roster.left(client.info)
+        del self.world.there[client.info.client]
+        client.state = "away"
+        self.world.tell(self.number, "doubt", client.info)
+
+    def step(self, client: Client, *, away: bool = False) -> None:
+        """Let it go on; what it does cannot be announced while the broker is ``away``."""
         info, by_user, world = client.info, client.by_user, self.world
         match client.state:
             case "away" if not by_user or self.live:
@@ -97,7 +115,7 @@ class Node:
                 if by_user:
                     assert self.roster is not None
                     self.roster.came(info)
-                world.tell(self.number, "join", info)
+                world.tell(self.number, "unannounced" if away else "join", info)
                 client.state = "live"
             case "live":
                 if by_user:
@@ -108,7 +126,7 @@ class Node:
                 del world.there[info.client]
                 client.state = "gone"
             case "gone":
-                world.tell(self.number, "leave", info)
+                world.tell(self.number, "unannounced" if away else "leave", info)
                 client.state = "away"
 
     def hold(self) -> None:

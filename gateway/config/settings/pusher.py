@@ -24,6 +24,9 @@ EventType = Literal[
     "subscription_count",
 ]
 
+ROOM = 8192
+"""Bytes of a client's message beside the data of an event."""
+
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=64)]
 Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=64)]
 

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
+from gateway.config.settings.pusher import ROOM
 from gateway.errors import Disconnect, DisconnectCode
 from gateway.protocols.pusher import PusherProtocol, Said
 from gateway.session.life import CONNECTED, GONE
@@ -11,9 +12,6 @@ from gateway.session.pusher.session import AppSession
 
 TOO_BIG = 1009
 """Code of WebSockets for a message that is too large."""
-
-ROOM = 8192
-"""Bytes of a message beside the data of an event."""
 
 LEAST = 65536
 """Bytes of a message that is always read: sign-ins with long watchlists are as large as that."""
@@ -38,6 +36,8 @@ class PusherSession(AppSession):
             self.reject(Disconnect(DisconnectCode.BAD_REQUEST))
             return None
         self.pong()  # whatever it says, it lives
+        if not self.is_served():
+            return None
         if len(frame) > max(LEAST, self.app.settings.max_event_size + ROOM):
             self.reject(Disconnect(TOO_BIG, "message is too big"))
             return None

@@ -142,6 +142,12 @@ class AppSession(Session):
             self._patience.cancel()
             self._patience = None
 
+    def is_served(self) -> bool:
+        """Whether its app is there still. If not it is closed, and told what has become of the app when it returns."""
+        if not self.app.settings.enabled:
+            self.disconnect(Disconnect(replies.RECONNECT, "the app has changed"))
+        return not self.closed
+
     def pong(self) -> None:
         """The client lives. It need not have been asked."""
         if self.awaits_pong is not None:
@@ -185,6 +191,10 @@ class AppSession(Session):
             log.info("%s: not subscribed to %s: the protocol knows no such thing", str(self), command.channel)
         else:
             super().control(command)
+
+    def _ping(self) -> None:
+        if self.is_served():  # who only listens is to notice, too
+            super()._ping()
 
     def _stale(self) -> None:
         self.turn_away(replies.OVER_CAPACITY, "the app could not be looked up in time")

@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 class AppSubscription(Subscription):
     """A place in a channel of an app."""
 
-    __slots__ = ("counted", "kind", "known", "member", "name", "roster", "shown")
+    __slots__ = ("counted", "kind", "known", "member", "name", "roster")
 
     connection: AppSession
 
@@ -56,8 +56,6 @@ class AppSubscription(Subscription):
         self.kind = kind
         self.member = member
         self.roster: Roster | None = None
-        self.shown = False
-        """Whether it is in the roster."""
         self.known: Mapping[str, Payload | None] | None = None
         """The members of whom it has been told, while it is told nothing."""
         self.counted = False
@@ -100,7 +98,6 @@ class AppSubscription(Subscription):
         if self.roster is not None:
             self._check_room(self.roster)
             self.roster.came(self.info)
-            self.shown = True
 
     def end(self, push: Unsubscribe | None = None) -> None:
         super().end(push)
@@ -110,8 +107,7 @@ class AppSubscription(Subscription):
         roster, self.roster = self.roster, None
         if roster is None:
             return
-        if self.shown:
-            roster.left(self.info)
+        roster.left(self.info)
         self.connection.node.rosters.release(self.channel)
 
     def make_anew(self, code: UnsubscribeCode, reconnect: DisconnectCode) -> None:

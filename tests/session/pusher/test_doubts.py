@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 
 import pytest
 
+from gateway.core.doubts import NOTICE
 from gateway.errors import BrokerUnavailable
 from tests.session.pusher.rig import PusherClient, PusherRig
 
@@ -45,6 +46,8 @@ async def failed(client: PusherClient) -> None:
 async def test_one_that_ends_before_it_starts_is_nobodys_ghost(ends: End) -> None:
     """Members are read while it is in presence; clients of Centrifugo are told of no leave, as of no join."""
     rig = await PusherRig.start(namespace=HISTORY)
+    notices: list[str] = []
+    rig.node.cluster.listeners[NOTICE] = notices.append  # so that this node does without
     watcher, client = rig.enter(), rig.enter()
     await watcher.join(CHANNEL, "23")
     gate = rig.broker.gate("read", ROOM)
@@ -61,8 +64,9 @@ async def test_one_that_ends_before_it_starts_is_nobodys_ghost(ends: End) -> Non
     await asyncio.sleep(0)
     gate.open()
     await asyncio.gather(subscribing, ending)
-    await after(rig, 4)
     assert names(watcher) == [("member_removed", "17")]
+    await after(rig, 1)
+    assert [json.loads(each) for each in notices] == [{ROOM: client.session.client}]
     assert rig.broker.calls["leave"] == leaves
     assert [*await rig.presence.members(ROOM)] == [watcher.session.client]
 

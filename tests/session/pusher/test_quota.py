@@ -1,5 +1,7 @@
 """Connections of an app: those of this node, and what others have told."""
 
+import asyncio
+
 from gateway.core.cluster import Told
 from gateway.session.pusher.quota import QUESTION, Quota
 from tests.session.pusher.rig import PusherRig
@@ -47,6 +49,21 @@ async def test_others_are_asked_while_connections_come_now_and_then() -> None:
     for each in leave:
         each()
     assert quota.count("a") == 0
+
+
+async def test_the_first_asks_before_it_is_let_in_and_whoever_comes_then_shares_the_answer() -> None:
+    rig = await PusherRig.start()
+    others, quota = Others(rig), Quota(rig.node)
+    others.count = 5
+    assert quota.is_unknown("a")
+    await asyncio.gather(quota.learn("a"), quota.learn("a"))
+    assert (quota.count("a"), quota.is_unknown("a"), others.asked) == (5, False, [(QUESTION, "a")])
+    rig.pass_time(2.6)
+    assert quota.is_unknown("a")  # nobody was let in
+    leave = quota.enter("a", limited=True)
+    assert not quota.is_unknown("a")
+    leave()
+    assert quota.is_unknown("a")
 
 
 async def test_without_a_limit_nobody_is_asked() -> None:

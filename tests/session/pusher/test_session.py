@@ -152,3 +152,19 @@ async def test_commands_of_the_server_api() -> None:
     rig.control(DisconnectUser(client=name, code=3503, reason="force disconnect"))
     assert client.closed is not None
     assert client.closed[0] == 4009
+
+
+@pytest.mark.parametrize("says", [True, False])
+async def test_clients_of_an_app_that_is_gone_are_closed(says: bool) -> None:
+    """Else its secret would still open what stands in its namespace, which may be another app's by now."""
+    rig = await PusherRig.start(client={"ping_interval": 25, "pong_timeout": 8})
+    client = rig.enter()
+    await client.subscribe("private-a")
+    rig.apps.reload(rig.node.settings.pusher.model_copy(update={"apps": ()}))
+    if says:
+        assert await client.subscribe("private-b") == []
+    else:
+        rig.pass_time(30)
+    assert client.closed == (4200, "the app has changed")
+    await rig.settle()
+    await rig.assert_empty()
