@@ -68,8 +68,8 @@ def find_problems(settings: Settings) -> Iterator[Problem]:
     if polled and not settings.shared_poll.hmac_secret_key:
         text = 'is needed where subscription_type = "shared_poll": give it the output of "openssl rand -hex 32"'
         yield Problem("shared_poll.hmac_secret_key", text)
-    if any(find_backends(settings)) and not _has_modules("aiohttp"):
-        yield Problem(_first_backend(settings), 'needs an HTTP client: pip install "wsgateway[proxy]"')
+    if not _has_modules("aiohttp"):
+        yield from _client_problems(settings)
     if settings.engine.type == "postgres":
         yield from _postgres_problems(settings.engine.postgres.dsn)
     server = settings.http_server
@@ -101,6 +101,14 @@ def find_problems(settings: Settings) -> Iterator[Problem]:
 def _first_backend(settings: Settings) -> str:
     place, _ = next(find_backends(settings))
     return f"{place}.endpoint"
+
+
+def _client_problems(settings: Settings) -> Iterator[Problem]:
+    """What takes an HTTP client, where there is none."""
+    if any(find_backends(settings)):
+        yield Problem(_first_backend(settings), 'needs an HTTP client: pip install "wsgateway[proxy]"')
+    if settings.pusher.enabled and any(app.webhooks for app in settings.pusher.apps):
+        yield Problem("pusher.apps", 'have webhooks, which need an HTTP client: pip install "wsgateway[proxy]"')
 
 
 def _has_modules(*names: str) -> bool:

@@ -28,13 +28,17 @@ def open_webhooks(
 ) -> "Webhooks | None":
     """Those of one node, which ``node`` gives once it is made; None where there are no apps, or nobody could be told.
 
-    Apps of the settings that have webhooks are refused at the start where the engine has no outbox.
+    Apps of the settings that have webhooks are refused at the start where the engine has no outbox, or there is no HTTP
+    client.
     """
     if not settings.enabled:
         return None
     if outbox is None:
         log.info("pusher: webhooks of apps are not told, for the engine is neither Redis nor memory")
         return None
-    from gateway.webhooks.webhooks import Webhooks  # brings the HTTP client, which most do without
-
+    try:
+        from gateway.webhooks.webhooks import Webhooks  # by way of an extra, which most do without
+    except ImportError:
+        log.info('pusher: webhooks of apps are not told, for want of an HTTP client: pip install "wsgateway[proxy]"')
+        return None
     return Webhooks(outbox, leases, node, apps)

@@ -132,6 +132,15 @@ def test_client_events_for_which_clients_would_be_closed() -> None:
     assert warnings(app(enable_client_messages=True, max_event_size=57_344)) == []
 
 
+def test_webhooks_without_an_http_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.config.contradictions.find_spec", lambda _name: None)
+    hooks: dict[str, Any] = {"webhooks": [{"url": "https://example.com/hooks"}]}
+    assert one(problems(app(**hooks))) == (
+        'pusher.apps: have webhooks, which need an HTTP client: pip install "wsgateway[proxy]"'
+    )
+    assert problems(app()) == problems(app(**hooks), enabled=False) == []
+
+
 @pytest.mark.parametrize("secret", ["secret", "7f0e3c9b", "aaaaaaaaaaaaaaaa"])
 def test_weak_secrets(secret: str) -> None:
     said = one(warnings(app(secret=secret)))

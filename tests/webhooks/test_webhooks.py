@@ -1,5 +1,6 @@
 """Two nodes over a real Redis, and what a real receiver gets of what happens on them."""
 
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -14,6 +15,7 @@ from gateway.core.node import Node
 from gateway.errors import BrokerUnavailable
 from gateway.leases.redis import RedisLeases
 from gateway.messages import ClientInfo
+from gateway.outbox.memory import MemoryOutbox
 from gateway.outbox.redis import RedisOutbox
 from gateway.presence.redis import RedisPresence
 from gateway.redis.owned import Intervals
@@ -186,3 +188,13 @@ def test_without_apps_or_an_outbox_there_are_no_webhooks(server: RedisServer) ->
     assert open_webhooks(Settings().pusher, None, nothing, nothing, nothing) is None  # type: ignore[arg-type]
     enabled = Settings.model_validate({"pusher": {"enabled": True}}).pusher
     assert open_webhooks(enabled, None, nothing, nothing, nothing) is None  # type: ignore[arg-type]
+
+
+def test_without_an_http_client_they_are_not_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="gateway.webhooks")
+    monkeypatch.setitem(sys.modules, "gateway.webhooks.webhooks", None)
+    enabled, nothing = Settings.model_validate({"pusher": {"enabled": True}}).pusher, None
+    assert open_webhooks(enabled, MemoryOutbox(), nothing, nothing, nothing) is None  # type: ignore[arg-type]
+    assert 'pip install "wsgateway[proxy]"' in caplog.text
