@@ -101,7 +101,3 @@ class Names:
         """What Pusher's clients call a channel of the gateway, which must stand in the namespace."""
         name = channel[len(self.prefix) :]
         return INBOX + name[1:] if name[:1] == "#" else name
-
-    def has(self, channel: str) -> bool:
-        """Whether a channel of the gateway is one of these."""
-        return channel.startswith(self.prefix)

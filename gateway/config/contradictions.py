@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from importlib.util import find_spec
 from ipaddress import ip_network
+from itertools import islice
 from urllib.parse import urlsplit
 
 from msgspec import Struct
@@ -98,15 +99,10 @@ def find_problems(settings: Settings) -> Iterator[Problem]:
         yield Problem("opentelemetry.enabled", 'needs the libraries of OpenTelemetry: pip install "wsgateway[otel]"')
 
 
-def _first_backend(settings: Settings) -> str:
-    place, _ = next(find_backends(settings))
-    return f"{place}.endpoint"
-
-
 def _client_problems(settings: Settings) -> Iterator[Problem]:
     """What takes an HTTP client, where there is none."""
-    if any(find_backends(settings)):
-        yield Problem(_first_backend(settings), 'needs an HTTP client: pip install "wsgateway[proxy]"')
+    for place, _ in islice(find_backends(settings), 1):
+        yield Problem(f"{place}.endpoint", 'needs an HTTP client: pip install "wsgateway[proxy]"')
     if settings.pusher.enabled and any(app.webhooks for app in settings.pusher.apps):
         yield Problem("pusher.apps", 'have webhooks, which need an HTTP client: pip install "wsgateway[proxy]"')
 

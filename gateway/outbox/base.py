@@ -191,3 +191,8 @@ class Outbox(Protocol):
 
 def ignore(_app: str, _number: int) -> None:
     """Nobody is told."""
+
+
+def microseconds(seconds: float) -> int:
+    """A time as ids of events and their moments have it."""
+    return round(seconds * 1_000_000)

@@ -5,7 +5,19 @@ from bisect import insort
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 
-from gateway.outbox.base import REMEMBERED, RULES, Event, Lost, OutboxFull, Place, Rules, Waiting, encode, ignore
+from gateway.outbox.base import (
+    REMEMBERED,
+    RULES,
+    Event,
+    Lost,
+    OutboxFull,
+    Place,
+    Rules,
+    Waiting,
+    encode,
+    ignore,
+    microseconds,
+)
 
 
 class Kept:
@@ -94,7 +106,7 @@ class MemoryOutbox:
             last = self._last(kept, name, now)
             if last and last[1] == str(number):
                 return
-            due = max(now, last[0] + _microseconds(gap)) if last else now
+            due = max(now, last[0] + microseconds(gap)) if last else now
         event = encode("subscription_count", channel, subscription_count=number)
         self._append(app, kept, event, name, (due - now) / 1e6, fail=True)
         self._remember(kept, name, due, str(number))
@@ -148,13 +160,13 @@ class MemoryOutbox:
         return kept
 
     def _now(self, kept: Kept) -> int:
-        return max(_microseconds(self._clock()), kept.last + 1)
+        return max(microseconds(self._clock()), kept.last + 1)
 
     def _append(
         self, app: str, kept: Kept, body: bytes, name: str = "", delay: float = 0.0, *, fail: bool = False
     ) -> None:
         now = self._now(kept)
-        entry = now + _microseconds(delay), b"%d\n\n%b" % (now, body)
+        entry = now + microseconds(delay), b"%d\n\n%b" % (now, body)
         if not self._fits(kept, kept.queue, "", entry[1]):
             self.lost(app, 1)
             if fail:
@@ -198,7 +210,7 @@ class MemoryOutbox:
 
     def _last(self, kept: Kept, asked: str, now: int) -> tuple[int, str] | None:
         """What was told last, and when."""
-        oldest = now - _microseconds(REMEMBERED)
+        oldest = now - microseconds(REMEMBERED)
         while kept.told and next(iter(kept.told.values()))[0] < oldest:
             kept.told.popitem(last=False)
         return kept.told.get(asked)
@@ -206,7 +218,3 @@ class MemoryOutbox:
     def _remember(self, kept: Kept, asked: str, at: int, value: str) -> None:
         kept.told[asked] = at, value
         kept.told.move_to_end(asked)
-
-
-def _microseconds(seconds: float) -> int:
-    return round(seconds * 1_000_000)

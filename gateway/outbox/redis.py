@@ -13,7 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from gateway.errors import BrokerUnavailable
-from gateway.outbox.base import KEEP, REMEMBERED, RULES, Event, Lost, OutboxFull, Place, Rules, Waiting, encode, ignore
+from gateway.outbox.base import (
+    KEEP,
+    REMEMBERED,
+    RULES,
+    Event,
+    Lost,
+    OutboxFull,
+    Place,
+    Rules,
+    Waiting,
+    encode,
+    ignore,
+    microseconds,
+)
 from gateway.redis.owned import INTERVALS, Intervals, Names, OwnedEntries
 from gateway.redis.resp import Argument, milliseconds
 from gateway.redis.script import Script
@@ -80,7 +93,7 @@ class RedisOutbox:
     async def count(self, app: str, key: str, channel: str, number: int, gap: float) -> None:
         event = encode("subscription_count", channel, subscription_count=number)
         keys = [*self._kept(app), self._keys.owned(b"wk", app, f"count {channel}")]
-        args: list[Argument] = [event, f"count {channel}", number, _microseconds(gap), _REMEMBERED]
+        args: list[Argument] = [event, f"count {channel}", number, microseconds(gap), _REMEMBERED]
         self._look(app, await self._shard.run(_COUNT, keys, [*self._args(app, key), *args]))
 
     def _look(self, app: str, kept: int) -> None:
@@ -158,7 +171,7 @@ class RedisOutbox:
         app = place.app
         keys = [*self._kept(app), self._owners(place), *(self._owned.index(app, name) for name in names)]
         args = self._args(app, self._app_keys.get(app, ""))
-        delay = _microseconds(self.rules.delay)
+        delay = microseconds(self.rules.delay)
         text: list[Argument] = [place.encode(), delay, int(there), place.came(), place.gone()]
         if await self._shard.run(_PLACE, keys, [*args, *text, *names]) < 0:
             self.lost(app, 1)
@@ -181,7 +194,3 @@ class RedisOutbox:
 
 
 _REMEMBERED = milliseconds(REMEMBERED)
-
-
-def _microseconds(seconds: float) -> int:
-    return round(seconds * 1_000_000)

@@ -58,7 +58,12 @@ class Running:
         ]
         proxies = self._proxies = open_proxies(settings, lambda: self.node)
         webhooks = self._webhooks = open_webhooks(
-            settings.pusher, self.engine.outbox, self.engine.leases, lambda: self.node, lambda: self.apps
+            settings.pusher,
+            self.engine.outbox,
+            self.engine.leases,
+            lambda: self.node,
+            lambda: self.apps,
+            unnamed=program.load_app is not None,
         )
         self.node = Node(
             settings,

@@ -25,8 +25,12 @@ def open_webhooks(
     leases: Leases,
     node: "Callable[[], Node]",
     apps: Callable[[], Apps],
+    *,
+    unnamed: bool = False,
 ) -> "Webhooks | None":
     """Those of one node, which ``node`` gives once it is made; None where there are no apps, or nobody could be told.
+
+    ``unnamed`` says that there may be apps which the settings do not name.
 
     Apps of the settings that have webhooks are refused at the start where the engine has no outbox, or there is no HTTP
     client.
@@ -41,4 +45,4 @@ def open_webhooks(
     except ImportError:
         log.info('pusher: webhooks of apps are not told, for want of an HTTP client: pip install "wsgateway[proxy]"')
         return None
-    return Webhooks(outbox, leases, node, apps)
+    return Webhooks(outbox, leases, node, apps, unnamed=unnamed)

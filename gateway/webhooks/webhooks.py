@@ -9,6 +9,7 @@ import msgspec
 
 from gateway.apps.base import App, Apps
 from gateway.config.settings.pusher import PusherWebhookSettings
+from gateway.core.counts import MANY, SELDOM
 from gateway.core.node import Node
 from gateway.core.tasks import Tasks
 from gateway.errors import BrokerUnavailable
@@ -24,11 +25,6 @@ from gateway.webhooks.watch import Watch, WatchedPresence
 
 log = logging.getLogger(__name__)
 
-MANY = 100
-"""Subscribers above whose number that is told every few seconds only, and not at each change."""
-
-GAP = 5.0
-
 UNDER_WAY = 10_000
 """Events that this node may be handing to the outbox at a time."""
 
@@ -39,7 +35,17 @@ class Webhooks:
     It starts after the node and its leases' backend, and is closed before.
     """
 
-    def __init__(self, outbox: Outbox, leases: Leases, node: Callable[[], Node], apps: Callable[[], Apps]) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        leases: Leases,
+        node: Callable[[], Node],
+        apps: Callable[[], Apps],
+        *,
+        unnamed: bool = False,
+    ) -> None:
+        """``unnamed`` says that there may be apps which the settings do not name."""
+        self._unnamed = unnamed
         self._outbox = outbox
         self._leases = leases
         self._node = node
@@ -57,6 +63,7 @@ class Webhooks:
 
     async def start(self) -> None:
         node = self._node()
+        self.reload()
         recurring = Recurring(log, node.wheel.clock, node.wheel.after)
         self._post = Post(node.metrics, node.clock, node.wheel.clock)
         self._telling = Telling(
@@ -69,18 +76,25 @@ class Webhooks:
             self._pause,
         )
         self._outbox.lost = self._telling.lost
-        self.reload()
-        self._sender = Sender(self._telling, self._leases, node.uid, self._apps)
         await self._outbox.start(node.uid)
         self._watch.start()
         node.feeds.watchers.append(self._watch)
         node.rosters.counts.on_count = self._counted
-        self._sender.start()
+        self._begin()
 
     def reload(self) -> None:
         """Go by other settings, where these are not asked each time."""
         settings = self._settings()
         self._outbox.rules = Rules(settings.vacated_delay, settings.dead_letters)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Take part in telling, once there may be something: to look for it takes a command for each partition."""
+        node = self._node()
+        may_be = self._unnamed or any(app.webhooks for app in node.settings.pusher.apps)
+        if may_be and self._sender is None and self._telling is not None:
+            self._sender = Sender(self._telling, self._leases, node.uid, self._apps)
+            self._sender.start()
 
     def _settings(self) -> PusherWebhookSettings:
         return self._node().settings.pusher.webhooks
@@ -114,7 +128,7 @@ class Webhooks:
         app = self._apps().of_channel(channel)
         if app is None or not app.settings.enable_subscription_counts:
             return
-        name, gap = app.names.outside(channel), GAP if count > MANY else 0.0
+        name, gap = app.names.outside(channel), SELDOM if count > MANY else 0.0
         if is_wanted(app, ("subscription_count",), name):
             self._keep(app, self._outbox.count(app.id, app.settings.key, name, count, gap))
 

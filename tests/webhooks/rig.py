@@ -59,7 +59,7 @@ class FakeApps:
         return self.apps.get(app_id)
 
     def of_channel(self, channel: str) -> App | None:
-        return next((app for app in self.apps.values() if app.names.has(channel)), None)
+        return next((app for app in self.apps.values() if channel.startswith(app.names.prefix)), None)
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """Two nodes over a real Redis, and what a real receiver gets of what happens on them."""
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -9,14 +10,17 @@ import pytest
 
 from gateway.apps.base import App
 from gateway.blocks.none import NoBlocks
+from gateway.brokers.memory import MemoryBroker
 from gateway.brokers.redis import RedisBroker
 from gateway.config.settings import Settings
 from gateway.core.node import Node
 from gateway.errors import BrokerUnavailable
+from gateway.leases.memory import MemoryLeases
 from gateway.leases.redis import RedisLeases
 from gateway.messages import ClientInfo
 from gateway.outbox.memory import MemoryOutbox
 from gateway.outbox.redis import RedisOutbox
+from gateway.presence.memory import MemoryPresence
 from gateway.presence.redis import RedisPresence
 from gateway.redis.owned import Intervals
 from gateway.webhooks import open_webhooks
@@ -37,7 +41,7 @@ class Running:
     def __init__(self, shard: Any, apps: FakeApps, **settings: Any) -> None:
         self.outbox = RedisOutbox(shard, intervals=Intervals(0.5, 0.1, 0.1))
         self.leases = RedisLeases(shard, ttl=0.5)
-        self.webhooks = Webhooks(self.outbox, self.leases, lambda: self.node, lambda: apps)
+        self.webhooks = Webhooks(self.outbox, self.leases, lambda: self.node, lambda: apps, unnamed=True)
         made = Settings.model_validate({"pusher": {"enabled": True, "webhooks": {"vacated_delay": 0.1, **settings}}})
         presence = self.webhooks.presence(RedisPresence(shard))
         self.node = Node(made, RedisBroker(shard), presence, blocks=NoBlocks())
@@ -179,6 +183,34 @@ async def test_an_app_without_webhooks_costs_nothing(server: RedisServer) -> Non
         one.node.rosters.counts.on_count("news", 1)
         assert not one.webhooks._work.running | one.webhooks._keeping.running
         assert await one.outbox.pending() == []
+
+
+async def test_nobody_looks_for_what_is_due_before_an_app_has_a_webhook() -> None:
+    looks = 0
+
+    class Outbox(MemoryOutbox):
+        async def pending(self) -> list[str]:
+            nonlocal looks
+            looks += 1
+            return await super().pending()
+
+    def settings(*hooks: dict[str, str]) -> Settings:
+        app = {"id": "9001", "key": "key", "secret": "s3cr3t", "webhooks": hooks}
+        return Settings.model_validate({"pusher": {"enabled": True, "apps": [app]}})
+
+    node = Node(settings(), MemoryBroker(), MemoryPresence(), blocks=NoBlocks())
+    webhooks = Webhooks(Outbox(), MemoryLeases(), lambda: node, lambda: FakeApps(an_app()))
+    await node.start()
+    await webhooks.start()
+    webhooks.reload()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert looks == 0
+    node.reload(settings({"url": "http://127.0.0.1:1/hooks"}))
+    webhooks.reload()
+    await until(lambda: looks)
+    await webhooks.close()
+    await node.stop()
 
 
 def test_without_apps_or_an_outbox_there_are_no_webhooks(server: RedisServer) -> None:

@@ -74,7 +74,7 @@ class SomeApps:
         return next((each for each in self._apps if each.id == app_id), None)
 
     def of_channel(self, channel: str) -> App | None:
-        return next((each for each in self._apps if each.names.has(channel)), None)
+        return next((each for each in self._apps if channel.startswith(each.names.prefix)), None)
 
 
 class Backend:
