@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from types import CoroutineType
 from typing import Protocol
@@ -116,15 +116,7 @@ class Feeds:
             del self._feeds[channel]
         else:
             self._heard(channel, feed)
-        for waiter in waiting:
-            if waiter.done():
-                continue
-            if error is None:
-                waiter.set_result(None)
-            elif isinstance(error, asyncio.CancelledError):
-                waiter.cancel()
-            else:
-                waiter.set_exception(another(error))
+        answer(waiting, error)
 
     def _heard(self, channel: str, feed: _Feed) -> None:
         feed.waiting = None
@@ -179,6 +171,19 @@ class Feeds:
                 what(watcher)
             except Exception:  # let through, it would cost the other watchers, and the end of the feed
                 log.exception("a watcher of feeds failed")
+
+
+def answer(waiting: Iterable["asyncio.Future[None]"], error: BaseException | None) -> None:
+    """Tell those who wait that it is done, or why not; each gets an exception of his own."""
+    for waiter in waiting:
+        if waiter.done():
+            continue
+        if error is None:
+            waiter.set_result(None)
+        elif isinstance(error, asyncio.CancelledError):
+            waiter.cancel()
+        else:
+            waiter.set_exception(another(error))
 
 
 async def _leave(channel: str, leaving: Awaitable[None]) -> None:

@@ -10,13 +10,13 @@ from collections.abc import Iterable
 
 from gateway.batches import batches
 from gateway.core.counts import Counts
-from gateway.core.feeds import LINGER, Feeds
+from gateway.core.feeds import LINGER, Feeds, answer
 from gateway.core.hub import Hub
 from gateway.core.roster import Roster
 from gateway.core.second_looks import SecondLooks
 from gateway.core.tasks import Spawn
 from gateway.core.wheel import Timer, Wheel
-from gateway.errors import BrokerUnavailable, another
+from gateway.errors import BrokerUnavailable
 from gateway.messages import ClientInfo
 from gateway.presence.base import PresenceStore
 
@@ -158,15 +158,7 @@ class Rosters:
             self._looks.begin(channel)
             if not held.holders:
                 self._linger(channel, held)
-        for waiter in waiting:
-            if waiter.done():
-                continue
-            if error is None:
-                waiter.set_result(None)
-            elif isinstance(error, asyncio.CancelledError):
-                waiter.cancel()
-            else:
-                waiter.set_exception(another(error))
+        answer(waiting, error)
 
     async def _read(self, channel: str, roster: Roster) -> bool:
         """Read who is there. Answers whether that is all; nodes may be silent that have some."""
